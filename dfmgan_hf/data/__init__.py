@@ -1,0 +1,1 @@
+"""Photographs and masks: reading, checking, and turning them into training sets and `datasets.DatasetDict`s."""

@@ -1,0 +1,139 @@
+"""Residual discriminator (StyleGAN2, section 4.1). On 3 channels it judges images, on 4 an image with its mask."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from .layers import EqualizedConv2d, EqualizedLinear
+from .sizes import block_resolutions, channels_at, check_network_size, default_channel_base
+
+
+class DiscriminatorBlock(nn.Module):
+    """(skip(x) + conv1(conv0(x))) / sqrt(2), at half the size; the factor is a gain on each branch."""
+
+    def __init__(
+        self, image_channels: int | None, in_channels: int, out_channels: int, conv_clamp: float | None
+    ) -> None:
+        super().__init__()
+        if image_channels is not None:
+            self.from_rgb = EqualizedConv2d(image_channels, in_channels, 1, activation=True, clamp=conv_clamp)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activation=True, clamp=conv_clamp)
+        gain = math.sqrt(0.5)
+        self.conv1 = EqualizedConv2d(
+            in_channels, out_channels, 3, down=True, activation=True, gain=gain, clamp=conv_clamp
+        )
+        self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=True, gain=gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if hasattr(self, "from_rgb"):
+            x = self.from_rgb(x)
+        return self.skip(x) + self.conv1(self.conv0(x))
+
+
+class DiscriminatorHead(nn.Module):
+    """Minibatch standard deviation, a convolution and two linear layers at 4x4."""
+
+    def __init__(self, channels: int, mbstd_group_size: int, conv_clamp: float | None) -> None:
+        super().__init__()
+        self.mbstd_group_size = mbstd_group_size
+        self.conv = EqualizedConv2d(channels + 1, channels, 3, activation=True, clamp=conv_clamp)
+        self.fc = EqualizedLinear(channels * 16, channels, activation=True)
+        self.out = EqualizedLinear(channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x, minibatch_stddev(x, self.mbstd_group_size)], dim=1)
+        return self.out(self.fc(self.conv(x).flatten(1)))
+
+
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    """Mean standard deviation of the features over groups of samples (Progressive GAN, section 3).
+
+    Sample i belongs to group i mod (N / G). G is the largest divisor of N that is not above `group_size`.
+
+    Args:
+        x: (N, C, H, W).
+
+    Returns:
+        (N, 1, H, W), constant over each sample.
+    """
+    n, _, height, width = x.shape
+    group = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
+    y = x.reshape(group, n // group, -1)
+    y = (y - y.mean(dim=0)).square().mean(dim=0)
+    y = (y + 1e-8).sqrt().mean(dim=1)
+    return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
+
+
+class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
+    """The discriminator of StyleGAN2, and DFMGAN's matching discriminator when the mask is a fourth channel.
+
+    Args:
+        resolution: height and width of the images, a power of two from 32 to 1024.
+        image_channels: channels that it reads: 1 or 3 for images, one more with a mask (concatenated last).
+        channel_base: channels at resolution r are min(channel_base // r, channel_max). None: 16384 below 512x512,
+            32768 from there on. The matching discriminator of DFMGAN has 4096.
+        channel_max: upper limit, 512; 128 in the matching discriminator.
+        conv_clamp: clamp of the activations; None for none.
+        mbstd_group_size: samples per group of the minibatch standard deviation.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        resolution: int = 256,
+        image_channels: int = 3,
+        channel_base: int | None = None,
+        channel_max: int = 512,
+        conv_clamp: float | None = 256.0,
+        mbstd_group_size: int = 4,
+    ) -> None:
+        super().__init__()
+        channel_base = channel_base or default_channel_base(resolution)
+        check_network_size(resolution, channel_base)
+        if not 1 <= image_channels <= 4:
+            raise ValueError(f"`image_channels` must be from 1 to 4, but is {image_channels}.")
+        self.blocks = nn.ModuleDict()
+        self.low_precision_dtype: torch.dtype | None = None
+        self.low_precision_resolutions: frozenset[int] = frozenset()
+        for r in reversed(block_resolutions(resolution)[1:]):
+            self.blocks[str(r)] = DiscriminatorBlock(
+                image_channels if r == resolution else None,
+                channels_at(r, channel_base, channel_max),
+                channels_at(r // 2, channel_base, channel_max),
+                conv_clamp,
+            )
+        self.head = DiscriminatorHead(channels_at(4, channel_base, channel_max), mbstd_group_size, conv_clamp)
+
+    def set_mixed_precision(self, dtype: torch.dtype | None, num_resolutions: int = 4) -> None:
+        """Run the blocks of the `num_resolutions` highest resolutions in `dtype`; parameters stay as they are.
+
+        None returns to the parameters' own type everywhere.
+        """
+        self.low_precision_dtype = dtype
+        self.low_precision_resolutions = frozenset(sorted(map(int, self.blocks), reverse=True)[:num_resolutions])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """
+        Args:
+            images: (N, image_channels, resolution, resolution) in [-1, 1]; a mask is the last channel, in [-1, 1].
+
+        Returns:
+            Logits (N, 1), high for real, in the type of the parameters.
+
+        Raises:
+            ValueError: another shape than the configuration's.
+        """
+        expected = (self.config.image_channels, self.config.resolution, self.config.resolution)
+        if tuple(images.shape[1:]) != expected:
+            raise ValueError(f"`images` must be (N, {', '.join(map(str, expected))}), but is {tuple(images.shape)}.")
+        x = images
+        dtype = self.head.out.weight.dtype
+        for r, block in self.blocks.items():
+            low = self.low_precision_dtype is not None and int(r) in self.low_precision_resolutions
+            x = block(x.to(self.low_precision_dtype if low else dtype))
+        return self.head(x.to(dtype))
