@@ -1,0 +1,176 @@
+"""Decodes any photograph or mask that Pillow opens: 8 and 16 bits, grey, RGB, RGBA, palette, EXIF-rotated."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import DataError
+
+Array = np.ndarray[Any, Any]
+
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+"""Lower-case file name endings that are taken for images."""
+
+_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+# What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class Mask(NamedTuple):
+    """A decoded mask.
+
+    Attributes:
+        defect: bool `(H, W)`, True on the defect.
+        is_soft: Whether the file holds more than one non-zero grey value or colour, as antialiased, JPEG-compressed
+            and multi-class masks do. All of them count as defect.
+    """
+
+    defect: Array
+    is_soft: bool
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """Opens and fully decodes an image file, upright.
+
+    Returns:
+        The first frame in the file's own mode, turned by its EXIF orientation.
+
+    Raises:
+        DataError: (`unreadable`) if the file is missing, empty, truncated or not an image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(
+            "unreadable",
+            path,
+            found="there is no such file",
+            expected="an image file",
+            advice="Check the path.",
+        )
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except _DECODING_ERRORS as error:
+        size = path.stat().st_size
+        raise DataError(
+            "unreadable",
+            path,
+            found=f"{size} bytes that do not decode as an image ({type(error).__name__}: {error})",
+            expected="a whole image file such as PNG, JPEG, TIFF or BMP",
+            advice="Copy or export the file again, or leave it out with --skip_bad_files.",
+        ) from error
+
+
+def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path: Path | str = "image") -> Array:
+    """Turns a decoded photograph into 8-bit samples.
+
+    Grey photographs are repeated over the channels; colour ones become luma (ITU-R 601) for one channel. Transparent
+    pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
+
+    Args:
+        image: As `open_image` returns it.
+        channels: 1 (grey) or 3 (RGB).
+        bit_depth: Significant bits of 16-bit files: 16, or 12 for the raw values of many industrial cameras.
+        path: Named in errors.
+
+    Returns:
+        uint8 `(H, W, channels)`.
+
+    Raises:
+        DataError: (`pixel_format`) if samples exceed `bit_depth` or are floating-point numbers.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}.")
+    if image.mode == "F":
+        raise DataError(
+            "pixel_format",
+            path,
+            found="floating-point samples",
+            expected="8-bit or 16-bit integers",
+            advice="Export the photograph with 8 or 16 bits.",
+        )
+    if image.mode in _SIXTEEN_BIT_MODES:
+        samples: Array = np.asarray(image)
+        lowest, highest = int(samples.min()), int(samples.max())
+        if lowest < 0 or highest >= 2**bit_depth:
+            raise DataError(
+                "pixel_format",
+                path,
+                found=f"samples from {lowest} to {highest}",
+                expected=f"0 to {2**bit_depth - 1} (bit_depth={bit_depth})",
+                advice="Set --bit_depth to the camera's own depth, or export the photograph with 8 or 16 bits.",
+            )
+        grey = (samples >> (bit_depth - 8)).astype(np.uint8)
+        return np.repeat(grey[:, :, None], channels, axis=2)
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    array = np.array(image.convert("L" if channels == 1 else "RGB"))
+    return array.reshape(array.shape[0], array.shape[1], channels)
+
+
+def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Array:
+    """Reads a photograph as uint8 `(H, W, channels)`; see `open_image` and `image_to_array`.
+
+    Raises:
+        DataError: (`unreadable`, `pixel_format`) naming the file.
+    """
+    return image_to_array(open_image(path), channels, bit_depth, path)
+
+
+def mask_to_array(image: Image.Image) -> Mask:
+    """Turns a decoded mask into booleans: whatever is not zero is defect.
+
+    That holds for 0/1, 0/255, 16-bit and floating-point samples, for any colour that is not black, and for palette
+    files by index (index 0 is the background whatever its colour, as annotation tools write them). Where a mask has an
+    alpha channel, transparent pixels are background; if all its colours are black, alpha itself is the mask.
+    """
+    samples: Array = np.asarray(image)
+    if image.mode == "P":
+        return Mask(np.not_equal(samples, 0), False)
+    if samples.ndim == 2:
+        return Mask(np.not_equal(samples, 0), _has_several_values(samples))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        colour, alpha = samples[:, :, :-1], samples[:, :, -1]
+        if colour.any():
+            colour = np.where(alpha[:, :, None] != 0, colour, 0)
+            return Mask(colour.any(axis=2), _has_several_values(colour))
+        if alpha.min() != alpha.max():
+            return Mask(alpha != 0, _has_several_values(alpha))
+        return Mask(np.zeros(alpha.shape, dtype=bool), False)
+    if image.mode != "RGB":
+        samples = np.asarray(image.convert("RGB"))
+    return Mask(samples.any(axis=2), _has_several_values(samples))
+
+
+def read_mask(path: Path | str) -> Mask:
+    """Reads a mask file; see `mask_to_array`.
+
+    Raises:
+        DataError: (`unreadable`) naming the file.
+    """
+    return mask_to_array(open_image(path))
+
+
+def _has_several_values(samples: Array) -> bool:
+    """Whether more than one value (or colour) other than zero occurs."""
+    if samples.ndim == 3:
+        shifts = 8 * np.arange(samples.shape[2], dtype=np.uint32)
+        samples = (samples.astype(np.uint32) << shifts).sum(axis=2)
+    occupied = samples[samples != 0]
+    return bool(occupied.size) and bool((occupied != occupied[0]).any())
