@@ -1,0 +1,16 @@
+"""Losses as functions of tensors: adversarial terms, gradient penalties, mode seeking."""
+
+from .adversarial import discriminator_fake_loss, discriminator_real_loss, generator_loss
+from .mode_seeking import mode_seeking_loss
+from .regularizers import path_length_penalty, path_lengths, r1_gamma, r1_penalty
+
+__all__ = [
+    "discriminator_fake_loss",
+    "discriminator_real_loss",
+    "generator_loss",
+    "mode_seeking_loss",
+    "path_length_penalty",
+    "path_lengths",
+    "r1_gamma",
+    "r1_penalty",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class MappingNetwork(nn.Module):
         widths = [z_dim] + [w_dim] * num_layers
         self.layers = nn.ModuleList(
             EqualizedLinear(a, b, lr_multiplier=MAPPING_LR_MULTIPLIER, activation=True)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            for a, b in itertools.pairwise(widths)
         )
         self.register_buffer("w_avg", torch.zeros(w_dim))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature channels at a resolution: min(channel_base // resolution, channel_max)."""
     return min(channel_base // resolution, channel_max)
