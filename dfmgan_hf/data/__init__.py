@@ -1,19 +1,28 @@
 """Photographs and masks: reading, checking, and turning them into training sets and `datasets.DatasetDict`s."""
 
+from .config import DataConfig
 from .errors import DataError, DataWarning
 from .mvtec_layout import MVTEC_AD_DEFECTS
+from .partitions import Partition, make_partitions, read_file_list, save_file_list
 from .reading import read_image, read_mask
+from .sources import find_listing
 from .training_set import ImageMaskDataset, load_training_set
 from .transforms import fit_to_square, resize_mask
 
 __all__ = [
     "MVTEC_AD_DEFECTS",
+    "DataConfig",
     "DataError",
     "DataWarning",
     "ImageMaskDataset",
+    "Partition",
+    "find_listing",
     "fit_to_square",
     "load_training_set",
+    "make_partitions",
+    "read_file_list",
     "read_image",
     "read_mask",
     "resize_mask",
+    "save_file_list",
 ]

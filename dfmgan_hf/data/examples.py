@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DataError
-from .reading import image_to_array, open_image, read_mask
+from .reading import read_image, read_mask
 from .records import ImageRecord
 from .transforms import Fit, fit_to_square
 
@@ -58,8 +58,7 @@ def prepare_example(record: ImageRecord, preparation: Preparation) -> Example:
             than the photograph, `empty_mask` if it has no defect pixel, `cropped_mask` if `center_crop` cuts all
             of the defect off.
     """
-    photograph = open_image(record.image_path)
-    image = image_to_array(photograph, preparation.image_channels, preparation.bit_depth, record.image_path)
+    image = read_image(record.image_path, preparation.image_channels, preparation.bit_depth)
     if record.mask_path is None:
         square, _ = fit_to_square(image, None, preparation.resolution, preparation.fit)
         return Example(np.ascontiguousarray(square.transpose(2, 0, 1)), None, False)

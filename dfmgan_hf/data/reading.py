@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from .errors import DataError
 
@@ -52,28 +52,7 @@ def open_image(path: Path | str) -> Image.Image:
     Raises:
         DataError: (`unreadable`) if the file is missing, empty, truncated or not an image.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(
-            "unreadable",
-            path,
-            found="there is no such file",
-            expected="an image file",
-            advice="Check the path.",
-        )
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except _DECODING_ERRORS as error:
-        size = path.stat().st_size
-        raise DataError(
-            "unreadable",
-            path,
-            found=f"{size} bytes that do not decode as an image ({type(error).__name__}: {error})",
-            expected="a whole image file such as PNG, JPEG, TIFF or BMP",
-            advice="Copy or export the file again, or leave it out with --skip_bad_files.",
-        ) from error
+    return _decode(Path(path))
 
 
 def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path: Path | str = "image") -> Array:
@@ -96,6 +75,8 @@ def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path:
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}.")
+    if not 8 <= bit_depth <= 16:
+        raise ValueError(f"bit_depth must be from 8 to 16, got {bit_depth}.")
     if image.mode == "F":
         raise DataError(
             "pixel_format",
@@ -105,17 +86,7 @@ def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path:
             advice="Export the photograph with 8 or 16 bits.",
         )
     if image.mode in _SIXTEEN_BIT_MODES:
-        samples: Array = np.asarray(image)
-        lowest, highest = int(samples.min()), int(samples.max())
-        if lowest < 0 or highest >= 2**bit_depth:
-            raise DataError(
-                "pixel_format",
-                path,
-                found=f"samples from {lowest} to {highest}",
-                expected=f"0 to {2**bit_depth - 1} (bit_depth={bit_depth})",
-                advice="Set --bit_depth to the camera's own depth, or export the photograph with 8 or 16 bits.",
-            )
-        grey = (samples >> (bit_depth - 8)).astype(np.uint8)
+        grey = _scale_to_8_bits(np.asarray(image), bit_depth, path)
         return np.repeat(grey[:, :, None], channels, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -124,13 +95,31 @@ def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path:
     return array.reshape(array.shape[0], array.shape[1], channels)
 
 
+def _scale_to_8_bits(samples: Array, bit_depth: int, path: Path | str) -> Array:
+    lowest, highest = int(samples.min()), int(samples.max())
+    if lowest < 0 or highest >= 2**bit_depth:
+        raise DataError(
+            "pixel_format",
+            path,
+            found=f"samples from {lowest} to {highest}",
+            expected=f"0 to {2**bit_depth - 1} (bit_depth={bit_depth})",
+            advice="Set --bit_depth to the camera's own depth, or export the photograph with 8 or 16 bits.",
+        )
+    return (samples >> (bit_depth - 8)).astype(np.uint8)
+
+
 def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Array:
     """Reads a photograph as uint8 `(H, W, channels)`; see `open_image` and `image_to_array`.
 
     Raises:
         DataError: (`unreadable`, `pixel_format`) naming the file.
     """
-    return image_to_array(open_image(path), channels, bit_depth, path)
+    path = Path(path)
+    image = open_image(path)
+    if bit_depth < 16 and (low_bytes := _low_bytes(path)) is not None:
+        samples = _join_bytes(image, low_bytes)[:, :, :3]
+        image = Image.fromarray(_scale_to_8_bits(samples, bit_depth, path))
+    return image_to_array(image, channels, bit_depth, path)
 
 
 def mask_to_array(image: Image.Image) -> Mask:
@@ -140,22 +129,25 @@ def mask_to_array(image: Image.Image) -> Mask:
     files by index (index 0 is the background whatever its colour, as annotation tools write them). Where a mask has an
     alpha channel, transparent pixels are background; if all its colours are black, alpha itself is the mask.
     """
-    samples: Array = np.asarray(image)
-    if image.mode == "P":
+    if image.mode not in ("RGB", "RGBA", "LA", "PA", "RGBa", "La") and len(image.getbands()) > 1:
+        image = image.convert("RGB")
+    return _mask_from_samples(np.asarray(image), image.mode)
+
+
+def _mask_from_samples(samples: Array, mode: str) -> Mask:
+    if mode == "P":
         return Mask(np.not_equal(samples, 0), False)
     if samples.ndim == 2:
         return Mask(np.not_equal(samples, 0), _has_several_values(samples))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+    if mode != "RGB":
         colour, alpha = samples[:, :, :-1], samples[:, :, -1]
         if colour.any():
             colour = np.where(alpha[:, :, None] != 0, colour, 0)
-            return Mask(colour.any(axis=2), _has_several_values(colour))
+            return Mask(colour.max(axis=2) != 0, _has_several_values(colour))
         if alpha.min() != alpha.max():
             return Mask(alpha != 0, _has_several_values(alpha))
         return Mask(np.zeros(alpha.shape, dtype=bool), False)
-    if image.mode != "RGB":
-        samples = np.asarray(image.convert("RGB"))
-    return Mask(samples.any(axis=2), _has_several_values(samples))
+    return Mask(samples.max(axis=2) != 0, _has_several_values(samples))
 
 
 def read_mask(path: Path | str) -> Mask:
@@ -164,13 +156,59 @@ def read_mask(path: Path | str) -> Mask:
     Raises:
         DataError: (`unreadable`) naming the file.
     """
-    return mask_to_array(open_image(path))
+    path = Path(path)
+    image = open_image(path)
+    low_bytes = _low_bytes(path)
+    return mask_to_array(image) if low_bytes is None else _mask_from_samples(_join_bytes(image, low_bytes), image.mode)
+
+
+def _decode(path: Path, rawmode: str | None = None) -> Image.Image:
+    if not path.is_file():
+        raise DataError(
+            "unreadable",
+            path,
+            found="there is no such file",
+            expected="an image file",
+            advice="Check the path.",
+        )
+    try:
+        with Image.open(path) as image:
+            if rawmode is not None and isinstance(image, ImageFile.ImageFile):
+                image.tile = [tile._replace(args=rawmode) for tile in image.tile]
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except _DECODING_ERRORS as error:
+        size = path.stat().st_size
+        raise DataError(
+            "unreadable",
+            path,
+            found=f"{size} bytes that do not decode as an image ({type(error).__name__}: {error})",
+            expected="a whole image file such as PNG, JPEG, TIFF or BMP",
+            advice="Copy or export the file again, or leave it out with --skip_bad_files.",
+        ) from error
+
+
+def _low_bytes(path: Path) -> Image.Image | None:
+    """The lower halves of the samples of a 16-bit RGB or RGBA PNG, which Pillow drops; None for any other file.
+
+    A 0/1 mask in such a file would otherwise turn black. Reading the big-endian samples as if they were little-endian
+    makes Pillow keep the other byte.
+    """
+    with Image.open(path) as image:
+        if image.format != "PNG" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+            return None
+        rawmode = image.tile[0].args
+    return _decode(path, f"{rawmode[:-1]}L") if rawmode in ("RGB;16B", "RGBA;16B") else None
+
+
+def _join_bytes(high: Image.Image, low: Image.Image) -> Array:
+    return (np.asarray(high).astype(np.uint16) << 8) | np.asarray(low)
 
 
 def _has_several_values(samples: Array) -> bool:
     """Whether more than one value (or colour) other than zero occurs."""
     if samples.ndim == 3:
-        shifts = 8 * np.arange(samples.shape[2], dtype=np.uint32)
-        samples = (samples.astype(np.uint32) << shifts).sum(axis=2)
+        shifts = 16 * np.arange(samples.shape[2], dtype=np.uint64)
+        samples = (samples.astype(np.uint64) << shifts).sum(axis=2)
     occupied = samples[samples != 0]
     return bool(occupied.size) and bool((occupied != occupied[0]).any())

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from .cache import fingerprint, read_cache, write_cache
 from .errors import DataError, DataWarning
 from .examples import Example, Preparation, prepare_example
-from .mvtec_layout import find_category, list_category
 from .partitions import read_file_list, select_listed, shuffled
 from .records import GOOD, ImageRecord, Listing, Split, shorten
+from .sources import find_listing
 from .transforms import Fit
 
 
@@ -62,38 +62,45 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 def load_training_set(
-    data_dir: Path | str,
+    data_dir: Path | str | None = None,
     category: str | None = None,
     *,
     defect: str | None = None,
+    good_dir: Path | str | None = None,
+    defect_dir: Path | str | None = None,
+    mask_dir: Path | str | None = None,
     resolution: int = 256,
     image_channels: int = 3,
     fit: Fit = "resize",
+    bit_depth: int = 16,
     split: Split | None = None,
     shots: int | None = None,
     shots_seed: int = 0,
     file_list: Path | str | None = None,
     skip_bad_files: bool = False,
     cache_dir: Path | str | None = None,
-    bit_depth: int = 16,
     min_images: int = 2,
 ) -> ImageMaskDataset:
     """Loads the photographs of one kind, with their masks if they show defects.
 
     Args:
-        data_dir: Root of a data set in the layout of MVTec AD, or a category folder.
-        category: Category; None if `data_dir` is one or holds only one.
+        data_dir: Root or category folder of a data set in the layout of MVTec AD, a tar archive of one, or an
+            imagefolder with a mask column.
+        category: Category; None if there is only one.
         defect: Kind of defect; None for the defect-free photographs.
+        good_dir: Instead of `data_dir`: folder of defect-free photographs.
+        defect_dir: Instead of `data_dir`: folder of photographs of one kind of defect.
+        mask_dir: Their masks, matched by stem with or without a suffix such as `_mask`.
         resolution: Side of the square in pixels.
         image_channels: 3, or 1 for grey.
         fit: How other shapes become square: `resize`, `center_crop` or `pad`.
-        split: `train` or `test`; None for where the kind is meant to be: defect-free ones in `train`, defects in both.
+        bit_depth: Significant bits of 16-bit photographs.
+        split: `train` or `test`; None for `train` if `defect` is None, else for both.
         shots: Use only this many, drawn at random with `shots_seed`.
         shots_seed: Seed of that draw.
         file_list: Text file with the names to use (see `partitions`).
         skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
         cache_dir: Folder that keeps the prepared set; None prepares it anew in each run.
-        bit_depth: Significant bits of 16-bit photographs.
         min_images: Fewer usable photographs are an error.
 
     Returns:
@@ -101,34 +108,75 @@ def load_training_set(
 
     Raises:
         DataError: that names the first file with a problem, or says what the folder lacks.
+        ValueError: if the arguments contradict each other.
     """
-    listing = list_category(find_category(Path(data_dir), category))
-    preparation = Preparation(resolution, image_channels, fit, bit_depth)
+    listing = find_listing(
+        data_dir,
+        category,
+        good_dir=good_dir,
+        defect_dir=defect_dir,
+        mask_dir=mask_dir,
+        defect=defect,
+        cache_dir=cache_dir,
+    )
     candidates = _candidates(listing, defect, split)
     if file_list is not None:
-        candidates = select_listed(candidates, read_file_list(file_list), file_list)
+        candidates = select_listed(candidates, listing.records, read_file_list(file_list), file_list)
     if shots is not None:
+        if shots < 1:
+            raise ValueError(f"shots must be at least 1, got {shots}.")
         candidates = shuffled(candidates, shots_seed)
-    needed = max(min_images if shots is None else min(min_images, shots), 1)
 
-    cache_path = None
+    preparation = Preparation(resolution, image_channels, fit, bit_depth)
+    path = None
     if cache_dir is not None:
-        settings = {**preparation.settings(), "shots": shots, "skip_bad_files": skip_bad_files}
-        key = fingerprint(candidates, settings)[:16]
-        cache_path = Path(cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key}.safetensors"
-        cached = read_cache(cache_path)
-        if cached is not None:
-            tensors, header = cached
-            return ImageMaskDataset(tensors["images"], tensors.get("masks"), header["file_names"], header["skipped"])
+        key = fingerprint(candidates, {**preparation.settings(), "shots": shots, "skip_bad_files": skip_bad_files})
+        path = Path(cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key[:16]}.safetensors"
+    prepared = None if path is None else _read(path)
+    if prepared is None:
+        prepared = _prepare(candidates, listing, preparation, shots, skip_bad_files)
+        if path is not None:
+            _write(path, prepared)
+    _warn(prepared, len(candidates))
+    _check_count(len(prepared.dataset), listing, defect, shots, min_images)
+    return prepared.dataset
 
-    dataset = _prepare(candidates, listing, preparation, shots, skip_bad_files)
-    _check_count(dataset, listing, defect, needed, shots)
-    if cache_path is not None:
-        tensors = {"images": dataset.images}
-        if dataset.masks is not None:
-            tensors["masks"] = dataset.masks
-        write_cache(cache_path, tensors, {"file_names": dataset.file_names, "skipped": dataset.skipped})
-    return dataset
+
+class _Prepared(NamedTuple):
+    dataset: ImageMaskDataset
+    soft_masks: list[str]
+
+
+def _read(path: Path) -> _Prepared | None:
+    cached = read_cache(path)
+    if cached is None:
+        return None
+    tensors, header = cached
+    dataset = ImageMaskDataset(tensors["images"], tensors.get("masks"), header["file_names"], header["skipped"])
+    return _Prepared(dataset, header["soft_masks"])
+
+
+def _write(path: Path, prepared: _Prepared) -> None:
+    dataset = prepared.dataset
+    tensors = {"images": dataset.images}
+    if dataset.masks is not None:
+        tensors["masks"] = dataset.masks
+    header = {"file_names": dataset.file_names, "skipped": dataset.skipped, "soft_masks": prepared.soft_masks}
+    write_cache(path, tensors, header)
+
+
+def _warn(prepared: _Prepared, candidates: int) -> None:
+    skipped, soft = prepared.dataset.skipped, prepared.soft_masks
+    if skipped:
+        listed = "\n".join(f"  {error}" for error in skipped)
+        warnings.warn(f"{len(skipped)} of {candidates} files were left out:\n{listed}", DataWarning, stacklevel=3)
+    if soft:
+        warnings.warn(
+            f"{len(soft)} masks hold several grey values or colours, for example that of {soft[0]}: every non-zero "
+            "pixel counts as defect. If they are antialiased, lossily compressed or heat maps, threshold them first.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _candidates(listing: Listing, defect: str | None, split: Split | None) -> list[ImageRecord]:
@@ -154,7 +202,7 @@ def _prepare(
     preparation: Preparation,
     shots: int | None,
     skip_bad_files: bool,
-) -> ImageMaskDataset:
+) -> _Prepared:
     examples: list[tuple[str, Example]] = []
     skipped: list[DataError] = []
     for record, result in zip(candidates, _prepare_each(candidates, listing, preparation, shots), strict=False):
@@ -166,24 +214,14 @@ def _prepare(
             raise result
         if len(examples) == shots:
             break
-    if skipped:
-        listed = "\n".join(f"  {error}" for error in skipped)
-        warnings.warn(f"{len(skipped)} of {len(candidates)} files were left out:\n{listed}", DataWarning, stacklevel=3)
     examples.sort(key=lambda example: example[0])
-    soft = [name for name, example in examples if example.has_soft_mask]
-    if soft:
-        warnings.warn(
-            f"{len(soft)} masks hold several grey values or colours, for example that of {soft[0]}: every non-zero "
-            "pixel counts as defect. If they are antialiased, lossily compressed or heat maps, threshold them first.",
-            DataWarning,
-            stacklevel=3,
-        )
     channels, side = preparation.image_channels, preparation.resolution
     images = _stack([example.image for _, example in examples], (channels, side, side))
     masks = [example.mask for _, example in examples if example.mask is not None]
-    return ImageMaskDataset(
+    dataset = ImageMaskDataset(
         images, _stack(masks, (1, side, side)) if masks else None, [name for name, _ in examples], skipped
     )
+    return _Prepared(dataset, [name for name, example in examples if example.has_soft_mask])
 
 
 def _prepare_each(
@@ -213,18 +251,15 @@ def _stack(arrays: Iterable[np.ndarray[Any, Any]], shape: tuple[int, ...]) -> to
     return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros((0, *shape), dtype=torch.uint8)
 
 
-def _check_count(
-    dataset: ImageMaskDataset, listing: Listing, defect: str | None, needed: int, shots: int | None
-) -> None:
-    usable = len(dataset)
-    if usable >= needed and (shots is None or usable == shots):
-        return
-    raise DataError(
-        "too_few",
-        listing.root,
-        found=f"{usable} usable photographs of '{defect or GOOD}'",
-        expected=f"{shots} (shots)" if shots is not None and usable < shots else f"at least {needed}",
-        advice="Ask for fewer shots."
-        if shots is not None
-        else "Add photographs; check_dataset.py says how many help.",
-    )
+def _check_count(usable: int, listing: Listing, defect: str | None, shots: int | None, min_images: int) -> None:
+    needed = max(1, min_images) if shots is None else shots
+    if usable < needed:
+        raise DataError(
+            "too_few",
+            listing.root,
+            found=f"{usable} usable photographs of '{defect or GOOD}'",
+            expected=f"at least {needed}" if shots is None else f"{shots}, the shots asked for",
+            advice="Add photographs; check_dataset.py says how many are advised."
+            if shots is None
+            else "Ask for fewer shots.",
+        )

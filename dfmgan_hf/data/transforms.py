@@ -15,9 +15,12 @@ Fit = Literal["resize", "center_crop", "pad"]
 
 FITS: tuple[str, ...] = get_args(Fit)
 
-# A thresholded mask is kept where its area, within this many cells around, is off by no more than this fraction.
-_NEIGHBOURHOOD = 8
-_AREA_TOLERANCE = 0.04
+# A part of a mask is thick if a fully covered pixel is no farther away than this.
+_CORE_DISTANCE = 2
+# Areas are kept within blocks of this many pixels: small ones where a defect is thin, so that it survives along all of
+# its length; large ones where it is thick, so that its outline stays clean.
+_THIN_BLOCK = 4
+_THICK_BLOCK = 64
 
 
 def fit_to_square(
@@ -64,9 +67,10 @@ def fit_to_square(
 def resize_mask(mask: Array, resolution: int) -> Array:
     """Resizes a binary mask to a square so that thin defects survive and areas are kept.
 
-    Each new pixel's coverage (the exact share of it that the defect covers) is rounded to 0 or 1. Where rounding at
-    one half keeps the local area, that is the result: outlines stay clean. Where it does not, as along a scratch
-    thinner than a new pixel, which it would delete or double, the pixels are chosen by `_round_keeping_area`.
+    From each new pixel's coverage (the exact share of it that the defect covers), as many pixels are chosen as the
+    area calls for, the most covered ones first: see `_round_keeping_area`. Thresholding coverage at one half
+    instead would delete a scratch thinner than half a new pixel, and double one that is a bit wider; such a scratch
+    becomes a dashed line along all of its length, of the same area.
 
     Args:
         mask: bool `(H, W)`.
@@ -75,20 +79,19 @@ def resize_mask(mask: Array, resolution: int) -> Array:
     Returns:
         bool `(resolution, resolution)`, with at least one True if `mask` has one.
     """
-    if mask.shape == (resolution, resolution) or not mask.any():
-        return mask.copy() if mask.shape == (resolution, resolution) else np.zeros((resolution,) * 2, dtype=bool)
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    # float64: sums of thousands of overlaps must come out whole where a cell is covered wholly.
-    vertical = _overlaps(mask.shape[0], resolution)[:, top:bottom]
-    horizontal = _overlaps(mask.shape[1], resolution)[:, left:right]
-    coverage = np.round(vertical @ mask[top:bottom, left:right].astype(np.float64) @ horizontal.T, 9)
+    if mask.shape == (resolution, resolution):
+        return mask.copy()
+    if not mask.any():
+        return np.zeros((resolution, resolution), dtype=bool)
+    coverage = _means_over_cells(_means_over_cells(mask, resolution).T, resolution).T
+    coverage = np.round(coverage, 6)  # sums of many overlaps must come out as one where a pixel is covered wholly
 
-    thresholded = coverage >= 0.5
-    area, thresholded_area = _neighbourhood_sum(coverage), _neighbourhood_sum(thresholded.astype(np.float64))
-    keep = np.abs(thresholded_area - area) <= _AREA_TOLERANCE * area
-    coverage = np.where(keep, thresholded, coverage)
-    return _round_keeping_area(coverage)
+    thick = _dilate(coverage == 1, _CORE_DISTANCE)
+    result = _round_keeping_area(np.where(thick, coverage, 0), _THICK_BLOCK)
+    result |= _round_keeping_area(np.where(thick, 0, coverage), _THIN_BLOCK)
+    if not result.any():
+        result.flat[coverage.argmax()] = True
+    return result
 
 
 def _resize_image(image: Array, resolution: int) -> Array:
@@ -107,44 +110,58 @@ def _rim_colour(image: Array) -> Array:
     return np.median(rim, axis=0).astype(np.uint8)
 
 
-def _overlaps(size: int, cells: int) -> Array:
-    """Share of each of `cells` equal parts of a line that each of its `size` pixels covers, `(cells, size)`."""
+def _means_over_cells(values: Array, cells: int) -> Array:
+    """Means over `cells` equal parts of the first axis, which may begin and end inside a pixel, `(cells, W)`."""
+    size = values.shape[0]
+    sums = np.zeros((size + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=sums[1:])
     edges = np.arange(cells + 1) * (size / cells)
-    pixels = np.arange(size)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.clip(overlap, 0, None) * (cells / size)
+    whole = np.minimum(edges.astype(np.int64), size - 1)
+    sums_at_edges = sums[whole] + (edges - whole)[:, None] * values[whole]
+    return np.diff(sums_at_edges, axis=0) * (cells / size)
 
 
-def _neighbourhood_sum(values: Array) -> Array:
-    """Sum over the square window of `_NEIGHBOURHOOD` cells to each side, `(R, R)`."""
-    size = 2 * _NEIGHBOURHOOD + 1
-    padded = np.pad(values, ((_NEIGHBOURHOOD + 1, _NEIGHBOURHOOD),) * 2)
-    total = padded.cumsum(axis=0).cumsum(axis=1)
-    return total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
+def _dilate(cells: Array, distance: int) -> Array:
+    """Cells `(R, R)` that are no farther than `distance` rows and columns from a True one."""
+    for axis in (0, 1):
+        padding = [(distance, distance) if axis == other else (0, 0) for other in (0, 1)]
+        padded = np.pad(cells, padding)
+        shifted = [np.roll(padded, shift, axis) for shift in range(-distance, distance + 1)]
+        kept = tuple(slice(before, size - after) for (before, after), size in zip(padding, padded.shape, strict=True))
+        cells = np.logical_or.reduce(shifted)[kept]
+    return cells
 
 
-def _round_keeping_area(coverage: Array) -> Array:
-    """Rounds coverage `(R, R)` so that every aligned block of 2^k by 2^k cells keeps its area, rounded up or down.
+def _round_keeping_area(coverage: Array, block: int) -> Array:
+    """Rounds coverage `(R, R)` to 0 or 1 so that every aligned block of `block` by `block` cells keeps its area.
 
-    The total is rounded first; then each block's count is shared among its four quarters: the whole part of
-    each quarter's area, and what is left to the quarters with the largest fractions. A scratch half a cell wide
-    becomes a dotted line along all of its length, of the same area.
+    The total is rounded to a whole number of cells, which is shared among four quarters: the whole part of each
+    quarter's area, and what is left to those with the largest fractions; and so on down to the blocks, whose areas are
+    thus rounded up or down. In a block, the most covered cells are chosen.
     """
     resolution = coverage.shape[0]
-    levels = math.ceil(math.log2(resolution)) if resolution > 1 else 0
-    padding = 2**levels - resolution
-    areas = [np.pad(coverage, ((0, padding), (0, padding)))]
+    levels = max(0, math.ceil(math.log2(resolution / block)))
+    side = 2**levels * block
+    padded = np.pad(coverage, (0, side - resolution))
+    cells = padded.reshape(2**levels, block, 2**levels, block).transpose(0, 2, 1, 3).reshape(4**levels, -1)
+    areas = [np.round(cells.sum(axis=1), 3).reshape(2**levels, 2**levels)]
     for _ in range(levels):
-        side = areas[-1].shape[0] // 2
-        areas.append(np.round(areas[-1].reshape(side, 2, side, 2).sum(axis=(1, 3)), 6))
+        half = areas[-1].shape[0] // 2
+        areas.append(np.round(areas[-1].reshape(half, 2, half, 2).sum(axis=(1, 3)), 3))
 
-    counts = np.maximum(np.round(areas[-1]), 1).astype(np.int64)
+    counts = np.round(areas[-1]).astype(np.int64)
     for area in reversed(areas[:-1]):
-        side = counts.shape[0]
-        quarters = area.reshape(side, 2, side, 2).transpose(0, 2, 1, 3).reshape(side, side, 4)
+        half = counts.shape[0]
+        quarters = area.reshape(half, 2, half, 2).transpose(0, 2, 1, 3).reshape(half, half, 4)
         whole = np.floor(quarters).astype(np.int64)
         left_over = counts - whole.sum(axis=2)
-        rank = np.argsort(np.argsort(whole - quarters, axis=2, kind="stable"), axis=2, kind="stable")
+        rank = np.argsort(np.argsort(whole - quarters, axis=2, kind="stable"), axis=2)
         shared = whole + (rank < left_over[:, :, None])
-        counts = shared.reshape(side, side, 2, 2).transpose(0, 2, 1, 3).reshape(2 * side, 2 * side)
-    return counts[:resolution, :resolution] > 0
+        counts = shared.reshape(half, half, 2, 2).transpose(0, 2, 1, 3).reshape(2 * half, 2 * half)
+
+    chosen = np.zeros(cells.shape, dtype=bool)
+    for index in np.nonzero(counts.reshape(-1))[0]:
+        most_covered = np.argsort(-cells[index], kind="stable")[: counts.flat[index]]
+        chosen[index, most_covered] = cells[index, most_covered] > 0
+    blocks = chosen.reshape(2**levels, 2**levels, block, block).transpose(0, 2, 1, 3)
+    return blocks.reshape(side, side)[:resolution, :resolution]

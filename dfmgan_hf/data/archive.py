@@ -1,0 +1,104 @@
+"""Extracts a downloaded archive once, and only what belongs to a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from .errors import DataError
+from .reading import IMAGE_EXTENSIONS
+
+_TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
+
+
+def default_cache_dir() -> Path:
+    """Where archives and Hub data sets are unpacked unless told otherwise: beside the caches of `datasets`."""
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "dfmgan_hf"
+
+
+def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int = 64 * 2**30) -> Path:
+    """Extracts a tar archive (xz, gz, bz2 or plain) of images, unless that has been done before.
+
+    Only regular files with the ending of an image or a text are written. A member that points outside the folder, a
+    link or a device stops the extraction; nothing half-extracted is left behind.
+
+    Args:
+        archive: The archive; a change of its size or time makes a new extraction.
+        cache_dir: Folder under which it is extracted; None for `default_cache_dir`.
+        max_bytes: Limit of the extracted size.
+
+    Returns:
+        The folder that holds the archive's content.
+
+    Raises:
+        DataError: (`archive`) that names the archive and the member.
+    """
+    status = archive.stat()
+    key = hashlib.sha256(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
+    parent = default_cache_dir() if cache_dir is None else cache_dir
+    target = parent / f"{archive.name.split('.')[0]}-{key}"
+    if target.is_dir():
+        return target
+    parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
+    try:
+        _extract(archive, aside, max_bytes)
+        aside.chmod(0o755)
+        try:
+            os.replace(aside, target)
+        except OSError:  # another process was faster
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
+    extracted_bytes = 0
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            for member in tar:
+                path = _checked_path(archive, member)
+                if not member.isfile() or path.suffix.lower() not in IMAGE_EXTENSIONS | _TEXT_EXTENSIONS:
+                    continue
+                extracted_bytes += member.size
+                if extracted_bytes > max_bytes:
+                    raise _bad_archive(archive, f"more than {max_bytes} bytes", f"at most {max_bytes} bytes of images")
+                source = tar.extractfile(member)
+                assert source is not None  # only for members that are no regular files
+                destination = folder / path
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                with source, destination.open("wb") as stream:
+                    shutil.copyfileobj(source, stream, 2**20)
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise _bad_archive(
+            archive, f"an archive that does not unpack ({error})", "a whole tar.xz, tar.gz or tar file"
+        ) from error
+
+
+def _checked_path(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+        raise _bad_archive(archive, f"the member {member.name!r}, which points outside", "paths inside the archive")
+    if not (member.isfile() or member.isdir()):
+        raise _bad_archive(archive, f"the member {member.name!r}, a link or device", "files and folders only")
+    return path
+
+
+def _bad_archive(archive: Path, found: str, expected: str) -> DataError:
+    return DataError(
+        "archive",
+        archive,
+        found=found,
+        expected=expected,
+        advice="Download it again from where you trust it, or extract it yourself and give the folder.",
+    )

@@ -1,0 +1,95 @@
+"""The data options that every training script has in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+from .records import shorten
+from .sources import find_listing
+from .training_set import ImageMaskDataset, load_training_set
+from .transforms import Fit
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the photographs are and how they are read: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
+
+    Attributes:
+        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, or an
+            imagefolder with a mask column.
+        category: Category of the data set; needed if there are several.
+        good_dir: One's own photographs without that layout: the defect-free ones.
+        defect_dir: One's own photographs: those of one kind of defect.
+        mask_dir: Their masks, named like them with or without a suffix such as _mask.
+        resolution: Side of the training images in pixels.
+        fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
+        bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
+        shots: Train on this many defect photographs, drawn at random.
+        shots_seed: Seed of that draw.
+        file_list: Text file with the names of the photographs to use, one a line.
+        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
+        cache_dir: Folder that keeps prepared photographs for the next run.
+    """
+
+    data_dir: Path | None = None
+    category: str | None = None
+    good_dir: Path | None = None
+    defect_dir: Path | None = None
+    mask_dir: Path | None = None
+    resolution: int = 256
+    fit: Fit = "resize"
+    bit_depth: int = 16
+    shots: int | None = None
+    shots_seed: int = 0
+    file_list: Path | None = None
+    skip_bad_files: bool = False
+    cache_dir: Path | None = None
+
+    def load_good(self, *, image_channels: int = 3) -> ImageMaskDataset:
+        """Loads the defect-free photographs, all of them: `shots` are defect photographs.
+
+        Args:
+            image_channels: 3, or 1 for grey.
+
+        Raises:
+            DataError: see `load_training_set`.
+        """
+        return load_training_set(**{**self._options(), "shots": None}, image_channels=image_channels)
+
+    def load_defects(self, defect: str | None = None, *, image_channels: int = 3) -> ImageMaskDataset:
+        """Loads the photographs of one kind of defect with their masks.
+
+        Args:
+            defect: Kind of defect; None if there is only one, as with `defect_dir`.
+            image_channels: 3, or 1 for grey.
+
+        Raises:
+            DataError: see `load_training_set`; (`unknown_defect`) lists the kinds if there are several.
+        """
+        kind = defect if defect is not None else self._only_defect()
+        return load_training_set(**self._options(), defect=kind, image_channels=image_channels, min_images=1)
+
+    def _options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _only_defect(self) -> str:
+        listing = find_listing(
+            self.data_dir,
+            self.category,
+            good_dir=self.good_dir,
+            defect_dir=self.defect_dir,
+            mask_dir=self.mask_dir,
+            cache_dir=self.cache_dir,
+        )
+        if len(listing.defects) != 1:
+            raise DataError(
+                "unknown_defect",
+                listing.root,
+                found=f"{len(listing.defects)} kinds of defect and none was chosen",
+                expected=f"one of {shorten(listing.defects)}",
+                advice="Say which with --defect.",
+            )
+        return listing.defects[0]

@@ -1,0 +1,97 @@
+"""Hugging Face imagefolders: photographs and a metadata file with a column of masks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+from .records import GOOD, ImageRecord, Listing, Split, shorten
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+_MASK_COLUMNS = ("mask_file_name", "mask")
+_UNNAMED_DEFECT = "defect"
+
+
+def metadata_files(root: Path) -> list[Path]:
+    """The metadata files of an imagefolder, in `root` or in its `train` and `test`; empty if it is none."""
+    folders = [root, root / "train", root / "test"]
+    return [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
+
+
+def list_imagefolder(root: Path, category: str | None = None) -> Listing:
+    """Lists an imagefolder whose metadata has `file_name` and `mask_file_name` (or `mask`), and perhaps `defect`.
+
+    Rows without a mask are defect-free, unless `defect` says otherwise. The kind of defect is the column `defect`, or
+    `defect` where there is no such column. The split is that of the folder `train` or `test` in which the metadata
+    lies, or else `train` for defect-free rows and `test` for the others.
+
+    Args:
+        root: The imagefolder.
+        category: Name of the object; None for the folder's name.
+
+    Raises:
+        DataError: (`metadata`) if there is no metadata file, or it is not what is described above.
+    """
+    listing = Listing(root=root, category=category or root.resolve().name)
+    files = metadata_files(root)
+    if not files:
+        raise DataError(
+            "metadata",
+            root,
+            found="no metadata file",
+            expected=" or ".join(METADATA_NAMES),
+            advice="Write one with the columns file_name and mask_file_name.",
+        )
+    for file in files:
+        for row in _read_rows(file):
+            _add_row(listing, file, row)
+    listing.records.sort(key=lambda record: record.name)
+    return listing
+
+
+def _add_row(listing: Listing, file: Path, row: dict[str, Any]) -> None:
+    image = file.parent / str(row["file_name"])
+    mask_name = next((row[column] for column in _MASK_COLUMNS if row.get(column)), None)
+    mask = file.parent / str(mask_name) if mask_name else None
+    defect = str(row.get("defect") or (_UNNAMED_DEFECT if mask else GOOD))
+    split: Split = "train" if defect == GOOD else "test"
+    if file.parent != listing.root:
+        split = "train" if file.parent.name == "train" else "test"
+    name = image.relative_to(listing.root).as_posix()
+    listing.records.append(ImageRecord(name, image, mask if defect != GOOD else None, defect, split))
+    if defect != GOOD and mask is None:
+        listing.errors[name] = DataError(
+            "no_mask",
+            image,
+            found=f"a row of {file} with defect '{defect}' and without a mask",
+            expected=f"the mask's path in the column {_MASK_COLUMNS[0]}",
+            advice="Add the mask, or leave the image out with --skip_bad_files.",
+        )
+
+
+def _read_rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            if file.suffix == ".csv":
+                rows: list[dict[str, Any]] = list(csv.DictReader(stream))
+            else:
+                rows = [json.loads(line) for line in stream if line.strip()]
+    except (ValueError, csv.Error) as error:
+        raise _bad_metadata(file, f"text that does not parse ({error})") from error
+    columns = {column for row in rows for column in row}
+    if not all(row.get("file_name") for row in rows) or not columns.intersection(_MASK_COLUMNS):
+        raise _bad_metadata(file, f"the columns {shorten(sorted(map(str, columns)))}")
+    return rows
+
+
+def _bad_metadata(file: Path, found: str) -> DataError:
+    return DataError(
+        "metadata",
+        file,
+        found=found,
+        expected="file_name in every row, and mask_file_name (empty for defect-free photographs)",
+        advice="Add the columns; huggingface.co/docs/datasets/image_dataset shows the format.",
+    )

@@ -1,0 +1,209 @@
+"""Photographs and masks of every encoding decode to the same pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfmgan_hf.data import DataError, read_image, read_mask
+from tests.data.conftest import draw_mask, draw_photograph, save
+
+GREY = draw_photograph(0)
+RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
+DEFECT = draw_mask(0)
+
+
+def _palette(indices: np.ndarray, colours: list[int]) -> Image.Image:
+    image = Image.fromarray(indices.astype(np.uint8)).convert("L")
+    image = Image.frombytes("P", image.size, image.tobytes())
+    image.putpalette(colours)
+    return image
+
+
+def _encode(name: str) -> tuple[Image.Image, str, np.ndarray]:
+    """Image, file ending, and the RGB that is expected of it."""
+    grey_rgb = np.repeat(GREY[:, :, None], 3, axis=2)
+    opaque = np.full_like(GREY, 255)
+    if name == "grey8":
+        return Image.fromarray(GREY), ".png", grey_rgb
+    if name == "grey16_png":
+        return Image.fromarray(GREY.astype(np.uint16) * 257), ".png", grey_rgb
+    if name == "grey16_tiff":
+        return Image.fromarray(GREY.astype(np.uint16) * 257), ".tif", grey_rgb
+    if name == "grey32_tiff":
+        return Image.fromarray(GREY.astype(np.int32) * 257), ".tif", grey_rgb
+    if name == "rgb":
+        return Image.fromarray(RGB), ".bmp", RGB
+    if name == "rgba":
+        return Image.fromarray(np.dstack([RGB, opaque])), ".png", RGB
+    if name == "grey_alpha":
+        return Image.fromarray(np.dstack([GREY, opaque]), mode="LA"), ".png", grey_rgb
+    if name == "palette":
+        levels = (GREY // 64) * 64
+        colours = [value for level in range(256) for value in (level, 255 - level, 0)]
+        expected = np.stack([levels, 255 - levels, np.zeros_like(levels)], axis=2)
+        return _palette(levels, colours), ".png", expected
+    if name == "bilevel":
+        return Image.fromarray(GREY > 128), ".png", np.where(grey_rgb > 128, 255, 0).astype(np.uint8)
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["grey8", "grey16_png", "grey16_tiff", "grey32_tiff", "rgb", "rgba", "grey_alpha", "palette", "bilevel"],
+)
+def test_photographs_of_any_encoding_become_8_bit_rgb(tmp_path: Path, name: str) -> None:
+    image, ending, expected = _encode(name)
+    image.save(path := tmp_path / f"photo{ending}")
+    read = read_image(path)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, expected)
+
+
+def test_colour_becomes_luma_for_one_channel(tmp_path: Path) -> None:
+    path = save(RGB, tmp_path / "photo.png")
+    expected = RGB @ np.array([0.299, 0.587, 0.114])
+    read = read_image(path, channels=1)
+    assert read.shape == (*GREY.shape, 1)
+    assert np.abs(read[:, :, 0] - expected).max() <= 1
+
+
+def test_transparent_pixels_are_laid_over_black(tmp_path: Path) -> None:
+    alpha = np.where(DEFECT, 0, 255).astype(np.uint8)
+    path = save(np.dstack([RGB, alpha]), tmp_path / "photo.png")
+    np.testing.assert_array_equal(read_image(path), np.where(DEFECT[:, :, None], 0, RGB))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_exif_rotated_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+    turns = {3: 2, 6: 1, 8: 3}[orientation]
+    stored = Image.fromarray(np.rot90(RGB, turns))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(path := tmp_path / "photo.png", exif=exif)
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_bit_depth_of_the_camera_is_scaled_to_the_full_range(tmp_path: Path) -> None:
+    path = save(GREY.astype(np.uint16) * 16 + 15, tmp_path / "photo.png")
+    np.testing.assert_array_equal(read_image(path, 1, bit_depth=12)[:, :, 0], GREY)
+    with pytest.raises(DataError, match=r"photo\.png: samples from .*bit_depth=10.*--bit_depth"):
+        read_image(path, bit_depth=10)
+
+
+def test_bit_depth_holds_for_16_bit_colour_too(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(_rgb16_png(GREY.astype(np.uint16) * 16))
+    red_only = np.dstack([GREY, np.zeros_like(GREY), np.zeros_like(GREY)])
+    np.testing.assert_array_equal(read_image(path, bit_depth=12), red_only)
+
+
+def test_floating_point_photographs_are_refused_with_advice(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.float32)).save(path := tmp_path / "photo.tif")
+    with pytest.raises(DataError, match=r"floating-point samples.*8 or 16 bits"):
+        read_image(path)
+
+
+def _encode_mask(name: str) -> tuple[Image.Image, str]:
+    ones = DEFECT.astype(np.uint8)
+    black = np.zeros_like(ones)
+    opaque = np.full_like(ones, 255)
+    masks = {
+        "0_1": lambda: Image.fromarray(ones),
+        "0_255": lambda: Image.fromarray(ones * 255),
+        "bilevel": lambda: Image.fromarray(DEFECT),
+        "palette_index_1": lambda: _palette(ones, [0, 0, 0, 128, 0, 0]),
+        "palette_black_for_both": lambda: _palette(ones, [0, 0, 0, 0, 0, 0]),
+        "palette_white_background": lambda: _palette(ones, [255, 255, 255, 200, 0, 0]),
+        "rgb_red_1": lambda: Image.fromarray(np.dstack([ones, black, black])),
+        "rgb_white": lambda: Image.fromarray(np.dstack([ones * 255] * 3)),
+        "rgba_opaque": lambda: Image.fromarray(np.dstack([black, ones, black, opaque])),
+        "rgba_alpha_only": lambda: Image.fromarray(np.dstack([black, black, black, ones * 255])),
+        "rgba_white_behind_alpha": lambda: Image.fromarray(np.dstack([opaque, opaque, opaque, ones * 255])),
+        "grey_alpha": lambda: Image.fromarray(np.dstack([ones * 255, opaque]), mode="LA"),
+        "16_bit_1": lambda: Image.fromarray(ones.astype(np.uint16)),
+        "16_bit_65535": lambda: Image.fromarray(ones.astype(np.uint16) * 65535),
+        "32_bit_1": lambda: Image.fromarray(ones.astype(np.int32)),
+        "float_0_1": lambda: Image.fromarray(ones.astype(np.float32)),
+    }
+    return masks[name](), ".tif" if name in ("32_bit_1", "float_0_1") else ".png"
+
+
+MASKS = [
+    "0_1",
+    "0_255",
+    "bilevel",
+    "palette_index_1",
+    "palette_black_for_both",
+    "palette_white_background",
+    "rgb_red_1",
+    "rgb_white",
+    "rgba_opaque",
+    "rgba_alpha_only",
+    "rgba_white_behind_alpha",
+    "grey_alpha",
+    "16_bit_1",
+    "16_bit_65535",
+    "32_bit_1",
+    "float_0_1",
+]
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_any_non_zero_is_defect_whatever_the_encoding(tmp_path: Path, name: str) -> None:
+    image, ending = _encode_mask(name)
+    image.save(path := tmp_path / f"mask{ending}")
+    mask = read_mask(path)
+    np.testing.assert_array_equal(mask.defect, DEFECT)
+    assert not mask.is_soft
+
+
+def test_grey_values_count_as_defect_and_are_reported(tmp_path: Path) -> None:
+    soft = np.where(DEFECT, 255, 0).astype(np.uint8)
+    soft[0, 0], soft[0, 1] = 1, 127
+    mask = read_mask(save(soft, tmp_path / "mask.png"))
+    assert mask.is_soft
+    assert mask.defect[0, 0]
+    assert mask.defect[0, 1]
+    assert mask.defect.sum() == DEFECT.sum() + 2
+
+
+def test_16_bit_rgb_masks_with_small_values_do_not_turn_black(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(_rgb16_png(DEFECT.astype(np.uint16)))
+    np.testing.assert_array_equal(read_mask(path).defect, DEFECT)
+
+
+def _rgb16_png(red: np.ndarray) -> bytes:
+    """A 16-bit RGB PNG, which Pillow reads but cannot write."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    height, width = red.shape
+    samples = np.zeros((height, width, 3), dtype=">u2")
+    samples[:, :, 0] = red
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_truncated_fake_empty_and_missing_files_are_named(tmp_path: Path) -> None:
+    whole = save(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), tmp_path / "whole.png")
+    cases = {
+        "truncated.png": whole.read_bytes()[:2000],
+        "fake.jpg": b"<html>404 not found</html>",
+        "empty.png": b"",
+    }
+    for name, content in cases.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name}: {len(content)} bytes that do not decode.*--skip_bad_files"):
+            read_image(path)
+    with pytest.raises(DataError, match=r"missing\.png: there is no such file"):
+        read_image(tmp_path / "missing.png")
