@@ -34,10 +34,10 @@ def list_folders(
         DataError: (`no_images`) if a folder is missing or holds no image.
         ValueError: if neither `good_dir` nor `defect_dir` is given, or `mask_dir` without `defect_dir`.
     """
-    if good_dir is None and defect_dir is None:
-        raise ValueError("Give good_dir, or defect_dir and mask_dir, or all three.")
     if mask_dir is not None and defect_dir is None:
         raise ValueError(f"mask_dir={mask_dir} needs defect_dir, the folder of the photographs that it belongs to.")
+    if good_dir is None and defect_dir is None:
+        raise ValueError("Give good_dir, or defect_dir and mask_dir, or all three.")
     root = (good_dir or defect_dir or Path()).resolve().parent
     listing = Listing(root=root, category=category or root.name)
     if defect_dir is not None:

@@ -1,0 +1,346 @@
+"""Training sets: contract, errors, subsets, cache."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tyro
+from torch.utils.data import DataLoader
+
+from dfmgan_hf.data import (
+    DataConfig,
+    DataError,
+    DataWarning,
+    find_listing,
+    load_training_set,
+    make_partitions,
+    read_file_list,
+    save_file_list,
+)
+from dfmgan_hf.data import training_set as training_set_module
+from dfmgan_hf.data.partitions import Partition
+from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
+from tests.data.test_reading import MASKS, _encode_mask
+
+
+def test_defect_images_come_with_binary_masks(load_defects: Callable) -> None:
+    dataset = load_defects()
+    assert dataset.images.shape == (5, 3, 32, 32)
+    assert dataset.masks.shape == (5, 1, 32, 32)
+    assert dataset.images.dtype == dataset.masks.dtype == torch.uint8
+    assert set(dataset.masks.unique().tolist()) == {0, 255}
+    assert dataset.file_names == [f"test/scratch/{index:03d}.png" for index in range(5)]
+    item = dataset[3]
+    assert torch.equal(item["image"], dataset.images[3])
+    assert torch.equal(item["mask"], dataset.masks[3])
+    batch = next(iter(DataLoader(dataset, batch_size=4)))
+    assert batch["image"].shape == (4, 3, 32, 32)
+
+
+def test_defect_free_images_have_no_masks(category_folder: Path) -> None:
+    dataset = load_training_set(category_folder, resolution=32)
+    assert len(dataset) == 6
+    assert dataset.masks is None
+    assert set(dataset[0]) == {"image"}
+    assert len(load_training_set(category_folder, resolution=32, split="test")) == 2
+
+
+def test_grey_photographs_fill_three_channels_or_stay_one(load_defects: Callable) -> None:
+    three, one = load_defects().images, load_defects(image_channels=1).images
+    assert one.shape == (5, 1, 32, 32)
+    assert torch.equal(three, one.expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize("encoding", MASKS)
+def test_every_mask_encoding_gives_the_same_training_masks(tmp_path: Path, encoding: str) -> None:
+    image, ending = _encode_mask(encoding)
+    save(draw_photograph(0), tmp_path / "images" / "a.png")
+    (tmp_path / "masks").mkdir()
+    image.save(tmp_path / "masks" / f"a_mask{ending}")
+    dataset = load_training_set(
+        defect_dir=tmp_path / "images",
+        mask_dir=tmp_path / "masks",
+        defect="dent",
+        resolution=40,
+        min_images=1,
+        fit="center_crop",
+    )
+    np.testing.assert_array_equal(dataset.masks[0, 0].numpy() > 0, draw_mask(0)[:, 4:44])
+
+
+def _break_files(folder: Path) -> None:
+    """One problem of each kind among the five scratches; 002 stays whole."""
+    masks = folder / "ground_truth" / "scratch"
+    (masks / "000_mask.png").unlink()
+    save(np.zeros((40, 48), dtype=np.uint8), masks / "001_mask.png")
+    save(np.ones((48, 40), dtype=np.uint8), masks / "003_mask.png")
+    image = folder / "test" / "scratch" / "004.png"
+    image.write_bytes(image.read_bytes()[:500])
+
+
+def test_errors_say_file_found_expected_and_what_to_do(category_folder: Path) -> None:
+    folder = category_folder
+    _break_files(folder)
+    messages = {
+        "000": r"scratch/000\.png: a defect image without a mask; .*Expected .*000_mask\.png.*Add the mask",
+        "001": r"001_mask\.png: a mask without any defect pixel. Expected non-zero pixels.*Draw the defect",
+        "003": r"003_mask\.png: a mask of 40x48 pixels. Expected 48x40, the size of .*003\.png. Export the mask",
+        "004": r"004\.png: 500 bytes that do not decode.*Expected a whole image.*Copy or export",
+    }
+    for stem, message in messages.items():
+        names = save_file_list(folder / "one.txt", [f"test/scratch/{stem}.png"])
+        with pytest.raises(DataError, match=message):
+            load_training_set(folder, defect="scratch", resolution=32, file_list=names, min_images=1)
+    with pytest.raises(DataError, match=messages["000"]):
+        load_training_set(folder, defect="scratch", resolution=32)
+
+
+def test_skip_bad_files_goes_on_and_lists_them(category_folder: Path) -> None:
+    _break_files(category_folder)
+    with pytest.warns(
+        DataWarning, match=r"4 of 5 files were left out:\n.*000\.png: a defect image(.|\n)*004\.png: 500"
+    ):
+        dataset = load_training_set(
+            category_folder, defect="scratch", resolution=32, skip_bad_files=True, min_images=1
+        )
+    assert dataset.file_names == ["test/scratch/002.png"]
+    assert len(dataset.skipped) == 4
+    with pytest.warns(DataWarning), pytest.raises(DataError, match=r"1 usable .*'scratch'. Expected at least 2. Add"):
+        load_training_set(category_folder, defect="scratch", resolution=32, skip_bad_files=True)
+
+
+def test_no_images_and_unknown_defects_list_what_there_is(category_folder: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"no photographs with the defect 'crack'.*Defects in this folder: 'dent', 'scr"
+    ):
+        load_training_set(category_folder, defect="crack")
+    for path in (category_folder / "train" / "good").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"plate: no defect-free photographs in train. Expected train/good/\*\.png"):
+        load_training_set(category_folder)
+
+
+def test_center_crop_that_loses_the_defect_is_an_error(tmp_path: Path) -> None:
+    mask = np.zeros((40, 120), dtype=np.uint8)
+    mask[10:20, 2:12] = 1
+    save(draw_photograph(0, 120, 40), tmp_path / "images" / "a.png")
+    save(mask, tmp_path / "masks" / "a.png")
+    folders = {"defect_dir": tmp_path / "images", "mask_dir": tmp_path / "masks", "defect": "dent", "min_images": 1}
+    with pytest.raises(DataError, match=r"wholly outside the middle square.*--fit pad or --fit resize"):
+        load_training_set(**folders, fit="center_crop", resolution=32)
+    assert load_training_set(**folders, fit="pad", resolution=60).masks.sum() == 25 * 255
+
+
+def test_soft_masks_say_so_once(category_folder: Path) -> None:
+    for stem in ("000", "003"):
+        soft = np.full((40, 48), 0, dtype=np.uint8)
+        soft[5:20, 5:20], soft[20, 5:20] = 255, 90
+        save(soft, category_folder / "ground_truth" / "scratch" / f"{stem}_mask.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        dataset = load_training_set(category_folder, defect="scratch", resolution=48, fit="pad")
+    messages = [str(warning.message) for warning in caught if warning.category is DataWarning]
+    assert len(messages) == 1
+    assert messages[0].startswith("2 masks hold several grey values or colours, for example that of test/scratch/000")
+    assert (dataset.masks[0] > 0).sum() == 16 * 15
+
+
+def test_shots_are_a_reproducible_subset(load_defects: Callable) -> None:
+    everything = load_defects()
+    subset = load_defects(shots=3, shots_seed=0)
+    again = load_defects(shots=3, shots_seed=0)
+    assert subset.file_names == again.file_names == sorted(subset.file_names)
+    assert len(subset) == 3
+    assert len({tuple(load_defects(shots=3, shots_seed=seed).file_names) for seed in range(8)}) > 1
+    for name, image in zip(subset.file_names, subset.images, strict=True):
+        assert torch.equal(image, everything.images[everything.file_names.index(name)])
+    assert set(load_defects(shots=2).file_names) < set(subset.file_names), "fewer shots are a subset of more"
+    assert len(load_defects(shots=1)) == 1
+    with pytest.raises(
+        DataError, match=r"5 usable photographs of 'scratch'. Expected 6, the shots asked for. Ask for fewer"
+    ):
+        load_defects(shots=6)
+    with pytest.raises(ValueError, match="shots must be at least 1"):
+        load_defects(shots=0)
+
+
+def test_shots_are_drawn_from_the_good_files_when_bad_ones_are_skipped(category_folder: Path) -> None:
+    (category_folder / "ground_truth" / "scratch" / "000_mask.png").unlink()
+    for seed in range(5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            dataset = load_training_set(
+                category_folder, defect="scratch", resolution=32, shots=4, shots_seed=seed, skip_bad_files=True
+            )
+        assert dataset.file_names == [f"test/scratch/{index:03d}.png" for index in (1, 2, 3, 4)]
+
+
+def test_partitions_are_a_third_and_two_thirds_and_load_again(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, defects={"crack": 7, "hole": 6})
+    listing = find_listing(folder)
+    partitions = make_partitions(listing.records, seed=3)
+    assert len(partitions) == 3
+    assert partitions == make_partitions(list(reversed(listing.records)), seed=3)
+    assert len(set(partitions)) > 1
+    for partition in partitions:
+        assert [sum(f"/{kind}/" in name for name in partition.base) for kind in ("crack", "hole")] == [2, 2]
+        assert [sum(f"/{kind}/" in name for name in partition.test) for kind in ("crack", "hole")] == [5, 4]
+        assert not set(partition.base) & set(partition.test)
+    base, test = partitions[1].save(tmp_path / "lists", 1)
+    assert Partition.load(tmp_path / "lists", 1) == partitions[1]
+    trained_on = load_training_set(folder, defect="crack", resolution=32, file_list=base)
+    tested_on = load_training_set(folder, defect="crack", resolution=32, file_list=test)
+    assert len(trained_on) == 2
+    assert len(tested_on) == 5
+    assert trained_on.file_names == [name for name in partitions[1].base if "crack" in name]
+    with pytest.raises(ValueError, match="'crack' has 2 photographs"):
+        make_partitions(listing.select("crack")[:2])
+
+
+def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("# comment\n\ntest/scratch/001.png\ntest/scratch/777.png\n")
+    assert read_file_list(listed) == ["test/scratch/001.png", "test/scratch/777.png"]
+    with pytest.raises(DataError, match=r"list\.txt: 1 names that are not in the data set \(test/scratch/777\.png\)"):
+        load_training_set(category_folder, defect="scratch", file_list=listed)
+    listed.write_text("test/dent/001.png\n")
+    with pytest.raises(DataError, match="1 names, none of them among the 5 photographs asked for"):
+        load_training_set(category_folder, defect="scratch", file_list=listed)
+    with pytest.raises(DataError, match="there is no such file"):
+        load_training_set(category_folder, defect="scratch", file_list=tmp_path / "none.txt")
+
+
+def test_cache_saves_decoding_and_notices_changes(category_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    decoded: list[str] = []
+    prepare = training_set_module.prepare_example
+
+    def counted(record, preparation):
+        decoded.append(record.name)
+        return prepare(record, preparation)
+
+    monkeypatch.setattr(training_set_module, "prepare_example", counted)
+
+    def load(**options):
+        decoded.clear()
+        options = {"defect": "scratch", "resolution": 32, "cache_dir": tmp_path / "cache", **options}
+        return load_training_set(category_folder, **options)
+
+    first = load()
+    assert len(decoded) == 5
+    second = load()
+    assert decoded == []
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.masks, second.masks)
+    assert first.file_names == second.file_names
+    for options in ({"resolution": 16}, {"fit": "pad"}, {"image_channels": 1}, {"shots": 2}, {"defect": "dent"}):
+        load(**options)
+        assert decoded, f"{options} was served from the cache of other settings"
+
+    mask = category_folder / "ground_truth" / "scratch" / "002_mask.png"
+    save(draw_mask(77).astype(np.uint8), mask)
+    changed = load()
+    assert len(decoded) == 5
+    assert not torch.equal(changed.masks[2], first.masks[2])
+    later = time.time() + 10
+    os.utime(mask, (later, later))
+    load()
+    assert len(decoded) == 5
+    (category_folder / "test" / "scratch" / "000.png").unlink()
+    assert len(load()) == 4
+
+
+def test_a_damaged_cache_is_made_again_and_nothing_half_written_stays(category_folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = load_training_set(category_folder, resolution=32, cache_dir=cache)
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:20]):
+        file.write_bytes(damaged)
+        again = load_training_set(category_folder, resolution=32, cache_dir=cache)
+        assert torch.equal(first.images, again.images)
+        assert file.read_bytes() == whole
+    assert list(cache.iterdir()) == [file]
+
+
+def test_the_cache_repeats_its_warnings(category_folder: Path, tmp_path: Path) -> None:
+    _break_files(category_folder)
+    for _ in range(2):
+        with pytest.warns(DataWarning, match="4 of 5 files were left out"):
+            dataset = load_training_set(
+                category_folder,
+                defect="scratch",
+                resolution=32,
+                skip_bad_files=True,
+                min_images=1,
+                cache_dir=tmp_path / "cache",
+            )
+        assert len(dataset.skipped) == 4
+
+
+def test_items_cost_no_decoding(category_folder: Path, monkeypatch) -> None:
+    dataset = load_training_set(category_folder, defect="scratch", resolution=32)
+
+    def forbidden(*arguments, **options):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr("PIL.Image.open", forbidden)
+    for _ in range(3):
+        assert len(list(DataLoader(dataset, batch_size=2))) == 3
+
+
+def test_batches_come_faster_than_training_can_eat_them() -> None:
+    """StyleGAN2 at 256x256 trains at some hundred images a second on a fast GPU; this serves ten times that."""
+    from dfmgan_hf.data import ImageMaskDataset
+
+    count, batch = 256, 32
+    images = torch.randint(0, 256, (count, 3, 256, 256), dtype=torch.uint8)
+    dataset = ImageMaskDataset(images, images[:, :1], [str(index) for index in range(count)])
+    loader = DataLoader(dataset, batch_size=batch, shuffle=True)
+    start = time.perf_counter()
+    served = sum(len(item["image"]) for _ in range(4) for item in loader)
+    assert served / (time.perf_counter() - start) > 1000
+
+
+def test_config_is_parsed_from_the_command_line_and_loads(category_folder: Path, tmp_path: Path) -> None:
+    line = ["--data-dir", str(category_folder.parent), "--category", "plate", "--resolution", "32", "--shots", "3"]
+    config = tyro.cli(DataConfig, args=line)
+    assert config == DataConfig(data_dir=category_folder.parent, category="plate", resolution=32, shots=3)
+    assert len(config.load_good()) == 6
+    assert len(config.load_defects("scratch")) == 3
+    assert config.load_defects("dent", image_channels=1).images.shape == (3, 1, 32, 32)
+    with pytest.raises(DataError, match=r"2 kinds of defect and none was chosen. Expected one of dent, scratch"):
+        config.load_defects()
+
+    own = tyro.cli(
+        DataConfig,
+        args=[
+            "--good_dir", str(category_folder / "train" / "good"),
+            "--defect_dir", str(category_folder / "test" / "dent"),
+            "--mask_dir", str(category_folder / "ground_truth" / "dent"),
+            "--resolution", "32",
+        ],
+    )  # fmt: skip
+    assert len(own.load_good()) == 6
+    assert own.load_defects().file_names == [f"test/dent/{index:03d}.png" for index in range(3)]
+
+
+def test_real_photographs_load(magnetic_tile_root: Path) -> None:
+    good = load_training_set(magnetic_tile_root, "magnetic_tile", resolution=64, image_channels=1)
+    assert good.images.shape[1:] == (1, 64, 64)
+    assert len(good) > 400
+    blowholes = load_training_set(magnetic_tile_root, "magnetic_tile", defect="blowhole", resolution=256, shots=20)
+    for name, mask in zip(blowholes.file_names, blowholes.masks, strict=True):
+        (path,) = (magnetic_tile_root / "magnetic_tile" / "ground_truth" / "blowhole").glob(
+            f"{Path(name).stem}_mask.*"
+        )
+        from dfmgan_hf.data import read_mask
+
+        original = read_mask(path).defect
+        assert float(mask.float().mean()) / 255 == pytest.approx(original.mean(), rel=0.05, abs=1 / 65536)
