@@ -33,8 +33,8 @@ class DefectResidualBlock(nn.Module):
         return self.conv1(self.conv0(x, defect_ws[:, 0], noise), defect_ws[:, 1], noise)
 
 
-def gate(features: Tensor, residual: Tensor, mask_logits: Tensor) -> Tensor:
-    """Add the residual where the mask is on: F + [M >= 0] * residual.
+def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold: float = 0.0) -> Tensor:
+    """Add the residual where the mask is on: F + [M >= threshold] * residual.
 
     The comparison has no gradient: the image teaches the mask nothing, the matching discriminator and the mode-seeking
     loss do.
@@ -43,8 +43,10 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor) -> Tensor:
         features: (N, C, r, r).
         residual: (N, C, r, r).
         mask_logits: (N, 1, r, r).
+        mask_threshold: 0 as published. Whoever thresholds the mask elsewhere must move the gate along, or the mask is
+            no longer where the defect is.
     """
-    return features + residual * (mask_logits >= 0).to(residual.dtype)
+    return features + residual * (mask_logits >= mask_threshold).to(residual.dtype)
 
 
 def soft_mask(mask_logits: Tensor, sharpness: float = 10.0) -> Tensor:

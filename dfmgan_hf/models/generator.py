@@ -38,7 +38,7 @@ class DFMGANGeneratorOutput(BaseOutput):
 
     Args:
         images: images with the defect, (N, image_channels, R, R), around [-1, 1], not clamped.
-        mask_logits: (N, 1, R, R); the defect is where they are at least 0.
+        mask_logits: (N, 1, R, R); the defect is where they are at least `mask_threshold`, normally 0.
         defect_free_images: the same images without the defect, or None if they were not asked for.
     """
 
@@ -60,6 +60,10 @@ class Trunk:
     features: Tensor
     image: Tensor
     noise: NoiseInput
+
+    def first(self, n: int) -> Trunk:
+        """The trunk of the first `n` samples; their noise is shared."""
+        return Trunk(self.features[:n], self.image[:n], self.noise.first(n))
 
 
 class StyleGAN2Generator(ModelMixin, ConfigMixin):
@@ -257,6 +261,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         return_defect_free: bool = False,
         object_latent_space: LatentSpace = "z",
         defect_latent_space: LatentSpace = "z",
+        mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Draw defect images and their masks.
 
@@ -270,6 +275,8 @@ class DFMGANGenerator(StyleGAN2Generator):
             return_defect_free: also draw the defect-free twins; the layers below the first residual block are
                 shared, and so is the noise.
             object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
+            mask_threshold: the defect is put where the mask logits are at least this; 0 as trained, higher values
+                shrink it, lower values spread it.
 
         Raises:
             ValueError: latents whose shape does not fit their space, numbers of samples that differ, an unknown mode.
@@ -295,7 +302,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
         trunk = self.run_trunk(ws, NoiseInput(noise_mode, len(ws), generator))
-        return self.synthesize_defect(trunk, ws, defect_ws, return_defect_free)
+        return self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
         """The backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
@@ -303,7 +310,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         for r in self.trunk_resolutions:
             x = self.synthesis.block_features(r, x, ws, noise, self.compute_dtype(r))
             image = self.synthesis.add_rgb(r, image, x, ws)
-        assert x is not None and image is not None  # residual_resolution is at least 8
+        assert x is not None  # residual_resolution is at least 8
+        assert image is not None
         return Trunk(x, image, noise)
 
     def first_residual(self, trunk: Trunk, defect_ws: Tensor) -> tuple[Tensor, Tensor]:
@@ -325,7 +333,12 @@ class DFMGANGenerator(StyleGAN2Generator):
         return mask
 
     def synthesize_defect(
-        self, trunk: Trunk, ws: Tensor, defect_ws: Tensor, return_defect_free: bool = False
+        self,
+        trunk: Trunk,
+        ws: Tensor,
+        defect_ws: Tensor,
+        return_defect_free: bool = False,
+        mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
         residual, mask = self.first_residual(trunk, defect_ws)
@@ -340,7 +353,7 @@ class DFMGANGenerator(StyleGAN2Generator):
                 # The twin's features at this resolution are the backbone's, which have just been computed.
                 twin = self.synthesis.add_rgb(r, image, features, ws)
                 twin_features = features
-            x = gate(features, residual, mask)
+            x = gate(features, residual, mask, mask_threshold)
             image = self.synthesis.add_rgb(r, image, x, ws)
         if twin is not None and len(self.residual_resolutions) > 1:
             twin = self.continue_synthesis(twin_features, twin, ws, trunk.noise, self.residual_resolutions[1:])

@@ -1,0 +1,274 @@
+"""The pipeline that users call: triplets of defect image, mask and defect-free twin."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from ..models import NOISE_MODES, DFMGANGenerator, NoiseMode, StyleGAN2Generator
+from ..models.generator import LatentSpace
+from .call_arguments import (
+    LATENT_SPACES,
+    MAX_TRUNCATION_PSI,
+    OUTPUT_TYPES,
+    OutputType,
+    check_choice,
+    check_generator,
+    check_latents,
+    check_number,
+    check_positive_integer,
+    check_seeds,
+    draw,
+    generators_from_seeds,
+    resolve_num_images,
+)
+from .output_images import convert_images, convert_masks, join_batches
+
+logger = logging.getLogger(__name__)
+
+ImageBatch = list[Image.Image] | np.ndarray | Tensor
+
+
+@dataclass
+class DFMGANPipelineOutput(BaseOutput):
+    """Output of `DFMGANPipeline`: entry i of all three belongs together.
+
+    Args:
+        images: images with the defect. "pil": list of 8-bit RGB or grey images; "np": float32 (N, H, W, C) in [0, 1];
+            "pt": float32 (N, C, H, W) in [0, 1] on the pipeline's device. A backbone-only pipeline puts its
+            defect-free images here.
+        masks: 255 where the defect was put and 0 elsewhere, always 8-bit. "pil": list of grey images; "np": uint8
+            (N, H, W, 1); "pt": uint8 (N, 1, H, W). None from a backbone-only pipeline.
+        defect_free_images: the same objects without the defect, like `images`.
+    """
+
+    images: ImageBatch
+    masks: ImageBatch | None
+    defect_free_images: ImageBatch
+
+
+class DFMGANPipeline(DiffusionPipeline):
+    """Draws defect images with pixel-exact masks and their defect-free twins (DFMGAN, AAAI 2023).
+
+    `from_pretrained`, `save_pretrained`, `push_to_hub`, `to` and the progress bar are those of every diffusers
+    pipeline.
+
+    Args:
+        generator: a `DFMGANGenerator`, or a `StyleGAN2Generator` (stage 1), which makes a pipeline that draws
+            defect-free images only.
+    """
+
+    model_cpu_offload_seq = "generator"  # type: ignore[assignment]
+    generator: StyleGAN2Generator
+
+    def __init__(self, generator: StyleGAN2Generator) -> None:
+        super().__init__()
+        self.register_modules(generator=generator)
+        self._said_no_defects = False
+
+    @property
+    def has_defects(self) -> bool:
+        """Whether the generator draws defects, or is a backbone alone."""
+        return isinstance(self.generator, DFMGANGenerator)
+
+    def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.
+
+        With them one seed's object can get other seeds' defects:
+
+            objects, _ = pipe.latents_from_seeds([7])
+            pipe(seeds=range(8), object_latents=objects)
+        """
+        draws = draw(generators_from_seeds(check_seeds(seeds)), self.generator.config["z_dim"])
+        return draws.object_latents, draws.defect_latents
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        num_images: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        seeds: Iterable[int] | None = None,
+        object_latents: Tensor | None = None,
+        defect_latents: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        noise_mode: NoiseMode = "const",
+        mask_threshold: float = 0.0,
+        batch_size: int = 8,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        object_latent_space: LatentSpace = "z",
+        defect_latent_space: LatentSpace = "z",
+    ) -> DFMGANPipelineOutput | tuple[ImageBatch, ImageBatch | None, ImageBatch]:
+        """Draw triplets.
+
+        Args:
+            num_images: number N of triplets. With the default 1, N is the length of `seeds`, of the latents or of a
+                list of generators; otherwise their lengths must fit.
+            generator: source of the latents and the noise, on any device: one for all images, one after the other,
+                or a list of N. None draws from torch's global generator.
+            seeds: N integers from 0 to 2^32 - 1 instead of `generator`. Image i depends on seeds[i] alone: its object
+                z, its defect z and its noise are drawn on the CPU from `torch.Generator().manual_seed(seeds[i])`,
+                whatever the device, the batch size and the other images.
+            object_latents: latents of N objects, or of one that all N images share; drawn if None.
+            defect_latents: latents of N defects, or of one that all N images share; drawn if None.
+            truncation_psi: 0 to 2: w_avg + psi (w - w_avg). 1 is the full variety, less is more typical. Acts on
+                latents in space "z" only.
+            noise_mode: "const" (the stored noise: the same picture for the same latents), "random" or "none".
+            mask_threshold: the defect is put, and the mask is white, where the mask logits are at least this. 0 as
+                trained; higher values shrink the defect, lower values spread it.
+            batch_size: images that are computed at once, for memory and speed.
+            output_type: "pil", "np" or "pt"; see `DFMGANPipelineOutput` for ranges.
+            return_dict: False returns the tuple (images, masks, defect_free_images).
+            object_latent_space, defect_latent_space: space of the given latents: "z" (N, z_dim), "w" (N, w_dim) or
+                "w+" (N, L, w_dim), L being the generator's `num_latents` or `num_defect_latents`.
+
+        Raises:
+            ValueError: an argument that is not as described; the message names it, what came and what is allowed.
+        """
+        # 1. Check the arguments and agree on the number of images
+        self.check_inputs(
+            generator=generator,
+            seeds=seeds,
+            object_latents=object_latents,
+            defect_latents=defect_latents,
+            truncation_psi=truncation_psi,
+            noise_mode=noise_mode,
+            mask_threshold=mask_threshold,
+            batch_size=batch_size,
+            output_type=output_type,
+            object_latent_space=object_latent_space,
+            defect_latent_space=defect_latent_space,
+        )
+        seeds = None if seeds is None else check_seeds(seeds)
+        num_images = resolve_num_images(
+            check_positive_integer(num_images, "num_images"),
+            {
+                "seeds": seeds,
+                "generator": generator if isinstance(generator, list) else None,
+                "object_latents": object_latents,
+                "defect_latents": defect_latents,
+            },
+            shareable=("object_latents", "defect_latents"),
+        )
+        if not self.has_defects and not self._said_no_defects:
+            logger.warning("The generator is a backbone without defects: the images are defect-free, masks are None.")
+            self._said_no_defects = True
+
+        # 2. Draw what was not given
+        if seeds is not None:
+            generator = generators_from_seeds(seeds)
+        sources = generator if isinstance(generator, list) else [generator] * num_images
+        draws = draw(sources, self.generator.config["z_dim"])
+        object_latents = draws.object_latents if object_latents is None else object_latents
+        defect_latents = draws.defect_latents if defect_latents is None else defect_latents
+        object_latents = object_latents.expand(num_images, *object_latents.shape[1:])
+        defect_latents = defect_latents.expand(num_images, *defect_latents.shape[1:])
+
+        # 3. Generate. On the CPU one image at a time: that is as fast, and matrix products of different batch sizes
+        # round differently there, which would show in a few 8-bit pixels.
+        device = self._execution_device
+        dtype = torch.promote_types(self.generator.dtype, torch.float32)
+        step = 1 if device.type == "cpu" else batch_size
+        images, masks, defect_free_images = [], [], []
+        with self.progress_bar(total=num_images) as progress_bar:
+            for start in range(0, num_images, step):
+                batch = slice(start, min(start + step, num_images))
+                objects = object_latents[batch].to(device, dtype)
+                noise_generators = generators_from_seeds(draws.noise_seeds[batch])
+                if isinstance(self.generator, DFMGANGenerator):
+                    output = self.generator(
+                        objects,
+                        defect_latents[batch].to(device, dtype),
+                        truncation_psi=truncation_psi,
+                        noise_mode=noise_mode,
+                        generator=noise_generators,
+                        return_defect_free=True,
+                        object_latent_space=object_latent_space,
+                        defect_latent_space=defect_latent_space,
+                        mask_threshold=mask_threshold,
+                    )
+                    masks.append(convert_masks(output.mask_logits, mask_threshold, output_type))
+                    defect_free_images.append(convert_images(output.defect_free_images, output_type))
+                else:
+                    output = self.generator(
+                        objects,
+                        truncation_psi=truncation_psi,
+                        noise_mode=noise_mode,
+                        generator=noise_generators,
+                        latent_space=object_latent_space,
+                    )
+                images.append(convert_images(output.images, output_type))
+                progress_bar.update(len(objects))
+        self.maybe_free_model_hooks()
+
+        # 4. Join the batches
+        all_images = join_batches(images, output_type)
+        all_masks = join_batches(masks, output_type) if masks else None
+        all_defect_free = join_batches(defect_free_images, output_type) if masks else all_images
+        if not return_dict:
+            return all_images, all_masks, all_defect_free
+        return DFMGANPipelineOutput(images=all_images, masks=all_masks, defect_free_images=all_defect_free)
+
+    def check_inputs(
+        self,
+        *,
+        generator: torch.Generator | list[torch.Generator] | None,
+        seeds: Iterable[int] | None,
+        object_latents: Tensor | None,
+        defect_latents: Tensor | None,
+        truncation_psi: float,
+        noise_mode: str,
+        mask_threshold: float,
+        batch_size: int,
+        output_type: str,
+        object_latent_space: str,
+        defect_latent_space: str,
+    ) -> None:
+        """Raise ValueError for an argument of `__call__` that is wrong by itself or beside another."""
+        check_positive_integer(batch_size, "batch_size")
+        check_choice(noise_mode, "noise_mode", NOISE_MODES)
+        check_choice(output_type, "output_type", OUTPUT_TYPES)
+        check_choice(object_latent_space, "object_latent_space", LATENT_SPACES)
+        check_choice(defect_latent_space, "defect_latent_space", LATENT_SPACES)
+        check_number(truncation_psi, "truncation_psi", 0.0, MAX_TRUNCATION_PSI)
+        clamp = self.generator.config["conv_clamp"]
+        check_number(mask_threshold, "mask_threshold", *((-math.inf, math.inf) if clamp is None else (-clamp, clamp)))
+        check_generator(generator)
+        if seeds is not None and generator is not None:
+            raise ValueError(
+                "`seeds` and `generator` were both given, but each is the source of the latents: give one."
+            )
+
+        spaces = {"object_latents": (object_latents, object_latent_space)}
+        if self.has_defects:
+            spaces["defect_latents"] = (defect_latents, defect_latent_space)
+        elif defect_latents is not None or mask_threshold != 0:
+            name = "mask_threshold" if defect_latents is None else "defect_latents"
+            raise ValueError(f"`{name}` was given, but this pipeline's generator is a backbone without defects.")
+        for name, (latents, space) in spaces.items():
+            if latents is not None:
+                check_latents(latents, name, space, self._latent_shape(name, space))
+            elif space != "z":
+                raise ValueError(f'`{name}` must be given in space "{space}"; what is drawn here is always z.')
+        if truncation_psi != 1 and all(space != "z" for _, space in spaces.values()):
+            raise ValueError(
+                f"`truncation_psi` acts on z and must be 1 beside w or w+ latents, but is {truncation_psi}."
+            )
+
+    def _latent_shape(self, name: str, space: str) -> tuple[int, ...]:
+        """Shape of one entry of `object_latents` or `defect_latents` in a space."""
+        config = self.generator.config
+        if space != "w+":
+            return (config["z_dim"] if space == "z" else config["w_dim"],)
+        if name == "defect_latents" and isinstance(self.generator, DFMGANGenerator):
+            return (self.generator.num_defect_latents, config["w_dim"])
+        return (self.generator.num_latents, config["w_dim"])
