@@ -1,0 +1,15 @@
+"""Official snapshots to safetensors, without running what is inside them."""
+
+from .convert import ConvertedSnapshot, convert_official_snapshot
+from .official import OfficialNetwork, OfficialSnapshot, read_official_snapshot
+from .unpickling import ForbiddenGlobalError, SnapshotError
+
+__all__ = [
+    "ConvertedSnapshot",
+    "ForbiddenGlobalError",
+    "OfficialNetwork",
+    "OfficialSnapshot",
+    "SnapshotError",
+    "convert_official_snapshot",
+    "read_official_snapshot",
+]

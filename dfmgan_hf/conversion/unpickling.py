@@ -1,0 +1,310 @@
+"""Read a pickle as plain data: a stack machine that has no way to call anything.
+
+A pickle is a program for a small stack machine, and the usual unpickler calls whatever the program names. Here the
+opcodes come from the standard library's `pickletools`, names must be on a list, and where a pickle asks for a call the
+machine writes down a `Record` of it. `pickle.Unpickler` with its own `find_class` would still call its stand-ins, set
+attributes on them (BUILD) and hash what the file nests, which deep tuples turn into a crash of the interpreter.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+# An official snapshot has some 25,000 opcodes at 64x64 and about twice as many at 1024x1024.
+MAX_OPCODES = 500_000
+
+# A name in a message is cut there: a hostile one may be as long as the file.
+MAX_NAME_CHARS = 200
+
+_SCALARS = (str, bytes, int, float, type(None))
+
+_LITERALS = frozenset(
+    {
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "FLOAT",
+        "BINFLOAT",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINBYTES8",
+    }
+)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
+_SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_NO_EFFECT = frozenset({"PROTO", "FRAME"})
+
+# What these build is a container and nothing else, so the container itself stands for the call.
+_DICTS = frozenset({("collections", "OrderedDict"), ("dnnlib.util", "EasyDict"), ("dnnlib", "EasyDict")})
+_SETS = frozenset({("builtins", "set")})
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be read or converted; the message says what is wrong and, where known, what to do."""
+
+
+class ForbiddenGlobalError(SnapshotError):
+    """A pickle that names something outside the list of allowed globals.
+
+    Args:
+        name: the full name, e.g. "os.system".
+        where: what named it, for the message.
+    """
+
+    def __init__(self, name: str, where: str) -> None:
+        name = name[:MAX_NAME_CHARS]
+        super().__init__(
+            f"{where} asks for {name!r}, which is not among the few names that official snapshots are made of. "
+            "Nothing was executed. The file was tampered with, or is no official snapshot: do not load it by other means."
+        )
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name in a pickle, never looked up."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass
+class Record:
+    """A call that a pickle asked for, never made.
+
+    Args:
+        name: full name of what should have been called.
+        arguments: its arguments.
+        state: what the object's state should have been set to.
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+    state: Any = None
+
+
+def read_records(file: BinaryIO, allowed: Collection[tuple[str, str]], where: str) -> Any:
+    """Read one pickle without running it.
+
+    Args:
+        file: binary file at the start of the pickle; it is left behind its last opcode.
+        allowed: (module, name) of the globals that the pickle may name. OrderedDict, EasyDict and set need not be
+            among them: they become plain containers.
+        where: what is being read, for messages.
+
+    Returns:
+        Scalars, lists, tuples, dicts, sets, and `Record` where the pickle asked for a call or an object from outside.
+
+    Raises:
+        ForbiddenGlobalError: any other global.
+        SnapshotError: not a pickle, truncated, or opcodes that no official snapshot uses.
+    """
+    machine = _StackMachine(frozenset(allowed) | _DICTS | _SETS, where)
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count >= MAX_OPCODES:
+                raise SnapshotError(f"{where} has more than {MAX_OPCODES} opcodes; an official snapshot has fewer.")
+            if opcode.name == "STOP":
+                return machine.pop()
+            machine.step(opcode.name, argument)
+    except SnapshotError:
+        raise
+    # pickletools reports broken bytes as ValueError; the machine's own IndexError and KeyError mean a stack that is
+    # empty and a memo entry that does not exist.
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise SnapshotError(f"{where} is not a complete pickle: {type(error).__name__}: {error}.") from error
+    raise SnapshotError(f"{where} is not a complete pickle: it has no end.")
+
+
+class _StackMachine:
+    def __init__(self, allowed: frozenset[tuple[str, str]], where: str) -> None:
+        self.allowed = allowed
+        self.where = where
+        self.stack: list[Any] = []
+        self.outer_stacks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def pop(self) -> Any:
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        items = self.stack
+        self.stack = self.outer_stacks.pop()
+        return items
+
+    def top(self, kind: type, opcode: str) -> Any:
+        if not isinstance(self.stack[-1], kind):
+            raise self.malformed(f"{opcode} on a {type(self.stack[-1]).__name__}")
+        return self.stack[-1]
+
+    def malformed(self, what: str) -> SnapshotError:
+        return SnapshotError(f"{self.where} holds {what}, which no official snapshot does. Nothing was executed.")
+
+    def step(self, opcode: str, argument: Any) -> None:
+        if opcode in _NO_EFFECT:
+            return
+        if opcode in _LITERALS:
+            self.stack.append(argument)
+        elif opcode in _CONSTANTS:
+            self.stack.append(_CONSTANTS[opcode])
+        elif opcode in _EMPTY:
+            self.stack.append(_EMPTY[opcode]())
+        elif opcode in _SHORT_TUPLES:
+            items = [self.pop() for _ in range(_SHORT_TUPLES[opcode])]
+            self.stack.append(tuple(reversed(items)))
+        else:
+            handler = _HANDLERS.get(opcode)
+            if handler is None:
+                raise self.malformed(f"the opcode {opcode}")
+            handler(self, argument)
+
+    def mark(self, _: Any) -> None:
+        self.outer_stacks.append(self.stack)
+        self.stack = []
+
+    def tuple_(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        self.stack.append(tuple(items))
+
+    def list_(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        self.stack.append(items)
+
+    def dict_(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        self.stack.append({})
+        self.set_pairs(items)
+
+    def append(self, _: Any) -> None:
+        item = self.pop()
+        self.top(list, "APPEND").append(item)
+
+    def appends(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        self.top(list, "APPENDS").extend(items)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.pop(), self.pop()
+        self.set_pairs([key, value])
+
+    def set_items(self, _: Any) -> None:
+        self.set_pairs(self.pop_to_mark())
+
+    def set_pairs(self, items: list[Any]) -> None:
+        target = self.top(dict, "SETITEMS")
+        if len(items) % 2:
+            raise self.malformed("a dict with a key that has no value")
+        self.check_hashable(items[::2])
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+    def add_items(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        self.check_hashable(items)
+        self.top(set, "ADDITEMS").update(items)
+
+    def check_hashable(self, items: list[Any]) -> None:
+        # Scalars only: hashing a tuple recurses in C, and a deep one crashes the interpreter.
+        for item in items:
+            if not isinstance(item, _SCALARS):
+                raise self.malformed(f"a {type(item).__name__} as a key")
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def global_(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        self.push_global(module, name)
+
+    def stack_global(self, _: Any) -> None:
+        name, module = self.pop(), self.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise self.malformed("a global whose name is no string")
+        self.push_global(module, name)
+
+    def instance(self, argument: str) -> None:
+        # INST names a class and calls it in one; no snapshot is old enough to use it, but its name is worth telling.
+        self.global_(argument)
+        raise self.malformed("the opcode INST")
+
+    def push_global(self, module: str, name: str) -> None:
+        if (module, name) not in self.allowed:
+            raise ForbiddenGlobalError(f"{module}.{name}", self.where)
+        self.stack.append(Global(module, name))
+
+    def persistent_id(self, _: Any) -> None:
+        self.stack.append(Record("persistent_id", (self.pop(),)))
+
+    def reduce(self, _: Any) -> None:
+        arguments, callee = self.pop(), self.pop()
+        if not isinstance(callee, Global):
+            raise self.malformed(f"a call of a {type(callee).__name__}")
+        if not isinstance(arguments, tuple):
+            raise self.malformed(f"a call of {callee} whose arguments are no tuple")
+        key = (callee.module, callee.name)
+        if key in _DICTS:
+            if arguments:
+                raise self.malformed(f"a call of {callee} with arguments")
+            self.stack.append({})
+        elif key in _SETS:
+            items = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else None
+            if items is None:
+                raise self.malformed(f"a call of {callee} without a list")
+            self.check_hashable(items)
+            self.stack.append(set(items))
+        else:
+            self.stack.append(Record(str(callee), arguments))
+
+    def build(self, _: Any) -> None:
+        state = self.pop()
+        self.top(Record, "BUILD").state = state
+
+
+_HANDLERS: dict[str, Callable[[_StackMachine, Any], None]] = {
+    "MARK": _StackMachine.mark,
+    "TUPLE": _StackMachine.tuple_,
+    "LIST": _StackMachine.list_,
+    "DICT": _StackMachine.dict_,
+    "APPEND": _StackMachine.append,
+    "APPENDS": _StackMachine.appends,
+    "SETITEM": _StackMachine.set_item,
+    "SETITEMS": _StackMachine.set_items,
+    "ADDITEMS": _StackMachine.add_items,
+    "MEMOIZE": _StackMachine.memoize,
+    "PUT": _StackMachine.put,
+    "BINPUT": _StackMachine.put,
+    "LONG_BINPUT": _StackMachine.put,
+    "GET": _StackMachine.get,
+    "BINGET": _StackMachine.get,
+    "LONG_BINGET": _StackMachine.get,
+    "GLOBAL": _StackMachine.global_,
+    "STACK_GLOBAL": _StackMachine.stack_global,
+    "INST": _StackMachine.instance,
+    "BINPERSID": _StackMachine.persistent_id,
+    "REDUCE": _StackMachine.reduce,
+    "NEWOBJ": _StackMachine.reduce,
+    "BUILD": _StackMachine.build,
+}
