@@ -69,8 +69,8 @@ class ForbiddenGlobalError(SnapshotError):
     def __init__(self, name: str, where: str) -> None:
         name = name[:MAX_NAME_CHARS]
         super().__init__(
-            f"{where} asks for {name!r}, which is not among the few names that official snapshots are made of. "
-            "Nothing was executed. The file was tampered with, or is no official snapshot: do not load it by other means."
+            f"{where} asks for {name!r}, which is not among the names that official snapshots are made of. "
+            "Nothing was executed. The file was tampered with or is no official snapshot: do not load it by other means."
         )
         self.name = name
 
