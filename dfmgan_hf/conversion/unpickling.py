@@ -70,7 +70,7 @@ class ForbiddenGlobalError(SnapshotError):
         name = name[:MAX_NAME_CHARS]
         super().__init__(
             f"{where} asks for {name!r}, which is not among the names that official snapshots are made of. "
-            "Nothing was executed. The file was tampered with or is no official snapshot: do not load it by other means."
+            "Nothing was executed. It was tampered with or is no official snapshot: do not load it by other means."
         )
         self.name = name
 
