@@ -1,0 +1,127 @@
+"""How strongly to augment: the adaptive probability of StyleGAN2-ADA.
+
+Source: StyleGAN2-ADA (arXiv 2006.06676), section 3, equation 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+_STATE_SHAPES = {"p": (), "r_t": (), "sums": (2,), "steps": ()}
+
+
+class AdaController:
+    """Moves the augmentation probability p so that the discriminator's overfitting stays at a target.
+
+    Overfitting is r_t = E[sign D(x)] over the real images of an interval: 0 without any, 1 where the discriminator
+    takes every real image for real. Every `interval` steps p moves by a fixed amount, up if r_t is above the target.
+
+    Args:
+        batch_size: real images a step, over all processes.
+        target: r_t to hold, in (-1, 1); None keeps p at `p_initial`, and r_t is only observed.
+        interval: training steps between moves.
+        ramp_kimg: thousands of images in which p can go from 0 to 1; 500 in stage 1, 100 in stage 2.
+        p_initial: p at the start, in [0, 1], at most `p_max` unless `target` is None.
+        p_max: p goes no higher, in (0, 1]. The paper has no limit short of 1; above 0.8 augmentations leak.
+        device: where p and the sums are kept. On the discriminator's device nothing is copied to the host, and
+            `AugmentPipe` does not wait for p; on the CPU, `observe` waits for the logits of an accelerator.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        *,
+        target: float | None = 0.6,
+        interval: int = 4,
+        ramp_kimg: float = 500.0,
+        p_initial: float = 0.0,
+        p_max: float = 0.8,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("interval", interval), ("ramp_kimg", ramp_kimg)):
+            if not value > 0:
+                raise ValueError(f"`{name}` must be positive, not {value}.")
+        if target is not None and not -1 < target < 1:
+            raise ValueError(f"`target` must lie between -1 and 1, or be None for a fixed p, not {target}.")
+        if not 0 < p_max <= 1:
+            raise ValueError(f"`p_max` must lie in (0, 1], not {p_max}.")
+        highest = 1.0 if target is None else p_max
+        if not 0 <= p_initial <= highest:
+            raise ValueError(f"`p_initial` must lie in [0, {highest}], not {p_initial}.")
+        self.target = target
+        self.interval = interval
+        self.p_max = p_max
+        self.p_step = batch_size * interval / (ramp_kimg * 1000)
+        self._p = torch.full((), p_initial, device=device)
+        self._r_t = torch.full((), torch.nan, device=device)
+        self._sums = torch.zeros(2, device=device)
+        self._steps = 0
+
+    @property
+    def p(self) -> torch.Tensor:
+        """The probability to augment with now: 0-dim, float32, in [0, 1]."""
+        return self._p
+
+    @property
+    def r_t(self) -> torch.Tensor:
+        """E[sign D(x)] of the last complete interval: 0-dim, in [-1, 1], NaN before the first."""
+        return self._r_t
+
+    @property
+    def at_cap(self) -> bool:
+        """Whether p has reached `p_max`, a sign of too little data; never for a fixed p. Waits for p's device."""
+        return self.target is not None and bool(self._p >= self.p_max)
+
+    @torch.no_grad()
+    def observe(self, logits_real: torch.Tensor) -> None:
+        """Counts the discriminator's logits, of any shape, for augmented real images; any number of times a step.
+
+        NaN counts as no observation.
+        """
+        counted = ~logits_real.isnan()
+        sums = torch.stack([torch.where(counted, logits_real.sign(), 0).sum(), counted.sum()])
+        self._sums = self._sums + sums.to(self._sums.device, self._sums.dtype)
+
+    @torch.no_grad()
+    def step(self, reduce: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+        """Ends a training step, and after each `interval` of them moves p.
+
+        Args:
+            reduce: sums a tensor over all processes and returns it, on every process; it is called at the same step on
+                each, with the sum of signs and their count, (2,). With accelerate:
+                ``functools.partial(accelerator.reduce, reduction="sum")``.
+        """
+        self._steps += 1
+        if self._steps % self.interval:
+            return
+        signs, count = (self._sums if reduce is None else reduce(self._sums)).unbind()
+        self._sums = torch.zeros_like(self._sums)
+        self._r_t = signs / count
+        if self.target is not None:
+            # Without observations r_t is NaN, and p stays.
+            direction = (self._r_t - self.target).sign().nan_to_num()
+            self._p = (self._p + direction * self.p_step).clamp(0, self.p_max)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Copies, on the CPU, of all that `load_state_dict` needs to go on bit for bit."""
+        state = {"p": self._p, "r_t": self._r_t, "sums": self._sums, "steps": torch.tensor(self._steps)}
+        return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Takes over a state of `state_dict`; the settings (target, p_max, ...) stay this controller's.
+
+        Raises:
+            ValueError: a name is missing, unknown, or of another shape; nothing has changed then.
+        """
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
+        if shapes != _STATE_SHAPES:
+            raise ValueError(f"This is no AdaController state: expected the shapes {_STATE_SHAPES}, found {shapes}.")
+        self._p, self._r_t, self._sums = (
+            state[name].to(self._p.device, torch.float32, copy=True) for name in ("p", "r_t", "sums")
+        )
+        self._steps = int(state["steps"])

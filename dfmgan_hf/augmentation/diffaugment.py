@@ -1,0 +1,115 @@
+"""The augmentation of DiffAugment: always applied, mild, and so without a probability to adapt.
+
+Source: "Differentiable augmentation for data-efficient GAN training", NeurIPS 2020, arXiv 2006.10738.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .draws import Draws
+from .inputs import check_images, full_precision
+
+POLICIES = ("color", "translation", "cutout")
+
+
+class DiffAugment(nn.Module):
+    """Augments every image that a discriminator sees, with fresh random parameters per image and call.
+
+    In this order: `color`, brightness + U(-0.5, 0.5), saturation x U(0, 2), contrast x U(0.5, 1.5); `translation` by
+    whole pixels, up to an eighth of the image's size, filled with 0; `cutout` of a square of half the size, set to 0.
+    Differentiable any number of times in the images.
+
+    Args:
+        policy: what to apply, comma-separated, out of "color", "translation" and "cutout". The order above holds.
+
+    Raises:
+        ValueError: the policy is empty or names something else.
+    """
+
+    def __init__(self, policy: str = "color,translation,cutout") -> None:
+        super().__init__()
+        names = [name.strip() for name in policy.split(",")]
+        unknown = [name for name in names if name not in POLICIES]
+        if unknown:
+            raise ValueError(f"Unknown policy {', '.join(map(repr, unknown))}; choose of: {', '.join(POLICIES)}.")
+        self.policy = tuple(name for name in POLICIES if name in names)
+
+    def extra_repr(self) -> str:
+        return ", ".join(self.policy)
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        p: float | torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Augments a batch.
+
+        Args:
+            images: (N, C, H, W), C = 1 or 3, floating point, mid grey at 0 (range -1..1). Saturation leaves a grey
+                image as it is.
+            p: ignored, since DiffAugment always applies; there so that it can stand in for `AugmentPipe`.
+            generator: source of randomness, on any device; None takes the default generator of the CPU.
+
+        Returns:
+            (N, C, H, W), dtype of `images`; may exceed -1..1.
+
+        Raises:
+            ValueError: wrong shape or dtype of `images`.
+        """
+        check_images(images)
+        device = torch.device("cpu") if generator is None else generator.device
+        draws = Draws(len(images), 1.0, device, generator)
+        with full_precision(images) as augmented:
+            if "color" in self.policy:
+                augmented = _jitter_color(augmented, draws)
+            if "translation" in self.policy:
+                augmented = _translate(augmented, draws)
+            if "cutout" in self.policy:
+                augmented = _cut_out(augmented, draws)
+        return augmented.to(images.dtype)
+
+
+def _per_image(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return values.to(images.device, images.dtype, non_blocking=True)[:, None, None, None]
+
+
+def _jitter_color(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+    brightness = _per_image(draws.unit() - 0.5, images)
+    saturation = _per_image(draws.unit() * 2, images)
+    contrast = _per_image(draws.unit() + 0.5, images)
+    images = images + brightness
+    images = torch.lerp(images.mean(1, keepdim=True), images, saturation)
+    return torch.lerp(images.mean((1, 2, 3), keepdim=True), images, contrast)
+
+
+def _translate(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+    # Output pixel i takes input pixel i + shift. As a matrix product: outside the image its rows are 0, like the fill.
+    select_rows, select_columns = (_selection(size, draws, images) for size in images.shape[-2:])
+    return select_rows @ (images @ select_columns.mT)
+
+
+def _selection(size: int, draws: Draws, images: torch.Tensor) -> torch.Tensor:
+    limit = _round_half_up(size / 8)
+    shift = _per_image(draws.integer(2 * limit + 1) - limit, images)[:, 0]
+    index = torch.arange(size, device=images.device)
+    return (index[:, None] + shift == index).to(images.dtype)[:, None]
+
+
+def _cut_out(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+    inside_rows, inside_columns = (_inside_square(size, draws, images) for size in images.shape[-2:])
+    return images.masked_fill(inside_rows[:, None, :, None] & inside_columns[:, None, None, :], 0.0)
+
+
+def _inside_square(size: int, draws: Draws, images: torch.Tensor) -> torch.Tensor:
+    side = _round_half_up(size / 2)
+    # An even side has its centre between two pixels, and one place more to be.
+    centre = _per_image(draws.integer(size + 1 - side % 2), images)[:, 0, 0]
+    offset = torch.arange(size, device=images.device) - (centre - side // 2)
+    return (offset >= 0) & (offset < side)
+
+
+def _round_half_up(value: float) -> int:
+    return int(value + 0.5)

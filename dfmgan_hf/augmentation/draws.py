@@ -1,0 +1,88 @@
+"""Random parameters of the augmentations: one independent draw per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+class Draws:
+    """Draws the parameters of one batch.
+
+    Args:
+        batch_size: number of images.
+        p: probability that a transform of strength 1 is applied, a float or a 0-dim tensor in [0, 1].
+        device: where the draws are returned.
+        generator: source of randomness, on any device; None takes the default generator of `device`.
+        percentile: replaces every draw by its distribution's value at this quantile, in (0, 1), and applies every
+            transform. For comparison with other implementations.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        p: float | torch.Tensor,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        percentile: float | None = None,
+    ) -> None:
+        self.batch_size = batch_size
+        self.p = p
+        self.device = device
+        self.generator = generator
+        self.percentile = percentile
+        self._source = device if generator is None else generator.device
+
+    def unit(self) -> torch.Tensor:
+        """Uniform in [0, 1): (batch_size,)."""
+        if self.percentile is not None:
+            return torch.full((self.batch_size,), self.percentile, device=self.device)
+        values = torch.rand(self.batch_size, device=self._source, generator=self.generator)
+        return values.to(self.device, non_blocking=True)
+
+    def symmetric(self, limit: float) -> torch.Tensor:
+        """Uniform in [-limit, limit): (batch_size,)."""
+        return (2 * self.unit() - 1) * limit
+
+    def integer(self, count: int) -> torch.Tensor:
+        """One of 0.0, 1.0, ..., count - 1, equally likely, as floating point: (batch_size,)."""
+        return (self.unit() * count).floor()
+
+    def normal(self, std: float) -> torch.Tensor:
+        """Normal with mean 0 and standard deviation `std`: (batch_size,)."""
+        if self.percentile is not None:
+            # As in the official debug mode, which leaves out the quantile function's factor sqrt(2).
+            return torch.full((self.batch_size,), 2 * self.percentile - 1, device=self.device).erfinv() * std
+        values = torch.randn(self.batch_size, device=self._source, generator=self.generator)
+        return values.to(self.device, non_blocking=True) * std
+
+    def half_normal(self, std: float) -> torch.Tensor:
+        """|N(0, std)|: (batch_size,)."""
+        if self.percentile is not None:
+            return torch.full((self.batch_size,), self.percentile, device=self.device).erfinv() * std
+        return self.normal(std).abs()
+
+    def log_normal(self, std: float) -> torch.Tensor:
+        """2^N(0, std): (batch_size,)."""
+        return self.normal(std).exp2()
+
+    def happens(self, probability: float | torch.Tensor) -> torch.Tensor:
+        """True with this probability: (batch_size,) bool."""
+        if self.percentile is not None:
+            return torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
+        return self.unit() < probability
+
+    def gate(self, strength: float, *values: torch.Tensor, neutral: float) -> list[torch.Tensor]:
+        """Keeps an image's values, all or none, with probability strength * p, else puts what changes nothing."""
+        happens = self.happens(strength * self.p)
+        return [torch.where(happens, value, neutral) for value in values]
+
+
+def matrices(rows: Sequence[Sequence[torch.Tensor | float]], like: torch.Tensor) -> torch.Tensor:
+    """One matrix per image from entries that are (batch_size,) tensors or numbers: (batch_size, rows, columns).
+
+    Filled where `like` lives: a tensor made from a Python list would stall an accelerator.
+    """
+    entries = [[x if isinstance(x, torch.Tensor) else torch.full_like(like, x) for x in row] for row in rows]
+    return torch.stack([torch.stack(row, dim=-1) for row in entries], dim=-2)
