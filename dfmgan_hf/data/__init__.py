@@ -2,6 +2,7 @@
 
 from .config import DataConfig
 from .errors import DataError, DataWarning
+from .mvtec_ad import load_mvtec_ad
 from .mvtec_layout import MVTEC_AD_DEFECTS
 from .partitions import Partition, make_partitions, read_file_list, save_file_list
 from .reading import read_image, read_mask
@@ -18,6 +19,7 @@ __all__ = [
     "Partition",
     "find_listing",
     "fit_to_square",
+    "load_mvtec_ad",
     "load_training_set",
     "make_partitions",
     "read_file_list",

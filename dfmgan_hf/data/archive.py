@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from .errors import DataError
+from .mvtec_layout import category_folders
 from .reading import IMAGE_EXTENSIONS
 
 _TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
@@ -60,6 +61,17 @@ def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:
+    """The folder itself, or the folder with an archive's content, without the folder that wraps it all, if any."""
+    if not path.is_file():
+        return path
+    folder = extract_archive(path, None if cache_dir is None else Path(cache_dir))
+    entries = [entry for entry in folder.iterdir() if entry.is_dir()]
+    if len(entries) == 1 and category_folders(entries[0]):
+        return entries[0]
+    return folder
 
 
 def _extract(archive: Path, folder: Path, max_bytes: int) -> None:

@@ -24,7 +24,6 @@ class DataConfig:
         good_dir: One's own photographs without that layout: the defect-free ones.
         defect_dir: One's own photographs: those of one kind of defect.
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
-        resolution: Side of the training images in pixels.
         fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         shots: Train on this many defect photographs, drawn at random.
@@ -39,7 +38,6 @@ class DataConfig:
     good_dir: Path | None = None
     defect_dir: Path | None = None
     mask_dir: Path | None = None
-    resolution: int = 256
     fit: Fit = "resize"
     bit_depth: int = 16
     shots: int | None = None
@@ -48,29 +46,37 @@ class DataConfig:
     skip_bad_files: bool = False
     cache_dir: Path | None = None
 
-    def load_good(self, *, image_channels: int = 3) -> ImageMaskDataset:
+    def load_good(self, *, resolution: int = 256, image_channels: int = 3) -> ImageMaskDataset:
         """Loads the defect-free photographs, all of them: `shots` are defect photographs.
 
         Args:
+            resolution: Side of the training images in pixels.
             image_channels: 3, or 1 for grey.
 
         Raises:
             DataError: see `load_training_set`.
         """
-        return load_training_set(**{**self._options(), "shots": None}, image_channels=image_channels)
+        return load_training_set(
+            **{**self._options(), "shots": None}, resolution=resolution, image_channels=image_channels
+        )
 
-    def load_defects(self, defect: str | None = None, *, image_channels: int = 3) -> ImageMaskDataset:
+    def load_defects(
+        self, defect: str | None = None, *, resolution: int = 256, image_channels: int = 3
+    ) -> ImageMaskDataset:
         """Loads the photographs of one kind of defect with their masks.
 
         Args:
             defect: Kind of defect; None if there is only one, as with `defect_dir`.
+            resolution: Side of the training images in pixels.
             image_channels: 3, or 1 for grey.
 
         Raises:
             DataError: see `load_training_set`; (`unknown_defect`) lists the kinds if there are several.
         """
         kind = defect if defect is not None else self._only_defect()
-        return load_training_set(**self._options(), defect=kind, image_channels=image_channels, min_images=1)
+        return load_training_set(
+            **self._options(), defect=kind, resolution=resolution, image_channels=image_channels, min_images=1
+        )
 
     def _options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

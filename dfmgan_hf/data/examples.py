@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import DataError
-from .reading import read_image, read_mask
+from .reading import Mask, read_image, read_mask
 from .records import ImageRecord
 from .transforms import Fit, fit_to_square
 
@@ -50,19 +50,24 @@ class Example(NamedTuple):
     has_soft_mask: bool
 
 
-def prepare_example(record: ImageRecord, preparation: Preparation) -> Example:
-    """Decodes one photograph and its mask, checks them, and brings them to the training resolution.
+def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
+    """Decodes a photograph and its mask at their own size, and checks that they fit together.
+
+    Args:
+        record: The files.
+        image_channels: 1 (grey) or 3 (RGB).
+        bit_depth: Significant bits of a 16-bit photograph.
+
+    Returns:
+        uint8 `(H, W, image_channels)`, and the mask or None for defect-free photographs.
 
     Raises:
         DataError: `unreadable` or `pixel_format` (see `reading`), `size_mismatch` if the mask has another size
-            than the photograph, `empty_mask` if it has no defect pixel, `cropped_mask` if `center_crop` cuts all
-            of the defect off.
+            than the photograph, `empty_mask` if it has no defect pixel.
     """
-    image = read_image(record.image_path, preparation.image_channels, preparation.bit_depth)
+    image = read_image(record.image_path, image_channels, bit_depth)
     if record.mask_path is None:
-        square, _ = fit_to_square(image, None, preparation.resolution, preparation.fit)
-        return Example(np.ascontiguousarray(square.transpose(2, 0, 1)), None, False)
-
+        return image, None
     mask = read_mask(record.mask_path)
     height, width = image.shape[:2]
     if mask.defect.shape != (height, width):
@@ -81,18 +86,28 @@ def prepare_example(record: ImageRecord, preparation: Preparation) -> Example:
             expected="non-zero pixels on the defect",
             advice=f"Draw the defect, or move {record.image_path.name} to the defect-free images.",
         )
-    square, square_mask = fit_to_square(image, mask.defect, preparation.resolution, preparation.fit)
-    assert square_mask is not None
+    return image, mask
+
+
+def prepare_example(record: ImageRecord, preparation: Preparation) -> Example:
+    """Decodes one photograph and its mask, checks them, and brings them to the training resolution.
+
+    Raises:
+        DataError: as `read_pair`, and `cropped_mask` if `center_crop` cuts all of the defect off.
+    """
+    image, mask = read_pair(record, preparation.image_channels, preparation.bit_depth)
+    square, square_mask = fit_to_square(
+        image, None if mask is None else mask.defect, preparation.resolution, preparation.fit
+    )
+    samples = np.ascontiguousarray(square.transpose(2, 0, 1))
+    if mask is None or square_mask is None:
+        return Example(samples, None, False)
     if not square_mask.any():
         raise DataError(
             "cropped_mask",
-            record.mask_path,
+            record.mask_path or record.image_path,
             found="a defect that lies wholly outside the middle square",
             expected="some of it inside, since fit is center_crop",
             advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
         )
-    return Example(
-        np.ascontiguousarray(square.transpose(2, 0, 1)),
-        np.where(square_mask, 255, 0).astype(np.uint8)[None],
-        mask.is_soft,
-    )
+    return Example(samples, np.where(square_mask, 255, 0).astype(np.uint8)[None], mask.is_soft)

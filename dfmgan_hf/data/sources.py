@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from .archive import extract_archive
+from .archive import unpacked
 from .folders import list_folders
 from .imagefolder import list_imagefolder, metadata_files
-from .mvtec_layout import category_folders, find_category, list_category
+from .mvtec_layout import find_category, list_category
 from .records import Listing
+
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_hub_id(source: Path | str) -> bool:
+    """Whether `source` is no path here and has the form `user/name` of a repository on the Hub."""
+    return not Path(source).exists() and _REPO_ID.fullmatch(str(source)) is not None
 
 
 def find_listing(
@@ -25,13 +33,13 @@ def find_listing(
 
     Args:
         data_dir: One of: the root of a data set in the layout of MVTec AD, or one of its category folders; a tar
-            archive of either; a Hugging Face imagefolder with a mask column.
+            archive of either; a Hugging Face imagefolder with a mask column; the id of a set on the Hub.
         category: Category; None if there is only one.
         good_dir: Defect-free photographs, without that layout.
         defect_dir: Photographs of one kind of defect.
         mask_dir: Their masks.
         defect: Name for the kind of defect in `defect_dir`.
-        cache_dir: Where an archive is extracted.
+        cache_dir: Where an archive or a set from the Hub is unpacked.
 
     Raises:
         DataError: that names the folder or archive and says what it lacks.
@@ -45,18 +53,13 @@ def find_listing(
     if data_dir is None:
         raise ValueError("Give data_dir (and category), or good_dir, defect_dir and mask_dir.")
     root = Path(data_dir)
-    if root.is_file():
-        root = _unwrap(extract_archive(root, None if cache_dir is None else Path(cache_dir)))
+    if is_hub_id(data_dir):
+        # Imports datasets, which takes a second that those who train on a folder need not wait for.
+        from .hub_folder import download_category
+
+        return list_category(download_category(str(data_dir), category, cache_dir))
+    root = unpacked(root, cache_dir)
     for folder in (root / category, root) if category else (root,):
         if metadata_files(folder):
             return list_imagefolder(folder, category)
     return list_category(find_category(root, category))
-
-
-def _unwrap(folder: Path) -> Path:
-    """The first folder with more than one entry or with a category in it: archives often wrap all in one folder."""
-    entries = [path for path in folder.iterdir() if path.is_dir()]
-    while len(entries) == 1 and not category_folders(folder) and category_folders(entries[0]):
-        folder = entries[0]
-        entries = [path for path in folder.iterdir() if path.is_dir()]
-    return folder

@@ -309,12 +309,12 @@ def test_batches_come_faster_than_training_can_eat_them() -> None:
 
 
 def test_config_is_parsed_from_the_command_line_and_loads(category_folder: Path, tmp_path: Path) -> None:
-    line = ["--data-dir", str(category_folder.parent), "--category", "plate", "--resolution", "32", "--shots", "3"]
+    line = ["--data-dir", str(category_folder.parent), "--category", "plate", "--shots", "3"]
     config = tyro.cli(DataConfig, args=line)
-    assert config == DataConfig(data_dir=category_folder.parent, category="plate", resolution=32, shots=3)
-    assert len(config.load_good()) == 6
-    assert len(config.load_defects("scratch")) == 3
-    assert config.load_defects("dent", image_channels=1).images.shape == (3, 1, 32, 32)
+    assert config == DataConfig(data_dir=category_folder.parent, category="plate", shots=3)
+    assert len(config.load_good(resolution=32)) == 6
+    assert len(config.load_defects("scratch", resolution=32)) == 3
+    assert config.load_defects("dent", resolution=32, image_channels=1).images.shape == (3, 1, 32, 32)
     with pytest.raises(DataError, match=r"2 kinds of defect and none was chosen. Expected one of dent, scratch"):
         config.load_defects()
 
@@ -324,11 +324,10 @@ def test_config_is_parsed_from_the_command_line_and_loads(category_folder: Path,
             "--good_dir", str(category_folder / "train" / "good"),
             "--defect_dir", str(category_folder / "test" / "dent"),
             "--mask_dir", str(category_folder / "ground_truth" / "dent"),
-            "--resolution", "32",
         ],
     )  # fmt: skip
-    assert len(own.load_good()) == 6
-    assert own.load_defects().file_names == [f"test/dent/{index:03d}.png" for index in range(3)]
+    assert len(own.load_good(resolution=32)) == 6
+    assert own.load_defects(resolution=32).file_names == [f"test/dent/{index:03d}.png" for index in range(3)]
 
 
 def test_real_photographs_load(magnetic_tile_root: Path) -> None:

@@ -1,0 +1,113 @@
+"""Rows of a Hugging Face data set: photograph, mask, label, defect, category, file name."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .errors import DataError, DataWarning
+from .examples import read_pair
+from .mvtec_layout import MVTEC_AD_DEFECTS
+from .records import GOOD, ImageRecord
+
+LABELS = ("normal", "anomalous")
+
+
+def make_features(categories: Sequence[str], defects: Sequence[str]) -> Any:
+    """The features of a set of these categories and kinds of defect.
+
+    Args:
+        categories: Names of the objects; for those of MVTec AD all 15 become names of the class label, so that sets
+            of different categories can be joined.
+        defects: Kinds of defect, without `good`.
+
+    Returns:
+        `datasets.Features`: image (RGB), mask (8-bit grey, 0 and 255, None for defect-free photographs), label
+        (normal, anomalous), defect (good, ...), category, file_name (as in `ImageRecord.name`).
+    """
+    from datasets import ClassLabel, Features, Value
+    from datasets import Image as ImageFeature
+
+    known = list(MVTEC_AD_DEFECTS)
+    return Features(
+        {
+            "image": ImageFeature(mode="RGB"),
+            "mask": ImageFeature(mode="L"),
+            "label": ClassLabel(names=list(LABELS)),
+            "defect": ClassLabel(names=[GOOD, *defects]),
+            "category": ClassLabel(names=known if set(categories) <= set(known) else list(categories)),
+            "file_name": Value("string"),
+        }
+    )
+
+
+def generate_rows(
+    records: Sequence[tuple[str, ImageRecord, DataError | None]], bit_depth: int, skip_bad_files: bool
+) -> Iterator[dict[str, Any]]:
+    """Reads, checks and yields rows in the form of `make_features`.
+
+    8-bit grey and RGB photographs are referred to by path and stay as they are; others are stored as 8-bit PNG, since
+    `datasets` would clip 16-bit samples and forget what is transparent.
+
+    Args:
+        records: Category, record, and the problem known of it from its name alone, if any.
+        bit_depth: Significant bits of 16-bit photographs.
+        skip_bad_files: Leave files with problems out and warn with their list.
+
+    Raises:
+        DataError: that names the first file with a problem, unless `skip_bad_files`.
+    """
+    skipped: list[DataError] = []
+    for category, record, error in records:
+        try:
+            if error is not None:
+                raise error
+            yield _make_row(category, record, bit_depth)
+        except DataError as problem:
+            if not skip_bad_files:
+                raise
+            skipped.append(problem)
+    if skipped:
+        listed = "\n".join(f"  {error}" for error in skipped)
+        warnings.warn(f"{len(skipped)} of {len(records)} files were left out:\n{listed}", DataWarning, stacklevel=2)
+
+
+def encode_mask(defect: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """A mask `(H, W)` as the `datasets` image of an 8-bit PNG with 0 and 255."""
+    return {"path": None, "bytes": _to_png(np.where(defect, 255, 0).astype(np.uint8))}
+
+
+def _make_row(category: str, record: ImageRecord, bit_depth: int) -> dict[str, Any]:
+    photograph, mask = read_pair(record, 3, bit_depth)
+    image: dict[str, Any]
+    if _is_plain(record.image_path):
+        image = {"path": str(record.image_path.resolve()), "bytes": None}
+    else:
+        image = {"path": None, "bytes": _to_png(photograph)}
+    return {
+        "image": image,
+        "mask": None if mask is None else encode_mask(mask.defect),
+        "label": LABELS[record.defect != GOOD],
+        "defect": record.defect,
+        "category": category,
+        "file_name": record.name,
+    }
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether `datasets` would decode the file as this package does."""
+    with Image.open(path) as image:
+        is_deep = image.format == "PNG" and str(getattr(image, "tile", "")).find(";16") >= 0
+        return image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep
+
+
+def _to_png(array: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()

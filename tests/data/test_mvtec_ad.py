@@ -1,0 +1,336 @@
+"""The Hugging Face data set: features, sources, freshness, streaming, and the Hub by the real client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import textwrap
+import warnings
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, DataWarning
+from dfmgan_hf.data.dataset_card import make_dataset_card
+from dfmgan_hf.data.hub import from_mirror
+from dfmgan_hf.data.mvtec_ad import load_mvtec_ad
+from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
+from tests.data.hub_server import local_hub
+from tests.data.test_reading import MASKS, _encode_mask
+
+datasets.disable_progress_bars()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "hf_cache"
+
+
+def test_features_and_rows(tmp_path: Path, cache: Path) -> None:
+    folder = draw_category(tmp_path / "mvtec", "hazelnut", good=4, defects={"crack": 2, "hole": 1})
+    dataset = load_mvtec_ad(tmp_path / "mvtec", "hazelnut", cache_dir=cache)
+    assert isinstance(dataset, datasets.DatasetDict)
+    assert {split: rows.num_rows for split, rows in dataset.items()} == {"train": 4, "test": 5}
+    features = dataset["test"].features
+    assert features["image"] == datasets.Image(mode="RGB")
+    assert features["mask"] == datasets.Image(mode="L")
+    assert features["label"].names == ["normal", "anomalous"]
+    assert features["defect"].names == ["good", "crack", "cut", "hole", "print"]
+    assert features["category"].names == list(MVTEC_AD_DEFECTS)
+    assert features["file_name"] == datasets.Value("string")
+    assert dataset["train"].features == features
+    for split in dataset.values():
+        for row in split:
+            name = row["file_name"]
+            assert name.split("/")[1] == features["defect"].int2str(row["defect"])
+            assert (row["label"] == 0) == (row["mask"] is None) == ("good" in name)
+            expected = np.array(Image.open(folder / name).convert("RGB"))
+            np.testing.assert_array_equal(np.array(row["image"]), expected)
+            if row["mask"] is not None:
+                kind, stem = name.split("/")[1], Path(name).stem
+                np.testing.assert_array_equal(
+                    np.array(row["mask"]), np.array(Image.open(folder / "ground_truth" / kind / f"{stem}_mask.png"))
+                )
+
+
+@pytest.mark.parametrize("encoding", MASKS)
+def test_masks_of_every_encoding_become_0_and_255(tmp_path: Path, cache: Path, encoding: str) -> None:
+    folder = draw_category(tmp_path, good=1, defects={"dent": 1})
+    image, ending = _encode_mask(encoding)
+    (folder / "ground_truth" / "dent" / "000_mask.png").unlink()
+    image.save(folder / "ground_truth" / "dent" / f"000_mask{ending}")
+    row = load_mvtec_ad(folder, cache_dir=cache)["test"][0]
+    np.testing.assert_array_equal(np.array(row["mask"]), np.where(draw_mask(0), 255, 0))
+
+
+def test_16_bit_and_transparent_photographs_are_not_clipped(tmp_path: Path, cache: Path) -> None:
+    folder = draw_category(tmp_path, good=1, defects={"dent": 1}, test_good=0)
+    grey = draw_photograph(3)
+    save(grey.astype(np.uint16) * 257, folder / "train" / "good" / "deep.png")
+    save(
+        np.dstack([grey, grey, grey, np.where(draw_mask(3), 0, 255).astype(np.uint8)]), folder / "train/good/alpha.png"
+    )
+    rows = {row["file_name"]: np.array(row["image"]) for row in load_mvtec_ad(folder, cache_dir=cache)["train"]}
+    np.testing.assert_array_equal(rows["train/good/deep.png"][:, :, 0], grey)
+    np.testing.assert_array_equal(rows["train/good/alpha.png"][:, :, 1], np.where(draw_mask(3), 0, grey))
+
+
+def test_all_categories_at_once_and_unknown_ones(tmp_path: Path, cache: Path) -> None:
+    draw_category(tmp_path, "hazelnut", good=2, defects={"crack": 1})
+    draw_category(tmp_path, "bottle", good=3, defects={"broken_large": 1})
+    both = load_mvtec_ad(tmp_path, cache_dir=cache)
+    assert both["train"].num_rows == 5
+    names = both["train"].features["category"].int2str(both["train"]["category"])
+    assert sorted(set(names)) == ["bottle", "hazelnut"]
+    one = load_mvtec_ad(tmp_path, "bottle", cache_dir=cache)
+    joined = datasets.concatenate_datasets(
+        [one["train"].remove_columns("defect"), both["train"].remove_columns("defect")]
+    )
+    assert joined.num_rows == 8
+    with pytest.raises(
+        DataError, match=r"no category 'bottel'. Expected one of bottle, hazelnut. Say --category bottle"
+    ):
+        load_mvtec_ad(tmp_path, "bottel", cache_dir=cache)
+    draw_category(tmp_path / "mine", "bracket", good=2, defects={"bend": 1})
+    own = load_mvtec_ad(tmp_path / "mine", "bracket", cache_dir=cache)
+    assert own["test"].features["category"].names == ["bracket"]
+    assert own["test"].features["defect"].names == ["good", "bend"]
+
+
+def test_the_archive_is_a_source(tmp_path: Path, cache: Path) -> None:
+    folder = draw_category(tmp_path, "hazelnut", good=2, defects={"crack": 1})
+    with tarfile.open(archive := tmp_path / "hazelnut.tar.xz", "w:xz") as tar:
+        tar.add(folder, arcname="hazelnut")
+    from_archive = load_mvtec_ad(archive, "hazelnut", cache_dir=cache)
+    from_folder = load_mvtec_ad(folder, cache_dir=cache)
+    assert from_archive["test"]["file_name"] == from_folder["test"]["file_name"]
+    np.testing.assert_array_equal(
+        np.array(from_archive["test"][0]["image"]), np.array(from_folder["test"][0]["image"])
+    )
+
+
+def test_a_changed_folder_never_serves_stale_rows(category_folder: Path, cache: Path, monkeypatch) -> None:
+    def load():
+        return load_mvtec_ad(category_folder, cache_dir=cache)["test"]
+
+    first = load()
+    from dfmgan_hf.data import rows
+
+    with monkeypatch.context() as context:
+        context.setattr(rows, "read_pair", None)  # unchanged: rows come from the cache
+        assert load().num_rows == first.num_rows
+    mask = category_folder / "ground_truth" / "scratch" / "001_mask.png"
+    save(draw_mask(555).astype(np.uint8), mask)
+    index = list(first["file_name"]).index("test/scratch/001.png")
+    np.testing.assert_array_equal(np.array(load()[index]["mask"]) > 0, draw_mask(555))
+    (category_folder / "test" / "dent" / "000.png").unlink()
+    assert load().num_rows == first.num_rows - 1
+    save(draw_photograph(9), category_folder / "test" / "good" / "new.png")
+    assert load().num_rows == first.num_rows
+    (category_folder / "test" / "good" / "new.png").rename(category_folder / "test" / "good" / "renamed.png")
+    assert "test/good/renamed.png" in list(load()["file_name"])
+
+
+def test_streaming_gives_the_same_rows(category_folder: Path, cache: Path) -> None:
+    whole = load_mvtec_ad(category_folder, cache_dir=cache)
+    stream = load_mvtec_ad(category_folder, streaming=True)
+    assert isinstance(stream, datasets.IterableDatasetDict)
+    for split in ("train", "test"):
+        assert stream[split].features == whole[split].features
+        for streamed, row in zip(stream[split], whole[split], strict=True):
+            assert streamed["file_name"] == row["file_name"]
+            assert (streamed["label"], streamed["defect"]) == (row["label"], row["defect"])
+            np.testing.assert_array_equal(np.array(streamed["image"]), np.array(row["image"]))
+            if row["mask"] is not None:
+                np.testing.assert_array_equal(np.array(streamed["mask"]), np.array(row["mask"]))
+
+
+def test_one_bad_file_stops_with_its_name_or_is_skipped(category_folder: Path, cache: Path) -> None:
+    (category_folder / "ground_truth" / "dent" / "001_mask.png").unlink()
+    image = category_folder / "test" / "scratch" / "004.png"
+    image.write_bytes(image.read_bytes()[:400])
+    with pytest.raises(DataError, match=r"dent/001\.png: a defect image without a mask"):
+        load_mvtec_ad(category_folder, cache_dir=cache)
+    with pytest.warns(DataWarning, match=r"2 of 10 files were left out(.|\n)*dent/001\.png(.|\n)*004\.png: 400 bytes"):
+        dataset = load_mvtec_ad(category_folder, cache_dir=cache, skip_bad_files=True)
+    assert dataset["test"].num_rows == 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=r"dent/001\.png"):
+            list(load_mvtec_ad(category_folder, streaming=True)["test"])
+
+
+def test_a_category_without_training_photographs_loads(tmp_path: Path, cache: Path) -> None:
+    folder = draw_category(tmp_path, good=0, defects={"dent": 2})
+    dataset = load_mvtec_ad(folder, cache_dir=cache)
+    assert dataset["train"].num_rows == 0
+    assert dataset["train"].features == dataset["test"].features
+
+
+def _mirror(folder: Path, category: str) -> datasets.DatasetDict:
+    """The photographs of a category in the columns of TheoM55/mvtec_all_objects_split."""
+    features = datasets.Features(
+        {
+            "image_path": datasets.Image(),
+            "mask_path": datasets.Image(),
+            "defect": datasets.Value("string"),
+            "label": datasets.Value("int64"),
+            "object": datasets.Value("string"),
+            "split": datasets.Value("string"),
+        }
+    )
+    splits = {}
+    for split in ("train", "test"):
+        rows = []
+        for image in sorted((folder / split).glob("*/*.png")):
+            mask = folder / "ground_truth" / image.parent.name / f"{image.stem}_mask.png"
+            row = {
+                "defect": image.parent.name,
+                "label": int(image.parent.name != "good"),
+                "object": category,
+                "split": split,
+            }
+            rows.append({"image_path": str(image), "mask_path": str(mask) if mask.exists() else None, **row})
+        splits[split] = datasets.Dataset.from_list(rows, features=features)
+    return datasets.DatasetDict(splits)
+
+
+def test_the_columns_of_the_mirror_are_understood(tmp_path: Path, cache: Path) -> None:
+    folder = draw_category(tmp_path, "hazelnut", good=2, defects={"crack": 2, "print": 1})
+    save(draw_mask(1).astype(np.uint8), folder / "ground_truth" / "crack" / "000_mask.png")  # 0 and 1
+    ours = load_mvtec_ad(folder, cache_dir=cache)
+    theirs = from_mirror(_mirror(folder, "hazelnut"), "hazelnut")
+    for split in ("train", "test"):
+        assert theirs[split].features == ours[split].features
+        for left, right in zip(theirs[split], ours[split], strict=True):
+            assert {k: left[k] for k in ("label", "defect", "category", "file_name")} == {
+                k: right[k] for k in ("label", "defect", "category", "file_name")
+            }
+            np.testing.assert_array_equal(np.array(left["image"]), np.array(right["image"]))
+            if right["mask"] is not None:
+                np.testing.assert_array_equal(np.array(left["mask"]), np.array(right["mask"]))
+    with pytest.raises(DataError, match=r"the columns defect, label. Expected .*image_path"):
+        from_mirror({"train": ours["train"].select_columns(["defect", "label"])}, "hazelnut")
+
+
+def test_the_card_states_licence_counts_and_how_to_load(tmp_path: Path, cache: Path) -> None:
+    draw_category(tmp_path, "hazelnut", good=4, defects={"crack": 2})
+    card = make_dataset_card(load_mvtec_ad(tmp_path, "hazelnut", cache_dir=cache), "me/nuts")
+    assert card.data.license == "cc-by-nc-sa-4.0"
+    assert "image-segmentation" in card.data.task_categories
+    assert "| hazelnut | good | 4 | 2 |" in card.text
+    assert "| hazelnut | crack | 0 | 2 |" in card.text
+    assert 'load_dataset("me/nuts", "hazelnut")' in card.text
+    assert "Bergmann" in card.text
+    own = load_mvtec_ad(draw_category(tmp_path / "mine"), cache_dir=cache)
+    assert make_dataset_card(own, "me/plates").data.license == "unknown"
+    assert "MVTec" not in make_dataset_card(own, "me/plates", "mit").text.replace("layout of MVTec AD", "")
+    assert make_dataset_card(own, "me/plates", "mit").data.license == "mit"
+
+
+CLIENT = """
+import json, sys
+import numpy as np
+from dfmgan_hf.data import DataError, find_listing, load_training_set
+from dfmgan_hf.data.mvtec_ad import load_mvtec_ad
+from tests.data.test_mvtec_ad import _mirror
+import datasets
+from pathlib import Path
+
+root, work = Path(sys.argv[1]), Path(sys.argv[2])
+result = {}
+local = load_mvtec_ad(root, "hazelnut", cache_dir=work / "a")
+local.push_to_hub("me/nuts")
+load_mvtec_ad(root, "bottle", cache_dir=work / "a").push_to_hub("me/nuts")
+
+def compare(loaded):
+    for split in ("train", "test"):
+        assert loaded[split].features == local[split].features, loaded[split].features
+        for left, right in zip(loaded[split], local[split], strict=True):
+            assert left["file_name"] == right["file_name"], (left, right)
+            assert left["defect"] == right["defect"]
+            assert (np.array(left["image"]) == np.array(right["image"])).all()
+            assert (left["mask"] is None) == (right["mask"] is None)
+            assert left["mask"] is None or (np.array(left["mask"]) == np.array(right["mask"])).all()
+    return True
+
+result["own"] = compare(load_mvtec_ad("me/nuts", "hazelnut", cache_dir=work / "b"))
+result["streamed"] = compare(load_mvtec_ad("me/nuts", "hazelnut", streaming=True))
+
+mirror = {}
+for category in ("hazelnut", "bottle"):
+    for split, rows in _mirror(root / category, category).items():
+        mirror[f"{category}.{split}"] = rows
+datasets.DatasetDict(mirror).push_to_hub("them/mirror")
+result["mirror"] = compare(load_mvtec_ad("them/mirror", "hazelnut", cache_dir=work / "c"))
+result["mirror_streamed"] = compare(load_mvtec_ad("them/mirror", "hazelnut", streaming=True))
+
+for repo, category in (("me/nuts", "hazelnutt"), ("them/mirror", None), ("me/nothing", "hazelnut")):
+    try:
+        load_mvtec_ad(repo, category, cache_dir=work / "d")
+    except DataError as error:
+        result[f"{repo} {category}"] = str(error)
+
+here = load_training_set(root, "hazelnut", defect="crack", resolution=32)
+there = load_training_set("me/nuts", "hazelnut", defect="crack", resolution=32, cache_dir=work / "e")
+result["training"] = bool((here.images == there.images).all() and (here.masks == there.masks).all())
+result["names"] = here.file_names == there.file_names
+again = find_listing("me/nuts", "hazelnut", cache_dir=work / "e")
+result["folder"] = sorted(path.name for path in again.root.parent.iterdir())
+Path(sys.argv[3]).write_text(json.dumps(result))
+"""
+
+
+@pytest.mark.slow
+def test_push_and_load_by_the_real_client(tmp_path: Path) -> None:
+    root = tmp_path / "mvtec"
+    draw_category(root, "hazelnut", good=3, defects={"crack": 2, "hole": 1})
+    draw_category(root, "bottle", good=2, defects={"contamination": 1})
+    with local_hub() as (address, repositories):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": "hf_local",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+        answer = tmp_path / "answer.json"
+        run = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(CLIENT), str(root), str(tmp_path / "work"), str(answer)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+        card = repositories["me/nuts"]["README.md"].decode()
+        files = sorted(repositories["me/nuts"])
+    result = json.loads(answer.read_text())
+    for name in ("own", "streamed", "mirror", "mirror_streamed", "training", "names"):
+        assert result[name] is True, name
+    assert "no category 'hazelnutt'. Expected one of bottle, hazelnut" in result["me/nuts hazelnutt"]
+    assert "several categories and none was chosen. Expected one of bottle, hazelnut" in result["them/mirror None"]
+    assert "neither a folder or archive here nor a data set on the Hub" in result["me/nothing hazelnut"]
+    assert result["folder"] == ["hazelnut"], "unpacked once, and nothing left aside"
+    # datasets has added sizes and file names, and kept our text and licence.
+    assert "license: cc-by-nc-sa-4.0" in card
+    assert "config_name: hazelnut" in card
+    assert "config_name: bottle" in card
+    assert "| hazelnut | crack | 0 | 2 |" in card
+    assert "| bottle | contamination | 0 | 1 |" in card
+    assert [name for name in files if name.endswith(".parquet")] == [
+        f"{category}/{split}-00000-of-00001.parquet"
+        for category in ("bottle", "hazelnut")
+        for split in ("test", "train")
+    ]
