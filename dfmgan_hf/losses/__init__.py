@@ -2,14 +2,14 @@
 
 from .adversarial import discriminator_fake_loss, discriminator_real_loss, generator_loss
 from .mode_seeking import mode_seeking_loss
-from .regularizers import path_length_penalty, path_lengths, r1_gamma, r1_penalty
+from .regularizers import PATH_LENGTH_DECAY, path_lengths, r1_gamma, r1_penalty
 
 __all__ = [
+    "PATH_LENGTH_DECAY",
     "discriminator_fake_loss",
     "discriminator_real_loss",
     "generator_loss",
     "mode_seeking_loss",
-    "path_length_penalty",
     "path_lengths",
     "r1_gamma",
     "r1_penalty",

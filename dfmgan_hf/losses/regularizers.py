@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 PATH_LENGTH_DECAY = 0.01
+"""Step of the running mean of path lengths (StyleGAN2, appendix B)."""
 
 
 def r1_gamma(resolution: int, batch_size: int) -> float:
@@ -43,17 +44,3 @@ def path_lengths(images: Tensor, ws: Tensor, image_noise: Tensor) -> Tensor:
     projection = (images * (image_noise / math.sqrt(images.shape[2] * images.shape[3]))).sum()
     (gradient,) = torch.autograd.grad(projection, ws, create_graph=True)
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
-
-
-def path_length_penalty(lengths: Tensor, running_mean: Tensor) -> tuple[Tensor, Tensor]:
-    """(length - running mean)^2, averaged, and the new running mean (decay 0.01).
-
-    Args:
-        lengths: (N,) of `path_lengths`.
-        running_mean: scalar; the state of the regulariser, 0 at the start.
-
-    Returns:
-        The penalty (scalar, differentiable) and the new mean (scalar, without gradient).
-    """
-    new_mean = running_mean.lerp(lengths.detach().mean(), PATH_LENGTH_DECAY)
-    return (lengths - new_mean).square().mean(), new_mean

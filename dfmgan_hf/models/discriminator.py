@@ -69,7 +69,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
 
 
-class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
+class StyleGAN2Discriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """The discriminator of StyleGAN2, and DFMGAN's matching discriminator when the mask is a fourth channel.
 
     Args:
@@ -128,7 +128,7 @@ class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
         Raises:
             ValueError: another shape than the configuration's.
         """
-        expected = (self.config.image_channels, self.config.resolution, self.config.resolution)
+        expected = (self.config["image_channels"], self.config["resolution"], self.config["resolution"])
         if tuple(images.shape[1:]) != expected:
             raise ValueError(f"`images` must be (N, {', '.join(map(str, expected))}), but is {tuple(images.shape)}.")
         x = images

@@ -66,7 +66,7 @@ class Trunk:
         return Trunk(self.features[:n], self.image[:n], self.noise.first(n))
 
 
-class StyleGAN2Generator(ModelMixin, ConfigMixin):
+class StyleGAN2Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """StyleGAN2 generator of defect-free images: the backbone that stage 1 trains.
 
     Args:
@@ -219,14 +219,15 @@ class DFMGANGenerator(StyleGAN2Generator):
 
         Args:
             backbone: the stage-1 generator; its tensors are copied bit for bit.
-            residual_resolution: resolution of the first residual block; None: 64, or `resolution` below that.
+            residual_resolution: resolution of the first residual block; None: 64, or half of
+                `resolution` up to 64x64.
 
         Raises:
             RuntimeError: the backbone's tensors are not exactly those that its configuration calls for.
         """
         config = {k: v for k, v in backbone.config.items() if not k.startswith("_")}
         if residual_resolution is None:
-            residual_resolution = min(64, config["resolution"])
+            residual_resolution = min(64, config["resolution"] // 2)
         model = cls(**config, residual_resolution=residual_resolution)
         state = backbone.state_dict()
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -374,8 +375,7 @@ def to_layer_latents(
     if space not in get_args(LatentSpace):
         raise ValueError(f"The latent space of `{name}` must be 'z', 'w' or 'w+', but is {space!r}.")
     w_dim = mapping.w_avg.shape[0]
-    z_dim = mapping.layers[0].weight.shape[1]  # type: ignore[union-attr, index]
-    expected = {"z": (z_dim,), "w": (w_dim,), "w+": (num_latents, w_dim)}[space]
+    expected = {"z": (mapping.z_dim,), "w": (w_dim,), "w+": (num_latents, w_dim)}[space]
     if tuple(latents.shape[1:]) != expected:
         wanted = ", ".join(map(str, expected))
         raise ValueError(f"`{name}` in space {space!r} must be (N, {wanted}), but is {tuple(latents.shape)}.")

@@ -26,6 +26,7 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, z_dim: int, w_dim: int, num_layers: int) -> None:
         super().__init__()
+        self.z_dim = z_dim
         widths = [z_dim] + [w_dim] * num_layers
         self.layers = nn.ModuleList(
             EqualizedLinear(a, b, lr_multiplier=MAPPING_LR_MULTIPLIER, activation=True)

@@ -1,0 +1,82 @@
+"""Drawing latents for training: standard normal z, style mixing, and the moving average of w."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..models.mapping import MappingNetwork
+
+
+def sample_latents(
+    mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float
+) -> tuple[Tensor, Tensor]:
+    """Per-layer latents of `n` new samples, with style mixing (StyleGAN, section 3.1).
+
+    With `mixing_probability`, the layers from one random cut on take the latent of another z.
+
+    Returns:
+        z (n, z_dim) of layer 0, and per-layer w (n, num_latents, w_dim).
+    """
+    device = mapping.w_avg.device
+    z = torch.randn(n, mapping.z_dim, device=device)
+    ws = mapping(z).unsqueeze(1).expand(-1, num_latents, -1)
+    # Decided on the CPU, so that the accelerator is not waited for.
+    if num_latents > 1 and torch.rand(()).item() < mixing_probability:
+        cut = int(torch.randint(1, num_latents, ()).item())
+        other = mapping(torch.randn(n, mapping.z_dim, device=device)).unsqueeze(1).expand(-1, num_latents - cut, -1)
+        ws = torch.cat([ws[:, :cut], other], dim=1)
+    return z, ws
+
+
+class LatentAverage:
+    """Gathers w over the micro-batches of a step, then moves a mapping network's w_avg.
+
+    Args:
+        mapping: whose average it is.
+        mean_over_processes: averages a tensor over all processes.
+    """
+
+    def __init__(self, mapping: MappingNetwork, mean_over_processes: Callable[[Tensor], Tensor]) -> None:
+        self.mapping = mapping
+        self.mean_over_processes = mean_over_processes
+        self._gathered: list[Tensor] = []
+
+    def observe(self, w: Tensor) -> None:
+        """Take in (n, w_dim)."""
+        self._gathered.append(w.detach().mean(dim=0))
+
+    def update(self) -> None:
+        """Move w_avg by the step's mean and start anew."""
+        mean = self.mean_over_processes(torch.stack(self._gathered).mean(dim=0))
+        self.mapping.update_w_avg(mean.unsqueeze(0))
+        self._gathered.clear()
+
+
+class PathLengthAverage:
+    """The running mean of path lengths: penalties of a step use the mean before it, so that they do not depend on how
+    the step is split over processes and micro-batches.
+
+    Args:
+        device: where the mean lives.
+        mean_over_processes: averages a tensor over all processes.
+    """
+
+    def __init__(self, device: torch.device, mean_over_processes: Callable[[Tensor], Tensor], decay: float) -> None:
+        self.mean = torch.zeros((), device=device)
+        self.mean_over_processes = mean_over_processes
+        self.decay = decay
+        self._gathered: list[Tensor] = []
+
+    def penalty(self, lengths: Tensor) -> Tensor:
+        """(length - mean)^2, averaged over (N,)."""
+        self._gathered.append(lengths.detach().mean())
+        return (lengths - self.mean).square().mean()
+
+    def update(self) -> None:
+        """Move the mean by the step's lengths."""
+        lengths = self.mean_over_processes(torch.stack(self._gathered).mean())
+        self.mean = self.mean.lerp(lengths, self.decay)
+        self._gathered.clear()

@@ -1,0 +1,292 @@
+"""Stage 2: defect-aware residual blocks learn one defect from a few photographs (DFMGAN, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..augmentation import AdaController
+from ..losses import (
+    PATH_LENGTH_DECAY,
+    discriminator_fake_loss,
+    discriminator_real_loss,
+    generator_loss,
+    mode_seeking_loss,
+    path_lengths,
+    r1_penalty,
+)
+from ..models import DFMGANGenerator, DFMGANGeneratorOutput, NoiseInput, StyleGAN2Discriminator, soft_mask
+from ..models.generator import DEFECT_PREFIXES, Trunk
+from ..models.sizes import default_channel_base
+from ..pipelines import DFMGANPipeline
+from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics, lazy_adam
+from ..training.sheets import tile, to_pixels
+from .adversarial_task import AdversarialTask, report_logits
+from .latents import LatentAverage, PathLengthAverage, sample_latents
+
+MATCH_SIZES: dict[str, int] = {"small": 4, "medium": 2, "large": 1}
+"""How many times fewer channels the matching discriminator has than the discriminator. At 256x256 these are the
+paper's three sizes of 1.5 (published), 6.0 and 24 million parameters."""
+
+
+def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) -> StyleGAN2Discriminator:
+    """A new matching discriminator, which sees one channel more than `discriminator`: the mask.
+
+    Args:
+        discriminator: stage 1's.
+        size: a name of `MATCH_SIZES`.
+    """
+    config, divisor = discriminator.config, MATCH_SIZES[size]
+    channel_base = config["channel_base"] or default_channel_base(config["resolution"])
+    return StyleGAN2Discriminator(
+        resolution=config["resolution"],
+        image_channels=config["image_channels"] + 1,
+        channel_base=max(channel_base // divisor, config["resolution"]),
+        channel_max=max(config["channel_max"] // divisor, 1),
+        conv_clamp=config["conv_clamp"],
+        mbstd_group_size=config["mbstd_group_size"],
+    )
+
+
+@dataclass(frozen=True)
+class Stage2Settings:
+    """Hyperparameters of stage 2. The defaults are the published method; the options are the paper's ablations.
+
+    Args:
+        batch_size: images a step over all processes.
+        lr: Adam's learning rate before lazy regularisation.
+        r1_gamma: weight of R1 of both discriminators.
+        ema_kimg: half-life of the averaged generator.
+        match_weight: weight of the matching discriminator's term in the generator's loss.
+        mode_seeking_weight: lambda of the mode-seeking loss; 0 for none.
+        mode_seeking_on: distances between masks (published) or images.
+        mode_seeking_latents: distances between w (published) or z.
+        r1_interval, path_length_weight, path_length_interval, style_mixing, sheet_samples, sheet_seed: as in stage 1.
+    """
+
+    batch_size: int
+    lr: float
+    r1_gamma: float
+    ema_kimg: float
+    match_weight: float = 1.0
+    mode_seeking_weight: float = 0.1
+    mode_seeking_on: Literal["mask", "image"] = "mask"
+    mode_seeking_latents: Literal["w", "z"] = "w"
+    r1_interval: int = 16
+    path_length_weight: float = 2.0
+    path_length_interval: int = 4
+    style_mixing: float = 0.9
+    sheet_samples: int = 24
+    sheet_seed: int = 0
+
+
+@dataclass
+class Drawing:
+    """A batch of generated images and what they were drawn from.
+
+    Args:
+        out: images and mask logits.
+        trunk: what is shared with other defects on the same objects.
+        ws: per-layer object latents (N, L, w_dim).
+        defect_ws: per-layer defect latents (N, L_defect, w_dim).
+        defect_z: z of the first defect latent (N, z_dim).
+    """
+
+    out: DFMGANGeneratorOutput
+    trunk: Trunk
+    ws: Tensor
+    defect_ws: Tensor
+    defect_z: Tensor
+
+
+class Stage2Task(AdversarialTask):
+    """Trains the defect branch on a frozen backbone against one or two discriminators.
+
+    No gradient is computed for the backbone's parameters and no graph is kept below the first residual block. One set
+    of generated images serves both discriminators; the mode-seeking loss on masks runs the first residual block and
+    ToMask again and nothing else.
+
+    Args:
+        generator: from `DFMGANGenerator.from_backbone` with stage 1's averaged backbone, on its device.
+        discriminator: stage 1's, on the generator's device.
+        match_discriminator: new, one channel more; None for the ablation without it.
+        settings: hyperparameters.
+        augment: differentiable augmentation of what the discriminator (not the matching one) sees; None for none.
+        ada: adapts its probability; None keeps it at 1.
+        mean_over_processes: averages a tensor over all processes.
+
+    Raises:
+        ValueError: `batch_size` is odd, but the mode-seeking loss pairs its halves.
+    """
+
+    def __init__(
+        self,
+        generator: DFMGANGenerator,
+        discriminator: StyleGAN2Discriminator,
+        match_discriminator: StyleGAN2Discriminator | None,
+        settings: Stage2Settings,
+        *,
+        augment: nn.Module | None = None,
+        ada: AdaController | None = None,
+        mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    ) -> None:
+        super().__init__(discriminator, augment, ada, mean_over_processes)
+        if settings.mode_seeking_weight and settings.batch_size % 2:
+            raise ValueError(f"`batch_size` must be even for the mode-seeking loss, but is {settings.batch_size}.")
+        self.generator = generator.train().requires_grad_(False)
+        self.match_discriminator = match_discriminator
+        self.settings = settings
+        trained = {name for name, _ in generator.named_parameters() if name.startswith(DEFECT_PREFIXES)}
+        average = ExponentialMovingAverage(generator, trained=trained, half_life_kimg=settings.ema_kimg)
+        self.generator_ema = average.averaged
+        self.ema = [average]
+        self.networks = {
+            "generator": generator,
+            "generator_ema": self.generator_ema,
+            "discriminator": discriminator,
+        }
+        d_parameters = list(discriminator.parameters())
+        if match_discriminator is not None:
+            self.networks["match_discriminator"] = match_discriminator.train().requires_grad_(False)
+            d_parameters += list(match_discriminator.parameters())
+        device = generator.mapping.w_avg.device
+        self.w_average = LatentAverage(generator.defect_mapping, mean_over_processes)
+        self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
+
+        g_parameters = generator.defect_parameters()
+        g_optimizer = lazy_adam(g_parameters, lr=settings.lr, interval=settings.path_length_interval)
+        d_optimizer = lazy_adam(d_parameters, lr=settings.lr, interval=settings.r1_interval)
+        self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
+        self.phases = [
+            Phase("generator", g_parameters, g_optimizer, self.generator_loss, finish=self.w_average.update),
+            Phase(
+                "path_length",
+                g_parameters,
+                g_optimizer,
+                self.path_length_loss,
+                interval=settings.path_length_interval,
+                finish=self.path_length.update,
+            ),
+            Phase("discriminator", d_parameters, d_optimizer, self.discriminator_loss),
+            Phase("r1", d_parameters, d_optimizer, self.r1_loss, interval=settings.r1_interval),
+        ]
+        source = torch.Generator().manual_seed(settings.sheet_seed)
+        shape = (settings.sheet_samples, generator.config["z_dim"])
+        self._sheet_latents = [torch.randn(shape, generator=source).to(device) for _ in range(2)]
+
+    def _draw(self, n: int) -> Drawing:
+        g, mixing = self.generator, self.settings.style_mixing
+        _, ws = sample_latents(g.mapping, n, g.num_latents, mixing)
+        defect_z, defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, mixing)
+        trunk = g.run_trunk(ws, NoiseInput("random", n))
+        return Drawing(g.synthesize_defect(trunk, ws, defect_ws), trunk, ws, defect_ws, defect_z)
+
+    @staticmethod
+    def _with_mask(images: Tensor, masks: Tensor) -> Tensor:
+        return torch.cat([images, masks.to(images.dtype)], dim=1)
+
+    def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        drawing = self._draw(len(batch))
+        self.w_average.observe(drawing.defect_ws[:, 0])
+        out = drawing.out
+        statistics.report("mask_area/fake", (out.mask_logits >= 0).to(torch.float32))
+        loss = generator_loss(self.judge(out.images))
+        if self.match_discriminator is not None:
+            pair = self._with_mask(out.images, soft_mask(out.mask_logits))
+            match_loss = generator_loss(self.match_discriminator(pair))
+            statistics.report("loss/match", match_loss)
+            loss = loss + self.settings.match_weight * match_loss
+        if self.settings.mode_seeking_weight:
+            seeking = self.mode_seeking(drawing)
+            statistics.report("loss/mode_seeking", seeking)
+            loss = loss + self.settings.mode_seeking_weight * seeking
+        return loss
+
+    def mode_seeking(self, drawing: Drawing) -> Tensor:
+        """The first half's objects once more, with the second half's defects (equation 2)."""
+        half = len(drawing.ws) // 2
+        trunk, other_ws = drawing.trunk.first(half), drawing.defect_ws[half : 2 * half]
+        if self.settings.mode_seeking_on == "mask":
+            first = soft_mask(drawing.out.mask_logits[:half])
+            second = soft_mask(self.generator.mask_logits(trunk, other_ws))
+        else:
+            first = drawing.out.images[:half]
+            second = self.generator.synthesize_defect(trunk, drawing.ws[:half], other_ws).images
+        latents = drawing.defect_ws if self.settings.mode_seeking_latents == "w" else drawing.defect_z
+        return mode_seeking_loss(latents[:half], latents[half : 2 * half], first, second)
+
+    def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        g, n = self.generator, max(len(batch) // 2, 1)
+        with torch.no_grad():
+            _, ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
+        ws = ws.detach().clone().requires_grad_()
+        _, defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, self.settings.style_mixing)
+        trunk = g.run_trunk(ws, NoiseInput("random", n))
+        images = g.synthesize_defect(trunk, ws, defect_ws).images
+        lengths = path_lengths(images, ws, torch.randn_like(images))
+        statistics.report("path_length", lengths)
+        return self.settings.path_length_weight * self.path_length.penalty(lengths)
+
+    def discriminator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        masks = real_masks(batch)
+        statistics.report("mask_area/real", (masks > 0).to(torch.float32))
+        with torch.no_grad():
+            out = self._draw(len(batch)).out
+            fake_pair = self._with_mask(out.images, soft_mask(out.mask_logits))
+        fake_logits, real_logits = self.judge(out.images), self.judge(batch.images)
+        report_logits(statistics, "", real_logits, fake_logits)
+        if self.ada is not None:
+            self.ada.observe(real_logits)
+        loss = discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
+        if self.match_discriminator is not None:
+            fake_match = self.match_discriminator(fake_pair)
+            real_match = self.match_discriminator(self._with_mask(batch.images, masks))
+            report_logits(statistics, "match/", real_match, fake_match)
+            loss = loss + discriminator_fake_loss(fake_match) + discriminator_real_loss(real_match)
+        return loss
+
+    def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        images = batch.images.detach().requires_grad_()
+        penalty = r1_penalty(self.judge(images), images)
+        statistics.report("r1_penalty", penalty)
+        loss = penalty.mean()
+        if self.match_discriminator is not None:
+            pair = self._with_mask(batch.images, real_masks(batch)).requires_grad_()
+            match_penalty = r1_penalty(self.match_discriminator(pair), pair)
+            statistics.report("match/r1_penalty", match_penalty)
+            loss = loss + match_penalty.mean()
+        return self.settings.r1_gamma / 2 * loss
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Image.Image:
+        parts = [
+            self.generator_ema(z, defect_z, noise_mode="const", return_defect_free=True)
+            for z, defect_z in zip(*(latents.split(8) for latents in self._sheet_latents), strict=True)
+        ]
+        twins = torch.cat([part.defect_free_images for part in parts])
+        masks = torch.cat([(part.mask_logits >= 0).to(torch.float32) * 2 - 1 for part in parts])
+        images = torch.cat([part.images for part in parts])
+        return tile([to_pixels(twins), to_pixels(masks), to_pixels(images)], columns=3)
+
+    def export(self, folder: Path) -> None:
+        DFMGANPipeline(generator=self.generator_ema).save_pretrained(str(folder))
+        self.discriminator.save_pretrained(folder / "discriminator")
+        if self.match_discriminator is not None:
+            self.match_discriminator.save_pretrained(folder / "match_discriminator")
+
+
+def real_masks(batch: Batch) -> Tensor:
+    """The masks of a batch.
+
+    Raises:
+        ValueError: the data has none.
+    """
+    if batch.masks is None:
+        raise ValueError("Stage 2 needs photographs with masks, but the training set has none.")
+    return batch.masks

@@ -1,0 +1,77 @@
+"""Statistics of a training run, gathered on the device and read once an interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RunningStatistics:
+    """Means of named quantities over an interval, without a host synchronisation until they are read.
+
+    Args:
+        reduce: sums a tensor over all processes; None with one process.
+    """
+
+    def __init__(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        self._moments: dict[str, Tensor] = {}
+        self._reduce = reduce
+
+    def report(self, name: str, values: Tensor | float) -> None:
+        """Add values of any shape to the quantity `name`. Every process must report the same names."""
+        values = torch.as_tensor(values).detach().to(torch.float64 if not _is_mps(values) else torch.float32)
+        moments = torch.stack([values.new_tensor(float(values.numel())), values.sum()])
+        self._moments[name] = self._moments[name] + moments if name in self._moments else moments
+
+    def collect(self) -> dict[str, float]:
+        """Means since the last call, over all processes; starts a new interval."""
+        if not self._moments:
+            return {}
+        names = sorted(self._moments)
+        table = torch.stack([self._moments[name].cpu() for name in names])
+        if self._reduce is not None:
+            table = self._reduce(table)
+        self._moments.clear()
+        return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
+
+
+def _is_mps(values: Tensor | float) -> bool:
+    return isinstance(values, Tensor) and values.device.type == "mps"
+
+
+class MetricsLog:
+    """Appends one JSON object a line to a file.
+
+    A run that goes on from a checkpoint first drops the lines after it, so that the file tells one story.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rewind(self, images_seen: int) -> None:
+        """Drop lines of more than `images_seen` images and a line cut short."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if row["images_seen"] <= images_seen:
+                kept.append(line)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        partial.replace(self.path)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row; numbers that JSON cannot hold become null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps(clean) + "\n")

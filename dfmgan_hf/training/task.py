@@ -1,0 +1,50 @@
+"""What the trainer knows of a method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .ema import ExponentialMovingAverage
+from .monitoring import RunningStatistics
+from .phase import Phase
+
+
+class Task(ABC):
+    """A method to train: its networks, phases, what is averaged, how to sample, and its own state.
+
+    Attributes:
+        networks: every network whose tensors a checkpoint holds and processes share, by name.
+        phases: run in this order in every iteration in which they are due.
+        ema: moving averages to update after each iteration.
+        optimizers: every optimiser once, by name.
+    """
+
+    networks: dict[str, nn.Module]
+    phases: list[Phase]
+    ema: list[ExponentialMovingAverage]
+    optimizers: dict[str, Optimizer]
+
+    @abstractmethod
+    def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        """Adapt what follows from statistics of training, such as the augmentation's strength."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """State besides networks and optimisers, as tensors."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state_dict`."""
+
+    @abstractmethod
+    def sample_sheet(self) -> Image.Image:
+        """The same latents drawn with the averaged generator, as one picture."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write what users load with `from_pretrained`, and what further training starts from, into `folder`."""
