@@ -1,0 +1,114 @@
+"""The table of measured numbers: a model's results beside those of trivial references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        name: what is measured.
+        path: where the value stands in the metrics of results.json.
+        show: the value as text.
+        metric_type: Hub name of the metric for the card's metadata; None keeps the row out of it.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    show: Callable[[float], str]
+    metric_type: str | None = None
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2%}"
+
+
+ROWS = (
+    Row("KID x 1000, lower is closer", ("kid", "kid"), lambda value: f"{1000 * value:.2f}", "kid"),
+    Row("Clustered LPIPS, higher is more varied", ("clustered_lpips", "clustered_lpips"), _plain, "lpips"),
+    Row("Pairwise LPIPS", ("clustered_lpips", "pairwise_lpips"), _plain),
+    Row("LPIPS to the nearest real image, median", ("nearest", "median"), _plain),
+    Row("Share of copies of real images", ("nearest", "copy_rate"), _percent),
+    Row("Mask area, mean", ("masks", "generated", "area_mean"), _percent),
+    Row("Empty masks", ("masks", "generated", "empty_rate"), _percent),
+)
+
+
+def look_up(metrics: dict[str, Any], path: tuple[str, ...]) -> float | None:
+    """The number at `path`, or None if it was not measured."""
+    value: Any = metrics
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, (int, float)) else None
+
+
+def measured_table(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+    """Markdown table: a line a metric, a column for the model and for each reference.
+
+    Args:
+        results: the model's results.json.
+        references: results by name, for example of real images of another defect.
+
+    Returns:
+        The table; metrics that the model has no value for are left out, other gaps are "-".
+    """
+    columns = {"this model": results["metrics"], **{name: r["metrics"] for name, r in references.items()}}
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in ROWS:
+        values = [look_up(metrics, row.path) for metrics in columns.values()]
+        if values[0] is not None:
+            cells = ["-" if value is None else row.show(value) for value in values]
+            lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def measuring_notes(results: dict[str, Any]) -> list[str]:
+    """How the numbers were measured: counts, networks and intervals, as far as results.json tells."""
+    settings, metrics = results.get("settings", {}), results["metrics"]
+    notes = []
+    if "num_generated" in settings and "num_real" in settings:
+        notes.append(
+            f"{settings['num_generated']:,} generated images ({settings['num_generated_lpips']:,} for LPIPS) against "
+            f"{settings['num_real']} real ones at {settings['resolution'][0]}x{settings['resolution'][1]} pixels."
+        )
+    kid = metrics.get("kid", {})
+    if "features" in kid:
+        low, high = kid["unbiased"]["interval"]
+        notes.append(
+            f"KID on the features of {kid['features']}; {kid['unbiased']['confidence']:.0%} interval "
+            f"{1000 * low:.2f} to {1000 * high:.2f}. Numbers on other features cannot be compared with it."
+        )
+    if "network" in metrics.get("clustered_lpips", {}):
+        empty, clusters = (metrics["clustered_lpips"][key] for key in ("num_empty", "num_clusters"))
+        notes.append(f"LPIPS with {metrics['clustered_lpips']['network']}; {empty} of {clusters} clusters empty.")
+    return notes
+
+
+def eval_results(results: dict[str, Any], dataset_id: str | None, dataset_name: str) -> list[EvalResult]:
+    """Entries for the card's metadata."""
+    entries = []
+    for row in ROWS:
+        value = look_up(results["metrics"], row.path)
+        if row.metric_type is not None and value is not None:
+            entries.append(
+                EvalResult(
+                    task_type="unconditional-image-generation",
+                    dataset_type=dataset_id or "images",
+                    dataset_name=dataset_name,
+                    metric_type=row.metric_type,
+                    metric_name=row.name,
+                    metric_value=1000 * value if row.metric_type == "kid" else value,
+                )
+            )
+    return entries

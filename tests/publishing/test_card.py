@@ -1,0 +1,101 @@
+"""Model cards: what is known stands in them, what is not is left out, and the Hub's own parser reads them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+
+from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, StyleGAN2Generator
+from dfmgan_hf.publishing import CardError, CardFacts, build_model_card
+
+TINY = {"resolution": 32, "image_channels": 1, "z_dim": 8, "w_dim": 8, "channel_base": 64, "channel_max": 4}
+FACTS = CardFacts(model_name="org/plates", title="Plates", product="steel plates", defect="scratches")
+RESULTS = {
+    "metrics": {
+        "kid": {
+            "kid": 0.0125,
+            "features": "AlexNet",
+            "unbiased": {"interval": [0.01, 0.02], "confidence": 0.95},
+        },
+        "clustered_lpips": {
+            "clustered_lpips": 0.25,
+            "pairwise_lpips": 0.5,
+            "network": "LPIPS",
+            "num_empty": 1,
+            "num_clusters": 4,
+        },
+        "nearest": {"median": 0.3, "copy_rate": None},
+    },
+    "settings": {"num_generated": 1000, "num_generated_lpips": 100, "num_real": 4, "resolution": [32, 32]},
+}
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    DFMGANPipeline(DFMGANGenerator(**TINY, residual_resolution=16)).save_pretrained(str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+def parse(card) -> ModelCard:
+    return ModelCard(str(card))
+
+
+def test_minimal_card_leaves_out_what_is_not_known(model_dir):
+    card = parse(build_model_card(model_dir, FACTS))
+    assert card.data.library_name == "diffusers"
+    assert card.data.pipeline_tag == "unconditional-image-generation"
+    assert card.data.license is None
+    assert card.data.eval_results is None
+    assert "steel plates with scratches" in card.text
+    assert 'from_pretrained("org/plates")' in card.text
+    for absent in ("## Measured", "## Data and licence", "## Limits", "None", "Stage", "{{", "{%", "\n\n\n"):
+        assert absent not in card.text
+
+
+def test_full_card(model_dir):
+    (model_dir / "results.json").write_text(json.dumps(RESULTS))
+    record = {
+        "method": "stage2",
+        "images": 32,
+        "recipe": {"batch_size": 16},
+        "result": {"images_seen": 20000, "training_seconds": 600.0},
+    }
+    (model_dir / "training_config.json").write_text(json.dumps(record))
+    facts = CardFacts(
+        **{**FACTS.__dict__, "license": "apache-2.0", "dataset_name": "Plates 2020", "dataset_license": "CC BY 4.0"},
+    )
+    card = parse(
+        build_model_card(
+            model_dir,
+            facts,
+            backbone_training={**record, "method": "stage1", "images": 400},
+            references={"another defect": {"metrics": {"kid": {"kid": 0.1}}}},
+            grid_file="samples.png",
+        )
+    )
+    assert {(r.metric_type, r.metric_value) for r in card.data.eval_results} == {("kid", 12.5), ("lpips", 0.25)}
+    assert "| KID x 1000, lower is closer | 12.50 | 100.00 |" in card.text
+    assert "| Clustered LPIPS, higher is more varied | 0.2500 | - |" in card.text
+    assert "copies" not in card.text  # not measured
+    assert "Stage 1: 400 photographs, 20 kimg (1,250 steps of batch 16), 10 minutes." in card.text
+    assert "Stage 2: 32 photographs" in card.text
+    assert "![Generated samples](samples.png)" in card.text
+    assert "1 of 4 clusters empty" in card.text
+    assert "CC BY 4.0" in card.text
+
+
+def test_backbone_card_promises_no_defects(tmp_path):
+    DFMGANPipeline(StyleGAN2Generator(**TINY)).save_pretrained(str(tmp_path))
+    card = build_model_card(tmp_path, FACTS)
+    assert "defect-free steel plates" in card.text
+    assert "out.masks" not in card.text
+
+
+def test_errors_name_the_file(tmp_path, model_dir):
+    with pytest.raises(CardError, match=r"no generator/config.json"):
+        build_model_card(tmp_path, FACTS)
+    (model_dir / "results.json").write_text("{")
+    with pytest.raises(CardError, match=r"results.json is not valid JSON"):
+        build_model_card(model_dir, FACTS)
