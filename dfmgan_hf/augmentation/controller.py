@@ -92,8 +92,8 @@ class AdaController:
         """Ends a training step, and after each `interval` of them moves p.
 
         Args:
-            reduce: sums a tensor over all processes and returns it, on every process; it is called at the same step on
-                each, with the sum of signs and their count, (2,). With accelerate:
+            reduce: sums or averages a tensor over all processes and returns the result on each. Every process calls
+                it at the same step, with its sum of signs and their count, (2,). With accelerate:
                 ``functools.partial(accelerator.reduce, reduction="sum")``.
         """
         self._steps += 1
