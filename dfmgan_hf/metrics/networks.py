@@ -1,0 +1,79 @@
+"""The measuring networks of an evaluation, loaded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from .config import FEATURE_METRICS, LPIPS_METRICS, VGG_METRICS, EvaluationConfig
+from .features import FeatureExtractor, alexnet_extractor, inception_extractor
+from .lpips import LPIPS, load_lpips
+
+FeatureNetwork = Literal["inception", "alexnet"]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The measuring networks; None where nothing needs one.
+
+    Args:
+        extractor: features for KID, FID, Inception Score, precision and recall: any network.
+        lpips: LPIPS for clustered LPIPS and nearest images.
+        lpips_vgg: LPIPS for IC-LPIPS.
+    """
+
+    extractor: FeatureExtractor | None = None
+    lpips: LPIPS | None = None
+    lpips_vgg: LPIPS | None = None
+
+    def check(self, config: EvaluationConfig) -> None:
+        """Raises a ValueError if a metric of `config` lacks its network."""
+        for name, metrics in (("extractor", FEATURE_METRICS), ("lpips", LPIPS_METRICS), ("lpips_vgg", VGG_METRICS)):
+            if config.wants(metrics) and getattr(self, name) is None:
+                raise ValueError(f"Measuring {', '.join(metrics)} needs `networks.{name}`, but it is None.")
+
+    def describe(self) -> dict[str, Any]:
+        """Name and hashes of each network, for results."""
+        networks = {"extractor": self.extractor, "lpips": self.lpips, "lpips_vgg": self.lpips_vgg}
+        return {name: network.network.to_dict() for name, network in networks.items() if network is not None}
+
+
+def load_networks(
+    config: EvaluationConfig,
+    *,
+    features: FeatureNetwork = "inception",
+    inception_weights: str | Path | None = None,
+    lpips_weights: str | Path | None = None,
+    lpips_vgg_weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> Networks:
+    """Loads the networks that the metrics of `config` need.
+
+    Args:
+        config: says which metrics.
+        features: network of the feature metrics. "alexnet" has no classes, so that there is no Inception Score.
+        inception_weights: file for `inception_extractor`; None: environment, cache or download.
+        lpips_weights: file for `load_lpips` and `alexnet_extractor`; None: the same.
+        lpips_vgg_weights: file for `load_lpips` with net="vgg"; None: the same.
+        device: where they run.
+        progress: whether downloads draw a progress bar.
+
+    Raises:
+        MissingWeightsError, BadWeightsError, ImportError: see the loaders.
+    """
+    extractor = lpips = lpips_vgg = None
+    if config.wants(FEATURE_METRICS):
+        load_extractor, path = {
+            "inception": (inception_extractor, inception_weights),
+            "alexnet": (alexnet_extractor, lpips_weights),
+        }[features]
+        extractor = load_extractor(path, device=device, progress=progress)
+    if config.wants(LPIPS_METRICS):
+        lpips = load_lpips("alex", lpips_weights, device=device, progress=progress)
+    if config.wants(VGG_METRICS):
+        lpips_vgg = load_lpips("vgg", lpips_vgg_weights, device=device, progress=progress)
+    return Networks(extractor, lpips, lpips_vgg)

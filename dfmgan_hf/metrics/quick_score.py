@@ -1,0 +1,132 @@
+"""A small score to watch while training: KID on AlexNet features, clustered LPIPS, copies and masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dfmgan_hf.data import ImageMaskDataset
+
+from .config import EvaluationConfig
+from .evaluate import evaluate
+from .networks import Networks, load_networks
+from .processes import Processes
+from .sampler import Sampler, TensorSampler
+
+QUICK_METRICS = EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
+
+
+@dataclass(frozen=True)
+class QuickScore:
+    """What `quick_score` measured. None: not measurable, as KID with a single real image or masks without any.
+
+    Args:
+        kid: KID from all images (not times 1000), on the features that `kid_features` names.
+        kid_interval: its 95 % bootstrap interval.
+        kid_features: name of the network.
+        clustered_lpips: clusters of fewer than two members counted as 0.
+        clustered_lpips_nonempty: clusters of two and more members only.
+        num_empty_clusters: real images that no generated one is nearest to.
+        pairwise_lpips: mean over all pairs of generated images.
+        copy_rate: share of generated images that are much nearer to a real one than those are to each other.
+        nearest_ratio: median distance to the nearest real image / the same among the real images.
+        mask_area, mask_empty_rate, mask_large_rate: of the generated masks; large ones cover over half of the image.
+        real_mask_area: mean covered share of the real masks.
+        num_images, num_real: images measured.
+    """
+
+    kid: float | None
+    kid_interval: tuple[float, float] | None
+    kid_features: str
+    clustered_lpips: float
+    clustered_lpips_nonempty: float | None
+    num_empty_clusters: int
+    pairwise_lpips: float | None
+    copy_rate: float | None
+    nearest_ratio: float | None
+    mask_area: float | None
+    mask_empty_rate: float | None
+    mask_large_rate: float | None
+    real_mask_area: float | None
+    num_images: int
+    num_real: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types, for trackers and JSON."""
+        return asdict(self)
+
+
+def load_quick_networks(lpips_weights: str | None = None, device: str = "cpu") -> Networks:
+    """AlexNet as LPIPS and as features, to be loaded once and given to each `quick_score`.
+
+    Raises:
+        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
+    """
+    return load_networks(QUICK_METRICS, features="alexnet", lpips_weights=lpips_weights, device=device)
+
+
+def quick_score(
+    samples: Sampler | Tensor,
+    real: ImageMaskDataset | Tensor,
+    *,
+    networks: Networks | None = None,
+    num_images: int = 500,
+    seed: int = 0,
+    batch_size: int = 16,
+    processes: Processes | None = None,
+    progress: bool = True,
+) -> QuickScore:
+    """Scores a sampler with few images, for comparing the checkpoints of one run.
+
+    Args:
+        samples: a sampler, or images uint8 (N, 3 or 1, H, W).
+        real: the real images, or uint8 (M, 3 or 1, H, W).
+        networks: from `load_quick_networks`, or with another extractor; None loads them.
+        num_images: generated images; image i is drawn with seed + i, the same for every checkpoint.
+        seed: base seed.
+        batch_size: images drawn at once.
+        processes: of an accelerate launch; then every process must call it.
+        progress: whether to draw a progress bar.
+
+    Raises:
+        ValueError: on images of differing sizes, or none.
+    """
+    if isinstance(samples, Tensor):
+        samples = TensorSampler(samples)
+    if isinstance(real, Tensor):
+        real = ImageMaskDataset(real, None, [str(i) for i in range(len(real))])
+    config = EvaluationConfig(
+        metrics=QUICK_METRICS.metrics,
+        num_images=num_images,
+        num_lpips_images=num_images,
+        seed=seed,
+        batch_size=batch_size,
+        # The subset estimate is not reported.
+        kid_num_subsets=1,
+    )
+    networks = networks or load_quick_networks()
+    result = evaluate(samples, real, networks, config, processes=processes, progress=progress)
+    kid = result.metrics.get("kid", {}).get("unbiased", {})
+    lpips, nearest = result.metrics["clustered_lpips"], result.metrics["nearest"]
+    nonempty = lpips["clustered_lpips_nonempty"]
+    masks = result.metrics.get("masks", {})
+    return QuickScore(
+        kid=kid.get("kid"),
+        kid_interval=kid.get("interval"),
+        kid_features=result.networks["extractor"]["name"],
+        clustered_lpips=lpips["clustered_lpips"],
+        clustered_lpips_nonempty=None if math.isnan(nonempty) else nonempty,
+        num_empty_clusters=lpips["num_empty"],
+        pairwise_lpips=lpips["pairwise_lpips"],
+        copy_rate=nearest["copy_rate"],
+        nearest_ratio=nearest["ratio"],
+        mask_area=masks.get("generated", {}).get("area_mean"),
+        mask_empty_rate=masks.get("generated", {}).get("empty_rate"),
+        mask_large_rate=masks.get("generated", {}).get("large_rate"),
+        real_mask_area=masks.get("real", {}).get("area_mean"),
+        num_images=result.settings["num_generated"],
+        num_real=len(real),
+    )

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dfmgan_hf.metrics import (
+    DEFAULT_METRICS,
+    EvaluationConfig,
+    FeatureExtractor,
+    Networks,
+    TensorSampler,
+    clustered_lpips,
+    evaluate,
+    format_table,
+    kid_unbiased,
+    lpips_distances,
+    nearest_real,
+    nearest_sheet,
+    quick_score,
+    save_evaluation,
+    to_dict,
+    write_json,
+)
+from dfmgan_hf.metrics.lpips import LPIPS
+
+from .drawn import Fresh, dataset, draw_images, draw_masks, tiny_extractor
+
+SMALL = EvaluationConfig(num_images=40, num_lpips_images=25, inception_splits=4, num_bootstrap=50, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def networks(lpips_net: LPIPS) -> Networks:
+    return Networks(tiny_extractor(), lpips_net)
+
+
+def test_every_default_metric_is_measured(networks: Networks):
+    real = dataset(draw_images(6, seed=100), draw_masks(6))
+    result = evaluate(Fresh(), real, networks, SMALL, progress=False)
+    assert set(result.metrics) == set(DEFAULT_METRICS)
+    assert not result.not_measured
+    assert result.settings["num_generated"] == 40
+    assert result.settings["num_generated_lpips"] == 25
+    assert result.settings["unique_share"] == 1
+    assert result.metrics["kid"]["features"] == "tiny"
+    assert result.metrics["kid"]["subsets"]["subset_size"] == 6
+    assert result.nearest is not None
+    assert result.nearest.images.shape == (25, 3, 32, 32)
+
+
+def test_values_are_those_of_the_single_functions(networks: Networks, lpips_net: LPIPS):
+    images, real = draw_images(30, seed=1), dataset(draw_images(6, seed=100))
+    result = evaluate(TensorSampler(images), real, networks, SMALL, progress=False)
+    kept = images[:25]
+    expected = clustered_lpips(lpips_distances(lpips_net, kept, real.images), lpips_distances(lpips_net, kept))
+    assert result.metrics["clustered_lpips"]["cluster_values"] == pytest.approx(expected.cluster_values, abs=1e-6)
+    nearest = nearest_real(lpips_distances(lpips_net, kept, real.images), lpips_distances(lpips_net, real.images))
+    assert result.metrics["nearest"]["median"] == pytest.approx(nearest.median, abs=1e-6)
+    generated, others = (tiny_extractor()(some).features for some in (images, real.images))
+    assert result.metrics["kid"]["kid"] == pytest.approx(kid_unbiased(generated, others).kid, rel=1e-5)
+
+
+def test_identical_sets_score_as_copies(networks: Networks):
+    images, masks = draw_images(20), draw_masks(20)
+    result = evaluate(TensorSampler(images, masks), dataset(images, masks), networks, SMALL, progress=False).metrics
+    assert result["fid"]["fid"] == pytest.approx(0, abs=1e-6)
+    assert result["kid"]["kid"] < 0  # The unbiased estimate leaves the pairs of equal images out on one side only.
+    assert result["nearest"]["copy_rate"] == 1
+    assert result["clustered_lpips"]["clustered_lpips"] == 0
+    assert result["clustered_lpips"]["num_single"] == 20
+    assert result["masks"]["comparison"] == {"area_ratio": 1, "area_distance": 0, "position_distance": 0}
+    assert result["precision_recall"]["precision"] == result["precision_recall"]["recall"] == 1
+
+
+def test_shifted_sets_are_worse_than_equal_ones(networks: Networks):
+    real = dataset(draw_images(40, seed=100))
+    near = evaluate(TensorSampler(draw_images(40, seed=1)), real, networks, SMALL, progress=False).metrics
+    far = evaluate(TensorSampler(draw_images(40, seed=1, shift=0.8)), real, networks, SMALL, progress=False).metrics
+    assert far["kid"]["kid"] > 10 * abs(near["kid"]["kid"])
+    assert far["kid"]["unbiased"]["interval"][0] > 0 > near["kid"]["unbiased"]["interval"][0]
+    assert far["fid"]["fid"] > near["fid"]["fid"]
+
+
+def test_what_cannot_be_measured_is_named_with_its_reason(networks: Networks, lpips_net: LPIPS):
+    result = evaluate(TensorSampler(draw_images(5)), dataset(draw_images(1, seed=9)), networks, SMALL, progress=False)
+    assert set(result.metrics) == {"clustered_lpips", "nearest", "inception_score"}
+    assert result.not_measured["kid"] == "KID needs 2 images of each kind, but there are 5 generated and 1 real ones"
+    assert "without masks" in result.not_measured["masks"]
+    assert result.metrics["nearest"]["copy_rate"] is None
+
+    classless = Networks(FeatureExtractor(Classless(), "classless"), lpips_net)
+    result = evaluate(TensorSampler(draw_images(3)), dataset(draw_images(3)), classless, SMALL, progress=False)
+    assert result.not_measured["inception_score"] == "classless has no classes"
+    result = evaluate(TensorSampler(draw_images(3)), dataset(draw_images(3)), networks, SMALL, progress=False)
+    assert result.not_measured["inception_score"] == "3 images for 4 splits"
+
+
+class Classless(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean(dim=(2, 3))
+
+
+def test_duplicates_are_counted(networks: Networks):
+    config = EvaluationConfig(metrics=("nearest",), num_lpips_images=12)
+    sampler = TensorSampler(draw_images(4).repeat(3, 1, 1, 1))
+    result = evaluate(sampler, dataset(draw_images(3, seed=5)), networks, config, progress=False)
+    assert result.settings["unique_share"] == pytest.approx(4 / 12)
+    assert list(result.metrics) == ["nearest"]
+
+
+def test_compat_repeats_the_range_error_only_in_the_assignment(networks: Networks, lpips_net: LPIPS):
+    images, real = draw_images(25, seed=1), dataset(draw_images(6, seed=100))
+    config = EvaluationConfig(**{**SMALL.__dict__, "compat": "dfmgan"})
+    result = evaluate(TensorSampler(images), real, networks, config, progress=False)
+    wrong = lpips_distances(lpips_net, images, real.images, raw_range_others=True)
+    expected = clustered_lpips(wrong, lpips_distances(lpips_net, images), compat="dfmgan")
+    assert result.metrics["clustered_lpips"]["cluster_sizes"] == expected.cluster_sizes
+    assert result.metrics["kid"]["kid"] == result.metrics["kid"]["subsets"]["kid"]
+    correct = evaluate(TensorSampler(images), real, networks, SMALL, progress=False)
+    assert correct.metrics["kid"]["kid"] == correct.metrics["kid"]["unbiased"]["kid"]
+    assert correct.metrics["nearest"] == result.metrics["nearest"]
+    assert correct.metrics["clustered_lpips"]["cluster_sizes"] != expected.cluster_sizes
+
+
+def test_another_sampler_for_lpips(networks: Networks):
+    first, second = TensorSampler(draw_images(30, seed=1)), TensorSampler(draw_images(10, seed=2))
+    real = dataset(draw_images(5, seed=100))
+    both = evaluate(first, real, networks, SMALL, lpips_sampler=second, progress=False)
+    assert both.settings["num_generated_lpips"] == 10
+    assert both.metrics["kid"] == evaluate(first, real, networks, SMALL, progress=False).metrics["kid"]
+    assert both.metrics["nearest"] == evaluate(second, real, networks, SMALL, progress=False).metrics["nearest"]
+
+
+def test_ic_lpips_has_its_own_network(networks: Networks, lpips_net: LPIPS):
+    config = EvaluationConfig(metrics=("ic_lpips",), num_lpips_images=20, ic_lpips_max_cluster_size=4)
+    sampler, real = TensorSampler(draw_images(20)), dataset(draw_images(3, seed=5))
+    with pytest.raises(ValueError, match="lpips_vgg"):
+        evaluate(sampler, real, networks, config, progress=False)
+    result = evaluate(sampler, real, Networks(lpips_vgg=lpips_net), config, progress=False)
+    assert 0 < result.metrics["ic_lpips"]["ic_lpips"] < math.inf
+    assert result.settings["num_generated"] == 0
+
+
+def test_errors_say_what_is_wrong(networks: Networks):
+    real = dataset(draw_images(3))
+    with pytest.raises(ValueError, match="no images"):
+        evaluate(Fresh(), dataset(draw_images(0)), networks, SMALL)
+    with pytest.raises(ValueError, match="are 64x64, the real ones 32x32"):
+        evaluate(TensorSampler(draw_images(3, size=64)), real, networks, SMALL, progress=False)
+    with pytest.raises(ValueError, match=r"networks\.lpips"):
+        evaluate(Fresh(), real, Networks(tiny_extractor()), SMALL)
+    with pytest.raises(ValueError, match="`metrics` must be some of kid, fid"):
+        EvaluationConfig(metrics=("psnr",))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`num_images` must be at least 1"):
+        EvaluationConfig(num_images=0)
+    with pytest.raises(ValueError, match="`compat` must be"):
+        EvaluationConfig(compat="seas")  # type: ignore[arg-type]
+
+
+def test_results_are_complete_json(networks: Networks, tmp_path: Path):
+    result = evaluate(TensorSampler(draw_images(5)), dataset(draw_images(3)), networks, SMALL, progress=False)
+    result.metrics["clustered_lpips"]["clustered_lpips_nonempty"] = math.nan
+    write_json(tmp_path / "deep" / "results.json", to_dict(result, model="some/model"))
+    read = json.loads((tmp_path / "deep" / "results.json").read_text())
+    assert read["model"] == "some/model"
+    assert read["metrics"]["clustered_lpips"]["clustered_lpips_nonempty"] is None
+    assert read["settings"]["evaluation"]["seed"] == 0
+    assert read["settings"]["real_file_names"][0] == "test/hole/000.png"
+    assert read["networks"]["lpips"]["name"] == "lpips-alex-v0.1"
+    assert len(read["networks"]["lpips"]["weights_sha256"]) == len(read["settings"]["real_sha256"]) == 64
+    assert read["networks"]["lpips"]["files"][0]["name"] == "alexnet.safetensors"
+    assert {"python", "torch", "torch-fidelity", "numpy"} <= set(read["versions"])
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["results.json"]
+
+
+def test_table_has_a_line_for_every_metric(networks: Networks):
+    real = dataset(draw_images(6, seed=100), draw_masks(6))
+    table = format_table(evaluate(Fresh(), real, networks, SMALL, progress=False))
+    for text in ("40 generated (25 for LPIPS) against 6 real images, 32x32", "tiny, lpips-alex-v0.1", "KID x 1000"):
+        assert text in table
+    for text in ("FID", "Precision", "Recall", "Inception Score", "Clustered LPIPS", "Copies", "Mask area", "Empty"):
+        assert text in table
+    single = evaluate(TensorSampler(draw_images(5)), dataset(draw_images(1)), networks, SMALL, progress=False)
+    assert "KID needs 2 images of each kind" in format_table(single)
+
+
+def test_sheet_shows_the_nearest_pairs(networks: Networks):
+    real = dataset(draw_images(6, seed=100))
+    images = draw_images(20, seed=1)
+    images[13] = real.images[4]
+    result = evaluate(TensorSampler(images, draw_masks(20)), real, networks, SMALL, progress=False)
+    near = result.nearest
+    assert near is not None
+    page = nearest_sheet(
+        near.images, None, real.images, near.indices, near.distances, real.file_names, pairs=4, columns=2, min_side=64
+    )
+    pixels = np.asarray(page)
+    # The first pair of the upper half is the copy and what it was copied from, each enlarged twice.
+    copy = real.images[4].permute(1, 2, 0).numpy().repeat(2, axis=0).repeat(2, axis=1)
+    rows = [y for y in range(60) if (pixels[y : y + 64, 8:72] == copy).all()]
+    assert len(rows) == 1
+    assert (pixels[rows[0] : rows[0] + 64, 74:138] == copy).all()
+
+    masked = nearest_sheet(
+        near.images, near.masks, real.images, near.indices, near.distances, real.file_names, pairs=4
+    )
+    assert (np.asarray(masked) == (255, 64, 0)).all(axis=2).any()
+
+
+def test_saved_files(networks: Networks, tmp_path: Path):
+    real = dataset(draw_images(6, seed=100))
+    result = evaluate(TensorSampler(draw_images(5), draw_masks(5)), real, networks, SMALL, progress=False)
+    written = save_evaluation(tmp_path / "out", result, real, model="some/model")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["nearest.png", "results.json"]
+    assert written == [tmp_path / "out" / "results.json", tmp_path / "out" / "nearest.png"]
+    assert json.loads(written[0].read_text())["model"] == "some/model"
+    with Image.open(written[1]) as page:
+        assert page.mode == "RGB"
+    result.nearest = None
+    assert save_evaluation(tmp_path / "bare", result, real) == [tmp_path / "bare" / "results.json"]
+
+
+def test_quick_score(networks: Networks):
+    real = dataset(draw_images(6, seed=100), draw_masks(6))
+    score = quick_score(Fresh(), real, networks=networks, num_images=20, progress=False)
+    assert (score.num_images, score.num_real, score.kid_features) == (20, 6, "tiny")
+    assert score.kid is not None
+    assert score.kid_interval is not None
+    assert score.kid_interval[0] < score.kid < score.kid_interval[1]
+    assert score.mask_area == pytest.approx(8 * 8 / 32**2)
+    assert score.real_mask_area == score.mask_area
+    assert score == quick_score(Fresh(), real, networks=networks, num_images=20, progress=False)
+    json.dumps(score.to_dict())
+
+
+def test_quick_score_of_tensors_and_of_one_real_image(networks: Networks):
+    images = draw_images(10)
+    score = quick_score(images, images[:1], networks=networks, progress=False)
+    assert score.kid is None
+    assert score.mask_area is None
+    assert score.num_images == 10
+    assert score.clustered_lpips == pytest.approx(score.pairwise_lpips)
