@@ -1,0 +1,97 @@
+"""examples/evaluate.py as a user runs it, on a folder and on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
+
+from .drawn import draw_images, draw_masks
+from .test_sampler import SIZES, save_images
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def nut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with the category `nut` and its defect `hole`."""
+    root = tmp_path_factory.mktemp("data")
+    save_images(root / "nut" / "train" / "good", draw_images(5, seed=3))
+    save_images(root / "nut" / "test" / "hole", draw_images(4, seed=4))
+    save_images(root / "nut" / "ground_truth" / "hole", draw_masks(4), "_mask")
+    return root
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Runs the script in `tmp_path` with these arguments."""
+
+    def run_script(*arguments: str | Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+        runpy.run_path(str(ROOT / "examples" / "evaluate.py"), run_name="__main__")
+
+    return run_script
+
+
+def test_folder_of_images(tmp_path: Path, nut: Path, alexnet_file: Path, run, capsys: pytest.CaptureFixture[str]):
+    save_images(tmp_path / "drawn", draw_images(12, seed=7))
+    save_images(tmp_path / "drawn", draw_masks(12), "_mask")
+    run(
+        *("--generated", tmp_path / "drawn", "--data_dir", nut, "--category", "nut", "--defect", "hole"),
+        *("--resolution", "32", "--kid_features", "alexnet", "--lpips_weights", alexnet_file),
+    )
+    assert "12 generated (12 for LPIPS) against 4 real images, 32x32" in capsys.readouterr().out
+    written = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert written["metrics"]["kid"]["features"] == "alexnet-relu1to5-mean"
+    assert written["metrics"]["masks"]["generated"]["num_masks"] == 12
+    assert written["options"]["data"]["category"] == "nut"
+    assert (tmp_path / "evaluation" / "nearest.png").is_file()
+
+
+def test_model_in_compat_mode(tmp_path: Path, nut: Path, alexnet_file: Path, run):
+    torch.manual_seed(0)
+    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16)).save_pretrained(tmp_path / "model")
+    run(
+        *("--model", tmp_path / "model", "--data_dir", nut, "--category", "nut", "--compat", "dfmgan"),
+        *("--num_images", "12", "--num_lpips_images", "6", "--metrics", "kid", "clustered_lpips", "masks"),
+        *("--kid_features", "alexnet", "--lpips_weights", alexnet_file, "--output_dir", tmp_path / "out"),
+    )
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["settings"]["sampler"]["noise_mode"] == "random"
+    lpips_sampler = written["settings"]["lpips_sampler"]
+    assert lpips_sampler["type"] == "PipelineSampler"
+    assert lpips_sampler["noise_mode"] == "const"
+    assert lpips_sampler["shared_latents"] is True
+    assert set(written["metrics"]) == {"kid", "clustered_lpips", "masks"}
+
+
+def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, alexnet_file: Path, run):
+    torch.manual_seed(0)
+    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16)).save_pretrained(tmp_path / "model")
+    run(
+        *("--model", tmp_path / "model", "--data_dir", nut, "--defect_free", "--num_lpips_images", "6"),
+        *("--metrics", "nearest", "masks", "--num_images", "6", "--lpips_weights", alexnet_file),
+    )
+    written = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert written["settings"]["real_file_names"][0] == "train/good/000.png"
+    assert "without masks" in written["not_measured"]["masks"]
+
+
+def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, alexnet_file: Path, run):
+    save_images(tmp_path / "drawn", draw_images(3))
+    common = ("--data_dir", nut, "--category", "nut", "--resolution", "32", "--lpips_weights", alexnet_file)
+    with pytest.raises(SystemExit, match=r"^Give either --model or --generated\.$"):
+        run(*common)
+    with pytest.raises(SystemExit, match=r"^Not measured: nowhere\.pth: there is no such file\."):
+        run("--generated", tmp_path / "drawn", *common, "--inception_weights", "nowhere.pth")
+    with pytest.raises(SystemExit, match=r"^Not measured: .*missing: there is no such folder"):
+        run("--generated", tmp_path / "missing", *common)
+    assert not (tmp_path / "evaluation").exists()
