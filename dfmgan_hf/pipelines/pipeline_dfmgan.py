@@ -136,6 +136,7 @@ class DFMGANPipeline(DiffusionPipeline):
         """
         # 1. Check the arguments and agree on the number of images
         self.check_inputs(
+            num_images=num_images,
             generator=generator,
             seeds=seeds,
             object_latents=object_latents,
@@ -150,7 +151,7 @@ class DFMGANPipeline(DiffusionPipeline):
         )
         seeds = None if seeds is None else check_seeds(seeds)
         num_images = resolve_num_images(
-            check_positive_integer(num_images, "num_images"),
+            num_images,
             {
                 "seeds": seeds,
                 "generator": generator if isinstance(generator, list) else None,
@@ -221,6 +222,7 @@ class DFMGANPipeline(DiffusionPipeline):
     def check_inputs(
         self,
         *,
+        num_images: int,
         generator: torch.Generator | list[torch.Generator] | None,
         seeds: Iterable[int] | None,
         object_latents: Tensor | None,
@@ -234,6 +236,7 @@ class DFMGANPipeline(DiffusionPipeline):
         defect_latent_space: str,
     ) -> None:
         """Raise ValueError for an argument of `__call__` that is wrong by itself or beside another."""
+        check_positive_integer(num_images, "num_images")
         check_positive_integer(batch_size, "batch_size")
         check_choice(noise_mode, "noise_mode", NOISE_MODES)
         check_choice(output_type, "output_type", OUTPUT_TYPES)
