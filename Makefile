@@ -1,0 +1,53 @@
+# Everything here sets itself up: a fresh clone needs python3 (3.10 to 3.13, with venv), git and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+RUN = $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quality space clean
+.DELETE_ON_ERROR:
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-demo ## Draw 16 triplets with the shipped model into demo_output/
+	$(RUN) examples/quickstart.py --output_dir demo_output
+
+test: $(VENV)/.installed-test ## Run the whole test suite
+	$(RUN) -m pytest -q --durations=15
+
+quality: $(VENV)/.installed-test ## Lint, formatting and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+space: $(VENV)/.installed-space ## Serve the web demo on this machine
+	$(RUN) spaces/dfmgan_demo/app.py
+
+clean: ## Remove what make and the tools wrote, but not the virtual environment
+	rm -rf demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] <= (3, 13) else "Python 3.10 to 3.13 \
+	is needed, but $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: \
+	apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Each stamp says that this set of extras was installed for this pyproject.toml. torchvision comes in one command with
+# torch: its builds fit one torch release only.
+$(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml
+	$(PIP) install -e ".[test,train,metrics,demo]" torch torchvision
+	@touch $@ $(VENV)/.installed-demo $(VENV)/.installed-space
+
+$(VENV)/.installed-space: $(VENV)/.created pyproject.toml
+	$(PIP) install -e ".[demo]"
+	@touch $@ $(VENV)/.installed-demo
