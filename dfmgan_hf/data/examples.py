@@ -62,18 +62,28 @@ def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16)
         uint8 `(H, W, image_channels)`, and the mask or None for defect-free photographs.
 
     Raises:
-        DataError: `unreadable` or `pixel_format` (see `reading`), `size_mismatch` if the mask has another size
-            than the photograph, `empty_mask` if it has no defect pixel.
+        DataError: `unreadable` or `pixel_format` (see `reading`), `size_mismatch` or `empty_mask` (see `check_pair`).
     """
     image = read_image(record.image_path, image_channels, bit_depth)
     if record.mask_path is None:
         return image, None
     mask = read_mask(record.mask_path)
+    check_pair(record, image, mask)
+    return image, mask
+
+
+def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
+    """Checks that a mask belongs to its photograph.
+
+    Raises:
+        DataError: `size_mismatch` if it has another size, `empty_mask` if it has no defect pixel.
+    """
+    path = record.mask_path or record.image_path
     height, width = image.shape[:2]
     if mask.defect.shape != (height, width):
         raise DataError(
             "size_mismatch",
-            record.mask_path,
+            path,
             found=f"a mask of {mask.defect.shape[1]}x{mask.defect.shape[0]} pixels",
             expected=f"{width}x{height}, the size of {record.image_path}",
             advice="Export the mask again from the photograph as it is now (not rotated, cropped or scaled).",
@@ -81,12 +91,11 @@ def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16)
     if not mask.defect.any():
         raise DataError(
             "empty_mask",
-            record.mask_path,
+            path,
             found="a mask without any defect pixel",
             expected="non-zero pixels on the defect",
             advice=f"Draw the defect, or move {record.image_path.name} to the defect-free images.",
         )
-    return image, mask
 
 
 def prepare_example(record: ImageRecord, preparation: Preparation) -> Example:

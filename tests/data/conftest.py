@@ -45,10 +45,10 @@ def draw_category(
     for index in range(good):
         save(draw_photograph(index), folder / "train" / "good" / f"{index:03d}.png")
     for index in range(test_good):
-        save(draw_photograph(100 + index), folder / "test" / "good" / f"{index:03d}.png")
+        save(draw_photograph(10_000 + index), folder / "test" / "good" / f"{index:03d}.png")
     for kind_index, (kind, count) in enumerate((defects or {"scratch": 5, "dent": 3}).items()):
         for index in range(count):
-            seed = 200 + 50 * kind_index + index
+            seed = 20_000 + 1000 * kind_index + index
             photograph, mask = draw_photograph(seed), draw_mask(seed)
             save(np.where(mask, 255 - photograph, photograph), folder / "test" / kind / f"{index:03d}.png")
             save(np.where(mask, 255, 0).astype(np.uint8), folder / "ground_truth" / kind / f"{index:03d}_mask.png")

@@ -1,0 +1,90 @@
+"""Is this folder fit for training? Reports everything that is wrong with it at once.
+
+    python examples/check_dataset.py mvtec_ad --category hazelnut
+    python examples/check_dataset.py --good_dir ok --defect_dir scratched --mask_dir masks
+
+Prints a table, and writes report.json and contact_sheet.png (photographs of each kind, defects outlined).
+Exit status: 0 if all is well, 1 for warnings, 2 if training cannot run.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dfmgan_hf.data import find_listing
+from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
+from dfmgan_hf.data.doctor import examine
+from dfmgan_hf.data.transforms import Fit
+
+
+@dataclass(frozen=True)
+class Config:
+    """Check photographs and masks before training on them.
+
+    Args:
+        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, an
+            imagefolder with a mask column, or the Hub id of a set.
+        category: Category of the data set; needed if there are several.
+        good_dir: One's own photographs without that layout: the defect-free ones.
+        defect_dir: One's own photographs: those of one kind of defect.
+        mask_dir: Their masks, named like them with or without a suffix such as _mask.
+        resolution: Resolution that is planned for training, in pixels.
+        fit: How photographs will become square.
+        bit_depth: Significant bits of 16-bit photographs.
+        skip_bad_files: Training will leave out files with problems: call them warnings, not errors.
+        output_dir: Folder for report.json and contact_sheet.png.
+        columns: Photographs of each kind on the contact sheet.
+    """
+
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    category: str | None = None
+    good_dir: Path | None = None
+    defect_dir: Path | None = None
+    mask_dir: Path | None = None
+    resolution: int = 256
+    fit: Fit = "resize"
+    bit_depth: int = 16
+    skip_bad_files: bool = False
+    output_dir: Path = Path("outputs/check_dataset")
+    columns: int = 8
+
+
+def main(config: Config) -> int:
+    try:
+        listing = find_listing(
+            config.data_dir,
+            config.category,
+            good_dir=config.good_dir,
+            defect_dir=config.defect_dir,
+            mask_dir=config.mask_dir,
+        )
+    except ValueError as error:  # a DataError too
+        print(f"ERROR    {error}", file=sys.stderr)
+        return 2
+    report, inspections = examine(
+        listing,
+        resolution=config.resolution,
+        fit=config.fit,
+        bit_depth=config.bit_depth,
+        skip_bad_files=config.skip_bad_files,
+    )
+    print(report.to_text())
+    json_path = report.save_json(config.output_dir / "report.json")
+    sheet = draw_contact_sheet(
+        inspections,
+        f"{listing.category}: {len(inspections)} photographs",
+        duplicate_groups=report.duplicate_groups,
+        columns=config.columns,
+        bit_depth=config.bit_depth,
+    )
+    print(f"\n{json_path}\n{save_contact_sheet(sheet, config.output_dir / 'contact_sheet.png')}")
+    return report.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config)))

@@ -1,0 +1,364 @@
+"""The doctor finds each thing that can be wrong with a folder, and all of them at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+
+from dfmgan_hf.data import find_listing
+from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
+from dfmgan_hf.data.doctor import ADVISED_DEFECTS, ADVISED_GOOD, examine
+from dfmgan_hf.data.duplicates import DuplicatePair, group_duplicates
+from dfmgan_hf.data.report import Report
+from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "check_dataset.py"
+
+
+def check(folder: Path, **options) -> Report:
+    return examine(find_listing(folder), **{"resolution": 32, **options})[0]
+
+
+def codes(report: Report) -> dict[str, tuple[str, ...]]:
+    return {finding.code: finding.files for finding in report.findings}
+
+
+@pytest.fixture(scope="module")
+def healthy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_category(
+        tmp_path_factory.mktemp("healthy"), good=ADVISED_GOOD, defects={"dent": ADVISED_DEFECTS, "scratch": 12}
+    )
+
+
+def test_a_healthy_set_has_no_findings_and_status_0(healthy_folder: Path) -> None:
+    report = check(healthy_folder)
+    assert report.findings == []
+    assert report.exit_status == 0
+    assert [(stage.stage, stage.kind, stage.usable, stage.verdict) for stage in report.stages] == [
+        ("stage 1", "defect-free", 200, "ready"),
+        ("stage 2", "dent", 10, "ready"),
+        ("stage 2", "scratch", 12, "ready"),
+    ]
+    assert "Ready to train." in report.to_text()
+
+
+def test_counts_sizes_modes_and_mask_areas(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=3, defects={"dent": 3}, test_good=1)
+    save(np.dstack([draw_photograph(77, 60, 50)] * 3), folder / "train" / "good" / "colour.png")
+    for index, side in enumerate((4, 8, 16)):
+        mask = np.zeros((40, 48), dtype=np.uint8)
+        mask[2 : 2 + side, 3 : 3 + side] = 255
+        save(mask, folder / "ground_truth" / "dent" / f"{index:03d}_mask.png")
+    report = check(folder)
+    train, test_good, dents = report.kinds
+    assert (train.split, train.kind, train.photographs, train.usable) == ("train", "good", 4, 4)
+    assert train.sizes == {"48x40": 3, "60x50": 1}
+    assert train.modes == {"L": 3, "RGB": 1}
+    assert train.mask_area_percent == {}
+    assert (test_good.split, test_good.kind, test_good.photographs) == ("test", "good", 1)
+    percent = [100 * side**2 / 1920 for side in (4, 8, 16)]
+    assert [dents.mask_area_percent[key] for key in ("min", "50", "max")] == pytest.approx(percent)
+    assert dents.mask_area_histogram == {
+        "<=0.1": 0, "<=0.3": 0, "<=1": 1, "<=3": 0, "<=10": 1, "<=30": 1, "<=100": 0,
+    }  # fmt: skip
+    text = report.to_text()
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "train good 4 4 48..60 x 40..50 L, RGB -" in lines
+    assert "test dent 3 3 48 x 40 L 0.833 3.33 13.3" in lines
+
+
+def test_every_unusable_file_is_reported_at_once(category_folder: Path) -> None:
+    masks, images = category_folder / "ground_truth" / "scratch", category_folder / "test" / "scratch"
+    (masks / "000_mask.png").unlink()
+    save(np.zeros((40, 48), dtype=np.uint8), masks / "001_mask.png")
+    save(np.ones((48, 40), dtype=np.uint8), masks / "002_mask.png")
+    (images / "003.png").write_bytes((images / "003.png").read_bytes()[:300])
+    (images / "004.png").write_bytes(b"GIF? no")
+    (category_folder / "ground_truth" / "dent" / "000_mask.png").write_bytes(b"")
+    save(draw_mask(1), category_folder / "ground_truth" / "dent" / "001.png")
+    Image.fromarray(draw_photograph(3).astype(np.float32)).save(category_folder / "train" / "good" / "float.tif")
+    report = check(category_folder)
+    found = codes(report)
+    assert found["no_mask"] == ("test/scratch/000.png",)
+    assert found["empty_mask"] == ("test/scratch/001.png",)
+    assert found["size_mismatch"] == ("test/scratch/002.png",)
+    assert found["unreadable"] == ("test/dent/000.png", "test/scratch/003.png", "test/scratch/004.png")
+    assert found["several_masks"] == ("test/dent/001.png",)
+    assert found["pixel_format"] == ("train/good/float.tif",)
+    assert found["too_few_defects"] == ()
+    assert report.exit_status == 2
+    assert {stage.kind: (stage.usable, stage.verdict) for stage in report.stages} == {
+        "defect-free": (6, "few"),
+        "dent": (1, "few"),
+        "scratch": (0, "cannot train"),
+    }
+    assert "Cannot be trained on as it is." in report.to_text()
+
+
+def test_skip_bad_files_makes_them_warnings(category_folder: Path) -> None:
+    (category_folder / "ground_truth" / "scratch" / "000_mask.png").unlink()
+    assert check(category_folder).exit_status == 2
+    report = check(category_folder, skip_bad_files=True)
+    assert report.exit_status == 1
+    assert codes(report)["no_mask"] == ("test/scratch/000.png",)
+
+
+def test_too_few_images_state_the_number_advised(tmp_path: Path) -> None:
+    report = check(draw_category(tmp_path, good=5, defects={"dent": 2}))
+    messages = {finding.code: f"{finding.message} {finding.advice}" for finding in report.findings}
+    assert "5 usable defect-free photographs; 200 are advised for stage 1" in messages["few_good"]
+    assert "'dent' has 2 usable photographs; 10 are advised" in messages["few_defects"]
+    assert "Classification needs at least 3" in messages["few_defects"]
+    assert report.exit_status == 1
+    nothing = check(draw_category(tmp_path / "other", good=1, defects={"dent": 1}))
+    assert codes(nothing).keys() >= {"too_few_good"}
+    assert nothing.exit_status == 2
+    (tmp_path / "good_only" / "train").mkdir(parents=True)
+    (folder := draw_category(tmp_path / "third", good=3)).joinpath("test").rename(tmp_path / "moved")
+    no_defects = check(folder)
+    assert codes(no_defects).keys() >= {"no_defects"}
+    assert no_defects.exit_status == 2
+
+
+def test_orphan_masks_and_other_files(category_folder: Path) -> None:
+    save(draw_mask(1), category_folder / "ground_truth" / "dent" / "777_mask.png")
+    (category_folder / "test" / "dent" / "notes.txt").write_text("x")
+    found = codes(check(category_folder))
+    assert found["orphan_masks"] == ("ground_truth/dent/777_mask.png",)
+    assert found["ignored_files"] == ("test/dent/notes.txt",)
+
+
+def test_doubtful_masks(category_folder: Path) -> None:
+    masks = category_folder / "ground_truth" / "scratch"
+    save(np.full((40, 48), 7, dtype=np.uint8), masks / "000_mask.png")
+    save(np.where(draw_mask(1), 0, 255).astype(np.uint8), masks / "001_mask.png")
+    (masks / "002_mask.png").unlink()
+    Image.fromarray(np.where(draw_mask(2), 255, 0).astype(np.uint8)).save(masks / "002_mask.jpg", quality=60)
+    soft = np.where(draw_mask(3), 255, 0).astype(np.uint8)
+    soft[0, 0] = 99
+    save(soft, masks / "003_mask.png")
+    # One pixel of a photograph that is large compared with the grid on which masks are generated.
+    save(draw_photograph(900, 400, 300), category_folder / "test" / "scratch" / "004.png")
+    tiny = np.zeros((300, 400), dtype=np.uint8)
+    tiny[150, 200] = 1
+    save(tiny, masks / "004_mask.png")
+    report = check(category_folder, resolution=256)
+    found = codes(report)
+    assert found["full_mask"] == ("test/scratch/000.png",)
+    assert found["large_mask"] == ("test/scratch/001.png",)
+    assert found["soft_mask"] == ("test/scratch/002.png", "test/scratch/003.png")
+    assert found["tiny_defect"] == ("test/scratch/004.png",)
+    messages = " ".join(finding.message for finding in report.findings)
+    assert "1 of them compressed with losses" in messages
+    assert "0.5 to 0.5 pixels at 256x256" in messages
+
+
+def test_shapes_and_sizes(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=3, defects={"dent": 2})
+    save(draw_photograph(5, 100, 40), folder / "train" / "good" / "wide.png")
+    found = codes(check(folder))
+    assert "distorted" in found
+    assert "enlarged" not in found
+    assert "distorted" not in codes(check(folder, fit="pad"))
+    assert len(codes(check(folder, resolution=64))["enlarged"]) == 8
+    assert len(codes(check(folder, resolution=45, fit="pad")).get("enlarged", ())) == 0
+
+
+def test_16_bits_of_which_12_are_used(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=2, defects={"dent": 2})
+    for path in (folder / "train" / "good").iterdir():
+        save(np.asarray(Image.open(path)).astype(np.uint16) * 16, path)
+    report = check(folder)
+    assert codes(report)["bit_depth"] == ("train/good/000.png", "train/good/001.png")
+    assert any(finding.advice == "Give --bit_depth 12." for finding in report.findings)
+    assert "bit_depth" not in codes(check(folder, bit_depth=12))
+
+
+def test_colour_only_on_one_side_and_exif(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=2, defects={"dent": 2}, test_good=0)
+    grey = draw_photograph(4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for index in range(2):
+        colour = np.rot90(np.dstack([grey + index, grey // 2, grey // 3]))
+        Image.fromarray(colour).save(folder / "train" / "good" / f"{index:03d}.png", exif=exif)
+    report = check(folder)
+    assert "colour_differs" in codes(report)
+    assert codes(report)["exif_rotated"] == ("train/good/000.png", "train/good/001.png")
+    assert report.kinds[0].sizes == {"48x40": 2}
+
+
+def _textured(seed: int, size: int = 96) -> np.ndarray:
+    """A photograph with detail at many scales, as real surfaces have."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((size, size))
+    for cells in (6, 12, 24, 48):
+        noise = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
+        total += np.asarray(noise.resize((size, size), Image.Resampling.BICUBIC))
+    return np.clip(128 + 25 * total, 0, 255).astype(np.uint8)
+
+
+def test_exact_and_near_duplicates_and_leaks(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=1, defects={"dent": 1}, test_good=0)
+    good = folder / "train" / "good"
+    for index in range(20):
+        save(_textured(index), good / f"{index:03d}.png")
+    (good / "copy.png").write_bytes((good / "000.png").read_bytes())
+    Image.fromarray(_textured(1)).save(good / "recompressed.jpg", quality=70)
+    Image.fromarray(_textured(2)).resize((70, 70), Image.Resampling.LANCZOS).save(good / "smaller.png")
+    shade = np.linspace(0.5, 1.0, 96)
+    save((_textured(3) * shade).astype(np.uint8), good / "relit.png")
+    save(np.rot90(_textured(4)).copy(), good / "turned.png")
+    save(np.fliplr(_textured(5)).copy(), good / "mirrored.png")
+    save(_textured(6), folder / "test" / "good" / "leak.png")
+    (folder / "test" / "dent" / "000.png").write_bytes((good / "007.png").read_bytes())
+    save(np.ones((96, 96), dtype=np.uint8), folder / "ground_truth" / "dent" / "000_mask.png")
+    report = check(folder)
+    found = codes(report)
+    assert found["exact_duplicates"] == (
+        "train/good/000.png = train/good/copy.png",
+        "train/good/006.png = test/good/leak.png",
+        "train/good/007.png = test/dent/000.png",
+    )
+    assert found["near_duplicates"] == (
+        "train/good/001.png = train/good/recompressed.jpg",
+        "train/good/002.png = train/good/smaller.png",
+        "train/good/003.png = train/good/relit.png",
+    )
+    assert found["turned_duplicates"] == (
+        "train/good/004.png = train/good/turned.png",
+        "train/good/005.png = train/good/mirrored.png",
+    )
+    assert found["train_test_leak"] == (
+        "train/good/006.png = test/good/leak.png",
+        "train/good/007.png = test/dent/000.png",
+    )
+    assert found["conflicting_labels"] == ("train/good/007.png = test/dent/000.png",)
+    assert len(report.duplicate_groups) == 8
+
+
+def test_groups_join_pairs_that_share_a_photograph() -> None:
+    pairs = [DuplicatePair(a, b, "near", 0.9) for a, b in ((0, 1), (3, 4), (1, 5), (6, 7), (5, 6))]
+    assert group_duplicates(pairs) == [[0, 1, 5, 6, 7], [3, 4]]
+
+
+def test_aligned_objects_are_not_taken_for_duplicates(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=0, defects={"dent": 1}, test_good=0)
+    shape = _textured(1000).astype(float)
+    for index in range(30):
+        photograph = shape + 0.35 * (_textured(index).astype(float) - 128)
+        save(np.clip(photograph, 0, 255).astype(np.uint8), folder / "train" / "good" / f"{index:03d}.png")
+    assert "near_duplicates" not in codes(check(folder))
+
+
+def test_flat_photographs_are_compared_by_their_bytes(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=0, defects={"dent": 1})
+    for index in range(3):
+        save(np.full((40, 48), 100 + index // 2, dtype=np.uint8), folder / "train" / "good" / f"{index}.png")
+    found = codes(check(folder))
+    assert found["exact_duplicates"] == ("train/good/0.png = train/good/1.png",)
+    assert "near_duplicates" not in found
+
+
+def test_contact_sheet_outlines_defects_without_hiding_them(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=3, defects={"dent": 12})
+    report, inspections = examine(find_listing(folder), resolution=32)
+    sheet = draw_contact_sheet(inspections, "plate", duplicate_groups=report.duplicate_groups, columns=4)
+    pixels = np.asarray(sheet)
+    magenta = (pixels == (255, 0, 190)).all(axis=2)
+    assert sheet.width == 2 * 24 + 4 * 210 - 10
+    # Three rows (train/good, test/good, test/dent); outlines are in the last of them only.
+    assert magenta.any()
+    assert not magenta[: 56 + 2 * 262].any()
+    path = save_contact_sheet(sheet, tmp_path / "out" / "sheet.png")
+    assert np.array_equal(np.asarray(Image.open(path)), pixels)
+    assert [file.name for file in path.parent.iterdir()] == ["sheet.png"]
+
+
+def test_the_json_holds_all_of_it(category_folder: Path, tmp_path: Path) -> None:
+    report = check(category_folder)
+    saved = json.loads(report.save_json(tmp_path / "out" / "report.json").read_text())
+    assert saved["exit_status"] == report.exit_status == 1
+    assert {kind["kind"]: kind["photographs"] for kind in saved["kinds"] if kind["split"] == "test"} == {
+        "good": 2,
+        "dent": 3,
+        "scratch": 5,
+    }
+    assert [finding["code"] for finding in saved["findings"]] == [finding.code for finding in report.findings]
+    assert saved["stages"][0]["advised"] == ADVISED_GOOD
+    assert set(saved) == {
+        "root", "category", "resolution", "fit", "kinds", "stages", "findings", "duplicate_groups", "exit_status",
+    }  # fmt: skip
+
+
+def _load_script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("check_dataset", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["check_dataset"] = module  # dataclasses look their module up there
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_script_prints_writes_and_exits(
+    healthy_folder: Path, category_folder: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = _load_script()
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = script.main(tyro.cli(script.Config, args=[str(argument) for argument in arguments]))
+        return (status, *capsys.readouterr())
+
+    status, output, _ = run(healthy_folder.parent, "--category", "plate", "--resolution", 32)
+    assert status == 0
+    assert "Ready to train." in output
+    written = tmp_path / "outputs" / "check_dataset"
+    assert json.loads((written / "report.json").read_text())["exit_status"] == 0
+    assert Image.open(written / "contact_sheet.png").size[0] > 1000
+
+    (category_folder / "ground_truth" / "dent" / "000_mask.png").unlink()
+    options = ("--resolution", 32, "--output_dir", "here")
+    status, output, _ = run(category_folder, *options)
+    assert status == 2
+    assert "test/dent/000.png" in output
+    assert run(category_folder, *options, "--skip_bad_files")[0] == 1
+    status, output, _ = run(
+        "--good_dir", category_folder / "train" / "good",
+        "--defect_dir", category_folder / "test" / "scratch",
+        "--mask_dir", category_folder / "ground_truth" / "scratch",
+        *options,
+    )  # fmt: skip
+    assert status == 1
+    assert "stage 2 scratch 5 10 few" in " ".join(output.split())
+    status, output, errors = run(tmp_path / "nowhere")
+    assert status == 2
+    assert "nowhere: there is no such folder" in errors
+
+
+@pytest.mark.slow
+def test_the_script_hands_its_status_to_the_shell(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    command = [sys.executable, str(SCRIPT), str(tmp_path)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 2
+    assert "no category folder" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_the_real_photographs_are_examined(magnetic_tile_root: Path) -> None:
+    report, inspections = examine(find_listing(magnetic_tile_root, "magnetic_tile"))
+    assert report.exit_status == 1
+    assert all(not inspection.errors for inspection in inspections)
+    assert all(stage.verdict == "ready" for stage in report.stages)
+    # One tile appears under several exposures, and some of these lie on both sides.
+    assert codes(report).keys() == {"distorted", "train_test_leak", "enlarged", "near_duplicates"}
