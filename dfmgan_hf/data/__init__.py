@@ -1,13 +1,15 @@
 """Photographs and masks: reading, checking, and turning them into training sets and `datasets.DatasetDict`s."""
 
 from .config import DataConfig
+from .dataset import ImageMaskDataset
+from .doctor import examine
 from .errors import DataError, DataWarning
 from .mvtec_ad import load_mvtec_ad
 from .mvtec_layout import MVTEC_AD_DEFECTS
 from .partitions import Partition, make_partitions, read_file_list, save_file_list
 from .reading import read_image, read_mask
 from .sources import find_listing
-from .training_set import ImageMaskDataset, load_training_set
+from .training_set import load_training_set
 from .transforms import fit_to_square, resize_mask
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "DataWarning",
     "ImageMaskDataset",
     "Partition",
+    "examine",
     "find_listing",
     "fit_to_square",
     "load_mvtec_ad",

@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .dataset import ImageMaskDataset
 from .errors import DataError
 from .records import shorten
 from .sources import find_listing
-from .training_set import ImageMaskDataset, load_training_set
+from .training_set import load_training_set
 from .transforms import Fit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -25,6 +26,14 @@ class DataError(ValueError):
         self.expected = expected
         self.advice = advice
         super().__init__(f"{path}: {found}. Expected {expected}. {advice}")
+
+    def __reduce__(self) -> tuple[Callable[..., DataError], tuple[str, ...]]:
+        # Worker processes send exceptions home by their positional arguments, which are the message alone.
+        return _rebuild, (self.code, self.path, self.found, self.expected, self.advice)
+
+
+def _rebuild(code: str, path: str, found: str, expected: str, advice: str) -> DataError:
+    return DataError(code, path, found=found, expected=expected, advice=advice)
 
 
 class DataWarning(UserWarning):

@@ -1,64 +1,21 @@
-"""Training sets in memory: photographs and masks, decoded and resized once."""
+"""From what the user names to the set that a trainer reads."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from torch.utils.data import Dataset
-
-from .cache import fingerprint, read_cache, write_cache
+from .cache import fingerprint
+from .dataset import ImageMaskDataset
 from .errors import DataError, DataWarning
-from .examples import Example, Preparation, prepare_example
+from .examples import Preparation
 from .partitions import read_file_list, select_listed, shuffled
+from .prepared import PreparedSet, prepare_records, read_prepared, write_prepared
 from .records import GOOD, ImageRecord, Listing, Split, shorten
 from .sources import find_listing
 from .transforms import Fit
 
-
-class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
-    """Photographs and masks of one kind, ready to train on.
-
-    An item is `{"image": uint8 (C, R, R), "mask": uint8 (1, R, R)}`, mask values 0 and 255; without masks
-    (defect-free photographs) it has no `mask`.
-
-    Args:
-        images: uint8 `(N, C, R, R)`.
-        masks: uint8 `(N, 1, R, R)`, values 0 and 255, or None.
-        file_names: N names within the data set.
-        skipped: What was left out under `skip_bad_files`.
-    """
-
-    def __init__(
-        self,
-        images: torch.Tensor,
-        masks: torch.Tensor | None,
-        file_names: Sequence[str],
-        skipped: Sequence[DataError | str] = (),
-    ) -> None:
-        if len(images) != len(file_names) or (masks is not None and len(masks) != len(images)):
-            raise ValueError(
-                f"images ({len(images)}), masks ({'None' if masks is None else len(masks)}) and "
-                f"file_names ({len(file_names)}) must have the same length."
-            )
-        self.images = images
-        self.masks = masks
-        self.file_names = list(file_names)
-        self.skipped = [str(error) for error in skipped]
-
-    def __len__(self) -> int:
-        return len(self.file_names)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        item = {"image": self.images[index]}
-        if self.masks is not None:
-            item["mask"] = self.masks[index]
-        return item
+_FULL_AREA = 0.98
 
 
 def load_training_set(
@@ -98,7 +55,8 @@ def load_training_set(
         split: `train` or `test`; None for `train` if `defect` is None, else for both.
         shots: Use only this many, drawn at random with `shots_seed`.
         shots_seed: Seed of that draw.
-        file_list: Text file with the names to use (see `partitions`).
+        file_list: Text file with the names to use (see `partitions`). If it names no defect-free photograph, it
+            does not restrict them.
         skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
         cache_dir: Folder that keeps the prepared set; None prepares it anew in each run.
         min_images: Fewer usable photographs are an error.
@@ -121,7 +79,10 @@ def load_training_set(
     )
     candidates = _candidates(listing, defect, split)
     if file_list is not None:
-        candidates = select_listed(candidates, listing.records, read_file_list(file_list), file_list)
+        names = read_file_list(file_list)
+        # A list of defect photographs, such as a partition, says nothing about the defect-free ones.
+        if defect is not None or any(record.name in names for record in listing.select(None)):
+            candidates = select_listed(candidates, listing.records, names, file_list)
     if shots is not None:
         if shots < 1:
             raise ValueError(f"shots must be at least 1, got {shots}.")
@@ -132,44 +93,29 @@ def load_training_set(
     if cache_dir is not None:
         key = fingerprint(candidates, {**preparation.settings(), "shots": shots, "skip_bad_files": skip_bad_files})
         path = Path(cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key[:16]}.safetensors"
-    prepared = None if path is None else _read(path)
+    prepared = None if path is None else read_prepared(path)
     if prepared is None:
-        prepared = _prepare(candidates, listing, preparation, shots, skip_bad_files)
+        prepared = prepare_records(candidates, listing, preparation, shots, skip_bad_files)
         if path is not None:
-            _write(path, prepared)
+            write_prepared(path, prepared)
     _warn(prepared, len(candidates))
     _check_count(len(prepared.dataset), listing, defect, shots, min_images)
     return prepared.dataset
 
 
-class _Prepared(NamedTuple):
-    dataset: ImageMaskDataset
-    soft_masks: list[str]
-
-
-def _read(path: Path) -> _Prepared | None:
-    cached = read_cache(path)
-    if cached is None:
-        return None
-    tensors, header = cached
-    dataset = ImageMaskDataset(tensors["images"], tensors.get("masks"), header["file_names"], header["skipped"])
-    return _Prepared(dataset, header["soft_masks"])
-
-
-def _write(path: Path, prepared: _Prepared) -> None:
-    dataset = prepared.dataset
-    tensors = {"images": dataset.images}
-    if dataset.masks is not None:
-        tensors["masks"] = dataset.masks
-    header = {"file_names": dataset.file_names, "skipped": dataset.skipped, "soft_masks": prepared.soft_masks}
-    write_cache(path, tensors, header)
-
-
-def _warn(prepared: _Prepared, candidates: int) -> None:
+def _warn(prepared: PreparedSet, candidates: int) -> None:
     skipped, soft = prepared.dataset.skipped, prepared.soft_masks
     if skipped:
         listed = "\n".join(f"  {error}" for error in skipped)
         warnings.warn(f"{len(skipped)} of {candidates} files were left out:\n{listed}", DataWarning, stacklevel=3)
+    full = _full_masks(prepared.dataset)
+    if full:
+        warnings.warn(
+            f"{len(full)} masks cover (almost) all of the photograph, for example that of {full[0]}: every non-zero "
+            "pixel counts as defect, so check that the background is 0 and the mask not inverted.",
+            DataWarning,
+            stacklevel=3,
+        )
     if soft:
         warnings.warn(
             f"{len(soft)} masks hold several grey values or colours, for example that of {soft[0]}: every non-zero "
@@ -177,6 +123,13 @@ def _warn(prepared: _Prepared, candidates: int) -> None:
             DataWarning,
             stacklevel=3,
         )
+
+
+def _full_masks(dataset: ImageMaskDataset) -> list[str]:
+    if dataset.masks is None or not len(dataset):
+        return []
+    areas = (dataset.masks > 0).float().mean(dim=(1, 2, 3))
+    return [name for name, area in zip(dataset.file_names, areas, strict=True) if area >= _FULL_AREA]
 
 
 def _candidates(listing: Listing, defect: str | None, split: Split | None) -> list[ImageRecord]:
@@ -194,61 +147,6 @@ def _candidates(listing: Listing, defect: str | None, split: Split | None) -> li
             advice=f"Defects in this folder: {shorten(kinds)}.",
         )
     return candidates
-
-
-def _prepare(
-    candidates: Sequence[ImageRecord],
-    listing: Listing,
-    preparation: Preparation,
-    shots: int | None,
-    skip_bad_files: bool,
-) -> _Prepared:
-    examples: list[tuple[str, Example]] = []
-    skipped: list[DataError] = []
-    for record, result in zip(candidates, _prepare_each(candidates, listing, preparation, shots), strict=False):
-        if isinstance(result, Example):
-            examples.append((record.name, result))
-        elif skip_bad_files:
-            skipped.append(result)
-        else:
-            raise result
-        if len(examples) == shots:
-            break
-    examples.sort(key=lambda example: example[0])
-    channels, side = preparation.image_channels, preparation.resolution
-    images = _stack([example.image for _, example in examples], (channels, side, side))
-    masks = [example.mask for _, example in examples if example.mask is not None]
-    dataset = ImageMaskDataset(
-        images, _stack(masks, (1, side, side)) if masks else None, [name for name, _ in examples], skipped
-    )
-    return _Prepared(dataset, [name for name, example in examples if example.has_soft_mask])
-
-
-def _prepare_each(
-    candidates: Sequence[ImageRecord], listing: Listing, preparation: Preparation, shots: int | None
-) -> Iterator[Example | DataError]:
-    def prepare(record: ImageRecord) -> Example | DataError:
-        if record.name in listing.errors:
-            return listing.errors[record.name]
-        try:
-            return prepare_example(record, preparation)
-        except DataError as error:
-            return error
-
-    if shots is not None:
-        yield from map(prepare, candidates)  # lazily: decodes only as many as it takes
-        return
-    # Pillow decodes and resizes outside the interpreter's lock, so threads do run beside each other.
-    with ThreadPoolExecutor() as pool:
-        try:
-            yield from pool.map(prepare, candidates)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _stack(arrays: Iterable[np.ndarray[Any, Any]], shape: tuple[int, ...]) -> torch.Tensor:
-    arrays = list(arrays)
-    return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros((0, *shape), dtype=torch.uint8)
 
 
 def _check_count(usable: int, listing: Listing, defect: str | None, shots: int | None, min_images: int) -> None:

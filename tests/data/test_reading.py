@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +209,11 @@ def test_truncated_fake_empty_and_missing_files_are_named(tmp_path: Path) -> Non
             read_image(path)
     with pytest.raises(DataError, match=r"missing\.png: there is no such file"):
         read_image(tmp_path / "missing.png")
+
+
+def test_errors_survive_the_way_home_from_a_worker_process(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, pytest.raises(DataError) as caught:
+        pool.submit(read_image, tmp_path / "missing.png").result()
+    assert caught.value.code == "unreadable"
+    assert caught.value.path == str(tmp_path / "missing.png")
+    assert "there is no such file" in str(caught.value)

@@ -178,6 +178,7 @@ def test_imagefolder_with_named_defects_and_its_errors(tmp_path: Path) -> None:
     metadata.write_text("file_name,mask,defect\na.png,,dent\n")
     with pytest.raises(DataError, match=r"a row of .*metadata\.csv with defect 'dent' and without a mask"):
         load_training_set(tmp_path, defect="dent", resolution=32)
+    assert find_listing(tmp_path.parent, tmp_path.name).records == find_listing(tmp_path).records
     metadata.write_text("file_name,label\na.png,1\n")
     with pytest.raises(DataError, match=r"metadata\.csv: the columns file_name, label. Expected .*mask_file_name"):
         find_listing(tmp_path)

@@ -18,13 +18,15 @@ from dfmgan_hf.data import (
     DataConfig,
     DataError,
     DataWarning,
+    ImageMaskDataset,
     find_listing,
     load_training_set,
     make_partitions,
     read_file_list,
+    read_mask,
     save_file_list,
 )
-from dfmgan_hf.data import training_set as training_set_module
+from dfmgan_hf.data import prepared as prepared_module
 from dfmgan_hf.data.partitions import Partition
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 from tests.data.test_reading import MASKS, _encode_mask
@@ -152,6 +154,12 @@ def test_soft_masks_say_so_once(category_folder: Path) -> None:
     assert (dataset.masks[0] > 0).sum() == 16 * 15
 
 
+def test_full_masks_say_so(category_folder: Path) -> None:
+    save(np.full((40, 48), 3, dtype=np.uint8), category_folder / "ground_truth" / "scratch" / "002_mask.png")
+    with pytest.warns(DataWarning, match=r"1 masks cover \(almost\) all .* test/scratch/002\.png: .* not inverted"):
+        load_training_set(category_folder, defect="scratch", resolution=32)
+
+
 def test_shots_are_a_reproducible_subset(load_defects: Callable) -> None:
     everything = load_defects()
     subset = load_defects(shots=3, shots_seed=0)
@@ -217,15 +225,23 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
         load_training_set(category_folder, defect="scratch", file_list=tmp_path / "none.txt")
 
 
+def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Path, tmp_path: Path) -> None:
+    listed = save_file_list(tmp_path / "list.txt", ["test/dent/001.png"])
+    assert len(load_training_set(category_folder, resolution=32, file_list=listed)) == 6
+    save_file_list(listed, ["test/dent/001.png", "train/good/003.png", "train/good/004.png"])
+    good = load_training_set(category_folder, resolution=32, file_list=listed)
+    assert good.file_names == ["train/good/003.png", "train/good/004.png"]
+
+
 def test_cache_saves_decoding_and_notices_changes(category_folder: Path, tmp_path: Path, monkeypatch) -> None:
     decoded: list[str] = []
-    prepare = training_set_module.prepare_example
+    prepare = prepared_module.prepare_example
 
     def counted(record, preparation):
         decoded.append(record.name)
         return prepare(record, preparation)
 
-    monkeypatch.setattr(training_set_module, "prepare_example", counted)
+    monkeypatch.setattr(prepared_module, "prepare_example", counted)
 
     def load(**options):
         decoded.clear()
@@ -296,16 +312,22 @@ def test_items_cost_no_decoding(category_folder: Path, monkeypatch) -> None:
 
 
 def test_batches_come_faster_than_training_can_eat_them() -> None:
-    """StyleGAN2 at 256x256 trains at some hundred images a second on a fast GPU; this serves ten times that."""
-    from dfmgan_hf.data import ImageMaskDataset
-
-    count, batch = 256, 32
+    """StyleGAN2 at 256x256 eats some hundred images a second on a fast GPU; one thread serves a thousand and more."""
+    count, batch_size = 256, 32
     images = torch.randint(0, 256, (count, 3, 256, 256), dtype=torch.uint8)
     dataset = ImageMaskDataset(images, images[:, :1], [str(index) for index in range(count)])
-    loader = DataLoader(dataset, batch_size=batch, shuffle=True)
-    start = time.perf_counter()
-    served = sum(len(item["image"]) for _ in range(4) for item in loader)
-    assert served / (time.perf_counter() - start) > 1000
+    loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rates = []
+        for _ in range(5):  # the best of several: other programs may run beside
+            start = time.perf_counter()
+            served = sum(len(batch["image"]) for batch in loader)
+            rates.append(served / (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(threads)
+    assert max(rates) > 1000
 
 
 def test_config_is_parsed_from_the_command_line_and_loads(category_folder: Path, tmp_path: Path) -> None:
@@ -339,7 +361,5 @@ def test_real_photographs_load(magnetic_tile_root: Path) -> None:
         (path,) = (magnetic_tile_root / "magnetic_tile" / "ground_truth" / "blowhole").glob(
             f"{Path(name).stem}_mask.*"
         )
-        from dfmgan_hf.data import read_mask
-
         original = read_mask(path).defect
         assert float(mask.float().mean()) / 255 == pytest.approx(original.mean(), rel=0.05, abs=1 / 65536)

@@ -1,0 +1,50 @@
+"""The set that a trainer reads: photographs and masks in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from .errors import DataError
+
+
+class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
+    """Photographs and masks of one kind, ready to train on.
+
+    An item is `{"image": uint8 (C, R, R), "mask": uint8 (1, R, R)}`, mask values 0 and 255; without masks
+    (defect-free photographs) it has no `mask`.
+
+    Args:
+        images: uint8 `(N, C, R, R)`.
+        masks: uint8 `(N, 1, R, R)`, values 0 and 255, or None.
+        file_names: N names within the data set.
+        skipped: What was left out under `skip_bad_files`.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        masks: torch.Tensor | None,
+        file_names: Sequence[str],
+        skipped: Sequence[DataError | str] = (),
+    ) -> None:
+        if len(images) != len(file_names) or (masks is not None and len(masks) != len(images)):
+            raise ValueError(
+                f"images ({len(images)}), masks ({'None' if masks is None else len(masks)}) and "
+                f"file_names ({len(file_names)}) must have the same length."
+            )
+        self.images = images
+        self.masks = masks
+        self.file_names = list(file_names)
+        self.skipped = [str(error) for error in skipped]
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        item = {"image": self.images[index]}
+        if self.masks is not None:
+            item["mask"] = self.masks[index]
+        return item
