@@ -3,10 +3,12 @@
 from .batches import Batch, BatchStream
 from .checkpointing import CheckpointError
 from .ema import ExponentialMovingAverage
-from .monitoring import MetricsLog, RunningStatistics
+from .monitoring import MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase, lazy_adam
+from .processes import ProcessGroup
+from .schedule import Schedule
 from .task import Task
-from .trainer import NonFiniteLossError, Schedule, Trainer
+from .trainer import Trainer
 
 __all__ = [
     "Batch",
@@ -16,6 +18,7 @@ __all__ = [
     "MetricsLog",
     "NonFiniteLossError",
     "Phase",
+    "ProcessGroup",
     "RunningStatistics",
     "Schedule",
     "Task",

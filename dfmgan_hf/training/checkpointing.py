@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,10 +32,23 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `flatten_optimizer`; hyperparameters stay those of `optimizer`."""
+    """Inverse of `flatten_optimizer`; hyperparameters stay those of `optimizer`.
+
+    Raises:
+        ValueError: the tensors belong to other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".", 1)
+        if int(index) >= len(parameters):
+            raise ValueError(f"The optimiser has {len(parameters)} parameters, and no {name}.")
+        parameter = parameters[int(index)]
+        if value.ndim:
+            if value.shape != parameter.shape:
+                raise ValueError(f"{name} of the optimiser is {tuple(value.shape)}, not {tuple(parameter.shape)}.")
+            # In the parameter's memory format: fused Adam walks all of them as flat memory.
+            value = torch.empty_like(parameter).copy_(value)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -72,6 +86,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint aside, then rename it; older ones beyond `keep` are removed afterwards.
 
+    Later ones stay: a run that went on from an earlier checkpoint, because they are damaged, replaces them.
+
     Args:
         folder: holds all checkpoints of the run.
         images_seen: names the checkpoint.
@@ -80,13 +96,14 @@ def write_checkpoint(
         keep: how many checkpoints stay; None for all.
 
     Raises:
-        OSError: the disk is full or read-only; earlier checkpoints are untouched and nothing partial is left.
+        CheckpointError: it cannot be written, for example because the disk is full; earlier checkpoints are untouched
+            and nothing partial is left.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{PREFIX}{images_seen:010d}"
-    partial = folder / f".{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    target, partial, replaced = folder / name, folder / f".{name}.partial", folder / f".{name}.replaced"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         digests = {}
         for group, tensors in groups.items():
@@ -96,19 +113,33 @@ def write_checkpoint(
             digests[path.name] = _sha256(path)
         text = json.dumps({"images_seen": images_seen, **state, "sha256": digests}, indent=2)
         (partial / STATE_FILE).write_text(text)
-        for path in partial.iterdir():
+        for path in [*partial.iterdir(), partial]:
             _sync(path)
-        target = folder / name
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            os.replace(target, replaced)
         os.replace(partial, target)
         _sync(folder)
-    except BaseException:
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then go on "
+            "with --resume_from_checkpoint latest."
+        ) from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
+        shutil.rmtree(replaced, ignore_errors=True)
     if keep is not None:
-        for old in list_checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
+        until = [path for path in list_checkpoints(folder) if path.name <= name]
+        for old in until[:-keep]:
+            # Renamed first, so that a removal cut short leaves no damaged checkpoint.
+            os.replace(old, replaced)
+            shutil.rmtree(replaced)
     return target
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed run left half-written in `folder`."""
+    for path in [*folder.glob(f".{PREFIX}*.partial"), *folder.glob(f".{PREFIX}*.replaced")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -129,8 +160,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
             if _sha256(path / name) != digest:
                 raise CheckpointError(f"Checkpoint {path} is damaged: {name} is not what was written.")
             groups[name.removesuffix(".safetensors")] = load_file(path / name)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"Checkpoint {path} is damaged or incomplete: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"Checkpoint {path} is damaged or incomplete: {error}.") from error
     return groups, state
 
 

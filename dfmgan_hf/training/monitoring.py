@@ -16,12 +16,12 @@ class RunningStatistics:
     """Means of named quantities over an interval, without a host synchronisation until they are read.
 
     Args:
-        reduce: sums a tensor over all processes; None with one process.
+        sum_over_processes: sums a tensor over all processes.
     """
 
-    def __init__(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
         self._moments: dict[str, Tensor] = {}
-        self._reduce = reduce
+        self._sum = sum_over_processes
 
     def report(self, name: str, values: Tensor | float) -> None:
         """Add values of any shape to the quantity `name`. Every process must report the same names."""
@@ -35,14 +35,42 @@ class RunningStatistics:
             return {}
         names = sorted(self._moments)
         table = torch.stack([self._moments[name].cpu() for name in names])
-        if self._reduce is not None:
-            table = self._reduce(table)
+        table = self._sum(table)
         self._moments.clear()
         return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
 
 
 def _is_mps(values: Tensor | float) -> bool:
     return isinstance(values, Tensor) and values.device.type == "mps"
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training has diverged; the last good checkpoint is kept."""
+
+
+class LossGuard:
+    """Counts losses that are NaN or infinite on the device, and is asked only where the host waits anyway.
+
+    Args:
+        sum_over_processes: sums a tensor over all processes.
+    """
+
+    def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        self._counts: dict[str, Tensor] = {}
+        self._sum = sum_over_processes
+
+    def watch(self, name: str, loss: Tensor) -> None:
+        """Look at a loss, 0-dim. Every process must watch the same names."""
+        bad = (~loss.detach().isfinite()).to(torch.float32)
+        self._counts[name] = self._counts[name] + bad if name in self._counts else bad
+
+    def bad_names(self) -> list[str]:
+        """Names of the losses that have not been finite at least once, in any process."""
+        if not self._counts:
+            return []
+        names = sorted(self._counts)
+        totals = self._sum(torch.stack([self._counts[name] for name in names])).tolist()
+        return [name for name, total in zip(names, totals, strict=True) if total > 0]
 
 
 class MetricsLog:

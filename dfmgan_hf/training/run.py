@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import Tensor
 
 from ..data import ImageMaskDataset
 from .batches import BatchStream
+from .processes import ProcessGroup
+from .schedule import Schedule
 from .task import Task
-from .trainer import Schedule, Trainer
+from .trainer import Trainer
 
 CONFIG_FILE = "training_config.json"
 
@@ -36,7 +39,8 @@ class RunConfig:
         sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
         checkpoint_every_kimg: Interval of checkpoints; 0 for the last only.
         checkpoints_total_limit: Checkpoints to keep.
-        resume_from_checkpoint: "latest", or the path of a checkpoint, to go on from.
+        resume_from_checkpoint: "latest", or the path of a checkpoint, to go on from. With "latest" and none yet, the
+            run starts afresh.
         report_to: Tracker.
     """
 
@@ -72,15 +76,13 @@ def start_accelerator(run: RunConfig) -> Accelerator:
                 "The tensorboard tracker is not installed: `pip install dfmgan-hf[train]`, or use --report_to none."
             ) from error
     accelerator = Accelerator(log_with=log_with, project_dir=str(run.output_dir / "logs"))
-    torch.manual_seed(run.seed * 1_000_003 + accelerator.process_index)
+    set_seed((run.seed * 1_000_003 + accelerator.process_index) % 2**32)
     return accelerator
 
 
 def mean_over_processes(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
     """A function that averages a tensor over all processes; the identity with one process."""
-    if accelerator.num_processes == 1:
-        return lambda tensor: tensor
-    return lambda tensor: accelerator.reduce(tensor, reduction="mean")  # type: ignore[return-value]
+    return ProcessGroup(accelerator).mean
 
 
 def train(
@@ -124,21 +126,32 @@ def train(
         device=accelerator.device,
         mirror=run.mirror,
     )
+    settings = what_decides(to_json({**record, "images": len(dataset), "seed": run.seed, "mirror": run.mirror}))
     record = to_json({**record, "images": len(dataset), "environment": environment(accelerator)})
     if accelerator.is_main_process:
         run.output_dir.mkdir(parents=True, exist_ok=True)
         (run.output_dir / CONFIG_FILE).write_text(json.dumps(record, indent=2) + "\n")
     accelerator.init_trackers("dfmgan")
-    trainer = Trainer(task, stream, schedule, accelerator, run.output_dir)
+    trainer = Trainer(task, stream, schedule, accelerator, run.output_dir, settings=settings)
     try:
         trainer.train(run.resume_from_checkpoint)
         if accelerator.is_main_process:
             task.export(run.output_dir)
-            record["result"] = {"images_seen": trainer.images_seen, "training_seconds": round(trainer.seconds, 1)}
+            record["result"] = {
+                "images_seen": trainer.images_seen,
+                "training_seconds": round(trainer.progress.seconds, 1),
+            }
             (run.output_dir / CONFIG_FILE).write_text(json.dumps(record, indent=2) + "\n")
         accelerator.wait_for_everyone()
     finally:
         accelerator.end_training()
+
+
+def what_decides(record: dict[str, Any]) -> dict[str, Any]:
+    """A run's record without what may change when it goes on: lengths, intervals, places."""
+    config = {k: v for k, v in record.get("config", {}).items() if k not in ("run", "recipe")}
+    recipe = {k: v for k, v in record.get("recipe", {}).items() if k != "total_kimg"}
+    return {**record, "config": config, "recipe": recipe}
 
 
 def to_json(value: Any) -> Any:

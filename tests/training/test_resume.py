@@ -1,0 +1,279 @@
+"""A run that stops and goes on is, bit for bit, the run that never stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfmgan_hf.training import CheckpointError
+from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
+
+from . import tiny
+
+# Children are forked from a server that has imported torch once.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.training.tiny"])
+
+
+def assert_same_end(left: Path, right: Path) -> None:
+    """Every tensor of the last checkpoints, and every counter."""
+    (groups, state), (expected, expected_state) = (
+        read_checkpoint(list_checkpoints(folder / "checkpoints")[-1]) for folder in (left, right)
+    )
+    assert groups.keys() == expected.keys()
+    for name, tensors in expected.items():
+        tiny.assert_same_tensors(groups[name], tensors, f"{name}: ")
+    for name in ("images_seen", "step", "num_processes", "sha256"):
+        assert state[name] == expected_state[name]
+
+
+@pytest.fixture(scope="module")
+def stage1_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("stage1")
+    tiny.run("stage1", folder, checkpoint_steps=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stage2_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("stage2")
+    tiny.run("stage2", folder, checkpoint_steps=1)
+    return folder
+
+
+@pytest.fixture(params=["stage1", "stage2"])
+def uninterrupted(request) -> tuple[str, Path]:
+    return request.param, request.getfixturevalue(f"{request.param}_run")
+
+
+def test_uninterrupted_run_trains_and_augments(uninterrupted):
+    """The comparisons below would be hollow if nothing moved."""
+    stage, folder = uninterrupted
+    groups, state = read_checkpoint(list_checkpoints(folder / "checkpoints")[-1])
+    start = tiny.MAKE[stage]().networks["generator"].state_dict()
+    moved = [name for name, value in groups["network_generator"].items() if not torch.equal(value, start[name])]
+    assert len(moved) > 10
+    assert 0 < groups["task"]["ada.p"] < 0.8
+    assert groups["task"]["path_length_mean"] > 0
+    assert state["step"] == tiny.STEPS
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_resume_is_bit_for_bit(uninterrupted, tmp_path, stop):
+    stage, expected = uninterrupted
+    tiny.run(stage, tmp_path, steps=stop)
+    torch.manual_seed(999)  # another process's random state
+    tiny.run(stage, tmp_path, resume="latest")
+    assert_same_end(tmp_path, expected)
+
+
+def test_resume_from_a_named_checkpoint(uninterrupted, tmp_path):
+    stage, expected = uninterrupted
+    tiny.run(stage, tmp_path / "part", steps=3, checkpoint_steps=0)
+    (path,) = list_checkpoints(tmp_path / "part" / "checkpoints")[-1:]
+    tiny.run(stage, tmp_path / "whole", resume=str(path))
+    assert_same_end(tmp_path / "whole", expected)
+
+
+def _train_in_child(stage: str, folder: Path, kill_at: str | None) -> None:
+    torch.set_num_threads(1)
+    if kill_at is not None:
+        _kill_at(kill_at)
+    tiny.run(stage, folder, resume="latest", checkpoint_steps=1)
+
+
+def _kill_at(moment: str) -> None:
+    """Die at a call of a function that saving uses, the second time it comes."""
+    from dfmgan_hf.training import checkpointing
+
+    owner, name, calls = {
+        "tensors": (checkpointing, "save_file", 9),
+        "digest": (checkpointing, "_sha256", 11),
+        "sync": (checkpointing.os, "fsync", 12),
+        "rename": (checkpointing.os, "replace", 2),
+        "prune": (checkpointing.shutil, "rmtree", 8),
+    }[moment]
+    original = getattr(owner, name)
+    left = [calls]
+
+    def wrapped(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def start(stage: str, folder: Path, kill_at: str | None = None):
+    process = CONTEXT.Process(target=_train_in_child, args=(stage, folder, kill_at))
+    process.start()
+    return process
+
+
+def finish(stage: str, folder: Path) -> None:
+    process = start(stage, folder)
+    process.join(120)
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("moment", ["tensors", "digest", "sync", "rename", "prune"])
+def test_killed_while_saving(tmp_path, moment, stage1_run):
+    process = start("stage1", tmp_path, moment)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    finish("stage1", tmp_path)
+    assert_same_end(tmp_path, stage1_run)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2, "something partial is left"
+
+
+def test_killed_at_random_moments(tmp_path, uninterrupted):
+    """Killed again and again, each time a little after the next step at the earliest, it still ends as it should."""
+    stage, expected = uninterrupted
+    delays = random.Random(7)
+    kills = 0
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        before = _newest(tmp_path)
+        process = start(stage, tmp_path)
+        while process.is_alive() and _newest(tmp_path) == before:
+            time.sleep(0.002)
+        process.join(delays.uniform(0, 0.12))
+        if not process.is_alive():
+            process.join()
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert process.exitcode == 0
+    assert kills >= 2
+    assert_same_end(tmp_path, expected)
+
+
+def _newest(folder: Path) -> str:
+    present = list_checkpoints(folder / "checkpoints")
+    return present[-1].name if present else ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_leave(tmp_path, stage1_run, monkeypatch, capsys, number, code):
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, checkpoint_steps=0)
+    step = trainer._train_step
+
+    def interrupted(batch):
+        step(batch)
+        if trainer.progress.step == 3:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(trainer, "_train_step", interrupted)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as left:
+        trainer.train()
+    assert left.value.code == code
+    assert signal.getsignal(number) is before
+    assert "--resume_from_checkpoint latest" in capsys.readouterr().out
+    assert [path.name for path in list_checkpoints(trainer.checkpoints_dir)] == ["checkpoint-0000000012"]
+    tiny.run("stage1", tmp_path, resume="latest", checkpoint_steps=0)
+    assert_same_end(tmp_path, stage1_run)
+
+
+def test_second_signal_acts_at_once(tmp_path, monkeypatch):
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path)
+
+    def interrupted(batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(trainer, "_train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+
+
+def test_latest_without_checkpoints_starts_afresh(tmp_path, capsys):
+    trainer = tiny.run("stage1", tmp_path, steps=1, resume="latest")
+    assert "starting afresh" in capsys.readouterr().out
+    assert trainer.images_seen == tiny.BATCH
+
+
+def test_fresh_start_does_not_mix_with_an_old_run(tmp_path):
+    tiny.run("stage1", tmp_path, steps=1)
+    with pytest.raises(CheckpointError, match=r"already holds checkpoint-0000000004.*--resume_from_checkpoint latest"):
+        tiny.run("stage1", tmp_path, steps=1)
+
+
+def test_damaged_checkpoint_is_named_and_skipped(stage1_run, tmp_path):
+    tiny.run("stage1", tmp_path, steps=4)
+    newest = list_checkpoints(tmp_path / "checkpoints")[-1]
+    file = newest / "network_generator.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-100] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"network_generator\.safetensors is not what was written"):
+        tiny.run("stage1", tmp_path, resume=str(newest))
+    with pytest.warns(UserWarning, match=rf"{newest.name} is damaged: .* It is skipped"):
+        tiny.run("stage1", tmp_path, resume="latest")
+    assert_same_end(tmp_path, stage1_run)
+
+
+def test_no_whole_checkpoint(tmp_path):
+    tiny.run("stage1", tmp_path, steps=1)
+    (tmp_path / "checkpoints" / "checkpoint-0000000004" / "state.json").write_text("{")
+    with (
+        pytest.warns(UserWarning, match="damaged or incomplete"),
+        pytest.raises(CheckpointError, match="No whole checkpoint"),
+    ):
+        tiny.run("stage1", tmp_path, steps=2, resume="latest")
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        tiny.run("stage1", tmp_path, steps=2, resume=str(tmp_path / "nowhere"))
+
+
+def test_other_networks_are_refused_with_the_settings_that_differ(tmp_path):
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=1, settings={"recipe": {"channel_max": 16}})
+    trainer.train()
+    with pytest.raises(CheckpointError, match=r"It holds .*match_discriminator|It holds .*this run trains"):
+        tiny.run("stage2", tmp_path, steps=2, resume="latest")
+    larger = tiny.make_stage1()
+    larger.networks["discriminator"] = torch.nn.Linear(2, 2)
+    other = tiny.make_trainer(larger, tmp_path, steps=2, settings={"recipe": {"channel_max": 8}})
+    with pytest.raises(CheckpointError, match=r"does not fit this run.*recipe.channel_max: 16 -> 8"):
+        other.train("latest")
+
+
+def test_changed_settings_are_named_in_a_warning(tmp_path):
+    tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=1, settings={"recipe": {"lr": 0.002}}).train()
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=2, settings={"recipe": {"lr": 0.001}})
+    with pytest.warns(UserWarning, match=r"other settings.*recipe.lr: 0.002 -> 0.001"):
+        trainer.train("latest")
+
+
+def test_checkpoint_of_an_earlier_version_without_settings(stage1_run, tmp_path):
+    """As the first release wrote them: no record of settings in state.json."""
+    tiny.run("stage1", tmp_path, steps=2)
+    file = list_checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
+    state = json.loads(file.read_text())
+    del state["settings"]
+    file.write_text(json.dumps(state))
+    tiny.run("stage1", tmp_path, resume="latest", settings={"recipe": {"lr": 0.002}})
+    assert_same_end(tmp_path, stage1_run)
+
+
+def test_log_tells_one_story(tmp_path):
+    tiny.run("stage1", tmp_path, steps=4, checkpoint_steps=2, log_steps=1)
+    log = tmp_path / "metrics.jsonl"
+    with log.open("a") as file:
+        file.write('{"images_seen": 2')  # cut short by a kill
+    (last,) = list_checkpoints(tmp_path / "checkpoints")[-1:]
+    for file in last.iterdir():
+        file.unlink()
+    last.rmdir()
+    tiny.run("stage1", tmp_path, steps=4, checkpoint_steps=2, log_steps=1, resume="latest")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["images_seen"] for row in rows] == [4, 8, 12, 16]

@@ -1,0 +1,133 @@
+"""Tiny real networks and drawn photographs to train on; whoever uses them trains the real tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
+from dfmgan_hf.augmentation import AdaController, AugmentPipe
+from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.methods.adversarial_task import AdversarialTask
+from dfmgan_hf.methods.stage1 import Stage1Settings, Stage1Task
+from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task, build_match_discriminator
+from dfmgan_hf.training import BatchStream, Schedule, Trainer
+
+SIZES = {"resolution": 32, "channel_base": 128, "channel_max": 16}
+Z_DIM = 16
+BATCH = 4
+STEPS = 6
+# Short lazy intervals, so that a handful of steps runs every phase.
+FAST = {"batch_size": BATCH, "lr": 0.002, "r1_gamma": 0.05, "ema_kimg": 0.02, "sheet_samples": 2}
+LAZY = {"r1_interval": 3, "path_length_interval": 2}
+
+
+def drawn_set(n: int = 6, channels: int = 3, masks: bool = True) -> ImageMaskDataset:
+    """Shaded squares with a bright disc, and the discs as masks."""
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    images, discs = [], []
+    for i in range(n):
+        disc = (x - 8 - 2 * (i % 7)) ** 2 + (y - 20 + i % 5) ** 2 < (3 + i % 3) ** 2
+        surface = 90 + 30 * torch.sin(x / (4 + i)) + 20 * torch.cos(y / 5 + i)
+        images.append(torch.where(disc, 230.0, surface).round().to(torch.uint8).expand(channels, -1, -1))
+        discs.append(disc[None].to(torch.uint8) * 255)
+    names = [f"{i:03d}.png" for i in range(n)]
+    return ImageMaskDataset(torch.stack(images), torch.stack(discs) if masks else None, names)
+
+
+def make_networks(channels: int = 3) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator]:
+    """In channels_last, as the training scripts place them."""
+    generator = StyleGAN2Generator(**SIZES, image_channels=channels, z_dim=Z_DIM, w_dim=Z_DIM)
+    discriminator = StyleGAN2Discriminator(**SIZES, image_channels=channels)
+    for network in (generator, discriminator):
+        network.to(memory_format=torch.channels_last)
+    return generator, discriminator
+
+
+def make_ada(**options) -> AdaController:
+    """ADA that augments from the start and moves within a few steps."""
+    return AdaController(BATCH, **{"ramp_kimg": 0.1, "interval": 2, "p_initial": 0.3, **options})
+
+
+def make_stage1(seed: int = 0, *, processes_mean=None, **settings) -> Stage1Task:
+    set_seed(seed)
+    generator, discriminator = make_networks()
+    return Stage1Task(
+        generator,
+        discriminator,
+        Stage1Settings(**{**FAST, **LAZY, **settings}),
+        augment=AugmentPipe.from_set("bgc"),
+        ada=make_ada(),
+        mean_over_processes=processes_mean or (lambda tensor: tensor),
+    )
+
+
+def make_stage2(seed: int = 0, *, processes_mean=None, match: str = "small", **settings) -> Stage2Task:
+    set_seed(seed)
+    backbone, discriminator = make_networks()
+    with torch.no_grad():
+        backbone.mapping.w_avg.normal_()
+    generator = DFMGANGenerator.from_backbone(backbone).to(memory_format=torch.channels_last)
+    matching = None if match == "none" else build_match_discriminator(discriminator, match)
+    return Stage2Task(
+        generator,
+        discriminator,
+        matching,
+        Stage2Settings(**{**FAST, **LAZY, **settings}),
+        augment=AugmentPipe.from_set("bg"),
+        ada=make_ada(),
+        mean_over_processes=processes_mean or (lambda tensor: tensor),
+    )
+
+
+MAKE = {"stage1": make_stage1, "stage2": make_stage2}
+
+
+def make_trainer(
+    task: AdversarialTask,
+    folder: Path,
+    *,
+    steps: int = STEPS,
+    checkpoint_steps: float = 2,
+    keep: int | None = 2,
+    accelerator: Accelerator | None = None,
+    accumulation_steps: int = 1,
+    log_steps: float = 4,
+    **options,
+) -> Trainer:
+    accelerator = accelerator or Accelerator(cpu=True)
+    stream = BatchStream(
+        drawn_set(),
+        batch_size=BATCH,
+        seed=5,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        mirror=True,
+    )
+    schedule = Schedule(
+        total_kimg=steps * BATCH / 1000,
+        batch_size=BATCH,
+        accumulation_steps=accumulation_steps,
+        log_every_kimg=log_steps * BATCH / 1000,
+        sample_every_kimg=0,
+        checkpoint_every_kimg=checkpoint_steps * BATCH / 1000,
+        checkpoints_total_limit=keep,
+    )
+    return Trainer(task, stream, schedule, accelerator, folder, show_progress=False, **options)
+
+
+def run(stage: str, folder: Path, *, steps: int = STEPS, resume: str | None = None, **options) -> Trainer:
+    """Train a stage from its seed for some steps."""
+    trainer = make_trainer(MAKE[stage](), folder, steps=steps, **options)
+    trainer.train(resume)
+    return trainer
+
+
+def assert_same_tensors(left: dict[str, Tensor], right: dict[str, Tensor], where: str = "") -> None:
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.equal(value.nan_to_num(7.0), right[name].nan_to_num(7.0)), f"{where}{name} differs"
