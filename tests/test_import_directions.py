@@ -23,6 +23,8 @@ ALLOWED = {
     # Metrics see samples, never networks: the pipeline is as near as they come.
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},
+    "export": {"models", "data", "pipelines"},
+    "publishing": {"models", "data", "pipelines"},
 }
 OPTIONAL = {
     "aim", "clearml", "comet_ml", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy", "skimage",
