@@ -116,8 +116,9 @@ class DFMGANPipeline(DiffusionPipeline):
             generator: source of the latents and the noise, on any device: one for all images, one after the other,
                 or a list of N. None draws from torch's global generator.
             seeds: N integers from 0 to 2^32 - 1 instead of `generator`. Image i depends on seeds[i] alone: its object
-                z, its defect z and its noise are drawn on the CPU from `torch.Generator().manual_seed(seeds[i])`,
-                whatever the device, the batch size and the other images.
+                z, its defect z and its noise are drawn on the CPU from `torch.Generator().manual_seed(seeds[i])`. On
+                the CPU it is the same to the last bit whatever `batch_size` and the other images; an accelerator may
+                round other batch sizes differently.
             object_latents: latents of N objects, or of one that all N images share; drawn if None.
             defect_latents: latents of N defects, or of one that all N images share; drawn if None.
             truncation_psi: 0 to 2: w_avg + psi (w - w_avg). 1 is the full variety, less is more typical. Acts on
@@ -125,7 +126,7 @@ class DFMGANPipeline(DiffusionPipeline):
             noise_mode: "const" (the stored noise: the same picture for the same latents), "random" or "none".
             mask_threshold: the defect is put, and the mask is white, where the mask logits are at least this. 0 as
                 trained; higher values shrink the defect, lower values spread it.
-            batch_size: images that are computed at once, for memory and speed.
+            batch_size: images that an accelerator computes at once. The CPU computes one at a time, which is as fast.
             output_type: "pil", "np" or "pt"; see `DFMGANPipelineOutput` for ranges.
             return_dict: False returns the tuple (images, masks, defect_free_images).
             object_latent_space, defect_latent_space: space of the given latents: "z" (N, z_dim), "w" (N, w_dim) or
