@@ -22,13 +22,14 @@ from ..losses import (
     r1_penalty,
 )
 from ..models import DFMGANGenerator, DFMGANGeneratorOutput, NoiseInput, StyleGAN2Discriminator, soft_mask
-from ..models.generator import DEFECT_PREFIXES, Trunk
+from ..models.generator import DEFECT_PREFIXES, Trunk, to_layer_latents
 from ..models.sizes import default_channel_base
 from ..pipelines import DFMGANPipeline
 from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
 from .latents import LatentAverage, PathLengthAverage, sample_latents
+from .mask_monitor import mask_difference, report_masks
 
 MATCH_SIZES: dict[str, int] = {"small": 4, "medium": 2, "large": 1}
 """How many times fewer channels the matching discriminator has than the discriminator. At 256x256 these are the
@@ -52,6 +53,10 @@ def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) 
         conv_clamp=config["conv_clamp"],
         mbstd_group_size=config["mbstd_group_size"],
     )
+
+
+PAIRS = 16
+"""Objects on which `Stage2Task.measure` compares two defects each."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ class Stage2Task(AdversarialTask):
         drawing = self._draw(len(batch))
         self.w_average.observe(drawing.defect_ws[:, 0])
         out = drawing.out
-        statistics.report("mask_area/fake", (out.mask_logits >= 0).to(torch.float32))
+        report_masks(statistics, "fake", out.mask_logits >= 0)
         loss = generator_loss(self.judge(out.images))
         if self.match_discriminator is not None:
             pair = self._with_mask(out.images, soft_mask(out.mask_logits))
@@ -235,7 +240,7 @@ class Stage2Task(AdversarialTask):
 
     def discriminator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         masks = real_masks(batch)
-        statistics.report("mask_area/real", (masks > 0).to(torch.float32))
+        report_masks(statistics, "real", masks > 0)
         with torch.no_grad():
             out = self._draw(len(batch)).out
             fake_pair = self._with_mask(out.images, soft_mask(out.mask_logits))
@@ -262,6 +267,26 @@ class Stage2Task(AdversarialTask):
             statistics.report("match/r1_penalty", match_penalty)
             loss = loss + match_penalty.mean()
         return self.settings.r1_gamma / 2 * loss
+
+    @torch.no_grad()
+    def measure(self, statistics: RunningStatistics) -> None:
+        """How much another z_defect changes on the same object: mask and image, of the averaged generator."""
+        g = self.generator_ema
+        objects, defects = (latents[:PAIRS] for latents in self._sheet_latents)
+        ws = to_layer_latents(g.mapping, objects, "z", g.num_latents, 1.0, "object_latents")
+        trunk = g.run_trunk(ws, NoiseInput("const", len(ws)))
+        outputs = [
+            g.synthesize_defect(
+                trunk, ws, to_layer_latents(g.defect_mapping, z, "z", g.num_defect_latents, 1.0, "defect_latents")
+            )
+            for z in (defects, defects.roll(1, dims=0))
+        ]
+        first, second = (out.mask_logits >= 0 for out in outputs)
+        statistics.report("defect_change/mask", mask_difference(first, second))
+        change = (outputs[0].images - outputs[1].images).abs().mean(dim=1, keepdim=True)
+        inside = first | second
+        share = (change * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)).clamp_min(1)
+        statistics.report("defect_change/image", share)
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+AREA_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
+"""Bins of the histograms of mask areas, as shares of the image: empty, up to 0.1 %, ..., above 90 %."""
+
 
 class RunningStatistics:
-    """Means of named quantities over an interval, without a host synchronisation until they are read.
+    """Means and histograms of named quantities over an interval, without a host synchronisation until they are read.
 
     Args:
         sum_over_processes: sums a tensor over all processes.
@@ -21,6 +24,7 @@ class RunningStatistics:
 
     def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
         self._moments: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
         self._sum = sum_over_processes
 
     def report(self, name: str, values: Tensor | float) -> None:
@@ -29,15 +33,33 @@ class RunningStatistics:
         moments = torch.stack([values.new_tensor(float(values.numel())), values.sum()])
         self._moments[name] = self._moments[name] + moments if name in self._moments else moments
 
+    def report_histogram(self, name: str, values: Tensor, edges: Sequence[float]) -> None:
+        """Count values of any shape in len(edges) + 1 bins: up to and with edges[0], ..., above edges[-1].
+
+        Every process must report the same names, with the same edges.
+        """
+        limits = torch.tensor(edges, device=values.device, dtype=values.dtype)
+        bins = torch.bucketize(values.detach().reshape(-1, 1), limits)
+        counts = (bins == torch.arange(len(edges) + 1, device=values.device)).sum(dim=0)
+        self._counts[name] = self._counts[name] + counts if name in self._counts else counts
+
     def collect(self) -> dict[str, float]:
         """Means since the last call, over all processes; starts a new interval."""
         if not self._moments:
             return {}
         names = sorted(self._moments)
-        table = torch.stack([self._moments[name].cpu() for name in names])
-        table = self._sum(table)
+        table = self._sum(torch.stack([self._moments[name].cpu() for name in names]))
         self._moments.clear()
         return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
+
+    def collect_histograms(self) -> dict[str, list[float]]:
+        """Share of the values in each bin since the last call, over all processes; starts a new interval."""
+        shares = {}
+        for name in sorted(self._counts):
+            counts = self._sum(self._counts[name].to(torch.float32)).tolist()
+            shares[name] = [count / max(sum(counts), 1.0) for count in counts]
+        self._counts.clear()
+        return shares
 
 
 def _is_mps(values: Tensor | float) -> bool:
@@ -82,11 +104,11 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def rewind(self, images_seen: int) -> None:
-        """Drop lines of more than `images_seen` images and a line cut short."""
+    def rewind(self, images_seen: int) -> list[dict[str, Any]]:
+        """Drop lines of more than `images_seen` images and a line cut short; returns the rows that stay."""
         if not self.path.exists():
-            return
-        kept = []
+            return []
+        kept, rows = [], []
         for line in self.path.read_text().splitlines():
             try:
                 row = json.loads(line)
@@ -94,9 +116,11 @@ class MetricsLog:
                 continue
             if row["images_seen"] <= images_seen:
                 kept.append(line)
+                rows.append(row)
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(f"{line}\n" for line in kept))
         partial.replace(self.path)
+        return rows
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; numbers that JSON cannot hold become null."""

@@ -33,6 +33,10 @@ class Task(ABC):
     def after_step(self, step: int, statistics: RunningStatistics) -> None:
         """Adapt what follows from statistics of training, such as the augmentation's strength."""
 
+    def measure(self, statistics: RunningStatistics) -> None:  # noqa: B027
+        """Report what is worth an extra look once an interval. It must not touch the global random generators, or a
+        run that is stopped and goes on would no longer be the same run."""
+
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """State besides networks and optimisers, as tensors."""

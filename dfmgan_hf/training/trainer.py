@@ -6,6 +6,7 @@ import math
 import signal
 import time
 import warnings
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from .batches import Batch, BatchStream
 from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
+from .health import PATIENCE, TrainingWarning, examine
 from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase
 from .processes import ProcessGroup
@@ -69,6 +71,8 @@ class Trainer:
         self.statistics = RunningStatistics(self.processes.sum)
         self.guard = LossGuard(self.processes.sum)
         self.log = MetricsLog(output_dir / "metrics.jsonl")
+        self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
+        self._warned: set[str] = set()
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -110,7 +114,7 @@ class Trainer:
         if self.processes.is_main:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             remove_partial(self.checkpoints_dir)
-            self.log.rewind(self.images_seen)
+            self._rows.extend(self.log.rewind(self.images_seen))
         with StopRequest() as request:
             self._loop(request)
 
@@ -188,14 +192,22 @@ class Trainer:
     def _log_statistics(self, bar: Any, timer: Timer) -> None:
         elapsed, seconds_per_kimg = timer.lap(self.images_seen)
         self.progress.seconds += elapsed
+        self.task.measure(self.statistics)
         means = self.statistics.collect()
+        histograms = self.statistics.collect_histograms()
         means["seconds_per_kimg"] = seconds_per_kimg
         if self.processes.device.type == "cuda":
             means["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.processes.device) / 2**30
         bar.set_postfix_str(f"{seconds_per_kimg:.1f} s/kimg")
         self.accelerator.log(means, step=self.images_seen)
+        row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
+        self._rows.append(row)
+        advice = examine(self._rows)
         if self.processes.is_main:
-            self.log.write({"images_seen": self.images_seen, "step": self.progress.step, **means})
+            self.log.write({**row, "histograms": histograms, "warnings": advice})
+            for name in advice.keys() - self._warned:
+                warnings.warn(f"At {self.images_seen / 1000:.2f} kimg: {advice[name]}", TrainingWarning, stacklevel=2)
+        self._warned = set(advice)
         self._check_losses()
 
     def _check_losses(self) -> None:

@@ -1,0 +1,134 @@
+"""Statistics, the guard against diverged runs, and what a run writes while it trains."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from dfmgan_hf.training import NonFiniteLossError, RunningStatistics
+from dfmgan_hf.training.checkpointing import list_checkpoints
+from dfmgan_hf.training.health import PATIENCE, TrainingWarning
+from dfmgan_hf.training.monitoring import AREA_EDGES, LossGuard
+
+from . import tiny
+
+
+def test_means_are_over_all_values_of_an_interval():
+    statistics = RunningStatistics()
+    statistics.report("a", torch.tensor([1.0, 2.0, 3.0]))
+    statistics.report("a", 10.0)
+    statistics.report("b", torch.ones(2, 2))
+    assert statistics.collect() == {"a": 4.0, "b": 1.0}
+    assert statistics.collect() == {}
+
+
+def test_histogram_shares():
+    statistics = RunningStatistics()
+    statistics.report_histogram("area", torch.tensor([0.0, 0.0, 0.0005, 0.001]), AREA_EDGES)
+    statistics.report_histogram("area", torch.tensor([0.0011, 0.9, 0.95, 1.0]), AREA_EDGES)
+    shares = statistics.collect_histograms()["area"]
+    assert shares == [0.25, 0.25, 0.125, 0, 0, 0, 0, 0, 0, 0, 0.125, 0.25]
+    assert statistics.collect_histograms() == {}
+
+
+def test_statistics_of_several_processes_are_summed():
+    """As if two more processes had reported the same."""
+    statistics = RunningStatistics(lambda table: table * 3)
+    statistics.report("a", torch.tensor([1.0, 3.0]))
+    statistics.report_histogram("h", torch.tensor([0.5]), [1.0])
+    assert statistics.collect() == {"a": 2.0}
+    assert statistics.collect_histograms() == {"h": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_guard_remembers_one_bad_loss(value):
+    guard = LossGuard()
+    for loss in (1.0, value, 1.0):
+        guard.watch("generator", torch.tensor(loss))
+        guard.watch("r1", torch.tensor(0.5))
+    assert guard.bad_names() == ["generator"]
+
+
+def break_loss(trainer, at_step: int) -> None:
+    phase = trainer.task.phases[2]
+    loss = phase.loss
+
+    def broken(batch, statistics):
+        value = loss(batch, statistics)
+        return value * float("nan") if trainer.progress.step == at_step else value
+
+    phase.loss = broken
+
+
+def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    """Logs are far apart: the checkpoint itself must notice."""
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, checkpoint_steps=2, log_steps=100)
+    break_loss(trainer, at_step=2)
+    with pytest.raises(
+        NonFiniteLossError, match=r"At 0\.02 kimg the loss of discriminator .*checkpoint-0000000008, is"
+    ):
+        trainer.train()
+    assert [path.name for path in list_checkpoints(trainer.checkpoints_dir)] == ["checkpoint-0000000008"]
+    assert not (tmp_path / "model_index.json").exists()
+
+
+def test_non_finite_loss_is_noticed_by_the_log(tmp_path):
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, checkpoint_steps=100, log_steps=2)
+    break_loss(trainer, at_step=0)
+    with pytest.raises(
+        NonFiniteLossError, match=r"At 0\.01 kimg .* There is no checkpoint yet\. .*--precision float32"
+    ):
+        trainer.train()
+    (row,) = [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
+    assert row["loss/discriminator"] is None
+    assert row["non_finite_gradients"] > 0
+    assert list_checkpoints(trainer.checkpoints_dir) == []
+
+
+@pytest.mark.parametrize("where", ["weight", "optimizer"])
+def test_no_checkpoint_of_a_non_finite_state(tmp_path, where):
+    task = tiny.make_stage1()
+    trainer = tiny.make_trainer(task, tmp_path, steps=1, checkpoint_steps=0)
+    trainer.train()
+    with torch.no_grad():
+        if where == "weight":
+            task.generator.synthesis.blocks["8"].conv0.weight[0, 0, 1, 1] = float("inf")
+        else:
+            next(iter(task.optimizers["discriminator"].state.values()))["exp_avg_sq"].view(-1)[3] = float("nan")
+    trainer.progress.images_seen += 4
+    with pytest.raises(NonFiniteLossError, match="weight or an optimiser's state is not finite"):
+        trainer.save()
+    assert len(list_checkpoints(trainer.checkpoints_dir)) == 1
+
+
+def test_what_stage2_logs(tmp_path):
+    tiny.run("stage2", tmp_path, steps=2, log_steps=2, checkpoint_steps=0)
+    (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    real = tiny.drawn_set().masks
+    areas = (real > 0).float().mean(dim=(1, 2, 3))
+    assert areas.min() <= row["mask_area/real"] <= areas.max()
+    assert row["mask_empty/real"] == 0
+    for kind in ("real", "fake"):
+        assert sum(row["histograms"][f"mask_area/{kind}"]) == pytest.approx(1)
+        assert 0 <= row[f"mask_border/{kind}"] <= 1
+    for name in ("loss/match", "loss/mode_seeking", "match/accuracy/fake", "gradient_norm/r1", "ada/at_cap"):
+        assert name in row
+    assert row["seconds_per_kimg"] > 0
+    assert 0 <= row["defect_change/mask"] <= 1
+    assert row["warnings"] == {}
+
+
+def test_warnings_are_given_once_and_logged(tmp_path, monkeypatch):
+    """ToMask that is far below zero everywhere draws no defect at all."""
+    task = tiny.make_stage2()
+    with torch.no_grad():
+        for generator in (task.generator, task.generator_ema):
+            generator.to_mask.bias.fill_(-100.0)
+    trainer = tiny.make_trainer(task, tmp_path, steps=PATIENCE + 2, log_steps=1, checkpoint_steps=0)
+    with pytest.warns(TrainingWarning, match="masks are empty: no defect is learnt") as record:
+        trainer.train()
+    assert len([w for w in record if issubclass(w.category, TrainingWarning) and "empty" in str(w.message)]) == 1
+    rows = [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
+    assert ["masks_empty" in row["warnings"] for row in rows] == [False] * (PATIENCE - 1) + [True] * 3
