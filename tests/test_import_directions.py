@@ -18,13 +18,14 @@ ALLOWED = {
     "augmentation": {"models"},
     "data": {"models"},
     "training": {"models", "losses", "augmentation", "data"},
-    "pipelines": {"models"},
-    "methods": {"models", "losses", "augmentation", "data", "training", "pipelines"},
+    "pipelines": {"models", "publishing"},
+    "methods": {"models", "losses", "augmentation", "data", "training", "pipelines", "publishing"},
     # Metrics see samples, never networks: the pipeline is as near as they come.
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},
     "export": {"models", "data", "pipelines"},
-    "publishing": {"models", "data", "pipelines"},
+    # Below the pipelines, which push themselves with it.
+    "publishing": {"models"},
 }
 OPTIONAL = {
     "aim", "clearml", "comet_ml", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy", "skimage",
