@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .lpips import LPIPS
+from .precision import full_precision
 from .processes import Processes
 
 _LARGEST_TILE = 128
@@ -51,6 +52,7 @@ class _Tiles:
         return self.cache[index]
 
 
+@full_precision()
 def lpips_distances(
     lpips: LPIPS,
     images: Tensor,

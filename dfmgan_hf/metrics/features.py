@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .lpips import FeatureMaps, load_feature_maps
+from .precision import full_precision
 from .weights import (
     ALEXNET,
     INCEPTION,
@@ -67,6 +68,7 @@ class FeatureExtractor:
         self.device = torch.device(device)
         self.network = NetworkId(name, module_sha256(module), files)
 
+    @full_precision()
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Features of uint8 images (N, 3 or 1, H, W); grey is repeated over RGB.

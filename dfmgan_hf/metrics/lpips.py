@@ -21,6 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .precision import full_precision
 from .weights import (
     ALEXNET,
     VGG16,
@@ -111,6 +112,7 @@ class LPIPS(nn.Module):
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.network = NetworkId(name, module_sha256(self), files)
 
+    @full_precision()
     @torch.inference_mode()
     def embed(self, images: Tensor, *, raw_range: bool = False) -> Tensor:
         """Embeddings (N, D) of images.

@@ -94,7 +94,7 @@ def test_a_pickle_is_not_executed(tmp_path: Path):
             return (Path.touch, (tmp_path / "executed",))
 
     path = tmp_path / "hostile.pth"
-    path.write_bytes(pickle.dumps(Hostile()))
+    path.write_bytes(pickle.dumps(Hostile(), protocol=2))
     for load in (lambda: inception_extractor(path), lambda: load_lpips("alex", path)):
         with pytest.raises(BadWeightsError):
             load()
