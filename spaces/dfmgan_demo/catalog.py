@@ -1,0 +1,114 @@
+"""The models that the operator configured: loaded once, known by name; a visitor cannot add any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub.utils import HfHubHTTPError
+
+from dfmgan_hf import DFMGANPipeline
+
+HERE = Path(__file__).resolve().parent
+MODELS_VARIABLE = "DFMGAN_MODELS"
+
+
+class CatalogError(ValueError):
+    """The operator's list cannot be used; the message says why and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the list.
+
+    Args:
+        name: as the page shows it.
+        source: folder or Hub id.
+        pipe: the loaded pipeline.
+    """
+
+    name: str
+    source: str
+    pipe: DFMGANPipeline
+
+
+class Catalog:
+    """The models by name, in the operator's order; the first one is shown first."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self._models = {model.name: model for model in models}
+
+    def __getitem__(self, name: str) -> Model:
+        return self._models[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The models' names, in the operator's order."""
+        return list(self._models)
+
+
+def configured_sources(given: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of name and source: what was given, else the environment's list, else the models that came along.
+
+    Args:
+        given: entries `SOURCE` or `NAME=SOURCE`, a source being a folder or a Hub id. If empty, the variable
+            DFMGAN_MODELS holds such entries, separated by commas; without it, every model in a folder `models` beside
+            the app or at the top of the checkout is taken.
+
+    Raises:
+        CatalogError: no model anywhere, an entry without a source, or a name given twice.
+    """
+    entries = list(given) or [entry for entry in os.environ.get(MODELS_VARIABLE, "").split(",") if entry.strip()]
+    if not entries:
+        entries = [str(folder) for root in (HERE, *HERE.parents[1:2]) for folder in _models_in(root / "models")]
+    if not entries:
+        raise CatalogError(
+            "No model to show. Give one with --model FOLDER_OR_HUB_ID, set the variable "
+            f'{MODELS_VARIABLE}="Name=org/model,Other name=org/other", or put its folder into a folder "models" '
+            "beside app.py."
+        )
+    sources = [_name_and_source(entry) for entry in entries]
+    names = [name for name, _ in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise CatalogError(f'Two models are called "{name}": give them different names, as NAME=SOURCE.')
+    return sources
+
+
+def load_catalog(sources: Sequence[tuple[str, str]]) -> Catalog:
+    """Load every model now, so that a wrong list is known at start-up and not by a visitor.
+
+    Raises:
+        CatalogError: a source that cannot be loaded, or that draws no defects.
+    """
+    return Catalog(_load(name, source) for name, source in sources)
+
+
+def _models_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/model_index.json"))
+
+
+def _name_and_source(entry: str) -> tuple[str, str]:
+    name, separator, source = (part.strip() for part in entry.rpartition("="))
+    if not source or (separator and not name):
+        raise CatalogError(f'"{entry}" names no model: write FOLDER_OR_HUB_ID or NAME=FOLDER_OR_HUB_ID.')
+    if not name:
+        name = Path(source).name.removeprefix("dfmgan-").replace("-", " ").replace("_", " ").capitalize()
+    return name, source
+
+
+def _load(name: str, source: str) -> Model:
+    try:
+        # A repository of pickles is refused: only tensors are read, nothing in a model is run.
+        pipe = DFMGANPipeline.from_pretrained(source, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
+        raise CatalogError(f'The model "{name}" cannot be loaded from {source}: {error}') from error
+    if not isinstance(pipe, DFMGANPipeline):
+        raise CatalogError(f'The model "{name}" ({source}) is a {type(pipe).__name__}, not a DFMGANPipeline.')
+    if not pipe.has_defects:
+        raise CatalogError(f'The model "{name}" ({source}) is a backbone that draws no defects: give one of stage 2.')
+    pipe.set_progress_bar_config(disable=True)
+    return Model(name, source, pipe.to("cuda") if torch.cuda.is_available() else pipe)

@@ -1,0 +1,73 @@
+"""The large view: a part with and without its defect under a divider, the defect's outline and its area.
+
+The divider is a range input of the browser's own, because gradio's ImageSlider cannot be moved by keyboard.
+"""
+
+from __future__ import annotations
+
+from drawing import Triplet
+from pictures import data_uri, outline_path
+from words import seeds_in_words
+
+# Runs once in the browser; every later view arrives inside the same element.
+MOVE_DIVIDER = """
+element.addEventListener("input", (event) => {
+  if (event.target.matches(".divider-position")) {
+    event.target.closest(".stage").style.setProperty("--cut", event.target.value + "%");
+  }
+});
+"""
+
+EMPTY_VIEW = '<p class="hint">Choose a part above to see it large.</p>'
+
+
+def large_view(triplet: Triplet, position: int) -> str:
+    """HTML of the large view.
+
+    Args:
+        triplet: what to show.
+        position: its number in the gallery, from 1.
+    """
+    return f"""
+<div class="compare">
+  <div class="stage" style="--cut: 50%">
+    <img src="{data_uri(triplet.image)}" alt="The part with its defect">
+    <img class="before" src="{data_uri(triplet.defect_free)}" alt="The same part without the defect">
+    {_outline(triplet)}
+    <span class="tag left">without</span><span class="tag right">with defect</span>
+    <span class="divider" aria-hidden="true"></span>
+    <input class="divider-position" type="range" min="0" max="100" value="50" step="1"
+      aria-label="Divider: how much of the picture shows the part without its defect">
+  </div>
+  <div class="facts">
+    {_area(triplet)}
+    <p class="origin">Number {position} · {seeds_in_words(triplet)} ·
+    {triplet.image.width} × {triplet.image.height} pixels</p>
+    <p class="files">Save as PNG: {_file_link(triplet, "image", "with defect")}
+    {_file_link(triplet, "defect_free", "without")} {_file_link(triplet, "mask", "mask")}</p>
+    <img class="mask" src="{data_uri(triplet.mask)}" alt="The defect's mask: white where the defect is">
+  </div>
+</div>
+"""
+
+
+def _area(triplet: Triplet) -> str:
+    if triplet.defect_pixels == 0:
+        return '<p class="none">This seed drew no defect at this threshold.</p>'
+    return (
+        f'<p class="area"><strong>{triplet.defect_percent:.2f} %</strong> of the picture is defect '
+        f"({triplet.defect_pixels:,} of {triplet.mask.width * triplet.mask.height:,} pixels)</p>"
+    )
+
+
+def _outline(triplet: Triplet) -> str:
+    path = outline_path(triplet.mask)
+    return (
+        f'<svg class="outline" viewBox="0 0 {triplet.mask.width} {triplet.mask.height}" aria-hidden="true">'
+        f'<path class="halo" d="{path}"/><path d="{path}"/></svg>'
+    )
+
+
+def _file_link(triplet: Triplet, kind: str, text: str) -> str:
+    name = f"part_{triplet.part_seed}_defect_{triplet.defect_seed}_{kind}.png"
+    return f'<a download="{name}" href="{data_uri(getattr(triplet, kind))}">{text}</a>'

@@ -1,0 +1,172 @@
+"""The tab that draws: controls, gallery, large view, variations, a walk, and the code for it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from cache_files import new_download
+from compare import EMPTY_VIEW, MOVE_DIVIDER, large_view
+from drawing import Recipe
+from events import OWN_EVENT
+from limits import MAX_MASK_THRESHOLD, MAX_SEED, MAX_SHOWN, MAX_TRUNCATION_PSI, seeds_from
+from pictures import save_animation, strip
+from snippet import snippet
+from studio import Studio
+from words import area_in_words, drawn_in_words, seeds_in_words
+
+SESSION_SECONDS = 3600
+MIN_CONTROL_PIXELS = 145
+LEGEND = '<div class="legend"><span>without</span><span>mask</span><span>with defect</span></div>'
+# Where the large view stands below the gallery, as on a phone, and not beside it.
+SCROLL_TO_LARGE_VIEW = """() => {
+  const large = document.querySelector("#large");
+  if (large.getBoundingClientRect().top >= window.innerHeight) large.scrollIntoView({behavior: "smooth"});
+}"""
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """The widgets that say how pictures are drawn; other tabs start from them."""
+
+    model: gr.Dropdown
+    seed: gr.Number
+    truncation_psi: gr.Slider
+    mask_threshold: gr.Slider
+
+
+def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawSettings:
+    """Build the tab; the first pictures are drawn when the page is opened."""
+    shown = gr.State(None, time_to_live=SESSION_SECONDS)
+    selected = gr.State(0, time_to_live=SESSION_SECONDS)
+    with gr.Row(elem_id="draw-row"):
+        with gr.Column(scale=4, min_width=240, elem_id="controls"):
+            # Side by side where there is room for both, which on a phone leaves some for the pictures.
+            with gr.Row():
+                num_images = gr.Slider(
+                    1,
+                    MAX_SHOWN,
+                    value=6,
+                    step=1,
+                    label="How many",
+                    buttons=[],
+                    min_width=MIN_CONTROL_PIXELS,
+                    elem_id="num-images",
+                )
+                seed = gr.Number(
+                    0,
+                    precision=0,
+                    minimum=0,
+                    maximum=MAX_SEED,
+                    label="Seed",
+                    min_width=MIN_CONTROL_PIXELS,
+                    elem_id="seed",
+                )
+            with gr.Row():
+                draw_button = gr.Button(
+                    "Draw defects", variant="primary", min_width=MIN_CONTROL_PIXELS, elem_id="draw-button"
+                )
+                surprise_button = gr.Button("Surprise me", min_width=MIN_CONTROL_PIXELS, elem_id="surprise-button")
+            with gr.Accordion("Fine tuning", open=False, elem_id="fine-tuning"):
+                truncation_psi = gr.Slider(
+                    0,
+                    MAX_TRUNCATION_PSI,
+                    value=1.0,
+                    step=0.05,
+                    label="Variety (truncation)",
+                    info="Lower: more typical parts. Higher: more unusual ones.",
+                    elem_id="truncation-psi",
+                )
+                mask_threshold = gr.Slider(
+                    -MAX_MASK_THRESHOLD,
+                    MAX_MASK_THRESHOLD,
+                    value=0.0,
+                    step=0.1,
+                    label="Mask threshold",
+                    info="Higher: smaller defects. Lower: larger ones.",
+                    elem_id="mask-threshold",
+                )
+        with gr.Column(scale=6, min_width=320, elem_id="results"):
+            status = gr.Markdown("Drawing the first parts…", elem_id="status")
+            gr.HTML(LEGEND)
+            gallery = gr.Gallery(
+                show_label=False,
+                format="png",
+                columns=1,
+                height="auto",
+                object_fit="contain",
+                allow_preview=False,
+                buttons=[],
+                elem_id="gallery",
+            )
+        with gr.Column(scale=7, min_width=320, elem_id="large-column"):
+            large = gr.HTML(EMPTY_VIEW, js_on_load=MOVE_DIVIDER, elem_id="large")
+            gr.Checkbox(False, label="Outline the defect", elem_id="outline")
+            with gr.Row():
+                same_part_button = gr.Button("Same part, many defects", elem_id="same-part", min_width=200)
+                same_defect_button = gr.Button("Same defect, many parts", elem_id="same-defect", min_width=200)
+    with gr.Accordion("Walk from one to another", open=False, elem_id="walk"):
+        with gr.Row():
+            start = gr.Dropdown([], label="From", elem_id="walk-from")
+            end = gr.Dropdown([], label="To", elem_id="walk-to")
+            what = [("The defect", "defect"), ("The part", "part")]
+            varied = gr.Radio(what, value="defect", label="What changes", elem_id="varied")
+        walk_button = gr.Button("Make the animation", elem_id="walk-button")
+        animation = gr.Image(
+            label="Part and mask", format="webp", type="filepath", buttons=["download"], elem_id="animation"
+        )
+    with gr.Accordion("Code that draws exactly these", open=False, elem_id="code"):
+        code = gr.Code(language="python", interactive=False, show_label=False, elem_id="snippet")
+
+    def show(recipe: Recipe) -> list[Any]:
+        triplets = studio.drawer.draw(recipe)
+        first = next((i for i, triplet in enumerate(triplets) if triplet.defect_pixels), 0)
+        choices = [(f"{i} · {seeds_in_words(triplet)}", i - 1) for i, triplet in enumerate(triplets, start=1)]
+        captions = [f"{seeds_in_words(triplet)} · {area_in_words(triplet)}" for triplet in triplets]
+        return [
+            recipe,
+            first,
+            drawn_in_words(triplets),
+            gr.Gallery(list(zip(map(strip, triplets), captions, strict=True)), selected_index=first),
+            large_view(triplets[first], first + 1),
+            gr.Dropdown(choices, value=0),
+            gr.Dropdown(choices, value=len(triplets) - 1),
+            snippet(studio.catalog, recipe),
+        ]
+
+    def draw(name: Any, truncation_psi: Any, threshold: Any, count: Any, first_seed: Any) -> list[Any]:
+        return show(studio.new_parts(studio.settings(name, truncation_psi, threshold), count, first_seed))
+
+    def vary_defect(recipe: Recipe | None, i: Any, count: Any) -> list[Any]:
+        chosen, count = studio.chosen(recipe, i), studio.count(count)
+        return show(chosen.of(chosen.part_seeds * count, seeds_from(chosen.defect_seeds[0], count)))
+
+    def vary_part(recipe: Recipe | None, i: Any, count: Any) -> list[Any]:
+        chosen, count = studio.chosen(recipe, i), studio.count(count)
+        return show(chosen.of(seeds_from(chosen.part_seeds[0], count), chosen.defect_seeds * count))
+
+    def open_large(recipe: Recipe | None, event: gr.SelectData) -> tuple[int, str]:
+        chosen = studio.chosen(recipe, event.index)
+        return event.index, large_view(studio.drawer.draw(chosen)[0], event.index + 1)
+
+    def walk(recipe: Recipe | None, start: Any, end: Any, varied: Any) -> str:
+        first, last = studio.chosen(recipe, start), studio.chosen(recipe, end)
+        ends = first.of(first.part_seeds + last.part_seeds, first.defect_seeds + last.defect_seeds)
+        path = new_download(animation, "walk.webp")
+        save_animation(studio.walk(ends, varied), path)
+        return str(path)
+
+    results = [shown, selected, status, gallery, large, start, end, code]
+    inputs = [model, truncation_psi, mask_threshold, num_images, seed]
+    drawing: dict[str, Any] = {"fn": draw, "inputs": inputs, "outputs": results, "show_progress_on": gallery}
+    for trigger in (page.load, draw_button.click, seed.submit, model.change):
+        trigger(**drawing, **OWN_EVENT)
+    dice = f"() => Math.floor(Math.random() * {MAX_SEED})"
+    surprise_button.click(None, None, seed, js=dice, api_visibility="private").then(**drawing, **OWN_EVENT)
+    for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
+        button.click(function, [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT)
+    opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
+    opened.then(None, js=SCROLL_TO_LARGE_VIEW, api_visibility="private")
+    walk_button.click(walk, [shown, start, end, varied], animation, **OWN_EVENT)
+    return DrawSettings(model, seed, truncation_psi, mask_threshold)

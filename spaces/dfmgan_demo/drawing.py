@@ -1,0 +1,146 @@
+"""From what a visitor asked for to triplets: a recipe says everything that a picture depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from catalog import Catalog
+from device import on_gpu
+from PIL import Image
+from torch import Tensor
+
+from dfmgan_hf.export import ExportConfig, Sample, TripletSampler
+
+Varied = Literal["defect", "part"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is drawn: entry i is the part of `part_seeds[i]` with the defect of `defect_seeds[i]`.
+
+    Args:
+        model: name in the catalog.
+        part_seeds, defect_seeds: as many of both.
+        truncation_psi, mask_threshold: as in `DFMGANPipeline`.
+    """
+
+    model: str
+    part_seeds: tuple[int, ...]
+    defect_seeds: tuple[int, ...]
+    truncation_psi: float = 1.0
+    mask_threshold: float = 0.0
+
+    def only(self, i: int) -> Recipe:
+        """The recipe of entry i alone."""
+        return self.of(self.part_seeds[i : i + 1], self.defect_seeds[i : i + 1])
+
+    def of(self, part_seeds: tuple[int, ...], defect_seeds: tuple[int, ...]) -> Recipe:
+        """The recipe of other pictures, drawn in the same way."""
+        return Recipe(self.model, part_seeds, defect_seeds, self.truncation_psi, self.mask_threshold)
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One drawn part.
+
+    Args:
+        part_seed, defect_seed: what it was drawn from.
+        image: the part with the defect, mode L or RGB.
+        mask: mode L, 255 where the defect is and 0 elsewhere.
+        defect_free: the same part without it.
+    """
+
+    part_seed: int
+    defect_seed: int
+    image: Image.Image
+    mask: Image.Image
+    defect_free: Image.Image
+
+    @property
+    def defect_pixels(self) -> int:
+        """Number of pixels of the mask that are on."""
+        return int(np.count_nonzero(np.asarray(self.mask)))
+
+    @property
+    def defect_percent(self) -> float:
+        """Area of the defect in percent of the picture."""
+        return 100 * self.defect_pixels / (self.mask.width * self.mask.height)
+
+
+class Drawer:
+    """Draws with the catalog's models.
+
+    Args:
+        catalog: the models that the operator configured.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._run = on_gpu(self._run_pipeline)
+        self._run_sampler = on_gpu(self._sample)
+
+    def draw(self, recipe: Recipe) -> list[Triplet]:
+        """All triplets of a recipe."""
+        parts, defects = self._latents(recipe)
+        return self._triplets(recipe, parts, defects)
+
+    def samples(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
+        """The triplets of an export, encoded, one by one; `ExportError` if its filter is too strict for the model."""
+        return self._run_sampler(model, config)
+
+    def walk(self, recipe: Recipe, varied: Varied, num_frames: int) -> list[Triplet]:
+        """Frames from a recipe's first entry to its second: one latent moves, the first entry's other one stays.
+
+        Latents are Gaussian, so the way between two of them is an arc (slerp): every point on it is as likely as its
+        ends, which the points of a straight line are not.
+        """
+        parts, defects = self._latents(recipe)
+        if varied == "defect":
+            parts, defects = parts[:1], _arc(defects[0], defects[1], num_frames)
+        else:
+            parts, defects = _arc(parts[0], parts[1], num_frames), defects[:1]
+        frames = recipe.of(recipe.part_seeds[:1] * num_frames, recipe.defect_seeds[:1] * num_frames)
+        return self._triplets(frames, parts, defects)
+
+    def _latents(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """Part latents and defect latents, each (N, z_dim)."""
+        pipe = self.catalog[recipe.model].pipe
+        return pipe.latents_from_seeds(recipe.part_seeds)[0], pipe.latents_from_seeds(recipe.defect_seeds)[1]
+
+    def _triplets(self, recipe: Recipe, parts: Tensor, defects: Tensor) -> list[Triplet]:
+        images, masks, twins = self._run(
+            recipe.model, len(recipe.part_seeds), parts, defects, recipe.truncation_psi, recipe.mask_threshold
+        )
+        return [
+            Triplet(*entry) for entry in zip(recipe.part_seeds, recipe.defect_seeds, images, masks, twins, strict=True)
+        ]
+
+    def _run_pipeline(
+        self, model: str, num_images: int, parts: Tensor, defects: Tensor, truncation_psi: float, threshold: float
+    ) -> tuple[list[Image.Image], list[Image.Image], list[Image.Image]]:
+        return self.catalog[model].pipe(
+            num_images=num_images,
+            object_latents=parts,
+            defect_latents=defects,
+            truncation_psi=truncation_psi,
+            mask_threshold=threshold,
+            return_dict=False,
+        )
+
+    def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
+        with TripletSampler(self.catalog[model].pipe, config) as sampler:
+            yield from sampler.draw(range(config.num_images))
+
+
+def _arc(start: Tensor, end: Tensor, num_points: int) -> Tensor:
+    """`num_points` latents (num_points, z_dim) on the arc from `start` to `end`, both (z_dim,), ends included."""
+    cosine = torch.dot(start, end) / (start.norm() * end.norm())
+    angle = torch.acos(cosine.clamp(-1, 1))
+    t = torch.linspace(0, 1, num_points).unsqueeze(1)
+    if angle < 1e-3:
+        return torch.lerp(start, end, t)
+    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)

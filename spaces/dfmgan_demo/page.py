@@ -1,0 +1,48 @@
+"""The page: what is on it and what happens on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from api import add_endpoints
+from card import about
+from draw_tab import build_draw_tab
+from events import OWN_EVENT
+from limits import check_choice
+from studio import Studio
+from take_away_tab import build_take_away_tab
+
+TITLE = "Defects on demand"
+INTRO = (
+    "A model draws parts that were never made: one **without** a defect, the same part **with** one, and the **mask** "
+    "that says where it is."
+)
+# Files that were handed out are looked at every ten minutes and live for an hour.
+CACHE_SECONDS = (600, 3600)
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """The whole page, with its named endpoints."""
+    names = studio.catalog.names
+
+    def show_card(name: Any) -> str:
+        return about(studio.catalog[check_choice(name, "Model", names)])
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as page:
+        # First of all, so that they get their names: the page's own events are named after their functions too.
+        add_endpoints(studio)
+        with gr.Row(elem_id="header"):
+            with gr.Column(scale=3, min_width=320):
+                gr.Markdown(f"# {TITLE}\n\n{INTRO}", elem_id="intro")
+            with gr.Column(scale=1, min_width=240, visible=len(names) > 1):
+                model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
+        with gr.Tab("Draw", id="draw"):
+            settings = build_draw_tab(page, studio, model)
+        with gr.Tab("Take away", id="take-away"):
+            build_take_away_tab(studio, settings)
+        with gr.Tab("About the model", id="about"):
+            card = gr.Markdown(elem_id="card")
+        for show in (page.load, model.change):
+            show(show_card, model, card, show_progress="hidden", **OWN_EVENT)
+    return page

@@ -1,0 +1,93 @@
+"""What the page shows of a triplet: strips for the gallery, outlines, frames of an animation."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from drawing import Triplet
+from PIL import Image
+
+# Small pictures are enlarged for the screen, so that the browser's smoothing has nothing left to blur.
+PANEL_PIXELS = 192
+GAP_PIXELS = 6
+FRAME_MILLISECONDS = 80
+
+
+def strip(triplet: Triplet) -> Image.Image:
+    """Defect-free part, mask and defect image side by side, as one RGB picture with transparent gaps."""
+    panels = [
+        enlarge(triplet.defect_free, Image.Resampling.BICUBIC),
+        enlarge(triplet.mask, Image.Resampling.NEAREST),
+        enlarge(triplet.image, Image.Resampling.BICUBIC),
+    ]
+    return _side_by_side(panels, "RGBA", (0, 0, 0, 0))
+
+
+def enlarge(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
+    """`image` at PANEL_PIXELS or a little more if it is smaller, by a whole factor; larger ones are made smaller."""
+    if image.width >= PANEL_PIXELS:
+        return image.resize((PANEL_PIXELS, PANEL_PIXELS), resampling)
+    factor = -(-PANEL_PIXELS // image.width)
+    return image.resize((image.width * factor, image.height * factor), resampling)
+
+
+def outline_path(mask: Image.Image) -> str:
+    """The mask's outline as an SVG path in pixels: the border between on and off, exact at any magnification."""
+    on = np.pad(np.asarray(mask) > 0, 1)
+    steps = []
+    # An edge between two rows runs along x, one between two columns along y; neighbours are joined into one line.
+    for y, row in enumerate(on[1:] != on[:-1]):
+        steps += [f"M{start - 1} {y}H{stop - 1}" for start, stop in _runs(row)]
+    for x, column in enumerate((on[:, 1:] != on[:, :-1]).T):
+        steps += [f"M{x} {start - 1}V{stop - 1}" for start, stop in _runs(column)]
+    return "".join(steps)
+
+
+def data_uri(image: Image.Image) -> str:
+    """`image` as a lossless PNG inside a URI."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def save_animation(triplets: Sequence[Triplet], path: Path) -> None:
+    """An endless animation there and back, defect image beside mask, as lossless WebP."""
+    frames = [
+        _side_by_side(
+            [enlarge(triplet.image, Image.Resampling.BICUBIC), enlarge(triplet.mask, Image.Resampling.NEAREST)],
+            "RGB",
+            (127, 127, 127),
+        )
+        for triplet in triplets
+    ]
+    frames += frames[-2:0:-1]
+    frames[0].save(
+        path,
+        format="WEBP",
+        save_all=True,
+        append_images=frames[1:],
+        duration=FRAME_MILLISECONDS,
+        loop=0,
+        lossless=True,
+        method=0,
+    )
+
+
+def _runs(changes: np.ndarray) -> list[tuple[int, int]]:
+    """Starts and ends of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], changes, [False])).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _side_by_side(panels: Sequence[Image.Image], mode: str, background: tuple[int, ...]) -> Image.Image:
+    width = sum(panel.width for panel in panels) + GAP_PIXELS * (len(panels) - 1)
+    whole = Image.new(mode, (width, panels[0].height), background)
+    x = 0
+    for panel in panels:
+        whole.paste(panel.convert(mode), (x, 0))
+        x += panel.width + GAP_PIXELS
+    return whole

@@ -1,0 +1,105 @@
+"""From what came over the wire to a checked recipe: the one place where a visitor's values are believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from catalog import Catalog
+from drawing import Drawer, Recipe, Triplet
+from limits import (
+    MAX_EXPORTED,
+    MAX_MASK_THRESHOLD,
+    MAX_SEED,
+    MAX_SHOWN,
+    MAX_TRUNCATION_PSI,
+    check_choice,
+    check_number,
+    check_whole_number,
+    refusal,
+    seeds_from,
+)
+from take_away import LAYOUTS, export_config
+
+from dfmgan_hf.export import ExportConfig
+
+WALK_FRAMES = 24
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How everything of a request is drawn; checked."""
+
+    model: str
+    truncation_psi: float
+    mask_threshold: float
+
+    def recipe(self, part_seeds: tuple[int, ...], defect_seeds: tuple[int, ...]) -> Recipe:
+        """The recipe of these pictures."""
+        return Recipe(self.model, part_seeds, defect_seeds, self.truncation_psi, self.mask_threshold)
+
+
+class Studio:
+    """The catalog, what draws with it, and the checks before it does.
+
+    Every method raises `gr.Error` in words for a value that is not allowed.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.drawer = Drawer(catalog)
+
+    def settings(self, model: Any, truncation_psi: Any, mask_threshold: Any) -> Settings:
+        """Checked settings."""
+        return Settings(
+            check_choice(model, "Model", self.catalog.names),
+            check_number(truncation_psi, "Variety (truncation)", 0.0, MAX_TRUNCATION_PSI),
+            check_number(mask_threshold, "Mask threshold", -MAX_MASK_THRESHOLD, MAX_MASK_THRESHOLD),
+        )
+
+    def new_parts(self, settings: Settings, num_images: Any, seed: Any) -> Recipe:
+        """Every part with a defect of its own."""
+        seeds = seeds_from(self.seed(seed), self.count(num_images))
+        return settings.recipe(seeds, seeds)
+
+    def same_part(self, settings: Settings, num_images: Any, part_seed: Any, first_defect_seed: Any) -> Recipe:
+        """One part with many defects."""
+        count = self.count(num_images)
+        part, first = self.seed(part_seed, "Part seed"), self.seed(first_defect_seed, "First defect seed")
+        return settings.recipe((part,) * count, seeds_from(first, count))
+
+    def same_defect(self, settings: Settings, num_images: Any, defect_seed: Any, first_part_seed: Any) -> Recipe:
+        """One defect on many parts."""
+        count = self.count(num_images)
+        defect, first = self.seed(defect_seed, "Defect seed"), self.seed(first_part_seed, "First part seed")
+        return settings.recipe(seeds_from(first, count), (defect,) * count)
+
+    def walk(self, recipe: Recipe, varied: Any) -> list[Triplet]:
+        """Frames from the first of a recipe's two entries to the second."""
+        which = check_choice(varied, "What changes", ["defect", "part"])
+        return self.drawer.walk(recipe, "defect" if which == "defect" else "part", WALK_FRAMES)
+
+    def export(self, settings: Settings, num_images: Any, seed: Any, layout: Any) -> ExportConfig:
+        """Triplets with a defect, as files."""
+        return export_config(
+            settings.model,
+            check_whole_number(num_images, "How many", 1, MAX_EXPORTED),
+            check_choice(layout, "Layout", list(LAYOUTS)),
+            self.seed(seed),
+            settings.truncation_psi,
+            settings.mask_threshold,
+        )
+
+    def count(self, value: Any) -> int:
+        """A checked number of pictures to show."""
+        return check_whole_number(value, "How many", 1, MAX_SHOWN)
+
+    def seed(self, value: Any, name: str = "Seed") -> int:
+        """A checked seed."""
+        return check_whole_number(value, name, 0, MAX_SEED)
+
+    def chosen(self, recipe: Recipe | None, index: Any) -> Recipe:
+        """The recipe of one of the pictures that the page shows."""
+        if recipe is None:
+            raise refusal("Nothing is drawn yet: press “Draw defects” first.")
+        return recipe.only(check_whole_number(index, "Picture", 0, len(recipe.part_seeds) - 1))

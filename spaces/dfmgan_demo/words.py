@@ -1,0 +1,31 @@
+"""What the page says about pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drawing import Triplet
+
+
+def seeds_in_words(triplet: Triplet) -> str:
+    """What a picture was drawn from."""
+    if triplet.part_seed == triplet.defect_seed:
+        return f"seed {triplet.part_seed}"
+    return f"part {triplet.part_seed}, defect {triplet.defect_seed}"
+
+
+def area_in_words(triplet: Triplet) -> str:
+    """How much of the picture is defect."""
+    return f"{triplet.defect_percent:.1f} %" if triplet.defect_pixels else "no defect"
+
+
+def drawn_in_words(triplets: Sequence[Triplet]) -> str:
+    """How many parts were drawn, and what to do if some or all of them have no defect."""
+    empty = sum(triplet.defect_pixels == 0 for triplet in triplets)
+    if empty == len(triplets):
+        which = "This seed drew no defect" if empty == 1 else "None of these seeds drew a defect"
+        return f"{which} at this threshold: lower the mask threshold, or try another seed."
+    drawn = "1 part drawn" if len(triplets) == 1 else f"{len(triplets)} parts drawn"
+    if empty:
+        drawn += f", {empty} of them without a defect at this threshold"
+    return f"{drawn}. Choose one to see it large."

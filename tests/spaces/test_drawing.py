@@ -1,0 +1,193 @@
+"""What is drawn, shown and written, without a server."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfmgan_hf import DFMGANPipeline
+
+
+@pytest.fixture(scope="module")
+def studio(model_folders):
+    from catalog import load_catalog
+    from studio import Studio
+
+    return Studio(load_catalog([(name, str(folder)) for name, folder in model_folders.items()]))
+
+
+def _pixels(images) -> list[np.ndarray]:
+    return [np.asarray(image) for image in images]
+
+
+def _same(left, right) -> bool:
+    return all((a == b).all() for a, b in zip(_pixels(left), _pixels(right), strict=True))
+
+
+def test_new_parts_are_what_the_pipeline_draws_from_these_seeds(studio, model_folders):
+    pipe = DFMGANPipeline.from_pretrained(model_folders["Blobs"])
+    expected = pipe(seeds=[5, 6, 7], truncation_psi=0.7, mask_threshold=0.5)
+    triplets = studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 0.7, 0.5), 3, 5))
+    assert _same([t.image for t in triplets], expected.images)
+    assert _same([t.mask for t in triplets], expected.masks)
+    assert _same([t.defect_free for t in triplets], expected.defect_free_images)
+
+
+def test_same_part_shares_the_twin_and_same_defect_shares_the_latent(studio):
+    settings = studio.settings("Blobs", 1.0, 0.0)
+    parts = studio.drawer.draw(studio.same_part(settings, 4, 3, 10))
+    assert _same([t.defect_free for t in parts], [parts[0].defect_free] * 4)
+    assert len({t.mask.tobytes() for t in parts}) == 4
+    defects = studio.drawer.draw(studio.same_defect(settings, 4, 3, 10))
+    assert len({t.defect_free.tobytes() for t in defects}) == 4
+    both = studio.drawer.draw(settings.recipe((10,), (3,)))[0]
+    assert both.image.tobytes() == defects[0].image.tobytes()
+
+
+@pytest.mark.parametrize("how", ["new_parts", "same_part", "same_defect"])
+def test_snippet_draws_exactly_what_is_shown(studio, how):
+    from snippet import snippet
+
+    settings = studio.settings("Coloured blobs", 0.8, -0.3)
+    recipe = getattr(studio, how)(settings, 3, 4, *([20] if how != "new_parts" else []))
+    code = snippet(studio.catalog, recipe)
+    assert code.splitlines()[-1] == "out.images, out.masks, out.defect_free_images"
+    scope: dict = {}
+    exec(code, scope)
+    shown = studio.drawer.draw(recipe)
+    assert _same(scope["out"].images, [t.image for t in shown])
+    assert _same(scope["out"].masks, [t.mask for t in shown])
+
+
+def test_walk_starts_and_ends_at_its_ends_and_holds_the_other_latent(studio):
+    from studio import WALK_FRAMES
+
+    ends = studio.settings("Blobs", 1.0, 0.0).recipe((1, 2), (5, 6))
+    defects = studio.walk(ends, "defect")
+    assert len(defects) == WALK_FRAMES
+    assert len({t.defect_free.tobytes() for t in defects}) == 1
+    parts = studio.walk(ends, "part")
+    assert len({t.defect_free.tobytes() for t in parts}) == WALK_FRAMES
+    corners = studio.drawer.draw(ends.of((1, 1, 2), (5, 6, 5)))
+    # An end of the arc is the latent itself but for float rounding, which a mask may show in a pixel or two.
+    for frame, corner in ((defects[0], corners[0]), (defects[-1], corners[1]), (parts[-1], corners[2])):
+        assert np.mean(np.asarray(frame.mask) != np.asarray(corner.mask)) < 0.002
+
+
+def test_points_of_a_walk_are_as_long_as_its_ends():
+    import torch
+    from drawing import _arc
+
+    start, end = torch.randn(2, 64, generator=torch.Generator().manual_seed(0)).unbind()
+    start, end = start / start.norm(), end / end.norm()
+    assert torch.allclose(_arc(start, end, 9).norm(dim=1), torch.ones(9), atol=1e-5)
+    assert torch.allclose(_arc(start, start, 3), start.expand(3, -1))
+
+
+def test_animation_plays_there_and_back_for_ever(studio, tmp_path):
+    from pictures import save_animation
+
+    frames = studio.walk(studio.settings("Blobs", 1.0, 0.0).recipe((1, 2), (1, 2)), "defect")
+    save_animation(frames, tmp_path / "walk.webp")
+    with Image.open(tmp_path / "walk.webp") as animation:
+        assert animation.n_frames == 2 * len(frames) - 2
+        assert animation.info["loop"] == 0
+
+
+def test_outline_runs_between_on_and_off_pixels():
+    from pictures import outline_path
+
+    mask = np.zeros((4, 4), np.uint8)
+    mask[0, 0] = mask[1:3, 1:3] = 255
+    drawn = set(re.findall(r"M(\d+) (\d+)([HV])(\d+)", outline_path(Image.fromarray(mask))))
+    across = {("0", "0", "H", "1"), ("0", "1", "H", "3"), ("1", "3", "H", "3")}
+    down = {("0", "0", "V", "1"), ("1", "0", "V", "3"), ("3", "1", "V", "3")}
+    assert drawn == across | down
+    assert outline_path(Image.new("L", (4, 4), 0)) == ""
+    assert outline_path(Image.new("L", (4, 4), 255)).count("M") == 4
+
+
+def test_empty_mask_is_said_in_words(studio):
+    from compare import large_view
+    from words import area_in_words, drawn_in_words
+
+    triplet = studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 1.0, 10.0), 1, 0))[0]
+    assert triplet.defect_pixels == 0
+    assert "This seed drew no defect at this threshold" in large_view(triplet, 1)
+    assert "no defect" in area_in_words(triplet)
+    assert drawn_in_words([triplet, triplet]).startswith("None of these seeds drew a defect")
+
+
+def test_area_is_the_share_of_white_pixels(studio):
+    triplet = studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 1, 3))[0]
+    assert triplet.defect_percent == pytest.approx(100 * np.mean(np.asarray(triplet.mask) == 255))
+    assert 0 < triplet.defect_percent < 100
+
+
+@pytest.mark.parametrize("layout", ["MVTec AD", "Image folder"])
+def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layout):
+    from accelerate import Accelerator
+    from take_away import write_archive
+
+    from dfmgan_hf.export import generate_dataset
+
+    config = studio.export(studio.settings("Blobs", 0.9, 0.1), 5, 3, layout)
+    path = tmp_path / "five.zip"
+    assert list(write_archive(path, studio.drawer, "Blobs", config)) == [1, 2, 3, 4, 5]
+    assert [file.name for file in tmp_path.iterdir()] == ["five.zip"]
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    masks = [Image.open(io.BytesIO(content)) for name, content in files.items() if "mask" in name and ".png" in name]
+    assert len(masks) == 5
+    assert all(set(np.unique(np.asarray(mask))) == {0, 255} for mask in masks)
+
+    elsewhere = replace(config, output_dir=tmp_path / config.output_dir)
+    pipe = DFMGANPipeline.from_pretrained(model_folders["Blobs"])
+    generate_dataset(
+        pipe, type(config)(**{**vars(config), "output_dir": folder}), Accelerator(cpu=True), model_name="m"
+    )
+    for name, content in files.items():
+        assert (tmp_path / name).read_bytes() == content, name
+
+
+def test_stopped_zip_leaves_nothing_behind(studio, tmp_path):
+    from take_away import write_archive
+
+    config = studio.export(studio.settings("Blobs", 1.0, 0.0), 50, 0, "MVTec AD")
+    writing = write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config)
+    assert next(writing) == 1
+    writing.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_zip_of_a_model_that_draws_no_defect_is_refused_in_words(studio, tmp_path):
+    import gradio as gr
+    from take_away import write_archive
+
+    config = studio.export(studio.settings("Blobs", 1.0, 10.0), 2, 0, "MVTec AD")
+    with pytest.raises(gr.Error, match="drew no defect at this threshold"):
+        list(write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line_beside_the_zip_is_one_that_the_example_takes(studio, tmp_path):
+    import shlex
+    import subprocess
+    import sys
+
+    from snippet import export_command
+
+    root = Path(__file__).resolve().parents[2]
+    config = studio.export(studio.settings("Blobs", 0.9, 0.1), 2, 3, "MVTec AD")
+    command = shlex.split(export_command(studio.catalog, "Blobs", config).replace("\\\n", " "))
+    assert command[0] == "python"
+    script = [sys.executable, str(root / command[1]), *command[2:]]
+    subprocess.run(script, cwd=tmp_path, check=True, capture_output=True)
+    assert len(list((tmp_path / "blobs" / "blobs" / "test" / "defect").iterdir())) == 2
