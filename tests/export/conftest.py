@@ -1,0 +1,68 @@
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.export import ExportConfig, ExportSummary, generate_dataset
+
+
+@pytest.fixture
+def make_pipe(make_generator) -> Callable[..., DFMGANPipeline]:
+    """Makes a tiny pipeline: of 60 masks, about 11 are empty and 6 cover more than 0.3 of the image."""
+
+    def make(**config) -> DFMGANPipeline:
+        generator = make_generator(**config)
+        with torch.no_grad():
+            generator.to_mask.bias.fill_(-2.0)
+        pipe = DFMGANPipeline(generator)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture
+def pipe(make_pipe) -> DFMGANPipeline:
+    return make_pipe()
+
+
+@pytest.fixture(scope="session")
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture
+def export(pipe, accelerator, tmp_path) -> Callable[..., ExportSummary]:
+    """Exports to a folder of `tmp_path`; keyword arguments are options."""
+
+    def run(name: str = "out", **options) -> ExportSummary:
+        config = ExportConfig(tmp_path / name, **{"num_images": 12, **options})
+        return generate_dataset(pipe, config, accelerator, model_name="tiny")
+
+    return run
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, str]]:
+    """A digest of every file under a folder, by its path there."""
+
+    def read(folder: Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return read
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """For processes that tests start: the package of this tree, on the CPU, offline."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": root, "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}

@@ -1,0 +1,166 @@
+"""Folders of PNG files, read by others' loaders and by our own."""
+
+import csv
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfmgan_hf.data import load_mvtec_ad, load_training_set
+from dfmgan_hf.export import read_record
+
+TABLE_COLUMNS = [
+    "file_name",
+    "mask_file_name",
+    "defect_free_file_name",
+    "index",
+    "seed",
+    "mask_area",
+    "dropped_empty",
+    "dropped_too_small",
+    "dropped_too_large",
+    "category",
+    "defect",
+]
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_mvtec_files(export, pipe, tmp_path):
+    summary = export(format="mvtec", category="nut", defect="deep scratch")
+    out = tmp_path / "out"
+    stems = [f"{i:06d}" for i in range(12)]
+    assert files(out) == sorted(
+        [f"nut/test/deep scratch/{stem}.png" for stem in stems]
+        + [f"nut/ground_truth/deep scratch/{stem}_mask.png" for stem in stems]
+        + [f"nut/train/good/{stem}.png" for stem in stems]
+        + ["seeds.csv"]
+        + [f"generation/{name}" for name in ("settings.json", "summary.json", "contact_sheet.png")]
+    )
+    table = rows(out / "seeds.csv")
+    assert list(table[0]) == TABLE_COLUMNS
+    assert [int(row["index"]) for row in table] == list(range(12))
+    for row in table:
+        output = pipe(seeds=[int(row["seed"])])
+        assert np.array_equal(pixels(out / row["file_name"]), output.images[0])
+        assert np.array_equal(pixels(out / row["mask_file_name"]), output.masks[0])
+        assert np.array_equal(pixels(out / row["defect_free_file_name"]), output.defect_free_images[0])
+        mask = Image.open(out / row["mask_file_name"])
+        assert mask.mode == "L"
+        assert set(np.unique(mask)) <= {0, 255}
+        assert float(row["mask_area"]) == (np.asarray(mask) != 0).mean() > 0
+        assert (row["category"], row["defect"]) == ("nut", "deep scratch")
+        record = read_record(out / row["file_name"])
+        assert (str(record.index), str(record.seed)) == (row["index"], row["seed"])
+    assert summary.num_images == summary.num_drawn == 12
+    assert summary.dropped["empty"] == sum(int(row["dropped_empty"]) for row in table) > 0
+
+
+def anomalib_mvtec_samples(root: Path, split: str) -> list[tuple[str, Path, Path | None]]:
+    """What anomalib 2's MVTecAD takes from `root/category`, in its own steps.
+
+    Every .png below the category is a row of its last three path parts, (split, label, file). Rows of the split
+    "ground_truth" are masks. Sorted by path, the masks are put beside the rows of "test" whose label is not "good";
+    each must hold its image's stem in its own.
+    """
+    found = [path for path in root.glob("**/*") if path.suffix in (".png", ".PNG")]
+    masks = sorted(str(path) for path in found if path.parts[-3] == "ground_truth")
+    others = sorted(str(path) for path in found if path.parts[-3] != "ground_truth")
+    abnormal = [path for path in map(Path, others) if path.parts[-3] == "test" and path.parts[-2] != "good"]
+    assert len(masks) == len(abnormal)
+    mask_of = dict(zip(abnormal, map(Path, masks), strict=True))
+    assert all(image.stem in mask.stem for image, mask in mask_of.items())
+    return [(path.parts[-2], path, mask_of.get(path)) for path in map(Path, others) if path.parts[-3] == split]
+
+
+def anomalib_folder_samples(normal_dir: Path, abnormal_dir: Path, mask_dir: Path) -> list[tuple[Path, Path]]:
+    """What anomalib 2's Folder takes: all files of the folders in the order of their paths, paired by that order."""
+    images, masks = (sorted(path for path in folder.glob("**/*")) for folder in (abnormal_dir, mask_dir))
+    assert all(path.suffix == ".png" for folder in (normal_dir, abnormal_dir, mask_dir) for path in folder.iterdir())
+    assert all(image.stem in mask.stem for image, mask in zip(images, masks, strict=True))
+    return list(zip(images, masks, strict=True))
+
+
+def test_mvtec_is_what_anomalib_expects(export, tmp_path):
+    export(format="mvtec", category="nut", defect="scratch")
+    root = tmp_path / "out" / "nut"
+    train, test = anomalib_mvtec_samples(root, "train"), anomalib_mvtec_samples(root, "test")
+    assert [(label, mask) for label, _, mask in train] == [("good", None)] * 12
+    assert [label for label, _, _ in test] == ["scratch"] * 12
+    pairs = anomalib_folder_samples(root / "train/good", root / "test/scratch", root / "ground_truth/scratch")
+    assert pairs == [(image, mask) for _, image, mask in test]
+    for (_, image, mask), (_, twin, _) in zip(test, train, strict=True):
+        assert image.stem == twin.stem
+        with_defect, without, where = (pixels(path).astype(int) for path in (image, twin, mask))
+        assert (with_defect != without).any(), "the mask is not empty, so there is a defect"
+        assert where.any()
+
+
+def test_mvtec_is_what_our_own_loaders_read(export, tmp_path):
+    export(format="mvtec", category="nut", defect="scratch")
+    out = tmp_path / "out"
+    training = load_training_set(out, defect="scratch", resolution=32)
+    assert training.file_names == [f"test/scratch/{i:06d}.png" for i in range(12)]
+    for i, row in enumerate(rows(out / "seeds.csv")):
+        assert np.array_equal(training[i]["image"].permute(1, 2, 0), pixels(out / row["file_name"]))
+        assert np.array_equal(training[i]["mask"][0], pixels(out / row["mask_file_name"]))
+    assert len(load_training_set(out, resolution=32)) == 12
+    hub_form = load_mvtec_ad(out, "nut", cache_dir=tmp_path / "cache")
+    assert {name: len(split) for name, split in hub_form.items()} == {"train": 12, "test": 12}
+
+
+def test_imagefolder_is_what_datasets_reads(export, tmp_path):
+    export(format="imagefolder", category="nut", defect="scratch")
+    out = tmp_path / "out"
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"]
+    train = loaded["train"]
+    assert train.column_names == ["image", "mask", "defect_free", *TABLE_COLUMNS[3:]]
+    assert train["index"][:] == list(range(12))
+    for row, entry in zip(rows(out / "metadata.csv"), train, strict=True):
+        for column in ("image", "mask", "defect_free"):
+            name = row["file_name" if column == "image" else f"{column}_file_name"]
+            assert np.array_equal(entry[column], pixels(out / name))
+        assert entry["seed"] == int(row["seed"])
+        assert entry["mask_area"] == float(row["mask_area"])
+        assert entry["defect"] == "scratch"
+    training = load_training_set(out, defect="scratch", resolution=32)
+    assert len(training) == 12
+    assert bool((training.masks.flatten(1) != 0).any(1).all())
+
+
+@pytest.mark.parametrize("format", ["mvtec", "imagefolder", "parquet"])
+def test_grey_images(make_pipe, accelerator, tmp_path, format):
+    from dfmgan_hf.export import ExportConfig, generate_dataset
+
+    grey = make_pipe(image_channels=1)
+    generate_dataset(grey, ExportConfig(tmp_path, num_images=3, format=format), accelerator, model_name="grey")
+    if format == "parquet":
+        entry = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))["train"][0]
+        assert entry["image"].mode == entry["defect_free"].mode == "L"
+    else:
+        name = "object/test/defect/000000.png" if format == "mvtec" else "images/000000.png"
+        assert Image.open(tmp_path / name).mode == "L"
+
+
+def test_contact_sheet_shows_the_first(export, tmp_path):
+    export(num_images=3)
+    sheet = Image.open(tmp_path / "out/generation/contact_sheet.png").convert("RGB")
+    mask = Image.open(tmp_path / "out/object/ground_truth/defect/000000_mask.png").convert("RGB")
+    enlarged = np.asarray(mask.resize((192, 192), Image.Resampling.NEAREST))
+    page = np.asarray(sheet)
+    corners = np.argwhere((page[: -192 + 1, : -192 + 1] == enlarged[0, 0]).all(2))
+    assert any(np.array_equal(page[y : y + 192, x : x + 192], enlarged) for y, x in corners[::1])

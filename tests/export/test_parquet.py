@@ -1,0 +1,139 @@
+"""Parquet shards: what datasets loads, the card, and the way to the Hub."""
+
+import io
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+
+from tests.data.hub_server import local_hub
+
+
+def load(source: str, tmp_path: Path, **options):
+    return datasets.load_dataset(source, cache_dir=str(tmp_path / "cache"), split="train", **options)
+
+
+def test_shards_load(export, pipe, tmp_path):
+    summary = export(format="parquet", images_per_shard=5, category="hazelnut", defect="hole")
+    out = tmp_path / "out"
+    names = sorted(path.name for path in (out / "data").iterdir())
+    assert names == [f"train-{shard:05d}-of-00003.parquet" for shard in range(3)]
+    assert [pyarrow.parquet.read_metadata(out / "data" / name).num_rows for name in names] == [5, 5, 2]
+
+    train = load("parquet", tmp_path, data_files=str(out / "data" / "*.parquet"))
+    assert isinstance(train.features["image"], datasets.Image)
+    assert train.features["mask"].mode == "L"
+    assert train["index"][:] == list(range(12))
+    dropped = 0
+    for entry in train:
+        output = pipe(seeds=[entry["seed"]])
+        assert np.array_equal(entry["image"], output.images[0])
+        assert np.array_equal(entry["mask"], output.masks[0])
+        assert np.array_equal(entry["defect_free"], output.defect_free_images[0])
+        assert entry["mask_area"] == (np.asarray(entry["mask"]) != 0).mean()
+        assert train.features["defect"].int2str(entry["defect"]) == "hole"
+        assert train.features["category"].int2str(entry["category"]) == "hazelnut"
+        assert train.features["label"].int2str(entry["label"]) == "anomalous"
+        dropped += entry["dropped_empty"]
+    assert summary.dropped == {"empty": dropped, "too_small": 0, "too_large": 0}
+    assert dropped > 0
+    # The folder itself loads by its card, whatever else lies in it.
+    assert load(str(out), tmp_path).features == train.features
+
+
+def test_row_groups_are_small(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("dfmgan_hf.export.parquet._ROW_GROUP_SIZE", 4)
+    export(format="parquet", images_per_shard=10)
+    metadata = pyarrow.parquet.read_metadata(tmp_path / "out/data/train-00000-of-00002.parquet")
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [4, 4, 2]
+
+
+def test_card(export, tmp_path):
+    summary = export(format="parquet", license="cc-by-nc-sa-4.0", max_mask_area=0.2, truncation_psi=0.9)
+    card = (tmp_path / "out/README.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    metadata = yaml.safe_load(front)
+    assert metadata["license"] == "cc-by-nc-sa-4.0"
+    assert metadata["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert metadata["size_categories"] == ["n<1K"]
+    assert "| truncation_psi | 0.9 |" in text
+    assert "| model | tiny |" in text
+    dropped = summary.dropped
+    assert dropped["too_large"] > 0
+    assert f"were dropped: {dropped['empty']} empty, 0 too small, {dropped['too_large']} too large." in text
+    assert "from one pixel to 0.2 of the image" in text
+
+
+CLIENT = """
+import json, sys
+from pathlib import Path
+
+import datasets
+from accelerate import Accelerator
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.data import load_mvtec_ad
+from dfmgan_hf.export import ExportConfig, generate_dataset, push_to_hub
+
+model, work = sys.argv[1], Path(sys.argv[2])
+pipe = DFMGANPipeline.from_pretrained(model)
+for num_images in (9, 4):
+    out = work / str(num_images)
+    config = ExportConfig(out, num_images=num_images, format="parquet", images_per_shard=3, defect="hole")
+    generate_dataset(pipe, config, Accelerator(), model_name="tiny")
+    commit = push_to_hub(out, "me/holes")
+loaded = datasets.load_dataset("me/holes", split="train")
+ours = load_mvtec_ad("me/holes", cache_dir=work / "cache")["train"]
+result = {"commit": commit, "index": loaded["index"][:], "seed": loaded["seed"][:], "mode": loaded[0]["mask"].mode,
+          "names": ours["file_name"][:]}
+(work / "answer.json").write_text(json.dumps(result))
+"""
+
+
+@pytest.mark.slow
+def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
+    pipe.save_pretrained(tmp_path / "model")
+    with local_hub() as (address, repositories):
+        environment |= {
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": "hf_local",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        run = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(CLIENT), str(tmp_path / "model"), str(tmp_path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr[-3000:]
+        pushed = repositories["me/holes"]
+    # The second export has fewer shards: those of the first are gone.
+    assert sorted(name for name in pushed if not name.startswith(".")) == [
+        "README.md",
+        "data/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002.parquet",
+        "generation/contact_sheet.png",
+        "generation/settings.json",
+        "generation/summary.json",
+    ]
+    for name in ("README.md", "data/train-00001-of-00002.parquet"):
+        assert pushed[name] == (tmp_path / "4" / name).read_bytes()
+    result = json.loads((tmp_path / "answer.json").read_text())
+    table = pyarrow.parquet.read_table(io.BytesIO(pushed["data/train-00000-of-00002.parquet"]))
+    assert result["index"] == [0, 1, 2, 3]
+    assert result["seed"][:3] == table["seed"].to_pylist()
+    assert result["mode"] == "L"
+    assert result["names"][0] == "test/hole/000000.png"
+    assert "/datasets/me/holes/commit/" in result["commit"]
