@@ -5,6 +5,10 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN = $(VENV)/bin/python
 
+# Threads that wait for each other sleep instead of spinning: on a machine that is busy, or that has fewer processors than
+# it says, spinning makes small networks tens of times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test quality space clean
 .DELETE_ON_ERROR:
