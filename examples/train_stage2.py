@@ -18,8 +18,9 @@ from dfmgan_hf import DFMGANGenerator
 from dfmgan_hf.data import DataConfig
 from dfmgan_hf.methods.augmentations import AugmentationConfig, build_augmentation
 from dfmgan_hf.methods.backbone import load_backbone, recipe_from_backbone
+from dfmgan_hf.methods.match_discriminator import build_match_discriminator
 from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
-from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task, build_match_discriminator
+from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task
 from dfmgan_hf.training.run import RunConfig, mean_over_processes, start_accelerator, train
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,25 +11,46 @@ from torch import Tensor
 from ..models.mapping import MappingNetwork
 
 
-def sample_latents(
-    mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float
-) -> tuple[Tensor, Tensor]:
-    """Per-layer latents of `n` new samples, with style mixing (StyleGAN, section 3.1).
+@dataclass(frozen=True)
+class LatentDraw:
+    """Random numbers that per-layer latents follow from.
+
+    Args:
+        z: of all layers, or of those below `cut`, (N, z_dim).
+        mixed_z: of the layers from `cut` on (style mixing), or None.
+        cut: first layer that takes `mixed_z`.
+    """
+
+    z: Tensor
+    mixed_z: Tensor | None = None
+    cut: int = 0
+
+    def layers(self, mapping: MappingNetwork, num_latents: int) -> Tensor:
+        """Per-layer latents (N, num_latents, w_dim)."""
+        ws = mapping(self.z).unsqueeze(1).expand(-1, num_latents, -1)
+        if self.mixed_z is None:
+            return ws
+        other = mapping(self.mixed_z).unsqueeze(1).expand(-1, num_latents - self.cut, -1)
+        return torch.cat([ws[:, : self.cut], other], dim=1)
+
+
+def draw_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> LatentDraw:
+    """New standard normal z, with style mixing (StyleGAN, section 3.1).
 
     With `mixing_probability`, the layers from one random cut on take the latent of another z.
-
-    Returns:
-        z (n, z_dim) of layer 0, and per-layer w (n, num_latents, w_dim).
     """
     device = mapping.w_avg.device
     z = torch.randn(n, mapping.z_dim, device=device)
-    ws = mapping(z).unsqueeze(1).expand(-1, num_latents, -1)
     # Decided on the CPU, so that the accelerator is not waited for.
-    if num_latents > 1 and torch.rand(()).item() < mixing_probability:
-        cut = int(torch.randint(1, num_latents, ()).item())
-        other = mapping(torch.randn(n, mapping.z_dim, device=device)).unsqueeze(1).expand(-1, num_latents - cut, -1)
-        ws = torch.cat([ws[:, :cut], other], dim=1)
-    return z, ws
+    if num_latents < 2 or torch.rand(()).item() >= mixing_probability:
+        return LatentDraw(z)
+    cut = int(torch.randint(1, num_latents, ()).item())
+    return LatentDraw(z, torch.randn(n, mapping.z_dim, device=device), cut)
+
+
+def sample_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> Tensor:
+    """Per-layer latents (n, num_latents, w_dim) of `n` new samples, with style mixing."""
+    return draw_latents(mapping, n, num_latents, mixing_probability).layers(mapping, num_latents)
 
 
 class LatentAverage:

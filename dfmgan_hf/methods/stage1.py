@@ -25,6 +25,7 @@ from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
 from .latents import LatentAverage, PathLengthAverage, sample_latents
+from .precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Stage1Task(AdversarialTask):
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         """New images (n, C, R, R) and their per-layer latents."""
-        _, ws = sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
+        ws = sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
         return self.generator.synthesize(ws, NoiseInput("random", n)), ws
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
@@ -127,7 +128,8 @@ class Stage1Task(AdversarialTask):
         return generator_loss(self.judge(images))
 
     def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        images, ws = self._draw(max(len(batch) // 2, 1))
+        with full_precision(self.generator):
+            images, ws = self._draw(max(len(batch) // 2, 1))
         lengths = path_lengths(images, ws, torch.randn_like(images))
         statistics.report("path_length", lengths)
         return self.settings.path_length_weight * self.path_length.penalty(lengths)
@@ -143,7 +145,8 @@ class Stage1Task(AdversarialTask):
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         images = batch.images.detach().requires_grad_()
-        penalty = r1_penalty(self.judge(images), images)
+        with full_precision(self.discriminator):
+            penalty = r1_penalty(self.judge(images), images)
         statistics.report("r1_penalty", penalty)
         return self.settings.r1_gamma / 2 * penalty.mean()
 

@@ -17,43 +17,20 @@ from ..losses import (
     discriminator_fake_loss,
     discriminator_real_loss,
     generator_loss,
-    mode_seeking_loss,
     path_lengths,
     r1_penalty,
 )
-from ..models import DFMGANGenerator, DFMGANGeneratorOutput, NoiseInput, StyleGAN2Discriminator, soft_mask
-from ..models.generator import DEFECT_PREFIXES, Trunk, to_layer_latents
-from ..models.sizes import default_channel_base
+from ..models import DFMGANGenerator, NoiseInput, StyleGAN2Discriminator, soft_mask
+from ..models.generator import DEFECT_PREFIXES, to_layer_latents
 from ..pipelines import DFMGANPipeline
 from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
+from .drawing import Drawing, Plan, draw, plan_drawing
 from .latents import LatentAverage, PathLengthAverage, sample_latents
 from .mask_monitor import mask_difference, report_masks
-
-MATCH_SIZES: dict[str, int] = {"small": 4, "medium": 2, "large": 1}
-"""How many times fewer channels the matching discriminator has than the discriminator. At 256x256 these are the
-paper's three sizes of 1.5 (published), 6.0 and 24 million parameters."""
-
-
-def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) -> StyleGAN2Discriminator:
-    """A new matching discriminator, which sees one channel more than `discriminator`: the mask.
-
-    Args:
-        discriminator: stage 1's.
-        size: a name of `MATCH_SIZES`.
-    """
-    config, divisor = discriminator.config, MATCH_SIZES[size]
-    channel_base = config["channel_base"] or default_channel_base(config["resolution"])
-    return StyleGAN2Discriminator(
-        resolution=config["resolution"],
-        image_channels=config["image_channels"] + 1,
-        channel_base=max(channel_base // divisor, config["resolution"]),
-        channel_max=max(config["channel_max"] // divisor, 1),
-        conv_clamp=config["conv_clamp"],
-        mbstd_group_size=config["mbstd_group_size"],
-    )
-
+from .mode_seeking import ratio_of_means, seeking_distances
+from .precision import full_precision
 
 PAIRS = 16
 """Objects on which `Stage2Task.measure` compares two defects each."""
@@ -89,25 +66,6 @@ class Stage2Settings:
     style_mixing: float = 0.9
     sheet_samples: int = 24
     sheet_seed: int = 0
-
-
-@dataclass
-class Drawing:
-    """A batch of generated images and what they were drawn from.
-
-    Args:
-        out: images and mask logits.
-        trunk: what is shared with other defects on the same objects.
-        ws: per-layer object latents (N, L, w_dim).
-        defect_ws: per-layer defect latents (N, L_defect, w_dim).
-        defect_z: z of the first defect latent (N, z_dim).
-    """
-
-    out: DFMGANGeneratorOutput
-    trunk: Trunk
-    ws: Tensor
-    defect_ws: Tensor
-    defect_z: Tensor
 
 
 class Stage2Task(AdversarialTask):
@@ -160,6 +118,8 @@ class Stage2Task(AdversarialTask):
         if match_discriminator is not None:
             self.networks["match_discriminator"] = match_discriminator.train().requires_grad_(False)
             d_parameters += list(match_discriminator.parameters())
+        self._plans: list[Plan] = []
+        self._mean_distances: Tensor | None = None
         device = generator.mapping.w_avg.device
         self.w_average = LatentAverage(generator.defect_mapping, mean_over_processes)
         self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
@@ -169,7 +129,14 @@ class Stage2Task(AdversarialTask):
         d_optimizer = lazy_adam(d_parameters, lr=settings.lr, interval=settings.r1_interval)
         self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
         self.phases = [
-            Phase("generator", g_parameters, g_optimizer, self.generator_loss, finish=self.w_average.update),
+            Phase(
+                "generator",
+                g_parameters,
+                g_optimizer,
+                self.generator_loss,
+                prepare=self.prepare_generator,
+                finish=self.w_average.update,
+            ),
             Phase(
                 "path_length",
                 g_parameters,
@@ -185,26 +152,36 @@ class Stage2Task(AdversarialTask):
         shape = (settings.sheet_samples, generator.config["z_dim"])
         self._sheet_latents = [torch.randn(shape, generator=source).to(device) for _ in range(2)]
 
-    def _draw(self, n: int) -> Drawing:
-        g, mixing = self.generator, self.settings.style_mixing
-        _, ws = sample_latents(g.mapping, n, g.num_latents, mixing)
-        defect_z, defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, mixing)
-        trunk = g.run_trunk(ws, NoiseInput("random", n))
-        return Drawing(g.synthesize_defect(trunk, ws, defect_ws), trunk, ws, defect_ws, defect_z)
+    def _plan(self, n: int) -> Plan:
+        return plan_drawing(self.generator, n, self.settings.style_mixing)
 
     @staticmethod
     def _with_mask(images: Tensor, masks: Tensor) -> Tensor:
         return torch.cat([images, masks.to(images.dtype)], dim=1)
 
+    def prepare_generator(self, parts: list[Batch]) -> None:
+        """Draw what the step's images follow from, and find out how far apart the masks of the whole batch are.
+
+        The mode-seeking loss is a ratio of means over the batch. With several micro-batches its terms are needed
+        before the first gradient, so the trunk and the first residual block run once more, without a graph.
+        """
+        self._plans = [self._plan(len(part)) for part in parts]
+        self._mean_distances = None
+        if self.settings.mode_seeking_weight and len(parts) > 1:
+            with torch.no_grad():
+                masks_only = self.settings.mode_seeking_on == "mask"
+                distances = [self._seeking_distances(draw(self.generator, plan, masks_only)) for plan in self._plans]
+            self._mean_distances = self.mean_over_processes(torch.stack(distances).mean(dim=0))
+
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        drawing = self._draw(len(batch))
+        drawing = draw(self.generator, self._plans.pop(0))
+        images, mask_logits = drawing.images, drawing.mask_logits
+        assert images is not None
         self.w_average.observe(drawing.defect_ws[:, 0])
-        out = drawing.out
-        report_masks(statistics, "fake", out.mask_logits >= 0)
-        loss = generator_loss(self.judge(out.images))
+        report_masks(statistics, "fake", mask_logits >= 0)
+        loss = generator_loss(self.judge(images))
         if self.match_discriminator is not None:
-            pair = self._with_mask(out.images, soft_mask(out.mask_logits))
-            match_loss = generator_loss(self.match_discriminator(pair))
+            match_loss = generator_loss(self.match_discriminator(self._with_mask(images, soft_mask(mask_logits))))
             statistics.report("loss/match", match_loss)
             loss = loss + self.settings.match_weight * match_loss
         if self.settings.mode_seeking_weight:
@@ -214,26 +191,26 @@ class Stage2Task(AdversarialTask):
         return loss
 
     def mode_seeking(self, drawing: Drawing) -> Tensor:
-        """The first half's objects once more, with the second half's defects (equation 2)."""
-        half = len(drawing.ws) // 2
-        trunk, other_ws = drawing.trunk.first(half), drawing.defect_ws[half : 2 * half]
-        if self.settings.mode_seeking_on == "mask":
-            first = soft_mask(drawing.out.mask_logits[:half])
-            second = soft_mask(self.generator.mask_logits(trunk, other_ws))
-        else:
-            first = drawing.out.images[:half]
-            second = self.generator.synthesize_defect(trunk, drawing.ws[:half], other_ws).images
-        latents = drawing.defect_ws if self.settings.mode_seeking_latents == "w" else drawing.defect_z
-        return mode_seeking_loss(latents[:half], latents[half : 2 * half], first, second)
+        """This part's share of the batch's mode-seeking loss (equation 2)."""
+        distances = self._seeking_distances(drawing)
+        means = self._mean_distances
+        if means is None:
+            means = self.mean_over_processes(distances.detach())
+        return ratio_of_means(distances, means)
+
+    def _seeking_distances(self, drawing: Drawing) -> Tensor:
+        settings = self.settings
+        return seeking_distances(self.generator, drawing, settings.mode_seeking_on, settings.mode_seeking_latents)
 
     def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         g, n = self.generator, max(len(batch) // 2, 1)
         with torch.no_grad():
-            _, ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
+            ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
         ws = ws.detach().clone().requires_grad_()
-        _, defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, self.settings.style_mixing)
-        trunk = g.run_trunk(ws, NoiseInput("random", n))
-        images = g.synthesize_defect(trunk, ws, defect_ws).images
+        defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, self.settings.style_mixing)
+        with full_precision(g):
+            trunk = g.run_trunk(ws, NoiseInput("random", n))
+            images = g.synthesize_defect(trunk, ws, defect_ws).images
         lengths = path_lengths(images, ws, torch.randn_like(images))
         statistics.report("path_length", lengths)
         return self.settings.path_length_weight * self.path_length.penalty(lengths)
@@ -242,15 +219,16 @@ class Stage2Task(AdversarialTask):
         masks = real_masks(batch)
         report_masks(statistics, "real", masks > 0)
         with torch.no_grad():
-            out = self._draw(len(batch)).out
-            fake_pair = self._with_mask(out.images, soft_mask(out.mask_logits))
-        fake_logits, real_logits = self.judge(out.images), self.judge(batch.images)
+            drawing = draw(self.generator, self._plan(len(batch)))
+        fakes = drawing.images
+        assert fakes is not None
+        fake_logits, real_logits = self.judge(fakes), self.judge(batch.images)
         report_logits(statistics, "", real_logits, fake_logits)
         if self.ada is not None:
             self.ada.observe(real_logits)
         loss = discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
         if self.match_discriminator is not None:
-            fake_match = self.match_discriminator(fake_pair)
+            fake_match = self.match_discriminator(self._with_mask(fakes, soft_mask(drawing.mask_logits)))
             real_match = self.match_discriminator(self._with_mask(batch.images, masks))
             report_logits(statistics, "match/", real_match, fake_match)
             loss = loss + discriminator_fake_loss(fake_match) + discriminator_real_loss(real_match)
@@ -258,12 +236,14 @@ class Stage2Task(AdversarialTask):
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         images = batch.images.detach().requires_grad_()
-        penalty = r1_penalty(self.judge(images), images)
+        with full_precision(self.discriminator):
+            penalty = r1_penalty(self.judge(images), images)
         statistics.report("r1_penalty", penalty)
         loss = penalty.mean()
         if self.match_discriminator is not None:
             pair = self._with_mask(batch.images, real_masks(batch)).requires_grad_()
-            match_penalty = r1_penalty(self.match_discriminator(pair), pair)
+            with full_precision(self.match_discriminator):
+                match_penalty = r1_penalty(self.match_discriminator(pair), pair)
             statistics.report("match/r1_penalty", match_penalty)
             loss = loss + match_penalty.mean()
         return self.settings.r1_gamma / 2 * loss

@@ -25,7 +25,8 @@ class Phase:
         loss: (batch, statistics) -> scalar, the mean over the batch it is given.
         interval: run every `interval` iterations with the loss multiplied by it (lazy regularisation, StyleGAN2,
             section 3.1); the optimiser of such a phase comes from `lazy_adam`.
-        finish: called after the step, for state that follows from all of the step's batches.
+        prepare: called before the step with all its micro-batches, for what a loss needs to know of all of them.
+        finish: called after the step, for state that follows from all of its micro-batches.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Phase:
     optimizer: torch.optim.Optimizer
     loss: PhaseLoss
     interval: int = 1
+    prepare: Callable[[list[Batch]], None] | None = None
     finish: Callable[[], None] | None = None
 
     def is_due(self, step: int) -> bool:

@@ -165,7 +165,10 @@ class Trainer:
         for parameter in phase.parameters:
             parameter.requires_grad_(True)
         scale = phase.interval / self.schedule.accumulation_steps
-        for part in batch.split(self.schedule.accumulation_steps):
+        parts = batch.split(self.schedule.accumulation_steps)
+        if phase.prepare is not None:
+            phase.prepare(parts)
+        for part in parts:
             loss = phase.loss(part, self.statistics)
             self.statistics.report(f"loss/{phase.name}", loss)
             self.guard.watch(phase.name, loss)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -16,11 +15,7 @@ import torch
 from dfmgan_hf.training import CheckpointError
 from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
 
-from . import tiny
-
-# Children are forked from a server that has imported torch once.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.training.tiny"])
+from . import launch, tiny
 
 
 def assert_same_end(left: Path, right: Path) -> None:
@@ -84,7 +79,6 @@ def test_resume_from_a_named_checkpoint(uninterrupted, tmp_path):
 
 
 def _train_in_child(stage: str, folder: Path, kill_at: str | None) -> None:
-    torch.set_num_threads(1)
     if kill_at is not None:
         _kill_at(kill_at)
     tiny.run(stage, folder, resume="latest", checkpoint_steps=1)
@@ -113,23 +107,13 @@ def _kill_at(moment: str) -> None:
     setattr(owner, name, wrapped)
 
 
-def start(stage: str, folder: Path, kill_at: str | None = None):
-    process = CONTEXT.Process(target=_train_in_child, args=(stage, folder, kill_at))
-    process.start()
-    return process
-
-
 def finish(stage: str, folder: Path) -> None:
-    process = start(stage, folder)
-    process.join(120)
-    assert process.exitcode == 0
+    assert launch.join([launch.start(_train_in_child, stage, folder, None)]) == [0]
 
 
 @pytest.mark.parametrize("moment", ["tensors", "digest", "sync", "rename", "prune"])
 def test_killed_while_saving(tmp_path, moment, stage1_run):
-    process = start("stage1", tmp_path, moment)
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    assert launch.join([launch.start(_train_in_child, "stage1", tmp_path, moment)]) == [-signal.SIGKILL]
     finish("stage1", tmp_path)
     assert_same_end(tmp_path, stage1_run)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2, "something partial is left"
@@ -143,7 +127,7 @@ def test_killed_at_random_moments(tmp_path, uninterrupted):
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         before = _newest(tmp_path)
-        process = start(stage, tmp_path)
+        process = launch.start(_train_in_child, stage, tmp_path, None)
         while process.is_alive() and _newest(tmp_path) == before:
             time.sleep(0.002)
         process.join(delays.uniform(0, 0.12))

@@ -13,8 +13,9 @@ from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generato
 from dfmgan_hf.augmentation import AdaController, AugmentPipe
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.methods.adversarial_task import AdversarialTask
+from dfmgan_hf.methods.match_discriminator import build_match_discriminator
 from dfmgan_hf.methods.stage1 import Stage1Settings, Stage1Task
-from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task, build_match_discriminator
+from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task
 from dfmgan_hf.training import BatchStream, Schedule, Trainer
 
 SIZES = {"resolution": 32, "channel_base": 128, "channel_max": 16}
@@ -66,12 +67,14 @@ def make_stage1(seed: int = 0, *, processes_mean=None, **settings) -> Stage1Task
     )
 
 
-def make_stage2(seed: int = 0, *, processes_mean=None, match: str = "small", **settings) -> Stage2Task:
+def make_stage2(
+    seed: int = 0, *, processes_mean=None, match: str = "small", residual_resolution: int | None = None, **settings
+) -> Stage2Task:
     set_seed(seed)
     backbone, discriminator = make_networks()
     with torch.no_grad():
         backbone.mapping.w_avg.normal_()
-    generator = DFMGANGenerator.from_backbone(backbone).to(memory_format=torch.channels_last)
+    generator = DFMGANGenerator.from_backbone(backbone, residual_resolution).to(memory_format=torch.channels_last)
     matching = None if match == "none" else build_match_discriminator(discriminator, match)
     return Stage2Task(
         generator,
@@ -97,12 +100,13 @@ def make_trainer(
     accelerator: Accelerator | None = None,
     accumulation_steps: int = 1,
     log_steps: float = 4,
+    batch_size: int = BATCH,
     **options,
 ) -> Trainer:
     accelerator = accelerator or Accelerator(cpu=True)
     stream = BatchStream(
         drawn_set(),
-        batch_size=BATCH,
+        batch_size=batch_size,
         seed=5,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
@@ -110,7 +114,7 @@ def make_trainer(
     )
     schedule = Schedule(
         total_kimg=steps * BATCH / 1000,
-        batch_size=BATCH,
+        batch_size=batch_size,
         accumulation_steps=accumulation_steps,
         log_every_kimg=log_steps * BATCH / 1000,
         sample_every_kimg=0,

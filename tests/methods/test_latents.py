@@ -1,0 +1,74 @@
+"""Style mixing, and the two running averages that follow a whole step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dfmgan_hf.methods.latents import LatentAverage, PathLengthAverage, draw_latents, sample_latents
+from dfmgan_hf.models.mapping import W_AVG_DECAY, MappingNetwork
+
+
+@pytest.fixture
+def mapping() -> MappingNetwork:
+    torch.manual_seed(0)
+    return MappingNetwork(4, 6, 2)
+
+
+def test_without_mixing_all_layers_share_a_latent(mapping):
+    ws = sample_latents(mapping, 3, 5, 0.0)
+    assert ws.shape == (3, 5, 6)
+    assert torch.equal(ws, ws[:, :1].expand_as(ws))
+    assert not torch.equal(ws[0], ws[1])
+
+
+def test_mixing_has_one_cut_for_the_batch(mapping):
+    for _ in range(20):
+        ws = sample_latents(mapping, 3, 5, 1.0)
+        changes = (ws[:, 1:] != ws[:, :-1]).any(dim=2)
+        assert changes.sum(dim=1).tolist() == [1, 1, 1]
+        assert (changes == changes[:1]).all()
+
+
+def test_mixing_probability_and_cuts(mapping):
+    torch.manual_seed(1)
+    draws = [draw_latents(mapping, 1, 4, 0.9) for _ in range(600)]
+    mixed = [draw for draw in draws if draw.mixed_z is not None]
+    assert 0.86 < len(mixed) / len(draws) < 0.94
+    cuts = [sum(draw.cut == cut for draw in mixed) for cut in (1, 2, 3)]
+    assert sum(cuts) == len(mixed)
+    assert min(cuts) > 130
+
+
+def test_a_single_layer_cannot_be_mixed(mapping):
+    assert draw_latents(mapping, 2, 1, 1.0).mixed_z is None
+
+
+def test_w_average_moves_once_a_step_by_the_mean_of_its_parts(mapping):
+    start = torch.full((6,), 2.0)
+    mapping.w_avg.copy_(start)
+    parts = [torch.randn(2, 6), torch.randn(2, 6)]
+    average = LatentAverage(mapping, lambda tensor: tensor + 1)  # as if other processes had a larger mean
+    for part in parts:
+        average.observe(part)
+    assert torch.equal(mapping.w_avg, start)
+    average.update()
+    expected = start * W_AVG_DECAY + (torch.cat(parts).mean(dim=0) + 1) * (1 - W_AVG_DECAY)
+    assert torch.allclose(mapping.w_avg, expected)
+    average.observe(torch.zeros(1, 6))
+    average.update()
+    assert torch.allclose(mapping.w_avg, expected * W_AVG_DECAY + (1 - W_AVG_DECAY))
+
+
+def test_path_length_penalties_of_a_step_use_the_mean_before_it():
+    average = PathLengthAverage(torch.device("cpu"), lambda tensor: tensor, 0.25)
+    average.mean.fill_(4.0)
+    lengths = torch.tensor([5.0, 7.0], requires_grad=True)
+    first, second = average.penalty(lengths[:1]), average.penalty(lengths[1:])
+    assert (first.item(), second.item()) == (1.0, 9.0)
+    (first + second).backward()
+    assert lengths.grad.tolist() == [2.0, 6.0]
+    assert average.mean == 4.0
+    average.update()
+    assert average.mean == 4.0 + 0.25 * (6.0 - 4.0)
+    assert not average.mean.requires_grad

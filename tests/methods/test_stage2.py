@@ -1,0 +1,216 @@
+"""What stage 2 must leave alone, what it may compute, and what it writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.methods.drawing import draw, plan_drawing
+from dfmgan_hf.models.generator import DEFECT_PREFIXES
+from dfmgan_hf.training import Batch, RunningStatistics
+
+from ..training import tiny
+
+
+def backbone_tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    state = network.state_dict().items()
+    return {name: value.clone() for name, value in state if not name.startswith(DEFECT_PREFIXES)}
+
+
+def real_batch(n: int = tiny.BATCH) -> Batch:
+    data = tiny.drawn_set(n)
+    return Batch(data.images / 127.5 - 1, data.masks / 127.5 - 1)
+
+
+def trainable(parameters: list[torch.nn.Parameter]) -> list[torch.nn.Parameter]:
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    return parameters
+
+
+def test_backbone_stays_bit_for_bit(tmp_path):
+    task = tiny.make_stage2()
+    before = backbone_tensors(task.generator)
+    defect_before = {n: v.clone() for n, v in task.generator.state_dict().items() if n.startswith(DEFECT_PREFIXES)}
+    trainer = tiny.make_trainer(task, tmp_path, checkpoint_steps=0)
+    trainer.train()
+    for network in (task.generator, task.generator_ema):
+        tiny.assert_same_tensors(backbone_tensors(network), before)
+    after = task.generator.state_dict()
+    unchanged = [name for name, value in defect_before.items() if torch.equal(after[name], value)]
+    # Stored noise is not learnt.
+    assert all(name.endswith("noise_const") for name in unchanged), unchanged
+
+    task.export(tmp_path)
+    loaded = DFMGANPipeline.from_pretrained(str(tmp_path)).generator
+    tiny.assert_same_tensors(backbone_tensors(loaded), before)
+    tiny.assert_same_tensors(dict(loaded.state_dict()), dict(task.generator_ema.state_dict()))
+
+
+def test_no_gradient_and_no_graph_for_frozen_parts():
+    task = tiny.make_stage2()
+    generator = task.generator
+    trainable(generator.defect_parameters())
+    drawing = draw(generator, plan_drawing(generator, 4, 0.9))
+    assert drawing.trunk.features.grad_fn is None
+    assert drawing.trunk.image.grad_fn is None
+    assert drawing.ws.grad_fn is None
+    assert drawing.images.grad_fn is not None
+    assert drawing.mask_logits.grad_fn is not None
+
+    statistics = RunningStatistics()
+    for phase in task.phases:
+        trainable(phase.parameters)
+        batch = real_batch()
+        if phase.prepare is not None:
+            phase.prepare([batch])
+        phase.loss(batch, statistics).backward()
+        assert all(p.grad is None for p in generator.backbone_parameters()), phase.name
+        assert all(p.grad is None for p in task.generator_ema.parameters()), phase.name
+        others = {id(p) for p in phase.parameters}
+        for network in task.networks.values():
+            assert all(p.grad is None for p in network.parameters() if id(p) not in others), phase.name
+        assert any(p.grad is not None for p in phase.parameters)
+        for parameter in phase.parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+def count_calls(generator: torch.nn.Module) -> Counter[str]:
+    calls: Counter[str] = Counter()
+    for name, module in generator.named_modules():
+        if name.endswith(("conv0", "conv1", "to_rgb")) or name == "to_mask":
+            module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    return calls
+
+
+def test_mode_seeking_runs_the_first_residual_block_and_to_mask_again_and_nothing_else():
+    """With residual blocks at 16 and 32, so that there is something above the first to be left out."""
+    task = tiny.make_stage2(residual_resolution=8)
+    calls = count_calls(task.generator)
+    batch = real_batch()
+    task.prepare_generator([batch])
+    task.generator_loss(batch, RunningStatistics())
+    twice = {name for name, count in calls.items() if count == 2}
+    assert twice == {"defect_blocks.8.conv0", "defect_blocks.8.conv1", "to_mask"}
+    assert {count for name, count in calls.items() if name not in twice} == {1}
+    assert {"defect_blocks.16.conv0", "defect_blocks.32.conv1", "synthesis.blocks.32.to_rgb"} <= calls.keys()
+
+
+def test_accumulation_looks_ahead_with_the_mask_branch_alone():
+    task = tiny.make_stage2(residual_resolution=8)
+    calls = count_calls(task.generator)
+    task.prepare_generator([real_batch(2), real_batch(2)])
+    assert calls["defect_blocks.8.conv0"] == calls["to_mask"] == 4
+    assert calls["defect_blocks.16.conv0"] == calls["synthesis.blocks.8.conv0"] == 0
+
+
+def test_the_same_plan_draws_the_same_images():
+    task = tiny.make_stage2()
+    with torch.no_grad():
+        for name, parameter in task.generator.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.5)
+        plan = plan_drawing(task.generator, 4, 1.0)
+        first, second = draw(task.generator, plan), draw(task.generator, plan)
+        masks = draw(task.generator, plan, masks_only=True)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.mask_logits, masks.mask_logits)
+    assert masks.images is None
+
+
+def test_averaged_generator_starts_as_the_trained_one_and_averages_the_defect_branch_only():
+    task = tiny.make_stage2()
+    (average,) = task.ema
+    averaged = {id(a) for a, _ in average._pairs}
+    for name, parameter in task.generator_ema.named_parameters():
+        assert (id(parameter) in averaged) == name.startswith(DEFECT_PREFIXES)
+    tiny.assert_same_tensors(dict(task.generator_ema.state_dict()), dict(task.generator.state_dict()))
+    assert average.rampup is None
+
+
+def test_real_photographs_need_masks():
+    task = tiny.make_stage2()
+    batch = Batch(real_batch().images)
+    with pytest.raises(ValueError, match="needs photographs with masks"):
+        task.discriminator_loss(batch, RunningStatistics())
+
+
+def test_odd_micro_batches_are_refused():
+    task = tiny.make_stage2()
+    with pytest.raises(ValueError, match="pairs the halves of a micro-batch"):
+        task.prepare_generator([real_batch(1), real_batch(1)])
+
+
+def test_measuring_leaves_the_random_state_alone():
+    task = tiny.make_stage2()
+    before = torch.get_rng_state()
+    statistics = RunningStatistics()
+    task.measure(statistics)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert statistics.collect().keys() == {"defect_change/mask", "defect_change/image"}
+
+
+def test_measured_change_is_none_for_a_generator_that_ignores_the_defect_latent():
+    task = tiny.make_stage2()
+    with torch.no_grad():
+        for parameter in task.generator_ema.defect_mapping.parameters():
+            parameter.zero_()
+        task.generator_ema.to_mask.bias.fill_(1.0)
+    statistics = RunningStatistics()
+    task.measure(statistics)
+    assert statistics.collect() == {"defect_change/mask": 0.0, "defect_change/image": 0.0}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode_seeking_weight": 0.0},
+        {"mode_seeking_weight": 1.0},
+        {"mode_seeking_on": "image"},
+        {"mode_seeking_latents": "z"},
+        {"match": "none"},
+        {"match": "medium"},
+        {"match": "large"},
+        {"match_weight": 0.5},
+        {"residual_resolution": 8},
+        {"residual_resolution": 32},
+    ],
+    ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()),
+)
+def test_ablations_train(tmp_path, options):
+    """Each option of the paper's ablation, once through all phases."""
+    task = tiny.make_stage2(**options)
+    trainer = tiny.make_trainer(task, tmp_path, steps=2, log_steps=2, checkpoint_steps=0)
+    trainer.train()
+    row = trainer._rows[-1]
+    assert ("loss/mode_seeking" in row) == (options.get("mode_seeking_weight", 1) > 0)
+    assert ("loss/match" in row) == (options.get("match") != "none")
+    assert row["gradient_norm/generator"] > 0
+    if "residual_resolution" in options:
+        assert task.generator.residual_resolutions[0] == options["residual_resolution"]
+
+
+def test_options_change_the_loss():
+    """The ablations are different losses of the same networks and random numbers."""
+    losses = {}
+    for name, options in {
+        "published": {},
+        "none": {"mode_seeking_weight": 0.0},
+        "larger": {"mode_seeking_weight": 0.2},
+        "image": {"mode_seeking_on": "image"},
+        "z": {"mode_seeking_latents": "z"},
+        "no match": {"match": "none"},
+        "half match": {"match_weight": 0.5},
+    }.items():
+        task = tiny.make_stage2(**options)
+        batch = real_batch()
+        torch.manual_seed(3)
+        task.prepare_generator([batch])
+        losses[name] = task.generator_loss(batch, RunningStatistics()).item()
+    assert len({round(loss, 6) for loss in losses.values()}) == len(losses), losses
+    seeking = losses["published"] - losses["none"]
+    assert losses["larger"] - losses["none"] == pytest.approx(2 * seeking, rel=1e-3)
