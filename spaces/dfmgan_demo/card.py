@@ -23,7 +23,7 @@ def about(model: Model) -> str:
     colour = "grey" if config["image_channels"] == 1 else "colour"
     facts = (
         f"**{model.name}** · {config['resolution']} × {config['resolution']} pixels, {colour} · "
-        f"{parameters / 1e6:.1f} million parameters"
+        f"{parameters / 1e6:.2f} million parameters"
     )
     readme = _file_of(model, "README.md")
     if readme is None:

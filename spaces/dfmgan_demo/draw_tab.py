@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,20 @@ from limits import MAX_MASK_THRESHOLD, MAX_SEED, MAX_SHOWN, MAX_TRUNCATION_PSI, 
 from pictures import save_animation, strip
 from snippet import snippet
 from studio import Studio
-from words import area_in_words, drawn_in_words, seeds_in_words
+from words import area_in_words, drawn_in_words, seeds_in_words, status
 
 SESSION_SECONDS = 3600
 MIN_CONTROL_PIXELS = 145
 LEGEND = '<div class="legend"><span>without</span><span>mask</span><span>with defect</span></div>'
-# Where the large view stands below the gallery, as on a phone, and not beside it.
-SCROLL_TO_LARGE_VIEW = """() => {
-  const large = document.querySelector("#large");
-  if (large.getBoundingClientRect().top >= window.innerHeight) large.scrollIntoView({behavior: "smooth"});
-}"""
+# On a phone the gallery and the large view stand below each other, and what has changed may be out of sight.
+SHOW_LARGE_VIEW, SHOW_GALLERY = (
+    f"""() => {{
+  const box = document.querySelector("{place}").getBoundingClientRect();
+  if (box.top < 0 || box.top >= window.innerHeight)
+    document.querySelector("{place}").scrollIntoView({{behavior: "smooth"}});
+}}"""
+    for place in ("#large", "#results")
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                     step=0.05,
                     label="Variety (truncation)",
                     info="Lower: more typical parts. Higher: more unusual ones.",
+                    buttons=[],
                     elem_id="truncation-psi",
                 )
                 mask_threshold = gr.Slider(
@@ -85,11 +91,12 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                     step=0.1,
                     label="Mask threshold",
                     info="Higher: smaller defects. Lower: larger ones.",
+                    buttons=[],
                     elem_id="mask-threshold",
                 )
         with gr.Column(scale=6, min_width=320, elem_id="results"):
-            status = gr.Markdown("Drawing the first parts…", elem_id="status")
-            gr.HTML(LEGEND)
+            said = gr.HTML(status("Drawing the first parts…"), elem_id="status")
+            gr.HTML(LEGEND, elem_id="legend")
             gallery = gr.Gallery(
                 show_label=False,
                 format="png",
@@ -121,15 +128,17 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
 
     def show(recipe: Recipe) -> list[Any]:
         triplets = studio.drawer.draw(recipe)
-        first = next((i for i, triplet in enumerate(triplets) if triplet.defect_pixels), 0)
+        # What is opened unasked is neither the one without a defect nor the one that is all defect.
+        by_area = sorted(range(len(triplets)), key=lambda i: triplets[i].defect_pixels)
+        opened = by_area[len(by_area) // 2]
         choices = [(f"{i} · {seeds_in_words(triplet)}", i - 1) for i, triplet in enumerate(triplets, start=1)]
         captions = [f"{seeds_in_words(triplet)} · {area_in_words(triplet)}" for triplet in triplets]
         return [
             recipe,
-            first,
-            drawn_in_words(triplets),
-            gr.Gallery(list(zip(map(strip, triplets), captions, strict=True)), selected_index=first),
-            large_view(triplets[first], first + 1),
+            opened,
+            status(drawn_in_words(triplets)),
+            gr.Gallery(list(zip(map(strip, triplets), captions, strict=True)), selected_index=opened),
+            large_view(triplets[opened], opened + 1),
             gr.Dropdown(choices, value=0),
             gr.Dropdown(choices, value=len(triplets) - 1),
             snippet(studio.catalog, recipe),
@@ -157,16 +166,34 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         save_animation(studio.walk(ends, varied), path)
         return str(path)
 
-    results = [shown, selected, status, gallery, large, start, end, code]
+    def in_words(function: Callable[..., list[Any]]) -> Callable[..., Any]:
+        """`function`, with a refusal said above the pictures, which stay as they are."""
+
+        def answer(*values: Any) -> Any:
+            try:
+                return function(*values)
+            except gr.Error as refused:
+                return {said: status(str(refused.message), refused=True)}
+
+        return answer
+
+    results = [shown, selected, said, gallery, large, start, end, code]
     inputs = [model, truncation_psi, mask_threshold, num_images, seed]
-    drawing: dict[str, Any] = {"fn": draw, "inputs": inputs, "outputs": results, "show_progress_on": gallery}
+    drawing: dict[str, Any] = {
+        "fn": in_words(draw),
+        "inputs": inputs,
+        "outputs": results,
+        "show_progress_on": gallery,
+    }
     for trigger in (page.load, draw_button.click, seed.submit, model.change):
         trigger(**drawing, **OWN_EVENT)
     dice = f"() => Math.floor(Math.random() * {MAX_SEED})"
     surprise_button.click(None, None, seed, js=dice, api_visibility="private").then(**drawing, **OWN_EVENT)
     for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
-        button.click(function, [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT)
+        button.click(
+            in_words(function), [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT
+        ).then(None, js=SHOW_GALLERY, api_visibility="private")
     opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
-    opened.then(None, js=SCROLL_TO_LARGE_VIEW, api_visibility="private")
+    opened.then(None, js=SHOW_LARGE_VIEW, api_visibility="private")
     walk_button.click(walk, [shown, start, end, varied], animation, **OWN_EVENT)
     return DrawSettings(model, seed, truncation_psi, mask_threshold)

@@ -13,6 +13,7 @@ from PIL import Image
 
 # Small pictures are enlarged for the screen, so that the browser's smoothing has nothing left to blur.
 PANEL_PIXELS = 192
+FRAME_PIXELS = 256
 GAP_PIXELS = 6
 FRAME_MILLISECONDS = 80
 
@@ -20,18 +21,18 @@ FRAME_MILLISECONDS = 80
 def strip(triplet: Triplet) -> Image.Image:
     """Defect-free part, mask and defect image side by side, as one RGB picture with transparent gaps."""
     panels = [
-        enlarge(triplet.defect_free, Image.Resampling.BICUBIC),
-        enlarge(triplet.mask, Image.Resampling.NEAREST),
-        enlarge(triplet.image, Image.Resampling.BICUBIC),
+        enlarge(triplet.defect_free, PANEL_PIXELS, Image.Resampling.BICUBIC),
+        enlarge(triplet.mask, PANEL_PIXELS, Image.Resampling.NEAREST),
+        enlarge(triplet.image, PANEL_PIXELS, Image.Resampling.BICUBIC),
     ]
     return _side_by_side(panels, "RGBA", (0, 0, 0, 0))
 
 
-def enlarge(image: Image.Image, resampling: Image.Resampling) -> Image.Image:
-    """`image` at PANEL_PIXELS or a little more if it is smaller, by a whole factor; larger ones are made smaller."""
-    if image.width >= PANEL_PIXELS:
-        return image.resize((PANEL_PIXELS, PANEL_PIXELS), resampling)
-    factor = -(-PANEL_PIXELS // image.width)
+def enlarge(image: Image.Image, pixels: int, resampling: Image.Resampling) -> Image.Image:
+    """`image` at `pixels` or a little more if it is smaller, by a whole factor; larger ones are made smaller."""
+    if image.width >= pixels:
+        return image.resize((pixels, pixels), resampling)
+    factor = -(-pixels // image.width)
     return image.resize((image.width * factor, image.height * factor), resampling)
 
 
@@ -58,7 +59,10 @@ def save_animation(triplets: Sequence[Triplet], path: Path) -> None:
     """An endless animation there and back, defect image beside mask, as lossless WebP."""
     frames = [
         _side_by_side(
-            [enlarge(triplet.image, Image.Resampling.BICUBIC), enlarge(triplet.mask, Image.Resampling.NEAREST)],
+            [
+                enlarge(triplet.image, FRAME_PIXELS, Image.Resampling.BICUBIC),
+                enlarge(triplet.mask, FRAME_PIXELS, Image.Resampling.NEAREST),
+            ],
             "RGB",
             (127, 127, 127),
         )

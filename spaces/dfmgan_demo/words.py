@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 from drawing import Triplet
@@ -16,7 +17,15 @@ def seeds_in_words(triplet: Triplet) -> str:
 
 def area_in_words(triplet: Triplet) -> str:
     """How much of the picture is defect."""
-    return f"{triplet.defect_percent:.1f} %" if triplet.defect_pixels else "no defect"
+    if triplet.defect_pixels == 0:
+        return "no defect"
+    return f"{triplet.defect_percent:.1f} %" if triplet.defect_percent >= 0.1 else "less than 0.1 %"
+
+
+def status(message: str, *, refused: bool = False) -> str:
+    """HTML of a line about what was drawn, or why nothing was; screen readers read it out."""
+    role = 'role="alert" class="refused"' if refused else 'role="status"'
+    return f"<p {role}>{html.escape(message)}</p>"
 
 
 def drawn_in_words(triplets: Sequence[Triplet]) -> str:
@@ -27,5 +36,5 @@ def drawn_in_words(triplets: Sequence[Triplet]) -> str:
         return f"{which} at this threshold: lower the mask threshold, or try another seed."
     drawn = "1 part drawn" if len(triplets) == 1 else f"{len(triplets)} parts drawn"
     if empty:
-        drawn += f", {empty} of them without a defect at this threshold"
+        drawn += f", {empty} without a defect"
     return f"{drawn}. Choose one to see it large."

@@ -150,9 +150,7 @@ def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layou
 
     elsewhere = replace(config, output_dir=tmp_path / config.output_dir)
     pipe = DFMGANPipeline.from_pretrained(model_folders["Blobs"])
-    generate_dataset(
-        pipe, type(config)(**{**vars(config), "output_dir": folder}), Accelerator(cpu=True), model_name="m"
-    )
+    generate_dataset(pipe, elsewhere, Accelerator(cpu=True), model_name="m")
     for name, content in files.items():
         assert (tmp_path / name).read_bytes() == content, name
 
@@ -177,6 +175,7 @@ def test_zip_of_a_model_that_draws_no_defect_is_refused_in_words(studio, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_command_line_beside_the_zip_is_one_that_the_example_takes(studio, tmp_path):
     import shlex
     import subprocess
