@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from .layers import EqualizedConv2d, EqualizedLinear
+from .safetensors_only import SafetensorsModel
 from .sizes import block_resolutions, channels_at, check_network_size, default_channel_base
 
 
@@ -69,7 +69,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
 
 
-class StyleGAN2Discriminator(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class StyleGAN2Discriminator(SafetensorsModel):
     """The discriminator of StyleGAN2, and DFMGAN's matching discriminator when the mask is a fourth channel.
 
     Args:

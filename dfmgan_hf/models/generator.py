@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .defect import DefectResidualBlock, gate
 from .layers import NoiseInput, NoiseMode, ToChannels, upsample2d
 from .mapping import MappingNetwork
+from .safetensors_only import SafetensorsModel
 from .sizes import channels_at, check_network_size, default_channel_base
 from .synthesis import SynthesisNetwork
 
@@ -66,7 +66,7 @@ class Trunk:
         return Trunk(self.features[:n], self.image[:n], self.noise.first(n))
 
 
-class StyleGAN2Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class StyleGAN2Generator(SafetensorsModel):
     """StyleGAN2 generator of defect-free images: the backbone that stage 1 trains.
 
     Args:
