@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
 from ..models import NOISE_MODES, DFMGANGenerator, NoiseMode, StyleGAN2Generator
 from ..models.generator import LatentSpace
+from ..publishing import HubPipeline
 from .call_arguments import (
     LATENT_SPACES,
     MAX_TRUNCATION_PSI,
@@ -56,7 +56,7 @@ class DFMGANPipelineOutput(BaseOutput):
     defect_free_images: ImageBatch
 
 
-class DFMGANPipeline(DiffusionPipeline):
+class DFMGANPipeline(HubPipeline):
     """Draws defect images with pixel-exact masks and their defect-free twins (DFMGAN, AAAI 2023).
 
     `from_pretrained`, `save_pretrained`, `push_to_hub`, `to` and the progress bar are those of every diffusers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,12 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors import safe_open
 
 from .card_facts import CardFacts
-from .measured import eval_results, measured_table, measuring_notes
+from .measured import eval_results, measured_section
+from .model_folder import full_precision_weights
+from .records import BACKBONE_TRAINING_FILE, REFERENCES_FILE, RESULTS_FILE, TRAINING_FILE, CardError, read_record
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-TRAINING_FILE = "training_config.json"
-RESULTS_FILE = "results.json"
 TAGS = ["diffusers", "dfmgan", "gan", "stylegan2", "defect-generation", "anomaly-detection", "industrial-inspection"]
-
-
-class CardError(ValueError):
-    """A model card cannot be made from this folder; the message says what is missing."""
 
 
 def build_model_card(
@@ -35,11 +30,11 @@ def build_model_card(
     """Fill the template for a pipeline folder.
 
     Args:
-        model_dir: folder that `DFMGANPipeline.save_pretrained` wrote. Its training_config.json and results.json are
+        model_dir: folder that `DFMGANPipeline.save_pretrained` wrote. Its records (see `records.RECORD_FILES`) are
             used if they are there.
         facts: what these files do not know.
-        backbone_training: stage 1's training record, for a model of stage 2.
-        references: results.json by name of what the model's numbers are to be compared with.
+        backbone_training: stage 1's training record, for a model of stage 2; None for the folder's.
+        references: results.json by name of what the model's numbers are to be compared with; None for the folder's.
         grid_file: picture of samples, relative to the card.
         grid_caption: what the picture shows.
 
@@ -50,27 +45,28 @@ def build_model_card(
         CardError: the folder holds no generator, or a JSON file in it cannot be read.
     """
     model_dir = Path(model_dir)
-    config = _read_json(model_dir / "generator" / "config.json")
+    config = read_record(model_dir / "generator" / "config.json")
     if config is None:
         raise CardError(f"{model_dir} has no generator/config.json; give a folder that DFMGANPipeline has saved.")
-    training = _read_json(model_dir / TRAINING_FILE)
-    results = _read_json(model_dir / RESULTS_FILE)
+    training = read_record(model_dir / TRAINING_FILE)
+    results = read_record(model_dir / RESULTS_FILE)
+    if backbone_training is None:
+        backbone_training = read_record(model_dir / BACKBONE_TRAINING_FILE)
+    if references is None:
+        references = read_record(model_dir / REFERENCES_FILE)
     draws_defects = config["_class_name"] == "DFMGANGenerator"
-    entries = eval_results(results, facts.dataset_id, facts.dataset_name or facts.product) if results else []
-    card_data = ModelCardData(
-        license=facts.license,
-        library_name="diffusers",
-        pipeline_tag="unconditional-image-generation",
-        tags=TAGS,
-        datasets=facts.dataset_id,
-        metrics=sorted({entry.metric_type for entry in entries}) or None,
-        model_name=facts.model_name.split("/")[-1],
-        eval_results=entries or None,
-    )
     card = ModelCard.from_template(
-        card_data,
+        ModelCardData(
+            license=facts.license,
+            library_name="diffusers",
+            pipeline_tag="unconditional-image-generation",
+            tags=TAGS,
+            base_model=facts.base_model,
+            datasets=facts.dataset_id,
+            model_name=facts.model_name.split("/")[-1],
+        ),
         template_path=str(TEMPLATE),
-        title=facts.title,
+        title=facts.title or facts.model_name.split("/")[-1],
         model_name=facts.model_name,
         product_sentence=_product_sentence(facts, draws_defects),
         draws_defects=draws_defects,
@@ -85,34 +81,83 @@ def build_model_card(
         training_lines=_training_lines(training, backbone_training, facts),
         checkpoint_rule=(training or {}).get("checkpoint_rule"),
         data_lines=_data_lines(facts),
-        measured=measured_table(results, references or {}) if results else None,
-        measuring_notes=measuring_notes(results) if results else [],
         limits=facts.limits,
         citations=[facts.dataset_citation] if facts.dataset_citation else [],
     )
     # Sections that were left out leave runs of blank lines behind.
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).strip() + "\n"
+    if results is not None:
+        dataset_name = facts.dataset_name or facts.product
+        add_results(
+            card, results, references or {}, facts.model_name, dataset_id=facts.dataset_id, dataset_name=dataset_name
+        )
     return card
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CardError(f"{path} is not valid JSON ({error}); write it again or remove it.") from error
+def add_results(
+    card: ModelCard,
+    results: dict[str, Any],
+    references: dict[str, dict[str, Any]],
+    model_name: str,
+    *,
+    dataset_id: str | None = None,
+    dataset_name: str | None = None,
+) -> None:
+    """Put measured numbers into a card, in place of those that it had: its section "Measured" and its metadata.
+
+    Args:
+        card: any model card; the rest of it stays as it is.
+        results: a results.json.
+        references: results by name of what the numbers are to be compared with.
+        model_name: Hub id of the model.
+        dataset_id: Hub id of the data they were measured on; None for the card's.
+        dataset_name: its name in words; None for what the card says, or "photographs".
+    """
+    data: Any = card.data
+    dataset_id = dataset_id or next(iter(_as_list(data.get("datasets"))), None)
+    dataset_name = dataset_name or next((r.dataset_name for r in data.get("eval_results", [])), "photographs")
+    entries = eval_results(results, dataset_id, dataset_name)
+    data.eval_results = entries or None
+    data.metrics = sorted({entry.metric_type for entry in entries}) or None
+    data.model_name = data.get("model_name") or model_name.split("/")[-1]
+    section = measured_section(results, references)
+    card.text = put_section(card.text, "Measured", section, before=("Limits", "Citation"))
+
+
+def put_section(text: str, heading: str, content: str, before: tuple[str, ...] = ()) -> str:
+    """A Markdown text with `content` as its section of level 2 called `heading`.
+
+    Args:
+        text: the text; a section of that name is replaced.
+        heading: without the hashes.
+        content: what stands under the heading.
+        before: a new section goes before the first section that has one of these names, else to the end.
+    """
+    parts = re.split(r"(?m)^(?=## )", text)
+    new = f"## {heading}\n\n{content.strip()}\n\n"
+    titles = [part.splitlines()[0][3:].strip() if part.startswith("## ") else None for part in parts]
+    if heading in titles:
+        parts[titles.index(heading)] = new
+    else:
+        place = next((i for i, title in enumerate(titles) if title in before), len(parts))
+        parts.insert(place, new if place < len(parts) else f"\n{new}")
+    return "".join(parts).rstrip() + "\n"
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _product_sentence(facts: CardFacts, draws_defects: bool) -> str:
-    if draws_defects and facts.defect:
-        return f"Draws images of {facts.product} with {facts.defect}."
-    return f"Draws images of defect-free {facts.product}."
+    if not draws_defects:
+        return f"Draws images of defect-free {facts.product or 'objects of one kind'}."
+    product = facts.product or "objects of one kind"
+    return f"Draws images of {product} with {facts.defect or 'a defect'}."
 
 
 def _parameters(model_dir: Path) -> str:
     count = 0
-    for path in sorted((model_dir / "generator").glob("*.safetensors")):
+    for path in full_precision_weights(model_dir / "generator"):
         with safe_open(path, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 if not name.endswith(("noise_const", "w_avg")):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .records import TRAINING_FILE, CardError, read_record
 
 
 @dataclass(frozen=True)
@@ -11,9 +15,10 @@ class CardFacts:
 
     Args:
         model_name: Hub id of the model, "org/name", as users will load it.
-        title: Heading of the card.
+        title: Heading of the card; None for the model's name.
         product: What the images show, in words: "hazelnuts".
         defect: What the defect is, in words: "cracks in the shell". None for a defect-free backbone.
+        base_model: Hub id of the model that training started from.
         dataset_name: Name of the data set.
         dataset_id: Hub id of the data set, for the card's metadata.
         dataset_url: Where it can be had.
@@ -26,9 +31,10 @@ class CardFacts:
     """
 
     model_name: str
-    title: str
-    product: str
+    title: str | None = None
+    product: str | None = None
     defect: str | None = None
+    base_model: str | None = None
     dataset_name: str | None = None
     dataset_id: str | None = None
     dataset_url: str | None = None
@@ -38,3 +44,49 @@ class CardFacts:
     license: str | None = None
     machine: str | None = None
     limits: tuple[str, ...] = ()
+
+    def filled_from(self, other: CardFacts) -> CardFacts:
+        """These facts, and those of `other` where nothing is known here."""
+        missing = {f.name: getattr(other, f.name) for f in fields(self) if not getattr(self, f.name)}
+        return replace(self, **missing)
+
+
+def read_facts(path: Path, model_name: str) -> CardFacts:
+    """Facts from a JSON object whose keys are the fields of `CardFacts`.
+
+    Args:
+        path: the file.
+        model_name: used unless the file has one.
+
+    Raises:
+        CardError: there is no such file, or it has another key, or a value of another type.
+    """
+    record = read_record(path)
+    if record is None:
+        raise CardError(f"There is no file {path} with facts for the model card.")
+    known = [field.name for field in fields(CardFacts)]
+    facts: dict[str, Any] = {"model_name": model_name}
+    for key, value in record.items():
+        if key not in known:
+            raise CardError(f"{path} has an unknown key {key!r}. Known are {', '.join(known)}.")
+        expected = "a list of texts" if key == "limits" else "a text"
+        is_text_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if not (is_text_list if key == "limits" else isinstance(value, str)):
+            raise CardError(f"{path}: {key} must be {expected}, but is {value!r}.")
+        facts[key] = tuple(value) if key == "limits" else value
+    return CardFacts(**facts)
+
+
+def facts_from_training(model_dir: Path, model_name: str) -> CardFacts:
+    """What the training's record says in words: category and defect as its options named them.
+
+    Raises:
+        CardError: the record cannot be read.
+    """
+    options = (read_record(model_dir / TRAINING_FILE) or {}).get("config", {})
+    category, defect = options.get("data", {}).get("category"), options.get("defect")
+    return CardFacts(
+        model_name,
+        product=category.replace("_", " ") if category else None,
+        defect=f'the defect "{defect.replace("_", " ")}"' if defect else None,
+    )

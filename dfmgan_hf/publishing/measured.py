@@ -17,12 +17,14 @@ class Row:
         name: what is measured.
         path: where the value stands in the metrics of results.json.
         show: the value as text.
+        measured_with: where the name of the network stands that the value depends on; None if there is none.
         metric_type: Hub name of the metric for the card's metadata; None keeps the row out of it.
     """
 
     name: str
     path: tuple[str, ...]
     show: Callable[[float], str]
+    measured_with: tuple[str, ...] | None = None
     metric_type: str | None = None
 
 
@@ -34,12 +36,18 @@ def _percent(value: float) -> str:
     return f"{value:.2%}"
 
 
+_FEATURES = ("kid", "features")
+_LPIPS = ("clustered_lpips", "network")
+
 ROWS = (
-    Row("KID x 1000, lower is closer", ("kid", "kid"), lambda value: f"{1000 * value:.2f}", "kid"),
-    Row("Clustered LPIPS, higher is more varied", ("clustered_lpips", "clustered_lpips"), _plain, "lpips"),
-    Row("Pairwise LPIPS", ("clustered_lpips", "pairwise_lpips"), _plain),
-    Row("LPIPS to the nearest real image, median", ("nearest", "median"), _plain),
-    Row("Share of copies of real images", ("nearest", "copy_rate"), _percent),
+    Row("KID x 1000, lower is closer", ("kid", "kid"), lambda value: f"{1000 * value:.2f}", _FEATURES, "kid"),
+    Row("FID, lower is closer", ("fid", "fid"), lambda value: f"{value:.2f}", ("fid", "features"), "fid"),
+    Row("Precision", ("precision_recall", "precision"), _plain, ("precision_recall", "features")),
+    Row("Recall", ("precision_recall", "recall"), _plain, ("precision_recall", "features")),
+    Row("Clustered LPIPS, higher is more varied", ("clustered_lpips", "clustered_lpips"), _plain, _LPIPS, "lpips"),
+    Row("Pairwise LPIPS", ("clustered_lpips", "pairwise_lpips"), _plain, _LPIPS),
+    Row("LPIPS to the nearest real image, median", ("nearest", "median"), _plain, ("nearest", "network")),
+    Row("Share of copies of real images", ("nearest", "copy_rate"), _percent, ("nearest", "network")),
     Row("Mask area, mean", ("masks", "generated", "area_mean"), _percent),
     Row("Empty masks", ("masks", "generated", "empty_rate"), _percent),
 )
@@ -47,10 +55,15 @@ ROWS = (
 
 def look_up(metrics: dict[str, Any], path: tuple[str, ...]) -> float | None:
     """The number at `path`, or None if it was not measured."""
-    value: Any = metrics
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+    value = _at(metrics, path)
     return value if isinstance(value, (int, float)) else None
+
+
+def _at(metrics: dict[str, Any], path: tuple[str, ...] | None) -> Any:
+    value: Any = None if path is None else metrics
+    for key in path or ():
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def measured_table(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
@@ -61,16 +74,27 @@ def measured_table(results: dict[str, Any], references: dict[str, dict[str, Any]
         references: results by name, for example of real images of another defect.
 
     Returns:
-        The table; metrics that the model has no value for are left out, other gaps are "-".
+        The table; metrics that the model has no value for are left out. What a reference has no value for, or has
+        measured with another network, is "-".
     """
-    columns = {"this model": results["metrics"], **{name: r["metrics"] for name, r in references.items()}}
+    model = results["metrics"]
+    columns = {"this model": model, **{name: r["metrics"] for name, r in references.items()}}
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row in ROWS:
-        values = [look_up(metrics, row.path) for metrics in columns.values()]
+        values = [
+            look_up(metrics, row.path) if _at(metrics, row.measured_with) == _at(model, row.measured_with) else None
+            for metrics in columns.values()
+        ]
         if values[0] is not None:
             cells = ["-" if value is None else row.show(value) for value in values]
             lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def measured_section(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
+    """Table and notes in Markdown; arguments as in `measured_table`."""
+    notes = [f"- {note}" for note in measuring_notes(results)]
+    return "\n".join([measured_table(results, references), "", *notes]).strip()
 
 
 def measuring_notes(results: dict[str, Any]) -> list[str]:
@@ -108,7 +132,7 @@ def eval_results(results: dict[str, Any], dataset_id: str | None, dataset_name: 
                     dataset_name=dataset_name,
                     metric_type=row.metric_type,
                     metric_name=row.name,
-                    metric_value=1000 * value if row.metric_type == "kid" else value,
+                    metric_value=round(1000 * value if row.metric_type == "kid" else value, 4),
                 )
             )
     return entries

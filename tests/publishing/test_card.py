@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, StyleGAN2Generator
-from dfmgan_hf.publishing import CardError, CardFacts, build_model_card
+from dfmgan_hf.publishing import CardError, CardFacts, add_results, build_model_card, read_facts
 
 TINY = {"resolution": 32, "image_channels": 1, "z_dim": 8, "w_dim": 8, "channel_base": 64, "channel_max": 4}
 FACTS = CardFacts(model_name="org/plates", title="Plates", product="steel plates", defect="scratches")
@@ -71,13 +71,16 @@ def test_full_card(model_dir):
             model_dir,
             facts,
             backbone_training={**record, "method": "stage1", "images": 400},
-            references={"another defect": {"metrics": {"kid": {"kid": 0.1}}}},
+            references={
+                "another defect": {"metrics": {"kid": {"kid": 0.1, "features": "AlexNet"}}},
+                "another network": {"metrics": {"kid": {"kid": 0.2, "features": "Inception"}}},
+            },
             grid_file="samples.png",
         )
     )
     assert {(r.metric_type, r.metric_value) for r in card.data.eval_results} == {("kid", 12.5), ("lpips", 0.25)}
-    assert "| KID x 1000, lower is closer | 12.50 | 100.00 |" in card.text
-    assert "| Clustered LPIPS, higher is more varied | 0.2500 | - |" in card.text
+    assert "| KID x 1000, lower is closer | 12.50 | 100.00 | - |" in card.text
+    assert "| Clustered LPIPS, higher is more varied | 0.2500 | - | - |" in card.text
     assert "copies" not in card.text  # not measured
     assert "Stage 1: 400 photographs, 20 kimg (1,250 steps of batch 16), 10 minutes." in card.text
     assert "Stage 2: 32 photographs" in card.text
@@ -99,3 +102,80 @@ def test_errors_name_the_file(tmp_path, model_dir):
     (model_dir / "results.json").write_text("{")
     with pytest.raises(CardError, match=r"results.json is not valid JSON"):
         build_model_card(model_dir, FACTS)
+
+
+def test_card_without_any_fact_invents_none(model_dir):
+    card = parse(build_model_card(model_dir, CardFacts("org/plates")))
+    assert card.text.startswith("# plates\n")
+    assert "Draws images of objects of one kind with a defect." in card.text
+
+
+def test_records_of_the_folder_are_used(model_dir):
+    (model_dir / "results.json").write_text(json.dumps(RESULTS))
+    (model_dir / "reference_results.json").write_text(json.dumps({"copies": RESULTS}))
+    (model_dir / "backbone_training_config.json").write_text(json.dumps({"images": 400}))
+    card = parse(build_model_card(model_dir, FACTS))
+    assert "| | this model | copies |" in card.text
+    assert "Stage 1: 400 photographs." in card.text
+
+
+def test_parameters_are_counted_once(model_dir):
+    before = build_model_card(model_dir, FACTS).text
+    DFMGANPipeline.from_pretrained(model_dir).save_pretrained(model_dir, variant="fp16")
+    assert "million parameters" in before
+    assert build_model_card(model_dir, FACTS).text == before
+
+
+def test_new_results_replace_the_old_ones_and_nothing_else(model_dir):
+    facts = CardFacts(**{**FACTS.__dict__, "dataset_name": "Plates 2020", "dataset_id": "org/plates2020"})
+    (model_dir / "results.json").write_text(json.dumps(RESULTS))
+    card = parse(build_model_card(model_dir, facts))
+    before, _, after = card.text.partition("## Measured")
+    add_results(card, {"metrics": {"fid": {"fid": 3.0, "features": "Inception"}}}, {}, "org/plates")
+    again = parse(card)
+    assert (
+        again.text
+        == f"{before}## Measured\n\n| | this model |\n|---|---|\n| FID, lower is closer | 3.00 |\n\n"
+        + (after[after.index("## Citation") :])
+    )
+    (entry,) = again.data.eval_results
+    assert (entry.metric_type, entry.metric_value) == ("fid", 3.0)
+    assert (entry.dataset_name, entry.dataset_type) == ("Plates 2020", "org/plates2020")
+
+
+def test_results_join_a_card_written_by_hand():
+    card = ModelCard("---\nlicense: mit\n---\n# Mine\n\nText.\n")
+    add_results(card, RESULTS, {}, "org/plates")
+    again = parse(card)
+    assert again.data.license == "mit"
+    assert again.data.model_name == "plates"
+    assert again.text.lstrip().startswith("# Mine\n\nText.\n\n## Measured\n\n| | this model |")
+
+
+def test_facts_from_a_file(tmp_path):
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps({"title": "Plates", "limits": ["Scratches only."]}))
+    facts = read_facts(path, "org/plates")
+    assert facts == CardFacts("org/plates", title="Plates", limits=("Scratches only.",))
+    assert facts.filled_from(CardFacts("x/y", title="No", license="mit")) == CardFacts(
+        "org/plates", title="Plates", license="mit", limits=("Scratches only.",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"There is no file .*facts.json"),
+        ("[", r"facts.json is not valid JSON"),
+        ("[]", r"facts.json holds a JSON list"),
+        ('{"licence": "mit"}', r"unknown key 'licence'. Known are .*license"),
+        ('{"title": 3}', r"title must be a text, but is 3"),
+        ('{"limits": "none"}', r"limits must be a list of texts"),
+    ],
+)
+def test_facts_that_cannot_be_used(tmp_path, content, message):
+    path = tmp_path / "facts.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CardError, match=message):
+        read_facts(path, "org/plates")

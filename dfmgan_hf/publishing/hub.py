@@ -1,0 +1,252 @@
+"""Publishing a model's folder, what was measured of it, or a Space: what `--push_to_hub` does."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
+
+from .card import add_results, build_model_card
+from .card_facts import CardFacts, facts_from_training, read_facts
+from .model_folder import (
+    CARD_FILE,
+    INDEX_FILE,
+    SAMPLES_FILE,
+    VARIANTS,
+    component_names,
+    last_sample_sheet,
+    published_files,
+)
+from .records import (
+    RECORD_FILES,
+    REFERENCES_FILE,
+    RESULTS_FILE,
+    CardError,
+    read_record,
+    without_local_paths,
+    write_record,
+)
+from .repository import HubError, Repository, clear_errors
+
+
+@dataclass(frozen=True)
+class HubConfig:
+    """Options of scripts that publish what they made on the Hugging Face Hub. The token is that of `hf auth login`,
+    or HF_TOKEN.
+
+    Args:
+        push_to_hub: Publish the result in a repository on the Hub.
+        hub_model_id: The repository, org/name. None: a name in your own namespace, that of the folder.
+        hub_private_repo: Make a new repository private.
+        hub_revision: Branch to write to, made if it does not exist. None: main.
+        hub_commit_message: Message of the commit.
+        hub_variant: Also publish the generator in half precision: fp16 or bf16.
+        hub_max_shard_size: Split the generator's weights into files of at most this size, such as 5GB.
+        hub_training_networks: Also publish the discriminators, from which others can train further.
+        hub_card: JSON file with facts for the model card: title, product, license and the other fields of CardFacts.
+
+    Raises:
+        ValueError: options without push_to_hub, an unknown variant.
+    """
+
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_private_repo: bool = False
+    hub_revision: str | None = None
+    hub_commit_message: str | None = None
+    hub_variant: str | None = None
+    hub_max_shard_size: int | str | None = None
+    hub_training_networks: bool = False
+    hub_card: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        if given and not self.push_to_hub:
+            raise ValueError(f"`{given[0]}` has no effect without `push_to_hub`; give both or neither.")
+        if self.hub_variant is not None and self.hub_variant not in VARIANTS:
+            raise ValueError(f"`hub_variant` must be one of {', '.join(VARIANTS)}, but is {self.hub_variant!r}.")
+
+    def open_repository(self, model_dir: Path | str, token: str | None = None) -> Repository:
+        """The repository that these options name, made if need be.
+
+        Raises:
+            HubError: no connection, or a token that may not write there.
+        """
+        name = self.hub_model_id or Path(model_dir).resolve().name
+        return Repository.open(name, revision=self.hub_revision, private=self.hub_private_repo, token=token)
+
+
+def prepare_push(model_dir: Path | str, hub: HubConfig) -> None:
+    """Find out before a training, rather than after it, that its result can be published. Does nothing otherwise.
+
+    Raises:
+        HubError: no connection, or a token that may not write there.
+        CardError: the file with facts for the card cannot be used.
+    """
+    if hub.push_to_hub:
+        if hub.hub_card is not None:
+            read_facts(hub.hub_card, "")
+        hub.open_repository(model_dir)
+
+
+def push_model_folder(
+    model_dir: Path | str,
+    hub: HubConfig,
+    facts: CardFacts | None = None,
+    *,
+    token: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Publish a pipeline's folder in one commit: card, safetensors and JSON.
+
+    The card is the folder's README.md. If it has none, the one on the Hub stays; if there is none either, one is made
+    from the facts and the folder's records, with the last sample sheet of the training.
+
+    Args:
+        model_dir: folder of a pipeline that was saved or trained; it stays as it is.
+        hub: options; `push_to_hub` is not looked at.
+        facts: for the card; those of `hub.hub_card` and of the training's record fill its gaps.
+        token: access token; None for HF_TOKEN or that of `hf auth login`.
+        create_pr: open a pull request instead of writing to the branch.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        HubError: nothing was published.
+        CardError: the folder is no whole pipeline, or a record or the facts cannot be read.
+        PickledWeightsError: a network's folder holds pickles.
+    """
+    model_dir = Path(model_dir)
+    components = component_names(model_dir)
+    repository = hub.open_repository(model_dir, token)
+    with tempfile.TemporaryDirectory() as aside:
+        files = _model_files(model_dir, Path(aside), hub)
+        if CARD_FILE not in files and CARD_FILE not in repository.file_names():
+            samples = last_sample_sheet(model_dir)
+            if samples is not None:
+                files[SAMPLES_FILE] = samples
+            card = build_model_card(
+                model_dir,
+                _all_facts(model_dir, hub, facts, repository.name),
+                grid_file=None if samples is None else SAMPLES_FILE,
+                grid_caption="Samples that the model drew at the end of its training.",
+            )
+            files[CARD_FILE] = Path(aside, CARD_FILE)
+            card.save(files[CARD_FILE])
+        message = hub.hub_commit_message or "Upload DFMGAN pipeline"
+        return repository.push(files, message, replaced_folders=components, create_pr=create_pr)
+
+
+def push_results(
+    model: str, results_dir: Path | str, hub: HubConfig, *, revision: str | None = None, token: str | None = None
+) -> str:
+    """Publish measured numbers with their model: results.json, the card's section and its metadata.
+
+    The page of nearest images stays here: it shows the photographs. If the repository does not hold the model yet,
+    and `model` is a folder, the model is published as well.
+
+    Args:
+        model: what was measured: folder of a pipeline, or its repository.
+        results_dir: folder with the evaluation's results.json.
+        hub: options; without `hub_model_id`, the measured repository.
+        revision: of the repository that was measured.
+        token: access token; None for HF_TOKEN or that of `hf auth login`.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        HubError, CardError: nothing was published.
+    """
+    results = read_record(Path(results_dir) / RESULTS_FILE)
+    if results is None:
+        raise CardError(f"{results_dir} has no {RESULTS_FILE}; measure the model first.")
+    is_folder = Path(model).is_dir()
+    name = hub.hub_model_id or (Path(model).resolve().name if is_folder else model)
+    repository = Repository.open(name, revision=hub.hub_revision, private=hub.hub_private_repo, token=token)
+    published = repository.file_names()
+    if INDEX_FILE not in published and not is_folder:
+        raise HubError(
+            f"{repository.name} holds no model that was measured. Leave hub_model_id out, or push the model."
+        )
+    model_dir = Path(model) if is_folder else _download_for_card(model, revision, token)
+    with tempfile.TemporaryDirectory() as aside:
+        files: dict[str, Path] = {}
+        replaced: list[str] = []
+        if INDEX_FILE not in published:
+            files, replaced = _model_files(model_dir, Path(aside), hub), component_names(model_dir)
+        if CARD_FILE in published:
+            with clear_errors(f"{repository.name} cannot be read", repository.name, repository.revision):
+                card = ModelCard.load(
+                    hf_hub_download(repository.name, CARD_FILE, revision=repository.revision, token=token)
+                )
+        elif (model_dir / CARD_FILE).exists():
+            card = ModelCard.load(model_dir / CARD_FILE)
+        else:
+            card = build_model_card(model_dir, _all_facts(model_dir, hub, None, repository.name))
+        add_results(card, results, read_record(model_dir / REFERENCES_FILE) or {}, repository.name)
+        files |= {CARD_FILE: Path(aside, CARD_FILE), RESULTS_FILE: Path(aside, RESULTS_FILE)}
+        card.save(files[CARD_FILE])
+        write_record(files[RESULTS_FILE], without_local_paths(results))
+        return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
+
+
+def push_space_folder(space_dir: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
+    """Publish the folder of a Gradio Space in one commit.
+
+    Args:
+        space_dir: folder with app.py and a README.md that begins with the Space's settings.
+        hub: options; `hub_model_id` names the Space.
+        token: access token; None for HF_TOKEN or that of `hf auth login`.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        HubError: nothing was published.
+        CardError: the folder is no Space's.
+    """
+    space_dir = Path(space_dir)
+    for needed in (CARD_FILE, "app.py"):
+        if not (space_dir / needed).is_file():
+            raise CardError(f"{space_dir} has no {needed}; give the folder of a Gradio Space.")
+    files = {
+        path.relative_to(space_dir).as_posix(): path
+        for path in sorted(space_dir.rglob("*"))
+        if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(space_dir).parts)
+    }
+    repository = Repository.open(
+        hub.hub_model_id or space_dir.resolve().name,
+        kind="space",
+        revision=hub.hub_revision,
+        private=hub.hub_private_repo,
+        token=token,
+    )
+    return repository.push(files, hub.hub_commit_message or "Upload Space")
+
+
+def _model_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:
+    return published_files(
+        model_dir,
+        aside,
+        variant=hub.hub_variant,
+        max_shard_size=hub.hub_max_shard_size,
+        with_training_networks=hub.hub_training_networks,
+    )
+
+
+def _download_for_card(name: str, revision: str | None, token: str | None) -> Path:
+    """What a card is made from; the weights are in the cache already when the model has just been measured."""
+    patterns = [INDEX_FILE, *RECORD_FILES, "generator/*.json", "generator/*.safetensors"]
+    with clear_errors(f"{name} cannot be read", name, revision):
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
+
+
+def _all_facts(model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_name: str) -> CardFacts:
+    known = facts or CardFacts(model_name)
+    if hub.hub_card is not None:
+        known = known.filled_from(read_facts(hub.hub_card, model_name))
+    return known.filled_from(facts_from_training(model_dir, model_name))
