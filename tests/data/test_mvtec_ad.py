@@ -21,8 +21,10 @@ from dfmgan_hf.data.dataset_card import make_dataset_card
 from dfmgan_hf.data.hub import from_mirror
 from dfmgan_hf.data.mvtec_ad import load_mvtec_ad
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
-from tests.data.hub_server import local_hub
 from tests.data.test_reading import MASKS, _encode_mask
+from tests.hub.client import environment
+from tests.hub.repositories import WRITE_TOKEN
+from tests.hub.server import local_hub
 
 datasets.disable_progress_bars()
 
@@ -292,30 +294,19 @@ def test_push_and_load_by_the_real_client(tmp_path: Path) -> None:
     root = tmp_path / "mvtec"
     draw_category(root, "hazelnut", good=3, defects={"crack": 2, "hole": 1})
     draw_category(root, "bottle", good=2, defects={"contamination": 1})
-    with local_hub() as (address, repositories):
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_TOKEN": "hf_local",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        }
+    with local_hub() as hub:
         answer = tmp_path / "answer.json"
         run = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(CLIENT), str(root), str(tmp_path / "work"), str(answer)],
-            env=environment,
+            env={**os.environ, **environment(hub.address, tmp_path / "home", WRITE_TOKEN)},
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
         )
         assert run.returncode == 0, run.stderr[-3000:]
-        card = repositories["me/nuts"]["README.md"].decode()
-        files = sorted(repositories["me/nuts"])
+        card = hub.files("me/nuts", "dataset")["README.md"].decode()
+        files = sorted(hub.files("me/nuts", "dataset"))
     result = json.loads(answer.read_text())
     for name in ("own", "streamed", "mirror", "mirror_streamed", "training", "names"):
         assert result[name] is True, name
