@@ -58,7 +58,8 @@ def draw(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False) -> Dr
     """The images of a plan; with `masks_only` nothing above the first residual block and ToMask is run."""
     ws = plan.objects.layers(generator.mapping, generator.num_latents)
     defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents)
-    noise = torch.Generator(ws.device).manual_seed(plan.noise_seed)
+    # The meta device of memory estimates has no generators; what is drawn on the CPU loses its values there.
+    noise = torch.Generator("cpu" if ws.is_meta else ws.device).manual_seed(plan.noise_seed)
     trunk = generator.run_trunk(ws, NoiseInput("random", len(ws), noise))
     if masks_only:
         images, mask_logits = None, generator.mask_logits(trunk, defect_ws)

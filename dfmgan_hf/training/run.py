@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
+import os
 import platform
+import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor
 
 from ..data import ImageMaskDataset
 from .batches import BatchStream
-from .processes import ProcessGroup
+from .best import BestRule, ScoreConfig, Scorer
+from .memory import estimate_memory, forecast, free_memory, out_of_memory
+from .report import write_report
 from .schedule import Schedule
 from .task import Task
 from .trainer import Trainer
 
 CONFIG_FILE = "training_config.json"
+LOW_VRAM_IMAGES = 4
+"""Images at a time under --low_vram: a whole group of the discriminator's minibatch standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class RunConfig:
         seed: Seed of weights, latents, augmentations and data order.
         precision: Type of the convolutions at the four highest resolutions; parameters and regularisers stay float32.
         accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
+        low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
         mirror: Also show the photographs flipped left to right, if a mirrored product is a possible product.
         log_every_kimg: Interval of statistics.
         sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
@@ -48,6 +55,7 @@ class RunConfig:
     seed: int = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     accumulation_steps: int = 1
+    low_vram: bool = False
     mirror: bool = False
     log_every_kimg: float = 1.0
     sample_every_kimg: float = 10.0
@@ -68,46 +76,74 @@ def start_accelerator(run: RunConfig) -> Accelerator:
         ImportError: the tracker is not installed.
     """
     log_with = None if run.report_to == "none" else run.report_to
-    if run.report_to == "tensorboard":
+    if log_with is not None:
         try:
-            import tensorboard  # noqa: F401
+            importlib.import_module(log_with)
         except ImportError as error:
+            extra = "dfmgan-hf[train]" if log_with == "tensorboard" else log_with
             raise ImportError(
-                "The tensorboard tracker is not installed: `pip install dfmgan-hf[train]`, or use --report_to none."
+                f"The {log_with} tracker is not installed: `pip install {extra}`, or use --report_to none."
             ) from error
     accelerator = Accelerator(log_with=log_with, project_dir=str(run.output_dir / "logs"))
     set_seed((run.seed * 1_000_003 + accelerator.process_index) % 2**32)
     return accelerator
 
 
-def mean_over_processes(accelerator: Accelerator) -> Callable[[Tensor], Tensor]:
-    """A function that averages a tensor over all processes; the identity with one process."""
-    return ProcessGroup(accelerator).mean
+def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunConfig:
+    """`run` with what --low_vram stands for.
+
+    Raises:
+        ValueError: the batch cannot be shared among the processes.
+    """
+    per_process = batch_size // accelerator.num_processes
+    if run.low_vram:
+        steps = next(
+            k for k in range(1, per_process + 1) if per_process % k == 0 and per_process // k <= LOW_VRAM_IMAGES
+        )
+        on_cpu = accelerator.device.type == "cpu"
+        precision = "float16" if run.precision == "float32" and not on_cpu else run.precision
+        run = replace(run, accumulation_steps=max(steps, run.accumulation_steps), precision=precision)
+    if batch_size % (accelerator.num_processes * run.accumulation_steps):
+        raise ValueError(
+            f"`batch_size` {batch_size} cannot be shared among {accelerator.num_processes} processes with "
+            f"{run.accumulation_steps} accumulation steps each; choose a multiple of their product."
+        )
+    return run
 
 
 def train(
-    task: Task,
+    build_task: Callable[[torch.device], Task],
     dataset: ImageMaskDataset,
     run: RunConfig,
     accelerator: Accelerator,
     total_kimg: float,
     batch_size: int,
     record: dict[str, Any],
+    *,
+    score: ScoreConfig | None = None,
+    make_scorer: Callable[[Task], Scorer] | None = None,
 ) -> None:
     """Train a task on a data set and export it to `run.output_dir`.
 
     Args:
-        task: networks on the accelerator's device.
+        build_task: puts the task together on a device; on "meta" to find out what it will need.
         dataset: real images, in memory.
-        run: options.
+        run: options, of `fit_run`.
         accelerator: of `start_accelerator`.
         total_kimg: length in thousands of images.
         batch_size: images a step over all processes.
         record: every setting of the run, written beside the results.
+        score: when to score and which score is better; None for no scores.
+        make_scorer: measures a task's averaged generator; None for no scores.
 
     Raises:
+        torch.OutOfMemoryError: with advice.
         see `Trainer.train`.
     """
+    score = score or ScoreConfig()
+    images = batch_size // accelerator.num_processes // run.accumulation_steps
+    say_what_it_needs(build_task, dataset, images, run, accelerator)
+    task = build_task(accelerator.device)
     schedule = Schedule(
         total_kimg=total_kimg,
         batch_size=batch_size,
@@ -116,6 +152,7 @@ def train(
         sample_every_kimg=run.sample_every_kimg,
         checkpoint_every_kimg=run.checkpoint_every_kimg,
         checkpoints_total_limit=run.checkpoints_total_limit,
+        eval_every_kimg=score.eval_every_kimg,
     )
     stream = BatchStream(
         dataset,
@@ -126,13 +163,22 @@ def train(
         device=accelerator.device,
         mirror=run.mirror,
     )
+    rule = BestRule(score.best_by)
+    record = {**record, "settings": task.settings}
     settings = what_decides(to_json({**record, "images": len(dataset), "seed": run.seed, "mirror": run.mirror}))
-    record = to_json({**record, "images": len(dataset), "environment": environment(accelerator)})
+    record = to_json({**record, "run": run, "images": len(dataset), "environment": environment(accelerator)})
+    scorer = None if make_scorer is None else make_scorer(task)
+    if scorer is not None:
+        record["checkpoint_rule"] = rule.describe(score.eval_every_kimg, score.eval_images)
+    trainer = Trainer(
+        task, stream, schedule, accelerator, run.output_dir, scorer=scorer, best_rule=rule, settings=settings
+    )
+    # Before anything is written: this may be another run's folder.
+    trainer.check_output_dir(run.resume_from_checkpoint)
     if accelerator.is_main_process:
         run.output_dir.mkdir(parents=True, exist_ok=True)
-        (run.output_dir / CONFIG_FILE).write_text(json.dumps(record, indent=2) + "\n")
+        write_record(run.output_dir, record)
     accelerator.init_trackers("dfmgan")
-    trainer = Trainer(task, stream, schedule, accelerator, run.output_dir, settings=settings)
     try:
         trainer.train(run.resume_from_checkpoint)
         if accelerator.is_main_process:
@@ -141,10 +187,55 @@ def train(
                 "images_seen": trainer.images_seen,
                 "training_seconds": round(trainer.progress.seconds, 1),
             }
-            (run.output_dir / CONFIG_FILE).write_text(json.dumps(record, indent=2) + "\n")
+            if trainer.best.score is not None:
+                record["best"] = {**trainer.best.state_dict(), "summary": trainer.best.summary()}
+            write_record(run.output_dir, record)
         accelerator.wait_for_everyone()
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error, images, run.precision) from error
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        accelerator.trackers.clear()
+        if accelerator.is_main_process:
+            try_report(run.output_dir)
+
+
+def say_what_it_needs(
+    build_task: Callable[[torch.device], Task],
+    dataset: ImageMaskDataset,
+    images: int,
+    run: RunConfig,
+    accelerator: Accelerator,
+) -> None:
+    """Print the memory that a run will need, with a warning if the device has less."""
+    if not accelerator.is_main_process:
+        return
+    with torch.random.fork_rng(devices=[]):
+        task = build_task(torch.device("meta"))
+    shape = tuple(dataset.images.shape[1:])
+    need = estimate_memory(task, images, shape, dataset.masks is not None)  # type: ignore[arg-type]
+    text, too_large = forecast(need, free_memory(accelerator.device), run.precision)
+    print(text, flush=True)
+    if too_large:
+        warnings.warn(text, stacklevel=2)
+
+
+def try_report(run_dir: Path) -> None:
+    """Write the run's page; a run does not fail for lack of it."""
+    try:
+        page = write_report(run_dir)
+    except (ImportError, OSError) as error:
+        warnings.warn(f"No report was written: {error}", stacklevel=2)
+    else:
+        print(f"Report: {page}", flush=True)
+
+
+def write_record(run_dir: Path, record: dict[str, Any]) -> None:
+    """Write training_config.json, whole or not at all."""
+    partial = run_dir / f".{CONFIG_FILE}.partial"
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(partial, run_dir / CONFIG_FILE)
 
 
 def what_decides(record: dict[str, Any]) -> dict[str, Any]:

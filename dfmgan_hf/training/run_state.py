@@ -63,7 +63,7 @@ def collect_state(
 
 def restore_state(
     task: Task, processes: ProcessGroup, settings: dict[str, Any], folder: Path, which: str
-) -> tuple[Path, Progress, list[str]]:
+) -> tuple[Path, Progress, list[str], dict[str, Any] | None]:
     """Put a checkpoint into a task.
 
     Args:
@@ -74,7 +74,8 @@ def restore_state(
         which: "latest" or a checkpoint's path.
 
     Returns:
-        The checkpoint's path, the counters, and the settings that are not the checkpoint's ("lr: 0.002 -> 0.001").
+        The checkpoint's path, the counters, the settings that are not the checkpoint's ("lr: 0.002 -> 0.001"), and the
+        best score so far, if the checkpoint knows of scores.
 
     Raises:
         CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
@@ -100,7 +101,7 @@ def restore_state(
     else:
         # Another number of processes cannot repeat the old run; let it at least not repeat itself.
         torch.manual_seed(state["images_seen"] * 1009 + processes.rank)
-    return path, Progress(state["step"], state["images_seen"], state["seconds"]), changes
+    return path, Progress(state["step"], state["images_seen"], state["seconds"]), changes, state.get("best")
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ class Schedule:
         sample_every_kimg: sample sheets; 0 for none but the first and the last.
         checkpoint_every_kimg: checkpoints; 0 for none but the last.
         checkpoints_total_limit: how many checkpoints stay; None for all.
+        eval_every_kimg: scores, if the trainer has a scorer.
 
     Raises:
         ValueError: a number is out of its range.
@@ -29,12 +30,13 @@ class Schedule:
     sample_every_kimg: float = 10.0
     checkpoint_every_kimg: float = 20.0
     checkpoints_total_limit: int | None = 2
+    eval_every_kimg: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("total_kimg", "batch_size", "accumulation_steps", "log_every_kimg"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be positive, but is {getattr(self, name)}.")
-        for name in ("sample_every_kimg", "checkpoint_every_kimg"):
+        for name in ("sample_every_kimg", "checkpoint_every_kimg", "eval_every_kimg"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, but is {getattr(self, name)}.")
         if self.checkpoints_total_limit is not None and self.checkpoints_total_limit < 1:

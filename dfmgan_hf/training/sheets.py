@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -39,3 +43,12 @@ def tile(columns_of_images: list[Tensor], *, columns: int, min_side: int = 96) -
             picture = images[i].repeat_interleave(factor, 1).repeat_interleave(factor, 2)
             sheet[:, top : top + height, left : left + width] = picture
     return Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> np.ndarray[Any, Any]:
+    """Write a sheet as PNG, whole or not at all; returns its pixels, uint8 (height, width, 3)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    sheet.save(partial, format="PNG")
+    partial.replace(path)
+    return np.asarray(sheet.convert("RGB"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor, nn
@@ -22,12 +23,16 @@ class Task(ABC):
         phases: run in this order in every iteration in which they are due.
         ema: moving averages to update after each iteration.
         optimizers: every optimiser once, by name.
+        generator_ema: the averaged generator: what is drawn from, scored and exported.
+        settings: hyperparameters, a dataclass, for the record.
     """
 
     networks: dict[str, nn.Module]
     phases: list[Phase]
     ema: list[ExponentialMovingAverage]
     optimizers: dict[str, Optimizer]
+    generator_ema: Any
+    settings: Any
 
     @abstractmethod
     def after_step(self, step: int, statistics: RunningStatistics) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import Batch, BatchStream
+from .best import BEST_FOLDER, BestModel, BestRule, Scorer
 from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
 from .health import PATIENCE, TrainingWarning, examine
 from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
@@ -23,8 +24,10 @@ from .phase import Phase
 from .processes import ProcessGroup
 from .run_state import Progress, all_finite, collect_state, restore_state
 from .schedule import Schedule
+from .sheets import save_sheet
 from .signals import StopRequest
 from .task import Task
+from .timer import Timer
 
 GRADIENT_LIMIT = 1e5
 STOP_CHECK_STEPS = 8
@@ -40,6 +43,8 @@ class Trainer:
         schedule: lengths and intervals.
         accelerator: device and processes.
         output_dir: checkpoints/, samples/ and metrics.jsonl are written here.
+        scorer: measures the averaged generator; None for no scores.
+        best_rule: which score is better, KID's by default; the model that has it is kept in best/.
         settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
         show_progress: draw a progress bar on the main process.
 
@@ -55,6 +60,8 @@ class Trainer:
         accelerator: Accelerator,
         output_dir: Path,
         *,
+        scorer: Scorer | None = None,
+        best_rule: BestRule | None = None,
         settings: dict[str, Any] | None = None,
         show_progress: bool = True,
     ) -> None:
@@ -65,6 +72,8 @@ class Trainer:
         self.accelerator = accelerator
         self.processes = ProcessGroup(accelerator)
         self.output_dir = output_dir
+        self.scorer = scorer
+        self.best = BestModel(output_dir / BEST_FOLDER, best_rule or BestRule())
         self.settings = settings or {}
         self.show_progress = show_progress
         self.progress = Progress()
@@ -96,17 +105,12 @@ class Trainer:
                 belongs to another run, or cannot be written.
             SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written.
         """
-        present = list_checkpoints(self.checkpoints_dir)
-        if resume_from == "latest" and not present:
+        self.check_output_dir(resume_from)
+        if resume_from == "latest" and not list_checkpoints(self.checkpoints_dir):
             self._say(f"No checkpoint in {self.checkpoints_dir} yet: starting afresh.")
             resume_from = None
         if resume_from is not None:
             self.restore(resume_from)
-        elif present:
-            raise CheckpointError(
-                f"{self.checkpoints_dir} already holds {present[-1].name}. Go on from it with "
-                "--resume_from_checkpoint latest, or choose another --output_dir."
-            )
         else:
             self.processes.broadcast_(self.task.networks.values())
         # Everyone has looked at the folder before the main process changes it.
@@ -114,9 +118,19 @@ class Trainer:
         if self.processes.is_main:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             remove_partial(self.checkpoints_dir)
-            self._rows.extend(self.log.rewind(self.images_seen))
+            rows = self.log.rewind(self.images_seen)
+            self._rows.extend(row for row in rows if "warnings" in row)
         with StopRequest() as request:
             self._loop(request)
+
+    def check_output_dir(self, resume_from: str | None) -> None:
+        """Raise CheckpointError if the run would start afresh among another run's checkpoints."""
+        present = list_checkpoints(self.checkpoints_dir)
+        if resume_from is None and present:
+            raise CheckpointError(
+                f"{self.checkpoints_dir} already holds {present[-1].name}. Go on from it with "
+                "--resume_from_checkpoint latest, or choose another --output_dir."
+            )
 
     def _loop(self, request: StopRequest) -> None:
         total = math.ceil(self.schedule.total_kimg * 1000)
@@ -141,6 +155,9 @@ class Trainer:
                 self._log_statistics(bar, timer)
             if done or self._crossed(before, self.schedule.sample_every_kimg):
                 self._write_sheet()
+            # Whoever is told to stop has no time for a score.
+            if not stop and (done or self._crossed(before, self.schedule.eval_every_kimg)):
+                self._evaluate(timer)
             if done or self._crossed(before, self.schedule.checkpoint_every_kimg):
                 self.save()
             if stop and self.images_seen < total:
@@ -226,24 +243,33 @@ class Trainer:
             "--precision float32, or a smaller --lr, or a larger --r1_gamma."
         )
 
+    def _evaluate(self, timer: Timer) -> None:
+        """Score the averaged generator, and keep it if none was better."""
+        if self.scorer is None or self.schedule.eval_every_kimg <= 0:
+            return
+        self._check_losses()
+        start = time.perf_counter()
+        devices = [self.processes.device] if self.processes.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            score = self.scorer()
+        numbers = {f"score/{name}": value for name, value in score.items() if isinstance(value, (int, float))}
+        self.accelerator.log(numbers, step=self.images_seen)
+        if self.processes.is_main:
+            self.log.write({"images_seen": self.images_seen, "step": self.progress.step, **numbers})
+            if self.best.offer(self.images_seen, score, self.task.export):
+                self._say(f"Best so far: {self.best.summary()}.")
+        self.processes.wait()
+        timer.exclude(time.perf_counter() - start)
+
     def _write_sheet(self) -> None:
         if not self.processes.is_main:
             return
-        sheet = self.task.sample_sheet()
-        folder = self.output_dir / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.images_seen:010d}.png"
-        partial = path.with_suffix(".partial")
-        sheet.save(partial, format="PNG")
-        partial.replace(path)
+        path = self.output_dir / "samples" / f"{self.images_seen:010d}.png"
+        pixels = save_sheet(self.task.sample_sheet(), path)
         for tracker in self.accelerator.trackers:
             if hasattr(tracker, "log_images"):
-                pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
-                tracker.log_images(
-                    {"samples": pixels.reshape(1, sheet.height, sheet.width, 3).numpy()},
-                    step=self.images_seen,
-                    dataformats="NHWC",
-                )
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"samples": pixels[None]}, step=self.images_seen, **options)
 
     def _say(self, message: str) -> None:
         if self.processes.is_main:
@@ -262,6 +288,7 @@ class Trainer:
         if not all_finite(self.task):
             raise NonFiniteLossError(self._diverged("a weight or an optimiser's state is not finite"))
         groups, state = collect_state(self.task, self.progress, self.processes, self.settings)
+        state["best"] = self.best.state_dict()
         if self.processes.is_main:
             keep = self.schedule.checkpoints_total_limit
             write_checkpoint(self.checkpoints_dir, self.images_seen, groups, state, keep)
@@ -273,9 +300,11 @@ class Trainer:
         Raises:
             CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
         """
-        path, self.progress, changes = restore_state(
+        path, self.progress, changes, best = restore_state(
             self.task, self.processes, self.settings, self.checkpoints_dir, which
         )
+        if best is not None:
+            self.best.load_state_dict(best)
         if changes and self.processes.is_main:
             warnings.warn(
                 f"The run goes on from {path} with other settings than it was trained with: {'; '.join(changes)}.",
@@ -297,22 +326,3 @@ class Trainer:
             "go on with --resume_from_checkpoint latest."
         )
         raise SystemExit(128 + (request.signal or signal.SIGTERM))
-
-
-class Timer:
-    """Time and images between logs."""
-
-    def __init__(self, images_seen: int) -> None:
-        self._start, self._images = time.perf_counter(), images_seen
-
-    def lap(self, images_seen: int) -> tuple[float, float]:
-        """Seconds since the last lap, and seconds per kimg."""
-        now = time.perf_counter()
-        elapsed, images = now - self._start, images_seen - self._images
-        self._start, self._images = now, images_seen
-        return elapsed, elapsed / images * 1000
-
-
-def count_parameters(networks: dict[str, nn.Module]) -> dict[str, int]:
-    """Number of parameters of each network."""
-    return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
+from dfmgan_hf.data import DataError
+from dfmgan_hf.methods.shared_backbone import SHARDS
+from dfmgan_hf.metrics import MissingWeightsError
+from dfmgan_hf.training import CheckpointError
 
 from . import tiny
 
@@ -85,27 +91,103 @@ def test_stage1_script(backbone):
     assert [path.name for path in sorted((backbone / "samples").iterdir())] == ["0000000000.png", "0000000016.png"]
 
 
-def test_stage2_script(backbone, category, tmp_path):
-    run_script(
+def test_stage2_script_with_several_defects(backbone, category, tmp_path):
+    """One command, two pipelines, and the backbone on the disk once and untouched."""
+    run = run_script(
         "train_stage2.py",
-        *("--pretrained_backbone", backbone, "--data_dir", category, "--defect", "dot", "--output_dir", tmp_path),
-        *("--precision", "float32"),
+        *("--pretrained_backbone", backbone, "--data_dir", category, "--defect", "dot", "spot"),
+        *("--output_dir", tmp_path, "--precision", "float32"),
         *COMMON,
     )
-    pipe = DFMGANPipeline.from_pretrained(str(tmp_path))
-    pipe.set_progress_bar_config(disable=True)
-    output = pipe(seeds=[1, 2])
-    assert len(output.images) == len(output.masks) == len(output.defect_free_images) == 2
+    assert "The run needs about" in run.stdout
     before = DFMGANPipeline.from_pretrained(str(backbone)).generator.state_dict()
-    after = pipe.generator.state_dict()
-    for name, value in before.items():
-        assert torch.equal(after[name], value), f"stage 2 changed {name} of the backbone"
+    inodes = set()
+    for defect in ("dot", "spot"):
+        folder = tmp_path / defect
+        pipe = DFMGANPipeline.from_pretrained(str(folder))
+        pipe.set_progress_bar_config(disable=True)
+        output = pipe(seeds=[1, 2])
+        assert len(output.images) == len(output.masks) == len(output.defect_free_images) == 2
+        after = pipe.generator.state_dict()
+        for name, value in before.items():
+            assert torch.equal(after[name], value), f"stage 2 changed {name} of the backbone"
+        inodes.add((folder / "generator" / SHARDS[0]).stat().st_ino)
+        record = json.loads((folder / "training_config.json").read_text())
+        assert (record["method"], record["defect"], record["images"]) == ("stage2", defect, 4)
+        assert record["settings"]["mode_seeking_weight"] == 0.1
+        assert (folder / "match_discriminator").is_dir()
+        assert (folder / "report.html").is_file()
+    assert inodes == {(tmp_path / "backbone.safetensors").stat().st_ino}
+
+
+def call_script(name: str, *arguments: object) -> None:
+    """A script's main function in this process, with its command line."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # tyro looks up annotations there
+    spec.loader.exec_module(module)
+    module.main(tyro.cli(module.Config, args=list(map(str, arguments)), config=(tyro.conf.OmitArgPrefixes,)))
+
+
+def stage2_options(backbone: Path, category: Path, output: Path) -> list[object]:
+    return ["--pretrained_backbone", backbone, "--data_dir", category, "--output_dir", output, *COMMON]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--match_discriminator=none", "--mode_seeking_weight=0", "--preset=paper256", "--batch_size=4", "--mirror"],
+        ["--mode_seeking_weight=1", "--mode_seeking_on=image", "--mode_seeking_latents=z", "--shots=1"],
+        ["--match_discriminator=large", "--residual_resolution=8", "--shots=3", "--augmentation=diffaugment"],
+        ["--match_discriminator=medium", "--low_vram", "--batch_size=8", "--augmentation=none"],
+    ],
+    ids=" ".join,
+)
+def test_options_of_stage2(backbone, category, tmp_path, options):
+    call_script("train_stage2", *stage2_options(backbone, category, tmp_path), "--defect=dot", *options)
+    # A single defect goes to the output folder itself.
+    assert DFMGANPipeline.from_pretrained(str(tmp_path)).has_defects
     record = json.loads((tmp_path / "training_config.json").read_text())
-    assert record["images"] == 4
-    assert (tmp_path / "match_discriminator").is_dir()
+    shots = [int(option.split("=")[1]) for option in options if option.startswith("--shots")]
+    assert record["images"] == (shots[0] if shots else 4)
+    assert record["run"]["accumulation_steps"] == (2 if "--low_vram" in options else 1)
+    assert (tmp_path / "match_discriminator").is_dir() == ("--match_discriminator=none" not in options)
 
 
 def test_errors_are_about_what_the_user_did(backbone, category, tmp_path):
-    run = run_script("train_stage1.py", "--data_dir", category, "--output_dir", backbone, *SIZES, *COMMON, check=False)
-    assert run.returncode == 1
-    assert "--resume_from_checkpoint latest" in run.stderr
+    record = (backbone / "training_config.json").read_text()
+    stage1 = ["--data_dir", category, *SIZES, *COMMON]
+    with pytest.raises(CheckpointError, match="--resume_from_checkpoint latest"):
+        call_script("train_stage1", *stage1, "--output_dir", backbone)
+    assert (backbone / "training_config.json").read_text() == record, "the old run's record was overwritten"
+    with pytest.raises(DataError, match=r"dot.*spot"):
+        call_script("train_stage2", *stage2_options(backbone, category, tmp_path))
+    with pytest.raises(ValueError, match="`resolution` is 32 in the pretrained backbone and cannot be 64"):
+        call_script("train_stage2", *stage2_options(backbone, category, tmp_path), "--defect=dot", "--resolution=64")
+    with pytest.raises(ValueError, match="choose a multiple of their product"):
+        call_script("train_stage1", *stage1, "--output_dir", tmp_path, "--accumulation_steps=3")
+    assert not list(tmp_path.iterdir()), "something was written before the mistake was noticed"
+
+
+def test_missing_weights_are_an_error_before_training_starts(category, tmp_path, monkeypatch):
+    monkeypatch.delenv("DFMGAN_LPIPS_WEIGHTS", raising=False)
+    options = ["--data_dir", category, "--output_dir", tmp_path, *SIZES, *COMMON, "--eval_every_kimg=1"]
+    with pytest.raises(MissingWeightsError, match="--lpips_weights or DFMGAN_LPIPS_WEIGHTS"):
+        call_script("train_stage1", *options, "--lpips_weights", tmp_path / "none.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_and_best_model_of_a_script(backbone, category, tmp_path):
+    weights = os.environ.get("DFMGAN_LPIPS_WEIGHTS")
+    if not weights:
+        pytest.skip("DFMGAN_LPIPS_WEIGHTS does not name AlexNet's weights with LPIPS's")
+    options = ["--eval_every_kimg=0.008", "--eval_images=6", "--lpips_weights", weights]
+    call_script("train_stage2", *stage2_options(backbone, category, tmp_path), "--defect=dot", *options)
+    assert DFMGANPipeline.from_pretrained(str(tmp_path / "best")).has_defects
+    record = json.loads((tmp_path / "training_config.json").read_text())
+    assert record["checkpoint_rule"].startswith("lowest KID on AlexNet features of 6 generated images")
+    assert record["best"]["images_seen"] in (8, 16)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scores = {row["images_seen"]: row["score/kid"] for row in rows if "score/kid" in row}
+    assert scores.keys() == {8, 16}
+    assert "best checkpoint" in (tmp_path / "report.html").read_text()

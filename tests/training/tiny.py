@@ -101,6 +101,7 @@ def make_trainer(
     accumulation_steps: int = 1,
     log_steps: float = 4,
     batch_size: int = BATCH,
+    eval_steps: float = 0,
     **options,
 ) -> Trainer:
     accelerator = accelerator or Accelerator(cpu=True)
@@ -120,6 +121,7 @@ def make_trainer(
         sample_every_kimg=0,
         checkpoint_every_kimg=checkpoint_steps * BATCH / 1000,
         checkpoints_total_limit=keep,
+        eval_every_kimg=eval_steps * BATCH / 1000,
     )
     return Trainer(task, stream, schedule, accelerator, folder, show_progress=False, **options)
 

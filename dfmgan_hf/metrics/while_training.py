@@ -1,0 +1,54 @@
+"""Scores while training: the quick score of the averaged generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.pipelines import DFMGANPipeline
+from dfmgan_hf.training.best import ScoreConfig, Scorer
+from dfmgan_hf.training.task import Task
+
+from .processes import Processes
+from .quick_score import load_quick_networks, quick_score
+from .sampler import PipelineSampler
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def prepare_scorer(
+    config: ScoreConfig, real: ImageMaskDataset, accelerator: Accelerator
+) -> Callable[[Task], Scorer] | None:
+    """Load the measuring networks, so that missing weights are an error before training starts and not hours later.
+
+    Args:
+        config: when and what to score.
+        real: the training photographs.
+        accelerator: of the run; all its processes share the measuring.
+
+    Returns:
+        What makes a scorer for a task, or None if no scores are wanted.
+
+    Raises:
+        MissingWeightsError, BadWeightsError, ImportError: see `load_quick_networks`.
+    """
+    if config.eval_every_kimg <= 0:
+        return None
+    weights = None if config.lpips_weights is None else str(config.lpips_weights)
+    networks = load_quick_networks(weights, device=str(accelerator.device))
+    processes = Processes(accelerator)
+
+    def make_scorer(task: Task) -> Scorer:
+        sampler = PipelineSampler(DFMGANPipeline(generator=task.generator_ema))
+        return lambda: quick_score(
+            sampler,
+            real,
+            networks=networks,
+            num_images=config.eval_images,
+            processes=processes,
+            progress=accelerator.is_main_process,
+        ).to_dict()
+
+    return make_scorer

@@ -1,0 +1,254 @@
+"""One page about a run: what was warned of, the curves, the mask areas and the sample sheets over time.
+
+    python -m dfmgan_hf.training.report runs/hazelnut_crack
+
+writes it again at any time, also while the run goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .monitoring import AREA_EDGES
+
+REPORT_FILE = "report.html"
+SHEETS_SHOWN = 6
+SHEET_WIDTH = 1100
+
+# Title, logarithmic axis, and what is drawn, where the log has it.
+PANELS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
+    ("Losses", False, ("loss/generator", "loss/discriminator", "loss/match", "loss/mode_seeking")),
+    ("D: mean logits", False, ("logits/real", "logits/fake", "match/logits/real", "match/logits/fake")),
+    ("D: accuracy", False, ("accuracy/real", "accuracy/fake", "match/accuracy/real", "match/accuracy/fake")),
+    ("ADA", False, ("ada/p", "ada/r_t")),
+    ("Mask area (share of the image)", True, ("mask_area/real", "mask_area/fake")),
+    ("Masks: rates", False, ("mask_empty/fake", "mask_full/fake", "mask_border/real", "mask_border/fake")),
+    ("Change with z_defect", False, ("defect_change/mask", "defect_change/image")),
+    ("Regularisers", True, ("r1_penalty", "match/r1_penalty", "path_length")),
+    (
+        "Gradient norms",
+        True,
+        ("gradient_norm/generator", "gradient_norm/discriminator", "gradient_norm/path_length", "gradient_norm/r1"),
+    ),
+    ("Score", False, ("score/kid", "score/clustered_lpips", "score/copy_rate")),
+    ("Seconds per kimg", False, ("seconds_per_kimg",)),
+    ("Peak memory (GiB)", False, ("peak_memory_gib",)),
+)
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `run_dir`/report.html, one file with everything in it, from metrics.jsonl, samples/ and the record.
+
+    Args:
+        run_dir: output folder of a run, finished or not.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FileNotFoundError: there is no metrics.jsonl.
+        ImportError: matplotlib is not installed.
+    """
+    log = run_dir / "metrics.jsonl"
+    if not log.is_file():
+        raise FileNotFoundError(f"{log} does not exist: {run_dir} is not the --output_dir of a run that has logged.")
+    rows = read_rows(log)
+    record_file = run_dir / "training_config.json"
+    record = json.loads(record_file.read_text()) if record_file.is_file() else {}
+    parts = [
+        _facts(run_dir, rows, record),
+        _warnings(rows),
+        _picture("Curves", plot_curves(rows)),
+        *([_picture("Areas of the masks", plot_areas(rows))] if _has_histograms(rows) else []),
+        _sheets(run_dir / "samples"),
+    ]
+    page = run_dir / REPORT_FILE
+    partial = page.with_suffix(".partial")
+    partial.write_text(_PAGE.format(title=html.escape(run_dir.name), body="\n".join(parts)), encoding="utf-8")
+    partial.replace(page)
+    return page
+
+
+def read_rows(log: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a line that is still being written is left out."""
+    rows = []
+    for line in log.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def plot_curves(rows: Sequence[dict[str, Any]]) -> bytes:
+    """A PNG with every panel of `PANELS` that the rows have numbers for."""
+    figure_class = _figure_class()
+    panels = [(title, log, [n for n in names if _series(rows, n)[0]]) for title, log, names in PANELS]
+    panels = [panel for panel in panels if panel[2]]
+    columns = 3
+    lines = max(-(-len(panels) // columns), 1)
+    figure = figure_class(figsize=(5 * columns, 3 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    for ax, (title, log, names) in zip(axes, panels, strict=False):
+        for name in names:
+            ax.plot(*_series(rows, name), label=name, linewidth=1, marker="." if "score" in name else None)
+        ax.set_title(title, fontsize=10)
+        if log:
+            ax.set_yscale("log")
+        ax.set_xlabel("kimg", fontsize=8)
+        ax.tick_params(labelsize=8)
+        ax.legend(fontsize=7)
+        ax.grid(alpha=0.3)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    return _png(figure)
+
+
+def plot_areas(rows: Sequence[dict[str, Any]]) -> bytes:
+    """A PNG: the areas of real and generated masks over the last intervals, and the generated ones over time."""
+    figure = _figure_class()(figsize=(15, 3.4), layout="constrained")
+    now, over_time = figure.subplots(1, 2)
+    labels = _area_labels()
+    recent = [row["histograms"] for row in rows if row.get("histograms")][-5:]
+    for offset, kind in ((-0.2, "real"), (0.2, "fake")):
+        shares = [histograms[f"mask_area/{kind}"] for histograms in recent]
+        means = [sum(bins) / len(bins) for bins in zip(*shares, strict=True)]
+        now.bar([i + offset for i in range(len(means))], means, width=0.4, label=kind)
+    now.set_xticks(range(len(labels)), labels, fontsize=7, rotation=30)
+    now.set_ylabel("share of the masks", fontsize=8)
+    now.set_title(f"Areas over the last {len(recent)} intervals", fontsize=10)
+    now.legend(fontsize=8)
+    fakes = [(row["images_seen"] / 1000, row["histograms"]["mask_area/fake"]) for row in rows if row.get("histograms")]
+    over_time.imshow(
+        list(zip(*(shares for _, shares in fakes), strict=True)),
+        aspect="auto",
+        origin="lower",
+        extent=(fakes[0][0], max(fakes[-1][0], fakes[0][0] + 1e-3), -0.5, len(labels) - 0.5),
+        cmap="viridis",
+        interpolation="nearest",
+    )
+    over_time.set_yticks(range(len(labels)), labels, fontsize=7)
+    over_time.set_xlabel("kimg", fontsize=8)
+    over_time.set_title("Areas of generated masks over time", fontsize=10)
+    return _png(figure)
+
+
+def _figure_class() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("The report needs matplotlib: `pip install dfmgan-hf[train]`.") from error
+    return Figure
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
+
+
+def _series(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    points = [(row["images_seen"] / 1000, row[name]) for row in rows if row.get(name) is not None]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _has_histograms(rows: Sequence[dict[str, Any]]) -> bool:
+    return any(row.get("histograms") for row in rows)
+
+
+def _area_labels() -> list[str]:
+    percents = [f"{edge * 100:g}" for edge in AREA_EDGES]
+    between = [f"{low}-{high} %" for low, high in itertools.pairwise(percents)]
+    return ["empty", *between, f"over {percents[-1]} %"]
+
+
+def _facts(run_dir: Path, rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> str:
+    last = rows[-1] if rows else {}
+    facts: list[tuple[str, Any]] = [
+        ("run", run_dir.name),
+        ("method", record.get("method")),
+        ("photographs", record.get("images")),
+        ("shown", f"{last.get('images_seen', 0) / 1000:.2f} kimg in {last.get('step', 0)} steps"),
+        ("training time", _hours(record.get("result", {}).get("training_seconds"))),
+        ("best checkpoint", record.get("best", {}).get("summary")),
+        ("rule", record.get("checkpoint_rule")),
+        ("recipe", ", ".join(f"{k} {v}" for k, v in record.get("recipe", {}).items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in record.get("environment", {}).get("versions", {}).items())),
+    ]
+    lines = [f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in facts if value]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _hours(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds / 3600:.2f} h"
+
+
+def _warnings(rows: Sequence[dict[str, Any]]) -> str:
+    spans: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, text in row.get("warnings", {}).items():
+            first = spans.get(name, [row["images_seen"]])[0]
+            spans[name] = [first, row["images_seen"], text]
+    if not spans:
+        return "<h2>Warnings</h2><p>None.</p>"
+    lines = [
+        f"<li><b>{html.escape(name)}</b>, {first / 1000:.1f} to {last / 1000:.1f} kimg: {html.escape(text)}</li>"
+        for name, (first, last, text) in spans.items()
+    ]
+    return f"<h2>Warnings</h2><ul>{''.join(lines)}</ul>"
+
+
+def _picture(title: str, data: bytes, kind: str = "png") -> str:
+    encoded = base64.b64encode(data).decode()
+    return f'<h2>{html.escape(title)}</h2><img src="data:image/{kind};base64,{encoded}" alt="{html.escape(title)}">'
+
+
+def _sheets(folder: Path) -> str:
+    paths = sorted(folder.glob("*.png"))
+    if len(paths) > SHEETS_SHOWN:
+        chosen = {round(i * (len(paths) - 1) / (SHEETS_SHOWN - 1)) for i in range(SHEETS_SHOWN)}
+        paths = [paths[i] for i in sorted(chosen)]
+    return "\n".join(_picture(f"Samples after {int(p.stem) / 1000:g} kimg", _small_jpeg(p), "jpeg") for p in paths)
+
+
+def _small_jpeg(path: Path) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(path) as sheet:
+        sheet.thumbnail((SHEET_WIDTH, 10 * SHEET_WIDTH))
+        sheet.convert("RGB").save(buffer, format="JPEG", quality=88)
+    return buffer.getvalue()
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font-family: sans-serif; margin: 2em auto; max-width: 1400px; color: #222; }}
+img {{ max-width: 100%; }}
+th {{ text-align: left; vertical-align: top; padding-right: 1em; }}
+td, th {{ font-size: 90%; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(tyro.cli(write_report, config=(tyro.conf.PositionalRequiredArgs,)))
