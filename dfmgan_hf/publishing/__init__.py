@@ -2,10 +2,20 @@
 
 from .card import add_results, build_model_card
 from .card_facts import CardFacts, read_facts
-from .hub import HubConfig, prepare_push, push_model_folder, push_results, push_space_folder
+from .folder_card import write_model_card
+from .hub import (
+    HubConfig,
+    prepare_push,
+    push_model_folder,
+    push_results,
+    push_space_folder,
+    push_standalone_folder,
+)
 from .hub_pipeline import HubPipeline
+from .model_folder import copy_published
 from .records import CardError
 from .repository import HubError
+from .standalone import export_standalone
 
 __all__ = [
     "CardError",
@@ -15,9 +25,13 @@ __all__ = [
     "HubPipeline",
     "add_results",
     "build_model_card",
+    "copy_published",
+    "export_standalone",
     "prepare_push",
     "push_model_folder",
     "push_results",
     "push_space_folder",
+    "push_standalone_folder",
     "read_facts",
+    "write_model_card",
 ]

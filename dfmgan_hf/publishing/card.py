@@ -23,6 +23,7 @@ def build_model_card(
     facts: CardFacts,
     *,
     backbone_training: dict[str, Any] | None = None,
+    results: dict[str, Any] | None = None,
     references: dict[str, dict[str, Any]] | None = None,
     grid_file: str | None = None,
     grid_caption: str = "",
@@ -34,6 +35,7 @@ def build_model_card(
             used if they are there.
         facts: what these files do not know.
         backbone_training: stage 1's training record, for a model of stage 2; None for the folder's.
+        results: results.json of the model's evaluation; None for the folder's.
         references: results.json by name of what the model's numbers are to be compared with; None for the folder's.
         grid_file: picture of samples, relative to the card.
         grid_caption: what the picture shows.
@@ -49,7 +51,8 @@ def build_model_card(
     if config is None:
         raise CardError(f"{model_dir} has no generator/config.json; give a folder that DFMGANPipeline has saved.")
     training = read_record(model_dir / TRAINING_FILE)
-    results = read_record(model_dir / RESULTS_FILE)
+    if results is None:
+        results = read_record(model_dir / RESULTS_FILE)
     if backbone_training is None:
         backbone_training = read_record(model_dir / BACKBONE_TRAINING_FILE)
     if references is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
@@ -28,7 +28,8 @@ from .records import (
     without_local_paths,
     write_record,
 )
-from .repository import HubError, Repository, clear_errors
+from .repository import HubError, Repository, RepositoryType, clear_errors
+from .standalone import PIPELINE_FILE
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,16 @@ class HubConfig:
         if self.hub_variant is not None and self.hub_variant not in VARIANTS:
             raise ValueError(f"`hub_variant` must be one of {', '.join(VARIANTS)}, but is {self.hub_variant!r}.")
 
-    def open_repository(self, model_dir: Path | str, token: str | None = None) -> Repository:
+    def open_repository(
+        self, folder: Path | str, token: str | None = None, kind: RepositoryType = "model"
+    ) -> Repository:
         """The repository that these options name, made if need be.
 
         Raises:
             HubError: no connection, or a token that may not write there.
         """
-        name = self.hub_model_id or Path(model_dir).resolve().name
-        return Repository.open(name, revision=self.hub_revision, private=self.hub_private_repo, token=token)
+        name = self.hub_model_id or Path(folder).resolve().name
+        return Repository.open(name, kind=kind, revision=self.hub_revision, private=self.hub_private_repo, token=token)
 
 
 def prepare_push(model_dir: Path | str, hub: HubConfig) -> None:
@@ -165,8 +168,9 @@ def push_results(
     if results is None:
         raise CardError(f"{results_dir} has no {RESULTS_FILE}; measure the model first.")
     is_folder = Path(model).is_dir()
-    name = hub.hub_model_id or (Path(model).resolve().name if is_folder else model)
-    repository = Repository.open(name, revision=hub.hub_revision, private=hub.hub_private_repo, token=token)
+    if not is_folder and hub.hub_model_id is None:
+        hub = replace(hub, push_to_hub=True, hub_model_id=model)
+    repository = hub.open_repository(model, token)
     published = repository.file_names()
     if INDEX_FILE not in published and not is_folder:
         raise HubError(
@@ -194,8 +198,20 @@ def push_results(
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
 
 
+def push_standalone_folder(folder: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
+    """Publish what `export_standalone` wrote, code included, in one commit. Arguments as in `push_space_folder`.
+
+    Raises:
+        HubError: nothing was published.
+        CardError: the folder is no standalone copy.
+    """
+    files = _all_files(Path(folder), (CARD_FILE, INDEX_FILE, PIPELINE_FILE), "a standalone copy")
+    repository = hub.open_repository(folder, token)
+    return repository.push(files, hub.hub_commit_message or "Upload standalone DFMGAN", replaced_folders=["generator"])
+
+
 def push_space_folder(space_dir: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
-    """Publish the folder of a Gradio Space in one commit.
+    """Publish the folder of a Gradio Space in one commit, without hidden files and caches.
 
     Args:
         space_dir: folder with app.py and a README.md that begins with the Space's settings.
@@ -209,23 +225,19 @@ def push_space_folder(space_dir: Path | str, hub: HubConfig, *, token: str | Non
         HubError: nothing was published.
         CardError: the folder is no Space's.
     """
-    space_dir = Path(space_dir)
-    for needed in (CARD_FILE, "app.py"):
-        if not (space_dir / needed).is_file():
-            raise CardError(f"{space_dir} has no {needed}; give the folder of a Gradio Space.")
-    files = {
-        path.relative_to(space_dir).as_posix(): path
-        for path in sorted(space_dir.rglob("*"))
-        if path.is_file() and not any(part.startswith((".", "__")) for part in path.relative_to(space_dir).parts)
-    }
-    repository = Repository.open(
-        hub.hub_model_id or space_dir.resolve().name,
-        kind="space",
-        revision=hub.hub_revision,
-        private=hub.hub_private_repo,
-        token=token,
-    )
+    files = _all_files(Path(space_dir), (CARD_FILE, "app.py"), "a Gradio Space")
+    repository = hub.open_repository(space_dir, token, kind="space")
     return repository.push(files, hub.hub_commit_message or "Upload Space")
+
+
+def _all_files(folder: Path, needed: tuple[str, ...], what: str) -> dict[str, Path]:
+    for name in needed:
+        if not (folder / name).is_file():
+            raise CardError(f"{folder} has no {name}; give the folder of {what}.")
+    found = ((path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        name.as_posix(): path for name, path in found if not any(part.startswith((".", "__")) for part in name.parts)
+    }
 
 
 def _model_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:

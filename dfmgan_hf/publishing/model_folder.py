@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,8 @@ def component_names(model_dir: Path) -> list[str]:
     index = read_record(model_dir / INDEX_FILE)
     if index is None:
         raise CardError(f"{model_dir} has no {INDEX_FILE}; give a folder that DFMGANPipeline or a training has saved.")
+    if isinstance(index.get("_class_name"), list):
+        raise CardError(f"{model_dir} is a standalone copy with its own code; give the folder it was made from.")
     return [name for name, value in index.items() if isinstance(value, list) and not name.startswith("_") and value[0]]
 
 
@@ -108,6 +113,47 @@ def companion_files(model_dir: Path, *, with_card: bool = True) -> dict[str, Pat
             if model_dir in picture.parents and picture.is_file():
                 files[picture.relative_to(model_dir).as_posix()] = picture
     return files
+
+
+def copy_published(model_dir: Path | str, output_dir: Path | str, **options: Any) -> Path:
+    """Write the files that are published to a folder of their own: to look at, to commit or to copy.
+
+    Args:
+        model_dir: folder of a pipeline.
+        output_dir: folder to write; it appears whole or not at all.
+        options: those of `published_files`.
+
+    Returns:
+        `output_dir`.
+
+    Raises:
+        FileExistsError: `output_dir` exists and is not empty.
+        and what `published_files` raises.
+    """
+    with new_folder(Path(output_dir)) as whole, tempfile.TemporaryDirectory() as aside:
+        for name, path in published_files(Path(model_dir), Path(aside), **options).items():
+            (whole / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, whole / name)
+    return Path(output_dir)
+
+
+@contextmanager
+def new_folder(output_dir: Path) -> Iterator[Path]:
+    """A folder that becomes `output_dir` at the end, or disappears if an error is raised.
+
+    Raises:
+        FileExistsError: `output_dir` exists and is not empty.
+    """
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise FileExistsError(f"{output_dir} exists already; name a new folder.")
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}.") as aside:
+        whole = Path(aside, "whole")
+        whole.mkdir()
+        yield whole
+        if output_dir.exists():
+            output_dir.rmdir()
+        os.replace(whole, output_dir)
 
 
 def last_sample_sheet(model_dir: Path) -> Path | None:

@@ -197,4 +197,5 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str | None
             return f"{name!r} is not the name of a repository. Expected org/name.\n{link}"
         if isinstance(link, httpx.TransportError):
             return f"the connection to the Hub failed ({link}). Run it again; what has arrived is not sent twice."
-    return None
+    # hf_xet has no errors of its own.
+    return f"the transfer failed ({error}). Run it again." if isinstance(error, RuntimeError) else None

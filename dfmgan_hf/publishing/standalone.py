@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,8 +11,8 @@ from huggingface_hub import ModelCard
 
 from .card import build_model_card, put_section
 from .card_facts import CardFacts, facts_from_training
-from .model_folder import CARD_FILE, INDEX_FILE, published_files
-from .records import CardError
+from .model_folder import CARD_FILE, INDEX_FILE, copy_published, new_folder
+from .records import write_record
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NETWORKS_FILE, PIPELINE_FILE = "modeling_dfmgan.py", "pipeline_dfmgan.py"
@@ -54,27 +51,15 @@ def export_standalone(model_dir: Path | str, output_dir: Path | str, model_name:
         FileExistsError: `output_dir` exists and is not empty.
     """
     model_dir, output_dir = Path(model_dir), Path(output_dir)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists already; name a new folder for the standalone copy.")
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}.") as aside:
-        records, whole = Path(aside, "records"), Path(aside, "whole")
-        records.mkdir()
-        for name, path in published_files(model_dir, records).items():
-            (whole / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, whole / name)
+    with new_folder(output_dir) as whole:
+        copy_published(model_dir, whole)
         index = json.loads((whole / INDEX_FILE).read_text(encoding="utf-8"))
-        if index.get("generator", [None])[0] != "dfmgan_hf":
-            raise CardError(f"{model_dir} does not hold a pipeline of dfmgan_hf's own classes.")
         index["_class_name"] = [Path(PIPELINE_FILE).stem, index["_class_name"]]
         index["generator"][0] = Path(NETWORKS_FILE).stem
-        (whole / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_record(whole / INDEX_FILE, index)
         (whole / "generator" / NETWORKS_FILE).write_text(networks_source(), encoding="utf-8")
         (whole / PIPELINE_FILE).write_text(pipeline_source(), encoding="utf-8")
         _card(model_dir, whole, model_name).save(whole / CARD_FILE)
-        if output_dir.exists():
-            output_dir.rmdir()
-        os.replace(whole, output_dir)
     return output_dir
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import runpy
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,6 +84,22 @@ def push_measured(model: str, results_dir: str, **hub: Any) -> str:
 
 def push_space(folder: str, repo: str) -> str:
     return push_space_folder(folder, HubConfig(push_to_hub=True, hub_model_id=repo))
+
+
+def run_script(name: str, *arguments: str) -> str:
+    """What an example script prints; RuntimeError with its message if it gives up."""
+    script = Path(__file__).parents[2] / "examples" / name
+    printed, errors = io.StringIO(), io.StringIO()
+    with (
+        mock.patch("sys.argv", [str(script), *arguments]),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as error:
+            raise RuntimeError(f"{error.code}\n{errors.getvalue()}") from error
+    return printed.getvalue()
 
 
 def load_discriminator(repo: str) -> int:

@@ -84,7 +84,7 @@ def test_folder_and_card(make_generator, tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["standalone"]
     with pytest.raises(FileExistsError, match=r"standalone exists already"):
         export_standalone(tmp_path / "model", folder, "org/alone")
-    with pytest.raises(CardError, match=r"does not hold a pipeline of dfmgan_hf's own classes"):
+    with pytest.raises(CardError, match=r"is a standalone copy with its own code"):
         export_standalone(folder, tmp_path / "again", "org/alone")
     assert not (tmp_path / "again").exists()
 

@@ -1,0 +1,99 @@
+"""Writes a model folder's card, and beside it the records that it is made from, so that it can be made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .card import build_model_card
+from .card_facts import CardFacts, facts_from_training
+from .model_folder import CARD_FILE, SAMPLES_FILE
+from .records import (
+    BACKBONE_TRAINING_FILE,
+    REFERENCES_FILE,
+    RESULTS_FILE,
+    TRAINING_FILE,
+    CardError,
+    read_record,
+    without_local_paths,
+    write_record,
+)
+
+# Of a reference only what its numbers mean; the names of its images are not the model's.
+_OF_REFERENCES = ("metrics", "networks", "settings")
+
+
+def write_model_card(
+    model_dir: Path | str,
+    facts: CardFacts,
+    *,
+    results: Path | None = None,
+    references: Mapping[str, Path] | None = None,
+    backbone_dir: Path | None = None,
+    picture: Image.Image | None = None,
+    caption: str = "",
+) -> Path:
+    """Write README.md of a pipeline's folder.
+
+    Args:
+        model_dir: folder that `DFMGANPipeline.save_pretrained` or a training wrote.
+        facts: what no file knows; the training's record fills gaps.
+        results: results.json of the model's evaluation; None for the folder's.
+        references: results.json by name of what the numbers are to be compared with; None for those that the folder
+            has from the last time.
+        backbone_dir: folder of stage 1, for its training record; None for the folder's own copy of it.
+        picture: samples of the model; None keeps the picture that the folder has.
+        caption: what the picture shows.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        CardError: the folder is no pipeline's, or a record is missing or cannot be read. Nothing was written.
+    """
+    model_dir = Path(model_dir)
+    records: dict[str, Any] = {}
+    if results is not None:
+        records[RESULTS_FILE] = _results(results)
+    if references is not None:
+        records[REFERENCES_FILE] = {
+            name: {key: value for key, value in _results(path).items() if key in _OF_REFERENCES}
+            for name, path in references.items()
+        }
+    if backbone_dir is not None:
+        records[BACKBONE_TRAINING_FILE] = read_record(backbone_dir / TRAINING_FILE)
+        if records[BACKBONE_TRAINING_FILE] is None:
+            raise CardError(f"{backbone_dir} has no {TRAINING_FILE}; give the folder that stage 1 wrote.")
+    facts = facts.filled_from(facts_from_training(model_dir, facts.model_name))
+    has_picture = picture is not None or (model_dir / SAMPLES_FILE).exists()
+    card = build_model_card(
+        model_dir,
+        facts,
+        results=records.get(RESULTS_FILE),
+        references=records.get(REFERENCES_FILE),
+        backbone_training=records.get(BACKBONE_TRAINING_FILE),
+        grid_file=SAMPLES_FILE if has_picture else None,
+        grid_caption=caption,
+    )
+    for name, record in records.items():
+        write_record(model_dir / name, without_local_paths(record))
+    if picture is not None:
+        aside = model_dir / f".{SAMPLES_FILE}.{os.getpid()}"
+        picture.save(aside, format="PNG", optimize=True)
+        os.replace(aside, model_dir / SAMPLES_FILE)
+    aside = model_dir / f".{CARD_FILE}.{os.getpid()}"
+    card.save(aside)
+    os.replace(aside, model_dir / CARD_FILE)
+    return model_dir / CARD_FILE
+
+
+def _results(path: Path) -> dict[str, Any]:
+    record = read_record(path)
+    if record is None or "metrics" not in record:
+        raise CardError(f"{path} holds no results. Expected the results.json that examples/evaluate.py writes.")
+    settings = {key: value for key, value in record.get("settings", {}).items() if key != "real_file_names"}
+    return {**record, "settings": settings}

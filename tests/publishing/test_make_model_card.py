@@ -1,0 +1,92 @@
+"""The script that writes a card, and what it leaves in the model's folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.publishing import CardFacts
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "make_model_card.py"
+RESULTS = {
+    "metrics": {"kid": {"kid": 0.01}},
+    "settings": {"real_file_names": ["a.png"]},
+    "options": {"data_dir": "/home/alice/plates"},
+}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    spec = importlib.util.spec_from_file_location("make_model_card", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "make_model_card", module)  # where dataclasses looks its annotations up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def model_dir(make_generator, tmp_path):
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_card_with_references_and_samples(script, model_dir, tmp_path):
+    for name, kid in (("own", 0.01), ("cracks", 0.09)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**RESULTS, "metrics": {"kid": {"kid": kid}}}))
+    (tmp_path / "facts.json").write_text(json.dumps({"product": "plates", "defect": "dents", "license": "mit"}))
+    (tmp_path / "training_config.json").write_text(json.dumps({"images": 300}))
+    script.main(
+        script.Config(
+            CardFacts("org/plates", title="Plates", defect="scratches"),
+            model=model_dir,
+            card=tmp_path / "facts.json",
+            results=tmp_path / "own.json",
+            reference=(f"real cracks={tmp_path}/cracks.json",),
+            backbone=tmp_path,
+            num_samples=2,
+        )
+    )
+    card = ModelCard.load(model_dir / "README.md")
+    assert card.data.license == "mit"
+    assert "Draws images of plates with scratches." in card.text
+    assert "| | this model | real cracks |" in card.text
+    assert "| KID x 1000, lower is closer | 10.00 | 90.00 |" in card.text
+    assert "Stage 1: 300 photographs." in card.text
+    assert "*Not selected: seeds 0 to 1." in card.text
+    assert Image.open(model_dir / "samples.png").width > 300
+    assert not any(b"/home/alice" in path.read_bytes() for path in model_dir.iterdir() if path.is_file())
+    assert not list(model_dir.glob(".*"))
+
+    # Once more, from what the folder has by now.
+    script.main(script.Config(CardFacts("org/plates", license="apache-2.0"), model=model_dir, num_samples=0))
+    card = ModelCard.load(model_dir / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert "| KID x 1000, lower is closer | 10.00 | 90.00 |" in card.text
+    assert "Stage 1: 300 photographs." in card.text
+    assert "![Generated samples](samples.png)" in card.text
+    assert "**\n" not in card.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference": ("cracks.json",)}, r"--reference must be name=results.json"),
+        ({"results": Path("missing.json")}, r"No card was written: missing.json holds no results"),
+        ({"reference": ("cracks=missing.json",)}, r"No card was written: missing.json holds no results"),
+        ({"backbone": Path("missing")}, r"No card was written: missing has no training_config.json"),
+        ({"card": Path("missing.json")}, r"No card was written: There is no file missing.json"),
+        ({"model": Path("missing")}, r"No card was written: missing "),
+    ],
+)
+def test_nothing_is_written_if_something_is_missing(script, model_dir, options, message):
+    before = sorted(model_dir.rglob("*"))
+    with pytest.raises(SystemExit, match=message):
+        script.main(script.Config(CardFacts("org/plates"), **{"model": model_dir, "num_samples": 0, **options}))
+    assert sorted(model_dir.rglob("*")) == before
