@@ -238,19 +238,19 @@ def test_walk_plays_and_can_be_saved(open_page):
 def test_zip_is_made_with_progress_and_downloaded(open_page):
     page = open_page()
     page.get_by_role("tab", name="Take away").click()
-    _set_slider(page, "export-count", 200)  # long enough for the progress to be seen
+    _set_slider(page, "export-count", 150)  # long enough for the progress to be seen
     page.get_by_role("button", name="Make the ZIP").click()
-    sync_api.expect(page.locator("#archive")).to_contain_text(re.compile(r"\d+/200 parts|\d+\.\d+%|Drawing"))
+    sync_api.expect(page.locator("#archive")).to_contain_text(re.compile(r"\d+/150 parts|\d+\.\d+%|Drawing"))
     link = page.locator("#archive a[download]").first
     sync_api.expect(link).to_be_visible(timeout=WAIT_MILLISECONDS)
     sync_api.expect(page.locator("#command")).to_contain_text("examples/generate.py")
     _keep(page, "take_away")
     with page.expect_download() as download:
         link.click()
-    assert download.value.suggested_filename == "blobs_200.zip"
+    assert download.value.suggested_filename == "blobs_150.zip"
     with zipfile.ZipFile(download.value.path()) as archive:
         masks = [name for name in archive.namelist() if name.endswith("_mask.png")]
-        assert len(masks) == 200
+        assert len(masks) == 150
         assert set(np.unique(np.asarray(Image.open(io.BytesIO(archive.read(masks[0])))))) == {0, 255}
 
 
