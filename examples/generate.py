@@ -18,7 +18,7 @@ import tyro
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset, push_to_hub
+from dfmgan_hf.export import ExportConfig, ExportError, OneProcessError, check_push, generate_dataset, push_to_hub
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,6 @@ class Config:
     """Data set repository user/name to upload to; needs --format parquet."""
     private: bool = False
     """Make a new repository private."""
-
-
-def check(config: Config) -> None:
-    config.export.check()
-    if config.push_to_hub is not None and config.export.format != "parquet":
-        raise ExportError(
-            "--push_to_hub",
-            found=f"--format {config.export.format}, thousands of small files, which the Hub refuses",
-            expected="--format parquet",
-            advice="Export again in a new folder.",
-        )
 
 
 def load(config: Config) -> DFMGANPipeline:
@@ -63,7 +52,9 @@ def main(config: Config) -> None:
     # Processes finish at different times, and the main one's table can take long: nobody waits in vain.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
     try:
-        check(config)
+        config.export.check()
+        if config.push_to_hub is not None:
+            check_push(config.export, config.push_to_hub)
         pipe = load(config).to(accelerator.device)
         # A path says nothing to others; a folder's name may.
         name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
@@ -74,7 +65,8 @@ def main(config: Config) -> None:
                 commit = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private or None)
                 print(f"  pushed  {commit}")
     except (ExportError, OSError) as error:
-        sys.exit(f"Not finished: {error}" if accelerator.is_main_process else 1)
+        is_said_here = accelerator.is_main_process or isinstance(error, OneProcessError)
+        sys.exit(f"Not finished: {error}" if is_said_here else 1)
     finally:
         accelerator.end_training()
 

@@ -1,10 +1,10 @@
 """Bulk generation: data sets of triplets, in the forms that others read."""
 
 from .config import ExportConfig, ExportFormat
-from .dataset_card import push_to_hub
-from .errors import ExportError
+from .errors import ExportError, OneProcessError
 from .filters import MaskFilter
 from .generate import generate_dataset
+from .hub import check_push, push_to_hub
 from .samples import Record, Sample, read_record
 from .sampling import TripletSampler
 from .seeds import candidate_seed
@@ -16,10 +16,12 @@ __all__ = [
     "ExportFormat",
     "ExportSummary",
     "MaskFilter",
+    "OneProcessError",
     "Record",
     "Sample",
     "TripletSampler",
     "candidate_seed",
+    "check_push",
     "generate_dataset",
     "push_to_hub",
     "read_record",

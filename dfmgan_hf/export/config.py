@@ -38,6 +38,8 @@ class ExportConfig:
         max_attempts: Draws for one image before the filter is taken to be too strict.
         category: Name of the object.
         defect: Name of the kind of defect.
+        twins: Folder of the defect-free twins with mvtec. train/good makes the set complete in itself; test/good is
+            for testing what was trained on photographs, to which it leaves train/good.
         images_per_shard: Triplets in a parquet file; several processes share the work file by file.
         license: Licence for the data set card of parquet, as the Hub spells it.
     """
@@ -55,6 +57,7 @@ class ExportConfig:
     max_attempts: int = 200
     category: str = "object"
     defect: str = "defect"
+    twins: Literal["train", "test"] = "train"
     images_per_shard: int = 250
     license: str = "unknown"
 
@@ -73,6 +76,7 @@ class ExportConfig:
             raise _bad("min_mask_area", self.min_mask_area, f"at most --max_mask_area, {self.max_mask_area}")
         self._check_choice("format", get_args(ExportFormat))
         self._check_choice("noise_mode", NOISE_MODES)
+        self._check_choice("twins", ("train", "test"))
         for name in ("category", "defect"):
             if not _NAME.fullmatch(getattr(self, name)):
                 raise _bad(name, repr(getattr(self, name)), "letters, digits, '_', '-', '.' and spaces: a folder name")

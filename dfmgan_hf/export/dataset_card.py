@@ -1,11 +1,9 @@
-"""The data set card of a parquet export, and its way to the Hub."""
+"""The data set card of a parquet export."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from .config import RECORD_DIR
 from .parquet import DATA_DIR
 
 _SIZE_CATEGORIES = (
@@ -88,34 +86,6 @@ CC BY-NC-SA 4.0.
 
 Drawn with DFMGAN ([AAAI 2023](https://arxiv.org/abs/2303.02389)) by dfmgan-hf.
 """
-
-
-def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) -> str:
-    """Upload a finished parquet export to a data set repository, which is made if there is none.
-
-    Shards of an earlier export in that repository are removed by the same commit.
-
-    Args:
-        output_dir: folder of the export.
-        repo_id: `user/name`.
-        private: whether a new repository is private; None for the account's default.
-
-    Returns:
-        Address of the commit.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=repo_id,
-        repo_type="dataset",
-        folder_path=output_dir,
-        allow_patterns=["README.md", f"{DATA_DIR}/*.parquet", f"{RECORD_DIR}/*"],
-        delete_patterns=f"{DATA_DIR}/*.parquet",
-        commit_message="Upload generated triplets",
-    )
-    return str(commit.commit_url)
 
 
 def _area(share: float) -> str:

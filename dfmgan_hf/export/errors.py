@@ -11,3 +11,7 @@ class ExportError(ValueError):
 
     def __init__(self, where: object, *, found: str, expected: str, advice: str) -> None:
         super().__init__(f"{where}: {found}. Expected {expected}. {advice}")
+
+
+class OneProcessError(ExportError):
+    """An error that the other processes do not meet, so that the one that met it has to say it."""

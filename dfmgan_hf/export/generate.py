@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..pipelines import DFMGANPipeline, contact_sheet
 from .config import RECORD_DIR, ExportConfig
 from .dataset_card import make_card
+from .errors import OneProcessError
 from .layouts import FolderWriter, imagefolder_names, mvtec_names
 from .parquet import ParquetWriter
 from .samples import Record, Sample, Triplet, to_png, write_whole
@@ -55,9 +56,8 @@ def generate_dataset(
         The summary; None in all processes but the main one.
 
     Raises:
-        ExportError: an option, the folder or the model are not usable, or the filter is too strict for the model. What
-            was written so far stays.
-        OSError: the disk is full or read-only.
+        ExportError: an option, the folder or the model are not usable.
+        OneProcessError: one process cannot write, or the filter is too strict for the model. What was written stays.
     """
     config.check()
     start = time.perf_counter()
@@ -74,10 +74,18 @@ def generate_dataset(
     writer = _make_writer(config)
     drawn = torch.zeros(1, dtype=torch.int64, device=accelerator.device)
     missing = writer.missing(accelerator.process_index, accelerator.num_processes, sampler.block_size)
-    with closing(writer), sampler:
-        for sample in _with_progress(sampler.draw(missing), config.num_images, accelerator.is_main_process):
-            writer.add(sample)
-            drawn += 1
+    try:
+        with closing(writer), sampler:
+            for sample in _with_progress(sampler.draw(missing), config.num_images, accelerator.is_main_process):
+                writer.add(sample)
+                drawn += 1
+    except OSError as error:
+        raise OneProcessError(
+            config.output_dir,
+            found=f"a file that cannot be written ({error})",
+            expected="room on the disk and the right to write",
+            advice="Mend that and give the same command again: it goes on where it stopped.",
+        ) from error
     # The sum also waits for the files of the other processes.
     num_drawn = int(accelerator.reduce(drawn, reduction="sum"))  # type: ignore[arg-type]
     if not accelerator.is_main_process:

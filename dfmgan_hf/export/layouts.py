@@ -23,17 +23,20 @@ class FileNames(NamedTuple):
 
 
 def mvtec_names(config: ExportConfig, index: int) -> FileNames:
-    """`CATEGORY/test/DEFECT/000000.png`, its mask in `ground_truth/DEFECT`, its twin in `train/good`.
+    """`CATEGORY/test/DEFECT/000000.png`, its mask in `ground_truth/DEFECT`, its twin in `train/good` or `test/good`.
 
     The layout of MVTec AD, which anomalib's MVTecAD and Folder loaders and this package's own read. The loaders pair
-    images with masks by order and stem. There is no `test/good`: the twins are for training, and a loader that wants
-    defect-free test images takes some of them away from it.
+    images with masks by order and stem, and take some of `train/good` for testing where there is no `test/good`.
+
+    With the twins in `train/good` the set loads as it is. But who trains a detector on them and tests it on the defect
+    images has shown it the very objects of the test: judge by such a test how detectors compare, not how good one is.
+    With the twins in `test/good`, and photographs for training, nothing is seen twice.
     """
     stem = _stem(index)
     return FileNames(
         f"{config.category}/test/{config.defect}/{stem}.png",
         f"{config.category}/ground_truth/{config.defect}/{stem}_mask.png",
-        f"{config.category}/train/good/{stem}.png",
+        f"{config.category}/{config.twins}/good/{stem}.png",
     )
 
 

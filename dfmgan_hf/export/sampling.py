@@ -29,7 +29,7 @@ from PIL import Image
 from ..models import DFMGANGenerator
 from ..pipelines import DFMGANPipeline
 from .config import ExportConfig
-from .errors import ExportError
+from .errors import ExportError, OneProcessError
 from .filters import MaskFilter, Reason
 from .samples import Record, Sample, encode_sample
 from .seeds import candidate_seed
@@ -103,7 +103,7 @@ class TripletSampler:
             indices: rising numbers; taken as needed, at most `batch_size` and a block ahead.
 
         Raises:
-            ExportError: an image has used up its attempts.
+            OneProcessError: an image has used up its attempts.
         """
         assert self._pool is not None, "TripletSampler draws inside its with statement only."
         waiting: deque[Future[Sample]] = deque()
@@ -163,9 +163,9 @@ class TripletSampler:
         )
         return list(zip(output.images, output.masks, output.defect_free_images, strict=True))
 
-    def _exhausted(self, index: int, dropped: Counter[Reason]) -> ExportError:
+    def _exhausted(self, index: int, dropped: Counter[Reason]) -> OneProcessError:
         reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped.items())
-        return ExportError(
+        return OneProcessError(
             f"Image {index}",
             found=f"none of its first {dropped.total()} draws passed the filter ({reasons})",
             expected=str(self.filter),

@@ -109,6 +109,19 @@ def test_mvtec_is_what_anomalib_expects(export, tmp_path):
         assert where.any()
 
 
+def test_twins_for_testing(export, tmp_path):
+    """With photographs in train/good, nothing that a detector is trained on comes again in its test."""
+    export(format="mvtec", category="nut", defect="scratch", twins="test")
+    root = tmp_path / "out" / "nut"
+    assert not (root / "train").exists()
+    (root / "train/good").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(root / "train/good/photograph.png")
+    assert [path.name for _, path, _ in anomalib_mvtec_samples(root, "train")] == ["photograph.png"]
+    test = anomalib_mvtec_samples(root, "test")
+    assert [(label, mask is None) for label, _, mask in test] == [("good", True)] * 12 + [("scratch", False)] * 12
+    assert rows(tmp_path / "out/seeds.csv")[3]["defect_free_file_name"] == "nut/test/good/000003.png"
+
+
 def test_mvtec_is_what_our_own_loaders_read(export, tmp_path):
     export(format="mvtec", category="nut", defect="scratch")
     out = tmp_path / "out"

@@ -13,7 +13,9 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from tests.data.hub_server import local_hub
+from tests.hub.client import environment as hub_environment
+from tests.hub.repositories import WRITE_TOKEN
+from tests.hub.server import local_hub
 
 
 def load(source: str, tmp_path: Path, **options):
@@ -72,15 +74,16 @@ def test_card(export, tmp_path):
 
 
 CLIENT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 
 import datasets
 from accelerate import Accelerator
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import load_mvtec_ad
-from dfmgan_hf.export import ExportConfig, generate_dataset, push_to_hub
+from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset, push_to_hub
 
+TOKEN = os.environ["HF_TOKEN"]
 model, work = sys.argv[1], Path(sys.argv[2])
 pipe = DFMGANPipeline.from_pretrained(model)
 for num_images in (9, 4):
@@ -88,10 +91,16 @@ for num_images in (9, 4):
     config = ExportConfig(out, num_images=num_images, format="parquet", images_per_shard=3, defect="hole")
     generate_dataset(pipe, config, Accelerator(), model_name="tiny")
     commit = push_to_hub(out, "me/holes")
+os.environ["HF_TOKEN"] = "hf_mistyped"
+try:
+    push_to_hub(out, "me/holes")
+except ExportError as error:
+    refusal = str(error)
+os.environ["HF_TOKEN"] = TOKEN
 loaded = datasets.load_dataset("me/holes", split="train")
 ours = load_mvtec_ad("me/holes", cache_dir=work / "cache")["train"]
 result = {"commit": commit, "index": loaded["index"][:], "seed": loaded["seed"][:], "mode": loaded[0]["mask"].mode,
-          "names": ours["file_name"][:]}
+          "names": ours["file_name"][:], "refusal": refusal}
 (work / "answer.json").write_text(json.dumps(result))
 """
 
@@ -99,16 +108,8 @@ result = {"commit": commit, "index": loaded["index"][:], "seed": loaded["seed"][
 @pytest.mark.slow
 def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
     pipe.save_pretrained(tmp_path / "model")
-    with local_hub() as (address, repositories):
-        environment |= {
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_TOKEN": "hf_local",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
+    with local_hub() as hub:
+        environment |= {**hub_environment(hub.address, tmp_path / "home", WRITE_TOKEN), "HF_HUB_OFFLINE": "0"}
         run = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(CLIENT), str(tmp_path / "model"), str(tmp_path)],
             env=environment,
@@ -118,7 +119,7 @@ def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
             check=False,
         )
         assert run.returncode == 0, run.stderr[-3000:]
-        pushed = repositories["me/holes"]
+        pushed = hub.files("me/holes", "dataset")
     # The second export has fewer shards: those of the first are gone.
     assert sorted(name for name in pushed if not name.startswith(".")) == [
         "README.md",
@@ -136,4 +137,7 @@ def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
     assert result["seed"][:3] == table["seed"].to_pylist()
     assert result["mode"] == "L"
     assert result["names"][0] == "test/hole/000000.png"
+    assert "an upload that failed" in result["refusal"]
+    assert "401" in result["refusal"]
+    assert f"All images are in {tmp_path / '4'}: give the same command again" in result["refusal"]
     assert "/datasets/me/holes/commit/" in result["commit"]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dfmgan_hf.export import ExportConfig, TripletSampler
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "generate.py"
 OPTIONS = ["--num_images", "11", "--max_mask_area", "0.2", "--images_per_shard", "3", "--seed", "5"]
 LAUNCHERS = {
@@ -69,3 +71,23 @@ def test_two_processes_go_on_where_one_was_and_refuse_other_settings(run, conten
     assert process.stderr.count("Not finished: ") == 1
     assert "seed was 5 and is 6 now" in process.stderr
     assert contents(out) == expected
+
+
+@pytest.mark.slow
+def test_an_error_of_another_process_is_said(run, pipe, tmp_path):
+    def attempts(seed: int) -> list[int]:
+        config = ExportConfig(tmp_path, seed=seed, max_mask_area=0.1)
+        with TripletSampler(pipe, config) as sampler:
+            return [sample.record.dropped for sample in sampler.draw(range(4))]
+
+    # A seed with which only the second process, which draws the images 1 and 3, needs more attempts than it has.
+    seed, (first, second, third, fourth) = next(
+        (seed, n) for seed in range(100) if max((n := attempts(seed))[1], n[3]) > max(n[0], n[2])
+    )
+    assert max(second, fourth) > max(first, third)
+    options = ["--num_images", "4", "--max_mask_area", "0.1", "--seed", str(seed)]
+    options += ["--max_attempts", str(max(second, fourth)), "--output_dir", str(tmp_path / "out")]
+    process = run("torchrun", *options)
+    assert process.returncode != 0
+    assert process.stderr.count("Not finished: ") == 1
+    assert "draws passed the filter" in process.stderr

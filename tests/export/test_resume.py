@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset
+from dfmgan_hf.export import ExportConfig, ExportError, OneProcessError, generate_dataset
 
 FORMATS = ["mvtec", "imagefolder", "parquet"]
 
@@ -211,6 +211,7 @@ def test_damaged_files_are_named(export, tmp_path):
         ({"max_mask_area": 20}, "--max_mask_area: 20. Expected a number from 0 to 1"),
         ({"min_mask_area": 0.5, "max_mask_area": 0.2}, "--min_mask_area: 0.5. Expected at most --max_mask_area, 0.2"),
         ({"format": "coco"}, "--format: 'coco'. Expected one of mvtec, imagefolder, parquet"),
+        ({"twins": "aside"}, "--twins: 'aside'. Expected one of train, test"),
         ({"noise_mode": "loud"}, "--noise_mode: 'loud'. Expected one of random, const, none"),
         ({"defect": "../up"}, "--defect: '../up'. Expected letters"),
         ({"category": ".."}, "--category: '..'. Expected letters"),
@@ -225,6 +226,26 @@ def test_options_out_of_range(export, tmp_path, options, message):
         export(**options)
     assert str(caught.value).startswith(message)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk(export, contents, tmp_path, monkeypatch):
+    export("whole", num_images=3)
+    write, written = Path.write_bytes, []
+
+    def fail_at_sixth(path, content):
+        written.append(path)
+        if len(written) == 6:
+            write(path, content[:10])
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail_at_sixth)
+    with pytest.raises(OneProcessError, match=r"No space left on device.*give the same command again"):
+        export(num_images=3)
+    whole = contents(tmp_path / "whole")
+    assert whole.items() > contents(tmp_path / "out").items()
+    export(num_images=3)
+    assert contents(tmp_path / "out") == whole
 
 
 def test_too_strict_a_filter_leaves_an_export_that_can_go_on(export, contents, tmp_path):
