@@ -102,6 +102,10 @@ def run_script(name: str, *arguments: str) -> str:
     return printed.getvalue()
 
 
+def load_generator(repo: str, cache_dir: str) -> None:
+    DFMGANGenerator.from_pretrained(repo, subfolder="generator", cache_dir=cache_dir)
+
+
 def load_discriminator(repo: str) -> int:
     return StyleGAN2Discriminator.from_pretrained(repo, subfolder="discriminator").config["resolution"]
 

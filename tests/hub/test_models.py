@@ -180,3 +180,16 @@ def test_a_repository_with_a_pickle_is_not_loaded(hub, client, new_name, files, 
     if not generic:
         asked = [path for _, path in hub.requests]
         assert not any(path.endswith((".bin", ".pt", ".pkl")) for path in asked)
+
+
+def test_a_network_without_safetensors_is_not_downloaded(hub, client, new_name, cache):
+    name = new_name()
+    client(actions.push, name)
+    client(actions.load_generator, name, cache)
+    files = dict(hub.files(name))
+    files["generator/diffusion_pytorch_model.bin"] = files.pop(WEIGHTS)
+    hub.put(name, files)
+    hub.requests.clear()
+    with pytest.raises(ActionFailed, match=r"OSError.*does not appear to have a file named .*safetensors"):
+        client(actions.load_generator, name, cache)
+    assert not any(path.endswith(".bin") for _, path in hub.requests)
