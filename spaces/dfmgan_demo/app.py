@@ -21,8 +21,9 @@ from studio import Studio
 
 HERE = Path(__file__).resolve().parent
 MAX_WAITING = 40
-# Sessions whose settings are remembered; a session is small, but there is no end of visitors.
-MAX_SESSIONS = 500
+# Gradio keeps 160 KiB of widgets for every session, and every request of an API client is one. Nothing is lost with
+# a session: the page itself remembers what it shows.
+MAX_SESSIONS = 100
 # The visitor's own: nothing is fetched, and bold text has a bold face.
 SYSTEM_FONTS = ("-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 

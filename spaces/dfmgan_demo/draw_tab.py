@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
@@ -17,7 +17,6 @@ from snippet import snippet
 from studio import Studio
 from words import area_in_words, drawn_in_words, seeds_in_words, status
 
-SESSION_SECONDS = 3600
 MIN_CONTROL_PIXELS = 145
 LEGEND = '<div class="legend"><span>without</span><span>mask</span><span>with defect</span></div>'
 # On a phone the gallery and the large view stand below each other, and what has changed may be out of sight.
@@ -43,8 +42,9 @@ class DrawSettings:
 
 def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawSettings:
     """Build the tab; the first pictures are drawn when the page is opened."""
-    shown = gr.State(None, time_to_live=SESSION_SECONDS)
-    selected = gr.State(0, time_to_live=SESSION_SECONDS)
+    # The page remembers what it shows and sends it along, so the server need not remember its visitors.
+    shown = gr.JSON(None, visible="hidden", elem_id="shown")
+    selected = gr.Number(0, visible="hidden", elem_id="selected")
     with gr.Row(elem_id="draw-row"):
         with gr.Column(scale=4, min_width=240, elem_id="controls"):
             # Side by side where there is room for both, which on a phone leaves some for the pictures.
@@ -134,7 +134,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         choices = [(f"{i} · {seeds_in_words(triplet)}", i - 1) for i, triplet in enumerate(triplets, start=1)]
         captions = [f"{seeds_in_words(triplet)} · {area_in_words(triplet)}" for triplet in triplets]
         return [
-            recipe,
+            asdict(recipe),
             opened,
             status(drawn_in_words(triplets)),
             gr.Gallery(list(zip(map(strip, triplets), captions, strict=True)), selected_index=opened),
@@ -147,20 +147,20 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
     def draw(name: Any, truncation_psi: Any, threshold: Any, count: Any, first_seed: Any) -> list[Any]:
         return show(studio.new_parts(studio.settings(name, truncation_psi, threshold), count, first_seed))
 
-    def vary_defect(recipe: Recipe | None, i: Any, count: Any) -> list[Any]:
-        chosen, count = studio.chosen(recipe, i), studio.count(count)
+    def vary_defect(shown: Any, i: Any, count: Any) -> list[Any]:
+        chosen, count = studio.chosen(shown, i), studio.count(count)
         return show(chosen.of(chosen.part_seeds * count, seeds_from(chosen.defect_seeds[0], count)))
 
-    def vary_part(recipe: Recipe | None, i: Any, count: Any) -> list[Any]:
-        chosen, count = studio.chosen(recipe, i), studio.count(count)
+    def vary_part(shown: Any, i: Any, count: Any) -> list[Any]:
+        chosen, count = studio.chosen(shown, i), studio.count(count)
         return show(chosen.of(seeds_from(chosen.part_seeds[0], count), chosen.defect_seeds * count))
 
-    def open_large(recipe: Recipe | None, event: gr.SelectData) -> tuple[int, str]:
-        chosen = studio.chosen(recipe, event.index)
+    def open_large(shown: Any, event: gr.SelectData) -> tuple[int, str]:
+        chosen = studio.chosen(shown, event.index)
         return event.index, large_view(studio.drawer.draw(chosen)[0], event.index + 1)
 
-    def walk(recipe: Recipe | None, start: Any, end: Any, varied: Any) -> str:
-        first, last = studio.chosen(recipe, start), studio.chosen(recipe, end)
+    def walk(shown: Any, start: Any, end: Any, varied: Any) -> str:
+        first, last = studio.chosen(shown, start), studio.chosen(shown, end)
         ends = first.of(first.part_seeds + last.part_seeds, first.defect_seeds + last.defect_seeds)
         path = new_download(animation, "walk.webp")
         save_animation(studio.walk(ends, varied), path)

@@ -34,10 +34,6 @@ class Recipe:
     truncation_psi: float = 1.0
     mask_threshold: float = 0.0
 
-    def only(self, i: int) -> Recipe:
-        """The recipe of entry i alone."""
-        return self.of(self.part_seeds[i : i + 1], self.defect_seeds[i : i + 1])
-
     def of(self, part_seeds: tuple[int, ...], defect_seeds: tuple[int, ...]) -> Recipe:
         """The recipe of other pictures, drawn in the same way."""
         return Recipe(self.model, part_seeds, defect_seeds, self.truncation_psi, self.mask_threshold)

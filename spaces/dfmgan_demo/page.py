@@ -18,8 +18,8 @@ INTRO = (
     "A model draws parts that were never made: one **without** a defect, the same part **with** one, and the **mask** "
     "that says where it is."
 )
-# Files that were handed out are looked at every ten minutes and live for an hour.
-CACHE_SECONDS = (600, 3600)
+# Files that were handed out are looked at every five minutes and live for half an hour.
+CACHE_SECONDS = (300, 1800)
 
 
 def build_page(studio: Studio) -> gr.Blocks:

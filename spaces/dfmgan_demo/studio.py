@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from catalog import Catalog
@@ -98,8 +98,18 @@ class Studio:
         """A checked seed."""
         return check_whole_number(value, name, 0, MAX_SEED)
 
-    def chosen(self, recipe: Recipe | None, index: Any) -> Recipe:
-        """The recipe of one of the pictures that the page shows."""
-        if recipe is None:
+    def chosen(self, shown: Any, index: Any) -> Recipe:
+        """The recipe of one of the pictures that the page shows.
+
+        Args:
+            shown: the fields of a `Recipe`, as the page got them and sends them back.
+            index: place of the picture, from 0.
+        """
+        if not isinstance(shown, dict) or set(shown) != {field.name for field in fields(Recipe)}:
             raise refusal("Nothing is drawn yet: press “Draw defects” first.")
-        return recipe.only(check_whole_number(index, "Picture", 0, len(recipe.part_seeds) - 1))
+        parts, defects = shown["part_seeds"], shown["defect_seeds"]
+        if not isinstance(parts, list) or not isinstance(defects, list):
+            raise refusal("Seeds must be lists of whole numbers.")
+        i = check_whole_number(index, "Picture", 0, min(len(parts), len(defects)) - 1)
+        settings = self.settings(shown["model"], shown["truncation_psi"], shown["mask_threshold"])
+        return settings.recipe((self.seed(parts[i], "Part seed"),), (self.seed(defects[i], "Defect seed"),))

@@ -66,6 +66,25 @@ def test_snippet_draws_exactly_what_is_shown(studio, how):
     assert _same(scope["out"].masks, [t.mask for t in shown])
 
 
+def test_what_the_page_sends_back_is_checked_again(studio):
+    import gradio as gr
+
+    shown = {
+        "model": "Blobs",
+        "part_seeds": [1, 2],
+        "defect_seeds": [3, 4],
+        "truncation_psi": 0.7,
+        "mask_threshold": 0.5,
+    }
+    assert studio.chosen(shown, 1) == studio.settings("Blobs", 0.7, 0.5).recipe((2,), (4,))
+    wrong = [(None, 0), ({}, 0), (shown, 2), (shown, -1), (shown, None), ("shown", 0)]
+    wrong += [({**shown, **change}, 1) for change in ({"model": "x"}, {"part_seeds": 5}, {"part_seeds": [1]})]
+    wrong += [({**shown, **change}, 1) for change in ({"part_seeds": [1, -2]}, {"truncation_psi": "1"}, {"more": 1})]
+    for values in wrong:
+        with pytest.raises(gr.Error):
+            studio.chosen(*values)
+
+
 def test_walk_starts_and_ends_at_its_ends_and_holds_the_other_latent(studio):
     from studio import WALK_FRAMES
 
