@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from .records import ImageRecord
 
 # Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 1
+_PREPARATION_VERSION = 2
 
 
 def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:

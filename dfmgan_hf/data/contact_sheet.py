@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .inspection import Inspection
-from .reading import image_to_array, open_image, read_mask
+from .reading import read_image, read_mask
 from .records import GOOD
 
 Array = np.ndarray[Any, Any]
@@ -103,7 +103,7 @@ def _choose_rows(inspections: Sequence[Inspection], columns: int) -> list[tuple[
 
 def _draw_thumbnail(inspection: Inspection, bit_depth: int) -> Image.Image:
     record = inspection.record
-    photograph = Image.fromarray(image_to_array(open_image(record.image_path), 3, bit_depth, record.image_path))
+    photograph = Image.fromarray(read_image(record.image_path, 3, bit_depth))
     scale = _CELL / max(photograph.size)
     size = max(1, round(photograph.width * scale)), max(1, round(photograph.height * scale))
     thumbnail = np.array(photograph.resize(size, Image.Resampling.LANCZOS))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
+from .deep_colour import read_deep_colour
 from .errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +25,7 @@ _DECODING_ERRORS = (
     SyntaxError,
     ValueError,
     EOFError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -43,18 +45,6 @@ class Mask(NamedTuple):
     is_soft: bool
 
 
-def open_image(path: Path | str) -> Image.Image:
-    """Opens and fully decodes an image file, upright.
-
-    Returns:
-        The first frame in the file's own mode, turned by its EXIF orientation.
-
-    Raises:
-        DataError: (`unreadable`) if the file is missing, empty, truncated or not an image.
-    """
-    return _decode(Path(path))
-
-
 def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path: Path | str = "image") -> Array:
     """Turns a decoded photograph into 8-bit samples.
 
@@ -62,7 +52,7 @@ def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path:
     pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
 
     Args:
-        image: As `open_image` returns it.
+        image: Decoded and upright.
         channels: 1 (grey) or 3 (RGB).
         bit_depth: Significant bits of 16-bit files: 16, or 12 for the raw values of many industrial cameras.
         path: Named in errors.
@@ -109,17 +99,31 @@ def _scale_to_8_bits(samples: Array, bit_depth: int, path: Path | str) -> Array:
 
 
 def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Array:
-    """Reads a photograph as uint8 `(H, W, channels)`; see `open_image` and `image_to_array`.
+    """Reads a photograph, upright, as uint8 `(H, W, channels)`; see `image_to_array`.
 
     Raises:
-        DataError: (`unreadable`, `pixel_format`) naming the file.
+        DataError: `unreadable` if the file is missing, empty, truncated or not an image, `pixel_format` if its samples
+            cannot be used; it names the file.
     """
     path = Path(path)
-    image = open_image(path)
-    if bit_depth < 16 and (low_bytes := _low_bytes(path)) is not None:
-        samples = _join_bytes(image, low_bytes)[:, :, :3]
-        image = Image.fromarray(_scale_to_8_bits(samples, bit_depth, path))
+    image = _decode(path)
+    if isinstance(image, np.ndarray):
+        image = _deep_colour_to_8_bits(image, bit_depth, path)
     return image_to_array(image, channels, bit_depth, path)
+
+
+def _deep_colour_to_8_bits(samples: Array, bit_depth: int, path: Path) -> Image.Image:
+    colour, alpha = _split_alpha(samples)
+    reduced = _scale_to_8_bits(colour, bit_depth, path)
+    if alpha is None:
+        return Image.fromarray(reduced)
+    # Alpha has all 16 bits, whatever the camera's own depth.
+    return Image.fromarray(np.dstack([reduced, (alpha >> 8).astype(np.uint8)]))
+
+
+def _split_alpha(samples: Array) -> tuple[Array, Array | None]:
+    """Colour or grey `(H, W, 1 or 3)`, and alpha `(H, W)` or None."""
+    return (samples[:, :, :-1], samples[:, :, -1]) if samples.shape[2] in (2, 4) else (samples, None)
 
 
 def mask_to_array(image: Image.Image) -> Mask:
@@ -131,38 +135,35 @@ def mask_to_array(image: Image.Image) -> Mask:
     """
     if image.mode not in ("RGB", "RGBA", "LA", "PA", "RGBa", "La") and len(image.getbands()) > 1:
         image = image.convert("RGB")
-    return _mask_from_samples(np.asarray(image), image.mode)
-
-
-def _mask_from_samples(samples: Array, mode: str) -> Mask:
-    if mode == "P":
-        return Mask(np.not_equal(samples, 0), False)
+    samples = np.asarray(image)
     if samples.ndim == 2:
-        return Mask(np.not_equal(samples, 0), _has_several_values(samples))
-    if mode != "RGB":
-        colour, alpha = samples[:, :, :-1], samples[:, :, -1]
+        # The indices of a palette stand for classes, not for shades between defect and background.
+        return Mask(np.not_equal(samples, 0), image.mode != "P" and _has_several_values(samples))
+    return _mask_from_colour(samples)
+
+
+def _mask_from_colour(samples: Array) -> Mask:
+    colour, alpha = _split_alpha(samples)
+    if alpha is not None:
         if colour.any():
             colour = np.where(alpha[:, :, None] != 0, colour, 0)
-            return Mask(colour.max(axis=2) != 0, _has_several_values(colour))
-        if alpha.min() != alpha.max():
+        elif alpha.min() != alpha.max():
             return Mask(alpha != 0, _has_several_values(alpha))
-        return Mask(np.zeros(alpha.shape, dtype=bool), False)
-    return Mask(samples.max(axis=2) != 0, _has_several_values(samples))
+    return Mask(colour.max(axis=2) != 0, _has_several_values(colour))
 
 
 def read_mask(path: Path | str) -> Mask:
     """Reads a mask file; see `mask_to_array`.
 
     Raises:
-        DataError: (`unreadable`) naming the file.
+        DataError: `unreadable` if the file is missing, empty, truncated or not an image; it names the file.
     """
-    path = Path(path)
-    image = open_image(path)
-    low_bytes = _low_bytes(path)
-    return mask_to_array(image) if low_bytes is None else _mask_from_samples(_join_bytes(image, low_bytes), image.mode)
+    image = _decode(Path(path))
+    return _mask_from_colour(image) if isinstance(image, np.ndarray) else mask_to_array(image)
 
 
-def _decode(path: Path, rawmode: str | None = None) -> Image.Image:
+def _decode(path: Path) -> Image.Image | Array:
+    """The first frame of a file, decoded and upright; an array if it is of 16-bit colour, see `read_deep_colour`."""
     if not path.is_file():
         raise DataError(
             "unreadable",
@@ -172,9 +173,10 @@ def _decode(path: Path, rawmode: str | None = None) -> Image.Image:
             advice="Check the path.",
         )
     try:
+        samples = read_deep_colour(path)
+        if samples is not None:
+            return samples
         with Image.open(path) as image:
-            if rawmode is not None and isinstance(image, ImageFile.ImageFile):
-                image.tile = [tile._replace(args=rawmode) for tile in image.tile]
             image.load()
             return ImageOps.exif_transpose(image)
     except _DECODING_ERRORS as error:
@@ -186,23 +188,6 @@ def _decode(path: Path, rawmode: str | None = None) -> Image.Image:
             expected="a whole image file such as PNG, JPEG, TIFF or BMP",
             advice="Copy or export the file again, or leave it out with --skip_bad_files.",
         ) from error
-
-
-def _low_bytes(path: Path) -> Image.Image | None:
-    """The lower halves of the samples of a 16-bit RGB or RGBA PNG, which Pillow drops; None for any other file.
-
-    A 0/1 mask in such a file would otherwise turn black. Reading the big-endian samples as if they were little-endian
-    makes Pillow keep the other byte.
-    """
-    with Image.open(path) as image:
-        if image.format != "PNG" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
-            return None
-        rawmode = image.tile[0].args
-    return _decode(path, f"{rawmode[:-1]}L") if rawmode in ("RGB;16B", "RGBA;16B") else None
-
-
-def _join_bytes(high: Image.Image, low: Image.Image) -> Array:
-    return (np.asarray(high).astype(np.uint16) << 8) | np.asarray(low)
 
 
 def _has_several_values(samples: Array) -> bool:

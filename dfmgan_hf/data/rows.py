@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .deep_colour import is_deep_colour
 from .errors import DataError, DataWarning
 from .examples import read_pair
 from .mvtec_layout import MVTEC_AD_DEFECTS
@@ -103,8 +104,7 @@ def _make_row(category: str, record: ImageRecord, bit_depth: int) -> dict[str, A
 def _is_plain(path: Path) -> bool:
     """Whether `datasets` would decode the file as this package does."""
     with Image.open(path) as image:
-        is_deep = image.format == "PNG" and str(getattr(image, "tile", "")).find(";16") >= 0
-        return image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep
+        return image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep_colour(image)
 
 
 def _to_png(array: np.ndarray[Any, Any]) -> bytes:

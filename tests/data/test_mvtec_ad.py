@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, DataWarning
@@ -78,8 +79,11 @@ def test_16_bit_and_transparent_photographs_are_not_clipped(tmp_path: Path, cach
     save(
         np.dstack([grey, grey, grey, np.where(draw_mask(3), 0, 255).astype(np.uint8)]), folder / "train/good/alpha.png"
     )
+    colour = np.dstack([grey, 255 - grey, grey])
+    tifffile.imwrite(folder / "train/good/planes.tif", np.moveaxis(colour, -1, 0) * np.uint16(257), photometric="rgb")
     rows = {row["file_name"]: np.array(row["image"]) for row in load_mvtec_ad(folder, cache_dir=cache)["train"]}
     np.testing.assert_array_equal(rows["train/good/deep.png"][:, :, 0], grey)
+    np.testing.assert_array_equal(rows["train/good/planes.tif"], colour)
     np.testing.assert_array_equal(rows["train/good/alpha.png"][:, :, 1], np.where(draw_mask(3), 0, grey))
 
 

@@ -6,8 +6,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from dfmgan_hf.data import DataError, read_image, read_mask
@@ -97,10 +99,22 @@ def test_bit_depth_of_the_camera_is_scaled_to_the_full_range(tmp_path: Path) -> 
 
 
 def test_bit_depth_holds_for_16_bit_colour_too(tmp_path: Path) -> None:
-    path = tmp_path / "photo.png"
-    path.write_bytes(_rgb16_png(GREY.astype(np.uint16) * 16))
-    red_only = np.dstack([GREY, np.zeros_like(GREY), np.zeros_like(GREY)])
-    np.testing.assert_array_equal(read_image(path, bit_depth=12), red_only)
+    for channels in (RGB, np.dstack([RGB, np.full_like(GREY, 255)])):
+        samples = channels.astype(np.uint16) * 16
+        if samples.shape[2] == 4:
+            samples[:, :, 3] = 65535
+        path = _save_deep(samples, tmp_path / "photo.png")
+        np.testing.assert_array_equal(read_image(path, bit_depth=12), RGB)
+        with pytest.raises(DataError, match=r"photo\.png: samples from .*bit_depth=10.*--bit_depth"):
+            read_image(path, bit_depth=10)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_photographs_of_16_bit_colour_keep_their_upper_bits(tmp_path: Path, ending: str) -> None:
+    path = _save_deep(RGB.astype(np.uint16) * 256 + 255, tmp_path / f"photo{ending}")
+    np.testing.assert_array_equal(read_image(path), RGB)
+    grey = np.repeat(read_image(path, channels=1), 3, axis=2)
+    assert np.abs(grey - RGB @ np.array([0.299, 0.587, 0.114])[:, None]).max() <= 1
 
 
 def test_floating_point_photographs_are_refused_with_advice(tmp_path: Path) -> None:
@@ -173,26 +187,79 @@ def test_grey_values_count_as_defect_and_are_reported(tmp_path: Path) -> None:
     assert mask.defect.sum() == DEFECT.sum() + 2
 
 
-def test_16_bit_rgb_masks_with_small_values_do_not_turn_black(tmp_path: Path) -> None:
-    path = tmp_path / "mask.png"
-    path.write_bytes(_rgb16_png(DEFECT.astype(np.uint16)))
+def _save_deep(samples: np.ndarray, path: Path) -> Path:
+    """Writes uint16 (H, W, C), which Pillow reads but cannot write."""
+    if path.suffix == ".png":
+        path.write_bytes(imagecodecs.png_encode(samples))
+    else:
+        tifffile.imwrite(path, samples, photometric="rgb")
+    return path
+
+
+def _deep_mask(channels: int) -> np.ndarray:
+    """Zeros and ones in the first of several 16-bit channels, uint16 (H, W, C); alpha, if any, is opaque."""
+    samples = np.zeros((*DEFECT.shape, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        samples[:, :, -1] = 65535
+    samples[:, :, 0] = DEFECT
+    return samples
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_png_masks_with_small_values_do_not_turn_black(tmp_path: Path, channels: int) -> None:
+    mask = read_mask(_save_deep(_deep_mask(channels), tmp_path / "mask.png"))
+    np.testing.assert_array_equal(mask.defect, DEFECT)
+    assert not mask.is_soft
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_tiff_masks_with_small_values_do_not_turn_black(
+    tmp_path: Path, channels: int, planes: str, compression: str | None, byte_order: str
+) -> None:
+    samples = _deep_mask(channels)
+    samples = np.moveaxis(samples, -1, 0) if planes == "separate" else samples
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(
+        path,
+        samples,
+        byteorder=byte_order,
+        compression=compression,
+        planarconfig=planes,
+        photometric="rgb",
+        extrasamples=["unassalpha"] if channels == 4 else None,
+    )
     np.testing.assert_array_equal(read_mask(path).defect, DEFECT)
 
 
-def _rgb16_png(red: np.ndarray) -> bytes:
-    """A 16-bit RGB PNG, which Pillow reads but cannot write."""
-    import struct
-    import zlib
+def test_16_bit_alpha_alone_is_the_mask(tmp_path: Path) -> None:
+    samples = np.zeros((*DEFECT.shape, 4), dtype=np.uint16)
+    samples[:, :, 3] = DEFECT
+    np.testing.assert_array_equal(read_mask(_save_deep(samples, tmp_path / "mask.png")).defect, DEFECT)
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    height, width = red.shape
-    samples = np.zeros((height, width, 3), dtype=">u2")
-    samples[:, :, 0] = red
-    rows = b"".join(b"\0" + row.tobytes() for row in samples)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_16_bit_colour_is_turned_as_8_bit_colour_is(tmp_path: Path, orientation: int) -> None:
+    tags = [("Orientation", "H", 1, orientation, True)]
+    for name, samples in (("deep", RGB.astype(np.uint16) * 257), ("plain", RGB)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", samples, photometric="rgb", extratags=tags)
+    deep, plain = (read_image(tmp_path / f"{name}.tif") for name in ("deep", "plain"))
+    np.testing.assert_array_equal(deep, plain)
+    assert orientation == 1 or not np.array_equal(plain, RGB)
+
+
+def test_deep_files_that_cannot_be_read_in_full_are_refused(tmp_path: Path) -> None:
+    whole = _save_deep(_deep_mask(3), tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    pixels = _deep_mask(3).astype(">u2").tobytes()
+    (tmp_path / "netpbm.ppm").write_bytes(b"P6 48 40 65535\n" + pixels)
+    tifffile.imwrite(tmp_path / "grey_alpha.tif", _deep_mask(2), photometric="minisblack", extrasamples=["unassalpha"])
+    for name in ("cut.png", "netpbm.ppm", "grey_alpha.tif"):
+        for read in (read_image, read_mask):
+            with pytest.raises(DataError, match=rf"{name}: \d+ bytes that do not decode.*--skip_bad_files"):
+                read(tmp_path / name)
 
 
 def test_truncated_fake_empty_and_missing_files_are_named(tmp_path: Path) -> None:
