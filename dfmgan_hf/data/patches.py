@@ -1,0 +1,223 @@
+"""Square patches of large photographs, at their own scale, so that small defects keep their pixels."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .errors import DataError
+from .examples import read_pair
+from .records import GOOD, ImageRecord, Listing
+
+Array = np.ndarray[Any, Any]
+
+TABLE_FILE = "patches.csv"
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """How photographs are cut.
+
+    Args:
+        patch_size: Side of a patch in pixels of the photograph. A defect should be between a tenth and half of it.
+        good_patches: Patches of a defect-free photograph: this many of those that cover it. 0 takes all.
+        defect_patches: Patches of a photograph with a defect, each at a place of its own around the defect.
+        max_defect_area: Largest part of a patch that should be defect, from 0 to 1: of a defect larger than the patch,
+            patches show the rim and not only its inside.
+        seed: Seed of the places.
+        image_channels: 3, or 1 for grey.
+        bit_depth: Significant bits of 16-bit photographs.
+        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
+    """
+
+    patch_size: int = 256
+    good_patches: int = 4
+    defect_patches: int = 1
+    max_defect_area: float = 0.5
+    seed: int = 0
+    image_channels: int = 3
+    bit_depth: int = 16
+    skip_bad_files: bool = False
+
+    def __post_init__(self) -> None:
+        if self.patch_size < 8:
+            raise ValueError(f"`patch_size` must be at least 8 pixels, but is {self.patch_size}.")
+        if self.good_patches < 0 or self.defect_patches < 1:
+            raise ValueError(
+                "`good_patches` must be at least 0 and `defect_patches` at least 1, "
+                f"but are {self.good_patches} and {self.defect_patches}."
+            )
+        if not 0 < self.max_defect_area <= 1:
+            raise ValueError(f"`max_defect_area` must be above 0 and at most 1, but is {self.max_defect_area}.")
+
+
+class Place(NamedTuple):
+    """Upper left corner of a patch in its photograph, in pixels."""
+
+    x: int
+    y: int
+
+
+class PatchCounts(NamedTuple):
+    """What `cut_patches` wrote.
+
+    Attributes:
+        patches: Number of patches by split and kind, such as `train/good`.
+        skipped: What was wrong with the photographs that were left out.
+    """
+
+    patches: dict[str, int]
+    skipped: list[DataError]
+
+
+def covering_places(height: int, width: int, patch_size: int) -> list[Place]:
+    """Places of the fewest evenly spaced patches that cover a whole photograph.
+
+    Args:
+        height, width: Size of the photograph in pixels, at least `patch_size`.
+        patch_size: Side of a patch.
+    """
+    rows, columns = (
+        np.linspace(0, side - patch_size, math.ceil(side / patch_size)).round().astype(int) for side in (height, width)
+    )
+    return [Place(int(x), int(y)) for y in rows for x in columns]
+
+
+def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng: np.random.Generator) -> list[Place]:
+    """Random places of patches that show a defect.
+
+    Of all places whose patch is defect to at most `max_area`, those are drawn from that hold (nearly) the most defect:
+    around a small defect all that contain the whole of it, so that it is not always in the middle of the patch.
+
+    Args:
+        mask: bool `(H, W)` with at least one True.
+        patch_size: Side of a patch, at most H and W.
+        count: Number of places; fewer come back where there are fewer.
+        max_area: Largest part of a patch that may be defect; where every patch that shows any has more, those with the
+            least are taken.
+        rng: Source of randomness.
+    """
+    sums = np.pad(mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    size = patch_size
+    pixels = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    allowed = max(max_area * size**2, pixels[pixels > 0].min())
+    most = pixels[pixels <= allowed].max()
+    ys, xs = np.nonzero((pixels <= allowed) & (pixels >= max(0.95 * most, 1)))
+    chosen = rng.permutation(len(ys))[:count]
+    return [Place(int(xs[i]), int(ys[i])) for i in chosen]
+
+
+def cut_patches(
+    listing: Listing,
+    output_dir: Path | str,
+    config: PatchConfig,
+    progress: Callable[[list[ImageRecord]], Iterable[ImageRecord]] = iter,
+) -> PatchCounts:
+    """Cuts every photograph of a data set into patches and writes them as a data set in the layout of MVTec AD.
+
+    All patches of a photograph stay in its split and kind. The folder gets a table (`patches.csv`) that says where in
+    which photograph each patch was. The places depend on the seed and the photograph's name alone.
+
+    Args:
+        listing: The photographs, as `find_listing` returns them.
+        output_dir: Folder that is made; it must not exist or be empty.
+        config: How to cut.
+        progress: Wraps the list of photographs, for a progress bar.
+
+    Raises:
+        DataError: (`output_exists`) there is something in `output_dir` already; (`too_small`) a photograph is smaller
+            than a patch; else as `read_pair`. Nothing is written then.
+    """
+    output_dir = Path(output_dir).resolve()
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise DataError(
+            "output_exists",
+            output_dir,
+            found="something is there already",
+            expected="a folder that does not exist yet, or an empty one",
+            advice="Name another folder, or remove this one first.",
+        )
+    aside = output_dir.with_name(f".{output_dir.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        counts = _write(listing, aside, config, progress)
+        if output_dir.exists():
+            output_dir.rmdir()
+        aside.rename(output_dir)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return counts
+
+
+def _write(
+    listing: Listing,
+    folder: Path,
+    config: PatchConfig,
+    progress: Callable[[list[ImageRecord]], Iterable[ImageRecord]],
+) -> PatchCounts:
+    patches: Counter[str] = Counter()
+    skipped: list[DataError] = []
+    with (folder / TABLE_FILE).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "photograph", "x", "y", "patch_size"])
+        for record in progress(listing.records):
+            try:
+                if record.name in listing.errors:
+                    raise listing.errors[record.name]
+                cut = list(_cut(record, config))
+            except DataError as error:
+                if not config.skip_bad_files:
+                    raise
+                skipped.append(error)
+                continue
+            for place, image, mask in cut:
+                kind = f"{record.split}/{record.defect}"
+                stem = f"{Path(record.name).stem}_x{place.x:05d}_y{place.y:05d}"
+                _save(image, folder / kind / f"{stem}.png")
+                if mask is not None:
+                    _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
+                table.writerow([f"{kind}/{stem}.png", record.name, place.x, place.y, config.patch_size])
+                patches[kind] += 1
+    return PatchCounts(dict(patches), skipped)
+
+
+def _cut(record: ImageRecord, config: PatchConfig) -> Iterator[tuple[Place, Array, Array | None]]:
+    image, mask = read_pair(record, config.image_channels, config.bit_depth)
+    size = config.patch_size
+    height, width = image.shape[:2]
+    if min(height, width) < size:
+        raise DataError(
+            "too_small",
+            record.image_path,
+            found=f"{width}x{height} pixels",
+            expected=f"at least {size}x{size}, the size of a patch",
+            advice="Ask for a smaller --patch_size, or leave the photograph out with --skip_bad_files.",
+        )
+    rng = np.random.default_rng([config.seed, *record.name.encode()])
+    if mask is None and record.defect == GOOD:
+        places = covering_places(height, width, size)
+        if config.good_patches:
+            places = [places[i] for i in sorted(rng.permutation(len(places))[: config.good_patches])]
+    elif mask is None:
+        return
+    else:
+        places = defect_places(mask.defect, size, config.defect_patches, config.max_defect_area, rng)
+    for place in places:
+        window = np.s_[place.y : place.y + size, place.x : place.x + size]
+        yield place, image[window], None if mask is None else np.where(mask.defect[window], 255, 0).astype(np.uint8)
+
+
+def _save(pixels: Array, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.squeeze()).save(path)

@@ -1,0 +1,138 @@
+"""Patches: the same pixels as in the photograph, around the defect, every one traceable."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfmgan_hf.data import DataError, find_listing, load_training_set
+from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
+
+from .conftest import draw_category, save
+
+CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1)
+
+
+def _cut(source: Path, output: Path, config: PatchConfig = CONFIG) -> dict[str, int]:
+    return cut_patches(find_listing(source), output, config).patches
+
+
+def _table(folder: Path) -> list[dict[str, str]]:
+    with (folder / TABLE_FILE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_patches_are_the_photograph_s_own_pixels(category_folder: Path, tmp_path: Path) -> None:
+    counts = _cut(category_folder, tmp_path / "patches")
+    rows = _table(tmp_path / "patches")
+    assert len(rows) == sum(counts.values()) == 6 * 4 + 2 * 4 + 5 + 3
+    for row in rows:
+        x, y = int(row["x"]), int(row["y"])
+        window = np.s_[y : y + 24, x : x + 24]
+        assert np.array_equal(
+            _pixels(tmp_path / "patches" / row["file"]), _pixels(category_folder / row["photograph"])[window]
+        )
+        split, kind, name = row["file"].split("/")
+        if kind == "good":
+            continue
+        stem, photograph = name.removesuffix(".png"), Path(row["photograph"])
+        mask = _pixels(tmp_path / "patches" / "ground_truth" / kind / f"{stem}_mask.png")
+        whole = _pixels(category_folder / "ground_truth" / kind / f"{photograph.stem}_mask.png")
+        assert np.array_equal(mask, whole[window])
+        assert split == "test"
+        assert set(np.unique(mask)) == {0, 255}
+
+
+def test_the_patches_load_for_training(category_folder: Path, tmp_path: Path) -> None:
+    counts = _cut(category_folder, tmp_path / "patches", dataclasses.replace(CONFIG, defect_patches=2))
+    good = load_training_set(tmp_path / "patches", resolution=32, image_channels=1)
+    dents = load_training_set(tmp_path / "patches", defect="dent", resolution=32, image_channels=1)
+    assert (len(good), len(dents)) == (counts["train/good"], 6)
+    assert dents.masks is not None
+    assert (dents.masks > 0).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (25, 48), (40, 73), (100, 24)])
+def test_a_photograph_is_covered(height: int, width: int) -> None:
+    seen = np.zeros((height, width), bool)
+    places = covering_places(height, width, 24)
+    for x, y in places:
+        assert seen[y : y + 24, x : x + 24].shape == (24, 24)
+        seen[y : y + 24, x : x + 24] = True
+    assert seen.all()
+    assert len(places) == -(-height // 24) * -(-width // 24)
+
+
+def test_a_small_defect_is_whole_and_anywhere_in_its_patch() -> None:
+    mask = np.zeros((100, 120), bool)
+    mask[50:56, 70:80] = True
+    rng = np.random.default_rng(0)
+    places = defect_places(mask, 32, 60, 0.5, rng)
+    assert all(mask[y : y + 32, x : x + 32].sum() >= 0.95 * mask.sum() for x, y in places)
+    assert np.ptp([x for x, _ in places]) > 15
+    assert np.ptp([y for _, y in places]) > 15
+    assert len(set(places)) == 60
+
+
+def test_of_a_large_defect_the_rim_is_shown() -> None:
+    mask = np.zeros((100, 120), bool)
+    mask[10:90, 10:110] = True
+    areas = [
+        mask[y : y + 32, x : x + 32].mean() for x, y in defect_places(mask, 32, 40, 0.5, np.random.default_rng(0))
+    ]
+    assert min(areas) >= 0.47
+    assert max(areas) <= 0.5
+
+
+def test_a_defect_that_fills_every_patch_is_still_shown() -> None:
+    (place,) = defect_places(np.ones((32, 32), bool), 32, 5, 0.5, np.random.default_rng(0))
+    assert place == (0, 0)
+
+
+def test_the_places_depend_on_the_seed_and_the_photograph_alone(category_folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, good_patches=2)
+    _cut(category_folder, tmp_path / "a", config)
+    for file in (category_folder / "train" / "good").glob("00[01].png"):
+        file.unlink()
+    _cut(category_folder, tmp_path / "b", config)
+    _cut(category_folder, tmp_path / "c", dataclasses.replace(config, seed=1))
+    first, fewer, other = (_table(tmp_path / name) for name in "abc")
+    assert fewer == [
+        row
+        for row in first
+        if row["photograph"][-7:] not in ("000.png", "001.png") or "train" not in row["photograph"]
+    ]
+    assert {row["file"] for row in other} != {row["file"] for row in fewer}
+
+
+def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "dataset")
+    small = save(np.zeros((10, 50), np.uint8), folder / "train" / "good" / "zz.png")
+    with pytest.raises(DataError, match=r"zz\.png: 50x10 pixels\. Expected at least 24x24.*--patch_size") as raised:
+        _cut(folder, tmp_path / "patches")
+    assert raised.value.code == "too_small"
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+    counts = cut_patches(find_listing(folder), tmp_path / "patches", dataclasses.replace(CONFIG, skip_bad_files=True))
+    assert [error.path for error in counts.skipped] == [str(small)]
+    assert counts.patches["train/good"] == 24
+
+    with pytest.raises(DataError, match="something is there already"):
+        _cut(folder, tmp_path / "patches")
+
+
+@pytest.mark.parametrize(
+    "values", [{"patch_size": 4}, {"good_patches": -1}, {"defect_patches": 0}, {"max_defect_area": 0.0}]
+)
+def test_impossible_options_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        PatchConfig(**values)  # type: ignore[arg-type]
