@@ -19,7 +19,7 @@ ALLOWED = {
     "data": {"models"},
     "training": {"models", "losses", "augmentation", "data"},
     "pipelines": {"models", "publishing"},
-    "methods": {"models", "losses", "augmentation", "data", "training", "pipelines", "publishing"},
+    "methods": {"models", "losses", "augmentation", "data", "training", "pipelines", "publishing", "metrics"},
     # Metrics see samples, never networks: the pipeline is as near as they come.
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},

@@ -1,0 +1,55 @@
+"""All methods by name, and one way to draw from any of them. `method.py` says how to add one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..metrics import Sampler
+from ..models.safetensors_only import SafetensorsModel
+from . import dfmgan
+from .method import Method, SamplerRequest
+
+METHODS: dict[str, Method] = {method.name: method for method in (dfmgan.METHOD,)}
+"""In the order of the paper's Table 1."""
+
+
+def get_method(name: str) -> Method:
+    """A method by its name.
+
+    Raises:
+        ValueError: there is none of this name; the message lists them.
+    """
+    if name not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but is {name!r}.")
+    return METHODS[name]
+
+
+def open_sampler(request: SamplerRequest, method: str | None = None) -> Sampler:
+    """Draw from any model that a method trained, or from a method that is not trained.
+
+    Args:
+        request: the trained folder or Hub id, and the photographs for methods that draw with them.
+        method: name of a method that is not trained; None to tell the method by the trained generator's class.
+
+    Raises:
+        OSError: `source` holds no generator.
+        ValueError: no method draws with this generator; neither or both of source and method are given; the method
+            draws with photographs and there are none.
+    """
+    if (request.source is None) == (method is None):
+        raise ValueError("Give either what was trained (`source`) or the name of a method that is not (`method`).")
+    chosen = get_method(method) if method is not None else _method_of(str(request.source))
+    if method is not None and chosen.is_trained:
+        raise ValueError(f"{chosen.title} is trained: give the folder that training wrote (`source`).")
+    return chosen.open_sampler(replace(request, options=request.options or chosen.options()))
+
+
+def _method_of(source: str) -> Method:
+    """A method whose networks `source` holds; methods with the same generator draw in the same way."""
+    config: dict[str, Any] = SafetensorsModel.load_config(source, subfolder="generator")  # type: ignore[assignment]
+    name = config["_class_name"]
+    for method in METHODS.values():
+        if method.generator == name:
+            return method
+    raise ValueError(f"{source} holds a {name}, which no method here draws with.")
