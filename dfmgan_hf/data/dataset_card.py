@@ -51,7 +51,15 @@ class DefectDatasetDict(datasets.DatasetDict):
             card.text = _with_counts(card.text, self)
         except EntryNotFoundError:
             card = make_dataset_card(self, repo_id, licence)
-        card.push_to_hub(repo_id, token=token, revision=revision)
+        # Not card.push_to_hub: before huggingface_hub 2 it asks huggingface.co even where HF_ENDPOINT names another Hub.
+        api.upload_file(
+            path_or_fileobj=str(card).encode(),
+            path_in_repo="README.md",
+            repo_id=repo_id,
+            repo_type="dataset",
+            revision=revision,
+            commit_message="Upload the card",
+        )
         categories = present_categories(self)
         name = config_name or (categories[0] if len(categories) == 1 else "default")
         return super().push_to_hub(repo_id, config_name=name, **options)
