@@ -53,8 +53,8 @@ def main(config: Config) -> None:
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
     try:
         config.export.check()
-        if config.push_to_hub is not None:
-            check_push(config.export, config.push_to_hub)
+        if config.push_to_hub is not None and accelerator.is_main_process:
+            check_push(config.export, config.push_to_hub, private=config.private)
         pipe = load(config).to(accelerator.device)
         # A path says nothing to others; a folder's name may.
         name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
@@ -62,8 +62,7 @@ def main(config: Config) -> None:
         if accelerator.is_main_process:
             print(summary)
             if config.push_to_hub is not None:
-                commit = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private or None)
-                print(f"  pushed  {commit}")
+                print(f"  pushed  {push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private)}")
     except (ExportError, OSError) as error:
         is_said_here = accelerator.is_main_process or isinstance(error, OneProcessError)
         sys.exit(f"Not finished: {error}" if is_said_here else 1)

@@ -23,7 +23,7 @@ ALLOWED = {
     # Metrics see samples, never networks: the pipeline is as near as they come.
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},
-    "export": {"models", "data", "pipelines"},
+    "export": {"models", "data", "pipelines", "publishing"},
     # Below the pipelines, which push themselves with it.
     "publishing": {"models"},
 }

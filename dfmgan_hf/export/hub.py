@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..publishing import HubError
+from ..publishing.repository import Repository
 from .config import RECORD_DIR, ExportConfig
 from .errors import ExportError
+from .generate import SUMMARY_FILE
 from .parquet import DATA_DIR
 
 
-def check_push(config: ExportConfig, repo_id: str) -> None:
-    """Raise ExportError if an export could not be pushed to `repo_id`: before hours are spent on drawing it."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> None:
+    """Find out whether an export can be pushed to `repo_id`: before hours are spent on drawing it.
 
+    The repository is made if there is none.
+
+    Args:
+        config: of the export.
+        repo_id: `user/name`.
+        private: visibility of a new repository.
+
+    Raises:
+        ExportError: the format is not one for the Hub.
+        HubError: no connection, no such name, or a token that may not write there.
+    """
     if config.format != "parquet":
         raise ExportError(
             "--push_to_hub",
@@ -21,52 +33,43 @@ def check_push(config: ExportConfig, repo_id: str) -> None:
             expected="--format parquet",
             advice="Nothing was written.",
         )
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ExportError(
-            "--push_to_hub",
-            found=f"{repo_id!r}, which is no name of a repository ({error})",
-            expected="user/name",
-            advice="Nothing was written.",
-        ) from error
+    Repository.open(repo_id, kind="dataset", private=private).check_write()
 
 
-def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) -> str:
-    """Upload a finished parquet export to a data set repository, which is made if there is none.
+def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str:
+    """Send a finished parquet export to a data set repository, which is made if there is none, in one commit.
 
-    Shards of an earlier export in that repository are removed by the same commit.
+    The shards of an earlier export in that repository are removed by the same commit.
 
     Args:
         output_dir: folder of the export.
         repo_id: `user/name`.
-        private: whether a new repository is private; None for the account's default.
+        private: visibility of a new repository.
 
     Returns:
         Address of the commit.
 
     Raises:
-        ExportError: the Hub cannot be reached or refuses the upload.
+        ExportError: the export is not finished, is in another format, or was not sent.
     """
-    import httpx
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            repo_type="dataset",
-            folder_path=output_dir,
-            allow_patterns=["README.md", f"{DATA_DIR}/*.parquet", f"{RECORD_DIR}/*"],
-            delete_patterns=f"{DATA_DIR}/*.parquet",
-            commit_message="Upload generated triplets",
+    patterns = ("README.md", f"{DATA_DIR}/train-*.parquet", f"{RECORD_DIR}/[!.]*")
+    files = {
+        path.relative_to(output_dir).as_posix(): path for pattern in patterns for path in output_dir.glob(pattern)
+    }
+    if not files.keys() >= {"README.md", SUMMARY_FILE}:
+        raise ExportError(
+            output_dir,
+            found="no finished export in parquet",
+            expected=f"README.md and {SUMMARY_FILE}, which are written last",
+            advice="Give the command that began it again: it goes on where it stopped.",
         )
-    except (httpx.HTTPError, OSError) as error:
+    try:
+        repository = Repository.open(repo_id, kind="dataset", private=private)
+        return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])
+    except HubError as error:
         raise ExportError(
             f"--push_to_hub {repo_id}",
-            found=f"an upload that failed ({error})",
-            expected="a repository that your token may write to (hf auth login)",
+            found=str(error),
+            expected="a repository that your token may write to",
             advice=f"All images are in {output_dir}: give the same command again, and only the upload is repeated.",
         ) from error
-    return str(commit.commit_url)

@@ -43,7 +43,10 @@ def test_options_in_both_spellings(generate, tmp_path, capsys):
     [
         (["--num_images", "0"], "Not finished: --num_images: 0. Expected a number from 1"),
         (["--push_to_hub", "me/set"], "Not finished: --push_to_hub: --format mvtec, thousands of small files"),
-        (["--format", "parquet", "--push_to_hub", "a/b/c"], "Not finished: --push_to_hub: 'a/b/c', which is no name"),
+        (
+            ["--format", "parquet", "--push_to_hub", "a/b/c"],
+            "Not finished: a/b/c cannot be written to: 'a/b/c' is not",
+        ),
     ],
 )
 def test_wrong_options_end_with_a_sentence(generate, tmp_path, options, message):

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import datasets
@@ -74,33 +73,51 @@ def test_card(export, tmp_path):
 
 
 CLIENT = """
-import json, os, sys
+import contextlib, io, json, os, runpy, sys
 from pathlib import Path
 
 import datasets
-from accelerate import Accelerator
-from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import load_mvtec_ad
-from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset, push_to_hub
+from dfmgan_hf.export import ExportError, push_to_hub
 
-TOKEN = os.environ["HF_TOKEN"]
-model, work = sys.argv[1], Path(sys.argv[2])
-pipe = DFMGANPipeline.from_pretrained(model)
-for num_images in (9, 4):
-    out = work / str(num_images)
-    config = ExportConfig(out, num_images=num_images, format="parquet", images_per_shard=3, defect="hole")
-    generate_dataset(pipe, config, Accelerator(), model_name="tiny")
-    commit = push_to_hub(out, "me/holes")
-os.environ["HF_TOKEN"] = "hf_mistyped"
-try:
-    push_to_hub(out, "me/holes")
-except ExportError as error:
-    refusal = str(error)
-os.environ["HF_TOKEN"] = TOKEN
+model, work, script = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+result = {}
+
+def generate(name, num_images, *options):
+    sys.argv = ["generate.py", "--model", model, "--output_dir", str(work / name), "--num_images", str(num_images),
+                "--format", "parquet", "--images_per_shard", "3", "--defect", "hole", "--push_to_hub", *options]
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        return str(end.code)
+    return printed.getvalue()
+
+@contextlib.contextmanager
+def mistyped_token():
+    token, os.environ["HF_TOKEN"] = os.environ["HF_TOKEN"], "hf_mistyped"
+    yield
+    os.environ["HF_TOKEN"] = token
+
+def refusal(folder, repo):
+    try:
+        return push_to_hub(folder, repo)
+    except ExportError as error:
+        return str(error)
+
+generate("nine", 9, "me/holes", "--private")
+result["printed"] = generate("four", 4, "me/holes")
+result["again"] = generate("four", 4, "me/holes")
+with mistyped_token():
+    result["refused before"] = generate("five", 5, "me/holes")
+    result["refused after"] = refusal(work / "four", "me/holes")
+(work / "four/generation/summary.json").rename(work / "summary.json")
+result["unfinished"] = refusal(work / "four", "me/other")
 loaded = datasets.load_dataset("me/holes", split="train")
 ours = load_mvtec_ad("me/holes", cache_dir=work / "cache")["train"]
-result = {"commit": commit, "index": loaded["index"][:], "seed": loaded["seed"][:], "mode": loaded[0]["mask"].mode,
-          "names": ours["file_name"][:], "refusal": refusal}
+result |= {"index": loaded["index"][:], "seed": loaded["seed"][:], "mode": loaded[0]["mask"].mode,
+           "names": ours["file_name"][:]}
 (work / "answer.json").write_text(json.dumps(result))
 """
 
@@ -108,10 +125,11 @@ result = {"commit": commit, "index": loaded["index"][:], "seed": loaded["seed"][
 @pytest.mark.slow
 def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
     pipe.save_pretrained(tmp_path / "model")
+    script = Path(__file__).parents[2] / "examples" / "generate.py"
     with local_hub() as hub:
         environment |= {**hub_environment(hub.address, tmp_path / "home", WRITE_TOKEN), "HF_HUB_OFFLINE": "0"}
         run = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(CLIENT), str(tmp_path / "model"), str(tmp_path)],
+            [sys.executable, "-c", CLIENT, str(tmp_path / "model"), str(tmp_path), str(script)],
             env=environment,
             capture_output=True,
             text=True,
@@ -120,6 +138,7 @@ def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
         )
         assert run.returncode == 0, run.stderr[-3000:]
         pushed = hub.files("me/holes", "dataset")
+    result = json.loads((tmp_path / "answer.json").read_text())
     # The second export has fewer shards: those of the first are gone.
     assert sorted(name for name in pushed if not name.startswith(".")) == [
         "README.md",
@@ -130,14 +149,19 @@ def test_push_and_load_by_the_real_client(pipe, tmp_path, environment):
         "generation/summary.json",
     ]
     for name in ("README.md", "data/train-00001-of-00002.parquet"):
-        assert pushed[name] == (tmp_path / "4" / name).read_bytes()
-    result = json.loads((tmp_path / "answer.json").read_text())
+        assert pushed[name] == (tmp_path / "four" / name).read_bytes()
     table = pyarrow.parquet.read_table(io.BytesIO(pushed["data/train-00000-of-00002.parquet"]))
     assert result["index"] == [0, 1, 2, 3]
     assert result["seed"][:3] == table["seed"].to_pylist()
     assert result["mode"] == "L"
     assert result["names"][0] == "test/hole/000000.png"
-    assert "an upload that failed" in result["refusal"]
-    assert "401" in result["refusal"]
-    assert f"All images are in {tmp_path / '4'}: give the same command again" in result["refusal"]
-    assert "/datasets/me/holes/commit/" in result["commit"]
+
+    for printed in (result["printed"], result["again"]):
+        assert "4 triplets in" in printed
+        assert f"pushed  {hub.address}/datasets/me/holes/commit/" in printed
+    assert "drew    0 in" in result["again"]
+    assert "Not finished: me/holes cannot be written to: the Hub does not accept the token" in result["refused before"]
+    assert not (tmp_path / "five").exists(), "drawn before it was known whether it can be pushed"
+    assert "the Hub does not accept the token" in result["refused after"]
+    assert f"All images are in {tmp_path / 'four'}: give the same command again" in result["refused after"]
+    assert f"{tmp_path / 'four'}: no finished export in parquet. Expected README.md and" in result["unfinished"]
