@@ -1,14 +1,21 @@
 """Losses as functions of tensors: adversarial terms, gradient penalties, mode seeking."""
 
 from .adversarial import discriminator_fake_loss, discriminator_real_loss, generator_loss
+from .dual_discriminator import D2GANLoss, D2LSGANLoss, DualDiscriminatorLoss
 from .mode_seeking import mode_seeking_loss
 from .regularizers import PATH_LENGTH_DECAY, path_lengths, r1_gamma, r1_penalty
+from .wasserstein import critic_loss, gradient_penalty
 
 __all__ = [
     "PATH_LENGTH_DECAY",
+    "D2GANLoss",
+    "D2LSGANLoss",
+    "DualDiscriminatorLoss",
+    "critic_loss",
     "discriminator_fake_loss",
     "discriminator_real_loss",
     "generator_loss",
+    "gradient_penalty",
     "mode_seeking_loss",
     "path_lengths",
     "r1_gamma",

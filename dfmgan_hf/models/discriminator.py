@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .layers import EqualizedConv2d, EqualizedLinear
 from .safetensors_only import SafetensorsModel
-from .sizes import block_resolutions, channels_at, check_network_size, default_channel_base
+from .sizes import block_resolutions, channels_at, check_image_shape, check_network_size, default_channel_base
 
 
 class DiscriminatorBlock(nn.Module):
@@ -128,9 +128,7 @@ class StyleGAN2Discriminator(SafetensorsModel):
         Raises:
             ValueError: another shape than the configuration's.
         """
-        expected = (self.config["image_channels"], self.config["resolution"], self.config["resolution"])
-        if tuple(images.shape[1:]) != expected:
-            raise ValueError(f"`images` must be (N, {', '.join(map(str, expected))}), but is {tuple(images.shape)}.")
+        check_image_shape(images, self.config)
         x = images
         dtype = self.head.out.weight.dtype
         for r, block in self.blocks.items():

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature channels at a resolution: min(channel_base // resolution, channel_max)."""
@@ -24,3 +29,10 @@ def check_network_size(resolution: int, channel_base: int) -> None:
         raise ValueError(f"`resolution` must be a power of two from 32 to 1024, but is {resolution}.")
     if channel_base < resolution:
         raise ValueError(f"`channel_base` must be at least the resolution {resolution}, but is {channel_base}.")
+
+
+def check_image_shape(images: Tensor, config: Mapping[str, Any]) -> None:
+    """Raise ValueError unless `images` is (N, image_channels, resolution, resolution) of a network's configuration."""
+    expected = (config["image_channels"], config["resolution"], config["resolution"])
+    if tuple(images.shape[1:]) != expected:
+        raise ValueError(f"`images` must be (N, {', '.join(map(str, expected))}), but is {tuple(images.shape)}.")

@@ -1,0 +1,338 @@
+"""Defect-GAN (Zhang et al. 2021): one network defaces good images and restores defective ones, in layers.
+
+A reconstruction. No code was published. Known are the composition of foreground and spatial distribution, SPADE under
+a control map, noise of learnt strength, StarGAN's discriminator with WGAN-GP, the weights of the losses, five steps of
+the discriminator for one of the generator, Adam and its rates. Widths, depths and the way the learning rate falls are
+ours; each is an option or part of the recipe. Its results say nothing on whether the published ones were reproduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from ..losses import critic_loss, gradient_penalty
+from ..metrics.sampler import Samples
+from ..models import DefectGANDiscriminator, DefectGANGenerator, control_map
+from ..models.defect_gan import DefectGANGeneratorOutput
+from ..models.sizes import channels_at
+from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
+from ..training.sheets import tile, to_pixels
+from .good_images import Photographs
+from .learning_rate import decayed_lr, set_lr
+from .method import Defaults, Method, SamplerRequest, TaskRequest
+from .precision import autocast
+
+NORMAL, DEFECT = 0, 1
+NUM_CLASSES = 2
+MASK_THRESHOLD = 0.5
+BETAS = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class DefectGANOptions:
+    """What Defect-GAN lets choose. Weights and steps are published; the rest is a reconstruction.
+
+    Args:
+        gradient_penalty_weight: Weight of WGAN-GP's penalty.
+        real_class_weight: Weight of classifying real images, in the discriminator's loss.
+        fake_class_weight: Weight of being classified as wanted, in the generator's loss.
+        reconstruction_weight: Weight of getting back the image after defacement and restoration, or the reverse.
+        distribution_cycle_weight: Weight of both changing the image in the same place.
+        distribution_weight: Weight of changing little of the image.
+        discriminator_steps: Steps of the discriminator for each one of the generator.
+        final_lr: Learning rate at the end; it falls on a line.
+        base_channels: Channels of both networks at full resolution; None: 64, or what a smaller --channel_base leaves
+            there.
+        encoder_blocks: Residual blocks before the control map comes in.
+        decoder_blocks: Residual blocks under the control map.
+        spade_channels: Hidden channels of each SPADE; None: twice the base channels.
+        discriminator_layers: Layers of stride 2; None for as many as leave 4x4: 6 at 256x256.
+        pseudo_mask: When drawing: give the places with a spatial distribution above 1/2 as masks. They are not what
+            the paper calls masks, and nothing keeps them to the defect.
+    """
+
+    gradient_penalty_weight: float = 10.0
+    real_class_weight: float = 2.0
+    fake_class_weight: float = 5.0
+    reconstruction_weight: float = 5.0
+    distribution_cycle_weight: float = 5.0
+    distribution_weight: float = 1.0
+    discriminator_steps: int = 5
+    final_lr: float = 1e-6
+    base_channels: int | None = None
+    encoder_blocks: int = 3
+    decoder_blocks: int = 3
+    spade_channels: int | None = None
+    discriminator_layers: int | None = None
+    pseudo_mask: bool = False
+
+
+@dataclass(frozen=True)
+class DefectGANSettings:
+    """Hyperparameters of a run, for the record.
+
+    Args:
+        options: of the method.
+        batch_size: images a step over all processes.
+        lr: Adam's learning rate before it falls.
+        total_kimg: length that the learning rate falls over.
+        sheet_samples: pictures on a sample sheet.
+        sheet_seed: of the good images that they are drawn on, and of their noise.
+    """
+
+    options: DefectGANOptions
+    batch_size: int
+    lr: float
+    total_kimg: float
+    sheet_samples: int = 16
+    sheet_seed: int = 0
+
+
+class DefectGANTask(Task):
+    """Defacement and restoration by one generator, against a critic that also classifies.
+
+    Each item is a photograph of the defect and a random good one. A training step is one of the discriminator.
+
+    Args:
+        generator: on its device.
+        discriminator: likewise.
+        good: defect-free photographs.
+        settings: hyperparameters.
+        low_precision_dtype: of the convolutions; None for float32. The gradient penalty is always float32.
+    """
+
+    def __init__(
+        self,
+        generator: DefectGANGenerator,
+        discriminator: DefectGANDiscriminator,
+        good: Photographs,
+        settings: DefectGANSettings,
+        *,
+        low_precision_dtype: torch.dtype | None = None,
+    ) -> None:
+        options = settings.options
+        self.generator = generator.train().requires_grad_(False)
+        self.discriminator = discriminator.train().requires_grad_(False)
+        self.good = good
+        self.settings = settings
+        self.low_precision_dtype = low_precision_dtype
+        # No network is averaged, as in StarGAN.
+        self.generator_ema = generator
+        self.ema = []
+        self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
+        self._step = 0
+
+        g_parameters, d_parameters = list(generator.parameters()), list(discriminator.parameters())
+        g_optimizer = lazy_adam(g_parameters, lr=settings.lr, betas=BETAS)
+        d_optimizer = lazy_adam(d_parameters, lr=settings.lr, betas=BETAS)
+        self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
+        self.phases = [
+            Phase("discriminator", d_parameters, d_optimizer, self.discriminator_loss),
+            # The trainer multiplies the loss by the interval; Adam's steps do not depend on its scale.
+            Phase("generator", g_parameters, g_optimizer, self.generator_loss, interval=options.discriminator_steps),
+        ]
+
+    def _domains(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Good images, then defective ones: (2 N, C, R, R), and their labels (2 N,)."""
+        images = torch.cat([self.good.draw(len(batch)), batch.images])
+        labels = torch.tensor([NORMAL, DEFECT], device=images.device).repeat_interleave(len(batch))
+        return images, labels
+
+    def _translate(self, images: Tensor, labels: Tensor) -> DefectGANGeneratorOutput:
+        with autocast(images.device, self.low_precision_dtype):
+            return self.generator(images, control_map(labels, NUM_CLASSES))
+
+    def _judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and class logits, in float32, in which the losses are computed."""
+        with autocast(images.device, self.low_precision_dtype):
+            output = self.discriminator(images)
+        return output.scores.float(), output.class_logits.float()
+
+    def discriminator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        options = self.settings.options
+        images, labels = self._domains(batch)
+        with torch.no_grad():
+            fakes = self._translate(images, 1 - labels).images.float()
+        (real_scores, class_logits), (fake_scores, _) = self._judge(images), self._judge(fakes)
+        # Between images of the same domain: the fakes' domains are exchanged.
+        of_fakes_domain = images.roll(len(batch), dims=0)
+        penalty = gradient_penalty(lambda between: self.discriminator(between).scores, of_fakes_domain, fakes)
+        statistics.report("scores/real", real_scores)
+        statistics.report("scores/fake", fake_scores)
+        statistics.report("gradient_penalty", penalty)
+        statistics.report("class_accuracy/real", (class_logits.argmax(dim=1) == labels).to(torch.float32))
+        return (
+            critic_loss(real_scores, fake_scores)
+            + options.gradient_penalty_weight * penalty.mean()
+            + options.real_class_weight * F.cross_entropy(class_logits, labels)
+        )
+
+    def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        options = self.settings.options
+        images, labels = self._domains(batch)
+        there = self._translate(images, 1 - labels)
+        back = self._translate(there.images, labels)
+        scores, class_logits = self._judge(there.images)
+        # The paper adds up what means over both domains halve.
+        reconstruction = 2 * F.l1_loss(back.images.float(), images)
+        distribution_cycle = 2 * F.l1_loss(there.distribution.float(), back.distribution.float())
+        distribution = 2 * (there.distribution.float().mean() + back.distribution.float().mean())
+        statistics.report("reconstruction", reconstruction)
+        statistics.report("distribution", distribution / 4)
+        statistics.report("distribution_cycle", distribution_cycle)
+        statistics.report("class_accuracy/fake", (class_logits.argmax(dim=1) != labels).to(torch.float32))
+        return (
+            -scores.mean()
+            + options.fake_class_weight * F.cross_entropy(class_logits, 1 - labels)
+            + options.reconstruction_weight * reconstruction
+            + options.distribution_cycle_weight * distribution_cycle
+            + options.distribution_weight * distribution
+        )
+
+    def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        self._step = step
+        statistics.report("lr", self._set_lr())
+
+    def _set_lr(self) -> float:
+        settings = self.settings
+        progress = self._step * settings.batch_size / (settings.total_kimg * 1000)
+        lr = decayed_lr(progress, settings.lr, final_lr=settings.options.final_lr)
+        set_lr(self.optimizers.values(), lr)
+        return lr
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"step": torch.tensor(self._step)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._step = int(state["step"])
+        self._set_lr()
+
+    def sample_sheet(self) -> Image.Image:
+        sampler = DefectGANSampler(self.generator, self.good)
+        good, output = sampler.translate([self.settings.sheet_seed + i for i in range(self.settings.sheet_samples)])
+        return tile([to_pixels(good), to_pixels(output.distribution * 2 - 1), to_pixels(output.images)], columns=4)
+
+    def export(self, folder: Path) -> None:
+        self.generator.save_pretrained(folder / "generator")
+        self.discriminator.save_pretrained(folder / "discriminator")
+
+
+class DefectGANSampler:
+    """Defects on random good photographs.
+
+    Args:
+        generator: trained.
+        good: defect-free photographs.
+        pseudo_mask: give the places with a spatial distribution above 1/2 as masks.
+    """
+
+    def __init__(self, generator: DefectGANGenerator, good: Photographs, *, pseudo_mask: bool = False) -> None:
+        self.generator = generator
+        self.good = good
+        self.pseudo_mask = pseudo_mask
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For results."""
+        return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good)}
+
+    def sample(self, n: int, generator: torch.Generator) -> Samples:
+        """Draws n images with seeds drawn from `generator`."""
+        seeds = torch.randint(2**31, (n,), generator=generator, device=generator.device)
+        return self._draw(seeds.tolist())
+
+    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
+        """Draws the images with seeds `seed + i`: each picks the photograph, then the noise."""
+        return self._draw([seed + i for i in indices])
+
+    def _draw(self, seeds: list[int]) -> Samples:
+        good, output = self.translate(seeds)
+        masks = (output.distribution > MASK_THRESHOLD).to("cpu", torch.uint8) * 255 if self.pseudo_mask else None
+        return to_pixels(output.images)[:, : good.shape[1]], masks
+
+    @torch.no_grad()
+    def translate(self, seeds: Sequence[int]) -> tuple[Tensor, DefectGANGeneratorOutput]:
+        """Good photographs (n, C, R, R) and what is drawn on them, all of it following from each seed alone."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        good = self.good.at([int(torch.randint(len(self.good), (), generator=g)) for g in generators])
+        # One at a time on the CPU, where batches of different sizes round differently.
+        step = 1 if good.device.type == "cpu" else max(len(good), 1)
+        outputs = []
+        for start in range(0, len(good), step):
+            part = slice(start, start + step)
+            wanted = torch.full((len(good[part]),), DEFECT, device=good.device)
+            control = control_map(wanted, self.generator.config["num_classes"])
+            outputs.append(self.generator(good[part], control, generators[part]))
+        return good, DefectGANGeneratorOutput(
+            **{key: torch.cat([output[key] for output in outputs]) for key in outputs[0]}
+        )
+
+
+def build(request: TaskRequest) -> DefectGANTask:
+    """New networks, their weights drawn from the global random generator."""
+    recipe, options, target = request.recipe, request.options, request.target
+    width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
+    shape = {
+        "resolution": recipe.resolution,
+        "image_channels": recipe.image_channels,
+        "num_classes": NUM_CLASSES,
+        "base_channels": width,
+    }
+    with target.construct():
+        generator = DefectGANGenerator(
+            encoder_blocks=options.encoder_blocks,
+            decoder_blocks=options.decoder_blocks,
+            spade_channels=options.spade_channels or 2 * width,
+            **shape,
+        )
+        discriminator = DefectGANDiscriminator(num_layers=options.discriminator_layers, **shape)
+    for network in (generator, discriminator):
+        network.to(device=target.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
+    return DefectGANTask(
+        generator,
+        discriminator,
+        Photographs(request.good.images, target.device),
+        DefectGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        low_precision_dtype=target.low_precision_dtype,
+    )
+
+
+def open_sampler(request: SamplerRequest) -> DefectGANSampler:
+    """Draws with a trained folder on photographs."""
+    generator = DefectGANGenerator.from_pretrained(str(request.source), subfolder="generator").to(request.device)
+    resolution, channels = generator.config["resolution"], generator.config["image_channels"]
+    good = Photographs(request.load_good(resolution, channels).images, request.device)
+    return DefectGANSampler(generator, good, pseudo_mask=request.options.pseudo_mask)
+
+
+def sample_task(task: Task) -> DefectGANSampler:
+    """Draws with a task's generator on its good photographs."""
+    assert isinstance(task, DefectGANTask)
+    return DefectGANSampler(task.generator, task.good)
+
+
+METHOD = Method(
+    name="defect_gan",
+    title="Defect-GAN",
+    citation=(
+        "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
+        "Inspection. WACV 2021."
+    ),
+    open_sampler=open_sampler,
+    build=build,
+    generator="DefectGANGenerator",
+    sample_task=sample_task,
+    options=DefectGANOptions,
+    # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
+    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
+    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
+    is_reconstruction=True,
+)

@@ -1,0 +1,330 @@
+"""SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones, two critics a domain.
+
+A reconstruction. No code was published. Known are two generators, two discriminators for each domain with the losses
+of D2GAN, cycle consistency, Adam and a batch of 4. Networks, weights and schedule are CycleGAN's (Zhu et al. 2017);
+each is an option or part of the recipe. Its results say nothing on whether the published ones were reproduced.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from ..losses import D2GANLoss, D2LSGANLoss
+from ..metrics.sampler import Samples
+from ..models import CycleGANGenerator, PatchDiscriminator
+from ..models.sizes import channels_at
+from ..pipelines import DFMGANPipeline
+from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
+from ..training.sheets import tile, to_pixels
+from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
+from .history import ImageHistory
+from .learning_rate import decayed_lr, set_lr
+from .method import Defaults, Method, SamplerRequest, TaskRequest
+from .precision import autocast
+
+GAMES = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
+BETAS = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class SDGANOptions:
+    """What SDGAN lets choose. The defaults are guesses, most of them CycleGAN's: no source gives SDGAN's.
+
+    Args:
+        adversarial: Game of the two discriminators: D2GAN's own (d2gan) or with squared errors, which is steadier.
+        alpha: Weight of the first discriminator on real images.
+        beta: Weight of the second one on generated images.
+        cycle_weight: Weight of the cycle consistency.
+        identity_weight: Weight of leaving images of the own domain as they are; 5 in CycleGAN's paintings, 0 here.
+        history_size: Earlier generated images a domain that the discriminators are shown again; 0 for none.
+        constant_part: Part of the run before the learning rate falls, on a line to 0.
+        base_channels: Channels of generators and discriminators at full resolution; None: 64, or what a smaller
+            --channel_base leaves there.
+        residual_blocks: Of each generator; None: 9 from 256x256 on, 6 below.
+        discriminator_layers: Layers of stride 2; 3 make patches of 70x70 pixels.
+        good_model: When drawing: folder or Hub id of a stage 1, to draw defects on its images, which never come
+            twice. None draws on the photographs in a shuffled order, each of which gives one image.
+    """
+
+    adversarial: Literal["d2lsgan", "d2gan"] = "d2lsgan"
+    alpha: float = 1.0
+    beta: float = 1.0
+    cycle_weight: float = 10.0
+    identity_weight: float = 0.0
+    history_size: int = 50
+    constant_part: float = 0.5
+    base_channels: int | None = None
+    residual_blocks: int | None = None
+    discriminator_layers: int = 3
+    good_model: str | None = None
+
+
+@dataclass(frozen=True)
+class SDGANSettings:
+    """Hyperparameters of a run, for the record.
+
+    Args:
+        options: of the method.
+        batch_size: images a step over all processes.
+        lr: Adam's learning rate before it falls.
+        total_kimg: length that the learning rate falls over.
+        sheet_samples: pictures on a sample sheet.
+        sheet_seed: which good images they are drawn on.
+    """
+
+    options: SDGANOptions
+    batch_size: int
+    lr: float
+    total_kimg: float
+    sheet_samples: int = 16
+    sheet_seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What the generators drew in a step, for the discriminators."""
+
+    good: Tensor
+    fake_defect: Tensor
+    fake_good: Tensor
+
+
+class SDGANTask(Task):
+    """Unpaired translation between good and defective images.
+
+    Each item is a photograph of the defect and a random good one. Which domain a network works in is in its name:
+    `generator` makes good images defective, `restorer` makes defective ones good.
+
+    A checkpoint keeps the image history of the main process; with several processes all go on from it.
+
+    Args:
+        generator, restorer: on their device.
+        discriminators: "defect1", "defect2", "good1", "good2".
+        good: defect-free photographs.
+        settings: hyperparameters.
+        low_precision_dtype: of the convolutions; None for float32.
+    """
+
+    def __init__(
+        self,
+        generator: CycleGANGenerator,
+        restorer: CycleGANGenerator,
+        discriminators: dict[str, PatchDiscriminator],
+        good: Photographs,
+        settings: SDGANSettings,
+        *,
+        low_precision_dtype: torch.dtype | None = None,
+    ) -> None:
+        options = settings.options
+        self.generator, self.restorer, self.discriminators = generator, restorer, discriminators
+        self.good = good
+        self.settings = settings
+        self.low_precision_dtype = low_precision_dtype
+        self.game = GAMES[options.adversarial](options.alpha, options.beta)
+        # No network is averaged, as in CycleGAN.
+        self.generator_ema = generator
+        self.ema = []
+        self.networks: dict[str, nn.Module] = {
+            "generator": generator,
+            "restorer": restorer,
+            **{f"discriminator_{name}": network for name, network in discriminators.items()},
+        }
+        for network in self.networks.values():
+            network.train().requires_grad_(False)
+        self.histories = {domain: ImageHistory(options.history_size) for domain in ("defect", "good")}
+        self._drawn: deque[_Drawn] = deque()
+        self._step = 0
+
+        g_parameters = [*generator.parameters(), *restorer.parameters()]
+        d_parameters = [p for network in discriminators.values() for p in network.parameters()]
+        g_optimizer = lazy_adam(g_parameters, lr=settings.lr, betas=BETAS)
+        d_optimizer = lazy_adam(d_parameters, lr=settings.lr, betas=BETAS)
+        self.optimizers = {"generators": g_optimizer, "discriminators": d_optimizer}
+        self.phases = [
+            Phase("generators", g_parameters, g_optimizer, self.generators_loss),
+            Phase("discriminators", d_parameters, d_optimizer, self.discriminators_loss),
+        ]
+
+    def _judge(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What both discriminators of a domain say; the games are computed in float32."""
+        first, second = (self.discriminators[f"{domain}{i}"](images).float() for i in (1, 2))
+        return first, second
+
+    def generators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        options = self.settings.options
+        good, defect = self.good.draw(len(batch)), batch.images
+        with autocast(good.device, self.low_precision_dtype):
+            fake_defect, fake_good = self.generator(good).images, self.restorer(defect).images
+            cycled_good, cycled_defect = self.restorer(fake_defect).images, self.generator(fake_good).images
+            judged = [self._judge("defect", fake_defect), self._judge("good", fake_good)]
+        # The discriminators are shown what was drawn here: it costs half of the step to draw.
+        self._drawn.append(_Drawn(good, fake_defect.detach().float(), fake_good.detach().float()))
+        cycle = F.l1_loss(cycled_good, good) + F.l1_loss(cycled_defect, defect)
+        adversarial = sum((self.game.generator(*outputs) for outputs in judged), torch.zeros_like(cycle))
+        statistics.report("cycle", cycle)
+        statistics.report("change", (fake_defect - good).detach().abs())
+        loss = adversarial + options.cycle_weight * cycle
+        if options.identity_weight > 0:
+            with autocast(good.device, self.low_precision_dtype):
+                kept = F.l1_loss(self.generator(defect).images, defect) + F.l1_loss(self.restorer(good).images, good)
+            loss = loss + options.identity_weight * kept
+        return loss
+
+    def discriminators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        drawn = self._drawn.popleft()
+        pairs = {"defect": (batch.images, drawn.fake_defect), "good": (drawn.good, drawn.fake_good)}
+        loss = batch.images.new_zeros(())
+        for domain, (real, fake) in pairs.items():
+            fake = self.histories[domain].exchange(fake)
+            with autocast(real.device, self.low_precision_dtype):
+                (real1, real2), (fake1, fake2) = self._judge(domain, real), self._judge(domain, fake)
+            loss = loss + self.game.discriminators(real1, fake1, real2, fake2)
+            for number, real_output, fake_output in ((1, real1, fake1), (2, real2, fake2)):
+                statistics.report(f"{domain}{number}/real", real_output)
+                statistics.report(f"{domain}{number}/fake", fake_output)
+        return loss
+
+    def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        self._step = step
+        statistics.report("lr", self._set_lr())
+
+    def _set_lr(self) -> float:
+        settings = self.settings
+        progress = self._step * settings.batch_size / (settings.total_kimg * 1000)
+        lr = decayed_lr(progress, settings.lr, constant_until=settings.options.constant_part)
+        set_lr(self.optimizers.values(), lr)
+        return lr
+
+    def state_dict(self) -> dict[str, Tensor]:
+        histories = {
+            f"history_{domain}": history.images
+            for domain, history in self.histories.items()
+            if history.images is not None
+        }
+        return {"step": torch.tensor(self._step), **histories}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._step = int(state["step"])
+        self._set_lr()
+        for domain, history in self.histories.items():
+            images = state.get(f"history_{domain}")
+            history.images = None if images is None else images.to(self.good.device)
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Image.Image:
+        good = ShuffledPhotographs(self.good).pick(range(self.settings.sheet_samples), self.settings.sheet_seed)
+        drawn = torch.cat([self.generator(part).images for part in good.split(8)])
+        return tile([to_pixels(good), to_pixels(drawn)], columns=4)
+
+    def export(self, folder: Path) -> None:
+        for name, network in self.networks.items():
+            network.save_pretrained(folder / name)  # type: ignore[operator]
+
+
+class SDGANSampler:
+    """Defects on good images. There is no randomness but the choice of the good images.
+
+    Args:
+        generator: good images to defective ones.
+        good: where good images come from.
+    """
+
+    def __init__(self, generator: CycleGANGenerator, good: GoodImages) -> None:
+        self.generator = generator
+        self.good = good
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For results."""
+        if isinstance(self.good, ShuffledPhotographs):
+            return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
+        return {"good_images": "generated"}
+
+    def sample(self, n: int, generator: torch.Generator) -> Samples:
+        """Draws n images with a seed drawn from `generator`."""
+        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+        return self.sample_at(range(n), seed)
+
+    @torch.no_grad()
+    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
+        """Draws on the good images of these numbers, in the order that `seed` decides."""
+        device = self.generator.device
+        # One at a time on the CPU, where batches of different sizes round differently.
+        good = self.good.pick(indices, seed).to(device)
+        parts = good.split(1 if device.type == "cpu" else len(good))
+        images = torch.cat([self.generator(part).images for part in parts])
+        return to_pixels(images)[:, : good.shape[1]], None
+
+
+def build(request: TaskRequest) -> SDGANTask:
+    """New networks, their weights drawn from the global random generator."""
+    recipe, options, target = request.recipe, request.options, request.target
+    width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
+    shape = {"image_channels": recipe.image_channels, "base_channels": width}
+    blocks = options.residual_blocks or (9 if recipe.resolution >= 256 else 6)
+    with target.construct():
+        generator, restorer = (
+            CycleGANGenerator(resolution=recipe.resolution, residual_blocks=blocks, **shape) for _ in range(2)
+        )
+        discriminators = {
+            f"{domain}{i}": PatchDiscriminator(num_layers=options.discriminator_layers, **shape)
+            for domain in ("defect", "good")
+            for i in (1, 2)
+        }
+    for network in (generator, restorer, *discriminators.values()):
+        network.to(device=target.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
+    return SDGANTask(
+        generator,
+        restorer,
+        discriminators,
+        Photographs(request.good.images, target.device),
+        SDGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        low_precision_dtype=target.low_precision_dtype,
+    )
+
+
+def open_sampler(request: SamplerRequest) -> SDGANSampler:
+    """Draws with a trained folder on photographs, or on the images of `good_model`."""
+    generator = CycleGANGenerator.from_pretrained(str(request.source), subfolder="generator").to(request.device)
+    resolution, channels = generator.config["resolution"], generator.config["image_channels"]
+    good: GoodImages
+    if request.options.good_model is not None:
+        pipe = DFMGANPipeline.from_pretrained(request.options.good_model).to(request.device)
+        good = GeneratedGoodImages(pipe, resolution, channels)
+    else:
+        good = ShuffledPhotographs(Photographs(request.load_good(resolution, channels).images, request.device))
+    return SDGANSampler(generator, good)
+
+
+def sample_task(task: Task) -> SDGANSampler:
+    """Draws with a task's generator on its good photographs."""
+    assert isinstance(task, SDGANTask)
+    return SDGANSampler(task.generator, ShuffledPhotographs(task.good))
+
+
+METHOD = Method(
+    name="sdgan",
+    title="SDGAN",
+    citation=(
+        "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect Recognition. "
+        "IEEE Transactions on Automation Science and Engineering 17(3), 2020."
+    ),
+    open_sampler=open_sampler,
+    build=build,
+    generator="CycleGANGenerator",
+    sample_task=sample_task,
+    options=SDGANOptions,
+    # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
+    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
+    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
+    is_reconstruction=True,
+)
