@@ -18,7 +18,7 @@ from .presets import Recipe
 from .stage1 import Stage1Settings, Stage1Task
 from .stage2 import Stage2Settings, Stage2Task
 
-Network = TypeVar("Network", StyleGAN2Generator, DFMGANGenerator, StyleGAN2Discriminator)
+Network = TypeVar("Network", bound=StyleGAN2Generator | StyleGAN2Discriminator)
 ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
 
 
@@ -80,7 +80,7 @@ def build_stage1(recipe: Recipe, augmentation: AugmentationConfig, target: Targe
     return Stage1Task(
         target.place(generator),
         target.place(discriminator),
-        Stage1Settings(batch_size=recipe.batch_size, lr=recipe.lr, r1_gamma=recipe.r1_gamma, ema_kimg=recipe.ema_kimg),
+        Stage1Settings(**recipe.training_settings()),
         augment=augment,
         ada=ada,
         mean_over_processes=target.mean_over_processes,
@@ -120,10 +120,7 @@ def build_stage2(
         target.place(discriminator),
         None if match is None else target.place(match),
         Stage2Settings(
-            batch_size=recipe.batch_size,
-            lr=recipe.lr,
-            r1_gamma=recipe.r1_gamma,
-            ema_kimg=recipe.ema_kimg,
+            **recipe.training_settings(),
             match_weight=options.match_weight,
             mode_seeking_weight=options.mode_seeking_weight,
             mode_seeking_on=options.mode_seeking_on,

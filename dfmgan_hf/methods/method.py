@@ -14,8 +14,9 @@ over the registry test it. A method that is not trained has no `build` and gives
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import torch
 
 from ..data import DataConfig, ImageMaskDataset
 from ..metrics import Sampler
+from ..metrics.while_training import sample_generator
 from ..models import StyleGAN2Discriminator, StyleGAN2Generator
 from ..training import Task
 from .augmentations import AugmentationConfig
@@ -33,7 +35,7 @@ from .presets import PRESETS, Recipe, RecipeOverrides, resolve_recipe
 Init = Literal["stage1", "scratch"]
 Backbone = tuple[StyleGAN2Generator, StyleGAN2Discriminator]
 
-STYLEGAN2_FIELDS = tuple(field.name for field in fields(RecipeOverrides))
+STYLEGAN2_FIELDS = tuple(f.name for f in fields(RecipeOverrides))
 """Recipe values that a method on StyleGAN2's networks uses: all of them."""
 
 _PAPER_KIMG = PRESETS["auto"]["stage2_kimg"]
@@ -102,6 +104,11 @@ class TaskRequest:
         assert self.backbone is not None
         return self.backbone
 
+    def copy_backbone(self) -> Backbone:
+        """Copies of stage 1's generator and discriminator where the task computes."""
+        generator, discriminator = copy.deepcopy(self.networks)
+        return self.target.place(generator), self.target.place(discriminator)
+
 
 @dataclass(frozen=True)
 class SamplerRequest:
@@ -121,7 +128,7 @@ class SamplerRequest:
     defect: str | None = None
     resolution: int = 256
     options: Any = None
-    device: torch.device | str = "cpu"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def load_good(self, resolution: int, image_channels: int = 3) -> ImageMaskDataset:
         """The defect-free photographs.
@@ -152,8 +159,7 @@ class Method:
         open_sampler: draws from what training wrote, or from photographs; image i follows from the seed and i alone.
         build: puts the task together; None for a method that is not trained.
         generator: class of the network that `export` saves in generator/; None for a method that is not trained.
-        sample_task: draws from a task while it is trained, for scores; None for a task whose `generator_ema` goes into
-            a `DFMGANPipeline`.
+        sample_task: draws from a task while it is trained, for scores.
         options: dataclass of the method's own options.
         defaults: published hyperparameters.
         recipe_fields: values of the recipe that the method uses; overriding another one is an error.
@@ -170,7 +176,7 @@ class Method:
     open_sampler: Callable[[SamplerRequest], Sampler]
     build: Callable[[TaskRequest], Task] | None = None
     generator: str | None = None
-    sample_task: Callable[[Task], Sampler] | None = None
+    sample_task: Callable[[Task], Sampler] = sample_generator
     options: type = NoOptions
     defaults: Defaults = Defaults()
     recipe_fields: tuple[str, ...] = STYLEGAN2_FIELDS
@@ -201,10 +207,10 @@ class Method:
         Raises:
             ValueError: an unknown preset, an override that the method has no use for or that contradicts the backbone.
         """
-        for field in fields(overrides):
-            if getattr(overrides, field.name) is not None and field.name not in self.recipe_fields:
+        for name in (f.name for f in fields(overrides)):
+            if getattr(overrides, name) is not None and name not in self.recipe_fields:
                 raise ValueError(
-                    f"`{field.name}` has no meaning for {self.title}, which uses {', '.join(self.recipe_fields)}; "
+                    f"`{name}` has no meaning for {self.title}, which uses {', '.join(self.recipe_fields)}; "
                     "leave it out."
                 )
         if backbone is not None:

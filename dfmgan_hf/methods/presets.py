@@ -68,6 +68,10 @@ class Recipe:
         """Constructor arguments of the discriminator."""
         return self._take("resolution", "image_channels", "channel_base", "channel_max")
 
+    def training_settings(self) -> dict[str, Any]:
+        """Hyperparameters that every task on these networks has."""
+        return self._take("batch_size", "lr", "r1_gamma", "ema_kimg")
+
     def _take(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}
 

@@ -7,10 +7,21 @@ from typing import Any
 
 from ..metrics import Sampler
 from ..models.safetensors_only import SafetensorsModel
-from . import dfmgan
+from . import cdc, crop_paste, defect_gan, dfmgan, diffaug, finetune, sdgan
 from .method import Method, SamplerRequest
 
-METHODS: dict[str, Method] = {method.name: method for method in (dfmgan.METHOD,)}
+METHODS: dict[str, Method] = {
+    module.METHOD.name: module.METHOD
+    for module in (
+        finetune,
+        diffaug,
+        cdc,
+        crop_paste,
+        sdgan,
+        defect_gan,
+        dfmgan,
+    )
+}
 """In the order of the paper's Table 1."""
 
 

@@ -69,7 +69,10 @@ class Stage1Task(AdversarialTask):
         augment: differentiable augmentation of all that the discriminator sees: (images, p) -> images; None for none.
         ada: adapts p; None keeps p at 1, for augmentations without a probability.
         mean_over_processes: averages a tensor over all processes.
+        trained: names of the generator's parameters to train; None for all.
     """
+
+    settings: Stage1Settings
 
     def __init__(
         self,
@@ -80,11 +83,14 @@ class Stage1Task(AdversarialTask):
         augment: nn.Module | None = None,
         ada: AdaController | None = None,
         mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        trained: set[str] | None = None,
     ) -> None:
         super().__init__(discriminator, augment, ada, mean_over_processes)
         self.generator = generator.train().requires_grad_(False)
         self.settings = settings
-        average = ExponentialMovingAverage(generator, half_life_kimg=settings.ema_kimg, rampup=settings.ema_rampup)
+        average = ExponentialMovingAverage(
+            generator, trained=trained, half_life_kimg=settings.ema_kimg, rampup=settings.ema_rampup
+        )
         self.generator_ema = average.averaged
         self.ema = [average]
         self.networks = {
@@ -96,7 +102,8 @@ class Stage1Task(AdversarialTask):
         self.w_average = LatentAverage(generator.mapping, mean_over_processes)
         self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
 
-        g_parameters, d_parameters = list(generator.parameters()), list(discriminator.parameters())
+        g_parameters = [p for name, p in generator.named_parameters() if trained is None or name in trained]
+        d_parameters = list(discriminator.parameters())
         g_optimizer = lazy_adam(g_parameters, lr=settings.lr, interval=settings.path_length_interval)
         d_optimizer = lazy_adam(d_parameters, lr=settings.lr, interval=settings.r1_interval)
         self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
@@ -119,8 +126,11 @@ class Stage1Task(AdversarialTask):
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         """New images (n, C, R, R) and their per-layer latents."""
-        ws = sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
+        ws = self._latents(n)
         return self.generator.synthesize(ws, NoiseInput("random", n)), ws
+
+    def _latents(self, n: int) -> Tensor:
+        return sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         images, ws = self._draw(len(batch))
@@ -128,8 +138,11 @@ class Stage1Task(AdversarialTask):
         return generator_loss(self.judge(images))
 
     def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        ws = self._latents(max(len(batch) // 2, 1))
+        if not ws.requires_grad:  # with a frozen mapping
+            ws.requires_grad_()
         with full_precision(self.generator):
-            images, ws = self._draw(max(len(batch) // 2, 1))
+            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
         lengths = path_lengths(images, ws, torch.randn_like(images))
         statistics.report("path_length", lengths)
         return self.settings.path_length_weight * self.path_length.penalty(lengths)

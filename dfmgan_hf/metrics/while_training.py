@@ -12,14 +12,22 @@ from dfmgan_hf.training.task import Task
 
 from .processes import Processes
 from .quick_score import load_quick_networks, quick_score
-from .sampler import PipelineSampler
+from .sampler import PipelineSampler, Sampler
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+def sample_generator(task: Task) -> Sampler:
+    """Draws from the averaged generator of a task."""
+    return PipelineSampler(DFMGANPipeline(generator=task.generator_ema))
+
+
 def prepare_scorer(
-    config: ScoreConfig, real: ImageMaskDataset, accelerator: Accelerator
+    config: ScoreConfig,
+    real: ImageMaskDataset,
+    accelerator: Accelerator,
+    make_sampler: Callable[[Task], Sampler] = sample_generator,
 ) -> Callable[[Task], Scorer] | None:
     """Load the measuring networks, so that missing weights are an error before training starts and not hours later.
 
@@ -27,6 +35,7 @@ def prepare_scorer(
         config: when and what to score.
         real: the training photographs.
         accelerator: of the run; all its processes share the measuring.
+        make_sampler: draws from a task; the default does for generators that a `DFMGANPipeline` holds.
 
     Returns:
         What makes a scorer for a task, or None if no scores are wanted.
@@ -41,7 +50,7 @@ def prepare_scorer(
     processes = Processes(accelerator)
 
     def make_scorer(task: Task) -> Scorer:
-        sampler = PipelineSampler(DFMGANPipeline(generator=task.generator_ema))
+        sampler = make_sampler(task)
         return lambda: quick_score(
             sampler,
             real,

@@ -1,0 +1,265 @@
+"""CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al., CVPR 2021, arXiv 2104.06820).
+
+A copy of stage 1's generator learns the defect while the frozen original holds it back: what is similar for one is to
+be similar for the other. The discriminator judges whole images only near fixed latents (anchors) and patches of them
+elsewhere. Hyperparameters are those of the authors' code; DFMGAN's paper gives none, and by default there are as many
+anchors as photographs, no mirroring and no ADA.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..losses import generator_loss, r1_penalty
+from ..losses.cross_domain_consistency import cross_domain_consistency
+from ..models import NoiseInput, StyleGAN2Generator
+from ..models.layers import StyledConv2d
+from ..models.patch_heads import PatchHeadDiscriminator
+from ..training import Batch, RunningStatistics
+from .augmentations import build_augmentation
+from .build import ADA_KIMG
+from .latents import draw_latents
+from .method import Defaults, Method, TaskRequest
+from .pipeline_samplers import open_pipeline
+from .precision import full_precision
+from .stage1 import Stage1Settings, Stage1Task
+
+
+@dataclass(frozen=True)
+class CDCOptions:
+    """Options of CDC.
+
+    Args:
+        consistency_weight: Weight of the distance consistency.
+        num_anchors: Fixed latents near which whole images are judged. None: one for each photograph.
+        anchor_std: Standard deviation of what is added to an anchor.
+        anchor_interval: Every so many steps whole images near anchors are judged, in all others patches.
+        num_taps: Layers of the discriminator that have a head for patches; one of them is drawn for each step.
+        linear_heads: Heads without activation (the published ones end in a leaky ReLU).
+        shared_noise: The same pixel noise for source and copy when their features are compared; drawn apart in the
+            authors' code.
+    """
+
+    consistency_weight: float = 1000.0
+    num_anchors: int | None = None
+    anchor_std: float = 0.1
+    anchor_interval: int = 4
+    num_taps: int = 1
+    linear_heads: bool = False
+    shared_noise: bool = True
+
+
+@dataclass(frozen=True)
+class CDCSettings(Stage1Settings):
+    """Hyperparameters: those of stage 1 and the options of CDC.
+
+    Args:
+        num_anchors, anchor_std, anchor_interval, consistency_weight, shared_noise: see `CDCOptions`.
+        anchor_seed: of the anchors.
+    """
+
+    num_anchors: int = 10
+    anchor_std: float = 0.1
+    anchor_interval: int = 4
+    consistency_weight: float = 1000.0
+    shared_noise: bool = True
+    anchor_seed: int = 0
+
+
+class CDCTask(Stage1Task):
+    """Stage 1's GAN with two routes through the discriminator and the distance consistency to a frozen source.
+
+    Args:
+        source: stage 1's generator, which stays as it is.
+        generator: its copy, to be trained.
+        discriminator: stage 1's, with heads for patches.
+        settings: hyperparameters.
+        options: as in `Stage1Task`.
+
+    Raises:
+        ValueError: `num_anchors` or `anchor_interval` is not positive.
+    """
+
+    settings: CDCSettings
+    discriminator: PatchHeadDiscriminator
+
+    def __init__(
+        self,
+        source: StyleGAN2Generator,
+        generator: StyleGAN2Generator,
+        discriminator: PatchHeadDiscriminator,
+        settings: CDCSettings,
+        **options: Any,
+    ) -> None:
+        for name in ("num_anchors", "anchor_interval"):
+            if getattr(settings, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {getattr(settings, name)}.")
+        super().__init__(generator, discriminator, settings, **options)
+        self.source = source.eval().requires_grad_(False)
+        # A checkpoint without the source could go on with another one unnoticed.
+        self.networks["source"] = self.source
+        self.step = 0
+        seeded = torch.Generator().manual_seed(settings.anchor_seed)
+        anchors = torch.randn(settings.num_anchors, generator.config["z_dim"], generator=seeded)
+        self._anchors = anchors.to(generator.mapping.w_avg.device)
+
+    # --- the two routes ---
+
+    @property
+    def judges_patches(self) -> bool:
+        """Whether this step takes the patch route."""
+        return self.step % self.settings.anchor_interval != 0
+
+    @property
+    def tap(self) -> int:
+        """This step's tap: follows from the step alone, so that all phases, processes and micro-batches share it."""
+        generator = torch.Generator().manual_seed(self.step)
+        return int(torch.randint(len(self.discriminator.taps), (), generator=generator).item())
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Augmented images' logits: (N, 1) of whole images, or (N, 1, r, r) of their patches."""
+        if not self.judges_patches:
+            return super().judge(images)
+        if self.augment is not None:
+            images = self.augment(images, 1.0 if self.ada is None else self.ada.p)
+        return self.discriminator.judge_patches(images, self.tap)
+
+    def _draw(self, n: int) -> tuple[Tensor, Tensor]:
+        if self.judges_patches:
+            return super()._draw(n)
+        chosen = self._anchors[torch.randint(len(self._anchors), (n,))]
+        z = chosen + self.settings.anchor_std * torch.randn_like(chosen)
+        ws = self.generator.mapping(z).unsqueeze(1).expand(-1, self.generator.num_latents, -1)
+        return self.generator.synthesize(ws, NoiseInput("random", n)), ws
+
+    # --- losses ---
+
+    def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        images, _ = self._draw(len(batch))
+        consistency = self.consistency(len(batch))
+        statistics.report("loss/consistency", consistency)
+        return generator_loss(self.judge(images)) + self.settings.consistency_weight * consistency
+
+    def consistency(self, n: int) -> Tensor:
+        """The distance consistency on `n` new latents, each sample at a layer drawn for it."""
+        z = draw_latents(self.generator.mapping, n, self.generator.num_latents, mixing_probability=0.0).z
+        seeds = [int(seed) for seed in torch.randint(2**31, (2,))]
+        if self.settings.shared_noise:
+            seeds[1] = seeds[0]
+        with torch.no_grad():
+            source, _ = synthesis_features(self.source, z, seeds[0])
+        target, w = synthesis_features(self.generator, z, seeds[1])
+        # w_avg is that of all latents, not of those near the anchors.
+        self.w_average.observe(w)
+        # The convolution at 4x4 is left out, as in the authors' code.
+        layers = torch.randint(1, len(source), (n,)).tolist()
+        return cross_domain_consistency(source, target, layers)
+
+    def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        images = batch.images.detach().requires_grad_()
+        with full_precision(self.discriminator):
+            # One logit an image: patches are averaged first. At the published intervals (16 and 4) there are none.
+            logits = self.judge(images).flatten(1).mean(dim=1, keepdim=True)
+            penalty = r1_penalty(logits, images)
+        statistics.report("r1_penalty", penalty)
+        return self.settings.r1_gamma / 2 * penalty.mean()
+
+    # --- state ---
+
+    def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        super().after_step(step, statistics)
+        self.step = step
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**super().state_dict(), "step": torch.tensor(self.step)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self.step = int(state["step"])
+
+
+def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int) -> tuple[list[Tensor], Tensor]:
+    """Outputs of all 3x3 convolutions of the synthesis network after noise, bias and activation, and w.
+
+    Args:
+        generator: whose features.
+        z: (N, z_dim).
+        noise_seed: of the pixel noise: generators of one configuration get the same.
+
+    Returns:
+        2 log2(R) - 3 tensors (N, C, r, r) from 4x4 on, and w (N, w_dim).
+    """
+    w = generator.mapping(z)
+    ws = w.unsqueeze(1).expand(-1, generator.num_latents, -1)
+    # The meta device of memory estimates has no generators; what is drawn on the CPU loses its values there.
+    noise = torch.Generator("cpu" if z.is_meta else z.device).manual_seed(noise_seed)
+    with _recorded(generator) as features:
+        generator.synthesize(ws, NoiseInput("random", len(z), noise))
+    return features, w
+
+
+@contextmanager
+def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Tensor]]:
+    features: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: features.append(output))
+        for module in generator.synthesis.modules()
+        if isinstance(module, StyledConv2d)
+    ]
+    try:
+        yield features
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def build(request: TaskRequest) -> CDCTask:
+    """Source, copy and discriminator from stage 1."""
+    recipe, target, options = request.recipe, request.target, request.options
+    generator, stage1_discriminator = request.copy_backbone()
+    source = copy.deepcopy(generator)
+    with target.construct():
+        discriminator = PatchHeadDiscriminator.from_discriminator(
+            stage1_discriminator, options.num_taps, options.linear_heads
+        )
+    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage1"], target.device)
+    return CDCTask(
+        source,
+        generator,
+        target.place(discriminator),
+        CDCSettings(
+            **recipe.training_settings(),
+            ema_rampup=None,
+            num_anchors=len(request.defects) if options.num_anchors is None else options.num_anchors,
+            anchor_std=options.anchor_std,
+            anchor_interval=options.anchor_interval,
+            consistency_weight=options.consistency_weight,
+            shared_noise=options.shared_noise,
+        ),
+        augment=augment,
+        ada=ada,
+        mean_over_processes=target.mean_over_processes,
+    )
+
+
+METHOD = Method(
+    name="cdc",
+    title="CDC",
+    citation=(
+        "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
+        "Cross-domain Correspondence. CVPR 2021."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="StyleGAN2Generator",
+    options=CDCOptions,
+    defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
+    init="stage1",
+)

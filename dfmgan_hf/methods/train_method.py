@@ -1,0 +1,106 @@
+"""Training any method of the registry: what examples/train_baseline.py and the benchmarks do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from accelerate import Accelerator
+
+from ..data import DataConfig
+from ..metrics.while_training import prepare_scorer
+from ..training import ProcessGroup, Task
+from ..training.best import ScoreConfig
+from ..training.run import RunConfig, fit_run, start_accelerator, train
+from .augmentations import AugmentationConfig
+from .backbone import load_backbone
+from .build import Target
+from .method import Backbone, Method, TaskRequest
+from .presets import PresetName, RecipeOverrides
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Generic[Options]):
+    """Train one method on the photographs of one kind of defect.
+
+    Args:
+        pretrained_backbone: Folder that stage 1 wrote, or the Hub id of one, for methods that start from it.
+        defect: Kind of defect to learn; may be left out if the data has only one.
+        preset: Named sizes and hyperparameters. The method's published ones come before it, and what is overridden
+            before both; network sizes are those of a backbone.
+    """
+
+    run: RunConfig
+    options: Options
+    augmentation: AugmentationConfig
+    pretrained_backbone: str | None = None
+    defect: str | None = None
+    preset: PresetName = "auto"
+    recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
+    data: DataConfig = field(default_factory=DataConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+
+def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
+    """Train a method and export what draws to `config.run.output_dir`.
+
+    Args:
+        method: one that is trained.
+        config: what, on what, how long.
+
+    Returns:
+        The accelerator, for a last `end_training()`.
+
+    Raises:
+        ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
+            a setting that the method has no use for.
+        see `training.run.train`.
+    """
+    build = method.build
+    if build is None:
+        raise ValueError(f"{method.title} is not trained: draw from it directly.")
+    backbone = _backbone(method, config)
+    accelerator = start_accelerator(config.run)
+    recipe = method.resolve(
+        config.preset, config.recipe, None if backbone is None else backbone[0], accelerator.num_processes
+    )
+    run = fit_run(config.run, recipe.batch_size, accelerator)
+    dataset = config.data.load_defects(
+        config.defect, resolution=recipe.resolution, image_channels=recipe.image_channels
+    )
+    mean = ProcessGroup(accelerator).mean
+
+    def build_on(device: torch.device) -> Task:
+        target = Target(device, run.low_precision_dtype, mean)
+        return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
+
+    train(
+        build_on,
+        dataset,
+        run,
+        accelerator,
+        recipe.total_kimg,
+        recipe.batch_size,
+        {
+            "method": method.name,
+            "reconstruction": method.is_reconstruction,
+            "defect": config.defect,
+            "config": config,
+            "recipe": recipe,
+        },
+        score=config.score,
+        make_scorer=prepare_scorer(config.score, dataset, accelerator, method.sample_task),
+    )
+    return accelerator
+
+
+def _backbone(method: Method, config: TrainingConfig[Any]) -> Backbone | None:
+    source, init = config.pretrained_backbone, method.init_with(config.options)
+    if init == "stage1" and source is None:
+        raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
+    if init == "scratch" and source is not None:
+        raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
+    return None if source is None else load_backbone(source)

@@ -1,0 +1,217 @@
+"""Every method of the registry: trained for two steps, saved, loaded, drawn from and measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods.build import Stage2Options
+from dfmgan_hf.methods.method import SamplerRequest
+from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
+from dfmgan_hf.metrics import EvaluationConfig, Networks, evaluate
+from dfmgan_hf.metrics.lpips import LPIPS
+from dfmgan_hf.metrics.sampler import draw
+
+from ..metrics.drawn import random_lpips, tiny_extractor
+from ..training import tiny
+from ..training.test_scripts import save_drawn_category
+
+ROOT = Path(__file__).parents[2]
+TRAINED = [name for name, method in METHODS.items() if method.is_trained]
+TINY_SIZES = {**tiny.SIZES, "z_dim": tiny.Z_DIM, "w_dim": tiny.Z_DIM, "image_channels": 1}
+# What makes the networks small of a method that has sizes of its own.
+OPTIONS: dict[str, list[str]] = {}
+RUN = ["--log_every_kimg=0.008", "--sample_every_kimg=0", "--checkpoint_every_kimg=0.004", "--report_to=none"]
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+    """The page about a run has tests of its own, and takes longer than these runs."""
+    monkeypatch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory) -> Path:
+    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    """What stage 1 leaves behind."""
+    folder = tmp_path_factory.mktemp("backbone")
+    torch.manual_seed(0)
+    generator, discriminator = tiny.make_networks(channels=1)
+    DFMGANPipeline(generator).save_pretrained(folder)
+    discriminator.save_pretrained(folder / "discriminator")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_baseline", ROOT / "examples" / "train_baseline.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train_baseline"] = module  # tyro looks up annotations there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def lpips(tmp_path_factory) -> LPIPS:
+    pytest.importorskip("torchvision", reason="the metrics extra is not installed")
+    return random_lpips(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def train(script, category, backbone) -> Callable[..., None]:
+    """Trains a method on drawn photographs: two steps of four images."""
+
+    def train_for(name: str, output: Path, *more: str, total_kimg: float = 0.008) -> None:
+        method = get_method(name)
+        sizes = TINY_SIZES if method.init == "scratch" else {}
+        sizes = {"batch_size": 4, **{key: value for key, value in sizes.items() if key in method.recipe_fields}}
+        start = ["--pretrained_backbone", str(backbone)] if method.init == "stage1" else []
+        where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(output), *start]
+        options = [f"--{key}={value}" for key, value in sizes.items()] + OPTIONS.get(name, []) + list(more)
+        script.main(["--method", name, *where, *options, f"--total_kimg={total_kimg}", *RUN])
+
+    return train_for
+
+
+def sampler_of(name: str, category: Path, trained: Path | None):
+    request = SamplerRequest(
+        source=None if trained is None else str(trained),
+        data=DataConfig(data_dir=category),
+        defect="dot",
+        resolution=32,
+    )
+    return open_sampler(request, None if get_method(name).is_trained else name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_train_save_load_sample_evaluate(name, train, category, lpips, tmp_path):
+    method = METHODS[name]
+    if method.is_trained:
+        train(name, tmp_path)
+        record = json.loads((tmp_path / "training_config.json").read_text())
+        assert (record["method"], record["defect"], record["images"]) == (name, "dot", 4)
+        assert record["reconstruction"] is method.is_reconstruction
+        assert record["result"]["images_seen"] == 8
+        pickles = [path for path in (tmp_path / "generator").iterdir() if path.suffix not in (".json", ".safetensors")]
+        assert not pickles
+    sampler = sampler_of(name, category, tmp_path if method.is_trained else None)
+
+    images, masks = draw(sampler, range(3), seed=5)
+    assert images.shape[2:] == (32, 32)
+    assert (masks is not None) == method.has_masks
+    alone, mask_alone = draw(sampler, [2], seed=5)
+    assert torch.equal(alone[0], images[2]), "image 2 depends on more than its number and the seed"
+    if masks is not None:
+        assert torch.equal(mask_alone[0], masks[2])
+        assert set(masks.unique().tolist()) <= {0, 255}
+    again, _ = draw(sampler_of(name, category, tmp_path if method.is_trained else None), range(3), seed=5)
+    assert torch.equal(again, images)
+    assert not torch.equal(images[0], images[1])
+
+    real = DataConfig(data_dir=category).load_defects("dot", resolution=32)
+    config = EvaluationConfig(
+        metrics=("kid", "clustered_lpips", "masks"), num_images=6, num_lpips_images=6, num_bootstrap=2
+    )
+    result = evaluate(sampler, real, Networks(tiny_extractor(), lpips), config, progress=False)
+    assert torch.tensor(result.metrics["kid"]["kid"]).isfinite()
+    assert result.metrics["clustered_lpips"]["clustered_lpips"] >= 0
+    assert ("masks" in result.metrics) == method.has_masks
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(name, train, tmp_path):
+    train(name, tmp_path / "whole", total_kimg=0.012)
+    train(name, tmp_path / "stopped", total_kimg=0.004)
+    train(name, tmp_path / "stopped", "--resume_from_checkpoint=latest", total_kimg=0.012)
+    whole, stopped = (
+        (tmp_path / run / "generator" / "diffusion_pytorch_model.safetensors").read_bytes()
+        for run in ("whole", "stopped")
+    )
+    assert whole == stopped
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("finetune", ["--part=mapping", "--augmentation=bgc"]),
+        ("finetune", ["--part=mapping_and_first_blocks"]),
+        ("cdc", ["--linear_heads", "--no-shared_noise", "--num_anchors=2", "--augmentation=bgc", "--low_vram"]),
+    ],
+    ids=str,
+)
+def test_options(name, options, train, tmp_path):
+    train(name, tmp_path, *options)
+    assert (tmp_path / "generator" / "config.json").is_file()
+
+
+def test_finetune_trains_the_chosen_part_alone(train, backbone, tmp_path):
+    train("finetune", tmp_path, "--part=first_blocks")
+    before, after = (DFMGANPipeline.from_pretrained(str(path)).generator.state_dict() for path in (backbone, tmp_path))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    first = ("synthesis.blocks.4.", "synthesis.blocks.8.", "mapping.w_avg")
+    assert changed
+    assert all(name.startswith(first) for name in changed), changed
+
+
+def test_diffaug_starts_from_stage1_if_told_to(script, category, backbone, tmp_path):
+    common = ["--data_dir", str(category), "--defect=dot", "--output_dir", str(tmp_path), "--total_kimg=0.008", *RUN]
+    script.main(["--method=diffaug", "--init=stage1", "--pretrained_backbone", str(backbone), "--lr=1e-9", *common])
+    before, after = (DFMGANPipeline.from_pretrained(str(path)).generator.state_dict() for path in (backbone, tmp_path))
+    for name, value in before.items():
+        if name != "mapping.w_avg":
+            assert torch.allclose(after[name], value, atol=1e-6), name
+
+
+def test_mistakes_are_named(script, category, backbone, tmp_path, capsys):
+    where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(tmp_path), *RUN]
+    with pytest.raises(ValueError, match="CDC starts from stage 1: give its folder with --pretrained_backbone"):
+        script.main(["--method=cdc", *where])
+    with pytest.raises(ValueError, match="DiffAug starts from scratch: leave --pretrained_backbone out"):
+        script.main(["--method=diffaug", "--pretrained_backbone", str(backbone), *where])
+    with pytest.raises(ValueError, match="`num_taps` must be from 1 to 1 at 32x32, but is 2"):
+        script.main(["--method=cdc", "--pretrained_backbone", str(backbone), "--num_taps=2", *where])
+    with pytest.raises(SystemExit):
+        script.main(["--method=nonesuch", *where])
+    assert "nonesuch" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"`method` must be one of finetune, .*'nonesuch'"):
+        get_method("nonesuch")
+    with pytest.raises(ValueError, match="Give either what was trained"):
+        open_sampler(SamplerRequest())
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_values_come_before_the_presets_and_overrides_before_both():
+    diffaug = METHODS["diffaug"]
+    paper = diffaug.resolve("auto", RecipeOverrides(), None, 1)
+    assert (paper.batch_size, paper.lr, paper.r1_gamma, paper.ema_kimg) == (8, 0.002, 10.0, 10.0)
+    assert (paper.total_kimg, paper.channel_base) == (300.0, 32768)
+    small = diffaug.resolve("small", RecipeOverrides(batch_size=16), None, 1)
+    assert (small.batch_size, small.lr, small.channel_base, small.resolution) == (16, 0.002, 1024, 64)
+    assert small.r1_gamma == pytest.approx(10 / 16)
+    assert small.total_kimg == pytest.approx(300 * 30 / 400)
+    assert METHODS["finetune"].resolve("auto", RecipeOverrides(), None, 1).total_kimg == 400
+    assert METHODS["cdc"].resolve("auto", RecipeOverrides(), None, 1).ema_kimg == 1.25
+
+
+def test_facts_about_the_methods():
+    for name, method in METHODS.items():
+        assert name == method.name
+        assert method.citation.rstrip(".")[-4:].isdigit() or "(AAAI 2023)" in method.citation
+        assert method.is_trained == (method.generator is not None)
+    assert METHODS["dfmgan"].options is Stage2Options
