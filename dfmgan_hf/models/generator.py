@@ -11,8 +11,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .defect import DefectResidualBlock, gate
-from .layers import NoiseInput, NoiseMode, ToChannels, upsample2d
+from .layers import NoiseInput, NoiseMode, ToChannels
 from .mapping import MappingNetwork
+from .resampling import upsample2d
 from .safetensors_only import SafetensorsModel
 from .sizes import channels_at, check_network_size, default_channel_base
 from .synthesis import SynthesisNetwork

@@ -20,6 +20,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from .resampling import downsample2d, fir_filter2d
 
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = ("random", "const", "none")
@@ -29,51 +32,44 @@ LEAKY_SLOPE = 0.2
 DEMODULATION_EPS = 1e-8
 
 
+class _ClampedLeakyReLU(torch.autograd.Function):
+    """One pass forward and one back, where the two operations would take five and keep three maps."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, clamp: float) -> Tensor:
+        y = F.leaky_relu(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
+        ctx.clamp = clamp  # type: ignore[attr-defined]
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None  # type: ignore[attr-defined]
+
+
+class _ClampedLeakyReLUGradient(torch.autograd.Function):
+    """Linear in the gradient, and its own adjoint; piecewise constant in the activations."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, gradient: Tensor, y: Tensor, clamp: float) -> Tensor:
+        ctx.clamp = clamp  # type: ignore[attr-defined]
+        ctx.save_for_backward(y)
+        gradient = torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp)
+        return torch.ops.aten.leaky_relu_backward(gradient, y, LEAKY_SLOPE, True)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return _ClampedLeakyReLUGradient.apply(gradient, y, ctx.clamp), None, None  # type: ignore[attr-defined]
+
+
 def activate(x: Tensor, clamp: float | None) -> Tensor:
-    """Leaky ReLU (slope 0.2) and clamp to +-`clamp`; the gain sqrt(2) is already in `x`."""
-    x = F.leaky_relu(x, LEAKY_SLOPE, inplace=not x.requires_grad)
-    if clamp is None:
-        return x
-    return x.clamp(-clamp, clamp) if x.requires_grad else x.clamp_(-clamp, clamp)
-
-
-def upsample2d(x: Tensor) -> Tensor:
-    """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4 (StyleGAN2, appendix B).
-
-    The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
-    zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
-
-    Args:
-        x: (N, C, H, W).
-
-    Returns:
-        (N, C, 2 H, 2 W).
-    """
-    y = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)
-    return y[:, :, 2:-2, 2:-2]
-
-
-def fir_filter2d(x: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
-    """Filter every channel with the outer product of [1, 3, 3, 1] / 8 with itself.
-
-    Args:
-        x: (N, C, H, W).
-        padding: zeros added on every side.
-        stride: keep every `stride`-th sample.
-        gain: factor on the filter, 4 after zero insertion by 2.
-
-    Returns:
-        (N, C, (H + 2 padding - 4) // stride + 1, likewise).
-    """
-    channels = x.shape[1]
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) * (math.sqrt(gain) / 8.0)
-    kernel = torch.outer(taps, taps).expand(channels, 1, 4, 4)
-    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=channels)
-
-
-def downsample2d(x: Tensor) -> Tensor:
-    """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
-    return fir_filter2d(x, padding=1, stride=2)
+    """Leaky ReLU (slope 0.2) and clamp to +-`clamp`; the gain sqrt(2) is already in `x`, which may be overwritten."""
+    if x.requires_grad:
+        return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
+    x = F.leaky_relu_(x, LEAKY_SLOPE)
+    return x if clamp is None else x.clamp_(-clamp, clamp)
 
 
 class EqualizedLinear(nn.Module):
@@ -192,13 +188,14 @@ class ModulatedConv2d(nn.Module):
         self.padding = kernel_size // 2
         self.style_gain = 1.0 if demodulate else 1.0 / math.sqrt(in_channels * kernel_size**2)
 
-    def modulated_conv(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
-        """Convolve `x` with the weights that `w` modulates.
+    def modulated_conv(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """Convolve `x` with the weights that `w` modulates, and add a bias.
 
         Args:
             x: (N, in_channels, H, W), in any floating type; the convolution runs in it.
             w: (N, w_dim).
-            gain: factor on the output.
+            bias: (out_channels,), or None.
+            gain: factor on the convolution, not on the bias.
 
         Returns:
             (N, out_channels, H, W), twice the size with `up`.
@@ -207,6 +204,11 @@ class ModulatedConv2d(nn.Module):
         small = torch.promote_types(self.weight.dtype, torch.float32)
         style = self.affine(w.to(small)) * self.style_gain
         weight = self.weight.to(small)
+        bias = None if bias is None else bias.to(x.dtype)
+        # The layout in which convolutions are fastest; not every one of them keeps to its input's.
+        x = x.contiguous(memory_format=torch.channels_last)
+        if len(x) == 1:
+            return self._conv(x, self._modulated_weight(weight, style, gain).to(x.dtype), bias)
         if x.dtype == torch.float16:
             # Half precision overflows in the sum over channels: bring weights and styles to a maximum of one. The
             # demodulation takes the factors out again; without demodulation they return as an output gain.
@@ -223,17 +225,26 @@ class ModulatedConv2d(nn.Module):
         elif restore is not None:
             scale = restore * gain
         else:
-            scale = None
+            scale = torch.full_like(weight[:, 0, 0, 0], gain).unsqueeze(0)
         x = x * style.to(x.dtype)[:, :, None, None]
-        weight = weight.to(x.dtype)
-        if scale is None and gain != 1.0:
+        x, scale = self._conv(x, weight.to(x.dtype)), scale.to(x.dtype)[:, :, None, None]
+        return x * scale if bias is None else torch.addcmul(bias[:, None, None], x, scale)
+
+    def _modulated_weight(self, weight: Tensor, style: Tensor, gain: float) -> Tensor:
+        """The weight of a single sample: no pass over feature maps, which are larger where most of the time goes."""
+        weight = weight * style.reshape(1, -1, 1, 1)
+        if self.demodulate:
+            norm = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+            weight = weight * ((norm.square() + DEMODULATION_EPS).rsqrt() * gain)
+        elif gain != 1.0:
             weight = weight * gain
-        if self.up:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-            x = fir_filter2d(x, padding=1, gain=4.0)
-        else:
-            x = F.conv2d(x, weight, padding=self.padding)
-        return x if scale is None else x * scale.to(x.dtype)[:, :, None, None]
+        return weight
+
+    def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if not self.up:
+            return F.conv2d(x, weight, bias, padding=self.padding)
+        x = fir_filter2d(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+        return x if bias is None else x + bias[:, None, None]
 
 
 class NoiseInput:
@@ -324,12 +335,13 @@ class StyledConv2d(ModulatedConv2d):
 
     def forward(self, x: Tensor, w: Tensor, noise: NoiseInput) -> Tensor:
         """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, resolution, resolution)."""
-        x = self.modulated_conv(x, w, gain=ACTIVATION_GAIN)
+        x = self.modulated_conv(x, w, self.bias * ACTIVATION_GAIN, gain=ACTIVATION_GAIN)
         pixel_noise = noise(self, x.dtype)
-        bias = (self.bias * ACTIVATION_GAIN).to(x.dtype)[:, None, None]
         if pixel_noise is not None:
-            bias = bias + pixel_noise * (self.noise_strength * ACTIVATION_GAIN).to(x.dtype)
-        return activate(x + bias, self.conv_clamp)
+            pixel_noise = pixel_noise * (self.noise_strength * ACTIVATION_GAIN).to(x.dtype)
+            # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
+            x = x + pixel_noise if x.requires_grad else x.add_(pixel_noise)
+        return activate(x, self.conv_clamp)
 
 
 class ToChannels(ModulatedConv2d):
@@ -342,7 +354,6 @@ class ToChannels(ModulatedConv2d):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, H, W), in float32 or better."""
-        x = self.modulated_conv(x, w)
+        x = self.modulated_conv(x, w, self.bias)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        x = x + self.bias.to(x.dtype)[:, None, None]
         return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import NoiseInput, StyledConv2d, ToChannels, upsample2d
+from .layers import NoiseInput, StyledConv2d, ToChannels
+from .resampling import upsample2d
 from .sizes import block_resolutions, channels_at
 
 

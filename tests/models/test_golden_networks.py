@@ -13,7 +13,7 @@ from dfmgan_hf.losses import (
 )
 from dfmgan_hf.models import NoiseInput, StyleGAN2Discriminator, soft_mask
 from dfmgan_hf.models.generator import DFMGANGenerator
-from dfmgan_hf.models.layers import downsample2d, upsample2d
+from dfmgan_hf.models.resampling import downsample2d, upsample2d
 
 from .golden import (
     assert_close_to_golden,

@@ -13,10 +13,10 @@ from dfmgan_hf.models.layers import (
     ModulatedConv2d,
     StyledConv2d,
     ToChannels,
-    downsample2d,
-    upsample2d,
+    activate,
 )
 from dfmgan_hf.models.mapping import MappingNetwork
+from dfmgan_hf.models.resampling import downsample2d, fir_filter2d, upsample2d
 
 
 def fir(x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
@@ -144,20 +144,21 @@ def test_to_channels_second_derivatives():
     assert torch.autograd.gradgradcheck(layer, (x, w))
 
 
+@pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize(
     "make_layer",
     [lambda: StyledConv2d(512, 8, 8, 8, conv_clamp=256.0), lambda: ToChannels(512, 3, 8, conv_clamp=256.0)],
     ids=["styled", "to_rgb"],
 )
-def test_half_precision_does_not_overflow(make_layer):
+def test_half_precision_does_not_overflow(make_layer, n):
     """Styles of 500 on activations at the clamp: their plain product is above 65504, the largest half."""
     torch.manual_seed(0)
     layer = make_layer()
     with torch.no_grad():
         layer.affine.bias.fill_(500.0)
-    x, w = torch.full((1, 512, 8, 8), 256.0), torch.randn(1, 8)
+    x, w = torch.full((n, 512, 8, 8), 256.0), torch.randn(n, 8)
     assert torch.isinf(x.half() * layer.affine(w).half()[:, :, None, None]).any(), "nothing would overflow here"
-    extra = [NoiseInput("none", 1)] if isinstance(layer, StyledConv2d) else []
+    extra = [NoiseInput("none", n)] if isinstance(layer, StyledConv2d) else []
     exact, half = layer(x, w, *extra), layer(x.half(), w, *extra)
     assert torch.isfinite(half).all()
     assert (half.float() - exact).abs().max() < 0.01 * exact.abs().max()
@@ -189,3 +190,35 @@ def test_noise_errors():
         NoiseInput("fixed", 1)
     with pytest.raises(ValueError, match="`generator` lists 2 generators for a batch of 3"):
         NoiseInput("random", 3, [torch.Generator(), torch.Generator()])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [upsample2d, downsample2d, lambda x: fir_filter2d(x, padding=1, gain=4.0), lambda x: fir_filter2d(x, padding=2)],
+    ids=["up", "down", "filter", "filter_wide"],
+)
+def test_resampling_derivatives(function):
+    x = torch.randn(2, 2, 6, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(function, x)
+    assert torch.autograd.gradgradcheck(function, x)
+
+
+def test_activation_derivatives_on_both_sides_of_the_clamp():
+    x = torch.tensor([-9.0, -2.0, -0.5, 0.5, 0.9, 3.0], dtype=torch.float64, requires_grad=True)
+    expected = F.leaky_relu(x, 0.2).clamp(-1, 1)
+    actual = activate(x, 1.0)
+    torch.testing.assert_close(actual, expected)
+    weights = torch.arange(1.0, 7.0, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(actual, x, weights)
+    (expected_gradient,) = torch.autograd.grad(expected, x, weights)
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert torch.autograd.gradgradcheck(lambda x: activate(x, 1.0) * x, x)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_one_sample_is_what_it_is_in_a_batch(up):
+    """A single sample modulates the weights, a batch the activations."""
+    layer = StyledConv2d(5, 4, w_dim=6, resolution=16, up=up, conv_clamp=256.0).double()
+    x, w = torch.randn(2, 5, 16 // (1 + up), 16 // (1 + up)).double(), torch.randn(2, 6).double()
+    both = layer(x, w, NoiseInput("const", 2))
+    torch.testing.assert_close(layer(x[1:], w[1:], NoiseInput("const", 1)), both[1:])
