@@ -160,7 +160,7 @@ class DefectGANTask(Task):
         options = self.settings.options
         images, labels = self._domains(batch)
         with torch.no_grad():
-            fakes = self._translate(images, 1 - labels).images.float()
+            fakes = self._translate(images, 1 - labels).images
         (real_scores, class_logits), (fake_scores, _) = self._judge(images), self._judge(fakes)
         # Between images of the same domain: the fakes' domains are exchanged.
         of_fakes_domain = images.roll(len(batch), dims=0)
@@ -182,9 +182,9 @@ class DefectGANTask(Task):
         back = self._translate(there.images, labels)
         scores, class_logits = self._judge(there.images)
         # The paper adds up what means over both domains halve.
-        reconstruction = 2 * F.l1_loss(back.images.float(), images)
-        distribution_cycle = 2 * F.l1_loss(there.distribution.float(), back.distribution.float())
-        distribution = 2 * (there.distribution.float().mean() + back.distribution.float().mean())
+        reconstruction = 2 * F.l1_loss(back.images, images)
+        distribution_cycle = 2 * F.l1_loss(there.distribution, back.distribution)
+        distribution = 2 * (there.distribution.mean() + back.distribution.mean())
         statistics.report("reconstruction", reconstruction)
         statistics.report("distribution", distribution / 4)
         statistics.report("distribution_cycle", distribution_cycle)

@@ -217,7 +217,9 @@ class DefectGANGenerator(SafetensorsModel):
             x = block(x, control, generator)
         for layer in self.up:
             x = F.relu(layer(x, control, generator))
-        foreground, distribution = self.to_foreground(x).tanh(), self.to_distribution(x).sigmoid()
+        # In the images' type under autocast too.
+        foreground = self.to_foreground(x).to(images.dtype).tanh()
+        distribution = self.to_distribution(x).to(images.dtype).sigmoid()
         return DefectGANGeneratorOutput(
             images=compose(images, foreground, distribution), foreground=foreground, distribution=distribution
         )

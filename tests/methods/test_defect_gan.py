@@ -1,0 +1,213 @@
+"""Defect-GAN: its losses on networks whose answer is known, who is trained by what, and what it draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANOptions, DefectGANSampler
+from dfmgan_hf.methods.method import SamplerRequest
+from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.registry import open_sampler
+from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput, compose
+from dfmgan_hf.training import RunningStatistics
+from dfmgan_hf.training.memory import estimate_memory
+
+from ..training.test_scripts import save_drawn_category
+from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
+
+
+class Fixed(nn.Module):
+    """A generator with the same foreground and spatial distribution everywhere."""
+
+    def __init__(self, foreground: float, distribution: float) -> None:
+        super().__init__()
+        self.values = foreground, distribution
+        self.controls: list[Tensor] = []
+
+    def forward(self, images: Tensor, control: Tensor, generator: object = None) -> DefectGANGeneratorOutput:
+        self.controls.append(control)
+        foreground = torch.full_like(images, self.values[0])
+        distribution = torch.full_like(images[:, :1], self.values[1])
+        return DefectGANGeneratorOutput(compose(images, foreground, distribution), foreground, distribution)
+
+
+class Judge(nn.Module):
+    """Scores by the mean and is quite sure of one class."""
+
+    def forward(self, images: Tensor) -> DefectGANDiscriminatorOutput:
+        scores = images.mean(dim=(1, 2, 3), keepdim=True)
+        return DefectGANDiscriminatorOutput(scores, torch.tensor([[-20.0, 20.0]]).expand(len(images), -1))
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory) -> Path:
+    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
+
+
+def with_noise(task):
+    """As if noise strengths had been trained."""
+    with torch.no_grad():
+        for name, parameter in task.generator.named_parameters():
+            if name.endswith("strength"):
+                parameter.fill_(0.5)
+    return task
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_phase_trains_its_own_network(category, channels):
+    task = make_task(METHOD, category, channels=channels)
+    for name in ("discriminator", "generator"):
+        assert torch.tensor(run_phase(task, name, batch_of(category, channels))).isfinite()
+
+
+def test_weights_and_schedule_are_the_published_ones(category):
+    options = DefectGANOptions()
+    weights = (
+        options.real_class_weight,
+        options.fake_class_weight,
+        options.reconstruction_weight,
+        options.distribution_cycle_weight,
+        options.distribution_weight,
+    )
+    assert weights == (2, 5, 5, 5, 1)
+    task = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
+    assert {phase.name: phase.interval for phase in task.phases} == {"discriminator": 1, "generator": 5}
+    for step, lr in ((5, 1.005e-4), (10, 1e-6)):
+        task.after_step(step, RunningStatistics())
+        assert learning_rates(task) == pytest.approx([lr, lr])
+    resumed = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
+    resumed.load_state_dict(task.state_dict())
+    assert learning_rates(resumed) == pytest.approx([1e-6, 1e-6])
+
+
+def test_generator_that_changes_nothing_pays_for_its_classes_alone(category):
+    """With m = 0 everywhere reconstruction, both distribution terms and the change of the image are zero."""
+    task = make_task(METHOD, category)
+    task.generator, task.discriminator = Fixed(1.0, 0.0), Judge()
+    torch.manual_seed(0)
+    loss = task.generator_loss(batch_of(category), RunningStatistics())
+    torch.manual_seed(0)
+    images, _ = task._domains(batch_of(category))
+    # The judge takes all for defects: right for half of what is wanted, and wrong by 40 for the other half.
+    torch.testing.assert_close(loss, -images.mean() + 5 * 40 / 2)
+    wanted, back = (control.argmax(dim=1).flatten().tolist() for control in task.generator.controls)
+    assert wanted == [DEFECT] * BATCH + [NORMAL] * BATCH
+    assert back == [NORMAL] * BATCH + [DEFECT] * BATCH
+
+
+def test_generator_loss_adds_up_both_directions(category):
+    """A constant generator, for which every term is known."""
+    foreground, m = 0.5, 0.25
+    weights = {"fake_class_weight": 0.0, "reconstruction_weight": 3.0, "distribution_weight": 7.0}
+    task = make_task(METHOD, category, **weights)
+    task.generator, task.discriminator = Fixed(foreground, m), Judge()
+    torch.manual_seed(0)
+    loss = task.generator_loss(batch_of(category), RunningStatistics())
+    torch.manual_seed(0)
+    images, _ = task._domains(batch_of(category))
+    there = images * (1 - m) + foreground * m
+    back = there * (1 - m) + foreground * m
+    reconstruction = F.l1_loss(back[:BATCH], images[:BATCH]) + F.l1_loss(back[BATCH:], images[BATCH:])
+    torch.testing.assert_close(loss, -there.mean() + 3 * reconstruction + 7 * 4 * m)
+
+
+def test_discriminator_cannot_tell_equal_images_apart(category):
+    """With m = 0 fakes are the real images: all that is left are the penalty and the classes."""
+    task = make_task(METHOD, category, gradient_penalty_weight=0.0)
+    task.generator = Fixed(0.0, 0.0)
+    statistics = RunningStatistics()
+    torch.manual_seed(0)
+    loss = task.discriminator_loss(batch_of(category), statistics)
+    torch.manual_seed(0)
+    images, labels = task._domains(batch_of(category))
+    torch.testing.assert_close(loss, 2 * F.cross_entropy(task.discriminator(images).class_logits, labels))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["gradient_penalty_weight", "real_class_weight", "fake_class_weight", "reconstruction_weight",
+     "distribution_cycle_weight", "distribution_weight"],
+)  # fmt: skip
+def test_every_weight_has_its_term(category, option):
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        task = make_task(METHOD, category, **{option: weight})
+        torch.manual_seed(1)
+        batch = batch_of(category)
+        loss = task.discriminator_loss(batch, RunningStatistics())
+        torch.manual_seed(2)
+        losses.append((loss + task.generator_loss(batch, RunningStatistics())).item())
+    first, second = losses[1] - losses[0], losses[2] - losses[1]
+    assert first > 1e-4
+    assert second == pytest.approx(first, rel=0.01)
+
+
+def test_published_sizes(category):
+    paper = METHOD.resolve("auto", RecipeOverrides(), None, 1)
+    assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 400)
+    assert paper.channel_base // paper.resolution == 64
+    task = make_task(METHOD, category, device="meta", base_channels=64)
+    assert task.generator.config["spade_channels"] == 128
+    assert estimate_memory(task, BATCH, (1, 32, 32), True).total > 0
+
+
+def test_low_precision_trains(category):
+    task = make_task(METHOD, category, low_precision_dtype=torch.bfloat16)
+    for name in ("discriminator", "generator"):
+        assert torch.tensor(run_phase(task, name, batch_of(category))).isfinite()
+
+
+# --- drawing ---
+
+
+def test_image_depends_on_its_seed_alone(category):
+    sampler = METHOD.sample_task(with_noise(make_task(METHOD, category)))
+    images, masks = sampler.sample_at(range(20), seed=3)
+    assert masks is None
+    assert images.shape == (20, 1, 32, 32)
+    torch.manual_seed(9)
+    assert torch.equal(sampler.sample_at([12, 4], seed=3)[0], images[[12, 4]])
+    assert torch.equal(sampler.sample_at([10], seed=5)[0], images[12:13])
+    # Six photographs, and noise that makes every image another one.
+    assert len(images.flatten(1).unique(dim=0)) == 20
+    first, second = (sampler.sample(3, torch.Generator().manual_seed(1))[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_pseudo_mask_is_where_the_distribution_is_above_a_half(category):
+    task = with_noise(make_task(METHOD, category))
+    sampler = DefectGANSampler(task.generator, task.good, pseudo_mask=True)
+    images, masks = sampler.sample_at(range(4), seed=0)
+    assert torch.equal(images, METHOD.sample_task(task).sample_at(range(4), seed=0)[0])
+    _, output = sampler.translate(range(4))
+    assert torch.equal(masks, (output.distribution > 0.5).to(torch.uint8) * 255)
+    assert 0 < (masks > 0).float().mean() < 1
+
+
+def test_saved_folder_draws_what_the_task_drew(category, tmp_path):
+    task = with_noise(make_task(METHOD, category))
+    task.export(tmp_path)
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    data = DataConfig(data_dir=category)
+    expected = METHOD.sample_task(task).sample_at(range(5), seed=1)[0]
+    loaded = open_sampler(SamplerRequest(source=str(tmp_path), data=data))
+    images, masks = loaded.sample_at(range(5), seed=1)
+    assert torch.equal(images, expected)
+    assert masks is None
+    options = DefectGANOptions(pseudo_mask=True)
+    assert (
+        open_sampler(SamplerRequest(source=str(tmp_path), data=data, options=options)).sample_at([0], 1)[1] is not None
+    )
+
+
+def test_sheet_leaves_the_random_state_alone(category):
+    task = make_task(METHOD, category)
+    before = torch.get_rng_state()
+    task.sample_sheet()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,195 @@
+"""SDGAN: its cycle, who is trained by what, the history, the schedule, and what it draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods.good_images import GeneratedGoodImages, Photographs, ShuffledPhotographs
+from dfmgan_hf.methods.history import ImageHistory
+from dfmgan_hf.methods.method import SamplerRequest
+from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.registry import open_sampler
+from dfmgan_hf.methods.sdgan import METHOD, SDGANOptions, SDGANSampler
+from dfmgan_hf.models import CycleGANGenerator
+from dfmgan_hf.models.cyclegan import TranslationOutput
+from dfmgan_hf.training import RunningStatistics
+from dfmgan_hf.training.memory import estimate_memory
+
+from ..training.test_scripts import save_drawn_category
+from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
+
+
+class Negative(nn.Module):
+    """Its own inverse."""
+
+    def forward(self, images: Tensor) -> TranslationOutput:
+        return TranslationOutput(images=-images)
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory) -> Path:
+    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
+
+
+@pytest.mark.parametrize("adversarial", ["d2lsgan", "d2gan"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_phase_trains_its_own_networks(category, adversarial, channels):
+    task = make_task(METHOD, category, channels=channels, adversarial=adversarial, identity_weight=5.0)
+    batch = batch_of(category, channels)
+    for name in ("generators", "discriminators"):
+        assert torch.tensor(run_phase(task, name, batch)).isfinite()
+
+
+def test_cycle_is_zero_for_translations_that_undo_each_other(category):
+    task = make_task(METHOD, category)
+    task.generator = task.restorer = Negative()
+    statistics = RunningStatistics()
+    loss = task.generators_loss(batch_of(category), statistics)
+    assert statistics.collect()["cycle"] == 0
+    # All that is left is what the discriminators say.
+    drawn = task._drawn.pop()
+    fakes = {"defect": drawn.fake_defect, "good": drawn.fake_good}
+    with torch.no_grad():
+        judged = sum(task.game.generator(*task._judge(domain, fake)) for domain, fake in fakes.items())
+    torch.testing.assert_close(loss, judged)
+
+
+@pytest.mark.parametrize(("option", "value"), [("cycle_weight", 20.0), ("identity_weight", 5.0), ("beta", 0.1)])
+def test_options_change_the_loss(category, option, value):
+    losses = []
+    for options in ({}, {option: value}):
+        task = make_task(METHOD, category, **options)
+        torch.manual_seed(1)
+        losses.append(task.generators_loss(batch_of(category), RunningStatistics()).item())
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+
+def test_history_keeps_and_gives_back():
+    torch.manual_seed(0)
+    history = ImageHistory(3)
+    first = torch.arange(3.0)[:, None, None, None]
+    assert torch.equal(history.exchange(first), first)
+    new = torch.arange(3.0, 1003.0)[:, None, None, None]
+    shown = history.exchange(new)
+    old = shown < new
+    assert 0.4 < old.float().mean() < 0.6
+    assert history.images.shape == (3, 1, 1, 1)
+    # Nothing is lost and nothing comes twice: what is not shown is kept.
+    everything = torch.cat([shown, history.images]).flatten().sort().values
+    assert torch.equal(everything, torch.arange(1003.0))
+    assert torch.equal(ImageHistory(0).exchange(new), new)
+
+
+def test_learning_rate_is_constant_for_half_of_the_run_and_then_falls_to_zero(category):
+    task = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
+    rates = {}
+    for step in range(1, 11):
+        task.after_step(step, RunningStatistics())
+        rates[step] = learning_rates(task)
+    assert rates[5] == [2e-4, 2e-4]
+    assert rates[7] == pytest.approx([1.2e-4, 1.2e-4])
+    assert rates[10] == [0.0, 0.0]
+    resumed = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
+    task.after_step(7, RunningStatistics())
+    resumed.load_state_dict(task.state_dict())
+    assert learning_rates(resumed) == rates[7]
+
+
+def test_state_holds_the_history(category):
+    task = make_task(METHOD, category, history_size=2)
+    for name in ("generators", "discriminators"):
+        run_phase(task, name, batch_of(category))
+    resumed = make_task(METHOD, category, history_size=2)
+    resumed.load_state_dict(task.state_dict())
+    for domain, history in task.histories.items():
+        assert len(history.images) == 2
+        assert torch.equal(resumed.histories[domain].images, history.images)
+
+
+def test_published_sizes(category):
+    task = make_task(METHOD, category, device="meta", base_channels=64, residual_blocks=9)
+    assert task.generator.config["base_channels"] == 64
+    assert estimate_memory(task, BATCH, (1, 32, 32), True).total > 0
+    paper = METHOD.resolve("auto", RecipeOverrides(), None, 1)
+    assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 78.2)
+    assert paper.channel_base // paper.resolution == 64
+
+
+def test_low_precision_trains(category):
+    task = make_task(METHOD, category, low_precision_dtype=torch.bfloat16)
+    for name in ("generators", "discriminators"):
+        assert torch.tensor(run_phase(task, name, batch_of(category))).isfinite()
+
+
+# --- drawing ---
+
+
+@pytest.fixture
+def generator() -> CycleGANGenerator:
+    torch.manual_seed(0)
+    return CycleGANGenerator(resolution=32, image_channels=1, base_channels=4, residual_blocks=1).eval()
+
+
+def good_pixels(n: int = 6) -> Tensor:
+    return torch.randint(0, 256, (n, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_photograph_comes_before_any_comes_again(generator):
+    sampler = SDGANSampler(generator, ShuffledPhotographs(Photographs(good_pixels(), torch.device("cpu"))))
+    images, masks = sampler.sample_at(range(15), seed=4)
+    assert masks is None
+    assert images.shape == (15, 1, 32, 32)
+    assert len(images[:6].flatten(1).unique(dim=0)) == 6
+    assert torch.equal(images[:6], images[6:12])
+    assert torch.equal(images[:3], images[12:])
+    assert sampler.settings == {"good_images": "photographs", "num_distinct": 6}
+
+
+def test_image_depends_on_its_number_and_the_seed_alone(generator):
+    sampler = SDGANSampler(generator, ShuffledPhotographs(Photographs(good_pixels(), torch.device("cpu"))))
+    images, _ = sampler.sample_at(range(6), seed=4)
+    assert torch.equal(sampler.sample_at([5, 1], seed=4)[0], images[[5, 1]])
+    assert not torch.equal(sampler.sample_at(range(6), seed=5)[0], images)
+
+
+def test_generated_good_images_give_as_many_different_ones_as_wanted(generator, make_backbone, tmp_path, category):
+    pipe = DFMGANPipeline(make_backbone(image_channels=1))
+    sampler = SDGANSampler(generator, GeneratedGoodImages(pipe, 32, 1))
+    images, _ = sampler.sample_at(range(9), seed=2)
+    assert len(images.flatten(1).unique(dim=0)) == 9
+    assert torch.equal(sampler.sample_at([7], seed=2)[0], images[7:8])
+    assert torch.equal(sampler.sample_at([6], seed=3)[0], images[7:8]), "image i is that of seed + i"
+
+    pipe.save_pretrained(tmp_path / "stage1")
+    generator.save_pretrained(tmp_path / "sdgan" / "generator")
+    options = SDGANOptions(good_model=str(tmp_path / "stage1"))
+    loaded = open_sampler(SamplerRequest(source=str(tmp_path / "sdgan"), options=options))
+    assert torch.equal(loaded.sample_at(range(9), seed=2)[0], images)
+    with pytest.raises(ValueError, match=r"`good_model` draws 1 channels of 32x32 pixels, but .* takes 3 of 64x64"):
+        GeneratedGoodImages(pipe, 64, 3)
+
+
+def test_saved_folder_draws_what_the_task_drew(category, tmp_path):
+    task = make_task(METHOD, category)
+    task.export(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("generator", "restorer"),
+        *(f"discriminator_{domain}{i}" for domain in ("defect", "good") for i in (1, 2)),
+    }
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    loaded = open_sampler(SamplerRequest(source=str(tmp_path), data=DataConfig(data_dir=category)))
+    expected = METHOD.sample_task(task).sample_at(range(5), seed=1)[0]
+    assert torch.equal(loaded.sample_at(range(5), seed=1)[0], expected)
+
+
+def test_sheet_leaves_the_random_state_alone(category):
+    task = make_task(METHOD, category)
+    before = torch.get_rng_state()
+    task.sample_sheet()
+    assert torch.equal(torch.get_rng_state(), before)

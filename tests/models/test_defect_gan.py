@@ -1,0 +1,126 @@
+"""Defect-GAN's networks: composition, control map, noise, shapes, gradients, files."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dfmgan_hf.models import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
+
+SIZES = {"resolution": 32, "base_channels": 4}
+BLOCKS = {"encoder_blocks": 1, "decoder_blocks": 1, "spade_channels": 8}
+
+
+def make_generator(**config) -> DefectGANGenerator:
+    torch.manual_seed(0)
+    return DefectGANGenerator(**{**SIZES, **BLOCKS, **config})
+
+
+def with_noise(generator: DefectGANGenerator) -> DefectGANGenerator:
+    """As if noise strengths had been trained."""
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith("strength"):
+                parameter.fill_(0.5)
+    return generator
+
+
+def images_of(n: int = 2, channels: int = 3) -> torch.Tensor:
+    return torch.rand(n, channels, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+DEFECT = control_map(torch.tensor([1, 1]), 2)
+NORMAL = control_map(torch.tensor([0, 0]), 2)
+
+
+def test_composition():
+    images, foreground = images_of(), -images_of()
+    nothing, everything = torch.zeros(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
+    assert torch.equal(compose(images, foreground, nothing), images)
+    assert torch.equal(compose(images, foreground, everything), foreground)
+    m = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(compose(images, foreground, m), images * (1 - m) + foreground * m)
+
+
+def test_generator_gives_back_its_input_where_the_distribution_is_zero():
+    generator = make_generator()
+    with torch.no_grad():
+        generator.to_distribution.weight.zero_()
+        generator.to_distribution.bias.fill_(-200.0)
+    images = images_of()
+    output = generator(images, DEFECT)
+    assert output.distribution.max() == 0
+    assert torch.equal(output.images, images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_ranges_and_gradients(channels, tmp_path):
+    generator = make_generator(image_channels=channels)
+    discriminator = DefectGANDiscriminator(**SIZES, image_channels=channels)
+    images = images_of(channels=channels)
+    output = generator(images, DEFECT)
+    assert output.images.shape == output.foreground.shape == images.shape
+    assert output.distribution.shape == (2, 1, 32, 32)
+    assert 0 <= output.distribution.min() <= output.distribution.max() <= 1
+    assert output.foreground.abs().max() <= 1
+    judged = discriminator(output.images)
+    assert judged.scores.shape == (2, 1, 4, 4)
+    assert judged.class_logits.shape == (2, 2)
+    (judged.scores.sum() + judged.class_logits[:, 1].sum() + output.distribution.sum()).backward()
+    for network in (generator, discriminator):
+        missing = [n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
+        assert not missing
+
+    generator.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+    again = DefectGANGenerator.from_pretrained(str(tmp_path))(images, DEFECT)
+    assert torch.equal(again.images, output.images)
+
+
+def test_published_discriminator():
+    """Six layers from 64 to 2048 channels, and a class head as large as the 4x4 map that they leave."""
+    with torch.device("meta"):
+        discriminator = DefectGANDiscriminator()
+    convolutions = [m for m in discriminator.layers if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [64, 128, 256, 512, 1024, 2048]
+    assert discriminator.to_classes.kernel_size == (4, 4)
+
+
+def test_control_map_decides_and_may_be_local():
+    generator = make_generator()
+    images = images_of()
+    assert not torch.equal(generator(images, DEFECT).images, generator(images, NORMAL).images)
+    # The same at every position is the same as the label alone.
+    spread = generator(images, DEFECT.expand(-1, -1, 32, 32)).images
+    assert torch.equal(spread, generator(images, DEFECT).images)
+    half = NORMAL.repeat(1, 1, 32, 32)
+    half[..., 16:] = DEFECT
+    assert not torch.equal(generator(images, half).images, spread)
+
+
+def test_noise_starts_without_strength_and_then_follows_its_generator():
+    generator = make_generator()
+    images = images_of()
+
+    def draw(*seeds: int) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with torch.no_grad():
+            return generator(images[: len(seeds)], DEFECT[: len(seeds)], generators).images
+
+    assert torch.equal(draw(1, 2), draw(3, 4))
+    with_noise(generator)
+    assert torch.equal(draw(1, 2), draw(1, 2))
+    torch.testing.assert_close(draw(1, 2)[:1], draw(1), rtol=0, atol=1e-5)
+    assert (draw(1, 2) - draw(1, 3))[0].abs().max() < 1e-5
+    assert (draw(1, 2) - draw(1, 3))[1].abs().max() > 1e-3
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="`num_classes` must be at least 2"):
+        make_generator(num_classes=1)
+    with pytest.raises(ValueError, match="`image_channels` must be 1 or 3, but is 2"):
+        make_generator(image_channels=2)
+    with pytest.raises(ValueError, match=r"`control` must be \(2, 2, h, w\), but is \(2, 3, 1, 1\)"):
+        make_generator()(images_of(), control_map(torch.tensor([1, 1]), 3))
+    with pytest.raises(ValueError, match="choose `num_layers` from 1 to 5"):
+        DefectGANDiscriminator(**SIZES, num_layers=6)
