@@ -5,12 +5,15 @@
 
 Draws 5,000 images (1,000 of them for LPIPS), prints a table, and writes results.json and nearest.png, a page of
 generated images beside their nearest real ones. --kid_features alexnet measures KID without Inception's weights.
+--references crack good copies also measures what the numbers are to be judged by, --push_to_hub publishes them with
+the model.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +21,7 @@ import tyro
 from accelerate import Accelerator
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.data import DataConfig, DataError
+from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
 from dfmgan_hf.metrics import (
     BadWeightsError,
     EvaluationConfig,
@@ -27,11 +30,15 @@ from dfmgan_hf.metrics import (
     PipelineSampler,
     Processes,
     Sampler,
+    TensorSampler,
     evaluate,
     format_table,
     load_networks,
     save_evaluation,
+    to_dict,
+    write_json,
 )
+from dfmgan_hf.publishing import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class Config:
         generated_masks: Their masks, named like them; found without this in the layouts that generate.py writes.
         defect: Kind of defect to compare with; may be left out if the data has only one.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
+        references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
+            photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
         resolution: Side of the compared images in pixels. None: the model's; 256 for a folder of images.
         output_dir: Where results.json and nearest.png go.
         truncation_psi: Truncation of the latents.
@@ -62,6 +71,7 @@ class Config:
     generated_masks: Path | None = None
     defect: str | None = None
     defect_free: bool = False
+    references: tuple[str, ...] = ()
     resolution: int | None = None
     output_dir: Path = Path("evaluation")
     truncation_psi: float = 1.0
@@ -72,6 +82,7 @@ class Config:
     lpips_vgg_weights: Path | None = None
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
 
 
 def make_samplers(config: Config, accelerator: Accelerator) -> tuple[Sampler, Sampler | None, int]:
@@ -91,17 +102,48 @@ def make_samplers(config: Config, accelerator: Accelerator) -> tuple[Sampler, Sa
     return PipelineSampler(pipe, noise_mode="random", **options), for_lpips, resolution
 
 
+def load_references(config: Config, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
+    """The photographs of each reference, by what the tables call it."""
+    data = replace(config.data, shots=None, file_list=None)
+    loaded = {}
+    for name in config.references:
+        resolution = real.images.shape[-1]
+        if name == "copies":
+            loaded["real images copied"] = real
+        elif name == "good":
+            loaded["real good"] = data.load_good(resolution=resolution)
+        else:
+            loaded[f"real {name}"] = data.load_defects(name, resolution=resolution)
+    return loaded
+
+
+def publish(config: Config, hub: HubConfig) -> None:
+    try:
+        print(f"Published: {push_results(str(config.model), config.output_dir, hub, revision=config.revision)}")
+    except (CardError, OSError) as error:
+        again = shlex.join(
+            ["--folder", str(config.model), "--results", str(config.output_dir), *hub.arguments(config.model)]
+        )
+        sys.exit(f"Not published: {error}\nOnce that is mended: python examples/push_to_hub.py {again}")
+
+
 def main(config: Config) -> None:
     if (config.model is None) == (config.generated is None):
         sys.exit("Give either --model or --generated.")
+    if config.hub.push_to_hub and config.model is None:
+        sys.exit("--push_to_hub publishes numbers with their model: give --model.")
     accelerator = Accelerator()
     processes = Processes(accelerator)
+    hub = config.hub.for_model(config.model)
     try:
         sampler, lpips_sampler, resolution = make_samplers(config, accelerator)
         if config.defect_free:
             real = config.data.load_good(resolution=resolution)
         else:
             real = config.data.load_defects(config.defect, resolution=resolution)
+        references = load_references(config, real)
+        if processes.is_main:
+            prepare_push({config.model: hub})
         networks = load_networks(
             config.evaluation,
             features=config.kid_features,
@@ -112,14 +154,25 @@ def main(config: Config) -> None:
             progress=processes.is_main,
         )
         result = evaluate(sampler, real, networks, config.evaluation, lpips_sampler=lpips_sampler, processes=processes)
-    except (DataError, MissingWeightsError, BadWeightsError, ImportError, OSError) as error:
+        compared = {
+            name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
+            for name, r in references.items()
+        }
+    except (DataError, MissingWeightsError, BadWeightsError, CardError, ImportError, OSError) as error:
         sys.exit(f"Not measured: {error}")
     if not processes.is_main:
         return
     print(format_table(result))
+    for name, reference in compared.items():
+        print(f"\n{name}:\n{format_table(reference)}")
     more = {"options": asdict(config), "device": str(accelerator.device)}
     for path in save_evaluation(config.output_dir, result, real, **more):
         print(f"Wrote {path}")
+    if compared:
+        write_json(config.output_dir / REFERENCES_FILE, {name: to_dict(r) for name, r in compared.items()})
+        print(f"Wrote {config.output_dir / REFERENCES_FILE}")
+    if hub.push_to_hub:
+        publish(config, hub)
 
 
 if __name__ == "__main__":

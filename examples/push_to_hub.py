@@ -1,4 +1,5 @@
-"""Publish a trained model, a copy of it that needs no installation, or a Space on the Hugging Face Hub.
+"""Publish a trained model, a copy of it that needs no installation, what was measured, or a Space on the Hugging Face
+Hub.
 
     hf auth login
     python examples/push_to_hub.py --folder runs/hazelnut_crack --hub_model_id org/dfmgan-hazelnut-crack --push_to_hub
@@ -23,6 +24,7 @@ from dfmgan_hf.publishing import (
     copy_published,
     export_standalone,
     push_model_folder,
+    push_results,
     push_space_folder,
     push_standalone_folder,
 )
@@ -33,16 +35,18 @@ class Config:
     """Publish a folder on the Hub.
 
     Args:
-        folder: The model's folder, or the Space's.
+        folder: The model's folder, or the Space's; with results, a model on the Hub can be named as well.
         kind: model; standalone, a copy with its code that loads with trust_remote_code where dfmgan-hf is not
             installed; or space.
         output_dir: New folder for the files that are published: to look at before a push, to commit, or to copy. With
             kind standalone the copy is made there; without it, `folder` is such a copy.
+        results: Folder of an evaluation: publish its numbers with the model, rather than the model alone.
     """
 
     folder: Path
     kind: Literal["model", "standalone", "space"] = "model"
     output_dir: Path | None = None
+    results: Path | None = None
     hub: HubConfig = field(default_factory=HubConfig)
 
 
@@ -58,6 +62,8 @@ def publish(config: Config) -> str:
         done.append(push_standalone_folder(config.output_dir or config.folder, config.hub))
     elif config.hub.push_to_hub and config.kind == "space":
         done.append(push_space_folder(config.folder, config.hub))
+    elif config.hub.push_to_hub and config.results is not None:
+        done.append(push_results(str(config.folder), config.results, config.hub))
     elif config.hub.push_to_hub:
         done.append(push_model_folder(config.folder, config.hub))
     return "\n".join(done)
@@ -68,6 +74,8 @@ def main(config: Config) -> None:
         sys.exit("Nothing to do: give --push_to_hub, or --output_dir to write the files that would be published.")
     if config.output_dir is not None and config.kind == "space":
         sys.exit("--output_dir has no effect on a Space: its folder is published as it is.")
+    if config.results is not None and (config.kind != "model" or config.output_dir is not None):
+        sys.exit("--results goes with --push_to_hub and --kind model alone.")
     try:
         print(publish(config))
     except (CardError, OSError) as error:

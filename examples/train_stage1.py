@@ -3,7 +3,8 @@
     accelerate launch examples/train_stage1.py --data_dir mvtec_ad --category hazelnut --output_dir runs/hazelnut
 
 The output folder loads with `DFMGANPipeline.from_pretrained` and is what stage 2 starts from. docs/training.md says
-what to look at while it trains.
+what to look at while it trains. --push_to_hub --hub_model_id org/name publishes the model at the end; whether that is
+possible is found out at the start.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dfmgan_hf.methods.build import Target, build_stage1
 from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
 from dfmgan_hf.methods.stage1 import Stage1Task
 from dfmgan_hf.metrics.while_training import prepare_scorer
+from dfmgan_hf.publishing import HubConfig, prepare_push, push_trained
 from dfmgan_hf.training import ProcessGroup
 from dfmgan_hf.training.best import ScoreConfig
 from dfmgan_hf.training.run import RunConfig, fit_run, start_accelerator, train
@@ -38,6 +40,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
 
 
 def main(config: Config) -> None:
@@ -50,6 +53,8 @@ def main(config: Config) -> None:
         target = Target(device, run.low_precision_dtype, ProcessGroup(accelerator).mean)
         return build_stage1(recipe, config.augmentation, target)
 
+    pushes = {run.output_dir: config.hub} if accelerator.is_main_process else {}
+    prepare_push(pushes)
     make_scorer = prepare_scorer(config.score, dataset, accelerator)
     record = {"method": "stage1", "config": config, "recipe": recipe}
     train(
@@ -64,6 +69,8 @@ def main(config: Config) -> None:
         make_scorer=make_scorer,
     )
     accelerator.end_training()
+    for address in push_trained(pushes):
+        print(f"Published: {address}")
 
 
 if __name__ == "__main__":

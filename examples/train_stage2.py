@@ -5,7 +5,8 @@
 
 The output folder loads with `DFMGANPipeline.from_pretrained` and draws defects. With several kinds, `--defect crack
 cut hole`, each is trained by itself and gets a folder in the output folder; the backbone is on the disk once.
-docs/training.md says what to look at while it trains.
+docs/training.md says what to look at while it trains. --push_to_hub --hub_model_id org/name publishes the model at the
+end, several ones as org/name-crack, org/name-cut, ...; whether that is possible is found out at the start.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import tyro
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from dfmgan_hf import StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.data import DataConfig
@@ -25,6 +26,7 @@ from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recip
 from dfmgan_hf.methods.shared_backbone import share_backbone
 from dfmgan_hf.methods.stage2 import Stage2Task
 from dfmgan_hf.metrics.while_training import prepare_scorer
+from dfmgan_hf.publishing import HubConfig, origin, prepare_push, push_trained
 from dfmgan_hf.training import ProcessGroup
 from dfmgan_hf.training.best import ScoreConfig
 from dfmgan_hf.training.run import RunConfig, fit_run, start_accelerator, train
@@ -49,6 +51,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
 
 
 def train_defect(
@@ -65,7 +68,13 @@ def train_defect(
         return build_stage2(*networks, recipe, config.options, config.augmentation, target)
 
     make_scorer = prepare_scorer(config.score, dataset, accelerator)
-    record = {"method": "stage2", "defect": defect, "config": config, "recipe": recipe}
+    record = {
+        "method": "stage2",
+        "defect": defect,
+        "config": config,
+        "recipe": recipe,
+        **origin(config.pretrained_backbone),
+    }
     train(
         build,
         dataset,
@@ -82,15 +91,19 @@ def train_defect(
 
 def main(config: Config) -> None:
     networks = load_backbone(config.pretrained_backbone)
-    several = len(config.defect) > 1
-    folders = []
-    for defect in config.defect or (None,):
-        folder = config.run.output_dir / defect if several and defect else config.run.output_dir
+    output_dir, several = config.run.output_dir, len(config.defect) > 1
+    defects = {output_dir / d if several else output_dir: d for d in config.defect} or {output_dir: None}
+    hubs = {f: config.hub.for_part(d, output_dir) if several else config.hub for f, d in defects.items()}
+    pushes = hubs if PartialState().is_main_process else {}
+    prepare_push(pushes)
+    for folder, defect in defects.items():
         accelerator = train_defect(config, defect, replace(config.run, output_dir=folder), networks)
-        folders += [folder, folder / "best"]
     if several and accelerator.is_main_process:
-        share_backbone(folders, config.run.output_dir / "backbone.safetensors")
+        folders = [path for folder in defects for path in (folder, folder / "best")]
+        share_backbone(folders, output_dir / "backbone.safetensors")
     accelerator.end_training()
+    for address in push_trained(pushes):
+        print(f"Published: {address}")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,16 @@ from .hub import (
     push_results,
     push_space_folder,
     push_standalone_folder,
+    push_trained,
 )
 from .hub_pipeline import HubPipeline
 from .model_folder import copy_published
-from .records import CardError
+from .records import REFERENCES_FILE, CardError, origin
 from .repository import HubError
 from .standalone import export_standalone
 
 __all__ = [
+    "REFERENCES_FILE",
     "CardError",
     "CardFacts",
     "HubConfig",
@@ -27,11 +29,13 @@ __all__ = [
     "build_model_card",
     "copy_published",
     "export_standalone",
+    "origin",
     "prepare_push",
     "push_model_folder",
     "push_results",
     "push_space_folder",
     "push_standalone_folder",
+    "push_trained",
     "read_facts",
     "write_model_card",
 ]

@@ -12,7 +12,15 @@ from safetensors import safe_open
 from .card_facts import CardFacts
 from .measured import eval_results, measured_section
 from .model_folder import full_precision_weights
-from .records import BACKBONE_TRAINING_FILE, REFERENCES_FILE, RESULTS_FILE, TRAINING_FILE, CardError, read_record
+from .records import (
+    BACKBONE_TRAINING_FILE,
+    REFERENCES_FILE,
+    RESULTS_FILE,
+    SCORE_FILE,
+    TRAINING_FILE,
+    CardError,
+    read_record,
+)
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 TAGS = ["diffusers", "dfmgan", "gan", "stylegan2", "defect-generation", "anomaly-detection", "industrial-inspection"]
@@ -54,7 +62,7 @@ def build_model_card(
     if results is None:
         results = read_record(model_dir / RESULTS_FILE)
     if backbone_training is None:
-        backbone_training = read_record(model_dir / BACKBONE_TRAINING_FILE)
+        backbone_training = read_record(model_dir / BACKBONE_TRAINING_FILE) or (training or {}).get("backbone")
     if references is None:
         references = read_record(model_dir / REFERENCES_FILE)
     draws_defects = config["_class_name"] == "DFMGANGenerator"
@@ -82,7 +90,7 @@ def build_model_card(
         image_channels=config["image_channels"],
         parameters=_parameters(model_dir),
         training_lines=_training_lines(training, backbone_training, facts),
-        checkpoint_rule=(training or {}).get("checkpoint_rule"),
+        checkpoint=_checkpoint(read_record(model_dir / SCORE_FILE), training),
         data_lines=_data_lines(facts),
         limits=facts.limits,
         citations=[facts.dataset_citation] if facts.dataset_citation else [],
@@ -193,6 +201,14 @@ def _training_lines(
     if facts.machine and lines:
         lines.append(f"Machine: {facts.machine}.")
     return lines
+
+
+def _checkpoint(score: dict[str, Any] | None, training: dict[str, Any] | None) -> str | None:
+    """Which of a run's checkpoints its best model is; None for the last one."""
+    if score is None:
+        return None
+    rule = (training or {}).get("checkpoint_rule")
+    return f"the one after {score['images_seen'] / 1000:g} kimg" + (f", by the {rule}" if rule else "")
 
 
 def _data_lines(facts: CardFacts) -> list[str]:

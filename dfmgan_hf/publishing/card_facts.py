@@ -78,15 +78,16 @@ def read_facts(path: Path, model_name: str) -> CardFacts:
 
 
 def facts_from_training(model_dir: Path, model_name: str) -> CardFacts:
-    """What the training's record says in words: category and defect as its options named them.
+    """What the training's record says: category and defect in words, and the Hub id of the backbone if it has one.
 
     Raises:
         CardError: the record cannot be read.
     """
-    options = (read_record(model_dir / TRAINING_FILE) or {}).get("config", {})
-    category, defect = options.get("data", {}).get("category"), options.get("defect")
+    record = read_record(model_dir / TRAINING_FILE) or {}
+    category, defect = record.get("config", {}).get("data", {}).get("category"), record.get("defect")
     return CardFacts(
         model_name,
         product=category.replace("_", " ") if category else None,
         defect=f'the defect "{defect.replace("_", " ")}"' if defect else None,
+        base_model=record.get("base_model"),
     )

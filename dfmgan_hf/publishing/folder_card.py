@@ -43,8 +43,8 @@ def write_model_card(
         model_dir: folder that `DFMGANPipeline.save_pretrained` or a training wrote.
         facts: what no file knows; the training's record fills gaps.
         results: results.json of the model's evaluation; None for the folder's.
-        references: results.json by name of what the numbers are to be compared with; None for those that the folder
-            has from the last time.
+        references: results.json by name of what the numbers are to be compared with; None for those that lie beside
+            `results`, or that the folder has from the last time.
         backbone_dir: folder of stage 1, for its training record; None for the folder's own copy of it.
         picture: samples of the model; None keeps the picture that the folder has.
         caption: what the picture shows.
@@ -59,10 +59,15 @@ def write_model_card(
     records: dict[str, Any] = {}
     if results is not None:
         records[RESULTS_FILE] = _results(results)
+    measured: dict[str, Any] | None = None
     if references is not None:
+        measured = {name: _results(path) for name, path in references.items()}
+    elif results is not None:
+        measured = read_record(results.with_name(REFERENCES_FILE))
+    if measured is not None:
         records[REFERENCES_FILE] = {
-            name: {key: value for key, value in _results(path).items() if key in _OF_REFERENCES}
-            for name, path in references.items()
+            name: {key: value for key, value in record.items() if key in _OF_REFERENCES}
+            for name, record in measured.items()
         }
     if backbone_dir is not None:
         records[BACKBONE_TRAINING_FILE] = read_record(backbone_dir / TRAINING_FILE)
@@ -95,5 +100,4 @@ def _results(path: Path) -> dict[str, Any]:
     record = read_record(path)
     if record is None or "metrics" not in record:
         raise CardError(f"{path} holds no results. Expected the results.json that examples/evaluate.py writes.")
-    settings = {key: value for key, value in record.get("settings", {}).items() if key != "real_file_names"}
-    return {**record, "settings": settings}
+    return record

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tempfile
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 from .card import add_results, build_model_card
 from .card_facts import CardFacts, facts_from_training, read_facts
 from .model_folder import (
+    BEST_FOLDER,
     CARD_FILE,
     INDEX_FILE,
     SAMPLES_FILE,
@@ -39,7 +44,8 @@ class HubConfig:
 
     Args:
         push_to_hub: Publish the result in a repository on the Hub.
-        hub_model_id: The repository, org/name. None: a name in your own namespace, that of the folder.
+        hub_model_id: The repository, org/name. None: a name in your own namespace, that of the folder; or the
+            repository of a model that came from the Hub.
         hub_private_repo: Make a new repository private.
         hub_revision: Branch to write to, made if it does not exist. None: main.
         hub_commit_message: Message of the commit.
@@ -69,6 +75,26 @@ class HubConfig:
         if self.hub_variant is not None and self.hub_variant not in VARIANTS:
             raise ValueError(f"`hub_variant` must be one of {', '.join(VARIANTS)}, but is {self.hub_variant!r}.")
 
+    def for_part(self, part: str, run_dir: Path | str) -> HubConfig:
+        """Options for one of several models of a run: the repository gets the part's name at its end."""
+        if not self.push_to_hub:
+            return self
+        suffix = re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")
+        return replace(self, hub_model_id=f"{self.hub_model_id or _default_name(run_dir)}-{suffix}")
+
+    def for_model(self, model: Path | str) -> HubConfig:
+        """Options for what was measured of a model: without another name, its own repository if it came from there."""
+        if not self.push_to_hub or self.hub_model_id is not None or Path(model).is_dir():
+            return self
+        return replace(self, hub_model_id=str(model))
+
+    def arguments(self, folder: Path | str) -> list[str]:
+        """These options on a command line that publishes `folder`, the repository named."""
+        named = replace(self, hub_model_id=self.hub_model_id or _default_name(folder))
+        given = {f.name: getattr(named, f.name) for f in fields(named) if getattr(named, f.name) != f.default}
+        options = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
+        return [part for option in options for part in option]
+
     def open_repository(
         self, folder: Path | str, token: str | None = None, kind: RepositoryType = "model"
     ) -> Repository:
@@ -77,21 +103,25 @@ class HubConfig:
         Raises:
             HubError: no connection, or a token that may not write there.
         """
-        name = self.hub_model_id or Path(folder).resolve().name
+        name = self.hub_model_id or _default_name(folder)
         return Repository.open(name, kind=kind, revision=self.hub_revision, private=self.hub_private_repo, token=token)
 
 
-def prepare_push(model_dir: Path | str, hub: HubConfig) -> None:
-    """Find out before a training, rather than after it, that its result can be published. Does nothing otherwise.
+def prepare_push(models: Mapping[Path, HubConfig]) -> None:
+    """Find out before a training, rather than after it, that its results can be published.
+
+    Args:
+        models: options by folder, which need not exist yet; those that do not say `push_to_hub` are left alone.
 
     Raises:
         HubError: no connection, or a token that may not write there.
         CardError: the file with facts for the card cannot be used.
     """
-    if hub.push_to_hub:
-        if hub.hub_card is not None:
-            read_facts(hub.hub_card, "")
-        hub.open_repository(model_dir)
+    for folder, hub in models.items():
+        if hub.push_to_hub:
+            if hub.hub_card is not None:
+                read_facts(hub.hub_card, "")
+            hub.open_repository(folder).check_write()
 
 
 def push_model_folder(
@@ -127,20 +157,49 @@ def push_model_folder(
     repository = hub.open_repository(model_dir, token)
     with tempfile.TemporaryDirectory() as aside:
         files = _model_files(model_dir, Path(aside), hub)
-        if CARD_FILE not in files and CARD_FILE not in repository.file_names():
-            samples = last_sample_sheet(model_dir)
-            if samples is not None:
-                files[SAMPLES_FILE] = samples
-            card = build_model_card(
-                model_dir,
-                _all_facts(model_dir, hub, facts, repository.name),
-                grid_file=None if samples is None else SAMPLES_FILE,
-                grid_caption="Samples that the model drew at the end of its training.",
-            )
-            files[CARD_FILE] = Path(aside, CARD_FILE)
+        published = repository.file_names()
+        if CARD_FILE not in files and CARD_FILE not in published:
+            card, pictures = _new_card(model_dir, hub, facts, repository.name)
+            files |= {CARD_FILE: Path(aside, CARD_FILE), **pictures}
             card.save(files[CARD_FILE])
+        elif CARD_FILE not in files and RESULTS_FILE in published and RESULTS_FILE not in files:
+            warnings.warn(
+                f"The card in {repository.name} keeps the numbers of an earlier model; measure this one: "
+                "examples/evaluate.py --push_to_hub.",
+                stacklevel=2,
+            )
         message = hub.hub_commit_message or "Upload DFMGAN pipeline"
         return repository.push(files, message, replaced_folders=components, create_pr=create_pr)
+
+
+def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
+    """Publish what trainings left behind: of each its best model if it was scored, otherwise its last.
+
+    Args:
+        runs: options by output folder; folders whose options do not say `push_to_hub` are left out.
+
+    Returns:
+        Addresses of the commits.
+
+    Raises:
+        HubError: some were not published; the others were. The message says how to publish them again.
+    """
+    addresses, failures = [], []
+    for run_dir, hub in runs.items():
+        if hub.push_to_hub:
+            best = run_dir / BEST_FOLDER
+            folder = best if (best / INDEX_FILE).is_file() else run_dir
+            try:
+                addresses.append(push_model_folder(folder, hub))
+            except (OSError, CardError) as error:
+                again = shlex.join(["--folder", str(folder), *hub.arguments(folder)])
+                failures.append(
+                    f"The model is in {folder}, but was not published. {error}\n"
+                    f"Once that is mended: python examples/push_to_hub.py {again}"
+                )
+    if failures:
+        raise HubError("\n".join([*(f"Published: {address}" for address in addresses), *failures]))
+    return addresses
 
 
 def push_results(
@@ -153,7 +212,8 @@ def push_results(
 
     Args:
         model: what was measured: folder of a pipeline, or its repository.
-        results_dir: folder with the evaluation's results.json.
+        results_dir: folder with the evaluation's results.json, and reference_results.json if there are references;
+            otherwise the model's own stand beside the new numbers.
         hub: options; without `hub_model_id`, the measured repository.
         revision: of the repository that was measured.
         token: access token; None for HF_TOKEN or that of `hf auth login`.
@@ -168,9 +228,7 @@ def push_results(
     if results is None:
         raise CardError(f"{results_dir} has no {RESULTS_FILE}; measure the model first.")
     is_folder = Path(model).is_dir()
-    if not is_folder and hub.hub_model_id is None:
-        hub = replace(hub, push_to_hub=True, hub_model_id=model)
-    repository = hub.open_repository(model, token)
+    repository = hub.for_model(model).open_repository(model, token)
     published = repository.file_names()
     if INDEX_FILE not in published and not is_folder:
         raise HubError(
@@ -182,6 +240,12 @@ def push_results(
         replaced: list[str] = []
         if INDEX_FILE not in published:
             files, replaced = _model_files(model_dir, Path(aside), hub), component_names(model_dir)
+        references = read_record(Path(results_dir) / REFERENCES_FILE)
+        if references is not None:
+            files[REFERENCES_FILE] = Path(aside, REFERENCES_FILE)
+            write_record(files[REFERENCES_FILE], without_local_paths(references))
+        else:
+            references = read_record(model_dir / REFERENCES_FILE) or {}
         if CARD_FILE in published:
             with clear_errors(f"{repository.name} cannot be read", repository.name, repository.revision):
                 card = ModelCard.load(
@@ -190,8 +254,9 @@ def push_results(
         elif (model_dir / CARD_FILE).exists():
             card = ModelCard.load(model_dir / CARD_FILE)
         else:
-            card = build_model_card(model_dir, _all_facts(model_dir, hub, None, repository.name))
-        add_results(card, results, read_record(model_dir / REFERENCES_FILE) or {}, repository.name)
+            card, pictures = _new_card(model_dir, hub, None, repository.name)
+            files |= pictures
+        add_results(card, results, references, repository.name)
         files |= {CARD_FILE: Path(aside, CARD_FILE), RESULTS_FILE: Path(aside, RESULTS_FILE)}
         card.save(files[CARD_FILE])
         write_record(files[RESULTS_FILE], without_local_paths(results))
@@ -240,6 +305,12 @@ def _all_files(folder: Path, needed: tuple[str, ...], what: str) -> dict[str, Pa
     }
 
 
+def _default_name(folder: Path | str) -> str:
+    """What a model's repository is called if nobody says: as its folder, or as the run whose best model it is."""
+    path = Path(folder).resolve()
+    return path.parent.name if path.name == BEST_FOLDER else path.name
+
+
 def _model_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:
     return published_files(
         model_dir,
@@ -248,6 +319,25 @@ def _model_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path
         max_shard_size=hub.hub_max_shard_size,
         with_training_networks=hub.hub_training_networks,
     )
+
+
+def _new_card(
+    model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_name: str
+) -> tuple[ModelCard, dict[str, Path]]:
+    """A card for a model that has none, and the picture in it by its path in the repository."""
+    sheet = last_sample_sheet(model_dir)
+    card = build_model_card(
+        model_dir,
+        _all_facts(model_dir, hub, facts, model_name),
+        grid_file=None if sheet is None else SAMPLES_FILE,
+        grid_caption="" if sheet is None else _sheet_caption(sheet),
+    )
+    return card, {} if sheet is None else {SAMPLES_FILE: sheet}
+
+
+def _sheet_caption(sheet: Path) -> str:
+    """Trainings name their sheets after the number of images seen."""
+    return f"Samples after {int(sheet.stem) / 1000:g} kimg of training." if sheet.stem.isdecimal() else ""
 
 
 def _download_for_card(name: str, revision: str | None, token: str | None) -> Path:

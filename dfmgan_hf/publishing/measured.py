@@ -78,8 +78,12 @@ def measured_table(results: dict[str, Any], references: dict[str, dict[str, Any]
         measured with another network, is "-".
     """
     model = results["metrics"]
-    columns = {"this model": model, **{name: r["metrics"] for name, r in references.items()}}
+    every = {"this model": results, **references}
+    columns = {name: r["metrics"] for name, r in every.items()}
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    counts = [r.get("settings", {}).get("num_generated") for r in every.values()]
+    if all(counts):
+        lines.append("| Images | " + " | ".join(f"{count:,}" for count in counts) + " |")
     for row in ROWS:
         values = [
             look_up(metrics, row.path) if _at(metrics, row.measured_with) == _at(model, row.measured_with) else None
@@ -93,11 +97,11 @@ def measured_table(results: dict[str, Any], references: dict[str, dict[str, Any]
 
 def measured_section(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
     """Table and notes in Markdown; arguments as in `measured_table`."""
-    notes = [f"- {note}" for note in measuring_notes(results)]
+    notes = [f"- {note}" for note in measuring_notes(results, references)]
     return "\n".join([measured_table(results, references), "", *notes]).strip()
 
 
-def measuring_notes(results: dict[str, Any]) -> list[str]:
+def measuring_notes(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[str]:
     """How the numbers were measured: counts, networks and intervals, as far as results.json tells."""
     settings, metrics = results.get("settings", {}), results["metrics"]
     notes = []
@@ -113,9 +117,16 @@ def measuring_notes(results: dict[str, Any]) -> list[str]:
             f"KID on the features of {kid['features']}; {kid['unbiased']['confidence']:.0%} interval "
             f"{1000 * low:.2f} to {1000 * high:.2f}. Numbers on other features cannot be compared with it."
         )
+    if any((look_up(r["metrics"], ("kid", "kid")) or 0) < 0 for r in (results, *references.values())):
+        notes.append(
+            "The estimate of KID is unbiased: for two draws of the same kind of images it scatters around 0, and for "
+            "the same images twice it lies below."
+        )
     if "network" in metrics.get("clustered_lpips", {}):
         empty, clusters = (metrics["clustered_lpips"][key] for key in ("num_empty", "num_clusters"))
         notes.append(f"LPIPS with {metrics['clustered_lpips']['network']}; {empty} of {clusters} clusters empty.")
+    if settings.get("evaluation", {}).get("compat") is not None:
+        notes.append(f"Measured as the official script does (compat {settings['evaluation']['compat']}).")
     return notes
 
 
@@ -125,13 +136,14 @@ def eval_results(results: dict[str, Any], dataset_id: str | None, dataset_name: 
     for row in ROWS:
         value = look_up(results["metrics"], row.path)
         if row.metric_type is not None and value is not None:
+            network = _at(results["metrics"], row.measured_with)
             entries.append(
                 EvalResult(
                     task_type="unconditional-image-generation",
                     dataset_type=dataset_id or "images",
                     dataset_name=dataset_name,
                     metric_type=row.metric_type,
-                    metric_name=row.name,
+                    metric_name=f"{row.name} ({network})" if network else row.name,
                     metric_value=round(1000 * value if row.metric_type == "kid" else value, 4),
                 )
             )

@@ -15,11 +15,13 @@ from torch import nn
 
 from ..models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from ..models.safetensors_only import refuse_pickles
-from .records import RECORD_FILES, CardError, read_record, without_local_paths, write_record
+from .records import RECORD_FILES, SCORE_FILE, CardError, read_record, without_local_paths, write_record
 
 CARD_FILE = "README.md"
 INDEX_FILE = "model_index.json"
 SAMPLES_FILE = "samples.png"
+# Of a training's output folder.
+BEST_FOLDER = "best"
 # Not `to`, at which diffusers warns of float32 modules even where there are none.
 VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {"fp16": nn.Module.half, "bf16": nn.Module.bfloat16}
 
@@ -157,8 +159,12 @@ def new_folder(output_dir: Path) -> Iterator[Path]:
 
 
 def last_sample_sheet(model_dir: Path) -> Path | None:
-    """The sheet that a training drew last, or None."""
-    return max((model_dir / "samples").glob("*.png"), default=None)
+    """The sheet that a training drew last, or for its best model the nearest to that model; None if there is none."""
+    score = read_record(model_dir / SCORE_FILE)
+    if score is None:
+        return max((model_dir / "samples").glob("*.png"), default=None)
+    sheets = sorted((model_dir.parent / "samples").glob("*.png"), reverse=True)
+    return min(sheets, key=lambda sheet: abs(int(sheet.stem) - score["images_seen"]), default=None)
 
 
 def _class_name(folder: Path) -> Any:

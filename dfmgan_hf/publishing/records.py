@@ -11,7 +11,12 @@ TRAINING_FILE = "training_config.json"
 BACKBONE_TRAINING_FILE = "backbone_training_config.json"
 RESULTS_FILE = "results.json"
 REFERENCES_FILE = "reference_results.json"
-RECORD_FILES = (TRAINING_FILE, BACKBONE_TRAINING_FILE, RESULTS_FILE, REFERENCES_FILE)
+# Beside the best model of a run: which of its checkpoints it is.
+SCORE_FILE = "score.json"
+RECORD_FILES = (TRAINING_FILE, BACKBONE_TRAINING_FILE, SCORE_FILE, RESULTS_FILE, REFERENCES_FILE)
+
+
+_LEFT_OUT = ("_name_or_path", "real_file_names")
 
 
 class CardError(ValueError):
@@ -35,6 +40,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def origin(backbone: str) -> dict[str, Any]:
+    """What a training record says of the model that it started from: stage 1's own record, or its Hub id.
+
+    Args:
+        backbone: folder that stage 1 wrote, or its repository.
+    """
+    if Path(backbone).is_dir():
+        return {"backbone": read_record(Path(backbone) / TRAINING_FILE)}
+    return {"base_model": backbone}
+
+
 def write_record(path: Path, record: Any) -> None:
     """Write a JSON object to a file aside, then move it to its place."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -45,10 +61,10 @@ def write_record(path: Path, record: Any) -> None:
 def without_local_paths(record: Any) -> Any:
     """The record with absolute paths cut to their last part: they name users, customers and machines.
 
-    diffusers' note of where a model was loaded from goes altogether.
+    diffusers' note of where a model was loaded from, and the photographs' names, go altogether.
     """
     if isinstance(record, dict):
-        return {key: without_local_paths(value) for key, value in record.items() if key != "_name_or_path"}
+        return {key: without_local_paths(value) for key, value in record.items() if key not in _LEFT_OUT}
     if isinstance(record, list):
         return [without_local_paths(value) for value in record]
     if isinstance(record, str):

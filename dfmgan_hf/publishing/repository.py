@@ -84,6 +84,15 @@ class Repository:
                 api.create_branch(url.repo_id, repo_type=kind, branch=revision, exist_ok=True)
         return cls(url.repo_id, kind, revision, token)
 
+    def check_write(self) -> None:
+        """Find out whether the token may write here; `open` lets one pass that may only read a repository.
+
+        Raises:
+            HubError: no connection, or a token that may not.
+        """
+        with clear_errors(f"{self.name} cannot be written to", self.name):
+            self._api.auth_check(self.name, repo_type=self.kind, write=True)
+
     def file_names(self) -> list[str]:
         """Paths of the files in the branch."""
         with clear_errors(f"{self.name} cannot be listed", self.name, self.revision):

@@ -19,7 +19,7 @@ from accelerate.utils import set_seed
 
 from ..data import ImageMaskDataset
 from .batches import BatchStream
-from .best import BestRule, ScoreConfig, Scorer
+from .best import BEST_FOLDER, BestRule, ScoreConfig, Scorer
 from .memory import estimate_memory, forecast, free_memory, out_of_memory
 from .report import write_report
 from .schedule import Schedule
@@ -189,6 +189,8 @@ def train(
             }
             if trainer.best.score is not None:
                 record["best"] = {**trainer.best.state_dict(), "summary": trainer.best.summary()}
+                if (run.output_dir / BEST_FOLDER).is_dir():
+                    write_record(run.output_dir / BEST_FOLDER, record)
             write_record(run.output_dir, record)
         accelerator.wait_for_everyone()
     except torch.OutOfMemoryError as error:
@@ -240,7 +242,7 @@ def write_record(run_dir: Path, record: dict[str, Any]) -> None:
 
 def what_decides(record: dict[str, Any]) -> dict[str, Any]:
     """A run's record without what may change when it goes on: lengths, intervals, places."""
-    config = {k: v for k, v in record.get("config", {}).items() if k not in ("run", "recipe")}
+    config = {k: v for k, v in record.get("config", {}).items() if k not in ("run", "recipe", "hub")}
     recipe = {k: v for k, v in record.get("recipe", {}).items() if k != "total_kimg"}
     return {**record, "config": config, "recipe": recipe}
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import runpy
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from dfmgan_hf.publishing import (
     push_model_folder,
     push_results,
     push_space_folder,
+    push_trained,
 )
 
 SIZES = {"resolution": 32, "z_dim": 16, "w_dim": 16, "channel_base": 256, "channel_max": 8, "residual_resolution": 16}
@@ -36,7 +38,7 @@ def drawn(pipe: Any) -> str:
     """What a pipeline draws, in short."""
     pipe.set_progress_bar_config(disable=True)
     output = pipe(seeds=[1, 2], output_type="pt")
-    tensors = (output.images, output.masks, output.defect_free_images)
+    tensors = [t for t in (output.images, output.masks, output.defect_free_images) if t is not None]
     return hashlib.sha1(b"".join(tensor.float().numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
@@ -74,8 +76,14 @@ def push_folder(folder: str, **hub: Any) -> str:
     return push_model_folder(folder, HubConfig(push_to_hub=True, **hub))
 
 
+def push_run(folder: str, parts: tuple[str, ...] = (), **hub: Any) -> list[str]:
+    """Publishes a run, or as many that lie in its folder."""
+    options = HubConfig(push_to_hub=True, **hub)
+    return push_trained({Path(folder, p): options.for_part(p, folder) for p in parts} or {Path(folder): options})
+
+
 def prepare(folder: str, **hub: Any) -> None:
-    prepare_push(folder, HubConfig(push_to_hub=True, **hub))
+    prepare_push({Path(folder): HubConfig(push_to_hub=True, **hub)})
 
 
 def push_measured(model: str, results_dir: str, **hub: Any) -> str:
@@ -100,6 +108,12 @@ def run_script(name: str, *arguments: str) -> str:
         except SystemExit as error:
             raise RuntimeError(f"{error.code}\n{errors.getvalue()}") from error
     return printed.getvalue()
+
+
+def with_warnings_as_errors(action: str, *arguments: Any, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return globals()[action](*arguments, **options)
 
 
 def load_generator(repo: str, cache_dir: str) -> None:

@@ -49,7 +49,7 @@ class Client:
         Raises:
             ActionFailed: the action raised.
         """
-        ok, result = self._pool.submit(_run, action.__name__, arguments, options, token).result(timeout=120)
+        ok, result = self._pool.submit(_run, action.__name__, arguments, options, token).result(timeout=500)
         if not ok:
             raise ActionFailed(result)
         return result

@@ -72,8 +72,8 @@ def trained_folder(tmp_path: Path) -> Path:
     options = {
         "run": {"output_dir": "/home/alice/customer/trained"},
         "data": {"data_dir": "/home/alice/customer", "category": "magnetic_tile"},
-        "defect": "blow_hole",
+        "defect": ["blow_hole", "break"],
     }
-    record = {"method": "stage2", "images": 10, "config": options}
+    record = {"method": "stage2", "defect": "blow_hole", "images": 10, "config": options}
     (folder / "training_config.json").write_text(json.dumps(record))
     return folder

@@ -123,6 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
             return {"name": "user", "type": "user", "auth": {"accessToken": {"role": "write"}}}
         if match := _API.fullmatch(self.route):
             repository = repositories.find(match["kind"], match["name"], token)
+            if match["verb"] == "auth-check":
+                if match["rest"] == "write":
+                    repositories.check_write(token)
+                return {}
             if self.command == "GET":
                 return self._read(repository, match["name"], match["verb"], match["rest"] or "")
             if match["verb"] not in ("paths-info", "preupload"):

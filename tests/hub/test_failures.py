@@ -85,8 +85,17 @@ def test_wrong_token_cannot_push(hub, client, new_name, token, message):
 def test_a_training_is_told_before_it_starts(hub, client, new_name, trained_folder):
     with pytest.raises(ActionFailed, match=r"HubError.*does not accept the token"):
         client(actions.prepare, str(trained_folder), hub_model_id=new_name(), token=WRONG_TOKEN)
-    client(actions.prepare, str(trained_folder), hub_private_repo=True)
-    assert hub.repository("user/trained").private
+    client(
+        actions.prepare, str(trained_folder.with_name("not there yet")), hub_model_id="me/first", hub_private_repo=True
+    )
+    assert hub.repository("me/first").private
+    client(actions.prepare, str(trained_folder.with_name("second")))
+    assert not hub.repository("user/second").private
+    # A token that may read is let through when a repository that exists is opened.
+    with pytest.raises(ActionFailed, match=r"HubError.*user/second cannot be written to: the token has no right"):
+        client(actions.prepare, str(trained_folder), hub_model_id="user/second", token=READ_TOKEN)
+    with pytest.raises(ActionFailed, match=r"CardError.*no file missing.json"):
+        client(actions.prepare, str(trained_folder), hub_card=Path("missing.json"))
 
 
 def test_upload_that_breaks_is_tried_again(hub, client, new_name):

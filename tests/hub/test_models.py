@@ -112,6 +112,7 @@ def test_a_trained_folder_is_pushed_without_what_is_private_or_bulky(hub, client
     card = ModelCard(files["README.md"].decode())
     assert 'Draws images of magnetic tile with the defect "blow hole".' in card.text
     assert "![Generated samples](samples.png)" in card.text
+    assert "*Samples after 2 kimg of training.*" in card.text
     assert "10 photographs" in card.text
 
     client(actions.push_folder, str(trained_folder), hub_model_id=name, hub_training_networks=True)
@@ -121,26 +122,90 @@ def test_a_trained_folder_is_pushed_without_what_is_private_or_bulky(hub, client
     }
 
 
+def test_the_best_model_of_a_run_is_pushed(hub, client, new_name, trained_folder):
+    last = new_name()
+    client(actions.push_run, str(trained_folder), hub_model_id=last)
+    assert "Checkpoint" not in hub.files(last)["README.md"].decode()
+
+    best = trained_folder / "best"
+    actions.make_pipeline(6).save_pretrained(best)
+    (best / "score.json").write_text('{"images_seen": 1200}')
+    record = json.loads((trained_folder / "training_config.json").read_text())
+    (best / "training_config.json").write_text(json.dumps({**record, "checkpoint_rule": "lowest KID"}))
+    (address,) = client(actions.push_run, str(trained_folder))
+    assert address.startswith(f"{hub.address}/user/trained/commit/")
+    files = hub.files("user/trained")
+    assert set(hub.files(last)) == MODEL_FILES | {"training_config.json", "samples.png"}
+    assert set(files) == set(hub.files(last)) | {"score.json"}
+    card = files["README.md"].decode()
+    assert 'with the defect "blow hole"' in card
+    assert "- Checkpoint: the one after 1.2 kimg, by the lowest KID." in card
+    assert files["samples.png"] == b"first"
+    assert "*Samples after 1 kimg of training.*" in card
+    assert (
+        client(actions.pull, "user/trained") == actions.drawn(actions.make_pipeline(6)) != client(actions.pull, last)
+    )
+
+
+def test_several_models_of_a_run(hub, client, new_name, tmp_path):
+    """One repository each; what fails does not keep the others from it, and the message says how to go on."""
+    name = new_name()
+    for part in ("cut", "blow hole"):
+        actions.make_pipeline(len(part)).save_pretrained(tmp_path / part)
+    with pytest.raises(ActionFailed) as caught:
+        client(actions.push_run, str(tmp_path), ("cut", "missing", "blow hole"), hub_model_id=name, hub_variant="fp16")
+    message = str(caught.value)
+    assert f"Published: {hub.address}/{name}-cut/commit/" in message
+    assert f"Published: {hub.address}/{name}-blow-hole/commit/" in message
+    assert (
+        f"The model is in {tmp_path}/missing, but was not published. {tmp_path}/missing has no model_index.json"
+        in (message)
+    )
+    assert message.endswith(
+        f"python examples/push_to_hub.py --folder {tmp_path}/missing --push_to_hub --hub_model_id {name}-missing "
+        "--hub_variant fp16"
+    )
+    assert client(actions.pull, f"{name}-blow-hole") == actions.drawn(actions.make_pipeline(len("blow hole")))
+
+
+def test_numbers_of_an_earlier_model_do_not_stay_unnoticed(hub, client, new_name, trained_folder):
+    name = new_name()
+    hub.put(name, {"README.md": b"---\n---\n", "results.json": b"{}"})
+    with pytest.raises(
+        ActionFailed, match=rf"UserWarning.*{name} keeps the numbers of an earlier model; measure this"
+    ):
+        client(actions.with_warnings_as_errors, "push_folder", str(trained_folder), hub_model_id=name)
+
+
 def test_results_join_their_model(hub, client, new_name, trained_folder, tmp_path):
     name = new_name()
-    results = {"metrics": {"kid": {"kid": 0.05}}, "settings": {}, "options": {"data_dir": "/home/alice/data"}}
+    results = {
+        "metrics": {"kid": {"kid": 0.05}},
+        "settings": {"real_file_names": ["customer.png"]},
+        "options": {"data_dir": "/home/alice/data"},
+    }
     (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "reference_results.json").write_text(json.dumps({"real cut": {"metrics": {"kid": {"kid": 0.2}}}}))
     (tmp_path / "nearest.png").write_bytes(b"photographs")
     client(actions.push_measured, str(trained_folder), str(tmp_path), hub_model_id=name)
     files = hub.files(name)
-    assert set(files) == MODEL_FILES | {"training_config.json", "results.json"}
+    more = {"training_config.json", "samples.png", "results.json", "reference_results.json"}
+    assert set(files) == MODEL_FILES | more
     assert json.loads(files["results.json"])["options"] == {"data_dir": "data"}
-    assert "| KID x 1000, lower is closer | 50.00 |" in files["README.md"].decode()
+    assert b"customer.png" not in files["results.json"]
+    assert "| | this model | real cut |" in files["README.md"].decode()
+    assert "| KID x 1000, lower is closer | 50.00 | 200.00 |" in files["README.md"].decode()
 
     edited = files["README.md"].decode().replace("## Use", "By hand.\n\n## Use")
     hub.put(name, {**files, "README.md": edited.encode()})
     results["metrics"]["kid"]["kid"] = 0.04
     (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "reference_results.json").unlink()
     client(actions.push_measured, name, str(tmp_path))
     card = ModelCard(hub.files(name)["README.md"].decode())
     assert "By hand." in card.text
     assert card.text.count("## Measured") == 1
-    assert "| KID x 1000, lower is closer | 40.00 |" in card.text
+    assert "| KID x 1000, lower is closer | 40.00 | 200.00 |" in card.text
     assert [(r.metric_type, r.metric_value) for r in card.data.eval_results] == [("kid", 40.0)]
     assert hub.files(name)[WEIGHTS] == files[WEIGHTS]
     with pytest.raises(ActionFailed, match="holds no model"):
