@@ -20,7 +20,7 @@ from torch import Tensor
 from ..losses import generator_loss, r1_penalty
 from ..losses.cross_domain_consistency import cross_domain_consistency
 from ..models import NoiseInput, StyleGAN2Generator
-from ..models.layers import StyledConv2d
+from ..models.modulated import StyledConv2d
 from ..models.patch_heads import PatchHeadDiscriminator
 from ..training import Batch, RunningStatistics
 from .augmentations import build_augmentation

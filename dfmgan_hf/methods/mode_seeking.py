@@ -39,7 +39,7 @@ def seeking_distances(
             "choose `batch_size` and `accumulation_steps` so that it is even."
         )
     half = len(drawing.ws) // 2
-    trunk, other_ws = drawing.trunk.first(half), drawing.defect_ws[half:]
+    trunk, other_ws = drawing.trunk.samples(slice(half)), drawing.defect_ws[half:]
     if on == "mask":
         first = soft_mask(drawing.mask_logits[:half])
         second = soft_mask(generator.mask_logits(trunk, other_ws))

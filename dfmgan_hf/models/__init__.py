@@ -10,7 +10,7 @@ from .generator import (
     StyleGAN2Generator,
     StyleGAN2GeneratorOutput,
 )
-from .layers import NOISE_MODES, NoiseInput, NoiseMode
+from .noise import NOISE_MODES, NoiseInput, NoiseMode
 
 __all__ = [
     "NOISE_MODES",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import NoiseInput, StyledConv2d
+from .modulated import StyledConv2d
+from .noise import NoiseInput
 
 
 class DefectResidualBlock(nn.Module):

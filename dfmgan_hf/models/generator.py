@@ -11,12 +11,14 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .defect import DefectResidualBlock, gate
-from .layers import NoiseInput, NoiseMode, ToChannels
 from .mapping import MappingNetwork
+from .modulated import ToChannels
+from .noise import NoiseInput, NoiseMode
 from .resampling import upsample2d
 from .safetensors_only import SafetensorsModel
 from .sizes import channels_at, check_network_size, default_channel_base
 from .synthesis import SynthesisNetwork
+from .windowed import can_use_windows, synthesize_windowed
 
 LatentSpace = Literal["z", "w", "w+"]
 RandomSource = torch.Generator | list[torch.Generator] | None
@@ -62,9 +64,9 @@ class Trunk:
     image: Tensor
     noise: NoiseInput
 
-    def first(self, n: int) -> Trunk:
-        """The trunk of the first `n` samples; their noise is shared."""
-        return Trunk(self.features[:n], self.image[:n], self.noise.first(n))
+    def samples(self, which: slice) -> Trunk:
+        """The trunk of some of the samples; their noise is shared."""
+        return Trunk(self.features[which], self.image[which], self.noise.samples(which))
 
 
 class StyleGAN2Generator(SafetensorsModel):
@@ -343,6 +345,19 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
+        if can_use_windows(trunk.features):
+            parts = [
+                synthesize_windowed(
+                    self, trunk.samples(one), ws[one], defect_ws[one], return_defect_free, mask_threshold
+                )
+                for one in (slice(i, i + 1) for i in range(len(ws)))
+            ]
+            images, masks, twins = zip(*parts, strict=True)
+            return DFMGANGeneratorOutput(
+                images=torch.cat(images),
+                mask_logits=torch.cat(masks),
+                defect_free_images=torch.cat(twins) if return_defect_free else None,
+            )
         residual, mask = self.first_residual(trunk, defect_ws)
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import NoiseInput, StyledConv2d, ToChannels
+from .modulated import StyledConv2d, ToChannels
+from .noise import NoiseInput
 from .resampling import upsample2d
 from .sizes import block_resolutions, channels_at
 
@@ -103,8 +104,12 @@ class SynthesisNetwork(nn.Module):
         block: SynthesisBlock = self.blocks[str(resolution)]  # type: ignore[assignment]
         return block.features(x, ws[:, self.first_latent(resolution) :], noise, dtype)
 
+    def rgb(self, resolution: int, x: Tensor, ws: Tensor) -> Tensor:
+        """What the block at `resolution` adds to the image: ToRGB of its features `x`."""
+        block: SynthesisBlock = self.blocks[str(resolution)]  # type: ignore[assignment]
+        return block.to_rgb(x, ws[:, self.first_latent(resolution) + block.num_convs])
+
     def add_rgb(self, resolution: int, image: Tensor | None, x: Tensor, ws: Tensor) -> Tensor:
         """The image at `resolution`: the upsampled image of the block below plus ToRGB of the features `x`."""
-        block: SynthesisBlock = self.blocks[str(resolution)]  # type: ignore[assignment]
-        rgb = block.to_rgb(x, ws[:, self.first_latent(resolution) + block.num_convs])
+        rgb = self.rgb(resolution, x, ws)
         return rgb if image is None else upsample2d(image) + rgb

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..models import NOISE_MODES, DFMGANGenerator, NoiseMode, StyleGAN2Generator
 from ..models.generator import LatentSpace
+from ..models.modulated import hold_weights
 from ..publishing import HubPipeline
 from .call_arguments import (
     LATENT_SPACES,
@@ -181,7 +182,7 @@ class DFMGANPipeline(HubPipeline):
         dtype = torch.promote_types(self.generator.dtype, torch.float32)
         step = 1 if device.type == "cpu" else batch_size
         images, masks, defect_free_images = [], [], []
-        with self.progress_bar(total=num_images) as progress_bar:
+        with hold_weights(self.generator), self.progress_bar(total=num_images) as progress_bar:
             for start in range(0, num_images, step):
                 batch = slice(start, min(start + step, num_images))
                 objects = object_latents[batch].to(device, dtype)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.losses import change_outside
 from dfmgan_hf.methods.drawing import draw, plan_drawing
 from dfmgan_hf.models.generator import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch, RunningStatistics
@@ -118,7 +119,7 @@ def test_the_same_plan_draws_the_same_images():
         first, second = draw(task.generator, plan), draw(task.generator, plan)
         masks = draw(task.generator, plan, masks_only=True)
     assert torch.equal(first.images, second.images)
-    assert torch.equal(first.mask_logits, masks.mask_logits)
+    torch.testing.assert_close(first.mask_logits, masks.mask_logits)
     assert masks.images is None
 
 
@@ -176,6 +177,7 @@ def test_measured_change_is_none_for_a_generator_that_ignores_the_defect_latent(
         {"match": "medium"},
         {"match": "large"},
         {"match_weight": 0.5},
+        {"outside_weight": 10.0},
         {"residual_resolution": 8},
         {"residual_resolution": 32},
     ],
@@ -205,6 +207,7 @@ def test_options_change_the_loss():
         "z": {"mode_seeking_latents": "z"},
         "no match": {"match": "none"},
         "half match": {"match_weight": 0.5},
+        "outside": {"outside_weight": 10.0},
     }.items():
         task = tiny.make_stage2(**options)
         batch = real_batch()
@@ -214,3 +217,33 @@ def test_options_change_the_loss():
     assert len({round(loss, 6) for loss in losses.values()}) == len(losses), losses
     seeking = losses["published"] - losses["none"]
     assert losses["larger"] - losses["none"] == pytest.approx(2 * seeking, rel=1e-3)
+
+
+def test_what_changes_outside_the_mask_costs_and_only_that():
+    images, twins = torch.zeros(2, 3, 4, 4, requires_grad=True), torch.zeros(2, 3, 4, 4)
+    with torch.no_grad():
+        images[0, :, 0, 0], images[1, :, 3, 3] = 0.5, -0.25
+    mask_logits = torch.full((2, 1, 4, 4), -1.0)
+    mask_logits[0, 0, 0, 0] = 0.0
+    loss = change_outside(images, twins, mask_logits)
+    assert loss.item() == pytest.approx(0.25 / 32)
+    loss.backward()
+    assert images.grad is not None
+    assert images.grad[0].count_nonzero() == 0
+    assert images.grad[1].count_nonzero() == 3
+
+
+def test_the_term_outside_the_mask_trains_the_residual_blocks_alone():
+    task = tiny.make_stage2(outside_weight=10.0)
+    with torch.no_grad():
+        task.generator.to_mask.bias.fill_(0.05)
+    parameters = dict(task.generator.named_parameters())
+    for parameter in task.generator.defect_parameters():
+        parameter.requires_grad_(True)
+    drawing = draw(task.generator, task._plan(4), with_twins=True)
+    assert drawing.twins is not None
+    assert not drawing.twins.requires_grad
+    change_outside(drawing.images, drawing.twins, drawing.mask_logits).backward()
+    moved = {name for name, p in parameters.items() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert any(name.startswith("defect_blocks.") for name in moved)
+    assert not any(name.startswith(("to_mask.bias", "synthesis.", "mapping.")) for name in moved)

@@ -7,15 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from dfmgan_hf.models import NoiseInput
-from dfmgan_hf.models.layers import (
-    EqualizedConv2d,
-    EqualizedLinear,
-    ModulatedConv2d,
-    StyledConv2d,
-    ToChannels,
-    activate,
-)
+from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear, activate
 from dfmgan_hf.models.mapping import MappingNetwork
+from dfmgan_hf.models.modulated import ModulatedConv2d, StyledConv2d, ToChannels
 from dfmgan_hf.models.resampling import downsample2d, fir_filter2d, upsample2d
 
 
@@ -170,7 +164,7 @@ def test_noise_of_one_pass_is_drawn_once():
     first = noise(layer, torch.float32)
     assert first.shape == (3, 1, 8, 8)
     assert torch.equal(noise(layer, torch.float32), first)
-    assert torch.equal(noise.first(2)(layer, torch.float32), first[:2])
+    assert torch.equal(noise.samples(slice(2))(layer, torch.float32), first[:2])
     assert not torch.equal(noise(StyledConv2d(2, 2, w_dim=4, resolution=8), torch.float32), first)
 
 

@@ -1,0 +1,216 @@
+"""The networks written the straightforward way: the baseline that speed-ups are taken against.
+
+Per-sample weights in a grouped convolution, zero insertion before every upsampling filter, one operation after the
+other, contiguous layout, and a defect-free twin that is computed from the latents again. Same parameters, same results
+as `dfmgan_hf.models`; nothing of it is imported here but the modules that hold the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfmgan_hf.models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
+from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear
+from dfmgan_hf.models.mapping import MappingNetwork
+from dfmgan_hf.models.modulated import ModulatedConv2d, StyledConv2d, ToChannels
+
+
+class BoxMask(ToChannels):
+    """ToMask of a network whose masks are a box in the middle, so that the size of the defect can be chosen.
+
+    Args:
+        (others): of `ToChannels`.
+        resolution: of the first residual block.
+        share: area of the box, of the picture.
+    """
+
+    box: Tensor
+
+    def __init__(self, in_channels: int, w_dim: int, *, resolution: int, share: float) -> None:
+        super().__init__(in_channels, 1, w_dim)
+        side = round(resolution * share**0.5)
+        inside = slice((resolution - side) // 2, (resolution + side) // 2)
+        self.register_buffer("box", torch.full((1, 1, resolution, resolution), -1.0))
+        self.box[..., inside, inside] = 1.0
+
+    def place(self, mask_logits: Tensor) -> Tensor:
+        """The box in place of the logits, whose gradients are kept."""
+        return mask_logits * 0 + self.box
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return self.place(super().forward(x, w))
+
+
+NoiseOf = Callable[[StyledConv2d, int], Tensor]
+"""(layer, N) -> noise that broadcasts to (N, 1, r, r)."""
+
+
+def const_noise(layer: StyledConv2d, n: int) -> Tensor:
+    return layer.noise_const
+
+
+class RandomNoise:
+    """Noise that is drawn once for a layer, in the order in which the layers ask for it."""
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self.generator = generator
+        self.drawn: dict[StyledConv2d, Tensor] = {}
+
+    def __call__(self, layer: StyledConv2d, n: int) -> Tensor:
+        if layer not in self.drawn:
+            self.drawn[layer] = torch.randn(n, 1, *layer.noise_const.shape, generator=self.generator)
+        return self.drawn[layer][:n]
+
+
+def linear(layer: EqualizedLinear, x: Tensor) -> Tensor:
+    gain = math.sqrt(2.0) if layer.activation else 1.0
+    x = F.linear(x, layer.weight * (layer.weight_scale / gain), layer.bias * (layer.bias_scale / gain))
+    return F.leaky_relu(x, 0.2) * gain if layer.activation else x
+
+
+def mapping(network: MappingNetwork, z: Tensor) -> Tensor:
+    x = z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+    for layer in network.layers:
+        x = linear(layer, x)
+    return x
+
+
+def fir(x: Tensor, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
+    """The filter [1, 3, 3, 1] x [1, 3, 3, 1] / 64 on every channel, `padding` before and after."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype)
+    kernel = (torch.outer(taps, taps) * (gain / 64)).repeat(x.shape[1], 1, 1, 1)
+    return F.conv2d(F.pad(x, padding * 2), kernel, groups=x.shape[1])
+
+
+def upsample(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    x = F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).reshape(n, c, 2 * h, 2 * w)
+    return fir(x, (2, 1), gain=4)
+
+
+def activate(x: Tensor, gain: float, clamp: float | None) -> Tensor:
+    x = F.leaky_relu(x, 0.2) * (math.sqrt(2.0) * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def modulated_conv(layer: ModulatedConv2d, x: Tensor, w: Tensor) -> Tensor:
+    """A weight for every sample, and the batch as groups of one convolution."""
+    n, c_in, h, width = x.shape
+    style = linear(layer.affine, w) * layer.style_gain
+    weight = layer.weight.unsqueeze(0) * style[:, None, :, None, None]
+    if layer.demodulate:
+        weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    c_out, k = weight.shape[1], weight.shape[-1]
+    x = x.reshape(1, n * c_in, h, width)
+    if layer.up:
+        weight = weight.transpose(1, 2).reshape(n * c_in, c_out, k, k)
+        x = F.conv_transpose2d(x, weight, stride=2, groups=n)
+        return fir(x.reshape(n, c_out, 2 * h + 1, 2 * width + 1), (1, 1), gain=4)
+    x = F.conv2d(x, weight.reshape(n * c_out, c_in, k, k), padding=k // 2, groups=n)
+    return x.reshape(n, c_out, h, width)
+
+
+def styled_conv(layer: StyledConv2d, x: Tensor, w: Tensor, noise: NoiseOf) -> Tensor:
+    x = modulated_conv(layer, x, w)
+    x = x + noise(layer, len(x)) * layer.noise_strength
+    x = x + layer.bias[:, None, None]
+    return activate(x, 1.0, layer.conv_clamp)
+
+
+def to_channels(layer: ToChannels, x: Tensor, w: Tensor) -> Tensor:
+    x = modulated_conv(layer, x, w) + layer.bias[:, None, None]
+    return x if layer.conv_clamp is None else x.clamp(-layer.conv_clamp, layer.conv_clamp)
+
+
+def to_mask(layer: ToChannels, x: Tensor, w: Tensor) -> Tensor:
+    mask = to_channels(layer, x, w)
+    return layer.place(mask) if isinstance(layer, BoxMask) else mask
+
+
+def synthesize(
+    network: StyleGAN2Generator, ws: Tensor, noise: NoiseOf, defect_ws: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Images (N, C, R, R), with `defect_ws` of a DFMGAN generator's defect, and its mask logits (N, 1, R, R)."""
+    x: Tensor | None = None
+    image = mask = None
+    for r in network.synthesis.resolutions:
+        block = network.synthesis.blocks[str(r)]
+        residual = None
+        if defect_ws is not None and str(r) in network.defect_blocks:
+            defect_block, first = network.defect_blocks[str(r)], 2 * network.residual_resolutions.index(r)
+            # ToMask's latent is the third, so that later blocks start one further on.
+            first += first > 0
+            residual = styled_conv(defect_block.conv0, x, defect_ws[:, first], noise)
+            residual = styled_conv(defect_block.conv1, residual, defect_ws[:, first + 1], noise)
+            mask = to_mask(network.to_mask, residual, defect_ws[:, 2]) if mask is None else upsample(mask)
+        first = network.synthesis.first_latent(r)
+        if x is None:
+            x = block.const.unsqueeze(0).repeat(len(ws), 1, 1, 1)
+        else:
+            x = styled_conv(block.conv0, x, ws[:, first], noise)
+            first += 1
+        x = styled_conv(block.conv1, x, ws[:, first], noise)
+        if residual is not None:
+            x = x + residual * (mask >= 0).to(x.dtype)
+        rgb = to_channels(block.to_rgb, x, ws[:, first + 1])
+        image = rgb if image is None else upsample(image) + rgb
+    return image, mask
+
+
+def layer_latents(network: MappingNetwork, z: Tensor, num_latents: int) -> Tensor:
+    return mapping(network, z).unsqueeze(1).repeat(1, num_latents, 1)
+
+
+def triplet(
+    network: DFMGANGenerator, object_latents: Tensor, defect_latents: Tensor, noise: NoiseOf = const_noise
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Defect images, mask logits, and the defect-free twins from the same latents, computed from scratch."""
+    ws = layer_latents(network.mapping, object_latents, network.num_latents)
+    defect_ws = layer_latents(network.defect_mapping, defect_latents, network.num_defect_latents)
+    images, masks = synthesize(network, ws, noise, defect_ws)
+    twin_ws = layer_latents(network.mapping, object_latents, network.num_latents)
+    twins, _ = synthesize(network, twin_ws, noise)
+    assert masks is not None
+    return images, masks, twins
+
+
+def conv(layer: EqualizedConv2d, x: Tensor) -> Tensor:
+    gain = layer.output_gain / (math.sqrt(2.0) if layer.activation else 1.0)
+    k = layer.kernel_size
+    weight = layer.weight * (layer.weight_scale / layer.output_gain)
+    if layer.down:
+        margin = k // 2 + 1
+        x = F.conv2d(fir(x, (margin, margin)), weight, stride=2)
+    else:
+        x = F.conv2d(x, weight, padding=k // 2)
+    if layer.bias is not None:
+        x = x + layer.bias[:, None, None]
+    if layer.activation:
+        return activate(x, gain, None if layer.clamp is None else layer.clamp / gain)
+    return x * gain
+
+
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    n = len(x)
+    group = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
+    y = x.reshape(group, n // group, *x.shape[1:])
+    y = (y - y.mean(dim=0)).square().mean(dim=0)
+    y = (y + 1e-8).sqrt().mean(dim=(1, 2, 3), keepdim=True)
+    return torch.cat([x, y.repeat(group, 1, *x.shape[2:])], dim=1)
+
+
+def discriminate(network: StyleGAN2Discriminator, images: Tensor) -> Tensor:
+    """Logits (N, 1)."""
+    x = images
+    for block in network.blocks.values():
+        if hasattr(block, "from_rgb"):
+            x = conv(block.from_rgb, x)
+        x = conv(block.skip, x) + conv(block.conv1, conv(block.conv0, x))
+    head = network.head
+    x = conv(head.conv, minibatch_stddev(x, head.mbstd_group_size))
+    return linear(head.out, linear(head.fc, x.flatten(1)))

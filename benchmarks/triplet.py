@@ -1,0 +1,125 @@
+"""Time of a triplet (defect image, mask, defect-free twin), beside the convolutions alone and beside the naive way.
+
+    python -m benchmarks.triplet
+
+Random networks whose masks are boxes of a given share of the picture: `none` has no defect, `full` one that covers
+everything, for which nothing can be left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from dfmgan_hf.models import DFMGANGenerator, DFMGANGeneratorOutput
+from dfmgan_hf.models.modulated import hold_weights
+
+from . import naive_networks
+from .ceiling import ceiling_seconds, flop, record
+from .naive_networks import BoxMask
+from .timing import Timing, time_in_turns, write_json
+
+DTYPES = {"float32": None, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Arguments:
+    """What to time.
+
+    Args:
+        resolution: Of the network; its other sizes are the defaults.
+        channel_base: Of the network; None for the default.
+        batch_sizes: To time.
+        mask_shares: Area of the mask's box, of the picture.
+        repeats: Calls of which the median is taken.
+        check: Largest difference to the naive way that is accepted.
+    """
+
+    resolution: int = 256
+    channel_base: int | None = None
+    batch_sizes: tuple[int, ...] = (1, 8)
+    mask_shares: tuple[float, ...] = (0.0, 0.05, 1.0)
+    repeats: int = 5
+    check: float = 1e-3
+
+
+def make_generator(resolution: int, channel_base: int | None, mask_share: float) -> DFMGANGenerator:
+    """A random network with noise, whose mask covers `mask_share` of the picture."""
+    torch.manual_seed(0)
+    generator = DFMGANGenerator(
+        resolution=resolution, channel_base=channel_base, residual_resolution=min(64, resolution // 2)
+    )
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.constant_(parameter, 0.1)
+    generator.to_mask = BoxMask(
+        generator.to_mask.weight.shape[1],
+        generator.config["w_dim"],
+        resolution=generator.residual_resolutions[0],
+        share=mask_share,
+    )
+    return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+
+
+def largest_difference(output: DFMGANGeneratorOutput, naive: tuple[Tensor, Tensor, Tensor]) -> float:
+    """Over images, mask logits and twins, of what the naive way's largest magnitude is."""
+    ours = (output.images, output.mask_logits, output.defect_free_images)
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, naive, strict=True))
+
+
+@torch.no_grad()
+def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[str, Any]:
+    """One row for each type."""
+    generator = make_generator(arguments.resolution, arguments.channel_base, mask_share)
+    latents = torch.randn(2, batch_size, generator.config["z_dim"])
+
+    def triplet() -> DFMGANGeneratorOutput:
+        return generator(*latents, noise_mode="const", return_defect_free=True)
+
+    def triplet_bf16() -> DFMGANGeneratorOutput:
+        generator.set_mixed_precision(torch.bfloat16, len(generator.synthesis.resolutions))
+        try:
+            return triplet()
+        finally:
+            generator.set_mixed_precision(None)
+
+    def naive() -> tuple[Tensor, Tensor, Tensor]:
+        return naive_networks.triplet(generator, *latents)
+
+    difference = largest_difference(triplet(), naive())
+    if difference > arguments.check:
+        raise RuntimeError(f"The naive way draws something else: {difference:.2g} of the largest magnitude apart.")
+    calls = {"float32": triplet, "bf16": triplet_bf16, "naive": naive}
+    row: dict[str, Any] = {"batch_size": batch_size, "mask_share": mask_share, "difference": difference}
+    with hold_weights(generator):
+        timings = time_in_turns(calls, arguments.repeats)
+        for name in DTYPES:
+            convs = record(calls[name])
+            ceiling = ceiling_seconds(convs, torch.device("cpu"))
+            row[name] = summary(timings[name], batch_size, flop(convs), ceiling, timings["naive"].median)
+    row["naive"] = {"seconds": timings["naive"], "images_per_second": batch_size / timings["naive"].median}
+    row["naive"]["ceiling"] = ceiling_seconds(record(naive), torch.device("cpu"))
+    return row
+
+
+def summary(timing: Timing, batch_size: int, work: int, ceiling: float, naive: float) -> dict[str, Any]:
+    return {
+        "seconds": timing,
+        "images_per_second": batch_size / timing.median,
+        "tflops": work / timing.median / 1e12,
+        "ceiling_seconds": ceiling,
+        "time_to_ceiling": timing.median / ceiling,
+        "naive_to_time": naive / timing.median,
+    }
+
+
+def main(arguments: Arguments) -> list[dict[str, Any]]:
+    return [measure(arguments, n, share) for share in arguments.mask_shares for n in arguments.batch_sizes]
+
+
+if __name__ == "__main__":
+    write_json("triplet", main(tyro.cli(Arguments, description=__doc__)))
