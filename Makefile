@@ -49,7 +49,7 @@ $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
-	$(PIP) install -e ".[test,train,metrics,demo]" torch torchvision
+	$(PIP) install -e ".[test,train,metrics,demo,poisson]" torch torchvision
 	@touch $@ $(VENV)/.installed-demo $(VENV)/.installed-space
 
 $(VENV)/.installed-space: $(VENV)/.created pyproject.toml

@@ -24,11 +24,12 @@ ALLOWED = {
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},
     "export": {"models", "data", "pipelines", "publishing"},
+    "benchmarks": {"models", "data", "training", "methods", "metrics", "export"},
     # Below the pipelines, which push themselves with it.
     "publishing": {"models"},
 }
 OPTIONAL = {
-    "aim", "clearml", "comet_ml", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy", "skimage",
+    "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy", "skimage",
     "sklearn", "spaces", "tensorboard", "tensorboardX", "timm", "torch_fidelity", "torchmetrics", "torchvision",
     "trackio", "transformers", "wandb",
 }  # fmt: skip
