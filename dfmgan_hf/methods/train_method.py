@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
 
-from ..data import DataConfig
+from ..data import DataConfig, ImageMaskDataset
 from ..metrics.while_training import prepare_scorer
 from ..training import ProcessGroup, Task
 from ..training.best import ScoreConfig
@@ -17,7 +18,7 @@ from .augmentations import AugmentationConfig
 from .backbone import load_backbone
 from .build import Target
 from .method import Backbone, Method, TaskRequest
-from .presets import PresetName, RecipeOverrides
+from .presets import PresetName, Recipe, RecipeOverrides
 
 Options = TypeVar("Options")
 
@@ -44,20 +45,32 @@ class TrainingConfig(Generic[Options]):
     score: ScoreConfig = field(default_factory=ScoreConfig)
 
 
-def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
-    """Train a method and export what draws to `config.run.output_dir`.
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is ready to start.
 
     Args:
-        method: one that is trained.
-        config: what, on what, how long.
+        build: puts the task together on a device.
+        recipe: sizes and hyperparameters, settled.
+        run: options that fit them.
+        dataset: the photographs of the defect.
+        accelerator: processes, device and tracker.
+    """
 
-    Returns:
-        The accelerator, for a last `end_training()`.
+    build: Callable[[torch.device], Task]
+    recipe: Recipe
+    run: RunConfig
+    dataset: ImageMaskDataset
+    accelerator: Accelerator
+
+
+def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
+    """Settle everything, load photographs and backbone, and seed the random generators.
 
     Raises:
         ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
             a setting that the method has no use for.
-        see `training.run.train`.
+        DataError: see `DataConfig.load_defects`.
     """
     build = method.build
     if build is None:
@@ -77,24 +90,41 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
         target = Target(device, run.low_precision_dtype, mean)
         return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
 
+    return PreparedRun(build_on, recipe, run, dataset, accelerator)
+
+
+def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
+    """Train a method and export what draws to `config.run.output_dir`.
+
+    Args:
+        method: one that is trained.
+        config: what, on what, how long.
+
+    Returns:
+        The accelerator, for a last `end_training()`.
+
+    Raises:
+        see `prepare` and `training.run.train`.
+    """
+    prepared = prepare(method, config)
     train(
-        build_on,
-        dataset,
-        run,
-        accelerator,
-        recipe.total_kimg,
-        recipe.batch_size,
+        prepared.build,
+        prepared.dataset,
+        prepared.run,
+        prepared.accelerator,
+        prepared.recipe.total_kimg,
+        prepared.recipe.batch_size,
         {
             "method": method.name,
             "reconstruction": method.is_reconstruction,
             "defect": config.defect,
             "config": config,
-            "recipe": recipe,
+            "recipe": prepared.recipe,
         },
         score=config.score,
-        make_scorer=prepare_scorer(config.score, dataset, accelerator, method.sample_task),
+        make_scorer=prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task),
     )
-    return accelerator
+    return prepared.accelerator
 
 
 def _backbone(method: Method, config: TrainingConfig[Any]) -> Backbone | None:

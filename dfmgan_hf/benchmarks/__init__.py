@@ -1,0 +1,1 @@
+"""The paper's comparisons, resumable and in parts: methods of the registry, measured by the metrics."""

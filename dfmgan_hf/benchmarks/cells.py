@@ -1,0 +1,107 @@
+"""The cells of a comparison, methods x categories x defects, and which of them this job does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..data import DataConfig, find_listing
+
+RESULTS_FILE = "results.json"
+SHEET_FILE = "samples.png"
+PHOTOGRAPHS_FILE = "photographs.png"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one kind of defect.
+
+    Args:
+        category, defect, method: names; the category is "object" where the data has none.
+    """
+
+    category: str
+    defect: str
+    method: str
+
+    def folder(self, output_dir: Path) -> Path:
+        """Where its model, results and samples are."""
+        return output_dir / self.category / self.defect / self.method
+
+    def is_done(self, output_dir: Path) -> bool:
+        """Whether it has been measured."""
+        return (self.folder(output_dir) / RESULTS_FILE).is_file()
+
+    def fill(self, template: str) -> str:
+        """A path in which {category}, {defect} and {method} stand for the cell's."""
+        return template.format(category=self.category, defect=self.defect, method=self.method)
+
+
+def list_cells(
+    data: DataConfig, methods: Sequence[str], categories: Sequence[str], defects: Sequence[str]
+) -> list[Cell]:
+    """All cells, category by category and defect by defect.
+
+    Args:
+        data: the photographs.
+        methods: names.
+        categories: names; empty for the only one.
+        defects: kinds to take where a category has them; empty for all.
+
+    Raises:
+        DataError: see `find_listing`.
+        ValueError: no category has one of `defects`.
+    """
+    cells: list[Cell] = []
+    known: set[str] = set()
+    for category in categories or (data.category,):
+        listing = find_listing(
+            data.data_dir,
+            category,
+            good_dir=data.good_dir,
+            defect_dir=data.defect_dir,
+            mask_dir=data.mask_dir,
+            cache_dir=data.cache_dir,
+        )
+        known |= set(listing.defects)
+        chosen = [defect for defect in listing.defects if not defects or defect in defects]
+        name = category or listing.category or "object"
+        cells += [Cell(name, defect, method) for defect in chosen for method in methods]
+    missing = set(defects) - known
+    if missing:
+        raise ValueError(f"`defects`: there is no {', '.join(sorted(missing))}; there are {', '.join(sorted(known))}.")
+    return cells
+
+
+def read_results(output_dir: Path, cells: Sequence[Cell]) -> dict[Cell, dict[str, Any]]:
+    """Results of the cells that are done."""
+    return {
+        cell: json.loads((cell.folder(output_dir) / RESULTS_FILE).read_text())
+        for cell in cells
+        if cell.is_done(output_dir)
+    }
+
+
+def share(cells: Sequence[Cell], part: str) -> list[Cell]:
+    """The cells of one job of an array: every n-th, so that each job gets of all methods.
+
+    Args:
+        cells: all.
+        part: "i/n", from 1/n to n/n.
+
+    Raises:
+        ValueError: `part` is not of this form.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"`cells` must be i/n with i from 1 to n, such as 1/4, but is {part!r}.")
+    return list(cells[int(match[1]) - 1 :: int(match[2])])
+
+
+def of_category(data: DataConfig, cell: Cell) -> DataConfig:
+    """The photographs of a cell's category; one's own folders have no categories."""
+    return data if data.data_dir is None else replace(data, category=cell.category)

@@ -1,0 +1,199 @@
+"""Table 1 on drawn photographs and tiny networks: cells, resuming, sharing, tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.benchmarks import generation
+from dfmgan_hf.benchmarks.cells import Cell, list_cells, share
+from dfmgan_hf.benchmarks.generation import GenerationBenchmark, GenerationConfig
+from dfmgan_hf.benchmarks.generation_tables import to_markdown, write_tables
+from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.metrics import EvaluationConfig, Networks
+from dfmgan_hf.training import NonFiniteLossError
+
+from ..metrics.drawn import random_lpips, tiny_extractor
+from ..training import tiny
+from ..training.test_scripts import save_drawn_category
+
+METHODS = ("finetune", "diffaug", "crop_paste")
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+    """The page about a run has tests of its own, and takes longer than these runs."""
+    monkeypatch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Networks:
+    pytest.importorskip("torchvision", reason="the metrics extra is not installed")
+    return Networks(tiny_extractor(), random_lpips(tmp_path_factory.mktemp("weights")))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> GenerationConfig:
+    """Three methods on one kind of defect of one category."""
+    root = tmp_path_factory.mktemp("data")
+    save_drawn_category(root / "plate")
+    torch.manual_seed(0)
+    generator, discriminator = tiny.make_networks(channels=1)
+    DFMGANPipeline(generator).save_pretrained(root / "stage1" / "plate")
+    discriminator.save_pretrained(root / "stage1" / "plate" / "discriminator")
+    return GenerationConfig(
+        output_dir=root,
+        methods=METHODS,
+        categories=("plate",),
+        defects=("dot",),
+        pretrained_backbone=str(root / "stage1" / "{category}"),
+        kimg=0.008,
+        recipe=RecipeOverrides(batch_size=4, channel_base=128, channel_max=16, z_dim=16, w_dim=16),
+        data=DataConfig(data_dir=root, shots=2),
+        evaluation=EvaluationConfig(
+            metrics=("kid", "clustered_lpips", "nearest", "masks"), num_images=6, num_lpips_images=6, num_bootstrap=3
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, networks, tmp_path_factory) -> GenerationConfig:
+    """The whole comparison, done."""
+    done = replace(config, output_dir=tmp_path_factory.mktemp("done"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
+        assert GenerationBenchmark(done, networks, Accelerator(cpu=True)).run() == []
+    return done
+
+
+def result_of(config: GenerationConfig, method: str) -> dict:
+    return json.loads((config.output_dir / "plate" / "dot" / method / "results.json").read_text())
+
+
+def test_each_cell_is_trained_on_the_shots_and_measured_against_all_photographs(finished):
+    for method in METHODS:
+        result = result_of(finished, method)
+        assert result["settings"]["num_real"] == 4
+        assert result["metrics"]["clustered_lpips"]["num_clusters"] == 4
+        assert ("masks" in result["metrics"]) == (method == "crop_paste")
+        if method != "crop_paste":
+            assert result["training"]["images"] == 2
+            assert result["training"]["result"]["images_seen"] == 8
+    # From scratch, images have the backbone's size and channels.
+    assert result_of(finished, "diffaug")["training"]["recipe"]["resolution"] == 32
+    assert result_of(finished, "diffaug")["training"]["recipe"]["image_channels"] == 1
+    # Crop&Paste has 6 good photographs and 2 shots to make pairs of.
+    assert result_of(finished, "crop_paste")["settings"]["sampler"]["num_available"] == 12
+
+
+def test_tables_figure_and_pages(finished):
+    folder = finished.output_dir
+    rows = list(csv.DictReader((folder / "table.csv").open()))
+    assert [row["method"] for row in rows] == list(METHODS)
+    for row in rows:
+        measured = result_of(finished, row["method"])["metrics"]
+        assert float(row["kid_x1000"]) == pytest.approx(1000 * measured["kid"]["kid"])
+        assert float(row["clustered_lpips"]) == pytest.approx(measured["clustered_lpips"]["clustered_lpips"])
+        assert row["paper_kid_x1000"] == ""
+    text = (folder / "table.md").read_text()
+    lpips = result_of(finished, "finetune")["metrics"]["clustered_lpips"]["clustered_lpips"]
+    assert f"| {lpips:.4f} |" in text
+    assert "| Crop&Paste * |" in text
+    assert Image.open(folder / "table.png").width > 500
+    page = Image.open(folder / "plate" / "dot" / "page.png")
+    sheets = [Image.open(path) for path in folder.glob("plate/dot/*/samples.png")]
+    assert len(sheets) == 3
+    assert page.height > sum(sheet.height for sheet in sheets)
+
+
+def test_what_is_done_is_not_done_again(finished, networks, monkeypatch):
+    monkeypatch.setattr(generation, "train_method", None)
+    before = result_of(finished, "diffaug")
+    benchmark = GenerationBenchmark(finished, networks, Accelerator(cpu=True))
+    assert benchmark.pending == []
+    assert benchmark.run() == []
+    assert result_of(finished, "diffaug") == before
+
+
+def test_cells_of_other_settings_are_an_error(finished, networks):
+    with pytest.raises(ValueError, match=r"results\.json was measured with other settings: kimg: 0\.008 -> 0\.016"):
+        GenerationBenchmark(replace(finished, kimg=0.016), networks, Accelerator(cpu=True))
+
+
+def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):
+    monkeypatch.setattr(generation, "train_method", None)
+    template = str(finished.output_dir / "{category}" / "{defect}" / "{method}" / "model")
+    again = replace(finished, output_dir=tmp_path, trained=template, methods=("finetune",))
+    GenerationBenchmark(again, networks, Accelerator(cpu=True)).run()
+    assert result_of(again, "finetune")["metrics"] == result_of(finished, "finetune")["metrics"]
+
+
+def test_estimate_comes_before_and_changes_nothing(config, networks, tmp_path):
+    benchmark = GenerationBenchmark(replace(config, output_dir=tmp_path), networks, Accelerator(cpu=True))
+    estimates = benchmark.estimate()
+    assert estimates.keys() == set(METHODS)
+    assert estimates["crop_paste"].training == 0
+    assert all(estimate.measuring > 0 for estimate in estimates.values())
+    assert estimates["finetune"].training > 0
+    text = benchmark.describe(estimates)
+    assert text.startswith("3 cells to do, 0 done or left to other jobs: about ")
+    assert "Crop&Paste" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_diverges_leaves_its_cell_out(config, networks, tmp_path, monkeypatch):
+    def diverge(method, training):
+        raise NonFiniteLossError("the loss of generator is not finite")
+
+    monkeypatch.setattr(generation, "train_method", diverge)
+    two = replace(config, output_dir=tmp_path, methods=("finetune", "crop_paste"))
+    failures = GenerationBenchmark(two, networks, Accelerator(cpu=True)).run()
+    assert failures == ["plate, dot, Finetune: the loss of generator is not finite"]
+    assert "| Finetune | - | - |" in (tmp_path / "table.md").read_text()
+    pending = GenerationBenchmark(two, networks, Accelerator(cpu=True)).pending
+    assert [cell.method for cell in pending] == ["finetune"]
+
+
+def test_cells_and_their_shares(config):
+    cells = list_cells(config.data, ("cdc", "sdgan"), ("plate",), ())
+    assert cells == [Cell("plate", defect, method) for defect in ("dot", "spot") for method in ("cdc", "sdgan")]
+    parts = [share(cells, f"{i}/3") for i in (1, 2, 3)]
+    assert sorted(str(cell) for part in parts for cell in part) == sorted(map(str, cells))
+    for wrong in ("0/3", "4/3", "1", "a/b"):
+        with pytest.raises(ValueError, match="must be i/n"):
+            share(cells, wrong)
+    with pytest.raises(ValueError, match="there is no scratch; there are dot, spot"):
+        list_cells(config.data, ("cdc",), ("plate",), ("dot", "scratch"))
+
+
+def test_a_missing_backbone_is_said_before_anything_starts(config, networks):
+    with pytest.raises(ValueError, match="Finetune starts from stage 1: give its folder with --pretrained_backbone"):
+        GenerationBenchmark(replace(config, pretrained_backbone=None), networks, Accelerator(cpu=True))
+
+
+def test_the_papers_numbers_stand_beside_the_measured_ones(tmp_path):
+    result = {
+        "metrics": {
+            "kid": {"features": "inception", "unbiased": {"kid": 0.02, "interval": [0.01, 0.03]}, "subsets": {}},
+            "clustered_lpips": {"clustered_lpips": 0.25},
+        },
+        "settings": {
+            "unique_share": 1.0, "num_generated": 5000, "num_generated_lpips": 1000, "num_real": 18,
+            "resolution": [256, 256],
+        },
+        "reconstruction": False,
+    }  # fmt: skip
+    cells = [Cell("hazelnut", "crack", name) for name in ("dfmgan", "crop_paste")]
+    text = to_markdown(cells, dict.fromkeys(cells, result))
+    assert "| DFMGAN | 20.00 (19.73) | 0.2500 (0.2600) |" in text
+    assert "| Crop&Paste * | 20.00 | 0.2500 (0.1894) |" in text
+    assert "In brackets: the paper" in text
+    assert "Nothing has been measured yet." in write_tables(tmp_path, cells)
