@@ -1,6 +1,7 @@
 """Losses as functions of tensors: adversarial terms, gradient penalties, mode seeking."""
 
 from .adversarial import discriminator_fake_loss, discriminator_real_loss, generator_loss
+from .change_outside import change_outside
 from .dual_discriminator import D2GANLoss, D2LSGANLoss, DualDiscriminatorLoss
 from .mode_seeking import mode_seeking_loss
 from .regularizers import PATH_LENGTH_DECAY, path_lengths, r1_gamma, r1_penalty
@@ -11,6 +12,7 @@ __all__ = [
     "D2GANLoss",
     "D2LSGANLoss",
     "DualDiscriminatorLoss",
+    "change_outside",
     "critic_loss",
     "discriminator_fake_loss",
     "discriminator_real_loss",

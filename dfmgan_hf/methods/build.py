@@ -61,6 +61,8 @@ class Stage2Options:
         mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none.
         mode_seeking_on: Distances between masks (published) or images.
         mode_seeking_latents: Distances between latents w (published) or z.
+        outside_weight: Weight of what the defect changes outside its mask; 0 as published. The gate acts on the mask
+            of each resolution, and a spot that is gone from the final mask can still be in the image.
     """
 
     residual_resolution: int | None = None
@@ -69,6 +71,7 @@ class Stage2Options:
     mode_seeking_weight: float = 0.1
     mode_seeking_on: Literal["mask", "image"] = "mask"
     mode_seeking_latents: Literal["w", "z"] = "w"
+    outside_weight: float = 0.0
 
 
 def build_stage1(recipe: Recipe, augmentation: AugmentationConfig, target: Target) -> Stage1Task:
@@ -125,6 +128,7 @@ def build_stage2(
             mode_seeking_weight=options.mode_seeking_weight,
             mode_seeking_on=options.mode_seeking_on,
             mode_seeking_latents=options.mode_seeking_latents,
+            outside_weight=options.outside_weight,
         ),
         augment=augment,
         ada=ada,

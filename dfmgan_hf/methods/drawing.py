@@ -33,6 +33,7 @@ class Drawing:
     Args:
         images: (N, C, R, R), or None if masks alone were drawn.
         mask_logits: (N, 1, R, R).
+        twins: the defect-free twins (N, C, R, R) without gradients, or None if they were not asked for.
         trunk: what is shared with other defects on the same objects.
         ws: per-layer object latents (N, L, w_dim).
         defect_ws: per-layer defect latents (N, L_defect, w_dim).
@@ -41,6 +42,7 @@ class Drawing:
 
     images: Tensor | None
     mask_logits: Tensor
+    twins: Tensor | None
     trunk: Trunk
     ws: Tensor
     defect_ws: Tensor
@@ -54,7 +56,7 @@ def plan_drawing(generator: DFMGANGenerator, n: int, mixing_probability: float) 
     return Plan(objects, defects, int(torch.randint(2**31, ()).item()))
 
 
-def draw(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False) -> Drawing:
+def draw(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False, with_twins: bool = False) -> Drawing:
     """The images of a plan; with `masks_only` nothing above the first residual block and ToMask is run."""
     ws = plan.objects.layers(generator.mapping, generator.num_latents)
     defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents)
@@ -62,8 +64,6 @@ def draw(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False) -> Dr
     noise = torch.Generator("cpu" if ws.is_meta else ws.device).manual_seed(plan.noise_seed)
     trunk = generator.run_trunk(ws, NoiseInput("random", len(ws), noise))
     if masks_only:
-        images, mask_logits = None, generator.mask_logits(trunk, defect_ws)
-    else:
-        out = generator.synthesize_defect(trunk, ws, defect_ws)
-        images, mask_logits = out.images, out.mask_logits
-    return Drawing(images, mask_logits, trunk, ws, defect_ws, plan.defects.z)
+        return Drawing(None, generator.mask_logits(trunk, defect_ws), None, trunk, ws, defect_ws, plan.defects.z)
+    out = generator.synthesize_defect(trunk, ws, defect_ws, return_defect_free=with_twins)
+    return Drawing(out.images, out.mask_logits, out.defect_free_images, trunk, ws, defect_ws, plan.defects.z)

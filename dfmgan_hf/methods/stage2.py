@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..augmentation import AdaController
 from ..losses import (
     PATH_LENGTH_DECAY,
+    change_outside,
     discriminator_fake_loss,
     discriminator_real_loss,
     generator_loss,
@@ -49,6 +50,7 @@ class Stage2Settings:
         mode_seeking_weight: lambda of the mode-seeking loss; 0 for none.
         mode_seeking_on: distances between masks (published) or images.
         mode_seeking_latents: distances between w (published) or z.
+        outside_weight: weight of what changes outside the mask; 0 as published.
         r1_interval, path_length_weight, path_length_interval, style_mixing, sheet_samples, sheet_seed: as in stage 1.
     """
 
@@ -60,6 +62,7 @@ class Stage2Settings:
     mode_seeking_weight: float = 0.1
     mode_seeking_on: Literal["mask", "image"] = "mask"
     mode_seeking_latents: Literal["w", "z"] = "w"
+    outside_weight: float = 0.0
     r1_interval: int = 16
     path_length_weight: float = 2.0
     path_length_interval: int = 4
@@ -174,7 +177,7 @@ class Stage2Task(AdversarialTask):
             self._mean_distances = self.mean_over_processes(torch.stack(distances).mean(dim=0))
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        drawing = draw(self.generator, self._plans.pop(0))
+        drawing = draw(self.generator, self._plans.pop(0), with_twins=self.settings.outside_weight > 0)
         images, mask_logits = drawing.images, drawing.mask_logits
         assert images is not None
         self.w_average.observe(drawing.defect_ws[:, 0])
@@ -188,6 +191,10 @@ class Stage2Task(AdversarialTask):
             seeking = self.mode_seeking(drawing)
             statistics.report("loss/mode_seeking", seeking)
             loss = loss + self.settings.mode_seeking_weight * seeking
+        if drawing.twins is not None:
+            outside = change_outside(images, drawing.twins, mask_logits)
+            statistics.report("loss/outside", outside)
+            loss = loss + self.settings.outside_weight * outside
         return loss
 
     def mode_seeking(self, drawing: Drawing) -> Tensor:
