@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -78,5 +78,6 @@ class GeneratedGoodImages:
         self.pipe.set_progress_bar_config(disable=True)
 
     def pick(self, indices: Sequence[int], seed: int) -> Tensor:
-        output = self.pipe(seeds=[seed + i for i in indices], batch_size=len(indices), output_type="pt")
+        pipe: Any = self.pipe  # its output's type depends on its arguments
+        output = pipe(seeds=[seed + i for i in indices], batch_size=len(indices), output_type="pt")
         return output.defect_free_images * 2.0 - 1.0
