@@ -139,10 +139,12 @@ class ModulatedConv2d(nn.Module):
         energy = weight.square().sum(dim=(2, 3)) if self.demodulate else None
         operands = _Operands(weight.to(dtype), energy, peak)
         if held is not None and not torch.is_grad_enabled():
-            # Channels last, as the convolution reads it.
-            in_order = (1, 0) if self.up else (0, 1)
-            weight = operands.weight.transpose(*in_order).contiguous(memory_format=torch.channels_last)
-            operands = held[dtype] = replace(operands, weight=weight.transpose(*in_order))
+            # In the order in which the two kinds of convolution read it.
+            if self.up:
+                weight = operands.weight.transpose(0, 1).contiguous().transpose(0, 1)
+            else:
+                weight = operands.weight.contiguous(memory_format=torch.channels_last)
+            operands = held[dtype] = replace(operands, weight=weight)
         return operands
 
     def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
