@@ -55,7 +55,8 @@ class Stage2Options:
     """What stage 2 lets choose: the published method by default, and the paper's ablations.
 
     Args:
-        residual_resolution: Resolution of the first residual block; None: 64, or half of a smaller backbone's.
+        residual_resolution: Resolution of the first residual block; None: 64, or a quarter of a smaller
+            backbone's.
         match_discriminator: Size of the matching discriminator; none for the ablation without it.
         match_weight: Weight of its term in the generator's loss.
         mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none.

@@ -222,15 +222,15 @@ class DFMGANGenerator(StyleGAN2Generator):
 
         Args:
             backbone: the stage-1 generator; its tensors are copied bit for bit.
-            residual_resolution: resolution of the first residual block; None: 64, or half of
-                `resolution` up to 64x64.
+            residual_resolution: resolution of the first residual block; None: 64, as published for 256x256, and a
+                quarter of `resolution` below that, which leaves three residual blocks.
 
         Raises:
             RuntimeError: the backbone's tensors are not exactly those that its configuration calls for.
         """
         config = {k: v for k, v in backbone.config.items() if not k.startswith("_")}
         if residual_resolution is None:
-            residual_resolution = min(64, config["resolution"] // 2)
+            residual_resolution = min(64, config["resolution"] // 4)
         model = cls(**config, residual_resolution=residual_resolution)
         state = backbone.state_dict()
         missing, unexpected = model.load_state_dict(state, strict=False)

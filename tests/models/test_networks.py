@@ -125,7 +125,7 @@ def test_from_backbone_of_a_loaded_folder(make_backbone, tmp_path):
     backbone = make_backbone()
     backbone.save_pretrained(tmp_path)
     model = DFMGANGenerator.from_backbone(StyleGAN2Generator.from_pretrained(tmp_path))
-    assert model.config.residual_resolution == 16, "64, or half the resolution below 128"
+    assert model.config.residual_resolution == 8, "64, or a quarter of the resolution below 256"
     assert torch.equal(model.mapping.w_avg, backbone.mapping.w_avg)
 
 
