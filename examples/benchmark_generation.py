@@ -46,4 +46,4 @@ def main(config: GenerationConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(GenerationConfig, config=(tyro.conf.OmitArgPrefixes,)))
+    main(tyro.cli(GenerationConfig))

@@ -54,7 +54,7 @@ class GenerationConfig:
         kimg: Length of every training in thousands of images shown, the same for all methods. None: each method's own.
         cells: i/n: the i-th of n parts of the cells, for the jobs of an array that share the output folder.
         preset: Named sizes and hyperparameters for what is trained.
-        seed: Of the trainings. The images are drawn with evaluation's.
+        training_seed: Of the trainings; seed is that of the images.
         precision: Of the convolutions at the four highest resolutions while training.
         checkpoint_every_kimg: Interval of checkpoints while training.
         kid_features: Network for KID; results name it. The paper's is inception.
@@ -71,7 +71,7 @@ class GenerationConfig:
     kimg: float | None = None
     cells: str = "1/1"
     preset: PresetName = "auto"
-    seed: int = 0
+    training_seed: int = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpoint_every_kimg: float = 20.0
     kid_features: FeatureNetwork = "inception"
@@ -79,7 +79,7 @@ class GenerationConfig:
     lpips_weights: Path | None = None
     estimate: bool = True
     recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(
         default_factory=lambda: EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
     )
@@ -249,7 +249,7 @@ class GenerationBenchmark:
         return TrainingConfig(
             run=RunConfig(
                 output_dir=cell.folder(config.output_dir) / MODEL_FOLDER,
-                seed=config.seed,
+                seed=config.training_seed,
                 precision=config.precision,
                 checkpoint_every_kimg=config.checkpoint_every_kimg,
                 resume_from_checkpoint="latest",
