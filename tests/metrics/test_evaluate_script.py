@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,22 @@ def nut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_images(root / "nut" / "test" / "hole", draw_images(4, seed=4))
     save_images(root / "nut" / "ground_truth" / "hole", draw_masks(4), "_mask")
     return root
+
+
+@pytest.fixture
+def two_defects(nut: Path, tmp_path: Path) -> Path:
+    """The same with the defect `cut` as well."""
+    root = Path(shutil.copytree(nut, tmp_path / "data"))
+    save_images(root / "nut" / "test" / "cut", draw_images(3, seed=5))
+    save_images(root / "nut" / "ground_truth" / "cut", draw_masks(3), "_mask")
+    return root
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.fixture
@@ -56,11 +75,63 @@ def test_folder_of_images(tmp_path: Path, nut: Path, alexnet_file: Path, run, ca
     assert (tmp_path / "evaluation" / "nearest.png").is_file()
 
 
-def test_model_in_compat_mode(tmp_path: Path, nut: Path, alexnet_file: Path, run):
-    torch.manual_seed(0)
-    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16)).save_pretrained(tmp_path / "model")
+def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file: Path, run, capsys):
+    """Photographs in the generated images' place, measured like them."""
+    common = ("--data_dir", two_defects, "--defect", "hole", "--kid_features", "alexnet", "--num_images", "6")
+    common += ("--metrics", "kid", "nearest", "masks", "--lpips_weights", alexnet_file)
+    run("--model", model, *common, "--references", "cut", "good", "copies")
+    references = json.loads((tmp_path / "evaluation" / "reference_results.json").read_text())
+    assert list(references) == ["real cut", "real good", "real images copied"]
+    assert [r["settings"]["num_generated"] for r in references.values()] == [3, 5, 4]
+    assert all(r["settings"]["num_real"] == 4 for r in references.values())
+    assert references["real images copied"]["metrics"]["nearest"]["median"] == pytest.approx(0, abs=1e-5)
+    assert references["real cut"]["metrics"]["nearest"]["median"] > 0.01
+    assert "masks" in references["real cut"]["metrics"]
+    assert "masks" in references["real good"]["not_measured"]
+    assert "\nreal images copied:\n4 generated (4 for LPIPS) against 4 real images" in capsys.readouterr().out
+
+    # The photographs alone, as a folder of generated images, give the same numbers.
+    folder = ("--generated", two_defects / "nut" / "test" / "cut", "--resolution", "32", "--output_dir", "cut")
+    run(*folder, "--generated_masks", two_defects / "nut" / "ground_truth" / "cut", *common)
+    alone = json.loads((tmp_path / "cut" / "results.json").read_text())
+    assert alone["metrics"] == references["real cut"]["metrics"]
+
+    with pytest.raises(SystemExit, match=r"^Not measured: .*dent"):
+        run("--model", model, *common, "--references", "dent")
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_results_of_one(
+    tmp_path: Path, two_defects: Path, model: Path, alexnet_file: Path, run
+):
+    arguments = ["--model", model, "--data_dir", two_defects, "--defect", "hole", "--references", "cut"]
+    arguments += ["--kid_features", "alexnet", "--lpips_weights", alexnet_file]
+    arguments += ["--num_images", "12", "--num_lpips_images", "9", "--batch_size", "4"]
+    run(*arguments, "--output_dir", "one")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = [ROOT / "examples" / "evaluate.py", *arguments, "--output_dir", tmp_path / "two"]
+    result = subprocess.run(
+        [sys.executable, *map(str, launcher + script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("12 generated (9 for LPIPS)") == 1
+    for name, metrics in (
+        ("results.json", lambda written: written["metrics"]),
+        ("reference_results.json", lambda written: written["real cut"]["metrics"]),
+    ):
+        one, two = (json.loads((tmp_path / folder / name).read_text()) for folder in ("one", "two"))
+        assert metrics(one) == metrics(two)
+    assert (tmp_path / "one" / "nearest.png").read_bytes() == (tmp_path / "two" / "nearest.png").read_bytes()
+
+
+def test_model_in_compat_mode(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, run):
     run(
-        *("--model", tmp_path / "model", "--data_dir", nut, "--category", "nut", "--compat", "dfmgan"),
+        *("--model", model, "--data_dir", nut, "--category", "nut", "--compat", "dfmgan"),
         *("--num_images", "12", "--num_lpips_images", "6", "--metrics", "kid", "clustered_lpips", "masks"),
         *("--kid_features", "alexnet", "--lpips_weights", alexnet_file, "--output_dir", tmp_path / "out"),
     )
@@ -73,11 +144,9 @@ def test_model_in_compat_mode(tmp_path: Path, nut: Path, alexnet_file: Path, run
     assert set(written["metrics"]) == {"kid", "clustered_lpips", "masks"}
 
 
-def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, alexnet_file: Path, run):
-    torch.manual_seed(0)
-    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16)).save_pretrained(tmp_path / "model")
+def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, run):
     run(
-        *("--model", tmp_path / "model", "--data_dir", nut, "--defect_free", "--num_lpips_images", "6"),
+        *("--model", model, "--data_dir", nut, "--defect_free", "--num_lpips_images", "6"),
         *("--metrics", "nearest", "masks", "--num_images", "6", "--lpips_weights", alexnet_file),
     )
     written = json.loads((tmp_path / "evaluation" / "results.json").read_text())

@@ -89,6 +89,32 @@ def test_full_card(model_dir):
     assert "CC BY 4.0" in card.text
 
 
+def test_how_it_was_measured_is_said(model_dir):
+    evaluation = {"evaluation": {"compat": "dfmgan"}}
+    results = {**RESULTS, "settings": {**RESULTS["settings"], **evaluation}}
+    copies = {"metrics": {"kid": {"kid": -0.1, "features": "AlexNet"}}, "settings": {"num_generated": 4}}
+    card = parse(build_model_card(model_dir, FACTS, results=results, references={"copies": copies}))
+    assert "| Images | 1,000 | 4 |" in card.text
+    assert "Measured as the official script does (compat dfmgan)." in card.text
+    assert "for the same images twice it lies below" in card.text
+    names = {r.metric_type: r.metric_name for r in card.data.eval_results}
+    assert names["kid"] == "KID x 1000, lower is closer (AlexNet)"
+    plain = parse(build_model_card(model_dir, FACTS, results=RESULTS)).text
+    assert "compat" not in plain
+    assert "unbiased" not in plain
+
+
+def test_the_best_checkpoint_is_named(model_dir):
+    (model_dir / "score.json").write_text('{"images_seen": 12500}')
+    training = {"method": "stage2", "images": 32, "backbone": {"method": "stage1", "images": 400}}
+    (model_dir / "training_config.json").write_text(json.dumps({**training, "checkpoint_rule": "lowest KID"}))
+    text = build_model_card(model_dir, FACTS).text
+    assert "- Stage 1: 400 photographs.\n- Stage 2: 32 photographs.\n" in text
+    assert "- Checkpoint: the one after 12.5 kimg, by the lowest KID.\n" in text
+    (model_dir / "score.json").unlink()
+    assert "Checkpoint" not in build_model_card(model_dir, FACTS).text
+
+
 def test_backbone_card_promises_no_defects(tmp_path):
     DFMGANPipeline(StyleGAN2Generator(**TINY)).save_pretrained(str(tmp_path))
     card = build_model_card(tmp_path, FACTS)

@@ -74,6 +74,20 @@ def test_card_with_references_and_samples(script, model_dir, tmp_path):
     assert "**\n" not in card.text
 
 
+def test_references_beside_the_results_are_taken(script, model_dir, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    references = {"real images copied": {**RESULTS, "metrics": {"kid": {"kid": -0.2}}, "versions": {"torch": "2"}}}
+    (tmp_path / "reference_results.json").write_text(json.dumps(references))
+    facts = CardFacts("org/plates")
+    script.main(script.Config(facts, model=model_dir, results=tmp_path / "results.json", num_samples=0))
+    text = (model_dir / "README.md").read_text()
+    assert "| KID x 1000, lower is closer | 10.00 | -200.00 |" in text
+    assert "- The estimate of KID is unbiased" in text
+    written = (model_dir / "reference_results.json").read_text()
+    assert json.loads(written)["real images copied"].keys() == {"metrics", "settings"}
+    assert "a.png" not in written
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
