@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfmgan_hf.models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear
@@ -48,6 +48,13 @@ class BoxMask(ToChannels):
 
 NoiseOf = Callable[[StyledConv2d, int], Tensor]
 """(layer, N) -> noise that broadcasts to (N, 1, r, r)."""
+
+
+def make_contiguous(network: nn.Module) -> nn.Module:
+    """Bring all parameters into the default layout; a 1x1 kernel's strides would otherwise stay those of another."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    return network
 
 
 def const_noise(layer: StyledConv2d, n: int) -> Tensor:

@@ -1,0 +1,180 @@
+"""Time of one training iteration of each stage, beside the convolutions alone and beside the naive way.
+
+    python -m benchmarks.training
+
+Lazy regularisers count with their share. The convolutions that the ceiling consists of are those that our own
+iteration makes. Networks are new, images are noise, and the augmentation is the default one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from dfmgan_hf.methods.augmentations import AugmentationConfig
+from dfmgan_hf.methods.build import Stage2Options, Target, build_stage1, build_stage2
+from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
+from dfmgan_hf.methods.stage1 import Stage1Task
+from dfmgan_hf.methods.stage2 import Stage2Task
+from dfmgan_hf.training import Batch, Phase, RunningStatistics
+
+from .ceiling import ceiling_seconds, flop, record
+from .naive_training import NaivePhase, naive_phases
+from .timing import time_in_turns, write_json
+
+Stage = Literal["stage1", "stage2"]
+
+
+@dataclass
+class Arguments:
+    """What to time.
+
+    Args:
+        presets: Sizes of the networks.
+        batch_sizes: Images an iteration, one number for each preset.
+        repeats: Iterations of which the median is taken.
+        check: Largest difference of a gradient to the naive way's that is accepted, of the gradient's norm.
+    """
+
+    presets: tuple[PresetName, ...] = ("small", "auto")
+    batch_sizes: tuple[int, ...] = (16, 4)
+    repeats: int = 3
+    check: float = 2e-2
+
+
+def make_task(stage: Stage, overrides: RecipeOverrides, preset: str, target: Target) -> Stage1Task | Stage2Task:
+    """A new task whose networks have noise."""
+    torch.manual_seed(0)
+    recipe = resolve_recipe(preset, overrides, stage, 1)
+    task: Stage1Task | Stage2Task = build_stage1(recipe, AugmentationConfig(), target)
+    if stage == "stage2":
+        backbone = task.generator_ema.to("cpu")  # type: ignore[arg-type]
+        discriminator = task.discriminator.to("cpu")  # type: ignore[arg-type]
+        task = build_stage2(backbone, discriminator, recipe, Stage2Options(), AugmentationConfig(), target)
+    for name, parameter in task.generator.named_parameters():
+        if name.endswith("noise_strength"):
+            nn.init.constant_(parameter, 0.1)
+    return task
+
+
+def make_batch(task: Stage1Task | Stage2Task, batch_size: int, device: torch.device) -> Batch:
+    """Noise with boxes for masks."""
+    config = task.generator.config
+    size = config["resolution"]
+    images = torch.rand(batch_size, config["image_channels"], size, size) * 2 - 1
+    masks = torch.full((batch_size, 1, size, size), -1.0)
+    masks[..., size // 4 : size // 2, size // 4 : size // 2] = 1.0
+    return Batch(images.to(device), masks.to(device))
+
+
+def backward(phase: Phase, batch: Batch, statistics: RunningStatistics) -> None:
+    """What the trainer does before the optimiser's step."""
+    for parameter in phase.parameters:
+        parameter.requires_grad_(True)
+    if phase.prepare is not None:
+        phase.prepare([batch])
+    (phase.loss(batch, statistics) * phase.interval).backward()
+    for parameter in phase.parameters:
+        parameter.requires_grad_(False)
+
+
+def run_phase(phase: Phase, batch: Batch, statistics: RunningStatistics) -> None:
+    backward(phase, batch, statistics)
+    phase.optimizer.step()
+    phase.optimizer.zero_grad(set_to_none=True)
+    if phase.finish is not None:
+        phase.finish()
+
+
+def gradients(parameters: list[nn.Parameter]) -> Tensor:
+    """All in one vector, which are then forgotten."""
+    parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    return torch.cat(parts)
+
+
+def difference(phase: Phase, naive: NaivePhase, batch: Batch) -> float:
+    """How far the naive way's gradient is from ours with the same random numbers, of the gradient's norm."""
+    statistics = RunningStatistics(lambda sums: sums)
+    torch.manual_seed(1)
+    backward(phase, batch, statistics)
+    if phase.finish is not None:
+        phase.finish()
+    torch.manual_seed(1)
+    naive.backward(batch)
+    ours, theirs = gradients(phase.parameters), gradients(naive.parameters)
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def measure(
+    stage: Stage, preset: str, overrides: RecipeOverrides, repeats: int, check: float, target: Target
+) -> dict[str, Any]:
+    """Seconds of an iteration, ours, naive and of the convolutions, with the phases apart."""
+    assert overrides.batch_size is not None
+    task = make_task(stage, overrides, preset, target)
+    naive = naive_phases(copy.deepcopy(task))
+    batch = make_batch(task, overrides.batch_size, target.device)
+    statistics = RunningStatistics(lambda sums: sums)
+    row: dict[str, Any] = {"stage": stage, "preset": preset, "batch_size": overrides.batch_size, "phases": {}}
+    row["resolution"] = task.generator.config["resolution"]
+    # All of them before the first step, after which the weights differ.
+    differences = {p.name: difference(p, n, batch) for p, n in zip(task.phases, naive, strict=True)}
+    for name, apart in differences.items():
+        if apart > check:
+            raise RuntimeError(f"{stage}, {name}: the naive way's gradient is {apart:.2g} of its norm apart.")
+    total: Counter[str] = Counter()
+    for phase, naive_phase in zip(task.phases, naive, strict=True):
+        timings = time_in_turns(
+            {
+                "ours": lambda phase=phase: run_phase(phase, batch, statistics),  # type: ignore[misc]
+                "naive": lambda phase=naive_phase: phase.run(batch),  # type: ignore[misc]
+            },
+            repeats,
+        )
+        convs = record(lambda phase=phase: run_phase(phase, batch, statistics))  # type: ignore[misc]
+        ceiling = ceiling_seconds(convs, target.device)
+        row["phases"][phase.name] = {
+            "interval": phase.interval,
+            "seconds": timings["ours"],
+            "naive_seconds": timings["naive"],
+            "ceiling_seconds": ceiling,
+            "difference": differences[phase.name],
+        }
+        share = 1 / phase.interval
+        total["seconds"] += timings["ours"].median * share
+        total["naive_seconds"] += timings["naive"].median * share
+        total["ceiling_seconds"] += ceiling * share
+        total["flop"] += flop(convs) * share
+    row |= {name: total[name] for name in ("seconds", "naive_seconds", "ceiling_seconds")}
+    row["seconds_per_kimg"] = total["seconds"] * 1000 / overrides.batch_size
+    row["tflops"] = total["flop"] / total["seconds"] / 1e12
+    row["time_to_ceiling"] = total["seconds"] / total["ceiling_seconds"]
+    row["naive_to_time"] = total["naive_seconds"] / total["seconds"]
+    return row
+
+
+def main(arguments: Arguments) -> list[dict[str, Any]]:
+    stages: tuple[Stage, ...] = ("stage1", "stage2")
+    return [
+        measure(
+            stage,
+            preset,
+            RecipeOverrides(batch_size=batch_size),
+            arguments.repeats,
+            arguments.check,
+            Target(torch.device("cpu")),
+        )
+        for preset, batch_size in zip(arguments.presets, arguments.batch_sizes, strict=True)
+        for stage in stages
+    ]
+
+
+if __name__ == "__main__":
+    write_json("training", main(tyro.cli(Arguments, description=__doc__)))
