@@ -2,6 +2,7 @@
 
     accelerate launch examples/evaluate.py --model MODEL --data_dir DATA --category hazelnut --defect hole
     accelerate launch examples/evaluate.py --generated FOLDER --data_dir DATA --category hazelnut --defect hole
+    accelerate launch examples/evaluate.py --method crop_paste --data_dir DATA --category hazelnut --defect hole
 
 Draws 5,000 images (1,000 of them for LPIPS), prints a table, and writes results.json and nearest.png, a page of
 generated images beside their nearest real ones. --kid_features alexnet measures KID without Inception's weights.
@@ -20,8 +21,9 @@ from typing import Any, Literal
 import tyro
 from accelerate import Accelerator
 
-from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
+from dfmgan_hf.methods.method import SamplerRequest
+from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.metrics import (
     BadWeightsError,
     EvaluationConfig,
@@ -38,6 +40,7 @@ from dfmgan_hf.metrics import (
     to_dict,
     write_json,
 )
+from dfmgan_hf.metrics.sampler import draw
 from dfmgan_hf.publishing import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
 
 
@@ -46,17 +49,19 @@ class Config:
     """Measure a model or a folder of images against real photographs.
 
     Args:
-        model: Model to draw from: a folder, or the name of a Hub repository.
+        model: Model to draw from, of any method: a folder, or the name of a Hub repository.
         revision: Revision of the Hub repository.
+        method: Instead of a model: a method that is not trained, such as crop_paste.
         generated: Instead of a model: folder of generated images.
         generated_masks: Their masks, named like them; found without this in the layouts that generate.py writes.
         defect: Kind of defect to compare with; may be left out if the data has only one.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
         references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
             photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
-        resolution: Side of the compared images in pixels. None: the model's; 256 for a folder of images.
+        resolution: Side of the compared images in pixels. None: the model's; 256 for a folder or a method without
+            one.
         output_dir: Where results.json and nearest.png go.
-        truncation_psi: Truncation of the latents.
+        truncation_psi: Truncation of the latents, in models on StyleGAN2.
         noise_mode: Stored noise, or new noise for each image. With compat dfmgan: random for KID, const for LPIPS.
         kid_features: Network for KID, FID, precision and recall; results name it.
         inception_weights: Inception-v3 of 2015-12-05 as torch-fidelity has it. None: the file that
@@ -67,6 +72,7 @@ class Config:
 
     model: str | None = None
     revision: str | None = None
+    method: str | None = None
     generated: Path | None = None
     generated_masks: Path | None = None
     defect: str | None = None
@@ -91,10 +97,21 @@ def make_samplers(config: Config, accelerator: Accelerator) -> tuple[Sampler, Sa
         resolution = config.resolution or 256
         images = FolderSampler(config.generated, config.generated_masks, defect=config.defect, resolution=resolution)
         return images, None, resolution
-    pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(accelerator.device)
-    resolution = pipe.generator.config.resolution
+    request = SamplerRequest(
+        source=config.model,
+        revision=config.revision,
+        data=config.data,
+        defect=config.defect,
+        resolution=config.resolution or 256,
+        device=accelerator.device,
+    )
+    sampler = open_sampler(request, config.method)
+    resolution = draw(sampler, [0], 0)[0].shape[-1]
     if config.resolution not in (None, resolution):
         sys.exit(f"--resolution {config.resolution}: the model draws {resolution}x{resolution} images. Leave it out.")
+    if not isinstance(sampler, PipelineSampler):
+        return sampler, None, resolution
+    pipe = sampler.pipe
     options: dict[str, Any] = {"truncation_psi": config.truncation_psi, "defect_free": config.defect_free}
     if config.evaluation.compat != "dfmgan":
         return PipelineSampler(pipe, noise_mode=config.noise_mode, **options), None, resolution
@@ -128,8 +145,8 @@ def publish(config: Config, hub: HubConfig) -> None:
 
 
 def main(config: Config) -> None:
-    if (config.model is None) == (config.generated is None):
-        sys.exit("Give either --model or --generated.")
+    if [config.model, config.method, config.generated].count(None) != 2:
+        sys.exit("Give one of --model, --generated and --method.")
     if config.hub.push_to_hub and config.model is None:
         sys.exit("--push_to_hub publishes numbers with their model: give --model.")
     accelerator = Accelerator()
@@ -158,7 +175,7 @@ def main(config: Config) -> None:
             name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
             for name, r in references.items()
         }
-    except (DataError, MissingWeightsError, BadWeightsError, CardError, ImportError, OSError) as error:
+    except (DataError, MissingWeightsError, BadWeightsError, CardError, ImportError, OSError, ValueError) as error:
         sys.exit(f"Not measured: {error}")
     if not processes.is_main:
         return

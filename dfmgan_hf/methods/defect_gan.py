@@ -307,7 +307,9 @@ def build(request: TaskRequest) -> DefectGANTask:
 
 def open_sampler(request: SamplerRequest) -> DefectGANSampler:
     """Draws with a trained folder on photographs."""
-    generator = DefectGANGenerator.from_pretrained(str(request.source), subfolder="generator").to(request.device)
+    generator = DefectGANGenerator.from_pretrained(
+        str(request.source), subfolder="generator", revision=request.revision
+    ).to(request.device)
     resolution, channels = generator.config["resolution"], generator.config["image_channels"]
     good = Photographs(request.load_good(resolution, channels).images, request.device)
     return DefectGANSampler(generator, good, pseudo_mask=request.options.pseudo_mask)

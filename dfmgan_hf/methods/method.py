@@ -116,6 +116,7 @@ class SamplerRequest:
 
     Args:
         source: folder that training wrote, or the Hub id of one; None for a method that is not trained.
+        revision: of the Hub repository.
         data: photographs, for methods that draw with them; None if there are none.
         defect: kind of defect; None if the data has only one.
         resolution: of what a method without training draws; trained ones know theirs.
@@ -124,6 +125,7 @@ class SamplerRequest:
     """
 
     source: str | None = None
+    revision: str | None = None
     data: DataConfig | None = None
     defect: str | None = None
     resolution: int = 256

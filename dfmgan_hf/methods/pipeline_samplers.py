@@ -9,4 +9,5 @@ from .method import SamplerRequest
 
 def open_pipeline(request: SamplerRequest) -> PipelineSampler:
     """Draws with `DFMGANPipeline.from_pretrained(source)`: image i is that of `seeds=[seed + i]`."""
-    return PipelineSampler(DFMGANPipeline.from_pretrained(str(request.source)).to(request.device))
+    pipe = DFMGANPipeline.from_pretrained(str(request.source), revision=request.revision)
+    return PipelineSampler(pipe.to(request.device))

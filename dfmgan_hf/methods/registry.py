@@ -7,6 +7,7 @@ from typing import Any
 
 from ..metrics import Sampler
 from ..models.safetensors_only import SafetensorsModel
+from ..publishing.repository import clear_errors
 from . import cdc, crop_paste, defect_gan, dfmgan, diffaug, finetune, sdgan
 from .method import Method, SamplerRequest
 
@@ -50,15 +51,16 @@ def open_sampler(request: SamplerRequest, method: str | None = None) -> Sampler:
     """
     if (request.source is None) == (method is None):
         raise ValueError("Give either what was trained (`source`) or the name of a method that is not (`method`).")
-    chosen = get_method(method) if method is not None else _method_of(str(request.source))
+    chosen = get_method(method) if method is not None else _method_of(str(request.source), request.revision)
     if method is not None and chosen.is_trained:
         raise ValueError(f"{chosen.title} is trained: give the folder that training wrote (`source`).")
     return chosen.open_sampler(replace(request, options=request.options or chosen.options()))
 
 
-def _method_of(source: str) -> Method:
+def _method_of(source: str, revision: str | None) -> Method:
     """A method whose networks `source` holds; methods with the same generator draw in the same way."""
-    config: dict[str, Any] = SafetensorsModel.load_config(source, subfolder="generator")  # type: ignore[assignment]
+    with clear_errors(f"{source} is no folder here, and was not loaded from the Hub", source, revision):
+        config: Any = SafetensorsModel.load_config(source, subfolder="generator", revision=revision)
     name = config["_class_name"]
     for method in METHODS.values():
         if method.generator == name:

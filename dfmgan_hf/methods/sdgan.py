@@ -294,7 +294,9 @@ def build(request: TaskRequest) -> SDGANTask:
 
 def open_sampler(request: SamplerRequest) -> SDGANSampler:
     """Draws with a trained folder on photographs, or on the images of `good_model`."""
-    generator = CycleGANGenerator.from_pretrained(str(request.source), subfolder="generator").to(request.device)
+    generator = CycleGANGenerator.from_pretrained(
+        str(request.source), subfolder="generator", revision=request.revision
+    ).to(request.device)
     resolution, channels = generator.config["resolution"], generator.config["image_channels"]
     good: GoodImages
     if request.options.good_model is not None:

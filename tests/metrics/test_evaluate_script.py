@@ -154,10 +154,23 @@ def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, m
     assert "without masks" in written["not_measured"]["masks"]
 
 
+def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, run):
+    common = ("--data_dir", nut, "--category", "nut", "--defect", "hole", "--resolution", "32")
+    run(
+        *("--method", "crop_paste", *common, "--num_images", "6", "--num_lpips_images", "4"),
+        *("--metrics", "kid", "masks", "--kid_features", "alexnet", "--lpips_weights", alexnet_file),
+    )
+    written = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert written["settings"]["sampler"]["type"] == "CropPasteSampler"
+    assert written["metrics"]["masks"]["generated"]["num_masks"] == 6
+    with pytest.raises(SystemExit, match=r"^Not measured: Finetune is trained: give the folder"):
+        run("--method", "finetune", *common)
+
+
 def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, alexnet_file: Path, run):
     save_images(tmp_path / "drawn", draw_images(3))
     common = ("--data_dir", nut, "--category", "nut", "--resolution", "32", "--lpips_weights", alexnet_file)
-    with pytest.raises(SystemExit, match=r"^Give either --model or --generated\.$"):
+    with pytest.raises(SystemExit, match=r"^Give one of --model, --generated and --method\.$"):
         run(*common)
     with pytest.raises(SystemExit, match=r"^Not measured: nowhere\.pth: there is no such file\."):
         run("--generated", tmp_path / "drawn", *common, "--inception_weights", "nowhere.pth")
