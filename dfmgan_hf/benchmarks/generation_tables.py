@@ -177,7 +177,7 @@ def plot(cells: Sequence[Cell], results: Results) -> bytes:
         axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks], size=8)
         axes.set_xlabel(title)
         axes.grid(axis="x", alpha=0.3)
-    axes.invert_yaxis()
+        axes.set_ylim(len(groups) * (len(methods) + 1.5) - 1.5, -1.8)
     return _png(figure.savefig, dpi=130)
 
 

@@ -116,21 +116,21 @@ class SamplerRequest:
 
     Args:
         source: folder that training wrote, or the Hub id of one; None for a method that is not trained.
-        revision: of the Hub repository.
         data: photographs, for methods that draw with them; None if there are none.
         defect: kind of defect; None if the data has only one.
         resolution: of what a method without training draws; trained ones know theirs.
         options: of the method, an instance of `Method.options`; None for the defaults.
         device: where networks compute.
+        revision: of the Hub repository.
     """
 
     source: str | None = None
-    revision: str | None = None
     data: DataConfig | None = None
     defect: str | None = None
     resolution: int = 256
     options: Any = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    revision: str | None = None
 
     def load_good(self, resolution: int, image_channels: int = 3) -> ImageMaskDataset:
         """The defect-free photographs.
