@@ -13,7 +13,7 @@ from .records import GOOD, Listing
 from .report import Finding, Severity
 
 # What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
-_MASK_RESOLUTION = 64
+_LARGEST_MASK_GRID = 64
 _LARGE_AREA = 0.5
 _FULL_AREA = 0.98
 _ELONGATED = 1.5
@@ -102,15 +102,16 @@ def check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[
             "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
             _records(soft),
         )
-    tiny = [i for i in masked if _area(i) * _MASK_RESOLUTION**2 < 1]
+    grid = min(_LARGEST_MASK_GRID, resolution // 4)
+    tiny = [i for i in masked if _area(i) * grid**2 < 1]
     if tiny:
         pixels = [round(_area(i) * resolution**2, 1) for i in tiny]
         yield Finding(
             "warning",
             "tiny_defect",
-            f"{_count(tiny, 'defect')} smaller than one pixel of the {_MASK_RESOLUTION}x{_MASK_RESOLUTION} grid "
+            f"{_count(tiny, 'defect')} smaller than one pixel of the {grid}x{grid} grid "
             f"on which masks are generated ({min(pixels):g} to {max(pixels):g} pixels at {resolution}x{resolution}).",
-            "Crop closer to the defects; they may not be learnt as they are.",
+            "They may not be learnt as they are: train larger, or on patches of the photographs (cut_patches.py).",
             _records(tiny),
         )
 
