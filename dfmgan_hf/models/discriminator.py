@@ -129,7 +129,8 @@ class StyleGAN2Discriminator(SafetensorsModel):
             ValueError: another shape than the configuration's.
         """
         check_image_shape(images, self.config)
-        x = images
+        # The layout in which convolutions are fastest; all layers keep to it.
+        x = images.contiguous(memory_format=torch.channels_last)
         dtype = self.head.out.weight.dtype
         for r, block in self.blocks.items():
             low = self.low_precision_dtype is not None and int(r) in self.low_precision_resolutions

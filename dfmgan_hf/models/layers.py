@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from .convolution import conv2d
 from .resampling import downsample2d, fir_filter2d
 
 ACTIVATION_GAIN = math.sqrt(2.0)
@@ -23,11 +24,12 @@ LEAKY_SLOPE = 0.2
 
 
 class _ClampedLeakyReLU(torch.autograd.Function):
-    """One pass forward and one back, where the two operations would take five and keep three maps."""
+    """In place, and one map kept for the way back, where the two operations would make and keep three."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, clamp: float) -> Tensor:
-        y = F.leaky_relu(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
+        y = F.leaky_relu_(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
+        ctx.mark_dirty(x)  # type: ignore[attr-defined]
         ctx.clamp = clamp  # type: ignore[attr-defined]
         ctx.save_for_backward(y)
         return y
@@ -46,7 +48,7 @@ class _ClampedLeakyReLUGradient(torch.autograd.Function):
         ctx.clamp = clamp  # type: ignore[attr-defined]
         ctx.save_for_backward(y)
         gradient = torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp)
-        return torch.ops.aten.leaky_relu_backward(gradient, y, LEAKY_SLOPE, True)
+        return torch.ops.aten.leaky_relu_backward.grad_input(gradient, y, LEAKY_SLOPE, True, grad_input=gradient)
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
@@ -55,7 +57,7 @@ class _ClampedLeakyReLUGradient(torch.autograd.Function):
 
 
 def activate(x: Tensor, clamp: float | None) -> Tensor:
-    """Leaky ReLU (slope 0.2) and clamp to +-`clamp`; the gain sqrt(2) is already in `x`, which may be overwritten."""
+    """Leaky ReLU (slope 0.2) and clamp to +-`clamp`; the gain sqrt(2) is already in `x`, which is overwritten."""
     if x.requires_grad:
         return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
     x = F.leaky_relu_(x, LEAKY_SLOPE)
@@ -138,12 +140,12 @@ class EqualizedConv2d(nn.Module):
         weight = self.weight.to(x.dtype) * self.weight_scale
         bias = None if self.bias is None else self.bias.to(x.dtype) * self.output_gain
         if not self.down:
-            x = F.conv2d(x, weight, bias, padding=self.kernel_size // 2)
+            x = conv2d(x, weight, bias, padding=self.kernel_size // 2)
         elif self.kernel_size == 1:
-            x = F.conv2d(downsample2d(x), weight, bias)
+            x = conv2d(downsample2d(x), weight, bias)
         else:
             # The filter's margin and the convolution's are padded at once, so that neither sees the other's border.
-            x = F.conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
+            x = conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
         if self.activation:
             return activate(x, self.clamp)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)

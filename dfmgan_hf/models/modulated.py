@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolution import conv2d, conv_transpose2d
 from .layers import ACTIVATION_GAIN, EqualizedLinear, activate
 from .noise import NoiseInput
 from .resampling import fir_filter2d
@@ -149,8 +149,8 @@ class ModulatedConv2d(nn.Module):
 
     def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not self.up:
-            return F.conv2d(x, weight, bias, padding=self.padding)
-        x = fir_filter2d(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+            return conv2d(x, weight, bias, padding=self.padding)
+        x = fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
         return x if bias is None else x + bias[:, None, None]
 
 

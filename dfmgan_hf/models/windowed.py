@@ -30,6 +30,10 @@ BLOCK_MARGIN = 2
 """The same in pixels of the block's input, rounded up."""
 
 
+SMALLEST_SAMPLE = 2**17
+"""Numbers in the trunk's features of a sample, below which a batch is faster than its samples one by one."""
+
+
 @dataclass
 class TwinPatch:
     """Where the defect-free twin differs from the defect image at one resolution.
@@ -154,6 +158,8 @@ def _reach_above(reach: Tensor) -> Tensor:
     return F.max_pool2d(y, (1, size), stride=1, padding=(0, BLOCK_REACH)) > 0
 
 
-def can_use_windows(x: Tensor) -> bool:
-    """Whether windows can be found without waiting, and feature maps be overwritten."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+def pays(trunk_features: Tensor) -> bool:
+    """Whether windows can be found without waiting, maps be overwritten and samples be drawn one by one at no loss."""
+    if trunk_features.device.type != "cpu" or torch.is_grad_enabled():
+        return False
+    return len(trunk_features) == 1 or trunk_features[0].numel() >= SMALLEST_SAMPLE
