@@ -10,7 +10,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from . import windowed
 from .defect import DefectResidualBlock, gate
 from .mapping import MappingNetwork
 from .modulated import ToChannels
@@ -19,6 +18,7 @@ from .resampling import upsample2d
 from .safetensors_only import SafetensorsModel
 from .sizes import channels_at, check_network_size, default_channel_base
 from .synthesis import SynthesisNetwork
+from .windowed import synthesize_windowed, windows_pay
 
 LatentSpace = Literal["z", "w", "w+"]
 RandomSource = torch.Generator | list[torch.Generator] | None
@@ -345,9 +345,9 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
-        if windowed.pays(trunk.features):
+        if windows_pay(trunk.features):
             parts = [
-                windowed.synthesize_windowed(
+                synthesize_windowed(
                     self, trunk.samples(one), ws[one], defect_ws[one], return_defect_free, mask_threshold
                 )
                 for one in (slice(i, i + 1) for i in range(len(ws)))

@@ -158,7 +158,7 @@ def _reach_above(reach: Tensor) -> Tensor:
     return F.max_pool2d(y, (1, size), stride=1, padding=(0, BLOCK_REACH)) > 0
 
 
-def pays(trunk_features: Tensor) -> bool:
+def windows_pay(trunk_features: Tensor) -> bool:
     """Whether windows can be found without waiting, maps be overwritten and samples be drawn one by one at no loss."""
     if trunk_features.device.type != "cpu" or torch.is_grad_enabled():
         return False

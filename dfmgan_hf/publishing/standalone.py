@@ -19,7 +19,8 @@ NETWORKS_FILE, PIPELINE_FILE = "modeling_dfmgan.py", "pipeline_dfmgan.py"
 
 _PARTS = PACKAGE / "publishing" / "standalone_parts.py"
 _REPLACED = {
-    PACKAGE / name: _PARTS for name in ("models/__init__.py", "models/generator.py", "publishing/__init__.py")
+    PACKAGE / name: _PARTS
+    for name in ("models/__init__.py", "models/generator.py", "models/modulated.py", "publishing/__init__.py")
 }
 
 _USE = """```python
@@ -94,7 +95,9 @@ def concatenate(module: Path, replaced: Mapping[Path, Path]) -> str:
         docstring = ast.get_docstring(tree) or ""
         left_out: list[ast.stmt] = tree.body[:1] if docstring else []
         for node in tree.body:
-            if isinstance(node, ast.Import):
+            if _is_for_type_checkers(node):
+                left_out.append(node)
+            elif isinstance(node, ast.Import):
                 left_out.append(node)
                 plain_imports.update(f"import {ast.unparse(name)}" for name in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -129,7 +132,7 @@ def _in_order(module: Path, replaced: Mapping[Path, Path], seen: list[Path]) -> 
 
 def _imported(module: Path) -> Iterator[Path]:
     tree = ast.parse(module.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    for node in (node for top in tree.body if not _is_for_type_checkers(top) for node in ast.walk(top)):
         if isinstance(node, ast.ImportFrom) and node.level > 0:
             if node not in tree.body or node.module is None or any(name.asname for name in node.names):
                 raise ValueError(
@@ -137,6 +140,11 @@ def _imported(module: Path) -> Iterator[Path]:
                 )
             target = module.parents[node.level - 1].joinpath(*node.module.split("."))
             yield target / "__init__.py" if target.is_dir() else target.with_suffix(".py")
+
+
+def _is_for_type_checkers(node: ast.stmt) -> bool:
+    """Imports that never run, and may therefore go round in circles; annotations are not evaluated either."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _defined(node: ast.stmt) -> Iterator[str]:

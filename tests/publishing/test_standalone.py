@@ -112,6 +112,17 @@ def test_parts_agree_with_the_package(make_generator, make_backbone):
     assert not isinstance(make_backbone(), standalone_parts.DFMGANGenerator)
 
 
+def test_imports_for_type_checkers_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("dfmgan_hf.publishing.standalone.PACKAGE", tmp_path)
+    (tmp_path / "one.py").write_text('"""One."""\n\nfrom .other import g\n\n\ndef f(): ...\n')
+    circle = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from .one import f\n"
+    (tmp_path / "other.py").write_text(f'"""Other."""\n\n{circle}\n\ndef g(x: f): ...\n')
+    text = concatenate(tmp_path / "one.py", {})
+    assert "import f" not in text
+    assert text.index("def g(x: f)") < text.index("def f()")
+    exec(compile(text, "one", "exec"), {})
+
+
 @pytest.mark.parametrize(
     ("one", "other", "message"),
     [
