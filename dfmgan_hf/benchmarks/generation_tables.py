@@ -211,7 +211,7 @@ def _notes(rows: list[dict[str, Any]]) -> str:
         f"{', '.join(sorted({row['features'] for row in rows if row['features']}))} features; CSV has its intervals.",
     ]
     if any(row["reconstruction"] for row in rows):
-        notes.append("\\* No code was published: filled in here where no source says how it is.")
+        notes.append("\\* A reconstruction: filled in here where no source says how it is.")
     if any(row["paper_clustered_lpips"] is not None for row in rows):
         notes.append("In brackets: the paper (Inception features, 256 pixels, 400 kimg for DFMGAN).")
     return "\n\n".join(notes)
