@@ -35,6 +35,21 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> T
     return F.conv2d(x, weight, bias, g.stride, g.padding)
 
 
+def _is_wanted(ctx: FunctionCtx, index: int) -> bool:
+    """Whether the running backward pass goes on from an input.
+
+    `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1 asks
+    for the image's and not for the weights'.
+    """
+    if not ctx.needs_input_grad[index]:  # type: ignore[attr-defined]
+        return False
+    node = ctx.next_functions[index][0]  # type: ignore[attr-defined]
+    # Leaves cannot be asked about, and the question is no public one.
+    if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
+        return True
+    return torch._C._will_engine_execute_node(node)
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
@@ -48,7 +63,7 @@ class _Convolution(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         geometry: _Geometry = ctx.geometry  # type: ignore[attr-defined]
-        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        wants_x, wants_weight, wants_bias = (_is_wanted(ctx, i) for i in range(3))
         x_gradient = weight_gradient = bias_gradient = None
         if wants_x:
             x_gradient = _Convolution.apply(gradient, weight, None, geometry.adjoint(x, weight))
@@ -86,9 +101,9 @@ class _WeightGradient(torch.autograd.Function):
         x, gradient = ctx.saved_tensors  # type: ignore[attr-defined]
         geometry: _Geometry = ctx.geometry  # type: ignore[attr-defined]
         x_gradient = gradient_gradient = None
-        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+        if _is_wanted(ctx, 0):
             x_gradient = _Convolution.apply(gradient, direction, None, geometry.adjoint(x, direction))
-        if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
+        if _is_wanted(ctx, 1):
             gradient_gradient = _Convolution.apply(x, direction, None, geometry)
         return x_gradient, gradient_gradient, None, None
 

@@ -13,9 +13,8 @@ from .monitoring import RunningStatistics
 from .task import Task
 
 GIB = 2**30
-BACKWARD_BUFFERS = 3
-"""Tensors as large as the largest activation that the backward pass holds at a time: incoming and outgoing gradient,
-and one that a convolution works in."""
+BACKWARD_BUFFERS = 2
+"""Tensors as large as the largest activation that the backward pass holds at a time: incoming and outgoing gradient."""
 
 
 @dataclass(frozen=True)

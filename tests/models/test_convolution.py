@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dfmgan_hf.models import convolution
 from dfmgan_hf.models.convolution import conv2d, conv_transpose2d
 
 
@@ -39,3 +40,18 @@ def test_bias_derivatives():
     ]
     assert torch.autograd.gradcheck(lambda *a: conv2d(*a, padding=1), tensors)
     assert torch.autograd.gradgradcheck(lambda *a: conv2d(*a, padding=1), tensors)
+
+
+def test_the_first_pass_of_a_gradient_penalty_computes_no_gradients_of_weights(monkeypatch):
+    calls = []
+    forward = convolution._WeightGradient.forward
+    monkeypatch.setattr(
+        convolution._WeightGradient, "forward", staticmethod(lambda *args: calls.append(1) or forward(*args))
+    )
+    x, parameter = torch.randn(1, 2, 4, 4, requires_grad=True), torch.randn(2, 2, 3, 3, requires_grad=True)
+    output = conv2d(x, parameter * 2, padding=1).tanh().sum()
+    (gradient,) = torch.autograd.grad(output, x, create_graph=True)
+    assert not calls
+    gradient.square().sum().backward()
+    assert calls
+    assert parameter.grad is not None

@@ -58,7 +58,8 @@ def measured_peak(task) -> int:
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_estimate_is_near_what_was_measured(stage):
     need = estimate_memory(build(stage, "meta"), IMAGES, (3, 64, 64), stage == "stage2")
-    assert need.activations == pytest.approx(measured_peak(build(stage, "cpu")), rel=0.25)
+    # On the high side: it counts every image as augmented in every way.
+    assert need.activations == pytest.approx(measured_peak(build(stage, "cpu")), rel=0.3)
     assert need.images == IMAGES
 
 
