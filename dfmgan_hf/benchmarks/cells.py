@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..data import DataConfig, find_listing
 
+Part = TypeVar("Part")
 RESULTS_FILE = "results.json"
 SHEET_FILE = "samples.png"
 PHOTOGRAPHS_FILE = "photographs.png"
@@ -86,7 +87,7 @@ def read_results(output_dir: Path, cells: Sequence[Cell]) -> dict[Cell, dict[str
     }
 
 
-def share(cells: Sequence[Cell], part: str) -> list[Cell]:
+def share(cells: Sequence[Part], part: str) -> list[Part]:
     """The cells of one job of an array: every n-th, so that each job gets of all methods.
 
     Args:
