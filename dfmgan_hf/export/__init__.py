@@ -3,7 +3,7 @@
 from .config import ExportConfig, ExportFormat
 from .errors import ExportError, OneProcessError
 from .filters import MaskFilter
-from .generate import generate_dataset
+from .generate import generate_dataset, make_writer
 from .hub import check_push, push_to_hub
 from .samples import Record, Sample, read_record
 from .sampling import TripletSampler
@@ -23,6 +23,7 @@ __all__ = [
     "candidate_seed",
     "check_push",
     "generate_dataset",
+    "make_writer",
     "push_to_hub",
     "read_record",
 ]

@@ -71,7 +71,7 @@ def generate_dataset(
     if not accelerator.is_main_process:
         begin_or_resume(config.output_dir, settings)
 
-    writer = _make_writer(config)
+    writer = make_writer(config)
     drawn = torch.zeros(1, dtype=torch.int64, device=accelerator.device)
     missing = writer.missing(accelerator.process_index, accelerator.num_processes, sampler.block_size)
     try:
@@ -105,7 +105,8 @@ def generate_dataset(
     return summary
 
 
-def _make_writer(config: ExportConfig) -> Writer:
+def make_writer(config: ExportConfig) -> Writer:
+    """What writes `config.format` into `config.output_dir`."""
     if config.format == "parquet":
         return ParquetWriter(config)
     if config.format == "imagefolder":

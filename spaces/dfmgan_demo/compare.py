@@ -18,7 +18,7 @@ element.addEventListener("input", (event) => {
 });
 """
 
-EMPTY_VIEW = '<p class="hint">Choose a part above to see it large.</p>'
+EMPTY_VIEW = '<div class="compare"><p class="stage empty">The part that you choose stands here, large.</p></div>'
 
 
 def large_view(triplet: Triplet, position: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,12 +11,12 @@ import gradio as gr
 from cache_files import new_download
 from compare import EMPTY_VIEW, MOVE_DIVIDER, large_view
 from drawing import Recipe
-from events import OWN_EVENT
+from events import BROWSER_EVENT, OWN_EVENT
 from limits import MAX_MASK_THRESHOLD, MAX_SEED, MAX_SHOWN, MAX_TRUNCATION_PSI, seeds_from
 from pictures import save_animation, strip
 from snippet import snippet
 from studio import Studio
-from words import area_in_words, drawn_in_words, seeds_in_words, status
+from words import BUSY, area_in_words, drawn_in_words, seeds_in_words, status
 
 MIN_CONTROL_PIXELS = 145
 LEGEND = '<div class="legend"><span>without</span><span>mask</span><span>with defect</span></div>'
@@ -128,9 +129,9 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
 
     def show(recipe: Recipe) -> list[Any]:
         triplets = studio.drawer.draw(recipe)
-        # What is opened unasked is neither the one without a defect nor the one that is all defect.
-        by_area = sorted(range(len(triplets)), key=lambda i: triplets[i].defect_pixels)
-        opened = by_area[len(by_area) // 2]
+        # What is opened unasked, and where a walk goes, is where the defects are seen best.
+        best_seen = sorted(range(len(triplets)), key=lambda i: triplets[i].visibility, reverse=True)
+        opened, next_best = best_seen[0], best_seen[:2][-1]
         choices = [(f"{i} · {seeds_in_words(triplet)}", i - 1) for i, triplet in enumerate(triplets, start=1)]
         captions = [f"{seeds_in_words(triplet)} · {area_in_words(triplet)}" for triplet in triplets]
         return [
@@ -139,8 +140,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
             status(drawn_in_words(triplets)),
             gr.Gallery(list(zip(map(strip, triplets), captions, strict=True)), selected_index=opened),
             large_view(triplets[opened], opened + 1),
-            gr.Dropdown(choices, value=0),
-            gr.Dropdown(choices, value=len(triplets) - 1),
+            gr.Dropdown(choices, value=opened),
+            gr.Dropdown(choices, value=next_best),
             snippet(studio.catalog, recipe),
         ]
 
@@ -177,6 +178,10 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
 
         return answer
 
+    def say_if_busy(event: Any) -> None:
+        # The queue refuses before any function of ours runs, so the browser says it.
+        event.failure(None, None, said, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
+
     results = [shown, selected, said, gallery, large, start, end, code]
     inputs = [model, truncation_psi, mask_threshold, num_images, seed]
     drawing: dict[str, Any] = {
@@ -186,14 +191,17 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         "show_progress_on": gallery,
     }
     for trigger in (page.load, draw_button.click, seed.submit, model.change):
-        trigger(**drawing, **OWN_EVENT)
+        say_if_busy(trigger(**drawing, **OWN_EVENT))
     dice = f"() => Math.floor(Math.random() * {MAX_SEED})"
-    surprise_button.click(None, None, seed, js=dice, api_visibility="private").then(**drawing, **OWN_EVENT)
+    rolled = surprise_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
+    say_if_busy(rolled.then(**drawing, **OWN_EVENT))
     for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
-        button.click(
+        variation = button.click(
             in_words(function), [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT
-        ).then(None, js=SHOW_GALLERY, api_visibility="private")
+        )
+        say_if_busy(variation)
+        variation.then(None, js=SHOW_GALLERY, **BROWSER_EVENT)
     opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
-    opened.then(None, js=SHOW_LARGE_VIEW, api_visibility="private")
+    opened.then(None, js=SHOW_LARGE_VIEW, **BROWSER_EVENT)
     walk_button.click(walk, [shown, start, end, varied], animation, **OWN_EVENT)
     return DrawSettings(model, seed, truncation_psi, mask_threshold)

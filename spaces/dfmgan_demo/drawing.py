@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from catalog import Catalog
 from device import on_gpu
+from limits import refusal
 from PIL import Image
 from torch import Tensor
 
-from dfmgan_hf.export import ExportConfig, Sample, TripletSampler
+from dfmgan_hf.export import ExportConfig, ExportError, Sample, TripletSampler
 
 Varied = Literal["defect", "part"]
 
@@ -66,6 +67,12 @@ class Triplet:
         """Area of the defect in percent of the picture."""
         return 100 * self.defect_pixels / (self.mask.width * self.mask.height)
 
+    @property
+    def visibility(self) -> float:
+        """How easily an eye finds the defect: how much it changes the part, times the share that it leaves alone."""
+        change = np.abs(np.asarray(self.image, np.float32) - np.asarray(self.defect_free, np.float32)).mean()
+        return float(change) * (1 - self.defect_percent / 100) if self.defect_pixels else 0.0
+
 
 class Drawer:
     """Draws with the catalog's models.
@@ -85,7 +92,7 @@ class Drawer:
         return self._triplets(recipe, parts, defects)
 
     def samples(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
-        """The triplets of an export, encoded, one by one; `ExportError` if its filter is too strict for the model."""
+        """The triplets of an export, encoded, one by one; `gr.Error` if the model draws no defect at its threshold."""
         return self._run_sampler(model, config)
 
     def walk(self, recipe: Recipe, varied: Varied, num_frames: int) -> list[Triplet]:
@@ -128,8 +135,14 @@ class Drawer:
         )
 
     def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
-        with TripletSampler(self.catalog[model].pipe, config) as sampler:
-            yield from sampler.draw(range(config.num_images))
+        try:
+            with TripletSampler(self.catalog[model].pipe, config) as sampler:
+                yield from sampler.draw(range(config.num_images))
+        except ExportError as error:
+            # Said here, not by the caller: from ZeroGPU's process only gradio's own errors come back as they are.
+            raise refusal(
+                f"{config.max_attempts} seeds in a row drew no defect at this threshold: lower the mask threshold."
+            ) from error
 
 
 def _arc(start: Tensor, end: Tensor, num_points: int) -> Tensor:

@@ -13,3 +13,5 @@ OWN_EVENT: dict[str, Any] = {
 }
 # What needs no drawing waits in no queue.
 QUICK_EVENT: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# What runs in the browser alone.
+BROWSER_EVENT: dict[str, Any] = {"api_visibility": "private"}

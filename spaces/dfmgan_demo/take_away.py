@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from drawing import Drawer
-from limits import refusal
 
-from dfmgan_hf.export import ExportConfig, ExportError, ExportFormat
-from dfmgan_hf.export.layouts import FolderWriter, imagefolder_names, mvtec_names
+from dfmgan_hf.export import ExportConfig, ExportFormat, make_writer
 
-LAYOUTS: dict[str, ExportFormat] = {"MVTec AD": "mvtec", "Image folder": "imagefolder"}
+LAYOUTS: dict[str, ExportFormat] = {"MVTec AD": "mvtec", "Image folder": "imagefolder", "Parquet": "parquet"}
 LAYOUTS_IN_WORDS = {
     "MVTec AD": "train/good, test/defect and ground_truth/defect, as anomalib reads it",
     "Image folder": "images, masks and metadata.csv, as load_dataset reads it",
+    "Parquet": "one table that holds the pictures too, as the Hub shows it",
 }
 # A model that rarely draws a defect at the chosen threshold must not be asked for ever.
 MAX_DRAWS_PER_IMAGE = 40
@@ -57,19 +56,11 @@ def write_archive(path: Path, drawer: Drawer, model: str, config: ExportConfig) 
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         folder = Path(scratch) / config.output_dir
         written = replace(config, output_dir=folder)
-        if config.format == "mvtec":
-            writer = FolderWriter(written, mvtec_names, "seeds.csv")
-        else:
-            writer = FolderWriter(written, imagefolder_names, "metadata.csv")
-        try:
-            with closing(drawer.samples(model, written)) as samples:
-                for done, sample in enumerate(samples, start=1):
-                    writer.add(sample)
-                    yield done
-        except ExportError as error:
-            raise refusal(
-                f"{config.max_attempts} seeds in a row drew no defect at this threshold: lower the mask threshold."
-            ) from error
+        writer = make_writer(written)
+        with closing(writer), closing(drawer.samples(model, written)) as samples:
+            for done, sample in enumerate(samples, start=1):
+                writer.add(sample)
+                yield done
         writer.finish(writer.records())
         aside = Path(scratch) / "whole.zip"
         _zip(folder, aside)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from drawing import Triplet
 
+BUSY = "Too many visitors are drawing at this moment: try again in a minute."
+
 
 def seeds_in_words(triplet: Triplet) -> str:
     """What a picture was drawn from."""

@@ -19,7 +19,7 @@ from .tiny_model import save_tiny_model
 pytest.importorskip("gradio", reason="gradio is not installed: pip install dfmgan-hf[demo]")
 
 SPACE = Path(__file__).resolve().parents[2] / "spaces" / "dfmgan_demo"
-START_SECONDS = 180
+START_SECONDS = 300
 
 # The Space is a folder of modules that import each other by name, as on the Hub.
 sys.path.append(str(SPACE))

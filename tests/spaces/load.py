@@ -77,7 +77,9 @@ def put_under_load(config: Config) -> Report:
 async def _put_under_load(config: Config) -> Report:
     report, start = Report(), time.monotonic()
     server = psutil.Process(config.pid)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=config.clients)
+    # The server closes a connection that was idle for 5 s. A client that gives it up only then, as httpx does unless
+    # told otherwise, at times asks on one that is being closed.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=config.clients, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=f"{config.url}/gradio_api", timeout=300, limits=limits) as http:
         clients = [_client(http, config, report, i, start + config.seconds) for i in range(config.clients)]
         work = asyncio.gather(*clients)
@@ -117,7 +119,7 @@ async def _ask(http: httpx.AsyncClient, data: list) -> str:
         file.raise_for_status()
         return DRAWN if file.content.startswith(b"\x89PNG") else "error: no PNG"
     except httpx.HTTPError as error:
-        return f"error: {type(error).__name__} {error}"
+        return f"error: {type(error).__name__} {error} at {error.request.url.path}"
 
 
 def main(config: Config) -> None:

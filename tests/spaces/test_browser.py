@@ -36,7 +36,9 @@ CHROMIUM_OPTIONS = [
 ]
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-WAIT_MILLISECONDS = 60_000
+# Conditions, not times, are waited for: this is how long a machine busy with other work may take.
+WAIT_MILLISECONDS = 180_000
+sync_api.expect.set_options(timeout=WAIT_MILLISECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +54,18 @@ def open_page(browser, server) -> Iterator[Callable[..., sync_api.Page]]:
     """Opens the page; afterwards no error may stand in the console, and nothing may have been asked of other hosts."""
     contexts, complaints = [], []
 
-    def open_page(viewport=DESKTOP, color_scheme="light", **options) -> sync_api.Page:
+    def open_page(viewport=DESKTOP, color_scheme="light", expected_complaint=None, **options) -> sync_api.Page:
+        def complain(text: str) -> None:
+            if expected_complaint is None or expected_complaint not in text:
+                complaints.append(text)
+
         context = browser.new_context(viewport=viewport, color_scheme=color_scheme, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT_MILLISECONDS)
-        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: _is_outside(request.url, server.url) and complaints.append(request.url))
+        page.on("console", lambda message: message.type == "error" and complain(message.text))
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("request", lambda request: _is_outside(request.url, server.url) and complain(request.url))
         page.goto(server.url)
         _wait_for_gallery(page, 6)
         return page
@@ -76,7 +82,7 @@ def _is_outside(url: str, home: str) -> bool:
 
 def _wait_for_gallery(page: sync_api.Page, count: int) -> None:
     """Until the gallery shows `count` loaded pictures and nothing is being drawn."""
-    sync_api.expect(page.locator("#gallery .thumbnail-item img")).to_have_count(count, timeout=WAIT_MILLISECONDS)
+    sync_api.expect(page.locator("#gallery .thumbnail-item img")).to_have_count(count)
     _wait_until_idle(page)
 
 
@@ -208,6 +214,19 @@ def test_an_error_is_said_in_words_and_goes_away(open_page):
     sync_api.expect(page.locator("#status .refused")).to_have_count(0)
 
 
+def test_a_full_queue_is_said_and_the_pictures_stay(open_page):
+    page = open_page(expected_complaint="503")
+    full = {"detail": "Queue is full. Max size is 40 and current size is 40."}
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json=full))
+    page.get_by_role("button", name="Draw defects").click()
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("Too many visitors are drawing")
+    sync_api.expect(page.locator("#gallery > [data-testid=status-tracker]")).to_be_hidden()
+    page.unroute("**/queue/join*")
+    page.get_by_label("Seed", exact=True).fill("5")
+    page.get_by_role("button", name="Draw defects").click()
+    sync_api.expect(page.locator("#gallery .caption-label").first).to_contain_text("seed 5")
+
+
 def test_place_in_the_queue_is_shown(open_page, server):
     page = open_page()
     with httpx.Client(base_url=f"{server.url}/gradio_api") as http:
@@ -225,7 +244,7 @@ def test_walk_plays_and_can_be_saved(open_page):
     page.get_by_text("Walk from one to another").click()
     page.get_by_role("button", name="Make the animation").click()
     image = page.locator("#animation img")
-    sync_api.expect(image).to_be_visible(timeout=WAIT_MILLISECONDS)
+    sync_api.expect(image).to_be_visible()
     image.scroll_into_view_if_needed()
     _keep(page, "walk")
     with page.expect_download() as download:
@@ -238,11 +257,17 @@ def test_walk_plays_and_can_be_saved(open_page):
 def test_zip_is_made_with_progress_and_downloaded(open_page):
     page = open_page()
     page.get_by_role("tab", name="Take away").click()
-    _set_slider(page, "export-count", 150)  # long enough for the progress to be seen
+    _set_slider(page, "export-count", 150)
+    # Written down inside the page, because a quick server may be done before a slow test has looked.
+    page.evaluate(
+        "() => { window.archiveTexts = []; const archive = document.querySelector('#archive');"
+        " new MutationObserver(() => archiveTexts.push(archive.textContent))"
+        ".observe(archive, {subtree: true, childList: true, characterData: true}); }"
+    )
     page.get_by_role("button", name="Make the ZIP").click()
-    sync_api.expect(page.locator("#archive")).to_contain_text(re.compile(r"\d+/150 parts|\d+\.\d+%|Drawing"))
     link = page.locator("#archive a[download]").first
-    sync_api.expect(link).to_be_visible(timeout=WAIT_MILLISECONDS)
+    sync_api.expect(link).to_be_visible()
+    assert any(re.search(r"\d+/150 parts", text) for text in page.evaluate("archiveTexts"))
     sync_api.expect(page.locator("#command")).to_contain_text("examples/generate.py")
     _keep(page, "take_away")
     with page.expect_download() as download:
@@ -258,13 +283,23 @@ def test_a_zip_can_be_cancelled(open_page, server):
     page = open_page()
     page.get_by_role("tab", name="Take away").click()
     _set_slider(page, "export-count", 200)
+    # Clicked inside the page at the first sign of progress, because a slow test may come when all is done.
+    page.evaluate(
+        "() => { const archive = document.querySelector('#archive');"
+        " new MutationObserver((_, observer) => {"
+        "   if (!/\\d+.200 parts/.test(archive.textContent)) return;"
+        "   observer.disconnect(); window.cancelled = true; document.querySelector('#cancel-button').click();"
+        " }).observe(archive, {subtree: true, childList: true, characterData: true}); }"
+    )
     page.get_by_role("button", name="Make the ZIP").click()
-    cancel = page.get_by_role("button", name="Cancel")
-    sync_api.expect(page.locator("#archive")).to_contain_text(re.compile(r"\d+/200 parts|Drawing"))
-    cancel.click()
-    sync_api.expect(cancel).to_be_disabled()
+    page.wait_for_function("window.cancelled")
+    sync_api.expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
     sync_api.expect(page.get_by_role("button", name="Make the ZIP")).to_be_enabled()
     assert page.locator("#archive a[download]").count() == 0
+    # ZIP files are made one after the other: when the next one is there, this one has come to its end.
+    with httpx.Client(base_url=f"{server.url}/gradio_api/call/export", timeout=WAIT_MILLISECONDS / 1000) as http:
+        event_id = http.post("", json={"data": ["Blobs", 1, 0, "MVTec AD", 1.0, 0.0]}).json()["event_id"]
+        assert "event: complete" in http.get(f"/{event_id}").text
     assert not list(server.cache.rglob("blobs_200.zip"))
 
 
@@ -304,6 +339,8 @@ def test_phone(open_page, color_scheme):
     page.get_by_role("button", name="Same part, many defects").tap()
     sync_api.expect(page.locator("#gallery .caption-label").nth(1)).to_contain_text("part 1, defect 2")
     sync_api.expect(page.locator("#status")).to_be_in_viewport()
+    # Gradio hides its link to the API here; the dot beside it has to go too.
+    assert page.locator("footer .divider:visible").count() == 0
     for tab in ("Take away", "About the model"):
         page.get_by_role("tab", name=tab).tap()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], tab

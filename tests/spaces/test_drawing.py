@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -144,13 +145,28 @@ def test_empty_mask_is_said_in_words(studio):
     assert drawn_in_words([triplet, triplet]).startswith("None of these seeds drew a defect")
 
 
+def test_defects_that_are_seen_best_are_neither_missing_nor_everywhere():
+    from drawing import Triplet
+
+    def visibility(columns: int, darker: int = 60) -> float:
+        mask = np.zeros((8, 8), np.uint8)
+        mask[:, :columns] = 255
+        image = np.where(mask > 0, 120 - darker, 120).astype(np.uint8)
+        pictures = (Image.fromarray(image), Image.fromarray(mask), Image.new("L", (8, 8), 120))
+        return Triplet(0, 0, *pictures).visibility
+
+    assert visibility(4) > visibility(1) > visibility(0) == 0
+    assert visibility(4) > visibility(7) > visibility(8) == 0
+    assert visibility(4) > visibility(4, darker=10)
+
+
 def test_area_is_the_share_of_white_pixels(studio):
     triplet = studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 1, 3))[0]
     assert triplet.defect_percent == pytest.approx(100 * np.mean(np.asarray(triplet.mask) == 255))
     assert 0 < triplet.defect_percent < 100
 
 
-@pytest.mark.parametrize("layout", ["MVTec AD", "Image folder"])
+@pytest.mark.parametrize("layout", ["MVTec AD", "Image folder", "Parquet"])
 def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layout):
     from accelerate import Accelerator
     from take_away import write_archive
@@ -163,7 +179,13 @@ def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layou
     assert [file.name for file in tmp_path.iterdir()] == ["five.zip"]
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    masks = [Image.open(io.BytesIO(content)) for name, content in files.items() if "mask" in name and ".png" in name]
+    if layout == "Parquet":
+        ((name, content),) = files.items()
+        assert name == "blobs/data/train-00000-of-00001.parquet"
+        encoded = [row["mask"]["bytes"] for row in pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()]
+    else:
+        encoded = [content for name, content in files.items() if "mask" in name and ".png" in name]
+    masks = [Image.open(io.BytesIO(content)) for content in encoded]
     assert len(masks) == 5
     assert all(set(np.unique(np.asarray(mask))) == {0, 255} for mask in masks)
 
@@ -174,10 +196,11 @@ def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layou
         assert (tmp_path / name).read_bytes() == content, name
 
 
-def test_stopped_zip_leaves_nothing_behind(studio, tmp_path):
+@pytest.mark.parametrize("layout", ["MVTec AD", "Image folder", "Parquet"])
+def test_stopped_zip_leaves_nothing_behind(studio, tmp_path, layout):
     from take_away import write_archive
 
-    config = studio.export(studio.settings("Blobs", 1.0, 0.0), 50, 0, "MVTec AD")
+    config = studio.export(studio.settings("Blobs", 1.0, 0.0), 50, 0, layout)
     writing = write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config)
     assert next(writing) == 1
     writing.close()
