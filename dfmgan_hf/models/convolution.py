@@ -38,8 +38,8 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> T
 def _is_wanted(ctx: FunctionCtx, index: int) -> bool:
     """Whether the running backward pass goes on from an input.
 
-    `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1 asks
-    for the image's and not for the weights'.
+    `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1
+    asks for the image's and not for the weights'.
     """
     if not ctx.needs_input_grad[index]:  # type: ignore[attr-defined]
         return False

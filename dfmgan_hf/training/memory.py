@@ -14,7 +14,8 @@ from .task import Task
 
 GIB = 2**30
 BACKWARD_BUFFERS = 2
-"""Tensors as large as the largest activation that the backward pass holds at a time: incoming and outgoing gradient."""
+"""Tensors as large as the largest activation that the backward pass holds at a time: the gradient that comes in and
+the one that goes out."""
 
 
 @dataclass(frozen=True)
