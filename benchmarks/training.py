@@ -22,6 +22,7 @@ from dfmgan_hf.methods.build import Stage2Options, Target, build_stage1, build_s
 from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
 from dfmgan_hf.methods.stage1 import Stage1Task
 from dfmgan_hf.methods.stage2 import Stage2Task
+from dfmgan_hf.models import StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.training import Batch, Phase, RunningStatistics
 
 from .ceiling import ceiling_seconds, flop, record
@@ -52,10 +53,12 @@ def make_task(stage: Stage, overrides: RecipeOverrides, preset: str, target: Tar
     """A new task whose networks have noise."""
     torch.manual_seed(0)
     recipe = resolve_recipe(preset, overrides, stage, 1)
-    task: Stage1Task | Stage2Task = build_stage1(recipe, AugmentationConfig(), target)
-    if stage == "stage2":
-        backbone = task.generator_ema.to("cpu")  # type: ignore[arg-type]
-        discriminator = task.discriminator.to("cpu")  # type: ignore[arg-type]
+    if stage == "stage1":
+        task: Stage1Task | Stage2Task = build_stage1(recipe, AugmentationConfig(), target)
+    else:
+        with target.construct():
+            backbone = StyleGAN2Generator(**recipe.network_config())
+            discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
         task = build_stage2(backbone, discriminator, recipe, Stage2Options(), AugmentationConfig(), target)
     for name, parameter in task.generator.named_parameters():
         if name.endswith("noise_strength"):

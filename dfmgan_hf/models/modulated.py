@@ -113,9 +113,14 @@ class ModulatedConv2d(nn.Module):
         if operands.peak is not None:
             style_peak = style.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
             style, operands = style / style_peak, replace(operands, peak=operands.peak * style_peak)
-        scale = self._output_scale(style, operands, gain).to(x.dtype)[:, :, None, None]
-        x = self._conv(x * style.to(x.dtype)[:, :, None, None], operands.weight)
-        return x * scale if bias is None else torch.addcmul(bias[:, None, None], x, scale)
+        scale = self._output_scale(style, operands, gain)
+        # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
+        # multiplied in float32.
+        exact, dtype = (small if len(x) == 1 else x.dtype), x.dtype
+        style, scale = (factors.to(exact)[:, :, None, None] for factors in (style, scale))
+        x = self._conv((x * style).to(dtype), operands.weight).to(exact)
+        x = x * scale if bias is None else torch.addcmul(bias.to(exact)[:, None, None], x, scale)
+        return x.to(dtype)
 
     def _output_scale(self, style: Tensor, operands: _Operands, gain: float) -> Tensor:
         """What the output channels are multiplied with, (N, out_channels) or (1, out_channels)."""

@@ -1,0 +1,67 @@
+"""Images per second and memory while a pipeline draws more and more images: both should be flat.
+
+    python -m benchmarks.throughput
+
+Images leave in batches, as whoever writes them to a disk takes them, so that nothing grows but what should not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dfmgan_hf import DFMGANPipeline
+
+from .timing import write_json
+
+MODEL = Path(__file__).parents[1] / "models" / "dfmgan-magnetic-tile"
+
+
+@dataclass
+class Arguments:
+    """What to time.
+
+    Args:
+        model: Folder of the pipeline.
+        marks: Numbers of images after which speed and memory are noted.
+        batch: Images of one call.
+    """
+
+    model: Path = MODEL
+    marks: tuple[int, ...] = (100, 1000, 10_000)
+    batch: int = 50
+
+
+def resident_mib() -> float:
+    """Memory of this process that is in RAM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("/proc/self/status has no line VmRSS.")
+
+
+def main(arguments: Arguments) -> list[dict[str, Any]]:
+    pipe = DFMGANPipeline.from_pretrained(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    pipe(seeds=range(arguments.batch), output_type="np")
+    rows: list[dict[str, Any]] = []
+    drawn, last, start = 0, 0, time.perf_counter()
+    for mark in arguments.marks:
+        while drawn < mark:
+            n = min(arguments.batch, mark - drawn)
+            pipe(seeds=range(drawn, drawn + n), output_type="np")
+            drawn += n
+        seconds = time.perf_counter() - start
+        rows.append(
+            {"images": mark, "images_per_second": (mark - last) / seconds, "resident_mib": round(resident_mib(), 1)}
+        )
+        last, start = drawn, time.perf_counter()
+    return rows
+
+
+if __name__ == "__main__":
+    write_json("throughput", main(tyro.cli(Arguments, description=__doc__)))
