@@ -10,7 +10,7 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality space clean
+.PHONY: help demo test quality space benchmarks clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -29,6 +29,9 @@ quality: $(VENV)/.installed-test ## Lint, formatting and types
 
 space: $(VENV)/.installed-space ## Serve the web demo on this machine
 	$(RUN) spaces/dfmgan_demo/app.py
+
+benchmarks: $(VENV)/.installed-test ## Time everything on this machine (ten minutes, and nothing else may run)
+	$(RUN) benchmarks/run_all.py
 
 clean: ## Remove what make and the tools wrote, but not the virtual environment
 	rm -rf demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
@@ -49,7 +52,7 @@ $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
-	$(PIP) install -e ".[test,train,metrics,demo,poisson]" torch torchvision
+	$(PIP) install -e ".[test,benchmarks,demo,poisson]" torch torchvision
 	@touch $@ $(VENV)/.installed-demo $(VENV)/.installed-space
 
 $(VENV)/.installed-space: $(VENV)/.created pyproject.toml

@@ -3,9 +3,9 @@
     python -m benchmarks.precision
 
 Convolutions run in bf16 at all resolutions, at the highest four (the default of `set_mixed_precision`), and at the
-highest two, below which a network of 256x256 has its mask. Images are compared as they are shown, clamped to [-1, 1], in steps of 1/255 of their
-range. The random network's masks are made to cover a twentieth of the pictures, by a shift of ToMask's bias; those of
-the shipped model are as trained.
+highest two, below which a network of 256x256 has its mask. Images are compared as they are shown, clamped to [-1, 1],
+in steps of 1/255 of their range. The random network's masks are made to cover a twentieth of the pictures, by a shift
+of ToMask's bias; those of the shipped model are as trained.
 """
 
 from __future__ import annotations

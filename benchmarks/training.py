@@ -40,13 +40,17 @@ class Arguments:
         presets: Sizes of the networks.
         batch_sizes: Images an iteration, one number for each preset.
         repeats: Iterations of which the median is taken.
+        warm_up: Iterations before those.
         check: Largest difference of a gradient to the naive way's that is accepted, of the gradient's norm.
+        name: Of the file of results.
     """
 
-    presets: tuple[PresetName, ...] = ("small", "auto")
-    batch_sizes: tuple[int, ...] = (16, 4)
-    repeats: int = 3
+    presets: tuple[PresetName, ...] = ("small",)
+    batch_sizes: tuple[int, ...] = (16,)
+    repeats: int = 5
+    warm_up: int = 1
     check: float = 2e-2
+    name: str = "training"
 
 
 def make_task(stage: Stage, overrides: RecipeOverrides, preset: str, target: Target) -> Stage1Task | Stage2Task:
@@ -117,7 +121,14 @@ def difference(phase: Phase, naive: NaivePhase, batch: Batch) -> float:
 
 
 def measure(
-    stage: Stage, preset: str, overrides: RecipeOverrides, repeats: int, check: float, target: Target
+    stage: Stage,
+    preset: str,
+    overrides: RecipeOverrides,
+    target: Target,
+    *,
+    repeats: int,
+    warm_up: int = 1,
+    check: float = 2e-2,
 ) -> dict[str, Any]:
     """Seconds of an iteration, ours, naive and of the convolutions, with the phases apart."""
     assert overrides.batch_size is not None
@@ -140,6 +151,7 @@ def measure(
                 "naive": lambda phase=naive_phase: phase.run(batch),  # type: ignore[misc]
             },
             repeats,
+            warm_up,
         )
         convs = record(lambda phase=phase: run_phase(phase, batch, statistics))  # type: ignore[misc]
         ceiling = ceiling_seconds(convs, target.device)
@@ -170,9 +182,10 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
             stage,
             preset,
             RecipeOverrides(batch_size=batch_size),
-            arguments.repeats,
-            arguments.check,
             Target(torch.device("cpu")),
+            repeats=arguments.repeats,
+            warm_up=arguments.warm_up,
+            check=arguments.check,
         )
         for preset, batch_size in zip(arguments.presets, arguments.batch_sizes, strict=True)
         for stage in stages
@@ -180,4 +193,5 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    write_json("training", main(tyro.cli(Arguments, description=__doc__)))
+    parsed = tyro.cli(Arguments, description=__doc__)
+    write_json(parsed.name, main(parsed))

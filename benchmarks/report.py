@@ -1,0 +1,186 @@
+"""Write the tables of README.md from the results.
+
+    python -m benchmarks.report
+
+Everything between the lines `<!-- NAME -->` and `<!-- end -->` is replaced by the table of results/NAME.json; a table
+whose results are missing stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .timing import RESULTS
+
+README = Path(__file__).parent / "README.md"
+Row = dict[str, Any]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def seconds(timing: Row, unit: float = 1.0) -> str:
+    """The median and the quartiles."""
+    return f"{timing['median'] * unit:.3g} ({timing['low'] * unit:.3g}-{timing['high'] * unit:.3g})"
+
+
+def machine_line(machine: Row) -> str:
+    where = f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['features'])}"
+    if "gpu" in machine:
+        where = f"{machine['gpu']}, CUDA {machine['cuda']}"
+    versions = f"Python {machine['python']}, torch {machine['torch']}"
+    return f"{where}; {versions}; {machine['threads']} threads; {machine['date']}."
+
+
+def triplet(rows: list[Row]) -> str:
+    header = (
+        "mask covers", "batch", "type", "s a batch", "images/s", "TFLOP/s", "time / ceiling", "naive / time",
+        "naive s a batch",
+    )  # fmt: skip
+    cells = [
+        (
+            f"{row['mask_share']:.0%}", row["batch_size"], dtype, seconds(row[dtype]["seconds"]),
+            f"{row[dtype]['images_per_second']:.2f}", f"{row[dtype]['tflops']:.3f}",
+            f"{row[dtype]['time_to_ceiling']:.2f}", f"{row[dtype]['naive_to_time']:.1f}",
+            seconds(row["naive"]["seconds"]),
+        )
+        for row in rows
+        for dtype in ("float32", "bf16")
+    ]  # fmt: skip
+    return markdown(header, cells)
+
+
+def training(rows: list[Row]) -> str:
+    header = (
+        "stage", "preset", "resolution", "batch", "s an iteration", "s/kimg", "TFLOP/s", "time / ceiling",
+        "naive / time",
+    )  # fmt: skip
+    cells = [
+        (
+            row["stage"], row["preset"], row["resolution"], row["batch_size"], f"{row['seconds']:.3f}",
+            f"{row['seconds_per_kimg']:.1f}", f"{row['tflops']:.3f}", f"{row['time_to_ceiling']:.2f}",
+            f"{row['naive_to_time']:.1f}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    phases = [
+        (
+            row["stage"], row["preset"], name, phase["interval"], seconds(phase["seconds"]),
+            f"{phase['ceiling_seconds']:.3g}", seconds(phase["naive_seconds"]),
+            f"{phase['naive_seconds']['median'] / phase['seconds']['median']:.1f}",
+        )
+        for row in rows
+        for name, phase in row["phases"].items()
+    ]  # fmt: skip
+    phase_header = ("stage", "preset", "phase", "every", "s", "ceiling s", "naive s", "naive / time")
+    return markdown(header, cells) + "\n\n" + markdown(phase_header, phases)
+
+
+def resolutions(rows: list[Row]) -> str:
+    header = ("resolution", "million parameters", "ms a triplet", "GFLOP", "TFLOP/s", "time / ceiling")
+    cells = [
+        (
+            row["resolution"], f"{row['parameters'] / 1e6:.1f}", seconds(row["seconds"], 1e3), f"{row['gflop']:.0f}",
+            f"{row['tflops']:.3f}", f"{row['time_to_ceiling']:.2f}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return markdown(header, cells)
+
+
+def throughput(rows: list[Row]) -> str:
+    header = ("images", "images/s since the row above", "MiB in RAM")
+    return markdown(header, [(r["images"], f"{r['images_per_second']:.1f}", f"{r['resident_mib']:.0f}") for r in rows])
+
+
+def startup(row: Row) -> str:
+    names = {
+        "import_seconds": "`import dfmgan_hf` beyond torch and diffusers",
+        "from_pretrained_seconds": "`from_pretrained` of the shipped model",
+        "first_triplet_seconds": "its first triplet",
+    }
+    return markdown(("what", "ms"), [(text, seconds(row[name], 1e3)) for name, text in names.items()])
+
+
+def precision(results: dict[str, list[Row]]) -> str:
+    header = (
+        "model", "bf16 at", "images", "mask covers", "mask pixels that agree", "mean distance / 255",
+        "largest distance / 255",
+    )  # fmt: skip
+    cells = [
+        (
+            name, f"{row['bf16_resolutions'][0]} to {row['bf16_resolutions'][-1]}", row["images"],
+            f"{row['mask_share']:.1%}", f"{row['mask_agreement']:.3%}", f"{row['mean_difference_255']:.3f}",
+            f"{row['largest_difference_255']:.0f}",
+        )
+        for name, rows in results.items()
+        for row in rows
+    ]  # fmt: skip
+    return markdown(header, cells)
+
+
+def low_memory(rows: list[Row]) -> str:
+    header = ("stage", "precision", "images at a time", "fixed GiB", "activations GiB", "total GiB", "in phase")
+    cells = [
+        (
+            row["stage"], row["precision"], row["images"], f"{row['fixed_gib']:.2f}", f"{row['activations_gib']:.2f}",
+            f"{row['total_gib']:.2f}", row["phase"],
+        )
+        for row in rows
+    ]  # fmt: skip
+    return markdown(header, cells)
+
+
+def gpu(results: Row) -> str:
+    header = ("how", "batch", "ms a batch", "triplets/s", "TFLOP/s", "time / ceiling", "peak GiB")
+    triplets = [
+        (
+            row["how"], row["batch_size"], seconds(row["seconds"], 1e3), f"{row['triplets_per_second']:.0f}",
+            f"{row['tflops']:.1f}", f"{row['time_to_ceiling']:.2f}", row["peak_gib"] and f"{row['peak_gib']:.2f}",
+        )
+        for row in results["triplets"]
+    ]  # fmt: skip
+    stages = [
+        (
+            row["stage"], row["batch_size"], f"{row['seconds']:.3f}", f"{row['seconds_per_kimg']:.2f}",
+            f"{row['time_to_ceiling']:.2f}", row["peak_gib"] and f"{row['peak_gib']:.2f}",
+        )
+        for row in [*results["training"], results["low_memory"]]
+    ]  # fmt: skip
+    stage_header = ("stage", "batch", "s an iteration", "s/kimg", "time / ceiling", "peak GiB")
+    return markdown(header, triplets) + "\n\n" + markdown(stage_header, stages)
+
+
+TABLES: dict[str, Callable[[Any], str]] = {
+    "triplet": triplet,
+    "training": training,
+    "training_256": training,
+    "resolutions": resolutions,
+    "throughput": throughput,
+    "startup": startup,
+    "precision": precision,
+    "low_memory": low_memory,
+    "gpu": gpu,
+}
+
+
+def update(text: str, results: Path) -> str:
+    """The text with the tables of the results that there are."""
+    for name, table in TABLES.items():
+        path = results / f"{name}.json"
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            block = f"{table(content['results'])}\n\n{machine_line(content['machine'])}"
+            pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+            text = re.sub(pattern, lambda match, block=block: f"{match[1]}{block}\n{match[2]}", text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(update(README.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")

@@ -1,0 +1,110 @@
+"""The speed benchmarks at tiny sizes: that they run, and that the naive way computes what the package does."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import gpu, low_memory, naive_networks, precision, report, resolutions, throughput, training, triplet
+from benchmarks.ceiling import Conv, flop, record
+from benchmarks.naive_training import naive_phases
+from benchmarks.timing import Timing, write_json
+from dfmgan_hf.methods.build import Target
+from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.models import StyleGAN2Discriminator
+
+SIZES = RecipeOverrides(resolution=32, channel_base=256, z_dim=16, w_dim=16, batch_size=4)
+
+
+@pytest.mark.parametrize("mask_share", [0.0, 0.1, 1.0])
+def test_naive_triplet_is_the_generators(mask_share):
+    generator = triplet.make_generator(64, 256, mask_share).double()
+    latents = torch.randn(2, 2, 512, dtype=torch.float64)
+    with torch.no_grad():
+        output = generator(*latents, noise_mode="const", return_defect_free=True)
+        naive = naive_networks.triplet(generator, *latents)
+    assert triplet.largest_difference(output, naive) < 1e-10
+    assert bool((output.images == output.defect_free_images).all()) == (mask_share == 0)
+
+
+def test_naive_discriminator_is_ours():
+    torch.manual_seed(0)
+    model = StyleGAN2Discriminator(resolution=32, channel_base=256).double()
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(naive_networks.discriminate(model, images), model(images))
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_naive_gradients_are_the_tasks(stage):
+    """Every phase, in float64: not one of the savings changes a gradient."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        task, twin = (training.make_task(stage, SIZES, "small", Target(torch.device("cpu"))) for _ in range(2))
+        batch = training.make_batch(task, 4, torch.device("cpu"))
+        for phase, naive in zip(task.phases, naive_phases(twin), strict=True):
+            assert training.difference(phase, naive, batch) < 1e-10, phase.name
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_ceiling_counts_the_convolutions_and_nothing_else():
+    def call() -> None:
+        x = torch.randn(2, 4, 8, 8)
+        y = torch.nn.functional.conv2d(x, torch.randn(6, 4, 3, 3, requires_grad=True), padding=1)
+        torch.nn.functional.conv2d(y, torch.ones(6, 1, 4, 4), groups=6)
+        y.sum().backward()
+
+    convs = record(call)
+    forward = Conv("forward", 2, 4, 6, 3, 1, 1, 8, 8, torch.float32)
+    backward = Conv("weight_gradient", 2, 4, 6, 3, 1, 1, 8, 8, torch.float32)
+    assert convs == {forward: 1, backward: 1}
+    assert flop(convs) == 2 * 2 * (2 * 6 * 8 * 8) * (4 * 9)
+
+
+def test_a_transposed_convolution_counts_as_the_plain_one():
+    convs = record(
+        lambda: torch.nn.functional.conv_transpose2d(torch.randn(1, 4, 8, 8), torch.randn(4, 6, 3, 3), stride=2)
+    )
+    assert convs == {Conv("forward", 1, 4, 6, 3, 1, 1, 8, 8, torch.float32): 1}
+
+
+def test_medians_and_quartiles():
+    assert Timing.of([5.0, 1.0, 2.0, 3.0, 4.0]) == Timing(3.0, 2.0, 4.0, 5)
+    assert Timing.of([2.0]) == Timing(2.0, 2.0, 2.0, 1)
+
+
+@pytest.mark.slow
+def test_every_benchmark_runs_and_has_a_table(tmp_path, make_generator, monkeypatch):
+    from dfmgan_hf import DFMGANPipeline
+
+    DFMGANPipeline(make_generator(resolution=32)).save_pretrained(str(tmp_path / "model"))
+    small = {"resolution": 64, "channel_base": 256}
+    results = {
+        "triplet": triplet.main(triplet.Arguments(**small, batch_sizes=(2,), mask_shares=(0.1,), repeats=2)),
+        "resolutions": resolutions.main(resolutions.Arguments(resolutions=(32, 64), channel_base=256, repeats=2)),
+        "throughput": throughput.main(throughput.Arguments(tmp_path / "model", marks=(2, 5), batch=2)),
+        "precision": precision.main(precision.Arguments(tmp_path / "model", **small, images=2)),
+        "low_memory": low_memory.main(low_memory.Arguments(resolution=64)),
+        "training": [training.measure("stage2", "small", SIZES, Target(torch.device("cpu")), repeats=1)],
+        "gpu": gpu.main(
+            gpu.Arguments(
+                device="cpu", dtype="bfloat16", resolution=32, channel_base=128, batch_size=2, training_batch_size=2,
+                low_memory_batch_size=2, compile=False, repeats=1,
+            )
+        ),
+    }  # fmt: skip
+    text = "".join(f"<!-- {name} -->\nold\n<!-- end -->\n" for name in results)
+    for name, rows in results.items():
+        path = write_json(name, rows, tmp_path / "results")
+        assert json.loads(path.read_text())["machine"]["torch"] == torch.__version__
+    updated = report.update(text, tmp_path / "results")
+    assert "old" not in updated
+    assert updated.count("<!-- end -->") == len(results)
+    assert updated.count("| --- |") >= len(results)
+
+
+def test_a_naive_way_that_differs_is_an_error(monkeypatch):
+    monkeypatch.setattr(naive_networks, "upsample", lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    arguments = triplet.Arguments(resolution=32, channel_base=128, repeats=1)
+    with pytest.raises(RuntimeError, match="The naive way draws something else"):
+        triplet.measure(arguments, 1, 0.1)
