@@ -29,8 +29,8 @@ ALLOWED = {
     "publishing": {"models"},
 }
 OPTIONAL = {
-    "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy", "skimage",
-    "sklearn", "spaces", "tensorboard", "tensorboardX", "timm", "torch_fidelity", "torchmetrics", "torchvision",
+    "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy",
+    "segmentation_models_pytorch", "skimage", "sklearn", "spaces", "tensorboard", "tensorboardX", "timm", "torch_fidelity", "torchmetrics", "torchvision",
     "trackio", "transformers", "wandb",
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from .doctor import examine
 from .errors import DataError, DataWarning
 from .mvtec_ad import load_mvtec_ad
 from .mvtec_layout import MVTEC_AD_DEFECTS
-from .partitions import Partition, make_partitions, read_file_list, save_file_list
+from .partitions import Partition, first_third_partition, make_partitions, read_file_list, save_file_list
 from .reading import read_image, read_mask
 from .sources import find_listing
 from .training_set import load_training_set
@@ -21,6 +21,7 @@ __all__ = [
     "Partition",
     "examine",
     "find_listing",
+    "first_third_partition",
     "fit_to_square",
     "load_mvtec_ad",
     "load_training_set",

@@ -8,7 +8,7 @@ from typing import Any
 
 from .dataset import ImageMaskDataset
 from .errors import DataError
-from .records import shorten
+from .records import Split, shorten
 from .sources import find_listing
 from .training_set import load_training_set
 from .transforms import Fit
@@ -47,18 +47,21 @@ class DataConfig:
     skip_bad_files: bool = False
     cache_dir: Path | None = None
 
-    def load_good(self, *, resolution: int = 256, image_channels: int = 3) -> ImageMaskDataset:
+    def load_good(
+        self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train"
+    ) -> ImageMaskDataset:
         """Loads the defect-free photographs, all of them: `shots` are defect photographs.
 
         Args:
             resolution: Side of the training images in pixels.
             image_channels: 3, or 1 for grey.
+            split: Those for training, or those that the data set keeps for testing.
 
         Raises:
             DataError: see `load_training_set`.
         """
         return load_training_set(
-            **{**self._options(), "shots": None}, resolution=resolution, image_channels=image_channels
+            **{**self._options(), "shots": None}, resolution=resolution, image_channels=image_channels, split=split
         )
 
     def load_defects(

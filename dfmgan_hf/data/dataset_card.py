@@ -51,7 +51,7 @@ class DefectDatasetDict(datasets.DatasetDict):
             card.text = _with_counts(card.text, self)
         except EntryNotFoundError:
             card = make_dataset_card(self, repo_id, licence)
-        # Not card.push_to_hub: before huggingface_hub 2 it asks huggingface.co even where HF_ENDPOINT names another Hub.
+        # Not card.push_to_hub: before huggingface_hub 2 it asks huggingface.co, whatever Hub HF_ENDPOINT names.
         api.upload_file(
             path_or_fileobj=str(card).encode(),
             path_in_repo="README.md",

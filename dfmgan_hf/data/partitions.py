@@ -101,22 +101,27 @@ class Partition:
     base: tuple[str, ...]
     test: tuple[str, ...]
 
-    def save(self, folder: Path | str, index: int) -> tuple[Path, Path]:
-        """Writes `partition_<index>_base.txt` and `partition_<index>_test.txt`."""
-        folder = Path(folder)
+    @staticmethod
+    def paths(folder: Path | str, index: int | str) -> tuple[Path, Path]:
+        """`partition_<index>_base.txt` and `partition_<index>_test.txt`; the index is a number or a name."""
+        return Path(folder) / f"partition_{index}_base.txt", Path(folder) / f"partition_{index}_test.txt"
+
+    def save(self, folder: Path | str, index: int | str) -> tuple[Path, Path]:
+        """Writes both lists to `paths`."""
+        base, test = self.paths(folder, index)
         return (
-            save_file_list(folder / f"partition_{index}_base.txt", self.base, "one third of each kind of defect"),
-            save_file_list(folder / f"partition_{index}_test.txt", self.test, "two thirds of each kind of defect"),
+            save_file_list(base, self.base, "one third of each kind of defect"),
+            save_file_list(test, self.test, "two thirds of each kind of defect"),
         )
 
     @classmethod
-    def load(cls, folder: Path | str, index: int) -> Partition:
+    def load(cls, folder: Path | str, index: int | str) -> Partition:
         """Reads what `save` wrote.
 
         Raises:
             DataError: (`file_list`) if one of the files is missing or empty.
         """
-        base, test = (read_file_list(Path(folder) / f"partition_{index}_{part}.txt") for part in ("base", "test"))
+        base, test = (read_file_list(path) for path in cls.paths(folder, index))
         return cls(tuple(base), tuple(test))
 
 
@@ -133,15 +138,7 @@ def make_partitions(records: Iterable[ImageRecord], count: int = 3, seed: int = 
     Raises:
         ValueError: if a kind has fewer than three photographs, since its base set would be empty.
     """
-    kinds: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        if record.defect != GOOD:
-            kinds.setdefault(record.defect, []).append(record)
-    for kind, members in kinds.items():
-        if len(members) < 3:
-            raise ValueError(
-                f"'{kind}' has {len(members)} photographs; a partition into 1/3 and 2/3 needs at least 3."
-            )
+    kinds = _by_kind(records)
     partitions = []
     for index in range(count):
         base: list[str] = []
@@ -153,3 +150,39 @@ def make_partitions(records: Iterable[ImageRecord], count: int = 3, seed: int = 
             test += sorted(names[third:])
         partitions.append(Partition(tuple(base), tuple(test)))
     return partitions
+
+
+def first_third_partition(records: Iterable[ImageRecord]) -> Partition:
+    """The division that AnomalyDiffusion and its successors test localisation on: nothing about it is random.
+
+    Args:
+        records: Photographs of one category; the defect-free ones are left aside.
+
+    Returns:
+        The first third (rounded down) of each kind of defect in the order of the names, and the rest.
+
+    Raises:
+        ValueError: if a kind has fewer than three photographs, since its base set would be empty.
+    """
+    base: list[str] = []
+    test: list[str] = []
+    for members in _by_kind(records).values():
+        names = sorted(record.name for record in members)
+        third = len(names) // 3
+        base += names[:third]
+        test += names[third:]
+    return Partition(tuple(sorted(base)), tuple(sorted(test)))
+
+
+def _by_kind(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
+    """Photographs of each kind of defect, at least three."""
+    kinds: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        if record.defect != GOOD:
+            kinds.setdefault(record.defect, []).append(record)
+    for kind, members in kinds.items():
+        if len(members) < 3:
+            raise ValueError(
+                f"'{kind}' has {len(members)} photographs; a partition into 1/3 and 2/3 needs at least 3."
+            )
+    return kinds

@@ -212,12 +212,12 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def require(*modules: str, purpose: str) -> None:
+def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
     """Raises an ImportError that names the extra if a library that measuring needs is not installed."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise ImportError(
-            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install dfmgan-hf[metrics]"
+            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install dfmgan-hf[{extra}]"
         )
 
 

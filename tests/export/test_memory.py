@@ -51,5 +51,4 @@ def test_memory_stays_flat(export, quick_drawing, tmp_path, format):
         peaks.append(memory.bytes)
         sizes.append(sum(path.stat().st_size for path in (tmp_path / name).rglob("*") if path.is_file()))
     assert sizes[2] - sizes[1] > 10 * MIB
-    print(peaks, sizes)
     assert peaks[2] - peaks[1] < 4 * MIB

@@ -1,0 +1,137 @@
+"""Defects found pixel by pixel: segmentation networks trained on generated pairs, tested on photographs.
+
+The protocol of AnomalyDiffusion (AAAI 2024) and its successors: the first third of each kind of defect, by name, may
+be trained on; the rest and all good photographs of the test set are tested on; one network for all kinds of defect of
+a category, trained on good photographs and generated pairs. Unlike its script, the network of the last step is tested,
+not the best one on the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..data import Partition, first_third_partition, make_partitions
+from ..data.records import ImageRecord
+from ..methods.registry import METHODS
+from ..metrics.weights import require
+from .downstream import DownstreamBenchmark, DownstreamConfig, Subject, Trial
+from .localization_measures import Compat, measure
+from .localization_tables import write_tables
+from .segmenter import SegmenterConfig, find_defects, train_segmenter
+from .training_sets import LabelledImages
+
+_TIMED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class LocalizationConfig(DownstreamConfig):
+    """Train segmentation networks on generated pairs and test them on photographs.
+
+    Attributes:
+        split: Photographs that may be trained on: the first third by name (of AnomalyDiffusion), or the random third
+            of a partition of benchmark_classification.py, so that its generators can be used.
+        compat: anomalydiffusion repeats that script's coarse thresholds of pixel F1 and PRO.
+    """
+
+    split: Literal["first_third", "P1", "P2", "P3"] = "first_third"
+    compat: Compat = "none"
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+
+
+class LocalizationBenchmark(DownstreamBenchmark):
+    """Where is the defect?
+
+    Args:
+        config: what to compare.
+        accelerator: of the launch, or of a single process.
+
+    Raises:
+        ImportError: a library is not installed.
+        ValueError: a method has no masks, or as `DownstreamBenchmark`.
+        DataError: as `DownstreamBenchmark`.
+    """
+
+    config: LocalizationConfig
+
+    def __init__(self, config: LocalizationConfig, accelerator: Accelerator) -> None:
+        require("segmentation_models_pytorch", "sklearn", "scipy", purpose="Localisation", extra="benchmarks")
+        without = [METHODS[name].title for name in config.methods if name in METHODS and not METHODS[name].has_masks]
+        if without:
+            able = [name for name, method in METHODS.items() if method.has_masks]
+            raise ValueError(f"{', '.join(without)} has no masks to learn from; these have: {', '.join(able)}.")
+        super().__init__(config, accelerator)
+        self._photographs: tuple[str, dict[str, Tensor]] | None = None
+
+    def make_splits(self, records: Sequence[ImageRecord]) -> dict[str, Partition]:
+        """The one that `config.split` names."""
+        split = self.config.split
+        if split == "first_third":
+            return {split: first_third_partition(records)}
+        return {split: make_partitions(records, 1, seed=int(split[1:]))[0]}
+
+    def run_trial(self, trial: Trial, subject: Subject, training: LabelledImages) -> dict[str, Any]:
+        """One segmentation network."""
+        if training.masks is None:
+            raise ValueError(f"The images of {trial.source} have no masks to learn from; leave it out.")
+        good = self._good(trial.category, subject)
+        config, device = self.config.segmenter, self.accelerator.device
+        model, seconds = train_segmenter(training, good["train"], config, trial.seed, device)
+        test = self.test_set(trial, subject)
+        assert test.masks is not None
+        images = torch.cat([test.images, good["test"]])
+        empty = torch.zeros(len(good["test"]), *test.masks.shape[1:], dtype=torch.uint8)
+        masks = torch.cat([test.masks, empty])[:, 0].numpy() > 0
+        maps, scores = find_defects(model, images, device)
+        return {
+            "measures": measure(maps, masks, scores, self.config.compat),
+            "by_defect": self._by_defect(maps, masks, scores, test.labels.numpy(), subject.defects),
+            "tested": len(test),
+            "tested_good": len(good["test"]),
+            "network": f"U-Net (segmentation-models-pytorch, {config.encoder}, from scratch)",
+            "seconds": seconds,
+        }
+
+    def headline(self, result: dict[str, Any]) -> str:
+        measures = result["measures"]
+        shown = {"pixel AP": "pixel_ap", "PRO": "pro", "image AUROC": "image_auroc"}
+        return ", ".join(f"{title} {measures[name]:.1%}" for title, name in shown.items())
+
+    def seconds_per_trial(self) -> float:
+        """Time of a training, from two timed steps on noise; the test is short beside it."""
+        config, side = self.config.segmenter, self.config.resolution
+        noise = torch.randint(0, 256, (config.batch_size, 3, side, side), dtype=torch.uint8)
+        pairs = LabelledImages(noise, torch.zeros(len(noise), dtype=torch.int64), noise[:, :1])
+        few = replace(config, steps=_TIMED_STEPS)
+        train_segmenter(pairs, noise, few, 0, self.accelerator.device)  # chooses kernels
+        return train_segmenter(pairs, noise, few, 0, self.accelerator.device)[1] / _TIMED_STEPS * config.steps
+
+    def write_tables(self) -> str:
+        return write_tables(self.config.output_dir, self.all_trials, self.read_results(), self.title)
+
+    def _good(self, category: str, subject: Subject) -> dict[str, Tensor]:
+        """The good photographs to train on and to test on, uint8 (n, 3, R, R)."""
+        if self._photographs is None or self._photographs[0] != category:
+            loaded = {
+                split: subject.data.load_good(resolution=self.config.resolution, split=split).images
+                for split in ("train", "test")
+            }
+            self._photographs = category, loaded
+        return self._photographs[1]
+
+    def _by_defect(
+        self, maps: np.ndarray, masks: np.ndarray, scores: np.ndarray, labels: np.ndarray, defects: tuple[str, ...]
+    ) -> dict[str, dict[str, float]]:
+        """The measures of each kind of defect, each beside all good photographs."""
+        kinds = np.concatenate([labels, np.full(len(maps) - len(labels), -1)])
+        parts = {defect: (kinds == number) | (kinds == -1) for number, defect in enumerate(defects)}
+        return {
+            defect: measure(maps[part], masks[part], scores[part], self.config.compat)
+            for defect, part in parts.items()
+        }

@@ -1,0 +1,245 @@
+"""Table 2 on drawn photographs and a tiny classifier: splits, trials, resuming, shares, tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import nn
+
+from dfmgan_hf.benchmarks import classifier
+from dfmgan_hf.benchmarks.classification import ClassificationBenchmark, ClassificationConfig
+from dfmgan_hf.benchmarks.classification_tables import write_tables
+from dfmgan_hf.benchmarks.classifier import ClassifierConfig, Start, load_start, make_classifier, train_classifier
+from dfmgan_hf.benchmarks.downstream import Trial
+from dfmgan_hf.benchmarks.schedule import adam, batches
+from dfmgan_hf.benchmarks.training_sets import LabelledImages
+from dfmgan_hf.data import DataConfig, read_file_list
+from dfmgan_hf.metrics import MissingWeightsError
+
+from .drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
+
+pytest.importorskip("torchvision", reason="the metrics extra is not installed")
+
+
+@pytest.fixture(autouse=True)
+def tiny_classifier(monkeypatch):
+    """Mean brightness of the middle is enough for drawn defects."""
+
+    def make(start: Start, num_classes: int, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        head = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        return nn.Sequential(classifier._Normalize(), head, nn.Linear(8, num_classes))
+
+    monkeypatch.setattr(classifier, "make_classifier", make)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> ClassificationConfig:
+    root = tmp_path_factory.mktemp("data")
+    generated = save_generated(root / "generated")
+    return ClassificationConfig(
+        output_dir=root / "unused",
+        generated=(f"dfmgan={generated}/{{defect}}",),
+        methods=("crop_paste",),
+        images_per_defect=10,
+        seeds=(0, 1),
+        resolution=SIDE,
+        partitions=2,
+        data=DataConfig(data_dir=save_photographs(root / "photographs"), category="plate"),
+        classifier=ClassifierConfig(init="scratch", steps=10, batch_size=8, lr=0.01),
+    )
+
+
+def start(config: ClassificationConfig, **changes) -> ClassificationBenchmark:
+    return ClassificationBenchmark(replace(config, **changes), Accelerator(cpu=True))
+
+
+def test_all_training_sets_of_all_splits_are_tested_and_tabulated(config, tmp_path):
+    benchmark = start(config, output_dir=tmp_path, partitions=1)
+    names = ["real", "dfmgan", "dfmgan+real", "crop_paste", "crop_paste+real"]
+    assert len(benchmark.all_trials) == 5 * 2
+    assert "10 trials to do, 0 done" in benchmark.describe_estimate()
+    assert not list(tmp_path.rglob("seed_*.json"))
+    benchmark.run()
+    results = benchmark.read_results()
+    assert list(dict.fromkeys(trial.training_set for trial in results)) == names
+    for trial, result in results.items():
+        assert result["defects"] == list(KINDS)
+        # A third of 6 and of 7 is 2 each, and 4 and 5 are left to test on.
+        assert result["tested"] == 9
+        assert result["training_images"] == {"real": 4, "dfmgan": 20, "crop_paste": 20}.get(trial.training_set, 24)
+        assert result["accuracy"] == result["correct"] / 9 == result["curve"][-1][1]
+        assert sum(map(sum, result["confusion"])) == 9
+        assert result["start"] == "scratch"
+    assert max(result["accuracy"] for result in results.values()) > 0.8
+    origin = results[Trial("plate", "P1", "crop_paste", False, 0)]["generated"]
+    # Crop&Paste cuts from the photographs of the split's third alone.
+    assert origin["dark"]["num_defects"] == 2
+    assert origin["dark"]["num_good"] == 8
+
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [(row["training_set"], row["split"]) for row in rows] == [(n, "P1") for n in names]
+    mean = 50 * sum(results[Trial("plate", "P1", "real", True, seed)]["accuracy"] for seed in (0, 1))
+    assert float(rows[0]["accuracy_percent"]) == pytest.approx(mean)
+    assert json.loads((tmp_path / "table.json").read_text())[0]["accuracy_percent"] == pytest.approx(mean)
+    text = (tmp_path / "table.md").read_text()
+    assert "| DFMGAN + photographs |" in text
+    assert "one is 11.1 points; guessing gives 50 %" in text
+    assert Image.open(tmp_path / "table.png").width > 300
+
+
+def test_splits_are_saved_as_lists_that_can_be_given_back(config, tmp_path):
+    benchmark = start(config, output_dir=tmp_path)
+    base, test = (benchmark.subjects["plate"].lists["P1"][part] for part in (0, 1))
+    assert base == tmp_path / "plate" / "splits" / "partition_P1_base.txt"
+    names = read_file_list(base) + read_file_list(test)
+    assert len(names) == len(set(names)) == 13
+    assert len(config.data.load_defects("dark", resolution=SIDE)) == 7
+    assert len(replace(config.data, file_list=base).load_defects("dark", resolution=SIDE)) == 2
+    other = start(config, output_dir=tmp_path / "other").subjects["plate"].lists["P1"][0]
+    assert other.read_text() == base.read_text()
+    # The user's own lists are kept.
+    base.write_text("test/bright/000.png\ntest/dark/000.png\n")
+    again = start(config, output_dir=tmp_path, seeds=(0,), training_sets=("real",), partitions=1)
+    again.run()
+    assert [result["training_images"] for result in again.read_results().values()] == [2]
+
+
+def test_it_goes_on_where_it_stopped_and_shares_with_other_jobs(config, tmp_path, monkeypatch):
+    small = {"output_dir": tmp_path, "training_sets": ("real", "generated"), "methods": (), "partitions": 1}
+    first, second = (start(config, **small, cells=f"{part}/2") for part in (1, 2))
+    assert {*first.pending, *second.pending} == set(first.all_trials)
+    assert not {*first.pending} & {*second.pending}
+    first.run()
+    assert (tmp_path / "table.md").read_text().count("| - |") == 0
+    everything = start(config, **small)
+    assert set(everything.pending) == set(second.pending)
+    done = {trial: trial.path(tmp_path).read_bytes() for trial in first.pending}
+    everything.run()
+    assert {trial: trial.path(tmp_path).read_bytes() for trial in done} == done
+    assert start(config, **small).pending == []
+    with pytest.raises(ValueError, match=r"measured with other settings: images_per_defect: 10 -> 9"):
+        start(config, **small, images_per_defect=9)
+
+
+def test_a_result_can_be_repeated(config, tmp_path):
+    results = []
+    for name in ("a", "b"):
+        benchmark = start(config, output_dir=tmp_path / name, methods=(), partitions=1, seeds=(3,))
+        benchmark.run()
+        results.append([result["curve"] for result in benchmark.read_results().values()])
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generated": ("dfmgan",)}, r"`generated` must be NAME=FOLDER, such as .*but is 'dfmgan'"),
+        ({"methods": ("finetune",)}, r"Finetune is trained: name the folders with --trained.*--generated finetune="),
+        ({"methods": ("magic",)}, r"`method` must be one of finetune.*but is 'magic'"),
+        ({"generated": ("a=x", "a=y"), "methods": ()}, r"a name of its own, but they are a, a"),
+        ({"defects": ("dark", "bent")}, r"plate has no bent; it has bright, dark"),
+        ({"defects": ("dark",)}, r"one kind of defect, dark: there is nothing to tell apart"),
+        ({"cells": "3/2"}, r"`cells` must be i/n"),
+    ],
+)
+def test_wrong_options_are_said_before_anything_starts(config, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        start(config, output_dir=tmp_path, **changes)
+
+
+def test_too_few_or_other_images_are_explained(config, tmp_path):
+    with pytest.raises(ValueError, match=r"There are 12 images, but 13 are asked for.*--images_per_defect 12"):
+        start(config, output_dir=tmp_path, methods=(), training_sets=("generated",), images_per_defect=13).run()
+
+
+def test_the_papers_numbers_stand_beside_the_measured_ones(config, tmp_path):
+    result = {
+        "accuracy": 0.75, "tested": 48, "network": "ResNet-34 (torchvision)", "start": "scratch", "defects": ["a"] * 4,
+        "settings": {"classifier": {"steps": 9, "batch_size": 8, "select": "best_on_test"}, "resolution": 256,
+                     "images_per_defect": 1000},
+    }  # fmt: skip
+    trials = [Trial("hazelnut", "P1", "dfmgan", with_real, 0) for with_real in (False, True)]
+    text = write_tables(tmp_path, trials, dict.fromkeys(trials, result), str)
+    assert "| dfmgan | 75.0 (83.33) | 75.0 |" in text
+    assert "| dfmgan+real | 75.0 | 75.0 |" in text
+    assert "the test set has been looked at" in text
+    assert "partitions that are not known" in text
+
+
+def images_of(count: int) -> LabelledImages:
+    pairs = [draw_pair(KINDS[i % 2], i)[0] for i in range(count)]
+    images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in pairs])
+    return LabelledImages(images, torch.arange(count) % 2)
+
+
+def test_the_best_test_on_the_way_is_reported_only_if_asked_for():
+    training, test = images_of(8), images_of(20)
+    runs = {
+        select: train_classifier(
+            training, test, 2, ClassifierConfig(steps=20, batch_size=4, lr=0.05, select=select), Start("scratch"), 1,
+            torch.device("cpu"),
+        )
+        for select in ("last", "best_on_test")
+    }  # fmt: skip
+    assert runs["last"]["curve"] == runs["best_on_test"]["curve"]
+    assert runs["last"]["step"] == 20
+    assert runs["last"]["accuracy"] == runs["last"]["curve"][-1][1]
+    assert runs["best_on_test"]["accuracy"] == max(accuracy for _, accuracy in runs["last"]["curve"])
+    confusion = torch.tensor(runs["last"]["confusion"])
+    assert confusion.sum(dim=1).tolist() == [10, 10]
+
+
+def test_resnet34_starts_from_weights_by_path_or_from_scratch(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    from torchvision.models import resnet34
+
+    torch.manual_seed(5)
+    torch.save(resnet34().state_dict(), path := tmp_path / "weights.pth")
+    given = load_start(ClassifierConfig(weights=path))
+    assert given.name.startswith("ImageNet (weights.pth, SHA-256 ")
+    network = make_classifier(given, 3, seed=0)[1]
+    assert torch.equal(network.conv1.weight, given.tensors["conv1.weight"])
+    assert network.fc.weight.shape == (3, 512)
+    assert load_start(ClassifierConfig(init="scratch", weights=path)).name == "scratch"
+    scratch = [make_classifier(Start("scratch"), 3, seed)[1].conv1.weight for seed in (0, 0, 1)]
+    assert torch.equal(scratch[0], scratch[1])
+    assert not torch.equal(scratch[0], scratch[2])
+    with pytest.raises(MissingWeightsError, match=r"nothing\.pth: there is no such file.*--classifier\.weights"):
+        load_start(ClassifierConfig(weights=tmp_path / "nothing.pth"))
+
+
+def test_without_a_network_auto_starts_from_scratch_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DFMGAN_RESNET34_WEIGHTS", raising=False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
+    assert load_start(ClassifierConfig()).name == "scratch"
+    assert "From scratch: resnet34-b627a593.pth: not found and not downloaded" in capsys.readouterr().out
+    with pytest.raises(MissingWeightsError):
+        load_start(ClassifierConfig(init="imagenet"))
+
+
+def _no_network(*arguments, **options):
+    raise OSError("no network")
+
+
+def test_batches_show_every_image_equally_often():
+    shown = torch.cat(list(batches(5, batch_size=3, steps=10, seed=0)))
+    assert torch.bincount(shown).tolist() == [6] * 5
+    assert [len(batch) for batch in batches(2, batch_size=8, steps=2, seed=0)] == [8, 8]
+
+
+def test_the_rate_falls_to_a_fifth_twice():
+    optimizer, schedule = adam(nn.Linear(1, 1), lr=1.0, steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1.0] * 8 + [0.2, 0.04])

@@ -1,0 +1,208 @@
+"""The protocol of AnomalyDiffusion on drawn photographs and a small U-Net."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import nn
+
+from dfmgan_hf.benchmarks import segmenter
+from dfmgan_hf.benchmarks.downstream import Trial
+from dfmgan_hf.benchmarks.localization import LocalizationBenchmark, LocalizationConfig
+from dfmgan_hf.benchmarks.localization_measures import MEASURES
+from dfmgan_hf.benchmarks.localization_tables import write_tables
+from dfmgan_hf.benchmarks.segmenter import SegmenterConfig, find_defects, make_segmenter, train_segmenter
+from dfmgan_hf.benchmarks.training_sets import LabelledImages
+from dfmgan_hf.data import DataConfig, read_file_list
+
+from .drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
+
+pytest.importorskip("segmentation_models_pytorch", reason="the benchmarks extra is not installed")
+
+
+class TinySegmenter(nn.Module):
+    """How far a pixel is from grey is enough for drawn defects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+
+    def forward(self, images):
+        return self.layers(images - 0.5)
+
+
+@pytest.fixture
+def tiny_segmenter(monkeypatch):
+    def make(config, seed):
+        torch.manual_seed(seed)
+        return TinySegmenter()
+
+    monkeypatch.setattr(segmenter, "make_segmenter", make)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> LocalizationConfig:
+    root = tmp_path_factory.mktemp("data")
+    generated = save_generated(root / "generated")
+    return LocalizationConfig(
+        output_dir=root / "unused",
+        generated=(f"dfmgan={generated}/{{defect}}",),
+        methods=("crop_paste",),
+        images_per_defect=10,
+        seeds=(0,),
+        resolution=SIDE,
+        data=DataConfig(data_dir=save_photographs(root / "photographs"), category="plate"),
+        segmenter=SegmenterConfig(steps=15, lr=0.02),
+    )
+
+
+def start(config: LocalizationConfig, **changes) -> LocalizationBenchmark:
+    return LocalizationBenchmark(replace(config, **changes), Accelerator(cpu=True))
+
+
+def test_networks_are_trained_on_pairs_and_tested_on_photographs(config, tiny_segmenter, tmp_path):
+    benchmark = start(config, output_dir=tmp_path)
+    assert "5 trials to do" in benchmark.describe_estimate()
+    benchmark.run()
+    results = benchmark.read_results()
+    assert [trial.training_set for trial in results] == [
+        "real", "dfmgan", "dfmgan+real", "crop_paste", "crop_paste+real",
+    ]  # fmt: skip
+    for result in results.values():
+        assert tuple(result["measures"]) == MEASURES
+        assert (result["tested"], result["tested_good"]) == (9, 4)
+        assert set(result["by_defect"]) == set(KINDS)
+        assert result["measures"]["pixel_auroc"] > 0.6
+    assert results[Trial("plate", "first_third", "dfmgan", False, 0)]["training_images"] == 20
+    text = (tmp_path / "table.md").read_text()
+    assert "| Crop&Paste + photographs |" in text
+    assert "Tested on 9 photographs with defects and 4 without." in text
+    assert "AnomalyDiffusion 99.1 / 81.4" in text
+    [row] = [row for row in json.loads((tmp_path / "table.json").read_text()) if row["training_set"] == "dfmgan"]
+    trial = Trial("plate", "first_third", "dfmgan", False, 0)
+    assert row["pro_percent"] == pytest.approx(100 * results[trial]["measures"]["pro"])
+    assert Image.open(tmp_path / "table.png").width > 500
+    assert start(config, output_dir=tmp_path).pending == []
+
+
+def test_the_first_third_by_name_may_be_trained_on(config, tmp_path):
+    lists = start(config, output_dir=tmp_path).subjects["plate"].lists
+    assert read_file_list(lists["first_third"][0]) == [f"test/{kind}/00{i}.png" for kind in KINDS for i in (0, 1)]
+    assert len(read_file_list(lists["first_third"][1])) == 9
+    assert list(start(config, output_dir=tmp_path, split="P2").subjects["plate"].lists) == ["P2"]
+
+
+def test_the_splits_are_those_of_classification(config, tmp_path):
+    from dfmgan_hf.benchmarks.classification import ClassificationBenchmark, ClassificationConfig
+    from dfmgan_hf.benchmarks.classifier import ClassifierConfig
+
+    other = ClassificationBenchmark(
+        ClassificationConfig(tmp_path / "a", data=config.data, classifier=ClassifierConfig(init="scratch")),
+        Accelerator(cpu=True),
+    )
+    lists = start(config, output_dir=tmp_path / "b", split="P3").subjects["plate"].lists["P3"]
+    for ours, theirs in zip(lists, other.subjects["plate"].lists["P3"], strict=True):
+        assert ours.read_text() == theirs.read_text()
+
+
+def test_methods_without_masks_are_refused(config, tmp_path):
+    with pytest.raises(ValueError, match=r"Finetune has no masks to learn from; these have: crop_paste"):
+        start(config, output_dir=tmp_path, methods=("finetune",), trained="x")
+
+
+def test_images_without_masks_are_refused(config, tiny_segmenter, tmp_path):
+    for kind in KINDS:
+        for index in range(10):
+            path = tmp_path / "plain" / kind / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw_pair(kind, index)[0]).save(path)
+    template = f"plain={tmp_path}/plain/{{defect}}"
+    benchmark = start(
+        config, output_dir=tmp_path / "out", generated=(template,), methods=(), training_sets=("generated",)
+    )
+    with pytest.raises(ValueError, match="The images of plain have no masks to learn from"):
+        benchmark.run()
+
+
+def pairs(count: int) -> LabelledImages:
+    drawn = [draw_pair(KINDS[i % 2], i) for i in range(count)]
+    images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image, _ in drawn])
+    masks = torch.stack([torch.from_numpy(mask)[None].to(torch.uint8) * 255 for _, mask in drawn])
+    return LabelledImages(images, torch.arange(count) % 2, masks)
+
+
+def test_half_of_the_images_are_good_and_kinds_have_equal_chances(monkeypatch):
+    shown = []
+
+    class Watch(TinySegmenter):
+        def forward(self, images):
+            shown.append(images.mean(dim=(1, 2, 3)))
+            return super().forward(images)
+
+    monkeypatch.setattr(segmenter, "make_segmenter", lambda config, seed: Watch())
+    flat = LabelledImages(
+        torch.cat([torch.full((9, 3, SIDE, SIDE), 60), torch.full((1, 3, SIDE, SIDE), 240)]).to(torch.uint8),
+        torch.tensor([0] * 9 + [1]),
+        torch.full((10, 1, SIDE, SIDE), 255, dtype=torch.uint8),
+    )
+    good = torch.zeros(3, 3, SIDE, SIDE, dtype=torch.uint8)
+    train_segmenter(flat, good, SegmenterConfig(steps=100, batch_size=8), 0, torch.device("cpu"))
+    values = (torch.cat(shown) * 255).round().to(int)
+    shares = {value: float((values == value).float().mean()) for value in (0, 60, 240)}
+    assert shares[0] == pytest.approx(0.5, abs=0.06)
+    assert shares[60] == pytest.approx(0.25, abs=0.05)
+    assert shares[240] == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_real_unet_learns_and_can_be_repeated():
+    config = SegmenterConfig(encoder="resnet18", steps=2, batch_size=4)
+    training, good = pairs(6), torch.full((2, 3, SIDE, SIDE), 128, dtype=torch.uint8)
+    outputs = []
+    for seed in (0, 0, 1):
+        model, seconds = train_segmenter(training, good, config, seed, torch.device("cpu"))
+        assert seconds > 0
+        assert not model.training
+        outputs.append(find_defects(model, training.images, torch.device("cpu")))
+    maps, scores = outputs[0]
+    assert maps.shape == (6, SIDE, SIDE)
+    assert scores.shape == (6,)
+    assert 0 <= maps.min() <= maps.max() <= 1
+    assert np.array_equal(maps, outputs[1][0])
+    assert not np.array_equal(maps, outputs[2][0])
+    before = make_segmenter(config, 0).state_dict()
+    assert any(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_score_of_an_image_is_the_largest_local_average():
+    class Spots(nn.Module):
+        def forward(self, images):
+            return torch.logit(images[:, :1] * 0.98 + 0.01)
+
+    images = torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
+    images[0, :, 100, 100] = 255
+    images[1, :, 100:121, 100:121] = 255
+    _, scores = find_defects(Spots(), images, torch.device("cpu"))
+    assert scores == pytest.approx([0.01 + 0.98 / 441, 0.99], abs=1e-4)
+
+
+def test_the_mean_over_categories_needs_all_of_them(tmp_path):
+    def result(value):
+        return {
+            "measures": dict.fromkeys(MEASURES, value), "network": "U-Net", "defects": ["a"], "tested": 3,
+            "tested_good": 2,
+            "settings": {"segmenter": {"steps": 1, "batch_size": 1}, "resolution": 64, "images_per_defect": 10,
+                         "compat": "none"},
+        }  # fmt: skip
+
+    trials = [Trial(c, "first_third", source, False, 0) for c in ("nut", "tile") for source in ("a", "b")]
+    results = {trials[0]: result(0.5), trials[1]: result(0.4), trials[2]: result(0.7)}
+    text = write_tables(tmp_path, trials, results, str)
+    mean = text.split("### mean of 2 categories")[1]
+    assert "| a | 60.0 |" in mean
+    assert "| b | - |" in mean
