@@ -117,8 +117,8 @@ def train_classifier(
         device: where it computes.
 
     Returns:
-        accuracy (0 to 1), correct, tested, confusion (rows: truth), step of the test, curve of (step, accuracy),
-        seconds of the training.
+        accuracy (0 to 1), balanced_accuracy (mean over the classes), correct, tested, confusion (rows: truth), step of
+        the test, curve of (step, accuracy), seconds of the training.
     """
     model = make_classifier(start, num_classes, seed).to(device)
     optimizer, schedule = adam(model, config.lr, config.steps)
@@ -144,6 +144,7 @@ def train_classifier(
     assert best is not None
     return {
         "accuracy": _accuracy(best),
+        "balanced_accuracy": float((best.diagonal() / best.sum(dim=1)).mean()),
         "correct": int(best.diagonal().sum()),
         "tested": int(best.sum()),
         "confusion": best.tolist(),

@@ -174,7 +174,8 @@ class DownstreamBenchmark(ABC):
                 "environment": environment(self.accelerator),
             }
             write_whole(trial.path(self.config.output_dir), json.dumps(to_json(record), indent=2).encode())
-            print(f"[{number}/{len(self.pending)}] {trial}: {self.headline(result)}", flush=True)
+            name = f"{trial.category}, {trial.split}, {trial.training_set}, seed {trial.seed}"
+            print(f"[{number}/{len(self.pending)}] {name}: {self.headline(result)}", flush=True)
             self.write_tables()
 
     def describe_estimate(self) -> str:

@@ -87,7 +87,7 @@ def plot_points(
         panels: values by row, by title of the panel.
         label: of the axis, which goes from 0 to 100.
         published: numbers of the paper by panel and row, as hollow marks.
-        chance: what guessing would score, as a dotted line.
+        chance: what a trivial answer would score, as a dotted line.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -75,7 +75,9 @@ def test_all_training_sets_of_all_splits_are_tested_and_tabulated(config, tmp_pa
         assert result["tested"] == 9
         assert result["training_images"] == {"real": 4, "dfmgan": 20, "crop_paste": 20}.get(trial.training_set, 24)
         assert result["accuracy"] == result["correct"] / 9 == result["curve"][-1][1]
-        assert sum(map(sum, result["confusion"])) == 9
+        bright, dark = result["confusion"]
+        assert (sum(bright), sum(dark)) == (4, 5)
+        assert result["balanced_accuracy"] == pytest.approx((bright[0] / 4 + dark[1] / 5) / 2)
         assert result["start"] == "scratch"
     assert max(result["accuracy"] for result in results.values()) > 0.8
     origin = results[Trial("plate", "P1", "crop_paste", False, 0)]["generated"]
@@ -90,7 +92,8 @@ def test_all_training_sets_of_all_splits_are_tested_and_tabulated(config, tmp_pa
     assert json.loads((tmp_path / "table.json").read_text())[0]["accuracy_percent"] == pytest.approx(mean)
     text = (tmp_path / "table.md").read_text()
     assert "| DFMGAN + photographs |" in text
-    assert "one is 11.1 points; guessing gives 50 %" in text
+    # 5 of the 9 are dark.
+    assert "one is 11.1 points; always naming the most frequent kind gives 55.6 %" in text
     assert Image.open(tmp_path / "table.png").width > 300
 
 
@@ -161,14 +164,15 @@ def test_too_few_or_other_images_are_explained(config, tmp_path):
 
 def test_the_papers_numbers_stand_beside_the_measured_ones(config, tmp_path):
     result = {
-        "accuracy": 0.75, "tested": 48, "network": "ResNet-34 (torchvision)", "start": "scratch", "defects": ["a"] * 4,
+        "accuracy": 0.75, "balanced_accuracy": 0.7, "confusion": [[12] * 2] * 2, "tested": 48,
+        "network": "ResNet-34 (torchvision)", "start": "scratch", "defects": ["a"] * 4,
         "settings": {"classifier": {"steps": 9, "batch_size": 8, "select": "best_on_test"}, "resolution": 256,
                      "images_per_defect": 1000},
     }  # fmt: skip
     trials = [Trial("hazelnut", "P1", "dfmgan", with_real, 0) for with_real in (False, True)]
     text = write_tables(tmp_path, trials, dict.fromkeys(trials, result), str)
-    assert "| dfmgan | 75.0 (83.33) | 75.0 |" in text
-    assert "| dfmgan+real | 75.0 | 75.0 |" in text
+    assert "| dfmgan | 75.0 (83.33) | 75.0 | 70.0 |" in text
+    assert "| dfmgan+real | 75.0 | 75.0 | 70.0 |" in text
     assert "the test set has been looked at" in text
     assert "partitions that are not known" in text
 
