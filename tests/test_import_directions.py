@@ -30,8 +30,8 @@ ALLOWED = {
 }
 OPTIONAL = {
     "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy",
-    "segmentation_models_pytorch", "skimage", "sklearn", "spaces", "tensorboard", "tensorboardX", "timm", "torch_fidelity", "torchmetrics", "torchvision",
-    "trackio", "transformers", "wandb",
+    "segmentation_models_pytorch", "skimage", "sklearn", "spaces", "tensorboard", "tensorboardX", "timm",
+    "torch_fidelity", "torchmetrics", "torchvision", "trackio", "transformers", "wandb",
 }  # fmt: skip
 
 

@@ -47,9 +47,7 @@ class DataConfig:
     skip_bad_files: bool = False
     cache_dir: Path | None = None
 
-    def load_good(
-        self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train"
-    ) -> ImageMaskDataset:
+    def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
         """Loads the defect-free photographs, all of them: `shots` are defect photographs.
 
         Args:
