@@ -59,26 +59,27 @@ def triplet(rows: list[Row]) -> str:
 def training(rows: list[Row]) -> str:
     header = (
         "stage", "preset", "resolution", "batch", "s an iteration", "s/kimg", "TFLOP/s", "time / ceiling",
-        "naive / time",
+        "naive / time", "in bf16", "naive / bf16",
     )  # fmt: skip
     cells = [
         (
             row["stage"], row["preset"], row["resolution"], row["batch_size"], f"{row['seconds']:.3f}",
             f"{row['seconds_per_kimg']:.1f}", f"{row['tflops']:.3f}", f"{row['time_to_ceiling']:.2f}",
-            f"{row['naive_to_time']:.1f}",
+            f"{row['naive_to_time']:.1f}", f"{row['bf16_seconds']:.3f}", f"{row['naive_to_bf16']:.1f}",
         )
         for row in rows
     ]  # fmt: skip
     phases = [
         (
             row["stage"], row["preset"], name, phase["interval"], seconds(phase["seconds"]),
+            seconds(phase["bf16_seconds"]),
             f"{phase['ceiling_seconds']:.3g}", seconds(phase["naive_seconds"]),
             f"{phase['naive_seconds']['median'] / phase['seconds']['median']:.1f}",
         )
         for row in rows
         for name, phase in row["phases"].items()
     ]  # fmt: skip
-    phase_header = ("stage", "preset", "phase", "every", "s", "ceiling s", "naive s", "naive / time")
+    phase_header = ("stage", "preset", "phase", "every", "s", "in bf16", "ceiling s", "naive s", "naive / time")
     return markdown(header, cells) + "\n\n" + markdown(phase_header, phases)
 
 
