@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dfmgan_hf.export import ExportConfig, TripletSampler
+from dfmgan_hf.export import ExportConfig, TripletSampler, make_writer
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "generate.py"
 OPTIONS = ["--num_images", "11", "--max_mask_area", "0.2", "--images_per_shard", "3", "--seed", "5"]
@@ -31,6 +31,20 @@ def run(pipe, tmp_path, environment):
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     return start
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4, 7])
+@pytest.mark.parametrize("block_size", [1, 4])
+@pytest.mark.parametrize("format", ["mvtec", "imagefolder", "parquet"])
+def test_every_image_is_of_one_process(tmp_path, format, block_size, num_processes):
+    writer = make_writer(ExportConfig(tmp_path, num_images=23, format=format, images_per_shard=3))
+    shares = [list(writer.missing(index, num_processes, block_size)) for index in range(num_processes)]
+    assert sorted(number for share in shares for number in share) == list(range(23))
+    assert all(share == sorted(share) for share in shares)
+    # What is drawn in one pass, or written to one file, is of one process.
+    whole = 3 if format == "parquet" else block_size
+    owners = [{number // whole for number in share} for share in shares]
+    assert sum(map(len, owners)) == len(set.union(*owners))
 
 
 @pytest.mark.slow
