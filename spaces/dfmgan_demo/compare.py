@@ -5,6 +5,7 @@ The divider is a range input of the browser's own, because gradio's ImageSlider 
 
 from __future__ import annotations
 
+import numpy as np
 from drawing import Triplet
 from pictures import data_uri, outline_path
 from words import seeds_in_words
@@ -28,15 +29,16 @@ def large_view(triplet: Triplet, position: int) -> str:
         triplet: what to show.
         position: its number in the gallery, from 1.
     """
+    cut = _first_cut(triplet)
     return f"""
 <div class="compare">
-  <div class="stage" style="--cut: 50%">
+  <div class="stage" style="--cut: {cut}%">
     <img src="{data_uri(triplet.image)}" alt="The part with its defect">
     <img class="before" src="{data_uri(triplet.defect_free)}" alt="The same part without the defect">
     {_outline(triplet)}
     <span class="tag left">without</span><span class="tag right">with defect</span>
     <span class="divider" aria-hidden="true"></span>
-    <input class="divider-position" type="range" min="0" max="100" value="50" step="1"
+    <input class="divider-position" type="range" min="0" max="100" value="{cut}" step="1"
       aria-label="Divider: how much of the picture shows the part without its defect">
   </div>
   <div class="facts">
@@ -49,6 +51,16 @@ def large_view(triplet: Triplet, position: int) -> str:
   </div>
 </div>
 """
+
+
+def _first_cut(triplet: Triplet) -> int:
+    """Where the divider stands at first, in percent: through the defect's middle, so that it is seen at once."""
+    pixels_by_column = np.count_nonzero(np.asarray(triplet.mask), axis=0)
+    if not pixels_by_column.any():
+        return 50
+    centre = np.average(np.arange(triplet.mask.width) + 0.5, weights=pixels_by_column)
+    # Not where its handle would hang over the picture's edge.
+    return round(float(np.clip(100 * centre / triplet.mask.width, 10, 90)))
 
 
 def _area(triplet: Triplet) -> str:

@@ -160,6 +160,21 @@ def test_defects_that_are_seen_best_are_neither_missing_nor_everywhere():
     assert visibility(4) > visibility(4, darker=10)
 
 
+@pytest.mark.parametrize(
+    ("columns", "cut"), [((16, 24), 31), ((0, 2), 10), ((63, 64), 90), ((0, 64), 50), ((0, 0), 50)]
+)
+def test_divider_stands_in_the_middle_of_the_defect_at_first(columns, cut):
+    from compare import large_view
+    from drawing import Triplet
+
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, slice(*columns)] = 255
+    part = Image.new("L", (64, 64), 120)
+    html = large_view(Triplet(0, 0, part, Image.fromarray(mask), part), 1)
+    assert f'style="--cut: {cut}%"' in html
+    assert f'value="{cut}"' in html
+
+
 def test_area_is_the_share_of_white_pixels(studio):
     triplet = studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 1, 3))[0]
     assert triplet.defect_percent == pytest.approx(100 * np.mean(np.asarray(triplet.mask) == 255))
