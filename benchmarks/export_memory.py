@@ -99,7 +99,7 @@ def measure(config: Config) -> list[dict[str, Any]]:
         for format in config.formats:
             if any(result["format"] == format and result["num_images"] == num_images for result in results):
                 continue
-            folder = Path(tempfile.mkdtemp(dir=config.output_dir))
+            folder = Path(tempfile.mkdtemp())
             try:
                 command = [sys.executable, __file__, EXPORT, str(folder), format, str(num_images)]
                 run = subprocess.run(command, capture_output=True, text=True)
