@@ -41,6 +41,13 @@ class Server:
     cache: Path
     log: Path
 
+    def files(self) -> set[Path]:
+        """All that it holds for downloads at this moment, finished or not.
+
+        Folders come and go meanwhile: `os.walk` passes over one that has vanished, on which `Path.rglob` fails.
+        """
+        return {Path(folder) / name for folder, _, names in os.walk(self.cache) for name in names}
+
 
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

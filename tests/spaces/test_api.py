@@ -6,7 +6,6 @@ import json
 import random
 import time
 import zipfile
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -201,18 +200,18 @@ def test_files_of_the_machine_are_not_served(server, model_folders):
 
 
 def test_cancelling_an_export_frees_its_place_and_leaves_no_files(server, client):
-    before = _files(server)
+    before = server.files()
     job = client.submit("Blobs", 200, 0, "MVTec AD", 1.0, 0.0, api_name="/export")
     _wait_until(lambda: len(job.outputs()) > 2)
     job.cancel()
     # Had it gone on to its end, there would be a new ZIP.
-    _wait_until(lambda: _files(server) <= before)
+    _wait_until(lambda: server.files() <= before)
     assert client.predict("Blobs", 1, 0, "MVTec AD", 1.0, 0.0, api_name="/export").endswith(".zip")
 
 
 def test_a_client_that_disconnects_frees_its_place(server, client):
     """A long export whose client goes away in the middle stops; one that waits behind it leaves the queue."""
-    before = _files(server)
+    before = server.files()
     with httpx.Client(base_url=f"{server.url}/gradio_api", timeout=REQUEST_SECONDS) as http:
         body = {"data": ["Blobs", 200, 0, "MVTec AD", 1.0, 0.0]}
         running = http.post("/call/export", json=body).json()["event_id"]
@@ -221,14 +220,9 @@ def test_a_client_that_disconnects_frees_its_place(server, client):
             lines = stream.iter_lines()
             assert any("generating" in line for line in lines)
             assert http.get("/queue/status").json()["queue_size"] == 1
-    _wait_until(lambda: _files(server) <= before)
+    _wait_until(lambda: server.files() <= before)
     _wait_until(lambda: httpx.get(f"{server.url}/gradio_api/queue/status").json()["queue_size"] == 0)
     assert client.predict("Blobs", 1, 0, "MVTec AD", 1.0, 0.0, api_name="/export").endswith(".zip")
-
-
-def _files(server) -> set[Path]:
-    """All that the server holds for downloads, finished or not."""
-    return {file for file in server.cache.rglob("*") if file.is_file()}
 
 
 def _wait_until(holds, seconds: float = REQUEST_SECONDS) -> None:
