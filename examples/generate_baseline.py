@@ -6,31 +6,45 @@
 
 Image i is i.png, with i_mask.png where the method has masks; examples/evaluate.py --generated measures the folder.
 SDGAN and Defect-GAN draw defects on photographs and need --data_dir too. For DFMGAN, generate.py also writes twins.
+
+Options of drawing that a method has are listed with the others: --method crop_paste --help, or --model FOLDER --help.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import tyro
 from accelerate import Accelerator
 
 from dfmgan_hf.data import DataConfig, DataError
-from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.registry import open_sampler
+from dfmgan_hf.methods.method import NoOptions, SamplerRequest
+from dfmgan_hf.methods.registry import get_method, method_of, open_sampler
 from dfmgan_hf.methods.write_samples import write_samples
 from dfmgan_hf.metrics import Processes
 from dfmgan_hf.training.run import to_json
 
+Drawing = TypeVar("Drawing")
+
 
 @dataclass(frozen=True)
-class Config:
+class Choice:
+    model: str | None = None
+    revision: str | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True)
+class Config(Generic[Drawing]):
     """Draw many images from any method into a folder.
 
     Args:
         output_dir: Folder to fill; given again, the same command goes on where it stopped.
+        options: Of the method.
         model: Trained model: a folder, or the name of a Hub repository.
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
@@ -42,6 +56,7 @@ class Config:
     """
 
     output_dir: Path
+    options: Drawing
     model: str | None = None
     revision: str | None = None
     method: str | None = None
@@ -53,7 +68,30 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
 
 
-def main(config: Config) -> None:
+def parse(arguments: Sequence[str]) -> Config:
+    """The options of drawing depend on the method, so the command line is read twice.
+
+    Raises:
+        OSError, ValueError: no such method, or a folder that none draws with.
+    """
+    choice, _ = tyro.cli(Choice, args=arguments, return_unknown_args=True, add_help=False)
+    if choice.method is not None:
+        drawing = get_method(choice.method).drawing
+    else:
+        drawing = NoOptions if choice.model is None else method_of(choice.model, choice.revision).drawing
+    return tyro.cli(
+        Config[drawing],
+        args=arguments,
+        default=Config(output_dir=tyro.MISSING, options=drawing()),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    try:
+        config = parse(arguments)
+    except (OSError, ValueError) as error:
+        sys.exit(f"Not started: {error}")
     accelerator = Accelerator()
     # Without photographs, whoever needs some says so.
     has_data = config.data.data_dir is not None or config.data.good_dir is not None
@@ -62,17 +100,18 @@ def main(config: Config) -> None:
         data=config.data if has_data else None,
         defect=config.defect,
         resolution=config.resolution,
+        options=config.options,
         device=accelerator.device,
         revision=config.revision,
     )
     chosen = to_json(config)
-    settings = {name: chosen[name] for name in ("model", "revision", "method", "defect", "resolution", "data")}
+    names = ("model", "revision", "method", "defect", "resolution", "options", "data")
     try:
         drawn = write_samples(
             open_sampler(request, config.method),
             config.output_dir,
             config.num_images,
-            settings=settings,
+            settings={name: chosen[name] for name in names},
             seed=config.seed,
             batch_size=config.batch_size,
             processes=Processes(accelerator),
@@ -85,4 +124,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, config=(tyro.conf.OmitArgPrefixes,)))
+    main(sys.argv[1:])

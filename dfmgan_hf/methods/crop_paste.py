@@ -1,15 +1,15 @@
 """Crop&Paste (Lin et al. 2021): the defect's pixels, cut out along its mask, laid over a good photograph.
 
-Nothing is trained. The paper is about segmentation; this is its augmentation alone, as far as DFMGAN describes it:
-each pair of a good photograph and one of a defect gives one image, so nothing about the place is random. Whether the
-authors paste the mask or its bounding box, and at which size, is not known; here it is the mask, at the final size.
-The other options are ours.
+Nothing is trained. A reconstruction: the paper is about segmentation, and this is its augmentation alone, as far as
+DFMGAN describes it: each pair of a good photograph and one of a defect gives one image, so nothing about the place is
+random. Whether the authors paste the mask or its bounding box, and at which size, is not known: by default it is the
+mask, at the final size (`region`, `paste_resolution`). The other options are ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..data import ImageMaskDataset
+from ..data.transforms import fit_to_square, resize_mask
 from ..metrics.sampler import Samples
 from .method import Method, SamplerRequest
 
@@ -29,14 +30,20 @@ class CropPasteOptions:
     """What Crop&Paste lets choose; by default the defect stays where it was, with a sharp edge.
 
     Args:
+        region: What is cut out: the defect along its mask, or the mask's bounding box (box), with some of the good
+            surface around the defect. The mask that comes with the image is the defect's in both cases.
+        paste_resolution: Side at which the photographs are pasted, before the result is brought to the final size;
+            None for the final size.
         blend: Replace the pixels (paste), or match the surface at the edge (poisson, Perez et al. 2003), for which
             OpenCV is needed: pip install 'dfmgan-hf[poisson]'.
-        feather: Standard deviation in pixels of a soft edge; it lies inside of the mask, which stays exact.
+        feather: Standard deviation in pixels of a soft edge; it lies inside of the region, so the mask stays exact.
         max_shift: Largest random shift, as a share of the side. The defect stays whole.
         max_rotation: Largest random rotation about the defect's middle, in degrees.
         image_channels: 1 (grey) or 3 (RGB).
     """
 
+    region: Literal["mask", "box"] = "mask"
+    paste_resolution: int | None = None
     blend: Literal["paste", "poisson"] = "paste"
     feather: float = 0.0
     max_shift: float = 0.0
@@ -51,14 +58,20 @@ class CropPasteSampler:
         good: defect-free photographs.
         defects: photographs of the defect with masks, of the same size.
         options: see `CropPasteOptions`.
+        resolution: side of the images; None for that of the photographs.
 
     Raises:
-        ValueError: the defects have no masks, or other sizes or channels than the good photographs.
+        ValueError: the defects have no masks, or other sizes or channels than the good photographs; these are smaller
+            than `resolution`.
         ImportError: OpenCV is needed and not installed.
     """
 
     def __init__(
-        self, good: ImageMaskDataset, defects: ImageMaskDataset, options: CropPasteOptions | None = None
+        self,
+        good: ImageMaskDataset,
+        defects: ImageMaskDataset,
+        options: CropPasteOptions | None = None,
+        resolution: int | None = None,
     ) -> None:
         self.options = options or CropPasteOptions()
         if defects.masks is None:
@@ -67,6 +80,12 @@ class CropPasteSampler:
             raise ValueError(
                 f"Good photographs are {tuple(good.images.shape[1:])} and those of the defect "
                 f"{tuple(defects.images.shape[1:])}; load both with the same resolution and channels."
+            )
+        self.resolution = resolution or good.images.shape[-1]
+        if good.images.shape[-1] < self.resolution:
+            raise ValueError(
+                f"`paste_resolution` is {good.images.shape[-1]}, less than the {self.resolution} pixels of the "
+                "images; leave it out, or give a larger one."
             )
         if self.options.blend == "poisson":
             _import_cv2()
@@ -79,8 +98,8 @@ class CropPasteSampler:
     @property
     def settings(self) -> dict[str, Any]:
         """For results."""
-        options = {name: getattr(self.options, name) for name in ("blend", "feather", "max_shift", "max_rotation")}
-        return {"num_good": len(self.good), "num_defects": len(self.defects), "num_available": len(self), **options}
+        numbers = {"num_good": len(self.good), "num_defects": len(self.defects), "num_available": len(self)}
+        return {**numbers, **asdict(self.options)}
 
     def sample(self, n: int, generator: torch.Generator) -> Samples:
         """Draws n different pairs, in an order that follows from a seed drawn from `generator`.
@@ -105,9 +124,9 @@ class CropPasteSampler:
             )
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         pairs = [self._paste(*divmod(int(order[i]), len(self.defects)), seed + i) for i in indices]
-        shape = (0, *self.good.shape[1:])
         if not pairs:
-            return torch.empty(shape, dtype=torch.uint8), torch.empty((0, 1, *shape[2:]), dtype=torch.uint8)
+            none = torch.empty((0, self.good.shape[1], self.resolution, self.resolution), dtype=torch.uint8)
+            return none, none[:, :1]
         images, masks = zip(*pairs, strict=True)
         return torch.stack(images), torch.stack(masks)
 
@@ -118,12 +137,16 @@ class CropPasteSampler:
         if mask.any():
             if self.options.max_shift > 0 or self.options.max_rotation > 0:
                 defect, mask = self._move(defect, mask, np.random.default_rng(seed))
-            good = _poisson(good, defect, mask) if self.options.blend == "poisson" else self._blend(good, defect, mask)
+            region = _fill_box(mask) if self.options.region == "box" else mask
+            join = _poisson if self.options.blend == "poisson" else self._blend
+            good = join(good, defect, region)
+        if len(mask) != self.resolution:
+            good, mask = fit_to_square(good, None, self.resolution)[0], resize_mask(mask, self.resolution)
         image = torch.from_numpy(good.transpose(2, 0, 1).copy())
         return image, torch.from_numpy(mask)[None].to(torch.uint8) * 255
 
     def _blend(self, good: Array, defect: Array, mask: Array) -> Array:
-        """(1 - M) g + M d, with M softened inwards by `feather`."""
+        """(1 - M) g + M d, with M, what is cut out, softened inwards by `feather`."""
         weight = mask.astype(np.float32)
         if self.options.feather > 0:
             soft = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(self.options.feather))
@@ -154,6 +177,13 @@ def _box(mask: Array) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of a mask's bounding box; bottom and right are outside."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _fill_box(mask: Array) -> Array:
+    top, bottom, left, right = _box(mask)
+    filled = np.zeros_like(mask)
+    filled[top:bottom, left:right] = True
+    return filled
 
 
 def _to_array(image: Tensor) -> Array:
@@ -187,8 +217,8 @@ def _poisson(good: Array, defect: Array, mask: Array) -> Array:
 def open_sampler(request: SamplerRequest) -> CropPasteSampler:
     """Draws with the photographs of the request, at its resolution."""
     options: CropPasteOptions = request.options
-    good = request.load_good(request.resolution, options.image_channels)
-    return CropPasteSampler(good, request.load_defects(request.resolution, options.image_channels), options)
+    size = (options.paste_resolution or request.resolution, options.image_channels)
+    return CropPasteSampler(request.load_good(*size), request.load_defects(*size), options, request.resolution)
 
 
 METHOD = Method(
@@ -199,7 +229,7 @@ METHOD = Method(
         "Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
     ),
     open_sampler=open_sampler,
-    options=CropPasteOptions,
+    drawing=CropPasteOptions,
     has_masks=True,
     needs_masks=True,
     is_reconstruction=True,

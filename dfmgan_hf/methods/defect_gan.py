@@ -55,8 +55,6 @@ class DefectGANOptions:
         decoder_blocks: Residual blocks under the control map.
         spade_channels: Hidden channels of each SPADE; None: twice the base channels.
         discriminator_layers: Layers of stride 2; None for as many as leave 4x4: 6 at 256x256.
-        pseudo_mask: When drawing: give the places with a spatial distribution above 1/2 as masks. They are not what
-            the paper calls masks, and nothing keeps them to the defect.
     """
 
     gradient_penalty_weight: float = 10.0
@@ -72,6 +70,17 @@ class DefectGANOptions:
     decoder_blocks: int = 3
     spade_channels: int | None = None
     discriminator_layers: int | None = None
+
+
+@dataclass(frozen=True)
+class DefectGANDrawing:
+    """What Defect-GAN draws beside the images.
+
+    Args:
+        pseudo_mask: Give the places with a spatial distribution above 1/2 as masks. They are not what the paper calls
+            masks, and nothing keeps them to the defect.
+    """
+
     pseudo_mask: bool = False
 
 
@@ -333,6 +342,7 @@ METHOD = Method(
     generator="DefectGANGenerator",
     sample_task=sample_task,
     options=DefectGANOptions,
+    drawing=DefectGANDrawing,
     # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
     defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
     recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),

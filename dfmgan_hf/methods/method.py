@@ -3,9 +3,9 @@
 How to add one:
 
 1. Write `methods/<name>.py` with a `Task` (training/task.py) that the trainer runs and, if it has settings of its own,
-   a frozen dataclass of options with a documented default for each. Losses go to `losses/`, networks to `models/` (as
-   `SafetensorsModel`, so that they have `from_pretrained`). The task's `export` saves what draws in the subfolder
-   `generator`; its class says later how the folder is drawn from.
+   frozen dataclasses of options with a documented default for each: those of training, and those of drawing. Losses
+   go to `losses/`, networks to `models/` (as `SafetensorsModel`, so that they have `from_pretrained`). The task's
+   `export` saves what draws in the subfolder `generator`; its class says later how the folder is drawn from.
 2. At the end of that file put `METHOD = Method(...)`, and add it to the table in `methods/registry.py`.
 
 Then examples/train_baseline.py trains it, `open_sampler` draws from it, benchmarks list it, and the tests that run
@@ -119,7 +119,7 @@ class SamplerRequest:
         data: photographs, for methods that draw with them; None if there are none.
         defect: kind of defect; None if the data has only one.
         resolution: of what a method without training draws; trained ones know theirs.
-        options: of the method, an instance of `Method.options`; None for the defaults.
+        options: of drawing, an instance of the method's `Method.drawing`; None for the defaults.
         device: where networks compute.
         revision: of the Hub repository.
     """
@@ -162,7 +162,8 @@ class Method:
         build: puts the task together; None for a method that is not trained.
         generator: class of the network that `export` saves in generator/; None for a method that is not trained.
         sample_task: draws from a task while it is trained, for scores.
-        options: dataclass of the method's own options.
+        options: dataclass of the method's own options of training.
+        drawing: dataclass of its options of drawing, with a default for each.
         defaults: published hyperparameters.
         recipe_fields: values of the recipe that the method uses; overriding another one is an error.
         init: what it starts from; an option called `init` prevails.
@@ -180,6 +181,7 @@ class Method:
     generator: str | None = None
     sample_task: Callable[[Task], Sampler] = sample_generator
     options: type = NoOptions
+    drawing: type = NoOptions
     defaults: Defaults = Defaults()
     recipe_fields: tuple[str, ...] = STYLEGAN2_FIELDS
     init: Init = "scratch"

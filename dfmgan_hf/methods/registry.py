@@ -51,14 +51,23 @@ def open_sampler(request: SamplerRequest, method: str | None = None) -> Sampler:
     """
     if (request.source is None) == (method is None):
         raise ValueError("Give either what was trained (`source`) or the name of a method that is not (`method`).")
-    chosen = get_method(method) if method is not None else _method_of(str(request.source), request.revision)
+    chosen = get_method(method) if method is not None else method_of(str(request.source), request.revision)
     if method is not None and chosen.is_trained:
         raise ValueError(f"{chosen.title} is trained: give the folder that training wrote (`source`).")
-    return chosen.open_sampler(replace(request, options=request.options or chosen.options()))
+    return chosen.open_sampler(replace(request, options=request.options or chosen.drawing()))
 
 
-def _method_of(source: str, revision: str | None) -> Method:
-    """A method whose networks `source` holds; methods with the same generator draw in the same way."""
+def method_of(source: str, revision: str | None = None) -> Method:
+    """A method whose networks `source` holds; methods with the same generator draw in the same way.
+
+    Args:
+        source: folder that training wrote, or the Hub id of one.
+        revision: of the Hub repository.
+
+    Raises:
+        OSError: `source` holds no generator.
+        ValueError: no method draws with this generator.
+    """
     with clear_errors(f"{source} is no folder here, and was not loaded from the Hub", source, revision):
         config: Any = SafetensorsModel.load_config(source, subfolder="generator", revision=revision)
     name = config["_class_name"]

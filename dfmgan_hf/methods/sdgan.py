@@ -51,8 +51,6 @@ class SDGANOptions:
             --channel_base leaves there.
         residual_blocks: Of each generator; None: 9 from 256x256 on, 6 below.
         discriminator_layers: Layers of stride 2; 3 make patches of 70x70 pixels.
-        good_model: When drawing: folder or Hub id of a stage 1, to draw defects on its images, which never come
-            twice. None draws on the photographs in a shuffled order, each of which gives one image.
     """
 
     adversarial: Literal["d2lsgan", "d2gan"] = "d2lsgan"
@@ -65,6 +63,17 @@ class SDGANOptions:
     base_channels: int | None = None
     residual_blocks: int | None = None
     discriminator_layers: int = 3
+
+
+@dataclass(frozen=True)
+class SDGANDrawing:
+    """What SDGAN draws defects on. Which images the published numbers are of is not known.
+
+    Args:
+        good_model: Folder or Hub id of a stage 1, to draw defects on its images, which never come twice. None draws on
+            the photographs in a shuffled order, each of which gives one image.
+    """
+
     good_model: str | None = None
 
 
@@ -325,6 +334,7 @@ METHOD = Method(
     generator="CycleGANGenerator",
     sample_task=sample_task,
     options=SDGANOptions,
+    drawing=SDGANDrawing,
     # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
     defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
     recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),

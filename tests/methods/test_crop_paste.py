@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.data.transforms import fit_to_square
 from dfmgan_hf.methods.crop_paste import CropPasteOptions, CropPasteSampler
 
 SIDE = 32
@@ -122,6 +123,36 @@ def test_poisson_keeps_the_texture_and_takes_the_surroundings():
         assert abs(inside.mean() - 50) < 25, "the brightness of the surroundings is not taken on"
         pasted, _ = CropPasteSampler(good, defects).sample_at([0], 0)
         assert pasted[0, :, 2:18, 8:24].float().mean() > 150
+
+
+def test_box_takes_the_surface_around_the_defect_along():
+    sampler, along_mask = make(region="box"), make()
+    sampler.masks[:, 0, 10, 8] = along_mask.masks[:, 0, 10, 8] = 0  # no longer full boxes
+    images, masks = sampler.sample_at(range(15), seed=0)
+    assert torch.equal(masks, along_mask.sample_at(range(15), seed=0)[1]), "the mask is still the defect's"
+    for image, mask in zip(images, masks, strict=True):
+        good, defect = pair_of(sampler, image, mask)
+        box = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
+        box[0, 10 : 14 + defect, 8 : 13 + defect] = True
+        inside = box.expand_as(image)
+        assert torch.equal(image[inside], sampler.defects[defect][inside])
+        assert torch.equal(image[~inside], sampler.good[good][~inside])
+
+
+def test_pasted_first_and_shrunk_then():
+    half = SIDE // 2
+    sampler = CropPasteSampler(*photographs(), CropPasteOptions(paste_resolution=SIDE), resolution=half)
+    images, masks = sampler.sample_at(range(4), seed=0)
+    large, large_masks = make().sample_at(range(4), seed=0)
+    assert images.shape == (4, 3, half, half)
+    for image, mask, before, mask_before in zip(images, masks, large, large_masks, strict=True):
+        expected, expected_mask = fit_to_square(before.permute(1, 2, 0).numpy(), mask_before[0].numpy() > 0, half)
+        assert torch.equal(image, torch.from_numpy(expected).permute(2, 0, 1))
+        assert torch.equal(mask[0] > 0, torch.from_numpy(expected_mask))
+    empty, no_masks = sampler.sample_at([], seed=0)
+    assert (empty.shape, no_masks.shape) == ((0, 3, half, half), (0, 1, half, half))
+    with pytest.raises(ValueError, match="`paste_resolution` is 32, less than the 64 pixels of the images"):
+        CropPasteSampler(*photographs(), CropPasteOptions(paste_resolution=SIDE), resolution=64)
 
 
 def test_empty_masks_change_nothing():

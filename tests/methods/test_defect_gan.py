@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANOptions, DefectGANSampler
+from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANDrawing, DefectGANOptions, DefectGANSampler
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.methods.registry import open_sampler
@@ -200,7 +200,7 @@ def test_saved_folder_draws_what_the_task_drew(category, tmp_path):
     images, masks = loaded.sample_at(range(5), seed=1)
     assert torch.equal(images, expected)
     assert masks is None
-    options = DefectGANOptions(pseudo_mask=True)
+    options = DefectGANDrawing(pseudo_mask=True)
     assert (
         open_sampler(SamplerRequest(source=str(tmp_path), data=data, options=options)).sample_at([0], 1)[1] is not None
     )

@@ -15,7 +15,7 @@ from dfmgan_hf.methods.history import ImageHistory
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.methods.registry import open_sampler
-from dfmgan_hf.methods.sdgan import METHOD, SDGANOptions, SDGANSampler
+from dfmgan_hf.methods.sdgan import METHOD, SDGANDrawing, SDGANSampler
 from dfmgan_hf.models import CycleGANGenerator
 from dfmgan_hf.models.cyclegan import TranslationOutput
 from dfmgan_hf.training import RunningStatistics
@@ -168,7 +168,7 @@ def test_generated_good_images_give_as_many_different_ones_as_wanted(generator, 
 
     pipe.save_pretrained(tmp_path / "stage1")
     generator.save_pretrained(tmp_path / "sdgan" / "generator")
-    options = SDGANOptions(good_model=str(tmp_path / "stage1"))
+    options = SDGANDrawing(good_model=str(tmp_path / "stage1"))
     loaded = open_sampler(SamplerRequest(source=str(tmp_path / "sdgan"), options=options))
     assert torch.equal(loaded.sample_at(range(9), seed=2)[0], images)
     with pytest.raises(ValueError, match=r"`good_model` draws 1 channels of 32x32 pixels, but .* takes 3 of 64x64"):

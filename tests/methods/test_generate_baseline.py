@@ -1,0 +1,95 @@
+"""examples/generate_baseline.py: any method's images as a folder, with the options of drawing that the method has."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+from dfmgan_hf.methods.defect_gan import METHOD, DefectGANDrawing
+from dfmgan_hf.metrics import FolderSampler
+from dfmgan_hf.metrics.sampler import draw
+
+from ..training.test_scripts import save_drawn_category
+from .translation import make_task
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_baseline", ROOT / "examples" / "generate_baseline.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate_baseline"] = module  # tyro looks up annotations there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory) -> Path:
+    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
+
+
+@pytest.fixture(scope="module")
+def defect_gan(category, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("defect_gan")
+    make_task(METHOD, category).export(folder)
+    return folder
+
+
+def test_method_without_training(script, category, tmp_path):
+    where = ["--method", "crop_paste", "--data_dir", str(category), "--defect", "dot", "--resolution", "32"]
+    script.main([*where, "--output_dir", str(tmp_path / "pasted"), "--num_images", "5"])
+    images, masks = draw(FolderSampler(tmp_path / "pasted"), range(5), 0)
+    assert images.shape == (5, 3, 32, 32)
+    assert masks.any()
+
+    script.main([*where, "--output_dir", str(tmp_path / "grey"), "--num_images", "2", "--image_channels", "1"])
+    assert Image.open(tmp_path / "grey" / "000000.png").mode == "L"
+    assert json.loads((tmp_path / "grey" / "settings.json").read_text())["options"]["image_channels"] == 1
+    with pytest.raises(SystemExit, match="was begun with"):
+        script.main([*where, "--output_dir", str(tmp_path / "grey"), "--num_images", "3"])
+
+
+def test_model_with_an_option_of_drawing(script, category, defect_gan, tmp_path):
+    where = ["--model", str(defect_gan), "--data_dir", str(category)]
+    assert script.parse([*where, "--output_dir=x", "--pseudo_mask"]).options == DefectGANDrawing(pseudo_mask=True)
+    script.main([*where, "--output_dir", str(tmp_path / "plain"), "--num_images", "3"])
+    script.main([*where, "--output_dir", str(tmp_path / "masked"), "--num_images", "3", "--pseudo_mask"])
+    (plain, none), (masked, masks) = (draw(FolderSampler(tmp_path / n), range(3), 0) for n in ("plain", "masked"))
+    assert none is None
+    assert masks.shape == (3, 1, 32, 32)
+    assert torch.equal(plain, masked)
+
+
+def test_help_lists_what_the_method_has(script, defect_gan, capsys):
+    for choice, option in ((["--method=crop_paste"], "--feather"), ([f"--model={defect_gan}"], "--pseudo-mask")):
+        with pytest.raises(SystemExit):
+            script.main([*choice, "--help"])
+        assert option in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method=nonesuch"], r"`method` must be one of finetune, .*'nonesuch'"),
+        (["--model={tmp}/nothing"], "nothing is no folder here"),
+        ([], "Give either what was trained"),
+        (["--method=cdc"], "CDC is trained: give the folder that training wrote"),
+        (["--method=crop_paste"], "draws on photographs: give --data_dir"),
+    ],
+)
+def test_mistakes_are_named(script, tmp_path, arguments, message):
+    output = tmp_path / "drawn"
+    filled = [argument.format(tmp=tmp_path) for argument in arguments]
+    with pytest.raises(SystemExit, match=message):
+        script.main([*filled, f"--output_dir={output}"])
+    assert not output.exists()
