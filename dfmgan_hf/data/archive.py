@@ -91,15 +91,45 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with source, destination.open("wb") as stream:
                     shutil.copyfileobj(source, stream, 2**20)
+            _check_end(archive, tar)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise _bad_archive(
-            archive, f"an archive that does not unpack ({error})", "a whole tar.xz, tar.gz or tar file"
+        # tarfile lists on several lines how each compression it knows did not fit.
+        reason = "no tar archive, or damaged at its beginning" if "\n" in str(error) else str(error)
+        raise _damaged(archive, reason) from error
+    except OSError as error:
+        if error.errno is None:  # what gzip and bz2 raise on damaged data
+            raise _damaged(archive, str(error)) from error
+        raise DataError(
+            "archive",
+            archive,
+            found=f"a member that cannot be written ({error})",
+            expected=f"names that a file system takes, and room and the right to write in {folder.parent}",
+            advice="Mend that, or extract it yourself and give the folder.",
         ) from error
+
+
+def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
+    """Checks that nothing but zeros, and at least a block of them, is left where tarfile saw the end.
+
+    It takes a damaged header for the end as well. Reading on also checks the sums that compression adds at the end.
+    """
+    assert tar.fileobj is not None  # only once closed
+    num_left = 0
+    while rest := tar.fileobj.read(2**20):
+        num_left += len(rest)
+        if any(rest):
+            raise _damaged(archive, "a header amid the files is not one")
+    if num_left < tarfile.BLOCKSIZE:
+        raise _damaged(archive, "it breaks off without an end")
+
+
+def _damaged(archive: Path, reason: str) -> DataError:
+    return _bad_archive(archive, f"an archive that does not unpack ({reason})", "a whole tar.xz, tar.gz or tar file")
 
 
 def _checked_path(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
     path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+    if path.is_absolute() or ".." in path.parts or any(character in member.name for character in "\\:\0"):
         raise _bad_archive(archive, f"the member {member.name!r}, which points outside", "paths inside the archive")
     if not (member.isfile() or member.isdir()):
         raise _bad_archive(archive, f"the member {member.name!r}, a link or device", "files and folders only")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .deep_colour import read_deep_colour
+from .decoding import decode
 from .errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -19,17 +17,6 @@ IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 """Lower-case file name endings that are taken for images."""
 
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-# What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class Mask(NamedTuple):
@@ -106,7 +93,7 @@ def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Arra
             cannot be used; it names the file.
     """
     path = Path(path)
-    image = _decode(path)
+    image = decode(path)
     if isinstance(image, np.ndarray):
         image = _deep_colour_to_8_bits(image, bit_depth, path)
     return image_to_array(image, channels, bit_depth, path)
@@ -130,16 +117,35 @@ def mask_to_array(image: Image.Image) -> Mask:
     """Turns a decoded mask into booleans: whatever is not zero is defect.
 
     That holds for 0/1, 0/255, 16-bit and floating-point samples, for any colour that is not black, and for palette
-    files by index (index 0 is the background whatever its colour, as annotation tools write them). Where a mask has an
-    alpha channel, transparent pixels are background; if all its colours are black, alpha itself is the mask.
+    files by index, as annotation tools write them (see `_defect_by_index` for those that image editors write). Where a
+    mask has an alpha channel, transparent pixels are background; if all its colours are black, alpha itself is the
+    mask.
     """
+    if image.mode == "P":
+        # Indices stand for classes, not for shades between defect and background.
+        return Mask(_defect_by_index(image), False)
     if image.mode not in ("RGB", "RGBA", "LA", "PA", "RGBa", "La") and len(image.getbands()) > 1:
         image = image.convert("RGB")
     samples = np.asarray(image)
     if samples.ndim == 2:
-        # The indices of a palette stand for classes, not for shades between defect and background.
-        return Mask(np.not_equal(samples, 0), image.mode != "P" and _has_several_values(samples))
+        return Mask(np.not_equal(samples, 0), _has_several_values(samples))
     return _mask_from_colour(samples)
+
+
+def _defect_by_index(image: Image.Image) -> Array:
+    """Where a palette file shows defect, bool `(H, W)`.
+
+    Index 0 is the background, black or not. But programs that reduce a picture to a palette of their own (GIF files,
+    image editors, optimisers of PNG) number its colours as they like: where index 0 is not black and another index
+    that occurs is, black is the background.
+    """
+    indices = np.asarray(image)
+    colours = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+    black = np.flatnonzero(~colours.any(axis=1))
+    background = np.isin(indices, black)
+    if 0 in black or not background.any():
+        return np.not_equal(indices, 0)
+    return ~background
 
 
 def _mask_from_colour(samples: Array) -> Mask:
@@ -158,36 +164,8 @@ def read_mask(path: Path | str) -> Mask:
     Raises:
         DataError: `unreadable` if the file is missing, empty, truncated or not an image; it names the file.
     """
-    image = _decode(Path(path))
+    image = decode(Path(path), zero_stays_zero=True)
     return _mask_from_colour(image) if isinstance(image, np.ndarray) else mask_to_array(image)
-
-
-def _decode(path: Path) -> Image.Image | Array:
-    """The first frame of a file, decoded and upright; an array if it is of 16-bit colour, see `read_deep_colour`."""
-    if not path.is_file():
-        raise DataError(
-            "unreadable",
-            path,
-            found="there is no such file",
-            expected="an image file",
-            advice="Check the path.",
-        )
-    try:
-        samples = read_deep_colour(path)
-        if samples is not None:
-            return samples
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except _DECODING_ERRORS as error:
-        size = path.stat().st_size
-        raise DataError(
-            "unreadable",
-            path,
-            found=f"{size} bytes that do not decode as an image ({type(error).__name__}: {error})",
-            expected="a whole image file such as PNG, JPEG, TIFF or BMP",
-            advice="Copy or export the file again, or leave it out with --skip_bad_files.",
-        ) from error
 
 
 def _has_several_values(samples: Array) -> bool:

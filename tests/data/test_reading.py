@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -81,14 +82,28 @@ def test_transparent_pixels_are_laid_over_black(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path), np.where(DEFECT[:, :, None], 0, RGB))
 
 
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_exif_rotated_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> None:
-    turns = {3: 2, 6: 1, 8: 3}[orientation]
-    stored = Image.fromarray(np.rot90(RGB, turns))
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
+def test_exif_rotated_photographs_and_masks_are_turned_upright(tmp_path: Path, ending: str, orientation: int) -> None:
+    """Uncompressed grey TIFF among them, which Pillow scrambles on quarter turns if it is given a path."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored.save(path := tmp_path / "photo.png", exif=exif)
-    np.testing.assert_array_equal(read_image(path), RGB)
+    for name, upright in (("grey", GREY), ("rgb", RGB), ("mask", np.where(DEFECT, 255, 0).astype(np.uint8))):
+        stored = np.ascontiguousarray(_as_the_camera_stores_it(upright, orientation))
+        options = {"lossless": True} if ending == ".webp" else {}
+        Image.fromarray(stored).save(tmp_path / f"{name}{ending}", exif=exif, **options)
+    np.testing.assert_array_equal(read_image(tmp_path / f"grey{ending}", 1)[:, :, 0], GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / f"rgb{ending}"), RGB)
+    np.testing.assert_array_equal(read_mask(tmp_path / f"mask{ending}").defect, DEFECT)
+
+
+def _as_the_camera_stores_it(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes what a viewer does for an EXIF orientation: 1 nothing, 2 mirror, 3 half a turn, ..., 8 a quarter turn."""
+    turned = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: 1, 7: 3, 8: 3}[orientation]
+    stored = np.rot90(upright, turned)
+    if orientation in (2, 4):
+        return stored[:, ::-1]
+    return stored[::-1] if orientation in (5, 7) else stored
 
 
 def test_bit_depth_of_the_camera_is_scaled_to_the_full_range(tmp_path: Path) -> None:
@@ -134,6 +149,9 @@ def _encode_mask(name: str) -> tuple[Image.Image, str]:
         "palette_index_1": lambda: _palette(ones, [0, 0, 0, 128, 0, 0]),
         "palette_black_for_both": lambda: _palette(ones, [0, 0, 0, 0, 0, 0]),
         "palette_white_background": lambda: _palette(ones, [255, 255, 255, 200, 0, 0]),
+        "palette_of_an_editor": lambda: Image.fromarray(np.dstack([ones * 255] * 3)).quantize(2),
+        "gif": lambda: Image.fromarray(np.dstack([ones * 255] * 3)),
+        "two_colour_bitmap": lambda: _palette(ones, [0, 0, 0, 255, 255, 255]),
         "rgb_red_1": lambda: Image.fromarray(np.dstack([ones, black, black])),
         "rgb_white": lambda: Image.fromarray(np.dstack([ones * 255] * 3)),
         "rgba_opaque": lambda: Image.fromarray(np.dstack([black, ones, black, opaque])),
@@ -145,7 +163,8 @@ def _encode_mask(name: str) -> tuple[Image.Image, str]:
         "32_bit_1": lambda: Image.fromarray(ones.astype(np.int32)),
         "float_0_1": lambda: Image.fromarray(ones.astype(np.float32)),
     }
-    return masks[name](), ".tif" if name in ("32_bit_1", "float_0_1") else ".png"
+    endings = {"32_bit_1": ".tif", "float_0_1": ".tif", "gif": ".gif", "two_colour_bitmap": ".bmp"}
+    return masks[name](), endings.get(name, ".png")
 
 
 MASKS = [
@@ -155,6 +174,9 @@ MASKS = [
     "palette_index_1",
     "palette_black_for_both",
     "palette_white_background",
+    "palette_of_an_editor",
+    "gif",
+    "two_colour_bitmap",
     "rgb_red_1",
     "rgb_white",
     "rgba_opaque",
@@ -175,6 +197,41 @@ def test_any_non_zero_is_defect_whatever_the_encoding(tmp_path: Path, name: str)
     mask = read_mask(path)
     np.testing.assert_array_equal(mask.defect, DEFECT)
     assert not mask.is_soft
+
+
+@pytest.mark.parametrize("samples", [DEFECT, np.where(DEFECT, 255, 0).astype(np.uint8)], ids=["bilevel", "grey8"])
+def test_zero_is_the_background_of_a_mask_even_where_tiff_calls_it_white(tmp_path: Path, samples: np.ndarray) -> None:
+    """As tifffile writes boolean arrays, and ImageJ its binary images."""
+    tifffile.imwrite(tmp_path / "mask.tif", samples, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif").defect, DEFECT)
+    # A photograph shows what it says.
+    seen = read_image(tmp_path / "mask.tif", 1)[:, :, 0]
+    np.testing.assert_array_equal(seen, np.where(DEFECT, 0, 255))
+
+
+def test_fax_compression_is_taken_at_its_word(tmp_path: Path) -> None:
+    Image.fromarray(DEFECT).save(tmp_path / "mask.tif", compression="group4")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif").defect, DEFECT)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_bitmaps_of_two_colours_are_read_with_their_own_bits(tmp_path: Path, bits: int) -> None:
+    """Pillow takes 4 and 8 bits for 1 if the palette is black and white, and sees nothing but black."""
+    stride = (DEFECT.shape[1] * bits + 31) // 32 * 4
+    binary = np.unpackbits(DEFECT.astype(np.uint8)[:, :, None], axis=2)[:, :, 8 - bits :].reshape(len(DEFECT), -1)
+    rows = b"".join(np.packbits(row).tobytes().ljust(stride, b"\0") for row in binary[::-1])
+    header = struct.pack("<IiiHHIIiiII", 40, DEFECT.shape[1], DEFECT.shape[0], 1, bits, 0, len(rows), 2835, 2835, 2, 0)
+    palette = bytes([0, 0, 0, 0, 255, 255, 255, 0])
+    file = struct.pack("<2sIHHI", b"BM", 62 + len(rows), 0, 0, 62) + header + palette + rows
+    (tmp_path / "mask.bmp").write_bytes(file)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.bmp").defect, DEFECT)
+    np.testing.assert_array_equal(read_image(tmp_path / "mask.bmp", 1)[:, :, 0], np.where(DEFECT, 255, 0))
+
+
+def test_more_pixels_than_is_safe_are_refused_with_their_number(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match=r"photo\.png: more pixels than .*1920 pixels.*MAX_IMAGE_PIXELS"):
+        read_image(save(GREY, tmp_path / "photo.png"))
 
 
 def test_grey_values_count_as_defect_and_are_reported(tmp_path: Path) -> None:

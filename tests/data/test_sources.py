@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,9 +245,53 @@ def test_archives_too_large_or_cut_short_leave_nothing_behind(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"plate\.tar\.xz: an archive that does not unpack.*Download it again"):
         extract_archive(archive, tmp_path / "cache")
     archive.write_bytes(b"<html>404</html>")
-    with pytest.raises(DataError, match="an archive that does not unpack"):
+    with pytest.raises(DataError, match=r"an archive that does not unpack \(no tar archive"):
         extract_archive(archive, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def _archive_of(path: Path, names: list[str], mode: Any) -> Path:
+    """An archive of incompressible members of 3000 bytes, so that a byte's place in it tells what the byte is for."""
+    content = np.random.default_rng(0).bytes(3000)
+    with tarfile.open(path, mode) as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.9999])
+def test_damage_anywhere_in_a_compressed_archive_is_noticed(tmp_path: Path, ending: str, place: float) -> None:
+    mode = "w" if ending == "tar" else f"w:{ending[4:]}"
+    archive = _archive_of(tmp_path / f"data.{ending}", [f"plate/train/good/{i:03d}.png" for i in range(20)], mode)
+    content = bytearray(archive.read_bytes())
+    if ending == "tar":  # nothing protects the content of its files; headers lie every seven blocks
+        content[3584 * int(place * 20) + 2] ^= 255
+    else:
+        content[int(len(content) * place)] ^= 255
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.tar.*does not unpack.*Download it again"):
+        extract_archive(archive, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_tar_that_breaks_off_between_two_files_is_noticed(tmp_path: Path) -> None:
+    archive = _archive_of(tmp_path / "data.tar", ["plate/train/good/000.png", "plate/train/good/001.png"], "w")
+    archive.write_bytes(archive.read_bytes()[:3584])
+    with pytest.raises(DataError, match=r"breaks off without an end"):
+        extract_archive(archive, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "names", [["a.png", "a.png/b.png"], ["a.png/b.png", "a.png"], ["x" * 300 + ".png"]], ids=["file", "folder", "long"]
+)
+def test_members_that_cannot_be_written_are_named(tmp_path: Path, names: list[str]) -> None:
+    archive = _archive_of(tmp_path / "data.tar.xz", names, "w:xz")
+    with pytest.raises(DataError, match=r"data\.tar\.xz: a member that cannot be written \(.*\.png.*extract it"):
+        extract_archive(archive, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_programs_in_an_archive_are_not_written(tmp_path: Path) -> None:
