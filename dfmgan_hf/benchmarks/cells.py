@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..data import DataConfig, find_listing
+from ..data import DataConfig, find_listing, read_file_list
 
 Part = TypeVar("Part")
 RESULTS_FILE = "results.json"
@@ -101,6 +102,15 @@ def share(cells: Sequence[Part], part: str) -> list[Part]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"`cells` must be i/n with i from 1 to n, such as 1/4, but is {part!r}.")
     return list(cells[int(match[1]) - 1 :: int(match[2])])
+
+
+def hash_of_names(file_list: Path) -> str:
+    """What a list says, in short, so that results are known to be of other photographs.
+
+    Raises:
+        DataError: see `read_file_list`.
+    """
+    return hashlib.sha256("\n".join(sorted(read_file_list(file_list))).encode()).hexdigest()[:16]
 
 
 def of_category(data: DataConfig, cell: Cell) -> DataConfig:

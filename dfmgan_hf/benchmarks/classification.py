@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,9 +55,9 @@ class ClassificationBenchmark(DownstreamBenchmark):
                 )
         self.start = load_start(config.classifier, accelerator.is_main_process)
 
-    def make_splits(self, records: Sequence[ImageRecord]) -> dict[str, Partition]:
+    def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
         """P1, P2, ...: one third of each kind to train on, two thirds to test on; seeds 1, 2, ..."""
-        partitions = make_partitions(records, self.config.partitions, seed=1)
+        partitions = make_partitions(records, self.config.partitions, seed=1, groups=groups)
         return {f"P{number}": partition for number, partition in enumerate(partitions, 1)}
 
     def run_trial(self, trial: Trial, subject: Subject, training: LabelledImages) -> dict[str, Any]:

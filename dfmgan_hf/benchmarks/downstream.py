@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,11 @@ from typing import Any, Literal
 import tyro
 from accelerate import Accelerator
 
-from ..data import DataConfig, Partition, find_listing
+from ..data import DataConfig, Partition, find_listing, read_groups
 from ..data.records import ImageRecord
 from ..training.run import environment, to_json
 from ..training.run_state import changed_settings
-from .cells import share
+from .cells import hash_of_names, share
 from .estimate import format_seconds
 from .training_sets import LabelledImages, Place, Source, draw_images, join, load_listed, make_sources, merge
 
@@ -46,6 +46,8 @@ class DownstreamConfig:
         seeds: Of the trained networks; a trial for each.
         image_seed: Of the generated images.
         resolution: Side of the images in pixels.
+        groups: CSV file with the columns file and group, for data with several photographs of the same part: all of a
+            part then lie on the same side of a split. {category} in its name stands for the category.
         cells: i/n: the i-th of n parts of the trials, for the jobs of an array that share the output folder.
         estimate: Say beforehand how long it will take; False starts at once.
     """
@@ -61,6 +63,7 @@ class DownstreamConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     image_seed: int = 0
     resolution: int = 256
+    groups: str | None = None
     cells: str = "1/1"
     estimate: bool = True
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
@@ -102,11 +105,13 @@ class Subject:
         data: its photographs.
         defects: kinds of defect, in the order of their numbers.
         lists: of each split, the files with the names to train on and to test on.
+        groups: which part each photograph shows, where several show the same.
     """
 
     data: DataConfig
     defects: tuple[str, ...]
     lists: dict[str, tuple[Path, Path]]
+    groups: Mapping[str, str] | None = None
 
 
 class DownstreamBenchmark(ABC):
@@ -137,8 +142,8 @@ class DownstreamBenchmark(ABC):
     # --- what the two benchmarks differ in ---
 
     @abstractmethod
-    def make_splits(self, records: Sequence[ImageRecord]) -> dict[str, Partition]:
-        """The splits of a category by name."""
+    def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
+        """The splits of a category by name, whole groups on one side."""
 
     @abstractmethod
     def run_trial(self, trial: Trial, subject: Subject, training: LabelledImages) -> dict[str, Any]:
@@ -170,7 +175,7 @@ class DownstreamBenchmark(ABC):
                 "defects": list(subject.defects),
                 "training_images": len(training),
                 "generated": training.origin,
-                "settings": self._settings(),
+                "settings": self._settings(trial),
                 "environment": environment(self.accelerator),
             }
             write_whole(trial.path(self.config.output_dir), json.dumps(to_json(record), indent=2).encode())
@@ -218,8 +223,9 @@ class DownstreamBenchmark(ABC):
                 f"{', '.join(listing.defects)}."
             )
         defects = tuple(self.config.defects or listing.defects)
-        splits = self.make_splits([record for record in listing.records if record.defect in defects])
         name = category or listing.category or "object"
+        groups = None if self.config.groups is None else read_groups(self.config.groups.format(category=name))
+        splits = self.make_splits([record for record in listing.records if record.defect in defects], groups)
         folder = self.config.output_dir / name / SPLITS_FOLDER
         lists = {}
         for split, partition in splits.items():
@@ -227,7 +233,7 @@ class DownstreamBenchmark(ABC):
             # Lists that lie there already are kept: those of an earlier start, or the user's own.
             if not all(path.is_file() for path in lists[split]):
                 partition.save(folder, split)
-        return name, Subject(data, defects, lists)
+        return name, Subject(data, defects, lists, groups)
 
     def _trials(self) -> list[Trial]:
         """Seeds innermost: what was drawn once serves for all of them."""
@@ -283,7 +289,7 @@ class DownstreamBenchmark(ABC):
         path = trial.path(self.config.output_dir)
         if not path.is_file():
             return False
-        changes = changed_settings(json.loads(path.read_text())["settings"], self._settings())
+        changes = changed_settings(json.loads(path.read_text())["settings"], self._settings(trial))
         if changes:
             raise ValueError(
                 f"{path} was measured with other settings: {'; '.join(changes)}. Give those settings or another "
@@ -291,15 +297,17 @@ class DownstreamBenchmark(ABC):
             )
         return True
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, trial: Trial) -> dict[str, Any]:
         """What decides the numbers of a trial."""
         settings: dict[str, Any] = to_json(self.config)
         data = {name: settings["data"][name] for name in ("fit", "bit_depth")}
         left_out = (
             "output_dir", "generated", "methods", "trained", "training_sets", "categories", "seeds", "cells",
-            "estimate", "data",
+            "groups", "estimate", "data",
         )  # fmt: skip
-        return {name: value for name, value in settings.items() if name not in left_out} | {"data": data}
+        chosen = {name: value for name, value in settings.items() if name not in left_out}
+        lists = zip(("base", "test"), self.subjects[trial.category].lists[trial.split], strict=True)
+        return {**chosen, "data": data, "lists": {side: hash_of_names(path) for side, path in lists}}
 
 
 def write_whole(path: Path, content: bytes) -> None:

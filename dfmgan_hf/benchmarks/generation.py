@@ -28,7 +28,7 @@ from ..training import BatchStream, NonFiniteLossError
 from ..training.run import CONFIG_FILE, RunConfig, to_json
 from ..training.run_state import changed_settings
 from ..training.sheets import save_sheet, tile
-from .cells import PHOTOGRAPHS_FILE, RESULTS_FILE, SHEET_FILE, Cell, list_cells, of_category, share
+from .cells import PHOTOGRAPHS_FILE, RESULTS_FILE, SHEET_FILE, Cell, hash_of_names, list_cells, of_category, share
 from .estimate import Estimate, format_seconds, seconds_per_step, seconds_to_measure
 from .generation_tables import write_tables
 from .published import TABLE_1
@@ -228,6 +228,8 @@ class GenerationBenchmark:
         places = ("inception_weights", "lpips_weights", "data")
         settings = to_json(self.config)
         data = {k: v for k, v in settings["data"].items() if k in ("fit", "bit_depth", "shots", "shots_seed")}
+        if self.config.data.file_list is not None:
+            data["file_list"] = hash_of_names(self.config.data.file_list)
         settings = {name: value for name, value in settings.items() if name not in (*left_out, *places)}
         return {**settings, "data": data}
 

@@ -8,7 +8,7 @@ not the best one on the test set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..data import Partition, first_third_partition, make_partitions
+from ..data import Partition, first_third_partition, make_partitions, read_file_list
 from ..data.records import ImageRecord
 from ..methods.registry import METHODS
 from ..metrics.weights import require
@@ -69,12 +69,12 @@ class LocalizationBenchmark(DownstreamBenchmark):
         super().__init__(config, accelerator)
         self._photographs: tuple[str, dict[str, Tensor]] | None = None
 
-    def make_splits(self, records: Sequence[ImageRecord]) -> dict[str, Partition]:
+    def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
         """The one that `config.split` names."""
         split = self.config.split
         if split == "first_third":
-            return {split: first_third_partition(records)}
-        return {split: make_partitions(records, 1, seed=int(split[1:]))[0]}
+            return {split: first_third_partition(records, groups)}
+        return {split: make_partitions(records, 1, seed=int(split[1:]), groups=groups)[0]}
 
     def run_trial(self, trial: Trial, subject: Subject, training: LabelledImages) -> dict[str, Any]:
         """One segmentation network."""
@@ -94,6 +94,7 @@ class LocalizationBenchmark(DownstreamBenchmark):
             "by_defect": self._by_defect(maps, masks, scores, test.labels.numpy(), subject.defects),
             "tested": len(test),
             "tested_good": len(good["test"]),
+            "trained_good": len(good["train"]),
             "network": f"U-Net (segmentation-models-pytorch, {config.encoder}, from scratch)",
             "seconds": seconds,
         }
@@ -118,11 +119,12 @@ class LocalizationBenchmark(DownstreamBenchmark):
     def _good(self, category: str, subject: Subject) -> dict[str, Tensor]:
         """The good photographs to train on and to test on, uint8 (n, 3, R, R)."""
         if self._photographs is None or self._photographs[0] != category:
-            loaded = {
-                split: subject.data.load_good(resolution=self.config.resolution, split=split).images
-                for split in ("train", "test")
-            }
-            self._photographs = category, loaded
+            train, test = (
+                subject.data.load_good(resolution=self.config.resolution, split=split) for split in ("train", "test")
+            )
+            (lists,) = subject.lists.values()
+            kept = of_other_parts(train.file_names, [*test.file_names, *read_file_list(lists[1])], subject.groups)
+            self._photographs = category, {"train": train.images[kept], "test": test.images}
         return self._photographs[1]
 
     def _by_defect(
@@ -135,3 +137,18 @@ class LocalizationBenchmark(DownstreamBenchmark):
             defect: measure(maps[part], masks[part], scores[part], self.config.compat)
             for defect, part in parts.items()
         }
+
+
+def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:
+    """Numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if groups is None:
+        return list(range(len(names)))
+    parts = {groups.get(name, name) for name in tested}
+    kept = [index for index, name in enumerate(names) if groups.get(name, name) not in parts]
+    if not kept:
+        raise ValueError(f"All {len(names)} good photographs to train on show parts that are tested on.")
+    return kept

@@ -6,7 +6,14 @@ from .doctor import examine
 from .errors import DataError, DataWarning
 from .mvtec_ad import load_mvtec_ad
 from .mvtec_layout import MVTEC_AD_DEFECTS
-from .partitions import Partition, first_third_partition, make_partitions, read_file_list, save_file_list
+from .partitions import (
+    Partition,
+    first_third_partition,
+    make_partitions,
+    read_file_list,
+    read_groups,
+    save_file_list,
+)
 from .reading import read_image, read_mask
 from .sources import find_listing
 from .training_set import load_training_set
@@ -27,6 +34,7 @@ __all__ = [
     "load_training_set",
     "make_partitions",
     "read_file_list",
+    "read_groups",
     "read_image",
     "read_mask",
     "resize_mask",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,53 +127,113 @@ class Partition:
         return cls(tuple(base), tuple(test))
 
 
-def make_partitions(records: Iterable[ImageRecord], count: int = 3, seed: int = 0) -> list[Partition]:
+def read_groups(path: Path | str) -> dict[str, str]:
+    """Reads which photographs show the same part, from a CSV file with the columns file and group.
+
+    Args:
+        path: a line for each photograph: its name, such as test/crack/000.png, and what its part is called.
+
+    Raises:
+        DataError: (`groups`) if there is no such file, or it has not these columns.
+    """
+    path = Path(path)
+    with path.open(newline="", encoding="utf-8") if path.is_file() else io.StringIO() as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"file", "group"} <= rows[0].keys():
+        raise DataError(
+            "groups",
+            path,
+            found=f"the columns {', '.join(rows[0])}"
+            if rows
+            else "no lines"
+            if path.is_file()
+            else "there is no such file",
+            expected="a CSV file with the columns file and group",
+            advice="Write a line for each photograph, such as test/crack/000.png,part_17.",
+        )
+    return {row["file"]: row["group"] for row in rows}
+
+
+def make_partitions(
+    records: Iterable[ImageRecord], count: int = 3, seed: int = 0, groups: Mapping[str, str] | None = None
+) -> list[Partition]:
     """Divides defect photographs at random into 1/3 (rounded down) and 2/3 of each kind, `count` times.
 
-    The division of a kind depends on its own file names, the seed and the partition's number alone.
+    The division of a kind depends on its own file names, the seed and the partition's number alone, but for groups
+    that other kinds share.
 
     Args:
         records: Photographs of one category; the defect-free ones are left aside.
         count: Number of independent divisions; the paper uses three.
         seed: Seed of the first; the next have `seed + 1`, ...
+        groups: Which part each photograph shows, by name. Photographs of one part, of any kind of defect, then lie on
+            the same side, so that the test set has no part that was trained on; the base set can be smaller than 1/3.
 
     Raises:
-        ValueError: if a kind has fewer than three photographs, since its base set would be empty.
+        ValueError: if a kind has fewer than three photographs, or its groups leave one side empty; if a photograph has
+            no group.
     """
     kinds = _by_kind(records)
-    partitions = []
-    for index in range(count):
-        base: list[str] = []
-        test: list[str] = []
-        for _, members in sorted(kinds.items()):
-            names = [record.name for record in shuffled(members, seed + index)]
-            third = len(names) // 3
-            base += sorted(names[:third])
-            test += sorted(names[third:])
-        partitions.append(Partition(tuple(base), tuple(test)))
-    return partitions
+    return [_divide(kinds, groups, seed + index) for index in range(count)]
 
 
-def first_third_partition(records: Iterable[ImageRecord]) -> Partition:
+def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, str] | None = None) -> Partition:
     """The division that AnomalyDiffusion and its successors test localisation on: nothing about it is random.
 
     Args:
         records: Photographs of one category; the defect-free ones are left aside.
+        groups: As in `make_partitions`; their protocol has none.
 
     Returns:
         The first third (rounded down) of each kind of defect in the order of the names, and the rest.
 
     Raises:
-        ValueError: if a kind has fewer than three photographs, since its base set would be empty.
+        ValueError: as `make_partitions`.
     """
+    return _divide(_by_kind(records), groups, seed=None)
+
+
+def _divide(
+    kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str] | None, seed: int | None
+) -> Partition:
+    """Whole groups in a random order, or by their first names, to the base set as long as they fit into a third."""
+    in_base: dict[str, bool] = {}
     base: list[str] = []
     test: list[str] = []
-    for members in _by_kind(records).values():
-        names = sorted(record.name for record in members)
-        third = len(names) // 3
-        base += names[:third]
-        test += names[third:]
-    return Partition(tuple(sorted(base)), tuple(sorted(test)))
+    for kind, members in sorted(kinds.items()):
+        parts = _in_groups(sorted(record.name for record in members), groups)
+        order = list(parts)
+        if seed is not None:
+            order.sort()
+            random.Random(seed).shuffle(order)
+        room = len(members) // 3 - sum(len(parts[group]) for group in order if in_base.get(group, False))
+        for group in order:
+            if group not in in_base:
+                in_base[group] = len(parts[group]) <= room
+                room -= len(parts[group]) if in_base[group] else 0
+        sides = [sorted(name for g in order if in_base[g] is side for name in parts[g]) for side in (True, False)]
+        if not all(sides):
+            sizes = ", ".join(str(len(names)) for names in parts.values())
+            raise ValueError(
+                f"The {len(members)} photographs of '{kind}' are of {len(parts)} parts ({sizes} photographs), which "
+                "cannot be divided into about 1/3 and 2/3; write the lists by hand."
+            )
+        base += sides[0]
+        test += sides[1]
+    return Partition(tuple(base), tuple(test))
+
+
+def _in_groups(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """Names by group, each of them on its own without groups."""
+    if groups is None:
+        return {name: [name] for name in names}
+    unknown = [name for name in names if name not in groups]
+    if unknown:
+        raise ValueError(f"`groups` has no line for {len(unknown)} photographs ({shorten(unknown, 3)}).")
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(groups[name], []).append(name)
+    return parts
 
 
 def _by_kind(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:

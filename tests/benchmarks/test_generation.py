@@ -128,6 +128,14 @@ def test_cells_of_other_settings_are_an_error(finished, networks):
         GenerationBenchmark(replace(finished, kimg=0.016), networks, Accelerator(cpu=True))
 
 
+def test_cells_of_other_photographs_are_an_error(finished, networks, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("test/dot/000.png\n")
+    data = replace(finished.data, file_list=names)
+    with pytest.raises(ValueError, match=r"was measured with other settings: data\.file_list: None -> [0-9a-f]{16}"):
+        GenerationBenchmark(replace(finished, data=data), networks, Accelerator(cpu=True))
+
+
 def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):
     monkeypatch.setattr(generation, "train_method", None)
     template = str(finished.output_dir / "{category}" / "{defect}" / "{method}" / "model")

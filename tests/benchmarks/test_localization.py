@@ -111,6 +111,34 @@ def test_the_splits_are_those_of_classification(config, tmp_path):
         assert ours.read_text() == theirs.read_text()
 
 
+def test_no_part_is_trained_on_and_tested(config, tiny_segmenter, tmp_path):
+    """Good photographs 0 and 1 show the part of the good test photograph 2, and 2 that of all dark ones from 3 on."""
+    names = [f"train/good/{i:03d}.png" for i in range(8)] + [f"test/good/{i:03d}.png" for i in range(4)]
+    names += [f"test/bright/{i:03d}.png" for i in range(6)] + [f"test/dark/{i:03d}.png" for i in range(7)]
+    groups = {name: name for name in names}
+    groups |= dict.fromkeys([*names[:2], "test/good/002.png"], "a")
+    groups |= dict.fromkeys(["train/good/002.png", *(f"test/dark/{i:03d}.png" for i in range(3, 7))], "b")
+    (tmp_path / "plate.csv").write_text("file,group\n" + "".join(f"{k},{v}\n" for k, v in groups.items()))
+    changes = {"output_dir": tmp_path / "out", "groups": f"{tmp_path}/{{category}}.csv", "training_sets": ("real",)}
+    benchmark = start(config, **changes)
+    base, test = (set(read_file_list(path)) for path in benchmark.subjects["plate"].lists["first_third"])
+    assert {f"test/dark/{i:03d}.png" for i in range(3, 7)} <= test
+    assert not {groups[name] for name in base} & {groups[name] for name in test}
+    benchmark.run()
+    (result,) = benchmark.read_results().values()
+    assert (result["trained_good"], result["tested_good"]) == (5, 4)
+
+
+def test_results_of_other_photographs_are_an_error(config, tiny_segmenter, tmp_path):
+    changes = {"output_dir": tmp_path, "training_sets": ("real",)}
+    start(config, **changes).run()
+    assert start(config, **changes).pending == []
+    path = tmp_path / "plate" / "splits" / "partition_first_third_test.txt"
+    path.write_text("\n".join(read_file_list(path)[1:]))
+    with pytest.raises(ValueError, match=r"seed_0\.json was measured with other settings: lists\.test"):
+        start(config, **changes)
+
+
 def test_methods_without_masks_are_refused(config, tmp_path):
     with pytest.raises(ValueError, match=r"Finetune has no masks to learn from; these have: crop_paste"):
         start(config, output_dir=tmp_path, methods=("finetune",), trained="x")
