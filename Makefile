@@ -10,11 +10,11 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality space benchmarks clean
+.PHONY: help demo test quality space screenshots benchmarks clean
 .DELETE_ON_ERROR:
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-demo ## Draw 16 triplets with the shipped model into demo_output/
 	$(RUN) examples/quickstart.py --output_dir demo_output
@@ -29,6 +29,9 @@ quality: $(VENV)/.installed-test ## Lint, formatting and types
 
 space: $(VENV)/.installed-space ## Serve the web demo on this machine
 	$(RUN) spaces/dfmgan_demo/app.py
+
+screenshots: $(VENV)/.installed-test ## Take the pictures of the web demo in README (needs Chromium)
+	$(RUN) -m tests.spaces.screenshots
 
 benchmarks: $(VENV)/.installed-test ## Time everything on this machine (ten minutes, and nothing else may run)
 	$(RUN) benchmarks/run_all.py

@@ -301,7 +301,9 @@ def _all_files(folder: Path, needed: tuple[str, ...], what: str) -> dict[str, Pa
             raise CardError(f"{folder} has no {name}; give the folder of {what}.")
     found = ((path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file())
     return {
-        name.as_posix(): path for name, path in found if not any(part.startswith((".", "__")) for part in name.parts)
+        name.as_posix(): path
+        for name, path in found
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
     }
 
 

@@ -62,17 +62,17 @@ def add_endpoints(studio: Studio) -> None:
         """Animate the way from one seed's defect (or part) to another's. Returns an animated WebP file."""
         settings = studio.settings(model, truncation_psi, mask_threshold)
         ends = (studio.seed(from_seed, "From seed"), studio.seed(to_seed, "To seed"))
-        path = new_download(file, "walk.webp")
-        save_animation(studio.walk(settings.recipe(ends, ends), varied), path)
+        with new_download(file, "walk.webp") as path:
+            save_animation(studio.walk(settings.recipe(ends, ends), varied), path)
         return str(path)
 
     def export(model, num_images, seed, layout, truncation_psi, mask_threshold) -> Iterator[str | None]:
         """Write triplets with a defect to a ZIP file. Yields None while it grows, at last the file."""
         settings = studio.settings(model, truncation_psi, mask_threshold)
         config = studio.export(settings, num_images, seed, layout)
-        path = new_download(file, f"{config.category}_{config.num_images}.zip")
-        for _ in write_archive(path, studio.drawer, settings.model, config):
-            yield None
+        with new_download(file, f"{config.category}_{config.num_images}.zip") as path:
+            for _ in write_archive(path, studio.drawer, settings.model, config):
+                yield None
         yield str(path)
 
     def models() -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ with contextlib.suppress(ImportError):
     import spaces  # noqa: F401 - ZeroGPU replaces parts of torch, so it comes before it
 
 import os
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import gradio as gr
 import torch
 import tyro
+from cache_files import downloads_swept
 from catalog import CatalogError, configured_sources, load_catalog
 from page import build_page
 from studio import Studio
@@ -24,6 +26,8 @@ MAX_WAITING = 40
 # Gradio keeps 160 KiB of widgets for every session, and every request of an API client is one. Nothing is lost with
 # a session: the page itself remembers what it shows.
 MAX_SESSIONS = 100
+# In bytes: the page asks for no file, and gradio would keep whatever is sent.
+NO_UPLOADS = 1
 # The visitor's own: nothing is fetched, and bold text has a bold face.
 SYSTEM_FONTS = ("-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 
@@ -52,19 +56,22 @@ def main(config: Config) -> None:
         sys.exit(f"error: {error}")
     page = build_page(Studio(catalog))
     page.queue(max_size=MAX_WAITING)
-    page.launch(
-        server_name=config.host,
-        server_port=config.port,
-        show_error=True,
-        max_file_size="1mb",
-        footer_links=["api", "settings"],
-        run_history=False,
-        enable_monitoring=False,
-        state_session_capacity=MAX_SESSIONS,
-        ssr_mode=False,
-        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS),
-        css_paths=HERE / "style.css",
-    )
+    # Whoever ends a container or a service sends this; gradio then closes as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with downloads_swept(page):
+        page.launch(
+            server_name=config.host,
+            server_port=config.port,
+            show_error=True,
+            max_file_size=NO_UPLOADS,
+            footer_links=["api", "settings"],
+            run_history=False,
+            enable_monitoring=False,
+            state_session_capacity=MAX_SESSIONS,
+            ssr_mode=False,
+            theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS),
+            css_paths=HERE / "style.css",
+        )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 from cache_files import new_download
 from compare import EMPTY_VIEW, MOVE_DIVIDER, large_view
-from drawing import Recipe
-from events import BROWSER_EVENT, OWN_EVENT
+from device import gpu_is_borrowed
+from drawing import Recipe, Triplet
+from events import BROWSER_EVENT, OWN_EVENT, QUICK_EVENT
 from limits import MAX_MASK_THRESHOLD, MAX_SEED, MAX_SHOWN, MAX_TRUNCATION_PSI, seeds_from
 from pictures import save_animation, strip
 from snippet import snippet
@@ -19,6 +20,7 @@ from studio import Studio
 from words import BUSY, area_in_words, drawn_in_words, seeds_in_words, status
 
 MIN_CONTROL_PIXELS = 145
+FIRST_COUNT, FIRST_SEED = 6, 0
 LEGEND = '<div class="legend"><span>without</span><span>mask</span><span>with defect</span></div>'
 # On a phone the gallery and the large view stand below each other, and what has changed may be out of sight.
 SHOW_LARGE_VIEW, SHOW_GALLERY = (
@@ -29,6 +31,14 @@ SHOW_LARGE_VIEW, SHOW_GALLERY = (
 }}"""
     for place in ("#large", "#results")
 )
+# At a desk the gallery scrolls by itself, and what stands large at its side may be out of sight in it.
+SHOW_CHOSEN = """() => requestAnimationFrame(() => requestAnimationFrame(() => {
+  const list = document.querySelector("#gallery .grid-wrap");
+  const chosen = list?.querySelector(".thumbnail-lg.selected");
+  if (!chosen || list.scrollHeight <= list.clientHeight) return;
+  const [inner, outer] = [chosen.getBoundingClientRect(), list.getBoundingClientRect()];
+  list.scrollTop += Math.max(0, inner.bottom - outer.bottom + 8) + Math.min(0, inner.top - outer.top - 8);
+}))"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                 num_images = gr.Slider(
                     1,
                     MAX_SHOWN,
-                    value=6,
+                    value=FIRST_COUNT,
                     step=1,
                     label="How many",
                     buttons=[],
@@ -61,7 +71,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                     elem_id="num-images",
                 )
                 seed = gr.Number(
-                    0,
+                    FIRST_SEED,
                     precision=0,
                     minimum=0,
                     maximum=MAX_SEED,
@@ -112,14 +122,18 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
             large = gr.HTML(EMPTY_VIEW, js_on_load=MOVE_DIVIDER, elem_id="large")
             gr.Checkbox(False, label="Outline the defect", elem_id="outline")
             with gr.Row():
-                same_part_button = gr.Button("Same part, many defects", elem_id="same-part", min_width=200)
-                same_defect_button = gr.Button("Same defect, many parts", elem_id="same-defect", min_width=200)
+                same_part_button = gr.Button("Same part, many defects", size="md", elem_id="same-part", min_width=200)
+                same_defect_button = gr.Button(
+                    "Same defect, many parts", size="md", elem_id="same-defect", min_width=200
+                )
     with gr.Accordion("Walk from one to another", open=False, elem_id="walk"):
         with gr.Row():
             start = gr.Dropdown([], label="From", elem_id="walk-from")
             end = gr.Dropdown([], label="To", elem_id="walk-to")
             what = [("The defect", "defect"), ("The part", "part")]
-            varied = gr.Radio(what, value="defect", label="What changes", elem_id="varied")
+            varied = gr.Radio(
+                what, value="defect", label="What changes", info="The other stays that of “From”.", elem_id="varied"
+            )
         walk_button = gr.Button("Make the animation", elem_id="walk-button")
         animation = gr.Image(
             label="Part and mask", format="webp", type="filepath", buttons=["download"], elem_id="animation"
@@ -127,8 +141,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
     with gr.Accordion("Code that draws exactly these", open=False, elem_id="code"):
         code = gr.Code(language="python", interactive=False, show_label=False, elem_id="snippet")
 
-    def show(recipe: Recipe) -> list[Any]:
-        triplets = studio.drawer.draw(recipe)
+    def show(recipe: Recipe, triplets: list[Triplet]) -> list[Any]:
         # What is opened unasked, and where a walk goes, is where the defects are seen best.
         best_seen = sorted(range(len(triplets)), key=lambda i: triplets[i].visibility, reverse=True)
         opened, next_best = best_seen[0], best_seen[:2][-1]
@@ -142,19 +155,31 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
             large_view(triplets[opened], opened + 1),
             gr.Dropdown(choices, value=opened),
             gr.Dropdown(choices, value=next_best),
+            # Only what differs between two ends can change on the way.
+            "part" if len(set(recipe.defect_seeds)) == 1 else "defect",
             snippet(studio.catalog, recipe),
         ]
 
+    def drawn(recipe: Recipe) -> list[Any]:
+        return show(recipe, studio.drawer.draw(recipe))
+
+    first_recipe = studio.new_parts(studio.settings(studio.catalog.names[0], 1.0, 0.0), FIRST_COUNT, FIRST_SEED)
+    if not gpu_is_borrowed():
+        studio.drawer.draw_once(first_recipe)
+
+    def show_first() -> list[Any]:
+        return show(first_recipe, studio.drawer.draw_once(first_recipe))
+
     def draw(name: Any, truncation_psi: Any, threshold: Any, count: Any, first_seed: Any) -> list[Any]:
-        return show(studio.new_parts(studio.settings(name, truncation_psi, threshold), count, first_seed))
+        return drawn(studio.new_parts(studio.settings(name, truncation_psi, threshold), count, first_seed))
 
     def vary_defect(shown: Any, i: Any, count: Any) -> list[Any]:
         chosen, count = studio.chosen(shown, i), studio.count(count)
-        return show(chosen.of(chosen.part_seeds * count, seeds_from(chosen.defect_seeds[0], count)))
+        return drawn(chosen.of(chosen.part_seeds * count, seeds_from(chosen.defect_seeds[0], count)))
 
     def vary_part(shown: Any, i: Any, count: Any) -> list[Any]:
         chosen, count = studio.chosen(shown, i), studio.count(count)
-        return show(chosen.of(seeds_from(chosen.part_seeds[0], count), chosen.defect_seeds * count))
+        return drawn(chosen.of(seeds_from(chosen.part_seeds[0], count), chosen.defect_seeds * count))
 
     def open_large(shown: Any, event: gr.SelectData) -> tuple[int, str]:
         chosen = studio.chosen(shown, event.index)
@@ -163,8 +188,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
     def walk(shown: Any, start: Any, end: Any, varied: Any) -> str:
         first, last = studio.chosen(shown, start), studio.chosen(shown, end)
         ends = first.of(first.part_seeds + last.part_seeds, first.defect_seeds + last.defect_seeds)
-        path = new_download(animation, "walk.webp")
-        save_animation(studio.walk(ends, varied), path)
+        with new_download(animation, "walk.webp") as path:
+            save_animation(studio.walk(ends, varied), path)
         return str(path)
 
     def in_words(function: Callable[..., list[Any]]) -> Callable[..., Any]:
@@ -182,7 +207,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         # The queue refuses before any function of ours runs, so the browser says it.
         event.failure(None, None, said, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
 
-    results = [shown, selected, said, gallery, large, start, end, code]
+    results = [shown, selected, said, gallery, large, start, end, varied, code]
     inputs = [model, truncation_psi, mask_threshold, num_images, seed]
     drawing: dict[str, Any] = {
         "fn": in_words(draw),
@@ -190,17 +215,19 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         "outputs": results,
         "show_progress_on": gallery,
     }
-    for trigger in (page.load, draw_button.click, seed.submit, model.change):
-        say_if_busy(trigger(**drawing, **OWN_EVENT))
+    page.load(show_first, None, results, **QUICK_EVENT).then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
     dice = f"() => Math.floor(Math.random() * {MAX_SEED})"
     rolled = surprise_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
-    say_if_busy(rolled.then(**drawing, **OWN_EVENT))
+    for trigger in (draw_button.click, seed.submit, model.change, rolled.then):
+        drawn_event = trigger(**drawing, **OWN_EVENT)
+        say_if_busy(drawn_event)
+        drawn_event.then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
     for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
         variation = button.click(
             in_words(function), [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT
         )
         say_if_busy(variation)
-        variation.then(None, js=SHOW_GALLERY, **BROWSER_EVENT)
+        variation.then(None, js=SHOW_GALLERY, **BROWSER_EVENT).then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
     opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
     opened.then(None, js=SHOW_LARGE_VIEW, **BROWSER_EVENT)
     walk_button.click(walk, [shown, start, end, varied], animation, **OWN_EVENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
@@ -85,11 +86,20 @@ class Drawer:
         self.catalog = catalog
         self._run = on_gpu(self._run_pipeline)
         self._run_sampler = on_gpu(self._sample)
+        self._kept: dict[Recipe, list[Triplet]] = {}
+        self._keeping = threading.Lock()
 
     def draw(self, recipe: Recipe) -> list[Triplet]:
         """All triplets of a recipe."""
         parts, defects = self._latents(recipe)
         return self._triplets(recipe, parts, defects)
+
+    def draw_once(self, recipe: Recipe) -> list[Triplet]:
+        """As `draw`, but drawn at the first call and kept for ever: what every visitor sees waits for no other."""
+        with self._keeping:
+            if recipe not in self._kept:
+                self._kept[recipe] = self.draw(recipe)
+            return self._kept[recipe]
 
     def samples(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         """The triplets of an export, encoded, one by one; `gr.Error` if the model draws no defect at its threshold."""

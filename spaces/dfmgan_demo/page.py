@@ -8,7 +8,7 @@ import gradio as gr
 from api import add_endpoints
 from card import about
 from draw_tab import build_draw_tab
-from events import OWN_EVENT
+from events import QUICK_EVENT
 from limits import check_choice
 from studio import Studio
 from take_away_tab import build_take_away_tab
@@ -18,18 +18,19 @@ INTRO = (
     "A model draws parts that were never made: one **without** a defect, the same part **with** one, and the **mask** "
     "that says where it is."
 )
-# Files that were handed out are looked at every five minutes and live for half an hour.
-CACHE_SECONDS = (300, 1800)
 
 
 def build_page(studio: Studio) -> gr.Blocks:
     """The whole page, with its named endpoints."""
     names = studio.catalog.names
 
-    def show_card(name: Any) -> str:
-        return about(studio.catalog[check_choice(name, "Model", names)])
+    # Read once, because a card may come from the Hub.
+    cards = {name: about(studio.catalog[name]) for name in names}
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_SECONDS) as page:
+    def show_card(name: Any) -> str:
+        return cards[check_choice(name, "Model", names)]
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         # First of all, so that they get their names: the page's own events are named after their functions too.
         add_endpoints(studio)
         with gr.Row(elem_id="header"):
@@ -41,8 +42,9 @@ def build_page(studio: Studio) -> gr.Blocks:
             settings = build_draw_tab(page, studio, model)
         with gr.Tab("Take away", id="take-away"):
             build_take_away_tab(studio, settings)
-        with gr.Tab("About the model", id="about"):
+        with gr.Tab("About the model", id="about") as about_tab:
             card = gr.Markdown(elem_id="card")
-        for show in (page.load, model.change):
-            show(show_card, model, card, show_progress="hidden", **OWN_EVENT)
+        # Its pictures are large, so it is only sent to those who want to read it.
+        for show in (about_tab.select, model.change):
+            show(show_card, model, card, preprocess=False, **QUICK_EVENT)
     return page

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import textwrap
+from pathlib import Path
 
-from catalog import Catalog
+from catalog import HERE, Catalog
 from drawing import Recipe
 
 from dfmgan_hf.export import ExportConfig
@@ -26,18 +27,28 @@ def snippet(catalog: Catalog, recipe: Recipe) -> str:
             f"_, defects = pipe.latents_from_seeds({_seeds(recipe.defect_seeds)})\n"
             f"out = pipe(num_images={len(recipe.part_seeds)}, object_latents=parts, defect_latents=defects{how})"
         )
-    head = f"""
-        from dfmgan_hf import DFMGANPipeline
-
-        pipe = DFMGANPipeline.from_pretrained({catalog[recipe.model].source!r})
-        """
-    return f"{textwrap.dedent(head).lstrip()}{call}\nout.images, out.masks, out.defect_free_images\n"
+    source = catalog[recipe.model].source
+    imports, where = ["from dfmgan_hf import DFMGANPipeline"], [f"pipe = DFMGANPipeline.from_pretrained({source!r})"]
+    if in_space := _in_space(source):
+        repo_id, folder = in_space
+        imports.insert(0, "from huggingface_hub import snapshot_download")
+        where = [
+            f'space = snapshot_download({repo_id!r}, repo_type="space", allow_patterns={folder + "/*"!r})',
+            f'pipe = DFMGANPipeline.from_pretrained(f"{{space}}/{folder}")',
+        ]
+    if catalog[recipe.model].pipe.device.type == "cuda":
+        where[-1] += '.to("cuda")'
+    return "\n".join([*imports, "", *where, call, "out.images, out.masks, out.defect_free_images", ""])
 
 
 def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:
     """The command line that writes the same files as the ZIP, and that has no limit."""
+    source, before = catalog[model].source, ""
+    if in_space := _in_space(source):
+        repo_id, source = in_space
+        before = f"hf download {repo_id} --repo-type space --include {shlex.quote(source + '/*')} --local-dir .\n"
     options = {
-        "model": catalog[model].source,
+        "model": source,
         "num_images": config.num_images,
         "output_dir": config.output_dir,
         "format": config.format,
@@ -46,9 +57,20 @@ def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:
         "mask_threshold": config.mask_threshold,
         "category": config.category,
     }
-    return "python examples/generate.py" + "".join(
+    return f"{before}python examples/generate.py" + "".join(
         f" \\\n  --{name} {shlex.quote(str(value))}" for name, value in options.items()
     )
+
+
+def _in_space(source: str) -> tuple[str, str] | None:
+    """The Space's id and the model's folder in it, if this page is a Space on the Hub that brings the model along.
+
+    A visitor could do nothing with the path on the Hub's machine.
+    """
+    repo_id, folder = os.environ.get("SPACE_ID"), Path(source).resolve()
+    if not repo_id or not folder.is_dir() or not folder.is_relative_to(HERE):
+        return None
+    return repo_id, folder.relative_to(HERE).as_posix()
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:

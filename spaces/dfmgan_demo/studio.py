@@ -75,8 +75,13 @@ class Studio:
         return settings.recipe(seeds_from(first, count), (defect,) * count)
 
     def walk(self, recipe: Recipe, varied: Any) -> list[Triplet]:
-        """Frames from the first of a recipe's two entries to the second."""
+        """Frames from the first of a recipe's two entries to the second, whose parts (or defects) must differ."""
         which = check_choice(varied, "What changes", ["defect", "part"])
+        start, end = recipe.defect_seeds if which == "defect" else recipe.part_seeds
+        if start == end:
+            raise refusal(
+                f"Both ends have the same {which}, so nothing would move: choose another end or what changes."
+            )
         return self.drawer.walk(recipe, "defect" if which == "defect" else "part", WALK_FRAMES)
 
     def export(self, settings: Settings, num_images: Any, seed: Any, layout: Any) -> ExportConfig:

@@ -55,10 +55,10 @@ def build_take_away_tab(studio: Studio, settings: DrawSettings) -> None:
         settings = studio.settings(name, truncation_psi, threshold)
         config = studio.export(settings, count, seed, layout)
         said = gr.Code(export_command(studio.catalog, settings.model, config), visible=True)
-        path = new_download(archive, f"{config.category}_{config.num_images}.zip")
-        for done in write_archive(path, studio.drawer, settings.model, config):
-            progress((done, config.num_images), desc="Drawing", unit="parts")
-            yield None, said
+        with new_download(archive, f"{config.category}_{config.num_images}.zip") as path:
+            for done in write_archive(path, studio.drawer, settings.model, config):
+                progress((done, config.num_images), desc="Drawing", unit="parts")
+                yield None, said
         yield str(path), said
 
     def buttons_while(working: bool) -> list[gr.Button]:

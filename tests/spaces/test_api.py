@@ -141,6 +141,7 @@ def test_wrong_values_are_refused_in_words(client, wrong, message):
         ("/export", ("Blobs", 2, 0, "MVTec AD", 1.0, 10.0), "drew no defect at this threshold"),
         ("/walk", ("Blobs", "colour", 1, 2, 1.0, 0.0), "What changes must be one of defect, part"),
         ("/walk", ("Blobs", "part", 1, -2, 1.0, 0.0), "To seed"),
+        ("/walk", ("Blobs", "part", 3, 3, 1.0, 0.0), "Both ends have the same part"),
         ("/same_part", ("Blobs", 2, 1, -2, 1.0, 0.0), "First defect seed"),
     ],
 )
@@ -197,6 +198,12 @@ def test_files_of_the_machine_are_not_served(server, model_folders):
     for path in ("/etc/passwd", str(model_folders["Blobs"] / "model_index.json"), str(server.log)):
         answer = httpx.get(f"{server.url}/gradio_api/file={path}")
         assert answer.status_code in (403, 404), path
+
+
+def test_nothing_can_be_stored_on_the_server(server):
+    answer = httpx.post(f"{server.url}/gradio_api/upload", files={"files": ("x.bin", b"12345")})
+    assert answer.status_code == 413, answer.text
+    assert "x.bin" not in {file.name for file in server.files()}
 
 
 def test_cancelling_an_export_frees_its_place_and_leaves_no_files(server, client):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,27 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+from playwright import sync_api
+
+from .browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
+
 if CHROMIUM is None:
     pytest.skip("no chromium on the path and CHROMIUM names none: apt-get install chromium", allow_module_level=True)
 
 SCREENSHOTS = os.environ.get("DFMGAN_SCREENSHOT_DIR")
-CHROMIUM_OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
-# Conditions, not times, are waited for: this is how long a machine busy with other work may take.
-WAIT_MILLISECONDS = 180_000
-sync_api.expect.set_options(timeout=WAIT_MILLISECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +54,7 @@ def open_page(browser, server) -> Iterator[Callable[..., sync_api.Page]]:
         page.on("pageerror", lambda error: complain(str(error)))
         page.on("request", lambda request: _is_outside(request.url, server.url) and complain(request.url))
         page.goto(server.url)
-        _wait_for_gallery(page, 6)
+        wait_for_gallery(page, 6)
         return page
 
     yield open_page
@@ -78,19 +65,6 @@ def open_page(browser, server) -> Iterator[Callable[..., sync_api.Page]]:
 
 def _is_outside(url: str, home: str) -> bool:
     return not url.startswith((home, "data:", "blob:"))
-
-
-def _wait_for_gallery(page: sync_api.Page, count: int) -> None:
-    """Until the gallery shows `count` loaded pictures and nothing is being drawn."""
-    sync_api.expect(page.locator("#gallery .thumbnail-item img")).to_have_count(count)
-    _wait_until_idle(page)
-
-
-def _wait_until_idle(page: sync_api.Page) -> None:
-    page.wait_for_function(
-        "document.querySelector('[data-testid=status-tracker].generating, .progress-text') === null"
-    )
-    page.wait_for_function("[...document.images].every((image) => image.complete || image.loading === 'lazy')")
 
 
 def _keep(page: sync_api.Page, name: str) -> None:
@@ -126,6 +100,52 @@ def test_first_view_shows_defects_without_a_click(open_page):
     _keep(page, "desktop_light")
 
 
+def test_first_view_waits_in_no_queue_and_shows_its_choice_in_the_gallery(open_page, browser, server):
+    page = browser.new_context(viewport={"width": 1280, "height": 600}).new_page()
+    page.set_default_timeout(WAIT_MILLISECONDS)
+    asked = []
+    page.on("request", lambda request: "/queue/join" in request.url and asked.append(request.post_data))
+    page.goto(server.url)
+    wait_for_gallery(page, 6)
+    assert asked == []
+    # The list at the side scrolls, and what stands large is in its sight.
+    page.wait_for_function(
+        "() => { const list = document.querySelector('#gallery .grid-wrap').getBoundingClientRect();"
+        " const chosen = document.querySelector('#gallery .selected').getBoundingClientRect();"
+        " return chosen.top >= list.top - 1 && chosen.bottom <= list.bottom + 1; }"
+    )
+    page.context.close()
+
+
+def test_code_on_the_page_draws_what_the_page_shows(open_page):
+    page = open_page()
+    page.get_by_text("Fine tuning").click()
+    _set_slider(page, "truncation-psi", 0.7)
+    _set_slider(page, "mask-threshold", -0.5)
+    page.get_by_role("button", name="Draw defects").click()
+    page.get_by_text("Code that draws exactly these").click()
+    sync_api.expect(page.locator("#snippet")).to_contain_text("truncation_psi=0.7, mask_threshold=-0.5")
+    page.locator("#gallery .thumbnail-item").nth(3).click()
+    sync_api.expect(page.locator("#large .origin")).to_contain_text("seed 3")
+    page.get_by_role("button", name="Same part, many defects").click()
+    sync_api.expect(page.locator("#snippet")).to_contain_text("latents_from_seeds")
+    wait_for_gallery(page, 6)
+    page.locator("#gallery .thumbnail-item").nth(2).click()
+    sync_api.expect(page.locator("#large .origin")).to_contain_text("part 3, defect 5")
+    scope: dict = {}
+    exec("\n".join(page.locator("#snippet .cm-line").all_inner_texts()), scope)
+    for kind, drawn in (
+        ("with defect", scope["out"].images),
+        ("without", scope["out"].defect_free_images),
+        ("mask", scope["out"].masks),
+    ):
+        with page.expect_download() as download:
+            page.locator("#large .files").get_by_text(kind, exact=True).click()
+        with Image.open(download.value.path()) as shown:
+            assert shown.format == "PNG"
+            assert (np.asarray(shown) == np.asarray(drawn[2])).all(), kind
+
+
 def test_one_click_opens_the_large_view_and_the_divider_follows_mouse_and_keys(open_page):
     page = open_page()
     page.locator("#gallery .thumbnail-item").nth(3).click()
@@ -159,7 +179,7 @@ def test_same_part_many_defects_and_same_defect_many_parts(open_page):
     sync_api.expect(page.locator("#large .origin")).to_contain_text("seed 2")
     page.get_by_role("button", name="Same part, many defects").click()
     sync_api.expect(page.locator("#gallery .caption-label").nth(1)).to_contain_text("part 2, defect 3")
-    _wait_for_gallery(page, 6)
+    wait_for_gallery(page, 6)
     page.locator("#gallery .thumbnail-item").nth(1).click()
     sync_api.expect(page.locator("#large .origin")).to_contain_text("part 2, defect 3")
     page.get_by_role("button", name="Same defect, many parts").click()
@@ -171,7 +191,7 @@ def test_settings_change_what_is_drawn(open_page):
     page.get_by_label("Seed", exact=True).fill("40")
     _set_slider(page, "num-images", 3)
     page.get_by_role("button", name="Draw defects").click()
-    _wait_for_gallery(page, 3)
+    wait_for_gallery(page, 3)
     assert _captions(page)[0].startswith("seed 40")
     page.get_by_role("button", name="Surprise me").click()
     sync_api.expect(page.locator("#gallery .caption-label").first).not_to_contain_text("seed 40 ")
@@ -235,7 +255,7 @@ def test_place_in_the_queue_is_shown(open_page, server):
         page.get_by_role("button", name="Draw defects").click()
         sync_api.expect(page.locator("#gallery")).to_contain_text(re.compile(r"queue: \d/\d"))
         _keep(page, "queue")
-    _wait_for_gallery(page, 6)
+    wait_for_gallery(page, 6)
     sync_api.expect(page.locator("#gallery")).not_to_contain_text("queue:")
 
 
@@ -252,6 +272,18 @@ def test_walk_plays_and_can_be_saved(open_page):
     with Image.open(download.value.path()) as animation:
         assert animation.format == "WEBP"
         assert animation.n_frames > 20
+
+
+def test_a_walk_lets_change_what_differs(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Same defect, many parts").click()
+    sync_api.expect(page.locator("#gallery .caption-label").nth(1)).to_contain_text("defect")
+    page.get_by_text("Walk from one to another").click()
+    sync_api.expect(page.get_by_role("radio", name="The part")).to_be_checked()
+    page.get_by_role("radio", name="The defect").check()
+    page.get_by_role("button", name="Make the animation").click()
+    sync_api.expect(page.get_by_text("Both ends have the same defect").first).to_be_visible()
+    _keep(page, "walk_refused")
 
 
 def test_zip_is_made_with_progress_and_downloaded(open_page):
@@ -353,7 +385,7 @@ def test_everything_is_reached_and_done_by_keyboard(open_page):
     page.keyboard.type("9")
     page.keyboard.press("Enter")
     sync_api.expect(page.locator("#gallery .caption-label").first).to_contain_text("seed 9")
-    _wait_for_gallery(page, 6)
+    wait_for_gallery(page, 6)
     reached = []
     for _ in range(30):
         page.keyboard.press("Tab")
@@ -374,3 +406,14 @@ def test_everything_is_reached_and_done_by_keyboard(open_page):
     everything = " ".join(reached)
     for name in ("Draw defects", "Surprise me", "Fine tuning", "Divider", "Same part", "Same defect", "Walk", "Code"):
         assert name in everything, reached
+
+
+def test_pictures_of_the_documentation_are_taken_by_one_command(server, tmp_path):
+    from .screenshots import take
+
+    take(server.url, 3, tmp_path)
+    with Image.open(tmp_path / "space_desktop.png") as desktop, Image.open(tmp_path / "space_phone.png") as phone:
+        assert desktop.width == DESKTOP["width"]
+        assert phone.size == (2 * PHONE["width"], 2 * PHONE["height"])
+        # Light and dark.
+        assert np.asarray(desktop.convert("L")).mean() > 128 > np.asarray(phone.convert("L")).mean()

@@ -67,6 +67,39 @@ def test_snippet_draws_exactly_what_is_shown(studio, how):
     assert _same(scope["out"].masks, [t.mask for t in shown])
 
 
+def test_snippet_of_a_space_gets_the_model_from_the_space(studio, monkeypatch):
+    import huggingface_hub
+    import snippet
+
+    folder = Path(studio.catalog["Blobs"].source)
+    monkeypatch.setenv("SPACE_ID", "org/defects")
+    monkeypatch.setattr(snippet, "HERE", folder.parents[1])
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *args, **how: asked.append((args, how)) or str(folder.parents[1])
+    )
+    recipe = studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 2, 4)
+    code = snippet.snippet(studio.catalog, recipe)
+    assert str(folder.parent) not in code
+    scope: dict = {}
+    exec(code, scope)
+    inside = f"{folder.parent.name}/blobs"
+    assert asked == [(("org/defects",), {"repo_type": "space", "allow_patterns": f"{inside}/*"})]
+    assert _same(scope["out"].images, [t.image for t in studio.drawer.draw(recipe)])
+    command = snippet.export_command(
+        studio.catalog, "Blobs", studio.export(studio.settings("Blobs", 1.0, 0.0), 2, 0, "Parquet")
+    )
+    download = f"hf download org/defects --repo-type space --include '{inside}/*' --local-dir .\n"
+    assert command.startswith(f"{download}python examples/generate.py \\\n  --model {inside} ")
+
+
+def test_what_is_drawn_once_is_kept(studio, monkeypatch):
+    recipe = studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 2, 900)
+    first = studio.drawer.draw_once(recipe)
+    monkeypatch.setattr(studio.drawer, "draw", lambda recipe: pytest.fail("drawn again"))
+    assert studio.drawer.draw_once(recipe) is first
+
+
 def test_what_the_page_sends_back_is_checked_again(studio):
     import gradio as gr
 
@@ -99,6 +132,15 @@ def test_walk_starts_and_ends_at_its_ends_and_holds_the_other_latent(studio):
     # An end of the arc is the latent itself but for float rounding, which a mask may show in a pixel or two.
     for frame, corner in ((defects[0], corners[0]), (defects[-1], corners[1]), (parts[-1], corners[2])):
         assert np.mean(np.asarray(frame.mask) != np.asarray(corner.mask)) < 0.002
+
+
+def test_walk_between_what_is_the_same_is_refused_in_words(studio):
+    import gradio as gr
+
+    ends = studio.settings("Blobs", 1.0, 0.0).recipe((1, 2), (5, 5))
+    with pytest.raises(gr.Error, match="Both ends have the same defect, so nothing would move"):
+        studio.walk(ends, "defect")
+    assert studio.walk(ends, "part")
 
 
 def test_points_of_a_walk_are_as_long_as_its_ends():

@@ -1,0 +1,82 @@
+"""The two pictures of the page in README, of the model that ships: python -m tests.spaces.screenshots
+
+On a desktop in light with a defect outlined, and on a phone in dark. To be run again, and looked at, when the page or
+the model has changed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from playwright import sync_api
+
+from .browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
+from .server import running_server
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to show, and where to put it.
+
+    Args:
+        model: As for the page: FOLDER_OR_HUB_ID or NAME=FOLDER_OR_HUB_ID. None: the models that ship.
+        seed: First seed of the desktop's picture.
+        output_dir: Folder of space_desktop.png and space_phone.png.
+    """
+
+    model: str | None = None
+    seed: int = 0
+    output_dir: Path = IMAGES
+
+
+def take(url: str, seed: int, output_dir: Path) -> None:
+    """Write both pictures of the page at `url`."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        desktop = browser.new_context(viewport=DESKTOP, color_scheme="light").new_page()
+        _open(desktop, url)
+        if seed != 0:
+            desktop.get_by_label("Seed", exact=True).fill(str(seed))
+            desktop.get_by_role("button", name="Draw defects").click()
+            first = desktop.locator("#gallery .caption-label").first
+            sync_api.expect(first).to_contain_text(f"seed {seed} ")
+            wait_for_gallery(desktop, 6)
+        desktop.get_by_label("Outline the defect").check()
+        # Neither a button nor a picture looks touched.
+        desktop.mouse.move(0, 0)
+        desktop.screenshot(path=output_dir / "space_desktop.png", full_page=True, animations="disabled")
+        phone = browser.new_context(
+            viewport=PHONE, color_scheme="dark", device_scale_factor=2, is_mobile=True, has_touch=True
+        ).new_page()
+        _open(phone, url)
+        phone.screenshot(path=output_dir / "space_phone.png", animations="disabled")
+        browser.close()
+
+
+def _open(page: sync_api.Page, url: str) -> None:
+    page.set_default_timeout(WAIT_MILLISECONDS)
+    page.goto(url)
+    wait_for_gallery(page, 6)
+
+
+def main(config: Config) -> None:
+    """Serve the page, take the pictures, and stop."""
+    if CHROMIUM is None:
+        sys.exit("No chromium on the path, and the variable CHROMIUM names none: apt-get install chromium")
+    with (
+        tempfile.TemporaryDirectory() as root,
+        running_server([config.model] if config.model else [], Path(root)) as server,
+    ):
+        take(server.url, config.seed, config.output_dir)
+    print(f"Written: space_desktop.png and space_phone.png in {config.output_dir}. Look at them.")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

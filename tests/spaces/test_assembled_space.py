@@ -1,0 +1,75 @@
+"""examples/assemble_space.py: the folder runs by itself, with its own copy of the package and its own models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .server import SPACE
+
+SCRIPT = SPACE.parents[1] / "examples" / "assemble_space.py"
+# What app.py imports, and the models that it finds, as it starts in a folder of its own.
+LOOK = """
+import app, catalog, dfmgan_hf
+loaded = catalog.load_catalog(catalog.configured_sources([]))
+print(app.__file__, dfmgan_hf.__file__, *loaded.names, sep="|")
+"""
+
+
+def _assemble(*arguments: object) -> subprocess.CompletedProcess:
+    # The package need not be the installed one.
+    env = {**os.environ, "PYTHONPATH": str(SPACE.parents[1])}
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_assembled_space_runs_by_itself(model_folders, tmp_path):
+    space, (blobs, coloured) = tmp_path / "made" / "space", model_folders.values()
+    (coloured / "notes.txt").write_text("not for the Hub")
+    run = _assemble("--output_dir", space, "--model", blobs, coloured)
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["space"]
+    env = {**os.environ, "PYTHONPATH": str(space)}
+    env.pop("DFMGAN_MODELS", None)
+    look = subprocess.run(
+        [sys.executable, "-c", LOOK], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert look.returncode == 0, look.stderr
+    app, package, *names = look.stdout.strip().splitlines()[-1].split("|")
+    assert (Path(app), Path(package)) == (space / "app.py", space / "dfmgan_hf" / "__init__.py")
+    assert names == ["Blobs", "Coloured"]
+    assert (space / "models" / "blobs" / "samples.png").is_file()
+    assert not list(space.rglob("notes.txt")) + list(space.rglob("__pycache__"))
+    requirements = (space / "requirements.txt").read_text().split()
+    assert any(line.startswith("torch>") for line in requirements)
+    assert any(line.startswith("gradio") for line in requirements)
+    assert not any("pytest" in line or "dfmgan" in line for line in requirements)
+
+
+def test_published_files_are_all_that_the_assembled_space_needs(model_folders, tmp_path):
+    from dfmgan_hf.publishing.hub import _all_files
+
+    space = tmp_path / "space"
+    assert _assemble("--output_dir", space, "--model", model_folders["Blobs"]).returncode == 0
+    published = _all_files(space, ("app.py",), "a Space")
+    assert set(published) == {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("what", ["there already", "no model", "same name"])
+def test_what_cannot_be_assembled_is_said_in_words(model_folders, tmp_path, what):
+    blobs, space = model_folders["Blobs"], tmp_path / "space"
+    if what == "there already":
+        space.mkdir()
+        arguments, message = [blobs], "is there already"
+    elif what == "no model":
+        arguments, message = [tmp_path], "has no model_index.json"
+    else:
+        arguments, message = [blobs, blobs], "Two models are called blobs"
+    run = _assemble("--output_dir", space, "--model", *arguments)
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert not list(tmp_path.glob("space/*"))
