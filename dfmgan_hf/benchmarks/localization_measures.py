@@ -32,7 +32,8 @@ def measure(maps: Array, masks: Array, image_scores: Array, compat: Compat = "no
         masks: the truth, bool (n, H, W); without a True one in it, an image is a good one.
         image_scores: anomaly score of each image, float (n,).
         compat: `anomalydiffusion` repeats the coarse thresholds of that project's script: pixel F1 at 0, 0.05, ..., 1,
-            and PRO at 100 thresholds. It does not select the epoch on the test set, nor leave masks unbinarised.
+            and PRO at 100 thresholds. Masks are binary all the same. It selects the epoch on the test set, which
+            `SegmenterConfig.select` does.
 
     Raises:
         ValueError: shapes differ, or there are only good images, only defective ones, or no good pixel.

@@ -139,6 +139,27 @@ def test_results_of_other_photographs_are_an_error(config, tiny_segmenter, tmp_p
         start(config, **changes)
 
 
+def test_best_of_ten_tests_is_reported_if_asked_for(config, tiny_segmenter, tmp_path, monkeypatch):
+    tested = []
+
+    def worse_and_worse(maps, masks, scores, compat):
+        if len(masks) == 13:  # all kinds of defect
+            tested.append(compat)
+        return dict.fromkeys(MEASURES, 1 / max(len(tested), 1))
+
+    monkeypatch.setattr("dfmgan_hf.benchmarks.localization.measure", worse_and_worse)
+    for select, count, step in (("last", 1, 20), ("best_on_test", 10, 2)):
+        tested.clear()
+        chosen = replace(config.segmenter, steps=20, select=select)
+        benchmark = start(config, output_dir=tmp_path / select, training_sets=("real",), segmenter=chosen)
+        benchmark.run()
+        (result,) = benchmark.read_results().values()
+        assert (len(tested), result["step"]) == (count, step)
+        assert set(result["by_defect"]) == set(KINDS)
+        looked = "the test set has been looked at" in (tmp_path / select / "table.md").read_text()
+        assert looked == (select == "best_on_test")
+
+
 def test_methods_without_masks_are_refused(config, tmp_path):
     with pytest.raises(ValueError, match=r"Finetune has no masks to learn from; these have: crop_paste"):
         start(config, output_dir=tmp_path, methods=("finetune",), trained="x")
@@ -224,8 +245,10 @@ def test_the_mean_over_categories_needs_all_of_them(tmp_path):
         return {
             "measures": dict.fromkeys(MEASURES, value), "network": "U-Net", "defects": ["a"], "tested": 3,
             "tested_good": 2,
-            "settings": {"segmenter": {"steps": 1, "batch_size": 1}, "resolution": 64, "images_per_defect": 10,
-                         "compat": "none"},
+            "settings": {
+                "segmenter": {"steps": 1, "batch_size": 1, "select": "last"}, "resolution": 64,
+                "images_per_defect": 10, "compat": "none",
+            },
         }  # fmt: skip
 
     trials = [Trial(c, "first_third", source, False, 0) for c in ("nut", "tile") for source in ("a", "b")]
