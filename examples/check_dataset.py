@@ -10,6 +10,7 @@ Exit status: 0 if all is well, 1 for warnings, 2 if training cannot run.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ import tyro
 from dfmgan_hf.data import find_listing
 from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
 from dfmgan_hf.data.doctor import examine
+from dfmgan_hf.data.inspection import Inspection
+from dfmgan_hf.data.report import Report
 from dfmgan_hf.data.transforms import Fit
 
 
@@ -55,6 +58,9 @@ class Config:
 
 
 def main(config: Config) -> int:
+    if config.columns < 1:
+        print(f"ERROR    --columns must be at least 1, but is {config.columns}.", file=sys.stderr)
+        return 2
     try:
         listing = find_listing(
             config.data_dir,
@@ -63,27 +69,40 @@ def main(config: Config) -> int:
             defect_dir=config.defect_dir,
             mask_dir=config.mask_dir,
         )
-    except ValueError as error:  # a DataError too
+        report, inspections = examine(
+            listing,
+            resolution=config.resolution,
+            fit=config.fit,
+            bit_depth=config.bit_depth,
+            skip_bad_files=config.skip_bad_files,
+        )
+    except (ValueError, OSError) as error:  # a DataError too, or a folder that may not be read
         print(f"ERROR    {error}", file=sys.stderr)
         return 2
-    report, inspections = examine(
-        listing,
-        resolution=config.resolution,
-        fit=config.fit,
-        bit_depth=config.bit_depth,
-        skip_bad_files=config.skip_bad_files,
-    )
     print(report.to_text())
+    try:
+        written = save(config, report, inspections, f"{listing.category}: {len(inspections)} photographs")
+    except OSError as error:
+        print(
+            f"ERROR    {config.output_dir}: not writable ({error}). Expected a folder, and room in it. "
+            "Give another --output_dir.",
+            file=sys.stderr,
+        )
+        return 2
+    print("", *written, sep="\n")
+    return report.exit_status
+
+
+def save(config: Config, report: Report, inspections: Sequence[Inspection], title: str) -> tuple[Path, Path]:
     json_path = report.save_json(config.output_dir / "report.json")
     sheet = draw_contact_sheet(
         inspections,
-        f"{listing.category}: {len(inspections)} photographs",
+        title,
         duplicate_groups=report.duplicate_groups,
         columns=config.columns,
         bit_depth=config.bit_depth,
     )
-    print(f"\n{json_path}\n{save_contact_sheet(sheet, config.output_dir / 'contact_sheet.png')}")
-    return report.exit_status
+    return json_path, save_contact_sheet(sheet, config.output_dir / "contact_sheet.png")
 
 
 if __name__ == "__main__":

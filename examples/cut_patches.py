@@ -56,11 +56,11 @@ def main(config: Config) -> int:
         )
         bar = partial(tqdm, desc="Cutting", unit="photo")
         counts = cut_patches(listing, config.output_dir, config.patches, progress=bar)
-    except ValueError as error:  # a DataError too
+    except (ValueError, OSError) as error:  # a DataError too, or a folder that may not be read or written
         print(f"ERROR    {error}", file=sys.stderr)
         return 2
-    for error in counts.skipped:
-        print(f"LEFT OUT {error}", file=sys.stderr)
+    for problem in counts.skipped:
+        print(f"LEFT OUT {problem}", file=sys.stderr)
     for kind, number in sorted(counts.patches.items()):
         print(f"{number:7d} patches in {kind}")
     print(f"{config.output_dir / TABLE_FILE} says where they were.")

@@ -18,13 +18,14 @@ from safetensors.torch import save_file
 from .records import ImageRecord
 
 # Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 2
+_PREPARATION_VERSION = 3
 
 
 def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:
-    """Hexadecimal digest of the files' names, sizes and modification times, and of the settings.
+    """Hexadecimal digest of the files' names, sizes and times (of modification and of change), and of the settings.
 
-    A photograph or mask that is added, removed, renamed or written again changes it.
+    A photograph or mask that is added, removed, renamed, exchanged or written again changes it, even where its
+    modification time is kept, as copying and unpacking may do.
 
     Args:
         records: The files, in the order in which they are used.
@@ -37,7 +38,7 @@ def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> 
         for path in (record.image_path, record.mask_path):
             if path is not None and path.exists():
                 status = path.stat()
-                row += [str(path.resolve()), status.st_size, status.st_mtime_ns]
+                row += [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
             else:
                 row.append(None)
         digest.update(json.dumps(row).encode())

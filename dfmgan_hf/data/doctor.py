@@ -9,6 +9,7 @@ import numpy as np
 
 from .checks import check_duplicates, check_files, check_folder, check_masks, check_pixels, check_shapes
 from .duplicates import find_duplicates, group_duplicates
+from .examples import Preparation
 from .inspection import Inspection, inspect_listing
 from .records import GOOD, Listing
 from .report import EXIT_STATUS, Finding, KindSummary, Report, StageSummary
@@ -45,7 +46,11 @@ def examine(
 
     Returns:
         The report, and what was found about each photograph, in the listing's order.
+
+    Raises:
+        ValueError: that names the option whose value is not possible.
     """
+    Preparation(resolution, fit=fit, bit_depth=bit_depth)  # says what is wrong before all files are opened
     inspections = inspect_listing(listing, bit_depth)
     pairs = find_duplicates([i.detail for i in inspections], [i.sha256 for i in inspections])
     stages = _judge_stages(inspections)

@@ -10,7 +10,7 @@ import numpy as np
 from .errors import DataError
 from .reading import Mask, read_image, read_mask
 from .records import ImageRecord
-from .transforms import Fit, fit_to_square
+from .transforms import FITS, Fit, fit_to_square
 
 Array = np.ndarray[Any, Any]
 
@@ -24,12 +24,25 @@ class Preparation:
         image_channels: 1 (grey) or 3 (RGB).
         fit: `resize`, `center_crop` or `pad`.
         bit_depth: Significant bits of 16-bit photographs.
+
+    Raises:
+        ValueError: that names the value which is not possible.
     """
 
     resolution: int
     image_channels: int = 3
     fit: Fit = "resize"
     bit_depth: int = 16
+
+    def __post_init__(self) -> None:
+        if self.resolution < 1:
+            raise ValueError(f"`resolution` must be at least 1 pixel, but is {self.resolution}.")
+        if self.image_channels not in (1, 3):
+            raise ValueError(f"`image_channels` must be 1 or 3, but is {self.image_channels}.")
+        if self.fit not in FITS:
+            raise ValueError(f"`fit` must be one of {', '.join(FITS)}, but is {self.fit!r}.")
+        if not 8 <= self.bit_depth <= 16:
+            raise ValueError(f"`bit_depth` must be from 8 to 16, but is {self.bit_depth}.")
 
     def settings(self) -> dict[str, int | str]:
         """All of it as plain values, for fingerprints."""

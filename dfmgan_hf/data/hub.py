@@ -40,8 +40,8 @@ def load_from_hub(
         token: Access token for private repositories.
 
     Raises:
-        DataError: (`hub`) if there is no such repository, (`unknown_category`) that lists the right names, (`columns`)
-            if the columns are of neither form.
+        DataError: (`hub`) if there is no such repository or no connection, (`unknown_category`) that lists the right
+            names, (`columns`) if the columns are of neither form.
     """
     hub = {"revision": revision, "token": token}
     try:
@@ -53,6 +53,14 @@ def load_from_hub(
             found="neither a folder or archive here nor a data set on the Hub that can be read",
             expected="a path, or the id of a data set",
             advice="Check the spelling; private and gated sets need a token (hf auth login).",
+        ) from error
+    except ConnectionError as error:
+        raise DataError(
+            "hub",
+            repo_id,
+            found=f"neither a folder nor an archive here, and no connection to the Hub ({error})",
+            expected="a path, or the id of a data set and a connection",
+            advice="Check the spelling of the path, or the network (HF_ENDPOINT, proxies).",
         ) from error
     options = {**hub, "streaming": streaming, "cache_dir": cache_dir}
     if category in configs or (category is None and len(configs) == 1 and configs != ["default"]):

@@ -7,11 +7,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .archive import default_cache_dir
 from .errors import DataError
 from .mvtec_ad import load_mvtec_ad
+from .records import Split
 
 
 def download_category(repo_id: str, category: str | None = None, cache_dir: Path | str | None = None) -> Path:
@@ -43,11 +44,11 @@ def download_category(repo_id: str, category: str | None = None, cache_dir: Path
     parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
     try:
-        for split in rows.values():
+        for split_name, split in rows.items():
             for column in ("image", "mask"):
                 split = split.cast_column(column, datasets.Image(decode=False))
             for row in split:
-                _write_row(aside, row, split.features["defect"].int2str(row["defect"]))
+                _write_row(aside, row, split_name, split.features["defect"].int2str(row["defect"]))
         aside.chmod(0o755)
         try:
             os.replace(aside, folder)
@@ -59,8 +60,17 @@ def download_category(repo_id: str, category: str | None = None, cache_dir: Path
     return folder
 
 
-def _write_row(folder: Path, row: dict[str, Any], defect: str) -> None:
-    split, name = row["file_name"].split("/")[0], row["file_name"].split("/")[-1]
+def _write_row(folder: Path, row: dict[str, Any], split: str, defect: str) -> None:
+    """Writes a photograph and its mask.
+
+    A name in the layout of MVTec AD says the split: generated sets have but one on the Hub. Other names, as those of
+    imagefolders, keep all of their parts, by which they differ.
+    """
+    parts = row["file_name"].split("/")
+    if len(parts) == 3 and parts[0] in get_args(Split):
+        split, _, name = parts
+    else:
+        name = "_".join(parts)
     _write(folder / _checked(split) / _checked(defect) / _checked(name), row["image"])
     if row["mask"] is not None:
         _write(folder / "ground_truth" / defect / f"{Path(name).stem}_mask.png", row["mask"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +51,25 @@ def list_imagefolder(root: Path, category: str | None = None) -> Listing:
         for row in _read_rows(file):
             _add_row(listing, file, row)
     listing.records.sort(key=lambda record: record.name)
+    for first, second in pairwise(listing.records):
+        if first.name == second.name:
+            raise _bad_metadata(
+                files[0], f"{first.name} in two rows", "one row for each photograph", "Remove all but one."
+            )
     return listing
 
 
 def _add_row(listing: Listing, file: Path, row: dict[str, Any]) -> None:
-    image = file.parent / str(row["file_name"])
+    image = _inside(file, row["file_name"])
     mask_name = next((row[column] for column in _MASK_COLUMNS if row.get(column)), None)
-    mask = file.parent / str(mask_name) if mask_name else None
+    mask = _inside(file, mask_name) if mask_name else None
     defect = str(row.get("defect") or (_UNNAMED_DEFECT if mask else GOOD))
+    if defect in (".", "..") or any(character in defect for character in "/\\:\0"):  # it becomes a folder's name
+        raise _bad_metadata(file, f"the defect {defect!r}", "a name that a folder can have", "Rename it.")
     split: Split = "train" if defect == GOOD else "test"
     if file.parent != listing.root:
         split = "train" if file.parent.name == "train" else "test"
-    name = image.relative_to(listing.root).as_posix()
+    name = image.relative_to(os.path.abspath(listing.root)).as_posix()
     listing.records.append(ImageRecord(name, image, mask if defect != GOOD else None, defect, split))
     if defect != GOOD and mask is None:
         listing.errors[name] = DataError(
@@ -72,6 +81,20 @@ def _add_row(listing: Listing, file: Path, row: dict[str, Any]) -> None:
         )
 
 
+def _inside(file: Path, name: object) -> Path:
+    """The file of that name beside a metadata file; one that lies elsewhere is not part of the data set."""
+    folder = os.path.abspath(file.parent)
+    path = os.path.normpath(os.path.join(folder, name)) if isinstance(name, str) and "\0" not in name else ""
+    if not path.startswith(f"{folder}{os.sep}"):
+        raise _bad_metadata(
+            file,
+            f"the file name {name!r}",
+            "paths of files below its folder",
+            "Move the files there, or mend the row.",
+        )
+    return Path(path)
+
+
 def _read_rows(file: Path) -> list[dict[str, Any]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -81,17 +104,18 @@ def _read_rows(file: Path) -> list[dict[str, Any]]:
                 rows = [json.loads(line) for line in stream if line.strip()]
     except (ValueError, csv.Error) as error:
         raise _bad_metadata(file, f"text that does not parse ({error})") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise _bad_metadata(file, "a line that is no JSON object")
     columns = {column for row in rows for column in row}
     if not all(row.get("file_name") for row in rows) or not columns.intersection(_MASK_COLUMNS):
         raise _bad_metadata(file, f"the columns {shorten(sorted(map(str, columns)))}")
     return rows
 
 
-def _bad_metadata(file: Path, found: str) -> DataError:
-    return DataError(
-        "metadata",
-        file,
-        found=found,
-        expected="file_name in every row, and mask_file_name (empty for defect-free photographs)",
-        advice="Add the columns; huggingface.co/docs/datasets/image_dataset shows the format.",
-    )
+def _bad_metadata(
+    file: Path,
+    found: str,
+    expected: str = "file_name in every row, and mask_file_name (empty for defect-free photographs)",
+    advice: str = "Add the columns; huggingface.co/docs/datasets/image_dataset shows the format.",
+) -> DataError:
+    return DataError("metadata", file, found=found, expected=expected, advice=advice)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .deep_colour import is_deep_colour, read_deep_colour
 from .duplicates import describe_detail
 from .errors import DataError
 from .examples import check_pair
@@ -33,7 +34,8 @@ class Inspection:
         errors: What keeps it from being used for training.
         width: Of the upright photograph, in pixels; 0 if it cannot be read.
         height: Likewise.
-        mode: Pillow's mode of the file: `L`, `RGB`, `I;16`, ...
+        mode: Pillow's mode of the file: `L`, `RGB`, `I;16`, ...; with `;16` added where colour has 16 bits, which
+            Pillow's mode does not say.
         sha256: Digest of the photograph's file.
         is_coloured: Whether more than 1 % of its pixels are not grey.
         is_rotated: Whether EXIF says that the photograph is to be turned.
@@ -105,7 +107,10 @@ def _read_header(found: Inspection) -> None:
     path: Path = found.record.image_path
     found.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     with Image.open(path) as file:
-        found.mode = file.mode
+        found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
         found.is_rotated = file.getexif().get(_ORIENTATION_TAG, 1) != 1
         if file.mode.startswith("I"):
             found.highest_sample = int(np.asarray(file).max())
+    if (samples := read_deep_colour(path)) is not None:
+        has_alpha = samples.shape[2] in (2, 4)
+        found.highest_sample = int(samples[:, :, : -1 if has_alpha else None].max())

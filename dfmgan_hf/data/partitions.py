@@ -25,10 +25,19 @@ def read_file_list(path: Path | str) -> list[str]:
     """Reads names of files, one a line; empty lines and lines that begin with `#` are skipped.
 
     Raises:
-        DataError: (`file_list`) if there is no such file, or no name in it.
+        DataError: (`file_list`) if there is no such file, no name in it, or if it is no text.
     """
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "file_list",
+            path,
+            found=f"what is no text in UTF-8 ({error})",
+            expected="a text file with one name a line, such as test/crack/000.png",
+            advice="Save it as UTF-8.",
+        ) from error
     names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not names:
         raise DataError(

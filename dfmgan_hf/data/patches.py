@@ -168,6 +168,7 @@ def _write(
 ) -> PatchCounts:
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
+    stems = _distinct_stems(listing.records)
     with (folder / TABLE_FILE).open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["file", "photograph", "x", "y", "patch_size"])
@@ -183,13 +184,31 @@ def _write(
                 continue
             for place, image, mask in cut:
                 kind = f"{record.split}/{record.defect}"
-                stem = f"{Path(record.name).stem}_x{place.x:05d}_y{place.y:05d}"
+                stem = f"{stems[record.name]}_x{place.x:05d}_y{place.y:05d}"
                 _save(image, folder / kind / f"{stem}.png")
                 if mask is not None:
                     _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
                 table.writerow([f"{kind}/{stem}.png", record.name, place.x, place.y, config.patch_size])
                 patches[kind] += 1
     return PatchCounts(dict(patches), skipped)
+
+
+def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
+    """By name, what the patches of a photograph are called: its stem, numbered where another has taken it already.
+
+    `000.jpg` and `000.png` have one stem, and so have photographs of one kind in several folders of an imagefolder.
+    """
+    stems: dict[str, str] = {}
+    taken: set[tuple[str, str, str]] = set()
+    for record in records:
+        plain = stem = Path(record.name).stem
+        number = 2
+        while (record.split, record.defect, stem) in taken:
+            stem = f"{plain}_{number}"
+            number += 1
+        taken.add((record.split, record.defect, stem))
+        stems[record.name] = stem
+    return stems
 
 
 def _cut(record: ImageRecord, config: PatchConfig) -> Iterator[tuple[Place, Array, Array | None]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from .deep_colour import is_deep_colour
 from .errors import DataError, DataWarning
@@ -102,9 +103,10 @@ def _make_row(category: str, record: ImageRecord, bit_depth: int) -> dict[str, A
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether `datasets` would decode the file as this package does."""
+    """Whether `datasets` would decode the file as this package does, see `decoding.decode`."""
     with Image.open(path) as image:
-        return image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep_colour(image)
+        is_eight_bit = image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep_colour(image)
+        return is_eight_bit and (image.format != "TIFF" or image.getexif().get(Tag.Orientation, 1) == 1)
 
 
 def _to_png(array: np.ndarray[Any, Any]) -> bytes:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import imagecodecs
 import numpy as np
 import pytest
 import tyro
@@ -184,6 +185,17 @@ def test_16_bits_of_which_12_are_used(tmp_path: Path) -> None:
     assert "bit_depth" not in codes(check(folder, bit_depth=12))
 
 
+def test_16_bits_of_which_12_are_used_in_colour_too(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=2, defects={"dent": 2})
+    for path in (folder / "train" / "good").iterdir():
+        colour = np.repeat(np.asarray(Image.open(path))[:, :, None].astype(np.uint16) * 16, 3, axis=2)
+        path.write_bytes(imagecodecs.png_encode(np.dstack([colour, np.full(colour.shape[:2], 65535, np.uint16)])))
+    report = check(folder)
+    assert codes(report)["bit_depth"] == ("train/good/000.png", "train/good/001.png")
+    assert any(finding.advice == "Give --bit_depth 12." for finding in report.findings)
+    assert report.kinds[0].modes == {"RGBA;16": 2}
+
+
 def test_colour_only_on_one_side_and_exif(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=2, defects={"dent": 2}, test_good=0)
     grey = draw_photograph(4)
@@ -343,6 +355,17 @@ def test_the_script_prints_writes_and_exits(
     status, output, errors = run(tmp_path / "nowhere")
     assert status == 2
     assert "nowhere: there is no such folder" in errors
+    (tmp_path / "file").touch()
+    for option, value, message in (
+        ("--resolution", 0, "`resolution` must be at least 1"),
+        ("--bit_depth", 20, "`bit_depth` must be from 8 to 16, but is 20"),
+        ("--columns", 0, "--columns must be at least 1"),
+        ("--output_dir", tmp_path / "file", "file: not writable"),
+    ):
+        status, output, errors = run(category_folder, option, value)
+        assert status == 2
+        assert errors.startswith("ERROR    ")
+        assert message in errors
 
 
 @pytest.mark.slow

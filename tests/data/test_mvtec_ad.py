@@ -143,6 +143,40 @@ def test_a_changed_folder_never_serves_stale_rows(category_folder: Path, cache: 
     assert "test/good/renamed.png" in list(load()["file_name"])
 
 
+def test_masks_that_change_places_are_noticed(category_folder: Path, cache: Path) -> None:
+    """Files of the same size and time, as bitmaps out of one archive are: only the time of change tells."""
+    folder = category_folder / "ground_truth" / "scratch"
+    for index in (0, 1):
+        (folder / f"{index:03d}_mask.png").unlink()
+        save(np.where(draw_mask(index), 255, 0).astype(np.uint8), folder / f"{index:03d}_mask.bmp")
+        os.utime(folder / f"{index:03d}_mask.bmp", (1, 1))
+
+    def masks() -> list[np.ndarray]:
+        rows = load_mvtec_ad(category_folder, cache_dir=cache)["test"]
+        return [np.array(row["mask"]) > 0 for row in rows if row["file_name"].startswith("test/scratch/")][:2]
+
+    for loaded, seed in zip(masks(), (0, 1), strict=True):
+        np.testing.assert_array_equal(loaded, draw_mask(seed))
+    (folder / "000_mask.bmp").rename(folder / "aside")
+    (folder / "001_mask.bmp").rename(folder / "000_mask.bmp")
+    (folder / "aside").rename(folder / "001_mask.bmp")
+    for loaded, seed in zip(masks(), (1, 0), strict=True):
+        np.testing.assert_array_equal(loaded, draw_mask(seed))
+
+
+def test_turned_tiff_photographs_are_stored_upright(category_folder: Path, cache: Path) -> None:
+    """Given the path, `datasets` would have Pillow scramble the pixels of an uncompressed one."""
+    upright = draw_photograph(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (category_folder / "train" / "good" / "000.png").unlink()
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
+    turned.save(category_folder / "train" / "good" / "000.tif", exif=exif)
+    row = load_mvtec_ad(category_folder, cache_dir=cache)["train"][0]
+    assert row["file_name"] == "train/good/000.tif"
+    np.testing.assert_array_equal(np.array(row["image"])[:, :, 0], upright)
+
+
 def test_streaming_gives_the_same_rows(category_folder: Path, cache: Path) -> None:
     whole = load_mvtec_ad(category_folder, cache_dir=cache)
     stream = load_mvtec_ad(category_folder, streaming=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from dfmgan_hf.data import DataError, find_listing, load_training_set
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
 
-from .conftest import draw_category, save
+from .conftest import draw_category, draw_photograph, save
 
 CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1)
 
@@ -112,6 +112,17 @@ def test_the_places_depend_on_the_seed_and_the_photograph_alone(category_folder:
         if row["photograph"][-7:] not in ("000.png", "001.png") or "train" not in row["photograph"]
     ]
     assert {row["file"] for row in other} != {row["file"] for row in fewer}
+
+
+def test_photographs_of_one_stem_keep_their_own_patches(category_folder: Path, tmp_path: Path) -> None:
+    good = category_folder / "train" / "good"
+    save(draw_photograph(77), good / "000.bmp")
+    cut = cut_patches(find_listing(category_folder), tmp_path / "cut", PatchConfig(patch_size=24, good_patches=0))
+    folder = tmp_path / "cut" / "train" / "good"
+    assert len(list(folder.iterdir())) == cut.patches["train/good"] == 7 * 4
+    first, second = (np.asarray(Image.open(folder / f"{stem}_x00000_y00000.png")) for stem in ("000", "000_2"))
+    np.testing.assert_array_equal(first[:, :, 0], draw_photograph(77)[:24, :24])  # .bmp comes before .png
+    np.testing.assert_array_equal(second[:, :, 0], draw_photograph(0)[:24, :24])
 
 
 def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, find_listing, load_training_set
+from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, find_listing, load_mvtec_ad, load_training_set
 from dfmgan_hf.data.archive import extract_archive
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
@@ -183,6 +184,61 @@ def test_imagefolder_with_named_defects_and_its_errors(tmp_path: Path) -> None:
     metadata.write_text("file_name,label\na.png,1\n")
     with pytest.raises(DataError, match=r"metadata\.csv: the columns file_name, label. Expected .*mask_file_name"):
         find_listing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("../a.png,m.png,dent", r"the file name '\.\./a\.png'. Expected paths of files below its folder"),
+        ("/etc/a.png,m.png,dent", r"the file name '/etc/a\.png'"),
+        ("a.png,../../m.png,dent", r"the file name '\.\./\.\./m\.png'"),
+        ("a.png,m.png,../../../dent", r"the defect '\.\./\.\./\.\./dent'. Expected a name that a folder can have"),
+        ("a.png,m.png,..", r"the defect '\.\.'"),
+        ("a.png,m.png,dent\na.png,m.png,dent", r"a\.png in two rows"),
+    ],
+)
+def test_imagefolder_rows_that_point_outside_or_come_twice_are_refused(tmp_path: Path, row: str, message: str) -> None:
+    """A kind of defect becomes the name of a folder where patches are cut, and metadata may come out of an archive."""
+    root = tmp_path / "set"
+    save(draw_photograph(0), root / "a.png")
+    save(draw_mask(0), root / "m.png")
+    (root / "metadata.csv").write_text(f"file_name,mask,defect\n{row}\n")
+    with pytest.raises(DataError, match=rf"metadata\.csv: {message}"):
+        find_listing(root)
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", '"a.png"', '{"file_name": 3, "mask": ""}', '{"file_name": "a.png", "mask": {}']
+)
+def test_metadata_that_is_not_of_rows_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metadata.jsonl").write_text(f"{line}\n")
+    with pytest.raises(DataError, match=r"metadata\.jsonl: "):
+        find_listing(tmp_path)
+
+
+def test_names_of_a_set_on_the_hub_that_are_not_of_mvtec_ad_stay_apart(tmp_path: Path, monkeypatch) -> None:
+    """As in an imagefolder that was pushed: its folders say neither split nor defect."""
+    for folder, seed in (("a", 0), ("b", 1)):
+        save(draw_photograph(seed), tmp_path / "set" / folder / "000.png")
+        save(draw_mask(seed), tmp_path / "set" / "masks" / folder / "000.png")
+    rows = [f"{folder}/000.png,masks/{folder}/000.png,dent" for folder in ("a", "b")]
+    (tmp_path / "set" / "metadata.csv").write_text("\n".join(["file_name,mask,defect", *rows]))
+    pushed = load_mvtec_ad(tmp_path / "set", "plate", cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("dfmgan_hf.data.hub_folder.load_mvtec_ad", lambda *arguments, **options: pushed)
+    again = load_training_set("me/plates", "plate", defect="dent", resolution=32, cache_dir=tmp_path / "cache")
+    assert again.file_names == ["test/dent/a_000.png", "test/dent/b_000.png"]
+    here = load_training_set(tmp_path / "set", defect="dent", resolution=32)
+    assert torch.equal(again.images, here.images)
+    assert torch.equal(again.masks, here.masks)
+
+
+def test_a_misspelt_path_that_looks_like_a_hub_id_is_explained_without_a_connection(monkeypatch) -> None:
+    def unreachable(*arguments, **options):
+        raise ConnectionError("Couldn't reach 'data/magnetc_tile' on the Hub")
+
+    monkeypatch.setattr("datasets.get_dataset_config_names", unreachable)
+    with pytest.raises(DataError, match=r"data/magnetc_tile: neither a folder nor an archive here, and no connection"):
+        find_listing("data/magnetc_tile")
 
 
 def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:

@@ -225,6 +225,18 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
         load_training_set(category_folder, defect="scratch", file_list=tmp_path / "none.txt")
 
 
+def test_file_lists_of_text_editors(category_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufefftest/scratch/003.png\r\n".encode())
+    names = load_training_set(
+        category_folder, defect="scratch", resolution=32, file_list=path, min_images=1
+    ).file_names
+    assert names == ["test/scratch/003.png"]
+    path.write_bytes("test/scratch/003.png".encode("utf-16"))
+    with pytest.raises(DataError, match=r"names\.txt: what is no text in UTF-8.*Save it as UTF-8"):
+        load_training_set(category_folder, defect="scratch", resolution=32, file_list=path)
+
+
 def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Path, tmp_path: Path) -> None:
     listed = save_file_list(tmp_path / "list.txt", ["test/dent/001.png"])
     assert len(load_training_set(category_folder, resolution=32, file_list=listed)) == 6
