@@ -8,7 +8,17 @@ from typing import Any
 
 from .downstream import Trial
 from .published import TABLE_2
-from .trial_tables import Results, entry, markdown_table, plot_points, row_names, seeds_note, spread, write_files
+from .trial_tables import (
+    Results,
+    entry,
+    markdown_table,
+    plot_points,
+    reconstruction_note,
+    row_names,
+    seeds_note,
+    spread,
+    write_files,
+)
 
 
 def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:
@@ -106,6 +116,7 @@ def _notes(results: Results) -> str:
     ]
     if classifier["select"] != "last":
         notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
+    notes += reconstruction_note(results)
     if any(_published(trial.category, trial.split, trial.training_set) is not None for trial in results):
         notes.append("In brackets: the paper, a single classifier on partitions that are not known.")
     return "\n\n".join(notes)

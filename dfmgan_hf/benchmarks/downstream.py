@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from ..data import DataConfig, Partition, find_listing, read_groups
 from ..data.records import ImageRecord
+from ..methods.registry import METHODS
 from ..training.run import environment, to_json
 from ..training.run_state import changed_settings
 from .cells import hash_of_names, share
@@ -175,6 +176,7 @@ class DownstreamBenchmark(ABC):
                 "defects": list(subject.defects),
                 "training_images": len(training),
                 "generated": training.origin,
+                "reconstruction": is_reconstruction(trial.source),
                 "settings": self._settings(trial),
                 "environment": environment(self.accelerator),
             }
@@ -200,6 +202,8 @@ class DownstreamBenchmark(ABC):
         """Name of a training set in tables."""
         name, plus, _ = training_set.partition("+")
         title = "Photographs" if name == REAL else self.sources[name].title
+        if is_reconstruction(training_set):
+            title += " *"
         return f"{title} + photographs" if plus else title
 
     def test_set(self, trial: Trial, subject: Subject) -> LabelledImages:
@@ -308,6 +312,12 @@ class DownstreamBenchmark(ABC):
         chosen = {name: value for name, value in settings.items() if name not in left_out}
         lists = zip(("base", "test"), self.subjects[trial.category].lists[trial.split], strict=True)
         return {**chosen, "data": data, "lists": {side: hash_of_names(path) for side, path in lists}}
+
+
+def is_reconstruction(training_set: str) -> bool:
+    """Whether a training set is of a method some of whose details were filled in here."""
+    method = METHODS.get(training_set.partition("+")[0])
+    return method is not None and method.is_reconstruction
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 from .downstream import Trial
 from .localization_measures import MEASURES
 from .published import LOCALIZATION
-from .trial_tables import Results, entry, markdown_table, plot_points, row_names, seeds_note, spread, write_files
+from .trial_tables import (
+    Results,
+    entry,
+    markdown_table,
+    plot_points,
+    reconstruction_note,
+    row_names,
+    seeds_note,
+    spread,
+    write_files,
+)
 
 _TITLES = dict(
     zip(
@@ -93,6 +103,7 @@ def _notes(results: Results) -> str:
         notes.append(f"Pixel F1 and PRO at the coarse thresholds of {settings['compat']}'s script.")
     if segmenter["select"] != "last":
         notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
+    notes += reconstruction_note(results)
     published = "; ".join(
         f"{method} {' / '.join(f'{value:.1f}' for value in numbers.values())}"
         for method, numbers in LOCALIZATION.items()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .downstream import Trial, write_whole
+from .downstream import Trial, is_reconstruction, write_whole
 
 Results = Mapping[Trial, dict[str, Any]]
 
@@ -35,6 +35,12 @@ def seeds_note(results: Results) -> str:
     """How many networks a number stands for."""
     count = len({trial.seed for trial in results})
     return f"Mean and standard deviation of {count} networks." if count > 1 else "A single network."
+
+
+def reconstruction_note(results: Results) -> list[str]:
+    """What the star behind a method says, if there is one."""
+    starred = any(is_reconstruction(trial.source) for trial in results)
+    return ["\\* A reconstruction: filled in here where no source says how it is."] if starred else []
 
 
 def row_names(trials: Sequence[Trial]) -> list[str]:

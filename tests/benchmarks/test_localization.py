@@ -81,7 +81,10 @@ def test_networks_are_trained_on_pairs_and_tested_on_photographs(config, tiny_se
         assert result["measures"]["pixel_auroc"] > 0.6
     assert results[Trial("plate", "first_third", "dfmgan", False, 0)]["training_images"] == 20
     text = (tmp_path / "table.md").read_text()
-    assert "| Crop&Paste + photographs |" in text
+    assert "| Crop&Paste * + photographs |" in text
+    assert "\\* A reconstruction" in text
+    assert results[Trial("plate", "first_third", "crop_paste", True, 0)]["reconstruction"]
+    assert not results[Trial("plate", "first_third", "dfmgan", True, 0)]["reconstruction"]
     assert "Tested on 9 photographs with defects and 4 without." in text
     assert "AnomalyDiffusion 99.1 / 81.4" in text
     [row] = [row for row in json.loads((tmp_path / "table.json").read_text()) if row["training_set"] == "dfmgan"]
