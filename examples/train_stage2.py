@@ -4,7 +4,8 @@
         --category hazelnut --defect crack --output_dir runs/hazelnut_crack
 
 The output folder loads with `DFMGANPipeline.from_pretrained` and draws defects. With several kinds, `--defect crack
-cut hole`, each is trained by itself and gets a folder in the output folder; the backbone is on the disk once.
+cut hole`, each is trained by itself and gets a folder in the output folder; the backbone is on the disk once. One
+that diverges does not keep the others from being trained.
 docs/training.md says what to look at while it trains. --push_to_hub --hub_model_id org/name publishes the model at the
 end, several ones as org/name-crack, org/name-cut, ...; whether that is possible is found out at the start.
 """
@@ -12,6 +13,7 @@ end, several ones as org/name-crack, org/name-cut, ...; whether that is possible
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 import tyro
@@ -23,11 +25,11 @@ from dfmgan_hf.methods.augmentations import AugmentationConfig
 from dfmgan_hf.methods.backbone import load_backbone, recipe_from_backbone
 from dfmgan_hf.methods.build import Stage2Options, Target, build_stage2
 from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
-from dfmgan_hf.methods.shared_backbone import share_backbone
+from dfmgan_hf.methods.shared_backbone import check_backbone, share_backbone
 from dfmgan_hf.methods.stage2 import Stage2Task
 from dfmgan_hf.metrics.while_training import prepare_scorer
 from dfmgan_hf.publishing import HubConfig, origin, prepare_push, push_trained
-from dfmgan_hf.training import ProcessGroup
+from dfmgan_hf.training import NonFiniteLossError, ProcessGroup
 from dfmgan_hf.training.best import ScoreConfig
 from dfmgan_hf.training.run import RunConfig, fit_run, start_accelerator, train
 
@@ -96,14 +98,28 @@ def main(config: Config) -> None:
     hubs = {f: config.hub.for_part(d, output_dir) if several else config.hub for f, d in defects.items()}
     pushes = hubs if PartialState().is_main_process else {}
     prepare_push(pushes)
+    shared_file = output_dir / "backbone.safetensors"
+    if several:
+        check_backbone(networks[0].state_dict(), shared_file, config.pretrained_backbone)
+    diverged: dict[Path, NonFiniteLossError] = {}
     for folder, defect in defects.items():
-        accelerator = train_defect(config, defect, replace(config.run, output_dir=folder), networks)
-    if several and accelerator.is_main_process:
-        folders = [path for folder in defects for path in (folder, folder / "best")]
-        share_backbone(folders, output_dir / "backbone.safetensors")
-    accelerator.end_training()
-    for address in push_trained(pushes):
+        try:
+            accelerator = train_defect(config, defect, replace(config.run, output_dir=folder), networks)
+        except NonFiniteLossError as error:
+            if not several:
+                raise
+            # Nobody may be there to start the others.
+            diverged[folder] = error
+            print(f"{defect} was given up. {error}", flush=True)
+            continue
+        if several and accelerator.is_main_process:
+            share_backbone((folder, folder / "best"), shared_file)
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+    for address in push_trained({folder: hub for folder, hub in pushes.items() if folder not in diverged}):
         print(f"Published: {address}")
+    if diverged:
+        raise SystemExit("\n".join(f"{defects[folder]}: {error}" for folder, error in diverged.items()))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def build_augmentation(
     controller = AdaController(
         batch_size,
         target=config.ada_target,
-        ramp_kimg=config.ada_kimg or default_kimg,
+        ramp_kimg=default_kimg if config.ada_kimg is None else config.ada_kimg,
         p_max=config.ada_max,
         device=device,
     )

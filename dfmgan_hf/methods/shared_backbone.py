@@ -41,7 +41,7 @@ def share_backbone(folders: Iterable[Path], shared_file: Path) -> None:
         defect = {name: value for name, value in state.items() if name.startswith(DEFECT_PREFIXES)}
         if not shared_file.exists():
             _save(backbone, shared_file)
-        _check_same(backbone, load_file(shared_file), generator, shared_file)
+        check_backbone(backbone, shared_file, str(generator))
         _link(shared_file, generator / SHARDS[0])
         _save(defect, generator / SHARDS[1])
         weight_map = {**dict.fromkeys(backbone, SHARDS[0]), **dict.fromkeys(defect, SHARDS[1])}
@@ -53,12 +53,25 @@ def share_backbone(folders: Iterable[Path], shared_file: Path) -> None:
         (generator / WEIGHTS).unlink()
 
 
-def _check_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], generator: Path, shared_file: Path) -> None:
+def check_backbone(ours: dict[str, Tensor], shared_file: Path, source: str) -> None:
+    """See that a backbone is the one that is shared, if there is one yet.
+
+    Args:
+        ours: its tensors by name.
+        shared_file: of `share_backbone`.
+        source: where it comes from, for the message.
+
+    Raises:
+        ValueError: it is not, bit for bit, the one in the file.
+    """
+    if not shared_file.exists():
+        return
+    theirs = load_file(shared_file)
     different = [name for name in ours.keys() | theirs.keys() if not _equal(ours.get(name), theirs.get(name))]
     if different:
         raise ValueError(
-            f"The backbone in {generator} is not the one in {shared_file}: {', '.join(sorted(different)[:3])} differ. "
-            "Only defects that were trained on the same backbone can share it."
+            f"The backbone in {source} is not the one in {shared_file}: {', '.join(sorted(different)[:3])} differ. "
+            "Only defects that were trained on the same backbone can share it; choose another --output_dir."
         )
 
 

@@ -78,6 +78,7 @@ class BestModel:
     def __init__(self, folder: Path, rule: BestRule) -> None:
         self.folder = folder
         self.rule = rule
+        self._partial, self._replaced = (folder.with_name(f".{folder.name}.{x}") for x in ("partial", "replaced"))
         self.images_seen = 0
         self.score: Score | None = None
 
@@ -91,30 +92,36 @@ class BestModel:
         """
         if self.score is not None and self.rule.key(score) <= self.rule.key(self.score):
             return False
-        partial, replaced = (self.folder.with_name(f".{self.folder.name}.{x}") for x in ("partial", "replaced"))
-        for leftover in (partial, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+        self.clean_up()
         try:
-            partial.mkdir(parents=True)
-            export(partial)
+            self._partial.mkdir(parents=True)
+            export(self._partial)
             content = {"images_seen": images_seen, **score}
-            (partial / SCORE_FILE).write_text(json.dumps(content, indent=2) + "\n")
+            (self._partial / SCORE_FILE).write_text(json.dumps(content, indent=2) + "\n")
             if self.folder.exists():
-                os.replace(self.folder, replaced)
-            os.replace(partial, self.folder)
+                os.replace(self.folder, self._replaced)
+            os.replace(self._partial, self.folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
+            self.clean_up()
         self.images_seen, self.score = images_seen, score
         return True
+
+    def clean_up(self) -> None:
+        """Remove what a killed run left half-written; if it died between two renames, the old best comes back."""
+        if self._replaced.exists() and not self.folder.exists():
+            os.replace(self._replaced, self.folder)
+        shutil.rmtree(self._partial, ignore_errors=True)
+        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint's JSON."""
         return {"images_seen": self.images_seen, "score": self.score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.images_seen, self.score = state["images_seen"], state["score"]
+        """Inverse of `state_dict`. A score whose model is no longer in the folder is not to be beaten."""
+        self.clean_up()
+        if self.folder.is_dir():
+            self.images_seen, self.score = state["images_seen"], state["score"]
 
     def summary(self) -> str:
         """One line for people."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -70,6 +71,8 @@ def estimate_memory(task: Task, images: int, image_shape: tuple[int, int, int], 
 
     worst, worst_phase = 0, ""
     with torch.random.fork_rng(devices=[]):
+        # How far augmented images must be padded is drawn, too: up to a tenth of the estimate.
+        torch.manual_seed(0)
         for phase in task.phases:
             for parameter in phase.parameters:
                 parameter.requires_grad_(True)
@@ -165,12 +168,23 @@ def advice(images: int, precision: str) -> str:
 
 def out_of_memory(error: torch.OutOfMemoryError, images: int, precision: str) -> torch.OutOfMemoryError:
     """The same error with advice."""
-    return torch.OutOfMemoryError(f"{error}\n{advice(images, precision)} The last checkpoint is kept.")
+    return torch.OutOfMemoryError(
+        f"{error}\n{advice(images, precision)} Checkpoints that were written are kept: "
+        "--resume_from_checkpoint latest goes on from the last one, if the networks stay the same."
+    )
 
 
 def free_memory(device: torch.device) -> int | None:
     """Free bytes of a CUDA device; None elsewhere, where memory is shared with the system."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def used_memory(device: torch.device) -> dict[str, float]:
+    """GiB that this process has used: its memory now, and on CUDA the most that tensors have taken of the device."""
+    used = {"resident_memory_gib": psutil.Process().memory_info().rss / GIB}
+    if device.type == "cuda":
+        used["peak_memory_gib"] = torch.cuda.max_memory_allocated(device) / GIB
+    return used
 
 
 def forecast(need: MemoryNeed, free: int | None, precision: str) -> tuple[str, bool]:

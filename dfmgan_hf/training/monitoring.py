@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,14 @@ class MetricsLog:
         return rows
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row; numbers that JSON cannot hold become null."""
+        """Append a row, whole or not at all; numbers that JSON cannot hold become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(clean) + "\n")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(clean) + "\n")
+        except OSError:
+            # The next row must not go on where this one broke off.
+            if self.path.exists():
+                os.truncate(self.path, size)
+            raise

@@ -1,4 +1,4 @@
-"""One page about a run: what was warned of, the curves, the mask areas and the sample sheets over time.
+"""One page about a run: what was warned of, the last samples and numbers, the curves, mask areas, samples over time.
 
     python -m dfmgan_hf.training.report runs/hazelnut_crack
 
@@ -24,6 +24,21 @@ REPORT_FILE = "report.html"
 SHEETS_SHOWN = 6
 SHEET_WIDTH = 1100
 
+METHOD_NAMES = {"stage1": "Stage 1: the good product", "stage2": "Stage 2: the defect"}
+# What a card says, of which numbers, and how they are written.
+CARDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("mean mask area, real / generated", ("mask_area/real", "mask_area/fake"), ".1%"),
+    ("empty masks, generated", ("mask_empty/fake",), ".0%"),
+    ("masks at the border, real / generated", ("mask_border/real", "mask_border/fake"), ".0%"),
+    ("of a mask changes with z_defect", ("defect_change/mask",), ".0%"),
+    ("D is right on real / generated", ("accuracy/real", "accuracy/fake"), ".0%"),
+    ("ADA: p / r_t", ("ada/p", "ada/r_t"), ".2f"),
+    ("KID", ("score/kid",), ".3f"),
+    ("seconds per kimg", ("seconds_per_kimg",), ".1f"),
+    ("GiB of the GPU at most", ("peak_memory_gib",), ".1f"),
+)
+RATES = ("D: accuracy", "Masks: rates", "Change with z_defect")
+
 # Title, logarithmic axis, and what is drawn, where the log has it.
 PANELS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
     ("Losses", False, ("loss/generator", "loss/discriminator", "loss/match", "loss/mode_seeking")),
@@ -41,7 +56,7 @@ PANELS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
     ),
     ("Score", False, ("score/kid", "score/clustered_lpips", "score/copy_rate")),
     ("Seconds per kimg", False, ("seconds_per_kimg",)),
-    ("Peak memory (GiB)", False, ("peak_memory_gib",)),
+    ("Memory (GiB)", False, ("resident_memory_gib", "peak_memory_gib")),
 )
 
 
@@ -64,17 +79,24 @@ def write_report(run_dir: Path) -> Path:
     rows = read_rows(log)
     record_file = run_dir / "training_config.json"
     record = json.loads(record_file.read_text()) if record_file.is_file() else {}
+    sheets = sorted((run_dir / "samples").glob("*.png"))
     parts = [
-        _facts(run_dir, rows, record),
         _warnings(rows),
+        *([_picture(f"Samples after {_kimg(sheets[-1])} kimg", _small_jpeg(sheets[-1]), "jpeg")] if sheets else []),
+        _numbers(rows),
         _picture("Curves", plot_curves(rows)),
         *([_picture("Areas of the masks", plot_areas(rows))] if _has_histograms(rows) else []),
-        _sheets(run_dir / "samples"),
+        _over_time(sheets),
+        _facts(record),
     ]
+    text = _PAGE.format(title=html.escape(_title(run_dir, record)), lead=_lead(rows, record), body="\n".join(parts))
     page = run_dir / REPORT_FILE
     partial = page.with_suffix(".partial")
-    partial.write_text(_PAGE.format(title=html.escape(run_dir.name), body="\n".join(parts)), encoding="utf-8")
-    partial.replace(page)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(page)
+    finally:
+        partial.unlink(missing_ok=True)
     return page
 
 
@@ -102,6 +124,8 @@ def plot_curves(rows: Sequence[dict[str, Any]]) -> bytes:
         for name in names:
             ax.plot(*_series(rows, name), label=name, linewidth=1, marker="." if "score" in name else None)
         ax.set_title(title, fontsize=10)
+        if title in RATES:
+            ax.set_ylim(-0.03, 1.03)
         if log:
             ax.set_yscale("log")
         ax.set_xlabel("kimg", fontsize=8)
@@ -171,25 +195,49 @@ def _area_labels() -> list[str]:
     return ["empty", *between, f"over {percents[-1]} %"]
 
 
-def _facts(run_dir: Path, rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> str:
+def _title(run_dir: Path, record: dict[str, Any]) -> str:
+    method = record.get("method")
+    parts = [METHOD_NAMES.get(str(method), method), record.get("defect"), run_dir.name]
+    return " · ".join(dict.fromkeys(str(part) for part in parts if part))
+
+
+def _lead(rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> str:
+    """How far the run is, in one line."""
     last = rows[-1] if rows else {}
+    total = record.get("recipe", {}).get("total_kimg")
+    seconds = record.get("result", {}).get("training_seconds")
+    shown = f"{last.get('images_seen', 0) / 1000:.2f}" + (f" of {total:g}" if total else "")
+    facts = [
+        "not finished" if seconds is None else "finished",
+        f"{shown} kimg in {last.get('step', 0):,} steps",
+        f"{record['images']:,} photographs" if "images" in record else None,
+        None if seconds is None else f"{seconds / 3600:.2f} h of training",
+    ]
+    return html.escape(", ".join(fact for fact in facts if fact))
+
+
+def _numbers(rows: Sequence[dict[str, Any]]) -> str:
+    """The last value of what one looks at first, as cards."""
+    cards = []
+    for title, names, style in CARDS:
+        values = [_series(rows, name)[1][-1:] for name in names]
+        if all(values):
+            shown = " / ".join(format(value[0], style) for value in values)
+            cards.append(f"<div class='card'><b>{shown}</b><span>{title}</span></div>")
+    return f"<h2>Last numbers</h2><div class='cards'>{''.join(cards)}</div>" if cards else ""
+
+
+def _facts(record: dict[str, Any]) -> str:
     facts: list[tuple[str, Any]] = [
-        ("run", run_dir.name),
-        ("method", record.get("method")),
-        ("photographs", record.get("images")),
-        ("shown", f"{last.get('images_seen', 0) / 1000:.2f} kimg in {last.get('step', 0)} steps"),
-        ("training time", _hours(record.get("result", {}).get("training_seconds"))),
         ("best checkpoint", record.get("best", {}).get("summary")),
         ("rule", record.get("checkpoint_rule")),
+        ("device", record.get("environment", {}).get("device")),
+        ("processes", record.get("environment", {}).get("num_processes")),
         ("recipe", ", ".join(f"{k} {v}" for k, v in record.get("recipe", {}).items())),
         ("versions", ", ".join(f"{k} {v}" for k, v in record.get("environment", {}).get("versions", {}).items())),
     ]
     lines = [f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in facts if value]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _hours(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds / 3600:.2f} h"
+    return f"<h2>Settings</h2><table>{''.join(lines)}</table>" if lines else ""
 
 
 def _warnings(rows: Sequence[dict[str, Any]]) -> str:
@@ -199,12 +247,14 @@ def _warnings(rows: Sequence[dict[str, Any]]) -> str:
             first = spans.get(name, [row["images_seen"]])[0]
             spans[name] = [first, row["images_seen"], text]
     if not spans:
-        return "<h2>Warnings</h2><p>None.</p>"
-    lines = [
-        f"<li><b>{html.escape(name)}</b>, {first / 1000:.1f} to {last / 1000:.1f} kimg: {html.escape(text)}</li>"
-        for name, (first, last, text) in spans.items()
-    ]
-    return f"<h2>Warnings</h2><ul>{''.join(lines)}</ul>"
+        return "<p class='fine'>No warnings.</p>"
+    end = [row["images_seen"] for row in rows if "warnings" in row][-1]
+    lines = []
+    for name, (first, last, text) in spans.items():
+        kind, over = ("now", "") if last == end else ("past", ", no longer")
+        when = f"{first / 1000:.1f} to {last / 1000:.1f} kimg{over}"
+        lines.append(f"<div class='{kind}'><b>{name.replace('_', ' ')}</b> ({when}): {html.escape(text)}</div>")
+    return f"<h2>Warnings</h2>{''.join(lines)}"
 
 
 def _picture(title: str, data: bytes, kind: str = "png") -> str:
@@ -212,18 +262,28 @@ def _picture(title: str, data: bytes, kind: str = "png") -> str:
     return f'<h2>{html.escape(title)}</h2><img src="data:image/{kind};base64,{encoded}" alt="{html.escape(title)}">'
 
 
-def _sheets(folder: Path) -> str:
-    paths = sorted(folder.glob("*.png"))
-    if len(paths) > SHEETS_SHOWN:
-        chosen = {round(i * (len(paths) - 1) / (SHEETS_SHOWN - 1)) for i in range(SHEETS_SHOWN)}
-        paths = [paths[i] for i in sorted(chosen)]
-    return "\n".join(_picture(f"Samples after {int(p.stem) / 1000:g} kimg", _small_jpeg(p), "jpeg") for p in paths)
+def _kimg(sheet: Path) -> str:
+    return f"{int(sheet.stem) / 1000:g}"
 
 
-def _small_jpeg(path: Path) -> bytes:
+def _over_time(sheets: Sequence[Path]) -> str:
+    """Some of the sheets, side by side, and the same latents on all of them."""
+    if len(sheets) < 2:
+        return ""
+    count = min(len(sheets), SHEETS_SHOWN)
+    chosen = [sheets[round(i * (len(sheets) - 1) / (count - 1))] for i in range(count)]
+    figures = [
+        f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(_small_jpeg(path, SHEET_WIDTH // 2)).decode()}" '
+        f'alt="Samples after {_kimg(path)} kimg"><figcaption>{_kimg(path)} kimg</figcaption></figure>'
+        for path in chosen
+    ]
+    return f"<h2>Samples over time</h2><div class='sheets'>{''.join(figures)}</div>"
+
+
+def _small_jpeg(path: Path, width: int = SHEET_WIDTH) -> bytes:
     buffer = io.BytesIO()
     with Image.open(path) as sheet:
-        sheet.thumbnail((SHEET_WIDTH, 10 * SHEET_WIDTH))
+        sheet.thumbnail((width, 10 * width))
         sheet.convert("RGB").save(buffer, format="JPEG", quality=88)
     return buffer.getvalue()
 
@@ -232,16 +292,29 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font-family: sans-serif; margin: 2em auto; max-width: 1400px; color: #222; }}
+body {{ font-family: system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; color: #222; }}
+h1 {{ margin-bottom: 0.2em; }}
+h2 {{ font-size: 1.1em; margin: 2em 0 0.7em; padding-bottom: 0.3em; border-bottom: 1px solid #ddd; }}
 img {{ max-width: 100%; }}
-th {{ text-align: left; vertical-align: top; padding-right: 1em; }}
-td, th {{ font-size: 90%; }}
+.lead, span, figcaption, th {{ color: #666; }}
+.fine, .now, .past {{ padding: 0.7em 1em; margin: 0.5em 0; border-left: 4px solid #2a9d57; background: #f1f8f4; }}
+.now {{ border-color: #c2410c; background: #fff4ed; }}
+.past {{ border-color: #bbb; background: #f6f6f6; }}
+.cards {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(12em, 1fr)); gap: 0.7em; }}
+.card {{ border: 1px solid #ddd; border-radius: 6px; padding: 0.6em 0.9em; }}
+.card b {{ display: block; font-size: 1.15em; }}
+.card span, td, th, figcaption {{ font-size: 85%; }}
+.sheets {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20em, 1fr)); gap: 1em; }}
+figure {{ margin: 0; }}
+th {{ text-align: left; vertical-align: top; padding-right: 1em; font-weight: normal; }}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
+<p class="lead">{lead}</p>
 {body}
 </body>
 </html>

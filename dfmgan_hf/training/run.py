@@ -22,13 +22,16 @@ from .batches import BatchStream
 from .best import BEST_FOLDER, BestRule, ScoreConfig, Scorer
 from .memory import estimate_memory, forecast, free_memory, out_of_memory
 from .report import write_report
+from .run_state import flatten
 from .schedule import Schedule
 from .task import Task
+from .tracking import tracker_options
 from .trainer import Trainer
 
 CONFIG_FILE = "training_config.json"
-LOW_VRAM_IMAGES = 4
-"""Images at a time under --low_vram: a whole group of the discriminator's minibatch standard deviation."""
+GROUP = 4
+"""Images that the discriminator's minibatch standard deviation compares."""
+LOW_VRAM_IMAGES = GROUP
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,14 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
             f"`batch_size` {batch_size} cannot be shared among {accelerator.num_processes} processes with "
             f"{run.accumulation_steps} accumulation steps each; choose a multiple of their product."
         )
+    parts = accelerator.num_processes * run.accumulation_steps
+    if batch_size % GROUP == 0 and batch_size // parts % GROUP and accelerator.is_main_process:
+        warnings.warn(
+            f"{batch_size // parts} images at a time split the groups of {GROUP} that the discriminator compares "
+            "(minibatch standard deviation), which changes what it learns. Choose `batch_size` as a multiple of "
+            f"{GROUP * parts}, or fewer --accumulation_steps or processes.",
+            stacklevel=2,
+        )
     return run
 
 
@@ -143,6 +154,23 @@ def train(
     score = score or ScoreConfig()
     images = batch_size // accelerator.num_processes // run.accumulation_steps
     say_what_it_needs(build_task, dataset, images, run, accelerator)
+    try:
+        _train(build_task, dataset, run, accelerator, total_kimg, batch_size, record, score, make_scorer)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error, images, run.precision) from error
+
+
+def _train(
+    build_task: Callable[[torch.device], Task],
+    dataset: ImageMaskDataset,
+    run: RunConfig,
+    accelerator: Accelerator,
+    total_kimg: float,
+    batch_size: int,
+    record: dict[str, Any],
+    score: ScoreConfig,
+    make_scorer: Callable[[Task], Scorer] | None,
+) -> None:
     task = build_task(accelerator.device)
     schedule = Schedule(
         total_kimg=total_kimg,
@@ -170,15 +198,31 @@ def train(
     scorer = None if make_scorer is None else make_scorer(task)
     if scorer is not None:
         record["checkpoint_rule"] = rule.describe(score.eval_every_kimg, score.eval_images)
+
+    def start_trackers(images_seen: int) -> None:
+        logs, config = run.output_dir / "logs", None
+        if run.report_to == "wandb":  # TensorBoard would show settings as one more run for each start
+            config = flatten(settings)
+            logs.mkdir(exist_ok=True)
+        options = tracker_options(str(logs), run.output_dir.name, images_seen)
+        accelerator.init_trackers("dfmgan", config=config, init_kwargs=options)
+
     trainer = Trainer(
-        task, stream, schedule, accelerator, run.output_dir, scorer=scorer, best_rule=rule, settings=settings
+        task,
+        stream,
+        schedule,
+        accelerator,
+        run.output_dir,
+        scorer=scorer,
+        best_rule=rule,
+        settings=settings,
+        start_trackers=start_trackers,
     )
     # Before anything is written: this may be another run's folder.
     trainer.check_output_dir(run.resume_from_checkpoint)
     if accelerator.is_main_process:
         run.output_dir.mkdir(parents=True, exist_ok=True)
         write_record(run.output_dir, record)
-    accelerator.init_trackers("dfmgan")
     try:
         trainer.train(run.resume_from_checkpoint)
         if accelerator.is_main_process:
@@ -193,8 +237,6 @@ def train(
                     write_record(run.output_dir / BEST_FOLDER, record)
             write_record(run.output_dir, record)
         accelerator.wait_for_everyone()
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(error, images, run.precision) from error
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()

@@ -106,18 +106,19 @@ def restore_state(
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The settings that differ, as "name: old -> new"; nested ones are named with dots."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     names = sorted(before.keys() | after.keys())
     return [
         f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)
     ]
 
 
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dots in the names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{name}."))
+            flat.update(flatten(value, f"{prefix}{name}."))
         else:
             flat[f"{prefix}{name}"] = value
     return flat

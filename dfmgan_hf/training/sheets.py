@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -45,10 +43,12 @@ def tile(columns_of_images: list[Tensor], *, columns: int, min_side: int = 96) -
     return Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())
 
 
-def save_sheet(sheet: Image.Image, path: Path) -> np.ndarray[Any, Any]:
-    """Write a sheet as PNG, whole or not at all; returns its pixels, uint8 (height, width, 3)."""
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet as PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    sheet.save(partial, format="PNG")
-    partial.replace(path)
-    return np.asarray(sheet.convert("RGB"))
+    try:
+        sheet.save(partial, format="PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -7,11 +7,14 @@ import signal
 import time
 import warnings
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -19,6 +22,7 @@ from .batches import Batch, BatchStream
 from .best import BEST_FOLDER, BestModel, BestRule, Scorer
 from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
 from .health import PATIENCE, TrainingWarning, examine
+from .memory import used_memory
 from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase
 from .processes import ProcessGroup
@@ -28,6 +32,7 @@ from .sheets import save_sheet
 from .signals import StopRequest
 from .task import Task
 from .timer import Timer
+from .tracking import log_histograms, log_means, log_sheet
 
 GRADIENT_LIMIT = 1e5
 STOP_CHECK_STEPS = 8
@@ -46,6 +51,7 @@ class Trainer:
         scorer: measures the averaged generator; None for no scores.
         best_rule: which score is better, KID's by default; the model that has it is kept in best/.
         settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
+        start_trackers: called with the image count that the run starts from, before anything is logged.
         show_progress: draw a progress bar on the main process.
 
     Raises:
@@ -63,6 +69,7 @@ class Trainer:
         scorer: Scorer | None = None,
         best_rule: BestRule | None = None,
         settings: dict[str, Any] | None = None,
+        start_trackers: Callable[[int], None] = lambda images_seen: None,
         show_progress: bool = True,
     ) -> None:
         schedule.check_processes(accelerator.num_processes)
@@ -75,6 +82,7 @@ class Trainer:
         self.scorer = scorer
         self.best = BestModel(output_dir / BEST_FOLDER, best_rule or BestRule())
         self.settings = settings or {}
+        self.start_trackers = start_trackers
         self.show_progress = show_progress
         self.progress = Progress()
         self.statistics = RunningStatistics(self.processes.sum)
@@ -120,6 +128,7 @@ class Trainer:
             remove_partial(self.checkpoints_dir)
             rows = self.log.rewind(self.images_seen)
             self._rows.extend(row for row in rows if "warnings" in row)
+        self.start_trackers(self.images_seen)
         with StopRequest() as request:
             self._loop(request)
 
@@ -216,15 +225,16 @@ class Trainer:
         means = self.statistics.collect()
         histograms = self.statistics.collect_histograms()
         means["seconds_per_kimg"] = seconds_per_kimg
-        if self.processes.device.type == "cuda":
-            means["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.processes.device) / 2**30
+        means.update(used_memory(self.processes.device))
         bar.set_postfix_str(f"{seconds_per_kimg:.1f} s/kimg")
-        self.accelerator.log(means, step=self.images_seen)
+        log_means(self.accelerator, means, self.images_seen)
+        log_histograms(self.accelerator, histograms, self.images_seen)
         row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
         self._rows.append(row)
         advice = examine(self._rows)
         if self.processes.is_main:
-            self.log.write({**row, "histograms": histograms, "warnings": advice})
+            with self._monitoring():
+                self.log.write({**row, "histograms": histograms, "warnings": advice})
             for name in advice.keys() - self._warned:
                 warnings.warn(f"At {self.images_seen / 1000:.2f} kimg: {advice[name]}", TrainingWarning, stacklevel=2)
         self._warned = set(advice)
@@ -253,11 +263,12 @@ class Trainer:
         with torch.random.fork_rng(devices=devices):
             score = self.scorer()
         numbers = {f"score/{name}": value for name, value in score.items() if isinstance(value, (int, float))}
-        self.accelerator.log(numbers, step=self.images_seen)
+        log_means(self.accelerator, numbers, self.images_seen)
         if self.processes.is_main:
-            self.log.write({"images_seen": self.images_seen, "step": self.progress.step, **numbers})
-            if self.best.offer(self.images_seen, score, self.task.export):
-                self._say(f"Best so far: {self.best.summary()}.")
+            with self._monitoring():
+                self.log.write({"images_seen": self.images_seen, "step": self.progress.step, **numbers})
+                if self.best.offer(self.images_seen, score, self.task.export):
+                    self._say(f"Best so far: {self.best.summary()}.")
         self.processes.wait()
         timer.exclude(time.perf_counter() - start)
 
@@ -265,11 +276,23 @@ class Trainer:
         if not self.processes.is_main:
             return
         path = self.output_dir / "samples" / f"{self.images_seen:010d}.png"
-        pixels = save_sheet(self.task.sample_sheet(), path)
-        for tracker in self.accelerator.trackers:
-            if hasattr(tracker, "log_images"):
-                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-                tracker.log_images({"samples": pixels[None]}, step=self.images_seen, **options)
+        sheet = self.task.sample_sheet()
+        log_sheet(self.accelerator, sheet, self.images_seen)
+        with self._monitoring():
+            save_sheet(sheet, path)
+
+    @contextmanager
+    def _monitoring(self) -> Iterator[None]:
+        """What only watches the run does not end it: a full disk is an error where checkpoints are written."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            warnings.warn(
+                f"At {self.images_seen / 1000:.2f} kimg something could not be written: {error}. Training goes on; "
+                f"make room in {self.output_dir}.",
+                TrainingWarning,
+                stacklevel=4,
+            )
 
     def _say(self, message: str) -> None:
         if self.processes.is_main:
@@ -303,7 +326,7 @@ class Trainer:
         path, self.progress, changes, best = restore_state(
             self.task, self.processes, self.settings, self.checkpoints_dir, which
         )
-        if best is not None:
+        if best is not None and self.processes.is_main:
             self.best.load_state_dict(best)
         if changes and self.processes.is_main:
             warnings.warn(

@@ -57,6 +57,6 @@ def test_another_backbone_is_refused_and_left_whole(pipelines, tmp_path):
     with torch.no_grad():
         generator.mapping.w_avg[0] += 1e-6
     generator.save_pretrained(other / "generator")
-    with pytest.raises(ValueError, match=r"mapping\.w_avg differ"):
+    with pytest.raises(ValueError, match=r"mapping\.w_avg differ.*another --output_dir"):
         share_backbone(pipelines, tmp_path / "backbone.safetensors")
     assert DFMGANPipeline.from_pretrained(str(other)).has_defects

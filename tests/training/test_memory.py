@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -10,12 +11,13 @@ from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
 from dfmgan_hf import StyleGAN2Discriminator, StyleGAN2Generator
+from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.methods.augmentations import AugmentationConfig
 from dfmgan_hf.methods.build import Stage2Options, Target, build_stage1, build_stage2
 from dfmgan_hf.methods.presets import RecipeOverrides, resolve_recipe
 from dfmgan_hf.training import Batch, RunningStatistics
 from dfmgan_hf.training.memory import GIB, MemoryNeed, estimate_memory, forecast, out_of_memory
-from dfmgan_hf.training.run import RunConfig, fit_run
+from dfmgan_hf.training.run import RunConfig, fit_run, train
 
 # Large enough for the activations to outweigh what is allocated beside them.
 SIZES = RecipeOverrides(resolution=64, z_dim=16, w_dim=16, channel_base=512, channel_max=16, batch_size=8)
@@ -73,15 +75,19 @@ def test_fixed_part_counts_weights_averages_gradients_and_adam():
 
 def test_activations_grow_with_the_images_and_shrink_with_the_precision():
     small, large = (estimate_memory(build("stage1", "meta"), n, (3, 64, 64), False) for n in (4, 8))
-    assert large.activations == pytest.approx(2 * small.activations, rel=0.05)
+    assert large.activations == pytest.approx(2 * small.activations, rel=0.1)
     half = estimate_memory(build("stage1", "meta", torch.float16), 8, (3, 64, 64), False)
     assert half.activations < 0.85 * large.activations
 
 
-def test_estimating_leaves_the_random_state_alone():
+def test_estimating_leaves_the_random_state_alone_and_does_not_depend_on_it():
     before = torch.get_rng_state()
-    estimate_memory(build("stage1", "meta"), 2, (3, 64, 64), False)
+    task = build("stage1", "meta")
+    torch.set_rng_state(before)
+    first = estimate_memory(task, 2, (3, 64, 64), False)
     assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    assert estimate_memory(task, 2, (3, 64, 64), False) == first
 
 
 NEED = MemoryNeed(fixed=1 * GIB, activations=9 * GIB, phase="generator", images=16)
@@ -112,6 +118,34 @@ def test_low_vram_shows_at_most_a_group_of_the_minibatch_statistics_at_a_time(tm
     assert run.accumulation_steps == steps
     assert batch_size // run.accumulation_steps <= 4
     assert run.precision == "float32"  # float16 is for accelerators
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps", "warned"), [(16, 2, False), (16, 8, True), (12, 2, True), (10, 5, False)]
+)
+def test_split_groups_of_the_minibatch_statistics_are_warned_of(tmp_path, batch_size, steps, warned):
+    run = RunConfig(output_dir=tmp_path, accumulation_steps=steps)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        fit_run(run, batch_size, Accelerator(cpu=True))
+    messages = [str(w.message) for w in record if "minibatch standard deviation" in str(w.message)]
+    assert len(messages) == warned
+    assert all(f"a multiple of {4 * steps}" in message for message in messages)
+
+
+def test_running_out_of_memory_while_networks_are_built_is_answered_too(tmp_path):
+    recipe = resolve_recipe("auto", SIZES, "stage1", 1)
+
+    def build(device: torch.device):
+        if device.type != "meta":
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+        return build_stage1(recipe, AugmentationConfig(), Target(device))
+
+    dataset = ImageMaskDataset(torch.zeros(4, 3, 64, 64, dtype=torch.uint8), None, list("abcd"))
+    run = RunConfig(output_dir=tmp_path / "run", report_to="none")
+    with pytest.raises(torch.OutOfMemoryError, match=r"2\.00 GiB\.\nWhat helps, in this order: --low_vram"):
+        train(build, dataset, run, Accelerator(cpu=True), 1.0, 8, {})
+    assert not (tmp_path / "run").exists()
 
 
 def test_batches_that_cannot_be_shared(tmp_path):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from dfmgan_hf.training import NonFiniteLossError, RunningStatistics
 from dfmgan_hf.training.checkpointing import list_checkpoints
 from dfmgan_hf.training.health import PATIENCE, TrainingWarning
 from dfmgan_hf.training.monitoring import AREA_EDGES, LossGuard
+from dfmgan_hf.training.tracking import tracker_options
 
 from . import tiny
+from .test_health import HEALTHY
 
 
 def test_means_are_over_all_values_of_an_interval():
@@ -116,8 +120,43 @@ def test_what_stage2_logs(tmp_path):
     for name in ("loss/match", "loss/mode_seeking", "match/accuracy/fake", "gradient_norm/r1", "ada/at_cap"):
         assert name in row
     assert row["seconds_per_kimg"] > 0
+    assert 0.01 < row["resident_memory_gib"] < 64
     assert 0 <= row["defect_change/mask"] <= 1
     assert row["warnings"] == {}
+    assert HEALTHY.keys() <= row.keys(), "a rule looks at what is not logged under this name"
+
+
+def test_tensorboard_gets_numbers_histograms_and_sheets_and_forgets_what_is_trained_again(tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def run(steps: int, resume: str | None) -> None:
+        accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=str(tmp_path / "logs"))
+
+        def start(images_seen: int) -> None:
+            accelerator.init_trackers("dfmgan", init_kwargs=tracker_options("", "run", images_seen))
+
+        trainer = tiny.make_trainer(
+            tiny.make_stage2(), tmp_path, steps=steps, log_steps=1, accelerator=accelerator, start_trackers=start
+        )
+        trainer.train(resume)
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+    run(3, None)
+    (newest,) = list_checkpoints(tmp_path / "checkpoints")[-1:]
+    shutil.rmtree(newest)  # as if it had been killed: it goes on after step 2
+    run(4, "latest")
+    log = reading.EventAccumulator(str(tmp_path / "logs" / "dfmgan")).Reload()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    numbers = {name for name, value in rows[-1].items() if isinstance(value, float)}
+    assert numbers <= set(log.Tags()["scalars"])
+    assert {"mask_area/real", "loss/generator", "ada/p", "resident_memory_gib"} <= numbers
+    assert [event.step for event in log.Scalars("loss/generator")] == [4, 8, 12, 16]
+    for kind in ("real", "fake"):
+        last = log.Histograms(f"histogram/mask_area/{kind}")[-1].histogram_value
+        assert last.bucket == pytest.approx(rows[-1]["histograms"][f"mask_area/{kind}"])
+        assert last.bucket_limit == pytest.approx([*AREA_EDGES, 1.0])
+    assert log.Tags()["images"] == ["samples"]
 
 
 def test_warnings_are_given_once_and_logged(tmp_path, monkeypatch):

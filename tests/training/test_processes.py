@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,7 +161,16 @@ class FixedDraws:
         torch.randn_like = randn_like
 
 
-def save_gradients(stage: str, accumulation_steps: int, folder: Path) -> None:
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "stage1": ("stage1", {}),
+    "stage2": ("stage2", {}),
+    "stage2 on images": ("stage2", {"mode_seeking_on": "image", "mode_seeking_latents": "z"}),
+    "stage2 outside": ("stage2", {"outside_weight": 10.0, "match": "none", "mode_seeking_weight": 0.0}),
+}
+"""Every loss of both stages."""
+
+
+def save_gradients(variant: str, accumulation_steps: int, folder: Path) -> None:
     """Every phase's gradients as its optimiser gets them, and the averages that follow from the step."""
     accelerator = Accelerator(cpu=True)
     count = accelerator.num_processes
@@ -170,7 +180,8 @@ def save_gradients(stage: str, accumulation_steps: int, folder: Path) -> None:
     draws.install()
     stage2.PAIRS = 1
 
-    task = tiny.MAKE[stage](processes_mean=ProcessGroup(accelerator).mean)
+    stage, options = VARIANTS[variant]
+    task = tiny.MAKE[stage](processes_mean=ProcessGroup(accelerator).mean, **options)
     task.augment = task.ada = None
     for network in task.networks.values():
         network.double()
@@ -205,7 +216,7 @@ def save_gradients(stage: str, accumulation_steps: int, folder: Path) -> None:
     save_file(result, folder / f"gradients{accelerator.process_index}.safetensors")
 
 
-@pytest.fixture(scope="module", params=["stage1", "stage2"])
+@pytest.fixture(scope="module", params=list(VARIANTS))
 def whole_batch(request, tmp_path_factory) -> tuple[str, dict[str, torch.Tensor]]:
     folder = tmp_path_factory.mktemp("whole")
     launch.launch(save_gradients, request.param, 1, folder, processes=1)
@@ -215,8 +226,8 @@ def whole_batch(request, tmp_path_factory) -> tuple[str, dict[str, torch.Tensor]
 @pytest.mark.parametrize(("processes", "accumulation_steps"), [(2, 1), (1, 2), (2, 2)])
 def test_gradients_are_those_of_the_whole_batch(whole_batch, tmp_path, processes, accumulation_steps):
     """Every loss of both stages, in double precision: k processes with m micro-batches each against one batch."""
-    stage, expected = whole_batch
-    launch.launch(save_gradients, stage, accumulation_steps, tmp_path, processes=processes)
+    variant, expected = whole_batch
+    launch.launch(save_gradients, variant, accumulation_steps, tmp_path, processes=processes)
     for rank in range(processes):
         actual = load_file(tmp_path / f"gradients{rank}.safetensors")
         assert actual.keys() == expected.keys()
@@ -228,13 +239,21 @@ def test_gradients_are_those_of_the_whole_batch(whole_batch, tmp_path, processes
     )
 
 
-def test_torchrun_starts_two_processes(tmp_path):
-    """The documented command, on two processes of the CPU."""
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--nproc_per_node=2", "--standalone"],
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"],
+    ],
+    ids=["torchrun", "accelerate launch"],
+)
+def test_documented_commands_start_two_processes(tmp_path, launcher):
+    """On the CPU, with ACCELERATE_USE_CPU=true: without it, accelerate starts one process or looks for GPUs."""
     category = save_drawn_category(tmp_path / "plate")
     output = tmp_path / "run"
     script = str(ROOT / "examples" / "train_stage1.py")
     options = [*SIZES, *COMMON, "--data_dir", str(category), "--output_dir", str(output)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", script, *options]
+    command = [sys.executable, "-m", *launcher, script, *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert run.returncode == 0, run.stderr

@@ -30,11 +30,14 @@ def test_page_of_a_run(tmp_path):
         file.write('{"images_seen": 16, "loss/gen')  # the run still goes on
     page = write_report(tmp_path).read_text()
     shown = pictures(page)
-    assert len(shown) == 4  # curves, areas, the first and the last sheet
-    assert shown[0].format == "PNG"
-    assert "Samples after 0 kimg" in page
-    assert "Samples after 0.012 kimg" in page
-    assert "<h2>Warnings</h2><p>None.</p>" in page
+    assert [picture.format for picture in shown] == ["JPEG", "PNG", "PNG", "JPEG", "JPEG"]
+    assert page.index("<h2>Samples after 0.012 kimg</h2>") < page.index("<h2>Curves</h2>")
+    assert re.findall(r"<figcaption>([\d.]+) kimg", page) == ["0", "0.012"]
+    assert "<h1>Stage 2: the defect" in page
+    assert "not finished, 0.01 kimg in 3 steps, 6 photographs" in page
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert f"<b>{rows[-1]['mask_area/real']:.1%} / {rows[-1]['mask_area/fake']:.1%}</b>" in page
+    assert "No warnings." in page
     assert not re.search(r'(src|href)="(?!data:)', page), "the page must stand by itself"
 
 
@@ -44,13 +47,14 @@ def test_warnings_and_their_spans_are_listed(tmp_path):
             "images_seen": 1000 * i,
             "step": i,
             "loss/r1": 0.1,
-            "warnings": {"ada_at_cap": "at <its> limit"} if i > 2 else {},
+            "warnings": {"ada_at_cap": "at <its> limit"} if i > 2 else {"masks_empty": "nothing"},
         }
         for i in range(1, 6)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     page = write_report(tmp_path).read_text()
-    assert "<b>ada_at_cap</b>, 3.0 to 5.0 kimg: at &lt;its&gt; limit" in page
+    assert "class='now'><b>ada at cap</b> (3.0 to 5.0 kimg): at &lt;its&gt; limit" in page
+    assert "class='past'><b>masks empty</b> (1.0 to 2.0 kimg, no longer): nothing" in page
 
 
 def test_rows_of_earlier_versions_and_empty_logs(tmp_path):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import resource
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from dfmgan_hf.training import CheckpointError
+from dfmgan_hf.training import CheckpointError, MetricsLog
 from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
+from dfmgan_hf.training.health import TrainingWarning
 
 from . import launch, tiny
 
@@ -119,13 +123,72 @@ def test_killed_while_saving(tmp_path, moment, stage1_run):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2, "something partial is left"
 
 
+def _train_on_a_full_disk(folder: Path, limit: int) -> None:
+    """No file of this process can grow past `limit` bytes; the write that would fails, as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with pytest.raises(CheckpointError, match=r"could not be written.*make room.*--resume_from_checkpoint latest"):
+        tiny.run("stage1", folder, resume="latest", checkpoint_steps=1)
+
+
+def test_disk_full_while_saving(tmp_path, stage1_run):
+    """The second checkpoint breaks off in the middle of its largest file; the first stays, and nothing partial."""
+    tiny.run("stage1", tmp_path, steps=1)
+    checkpoints = tmp_path / "checkpoints"
+    largest = max(path.stat().st_size for path in next(checkpoints.iterdir()).iterdir())
+    assert launch.join([launch.start(_train_on_a_full_disk, tmp_path, largest // 2)]) == [0]
+    assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-0000000004"]
+    finish("stage1", tmp_path)
+    assert_same_end(tmp_path, stage1_run)
+
+
+def test_disk_full_for_what_only_watches(tmp_path, stage1_run, monkeypatch):
+    """No room for sheets, rows of the log and the best model: the run goes on, says so, and leaves nothing partial."""
+    trainer = tiny.make_trainer(
+        tiny.make_stage1(), tmp_path, scorer=lambda: {"kid": 0.1}, eval_steps=2, log_steps=1, checkpoint_steps=0
+    )
+    write = trainer.log.write
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(trainer.task, "export", full)
+    monkeypatch.setattr(trainer.log, "write", lambda row: full() if row["step"] == 3 else write(row))
+    with pytest.warns(TrainingWarning, match=r"could not be written: .*No space left.*Training goes on; make room"):
+        trainer.train()
+    monkeypatch.undo()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert sorted({row["step"] for row in rows}) == [1, 2, 4, 5, 6]
+    assert not list((tmp_path / "samples").iterdir())
+    assert not (tmp_path / "best").exists()
+    assert_same_end(tmp_path, stage1_run)
+
+
+def test_a_row_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.write({"images_seen": 4})
+    before = log.path.read_text()
+
+    def short(path, *mode):
+        with original(path, *mode) as file:
+            file.write('{"im')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    original = Path.open
+    monkeypatch.setattr(Path, "open", short)
+    with pytest.raises(OSError, match="No space left"):
+        log.write({"images_seen": 8})
+    monkeypatch.undo()
+    assert log.path.read_text() == before
+
+
 def test_killed_at_random_moments(tmp_path, uninterrupted):
     """Killed again and again, each time a little after the next step at the earliest, it still ends as it should."""
     stage, expected = uninterrupted
     delays = random.Random(7)
     kills = 0
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
+    # Each start gets a step further, so that this ends on a busy machine, too.
+    for _ in range(tiny.STEPS + 1):
         before = _newest(tmp_path)
         process = launch.start(_train_in_child, stage, tmp_path, None)
         while process.is_alive() and _newest(tmp_path) == before:
