@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from .augmentations import AugmentationConfig, build_augmentation
-from .match_discriminator import build_match_discriminator
+from .match_discriminator import build_joint_discriminator, build_match_discriminator
 from .presets import Recipe
 from .stage1 import Stage1Settings, Stage1Task
 from .stage2 import Stage2Settings, Stage2Task
@@ -57,7 +57,8 @@ class Stage2Options:
     Args:
         residual_resolution: Resolution of the first residual block; None: 64, or a quarter of a smaller
             backbone's.
-        match_discriminator: Size of the matching discriminator; none for the ablation without it.
+        match_discriminator: Size of the matching discriminator; none for the ablation without it; joint for the one
+            with a single discriminator, which sees image and mask together, without augmentation.
         match_weight: Weight of its term in the generator's loss.
         mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none.
         mode_seeking_on: Distances between masks (published) or images.
@@ -67,7 +68,7 @@ class Stage2Options:
     """
 
     residual_resolution: int | None = None
-    match_discriminator: Literal["small", "medium", "large", "none"] = "small"
+    match_discriminator: Literal["small", "medium", "large", "none", "joint"] = "small"
     match_weight: float = 1.0
     mode_seeking_weight: float = 0.1
     mode_seeking_on: Literal["mask", "image"] = "mask"
@@ -116,7 +117,11 @@ def build_stage2(
     match = None
     with target.construct():
         generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution)
-        if options.match_discriminator != "none":
+        if options.match_discriminator == "joint":
+            discriminator = build_joint_discriminator(discriminator)
+            # Augmentations of the image alone would tear image and mask apart.
+            augmentation = replace(augmentation, augmentation="none")
+        elif options.match_discriminator != "none":
             match = build_match_discriminator(discriminator, options.match_discriminator)
     augment, ada = build_augmentation(augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
     return Stage2Task(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from ..models import StyleGAN2Discriminator
 from ..models.sizes import default_channel_base
 
@@ -27,3 +29,23 @@ def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) 
         conv_clamp=config["conv_clamp"],
         mbstd_group_size=config["mbstd_group_size"],
     )
+
+
+@torch.no_grad()
+def build_joint_discriminator(discriminator: StyleGAN2Discriminator) -> StyleGAN2Discriminator:
+    """One discriminator for image and match, instead of two: stage 1's, which sees the mask as one more channel.
+
+    It starts as stage 1's, whatever the mask: the new channel's weights are 0.
+
+    Args:
+        discriminator: stage 1's; it stays as it is.
+    """
+    channels = discriminator.config["image_channels"]
+    joint = StyleGAN2Discriminator(**{**discriminator.config, "image_channels": channels + 1})
+    state = dict(discriminator.state_dict())
+    (name,) = (name for name in state if name.endswith("from_rgb.weight"))
+    # Weights are scaled by 1 / sqrt(channels) in the forward pass.
+    weight = torch.zeros_like(joint.state_dict()[name])
+    weight[:, :channels] = state[name] * ((channels + 1) / channels) ** 0.5
+    joint.load_state_dict({**state, name: weight})
+    return joint

@@ -80,7 +80,8 @@ class Stage2Task(AdversarialTask):
 
     Args:
         generator: from `DFMGANGenerator.from_backbone` with stage 1's averaged backbone, on its device.
-        discriminator: stage 1's, on the generator's device.
+        discriminator: stage 1's, on the generator's device. With one channel more than the images it judges them
+            together with their masks (`build_joint_discriminator`), for the ablation with a single discriminator.
         match_discriminator: new, one channel more; None for the ablation without it.
         settings: hyperparameters.
         augment: differentiable augmentation of what the discriminator (not the matching one) sees; None for none.
@@ -107,6 +108,7 @@ class Stage2Task(AdversarialTask):
             raise ValueError(f"`batch_size` must be even for the mode-seeking loss, but is {settings.batch_size}.")
         self.generator = generator.train().requires_grad_(False)
         self.match_discriminator = match_discriminator
+        self.judges_masks = discriminator.config["image_channels"] > generator.config["image_channels"]
         self.settings = settings
         trained = {name for name, _ in generator.named_parameters() if name.startswith(DEFECT_PREFIXES)}
         average = ExponentialMovingAverage(generator, trained=trained, half_life_kimg=settings.ema_kimg)
@@ -158,6 +160,10 @@ class Stage2Task(AdversarialTask):
     def _plan(self, n: int) -> Plan:
         return plan_drawing(self.generator, n, self.settings.style_mixing)
 
+    def _judge(self, images: Tensor, masks: Tensor) -> Tensor:
+        """The discriminator's logits (N, 1); `masks` count only if it is the only one."""
+        return self.judge(self._with_mask(images, masks) if self.judges_masks else images)
+
     @staticmethod
     def _with_mask(images: Tensor, masks: Tensor) -> Tensor:
         return torch.cat([images, masks.to(images.dtype)], dim=1)
@@ -182,7 +188,7 @@ class Stage2Task(AdversarialTask):
         assert images is not None
         self.w_average.observe(drawing.defect_ws[:, 0])
         report_masks(statistics, "fake", mask_logits >= 0)
-        loss = generator_loss(self.judge(images))
+        loss = generator_loss(self._judge(images, soft_mask(mask_logits)))
         if self.match_discriminator is not None:
             match_loss = generator_loss(self.match_discriminator(self._with_mask(images, soft_mask(mask_logits))))
             statistics.report("loss/match", match_loss)
@@ -229,7 +235,8 @@ class Stage2Task(AdversarialTask):
             drawing = draw(self.generator, self._plan(len(batch)))
         fakes = drawing.images
         assert fakes is not None
-        fake_logits, real_logits = self.judge(fakes), self.judge(batch.images)
+        fake_logits = self._judge(fakes, soft_mask(drawing.mask_logits))
+        real_logits = self._judge(batch.images, masks)
         report_logits(statistics, "", real_logits, fake_logits)
         if self.ada is not None:
             self.ada.observe(real_logits)
@@ -242,7 +249,8 @@ class Stage2Task(AdversarialTask):
         return loss
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        images = batch.images.detach().requires_grad_()
+        seen = self._with_mask(batch.images, real_masks(batch)) if self.judges_masks else batch.images
+        images = seen.detach().requires_grad_()
         with full_precision(self.discriminator):
             penalty = r1_penalty(self.judge(images), images)
         statistics.report("r1_penalty", penalty)

@@ -77,8 +77,8 @@ def masks_at_border(rows: Rows) -> str | None:
     fake, real = values[-1]
     return (
         f"{fake:.0%} of the generated masks touch the border, but only {real:.0%} of the real ones. Look at the "
-        "sheets: if frames are drawn instead of defects, start again with another --seed or an --augmentation that "
-        "does not shift (diffaugment and sets with b do)."
+        "sheets: if frames are drawn instead of defects, start again with another --seed, or with --augmentation "
+        "none, since all others shift the images."
     )
 
 

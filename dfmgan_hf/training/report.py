@@ -114,6 +114,8 @@ def read_rows(log: Path) -> list[dict[str, Any]]:
 def plot_curves(rows: Sequence[dict[str, Any]]) -> bytes:
     """A PNG with every panel of `PANELS` that the rows have numbers for."""
     figure_class = _figure_class()
+    from matplotlib.ticker import LogLocator
+
     panels = [(title, log, [n for n in names if _series(rows, n)[0]]) for title, log, names in PANELS]
     panels = [panel for panel in panels if panel[2]]
     columns = 3
@@ -128,6 +130,9 @@ def plot_curves(rows: Sequence[dict[str, Any]]) -> bytes:
             ax.set_ylim(-0.03, 1.03)
         if log:
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
         ax.set_xlabel("kimg", fontsize=8)
         ax.tick_params(labelsize=8)
         ax.legend(fontsize=7)

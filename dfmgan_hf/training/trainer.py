@@ -144,8 +144,9 @@ class Trainer:
     def _loop(self, request: StopRequest) -> None:
         total = math.ceil(self.schedule.total_kimg * 1000)
         bar = tqdm(
-            total=total / 1000,
-            initial=self.images_seen / 1000,
+            total=total,
+            initial=min(self.images_seen, total),
+            unit_scale=1e-3,  # whole images inside: sums of fractions would end above the total
             disable=not (self.show_progress and self.processes.is_main),
             bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]",
             smoothing=0.05,
@@ -157,7 +158,7 @@ class Trainer:
         while self.images_seen < total:
             before = self.images_seen
             self._train_step(next(batches))
-            bar.update(min(self.schedule.batch_size, total - before) / 1000)
+            bar.update(min(self.schedule.batch_size, total - before))
             stop = self._stop_requested(request)
             done = stop or self.images_seen >= total
             if done or self._crossed(before, self.schedule.log_every_kimg):

@@ -10,6 +10,7 @@ import torch
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import change_outside
 from dfmgan_hf.methods.drawing import draw, plan_drawing
+from dfmgan_hf.methods.match_discriminator import build_joint_discriminator
 from dfmgan_hf.models.generator import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch, RunningStatistics
 
@@ -174,6 +175,7 @@ def test_measured_change_is_none_for_a_generator_that_ignores_the_defect_latent(
         {"mode_seeking_on": "image"},
         {"mode_seeking_latents": "z"},
         {"match": "none"},
+        {"match": "joint"},
         {"match": "medium"},
         {"match": "large"},
         {"match_weight": 0.5},
@@ -190,7 +192,7 @@ def test_ablations_train(tmp_path, options):
     trainer.train()
     row = trainer._rows[-1]
     assert ("loss/mode_seeking" in row) == (options.get("mode_seeking_weight", 1) > 0)
-    assert ("loss/match" in row) == (options.get("match") != "none")
+    assert ("loss/match" in row) == (options.get("match") not in ("none", "joint"))
     assert row["gradient_norm/generator"] > 0
     if "residual_resolution" in options:
         assert task.generator.residual_resolutions[0] == options["residual_resolution"]
@@ -206,6 +208,7 @@ def test_options_change_the_loss():
         "image": {"mode_seeking_on": "image"},
         "z": {"mode_seeking_latents": "z"},
         "no match": {"match": "none"},
+        "joint": {"match": "joint"},
         "half match": {"match_weight": 0.5},
         "outside": {"outside_weight": 10.0},
     }.items():
@@ -217,6 +220,38 @@ def test_options_change_the_loss():
     assert len({round(loss, 6) for loss in losses.values()}) == len(losses), losses
     seeking = losses["published"] - losses["none"]
     assert losses["larger"] - losses["none"] == pytest.approx(2 * seeking, rel=1e-3)
+
+
+def test_the_joint_discriminator_starts_as_stage_1s_and_learns_from_the_mask():
+    _, discriminator = tiny.make_networks()
+    joint = build_joint_discriminator(discriminator)
+    images, masks = torch.randn(4, 3, 32, 32), torch.randn(4, 1, 32, 32)
+    torch.testing.assert_close(joint(torch.cat([images, masks], dim=1)), discriminator(images))
+    task = tiny.make_stage2(match="joint")
+    batch = real_batch()
+    (weight,) = (p for n, p in task.discriminator.named_parameters() if n.endswith("from_rgb.weight"))
+    for phase in task.phases[2:]:
+        parameters = trainable(phase.parameters)
+        phase.loss(batch, RunningStatistics()).backward()
+        if phase.name == "discriminator":
+            assert weight.grad is not None
+            assert weight.grad[:, 3].abs().sum() > 0, "the mask is not seen"
+        for parameter in parameters:
+            parameter.grad = None
+
+
+def test_the_joint_discriminator_moves_the_masks():
+    """Once its mask channel has weights, ToMask is trained by it alone."""
+    task = tiny.make_stage2(match="joint", mode_seeking_weight=0.0)
+    with torch.no_grad():
+        for name, parameter in task.discriminator.named_parameters():
+            if name.endswith("from_rgb.weight"):
+                parameter[:, 3] = 1.0
+    trainable(task.generator.defect_parameters())
+    batch = real_batch()
+    task.prepare_generator([batch])
+    task.generator_loss(batch, RunningStatistics()).backward()
+    assert task.generator.to_mask.weight.grad.abs().sum() > 0
 
 
 def test_what_changes_outside_the_mask_costs_and_only_that():

@@ -165,6 +165,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stage1": ("stage1", {}),
     "stage2": ("stage2", {}),
     "stage2 on images": ("stage2", {"mode_seeking_on": "image", "mode_seeking_latents": "z"}),
+    "stage2 joint": ("stage2", {"match": "joint"}),
     "stage2 outside": ("stage2", {"outside_weight": 10.0, "match": "none", "mode_seeking_weight": 0.0}),
 }
 """Every loss of both stages."""

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import signal
 import time
@@ -230,6 +231,15 @@ def test_signals_save_and_leave(tmp_path, stage1_run, monkeypatch, capsys, numbe
     assert [path.name for path in list_checkpoints(trainer.checkpoints_dir)] == ["checkpoint-0000000012"]
     tiny.run("stage1", tmp_path, resume="latest", checkpoint_steps=0)
     assert_same_end(tmp_path, stage1_run)
+
+
+def test_progress_bar_counts_kimg_to_the_end(tmp_path, capsys, recwarn):
+    tiny.run("stage1", tmp_path, steps=4)
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=5)
+    trainer.show_progress = True
+    trainer.train("latest")
+    assert re.search(r"100%.* 0\.02/0\.02 kimg \[", capsys.readouterr().err)
+    assert not [w for w in recwarn if "clamping" in str(w.message)]
 
 
 def test_second_signal_acts_at_once(tmp_path, monkeypatch):

@@ -7,18 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 import tyro
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.data import DataError
 from dfmgan_hf.methods.shared_backbone import SHARDS
 from dfmgan_hf.metrics import MissingWeightsError
-from dfmgan_hf.training import CheckpointError
+from dfmgan_hf.training import CheckpointError, NonFiniteLossError
+from dfmgan_hf.training import run as training_run
 
 from . import tiny
 
@@ -120,12 +124,13 @@ def test_stage2_script_with_several_defects(backbone, category, tmp_path):
     assert inodes == {(tmp_path / "backbone.safetensors").stat().st_ino}
 
 
-def call_script(name: str, *arguments: object) -> None:
-    """A script's main function in this process, with its command line."""
+def call_script(name: str, *arguments: object, prepare: Callable[[ModuleType], None] = lambda module: None) -> None:
+    """A script's main function in this process, with its command line; `prepare` may change the module before."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # tyro looks up annotations there
     spec.loader.exec_module(module)
+    prepare(module)
     module.main(tyro.cli(module.Config, args=list(map(str, arguments)), config=(tyro.conf.OmitArgPrefixes,)))
 
 
@@ -140,6 +145,7 @@ def stage2_options(backbone: Path, category: Path, output: Path) -> list[object]
         ["--mode_seeking_weight=1", "--mode_seeking_on=image", "--mode_seeking_latents=z", "--shots=1"],
         ["--match_discriminator=large", "--residual_resolution=8", "--shots=3", "--augmentation=diffaugment"],
         ["--match_discriminator=medium", "--low_vram", "--batch_size=8", "--augmentation=none"],
+        ["--match_discriminator=joint", "--mode_seeking_latents=z"],
     ],
     ids=" ".join,
 )
@@ -151,7 +157,30 @@ def test_options_of_stage2(backbone, category, tmp_path, options):
     shots = [int(option.split("=")[1]) for option in options if option.startswith("--shots")]
     assert record["images"] == (shots[0] if shots else 4)
     assert record["run"]["accumulation_steps"] == (2 if "--low_vram" in options else 1)
-    assert (tmp_path / "match_discriminator").is_dir() == ("--match_discriminator=none" not in options)
+    has_none = {"--match_discriminator=none", "--match_discriminator=joint"} & set(options)
+    assert (tmp_path / "match_discriminator").is_dir() == (not has_none)
+
+
+def test_a_defect_that_diverges_does_not_keep_others_from_being_trained(backbone, category, tmp_path, monkeypatch):
+    def train(build, dataset, run, accelerator, total_kimg, batch_size, record, **options):
+        if record["defect"] == "dot":
+            raise NonFiniteLossError("At 0.01 kimg the loss of r1 is not finite.")
+        return training_run.train(build, dataset, run, accelerator, total_kimg, batch_size, record, **options)
+
+    def with_train(module):
+        module.train = train
+
+    options = [*stage2_options(backbone, category, tmp_path), "--defect", "dot", "spot"]
+    with pytest.raises(SystemExit, match=r"dot: At 0\.01 kimg the loss of r1 is not finite"):
+        call_script("train_stage2", *options, prepare=with_train)
+    assert DFMGANPipeline.from_pretrained(str(tmp_path / "spot")).has_defects
+    assert (tmp_path / "spot" / "generator" / SHARDS[0]).stat().st_nlink == 2
+    assert not (tmp_path / "dot" / "model_index.json").exists()
+    # The folder's backbone is another one from now on: said before anything is trained.
+    shared = load_file(tmp_path / "backbone.safetensors")
+    save_file({name: value + 1 for name, value in shared.items()}, tmp_path / "backbone.safetensors")
+    with pytest.raises(ValueError, match="choose another --output_dir"):
+        call_script("train_stage2", *options, "--resume_from_checkpoint=latest", prepare=with_train)
 
 
 def test_errors_are_about_what_the_user_did(backbone, category, tmp_path):

@@ -13,7 +13,7 @@ from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generato
 from dfmgan_hf.augmentation import AdaController, AugmentPipe
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.methods.adversarial_task import AdversarialTask
-from dfmgan_hf.methods.match_discriminator import build_match_discriminator
+from dfmgan_hf.methods.match_discriminator import build_joint_discriminator, build_match_discriminator
 from dfmgan_hf.methods.stage1 import Stage1Settings, Stage1Task
 from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task
 from dfmgan_hf.training import BatchStream, Schedule, Trainer
@@ -75,14 +75,16 @@ def make_stage2(
     with torch.no_grad():
         backbone.mapping.w_avg.normal_()
     generator = DFMGANGenerator.from_backbone(backbone, residual_resolution).to(memory_format=torch.channels_last)
-    matching = None if match == "none" else build_match_discriminator(discriminator, match)
+    matching = None if match in ("none", "joint") else build_match_discriminator(discriminator, match)
+    if match == "joint":
+        discriminator = build_joint_discriminator(discriminator).to(memory_format=torch.channels_last)
     return Stage2Task(
         generator,
         discriminator,
         matching,
         Stage2Settings(**{**FAST, **LAZY, **settings}),
-        augment=AugmentPipe.from_set("bg"),
-        ada=make_ada(),
+        augment=None if match == "joint" else AugmentPipe.from_set("bg"),
+        ada=None if match == "joint" else make_ada(),
         mean_over_processes=processes_mean or (lambda tensor: tensor),
     )
 
