@@ -135,6 +135,14 @@ def test_train_save_load_sample_evaluate(name, train, category, lpips, tmp_path)
 
 
 @pytest.mark.parametrize("name", TRAINED)
+def test_one_shot(name, train, tmp_path):
+    train(name, tmp_path, "--shots=1", total_kimg=0.004)
+    record = json.loads((tmp_path / "training_config.json").read_text())
+    assert record["images"] == 1
+    assert record["result"]["images_seen"] == 4
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(name, train, tmp_path):
     train(name, tmp_path / "whole", total_kimg=0.012)
     train(name, tmp_path / "stopped", total_kimg=0.004)
