@@ -163,7 +163,7 @@ class DFMGANPipeline(HubPipeline):
             shareable=("object_latents", "defect_latents"),
         )
         if not self.has_defects and not self._said_no_defects:
-            logger.warning("The generator has no defect branch: after stage 1 it draws without defects; no masks")
+            logger.warning("The generator has no defect branch (a stage 1, or a method without masks): no masks")
             self._said_no_defects = True
 
         # 2. Draw what was not given
