@@ -17,6 +17,7 @@ from .config import RECORD_DIR, ExportConfig
 from .dataset_card import make_card
 from .errors import OneProcessError
 from .layouts import FolderWriter, imagefolder_names, mvtec_names
+from .lock import only_run
 from .parquet import ParquetWriter
 from .samples import Record, Sample, Triplet, to_png, write_whole
 from .sampling import TripletSampler
@@ -56,7 +57,7 @@ def generate_dataset(
         The summary; None in all processes but the main one.
 
     Raises:
-        ExportError: an option, the folder or the model are not usable.
+        ExportError: an option, the folder or the model are not usable, or another run is writing to the folder.
         OneProcessError: one process cannot write, or the filter is too strict for the model. What was written stays.
     """
     config.check()
@@ -71,6 +72,17 @@ def generate_dataset(
     if not accelerator.is_main_process:
         begin_or_resume(config.output_dir, settings)
 
+    with only_run(config.output_dir, accelerator):
+        return _generate(sampler, settings, config, accelerator, start)
+
+
+def _generate(
+    sampler: TripletSampler,
+    settings: dict[str, Any],
+    config: ExportConfig,
+    accelerator: Accelerator,
+    start: float,
+) -> ExportSummary | None:
     writer = make_writer(config)
     drawn = torch.zeros(1, dtype=torch.int64, device=accelerator.device)
     missing = writer.missing(accelerator.process_index, accelerator.num_processes, sampler.block_size)

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.export import ExportConfig, ExportError, OneProcessError, generate_dataset
+from dfmgan_hf.export.lock import LOCK_FILE
 
 FORMATS = ["mvtec", "imagefolder", "parquet"]
 
@@ -226,6 +228,16 @@ def test_options_out_of_range(export, tmp_path, options, message):
         export(**options)
     assert str(caught.value).startswith(message)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_run_is_kept_out(export, contents, tmp_path):
+    export()
+    before = contents(tmp_path / "out")
+    with FileLock(tmp_path / "out" / LOCK_FILE), pytest.raises(ExportError, match=r"another run.*goes on where it"):
+        export()
+    export()  # a lock that nobody holds is none
+    assert contents(tmp_path / "out") == before
+    assert not (tmp_path / "out" / LOCK_FILE).exists()
 
 
 def test_a_full_disk(export, contents, tmp_path, monkeypatch):
