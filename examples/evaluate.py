@@ -12,6 +12,7 @@ the model.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -134,6 +135,13 @@ def load_references(config: Config, real: ImageMaskDataset) -> dict[str, ImageMa
     return loaded
 
 
+def check_output_dir(folder: Path) -> None:
+    """Find out before minutes of measuring, rather than after them, that the results can be written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        sys.exit(f"--output_dir {folder}: {existing} is no folder that can be written to. Name another one.")
+
+
 def publish(config: Config, hub: HubConfig) -> None:
     try:
         print(f"Published: {push_results(str(config.model), config.output_dir, hub, revision=config.revision)}")
@@ -149,6 +157,7 @@ def main(config: Config) -> None:
         sys.exit("Give one of --model, --generated and --method.")
     if config.hub.push_to_hub and config.model is None:
         sys.exit("--push_to_hub publishes numbers with their model: give --model.")
+    check_output_dir(config.output_dir)
     accelerator = Accelerator()
     processes = Processes(accelerator)
     hub = config.hub.for_model(config.model)
@@ -182,12 +191,16 @@ def main(config: Config) -> None:
     print(format_table(result))
     for name, reference in compared.items():
         print(f"\n{name}:\n{format_table(reference)}")
-    more = {"options": asdict(config), "device": str(accelerator.device)}
-    for path in save_evaluation(config.output_dir, result, real, **more):
+    more = {"options": asdict(config), "device": str(accelerator.device), "num_processes": processes.count}
+    try:
+        written = save_evaluation(config.output_dir, result, real, **more)
+        if compared:
+            written.append(config.output_dir / REFERENCES_FILE)
+            write_json(written[-1], {name: to_dict(r) for name, r in compared.items()})
+    except OSError as error:
+        sys.exit(f"Measured, as the table says, but not written to --output_dir {config.output_dir}: {error}")
+    for path in written:
         print(f"Wrote {path}")
-    if compared:
-        write_json(config.output_dir / REFERENCES_FILE, {name: to_dict(r) for name, r in compared.items()})
-        print(f"Wrote {config.output_dir / REFERENCES_FILE}")
     if hub.push_to_hub:
         publish(config, hub)
 

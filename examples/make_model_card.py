@@ -4,7 +4,8 @@
         --product hazelnuts --defect "cracks in the shell" --results evaluation/results.json \\
         --reference "real images of holes=evaluation_holes/results.json"
 
-Facts that nobody gives are left out. They can come from a JSON file as well: --card facts.json.
+Facts that nobody gives are left out. They can come from a JSON file as well: --card facts.json. The folder keeps them
+as card_facts.json; edit that file, or give an option again, to change them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Config:
 
     Args:
         model: Folder that a training or save_pretrained wrote.
-        card: JSON file with facts, the keys being the options from model_name on; options come first.
+        card: JSON file with facts, the keys being the options from model_name on; options come first, and what
+            neither says is as in the last card.
         results: results.json of the model's evaluation. None: the one in the model's folder.
         reference: "name=results.json" of what the numbers are to be compared with, for example real images of
             another defect; may be repeated. None: those given the last time.
@@ -55,7 +57,9 @@ def draw_samples(config: Config) -> tuple[Image.Image, str]:
     columns = {"defect-free": output.defect_free_images}
     if pipe.has_defects:
         columns |= {"mask": output.masks, "defect": output.images}
-    caption = f"Not selected: seeds {seeds[0]} to {seeds[-1]}. Nothing here is a photograph."
+    caption = (
+        config.facts.picture_caption or f"Not selected: seeds {seeds[0]} to {seeds[-1]}. Nothing here is a photograph."
+    )
     return contact_sheet(columns, picture_size=128), caption
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..metrics import Sampler
@@ -68,6 +69,13 @@ def method_of(source: str, revision: str | None = None) -> Method:
         OSError: `source` holds no generator.
         ValueError: no method draws with this generator.
     """
+    if Path(source).is_dir() and not (Path(source) / "generator" / "config.json").is_file():
+        inside = sorted(path.parents[1].relative_to(source) for path in Path(source).glob("*/generator/config.json"))
+        advice = f"one of the folders in it: {', '.join(map(str, inside))}" if inside else "a model's folder"
+        raise FileNotFoundError(
+            f"{source} holds no model: it has no generator/config.json. Give {advice}, as a training or "
+            "save_pretrained writes them."
+        )
     with clear_errors(f"{source} is no folder here, and was not loaded from the Hub", source, revision):
         config: Any = SafetensorsModel.load_config(source, subfolder="generator", revision=revision)
     name = config["_class_name"]

@@ -13,6 +13,7 @@ from .distances import lpips_distances
 from .evaluate import Evaluation, evaluate
 from .features import FeatureExtractor, Features, alexnet_extractor, inception_extractor
 from .fidelity import InceptionScore, PrecisionRecall, fid, inception_score, precision_recall
+from .inputs import Generated, Real, as_pair, as_real, as_sampler
 from .kid import KIDSubsets, KIDUnbiased, kid_subsets, kid_unbiased
 from .lpips import LPIPS, load_lpips
 from .mask_statistics import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
@@ -36,6 +37,7 @@ __all__ = [
     "FeatureExtractor",
     "Features",
     "FolderSampler",
+    "Generated",
     "InceptionScore",
     "IndexedSampler",
     "KIDSubsets",
@@ -51,9 +53,13 @@ __all__ = [
     "PrecisionRecall",
     "Processes",
     "QuickScore",
+    "Real",
     "Sampler",
     "TensorSampler",
     "alexnet_extractor",
+    "as_pair",
+    "as_real",
+    "as_sampler",
     "clustered_lpips",
     "compare_masks",
     "draw",

@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dfmgan_hf.data import ImageMaskDataset
-
 from .collecting import Collected, collect, extract
 from .config import FEATURE_METRICS, LPIPS_METRICS, VGG_METRICS, EvaluationConfig
+from .inputs import Generated, Real, as_pair
 from .measuring import NotMeasurable, measure_features, measure_ic_lpips, measure_lpips, measure_mask_statistics
 from .networks import Networks
 from .processes import Processes
@@ -60,11 +59,12 @@ class Evaluation:
 
 
 def evaluate(
-    sampler: Sampler,
-    real: ImageMaskDataset,
+    sampler: Generated,
+    real: Real,
     networks: Networks,
     config: EvaluationConfig | None = None,
     *,
+    resolution: int | None = None,
     lpips_sampler: Sampler | None = None,
     processes: Processes | None = None,
     progress: bool = True,
@@ -75,22 +75,28 @@ def evaluate(
     named in `not_measured` with the reason.
 
     Args:
-        sampler: draws the generated images; one with a length gives no more than that.
-        real: the real images, of the same size, with their masks if they have any.
+        sampler: draws the generated images; one with a length gives no more than that. Or a folder of them, or a
+            uint8 tensor (N, 3 or 1, H, W).
+        real: the real images, of the same size, with their masks if they have any: a set that is loaded, a folder, a
+            uint8 tensor, or rows of a Hugging Face data set; see `as_real`.
         networks: from `load_networks`, or any others.
         config: what to measure; None for the defaults.
+        resolution: side of the square to which files are scaled down. None: the size of the side that is not read from
+            files, or 256.
         lpips_sampler: another sampler for the LPIPS metrics, since the official script draws for them in another way.
         processes: of an accelerate launch.
         progress: whether to draw progress bars.
 
     Raises:
         ValueError: if there are no real images, sizes differ, or a metric lacks its network.
+        DataError: if a folder has no images, or one cannot be read or would have to be enlarged.
     """
     config = config or EvaluationConfig()
     processes = processes or Processes()
+    networks.check(config)
+    sampler, real = as_pair(sampler, real, resolution, config.seed)
     if len(real) == 0:
         raise ValueError("`real` holds no images to measure against.")
-    networks.check(config)
     clock = _Clock()
 
     height, width = real.images.shape[2:]

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dfmgan_hf.fingerprint import module_sha256
+
 from .lpips import FeatureMaps, load_feature_maps
 from .precision import full_precision
 from .weights import (
@@ -23,7 +25,6 @@ from .weights import (
     NetworkId,
     WeightFile,
     find_weights,
-    module_sha256,
     read_weights,
     require,
     warn_if_not_published,

@@ -21,6 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dfmgan_hf.fingerprint import module_sha256
+
 from .precision import full_precision
 from .weights import (
     ALEXNET,
@@ -30,7 +32,6 @@ from .weights import (
     WeightFile,
     file_sha256,
     find_weights,
-    module_sha256,
     read_weights,
     require,
     warn_if_not_published,

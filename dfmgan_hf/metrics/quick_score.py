@@ -6,15 +6,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor
-
-from dfmgan_hf.data import ImageMaskDataset
-
 from .config import EvaluationConfig
 from .evaluate import evaluate
+from .inputs import Generated, Real
 from .networks import Networks, load_networks
 from .processes import Processes
-from .sampler import Sampler, TensorSampler
 
 QUICK_METRICS = EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
 
@@ -69,8 +65,8 @@ def load_quick_networks(lpips_weights: str | None = None, device: str = "cpu") -
 
 
 def quick_score(
-    samples: Sampler | Tensor,
-    real: ImageMaskDataset | Tensor,
+    samples: Generated,
+    real: Real,
     *,
     networks: Networks | None = None,
     num_images: int = 500,
@@ -82,8 +78,7 @@ def quick_score(
     """Scores a sampler with few images, for comparing the checkpoints of one run.
 
     Args:
-        samples: a sampler, or images uint8 (N, 3 or 1, H, W).
-        real: the real images, or uint8 (M, 3 or 1, H, W).
+        samples, real: see `evaluate`.
         networks: from `load_quick_networks`, or with another extractor; None loads them.
         num_images: generated images; image i is drawn with seed + i, the same for every checkpoint.
         seed: base seed.
@@ -94,10 +89,6 @@ def quick_score(
     Raises:
         ValueError: on images of differing sizes, or none.
     """
-    if isinstance(samples, Tensor):
-        samples = TensorSampler(samples)
-    if isinstance(real, Tensor):
-        real = ImageMaskDataset(real, None, [str(i) for i in range(len(real))])
     config = EvaluationConfig(
         metrics=QUICK_METRICS.metrics,
         num_images=num_images,
@@ -128,5 +119,5 @@ def quick_score(
         mask_large_rate=masks.get("generated", {}).get("large_rate"),
         real_mask_area=masks.get("real", {}).get("area_mean"),
         num_images=result.settings["num_generated"],
-        num_real=len(real),
+        num_real=result.settings["num_real"],
     )

@@ -16,6 +16,7 @@ from dfmgan_hf.data.folders import image_files
 from dfmgan_hf.data.imagefolder import metadata_files
 from dfmgan_hf.data.matching import split_images_and_masks
 from dfmgan_hf.data.records import GOOD, ImageRecord, shorten
+from dfmgan_hf.fingerprint import module_sha256
 
 if TYPE_CHECKING:
     from dfmgan_hf.pipelines.pipeline_dfmgan import DFMGANPipeline
@@ -90,8 +91,9 @@ class PipelineSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the images depend on besides the model, for results."""
+        """What the images depend on, for results; the hash is that of the generator's tensors."""
         return {
+            "weights_sha256": module_sha256(self.pipe.generator),
             "truncation_psi": self.truncation_psi,
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
@@ -241,14 +243,19 @@ class FolderSampler:
         if self.resolution is None:
             return image, mask
         if min(image.shape[:2]) < self.resolution:
-            raise DataError(
-                "too_small",
-                record.image_path,
-                found=f"a generated image of {image.shape[1]}x{image.shape[0]} pixels",
-                expected=f"{self.resolution}x{self.resolution} or larger",
-                advice="Enlarged images would be measured as blurred: give a smaller --resolution.",
-            )
+            raise too_small(record.image_path, image.shape, self.resolution)
         return fit_to_square(image, mask, self.resolution)
+
+
+def too_small(path: Path | str, shape: Sequence[int], resolution: int) -> DataError:
+    """The error for an image (H, W, ...) that would have to be enlarged."""
+    return DataError(
+        "too_small",
+        path,
+        found=f"an image of {shape[1]}x{shape[0]} pixels",
+        expected=f"{resolution}x{resolution} or larger",
+        advice="Enlarged images would be measured as blurred: give a smaller --resolution.",
+    )
 
 
 def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) -> list[ImageRecord]:

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors import safe_open
 
 from .card_facts import CardFacts
-from .measured import eval_results, measured_section
+from .measured import check_measured, eval_results, measured_section
 from .model_folder import full_precision_weights
 from .records import (
     BACKBONE_TRAINING_FILE,
@@ -46,13 +46,14 @@ def build_model_card(
         results: results.json of the model's evaluation; None for the folder's.
         references: results.json by name of what the model's numbers are to be compared with; None for the folder's.
         grid_file: picture of samples, relative to the card.
-        grid_caption: what the picture shows.
+        grid_caption: what the picture shows; "" for what the facts say.
 
     Returns:
         The card; `save` it as README.md of the folder. Facts that are missing are left out.
 
     Raises:
-        CardError: the folder holds no generator, or a JSON file in it cannot be read.
+        CardError: the folder holds no generator, a JSON file in it cannot be read, or the results are those of other
+            weights.
     """
     model_dir = Path(model_dir)
     config = read_record(model_dir / "generator" / "config.json")
@@ -82,7 +83,7 @@ def build_model_card(
         product_sentence=_product_sentence(facts, draws_defects),
         draws_defects=draws_defects,
         grid_file=grid_file,
-        grid_caption=grid_caption,
+        grid_caption=grid_caption or facts.picture_caption or "",
         architecture="DFMGAN (StyleGAN2 backbone with defect-aware residual blocks)"
         if draws_defects
         else "StyleGAN2 generator, the defect-free backbone of DFMGAN",
@@ -98,6 +99,7 @@ def build_model_card(
     # Sections that were left out leave runs of blank lines behind.
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).strip() + "\n"
     if results is not None:
+        check_measured(results, model_dir)
         dataset_name = facts.dataset_name or facts.product
         add_results(
             card, results, references or {}, facts.model_name, dataset_id=facts.dataset_id, dataset_name=dataset_name

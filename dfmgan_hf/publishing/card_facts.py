@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .records import TRAINING_FILE, CardError, read_record
+from .records import FACTS_FILE, TRAINING_FILE, CardError, read_record
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class CardFacts:
         license: SPDX identifier of the model's own licence.
         machine: What it was trained on.
         limits: What the model does not do well.
+        picture_caption: What the picture of samples shows.
     """
 
     model_name: str
@@ -44,11 +45,17 @@ class CardFacts:
     license: str | None = None
     machine: str | None = None
     limits: tuple[str, ...] = ()
+    picture_caption: str | None = None
 
     def filled_from(self, other: CardFacts) -> CardFacts:
         """These facts, and those of `other` where nothing is known here."""
         missing = {f.name: getattr(other, f.name) for f in fields(self) if not getattr(self, f.name)}
         return replace(self, **missing)
+
+    def to_record(self) -> dict[str, Any]:
+        """What is known, as the JSON object that `read_facts` reads."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
+        return known | ({"limits": list(self.limits)} if self.limits else {})
 
 
 def read_facts(path: Path, model_name: str) -> CardFacts:
@@ -77,12 +84,27 @@ def read_facts(path: Path, model_name: str) -> CardFacts:
     return CardFacts(**facts)
 
 
-def facts_from_training(model_dir: Path, model_name: str) -> CardFacts:
-    """What the training's record says: category and defect in words, and the Hub id of the backbone if it has one.
+def facts_from_folder(model_dir: Path, model_name: str) -> CardFacts:
+    """What a model's folder says: the facts of the last card that was written there, and from the training's record
+    category and defect in words, and the Hub id of the backbone if it has one.
+
+    Raises:
+        CardError: a record cannot be read.
+    """
+    return stored_facts(model_dir, model_name).filled_from(_facts_from_training(model_dir, model_name))
+
+
+def stored_facts(model_dir: Path, model_name: str) -> CardFacts:
+    """The facts of the last card that was written in a model's folder; none if it has none.
 
     Raises:
         CardError: the record cannot be read.
     """
+    path = model_dir / FACTS_FILE
+    return read_facts(path, model_name) if path.exists() else CardFacts(model_name)
+
+
+def _facts_from_training(model_dir: Path, model_name: str) -> CardFacts:
     record = read_record(model_dir / TRAINING_FILE) or {}
     category, defect = record.get("config", {}).get("data", {}).get("category"), record.get("defect")
     return CardFacts(

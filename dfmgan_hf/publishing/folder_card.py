@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from .card import build_model_card
-from .card_facts import CardFacts, facts_from_training
+from .card_facts import CardFacts, facts_from_folder, stored_facts
 from .model_folder import CARD_FILE, SAMPLES_FILE
 from .records import (
     BACKBONE_TRAINING_FILE,
+    FACTS_FILE,
     REFERENCES_FILE,
     RESULTS_FILE,
     TRAINING_FILE,
@@ -41,19 +43,21 @@ def write_model_card(
 
     Args:
         model_dir: folder that `DFMGANPipeline.save_pretrained` or a training wrote.
-        facts: what no file knows; the training's record fills gaps.
+        facts: what no file knows. They are kept in the folder as card_facts.json and, with the training's record,
+            fill the gaps the next time.
         results: results.json of the model's evaluation; None for the folder's.
         references: results.json by name of what the numbers are to be compared with; None for those that lie beside
             `results`, or that the folder has from the last time.
         backbone_dir: folder of stage 1, for its training record; None for the folder's own copy of it.
         picture: samples of the model; None keeps the picture that the folder has.
-        caption: what the picture shows.
+        caption: what `picture` shows.
 
     Returns:
         The card's path.
 
     Raises:
-        CardError: the folder is no pipeline's, or a record is missing or cannot be read. Nothing was written.
+        CardError: the folder is no pipeline's, a record is missing or cannot be read, or the results are those of
+            other weights. Nothing was written.
     """
     model_dir = Path(model_dir)
     records: dict[str, Any] = {}
@@ -73,7 +77,11 @@ def write_model_card(
         records[BACKBONE_TRAINING_FILE] = read_record(backbone_dir / TRAINING_FILE)
         if records[BACKBONE_TRAINING_FILE] is None:
             raise CardError(f"{backbone_dir} has no {TRAINING_FILE}; give the folder that stage 1 wrote.")
-    facts = facts.filled_from(facts_from_training(model_dir, facts.model_name))
+    facts = facts.filled_from(stored_facts(model_dir, facts.model_name))
+    if picture is not None:
+        facts = replace(facts, picture_caption=caption or None)
+    records[FACTS_FILE] = facts.to_record()
+    facts = facts.filled_from(facts_from_folder(model_dir, facts.model_name))
     has_picture = picture is not None or (model_dir / SAMPLES_FILE).exists()
     card = build_model_card(
         model_dir,
@@ -82,7 +90,6 @@ def write_model_card(
         references=records.get(REFERENCES_FILE),
         backbone_training=records.get(BACKBONE_TRAINING_FILE),
         grid_file=SAMPLES_FILE if has_picture else None,
-        grid_caption=caption,
     )
     for name, record in records.items():
         write_record(model_dir / name, without_local_paths(record))

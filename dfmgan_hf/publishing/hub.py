@@ -13,7 +13,8 @@ from pathlib import Path
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 
 from .card import add_results, build_model_card
-from .card_facts import CardFacts, facts_from_training, read_facts
+from .card_facts import CardFacts, facts_from_folder, read_facts
+from .measured import check_measured
 from .model_folder import (
     BEST_FOLDER,
     CARD_FILE,
@@ -235,6 +236,7 @@ def push_results(
             f"{repository.name} holds no model that was measured. Leave hub_model_id out, or push the model."
         )
     model_dir = Path(model) if is_folder else _download_for_card(model, revision, token)
+    check_measured(results, model_dir)
     with tempfile.TemporaryDirectory() as aside:
         files: dict[str, Path] = {}
         replaced: list[str] = []
@@ -353,4 +355,4 @@ def _all_facts(model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_n
     known = facts or CardFacts(model_name)
     if hub.hub_card is not None:
         known = known.filled_from(read_facts(hub.hub_card, model_name))
-    return known.filled_from(facts_from_training(model_dir, model_name))
+    return known.filled_from(facts_from_folder(model_dir, model_name))

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..fingerprint import tensors_sha256
+from .model_folder import full_precision_weights
+from .records import CardError
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,20 @@ _LPIPS = ("clustered_lpips", "network")
 
 ROWS = (
     Row("KID x 1000, lower is closer", ("kid", "kid"), lambda value: f"{1000 * value:.2f}", _FEATURES, "kid"),
+    Row(
+        "KID x 1000, mean of subsets",
+        ("kid", "subsets", "kid"),
+        lambda value: f"{1000 * value:.2f}",
+        _FEATURES,
+    ),
     Row("FID, lower is closer", ("fid", "fid"), lambda value: f"{value:.2f}", ("fid", "features"), "fid"),
     Row("Precision", ("precision_recall", "precision"), _plain, ("precision_recall", "features")),
     Row("Recall", ("precision_recall", "recall"), _plain, ("precision_recall", "features")),
+    Row("Inception Score", ("inception_score", "mean"), _plain, ("inception_score", "features"), "inception_score"),
     Row("Clustered LPIPS, higher is more varied", ("clustered_lpips", "clustered_lpips"), _plain, _LPIPS, "lpips"),
+    Row("Clustered LPIPS, clusters of 2 and more", ("clustered_lpips", "clustered_lpips_nonempty"), _plain, _LPIPS),
     Row("Pairwise LPIPS", ("clustered_lpips", "pairwise_lpips"), _plain, _LPIPS),
+    Row("IC-LPIPS, higher is more varied", ("ic_lpips", "ic_lpips"), _plain, ("ic_lpips", "network"), "ic_lpips"),
     Row("LPIPS to the nearest real image, median", ("nearest", "median"), _plain, ("nearest", "network")),
     Row("Share of copies of real images", ("nearest", "copy_rate"), _percent, ("nearest", "network")),
     Row("Mask area, mean", ("masks", "generated", "area_mean"), _percent),
@@ -125,9 +141,37 @@ def measuring_notes(results: dict[str, Any], references: dict[str, dict[str, Any
     if "network" in metrics.get("clustered_lpips", {}):
         empty, clusters = (metrics["clustered_lpips"][key] for key in ("num_empty", "num_clusters"))
         notes.append(f"LPIPS with {metrics['clustered_lpips']['network']}; {empty} of {clusters} clusters empty.")
+    if (nearest := metrics.get("nearest", {})).get("real_median") is not None:
+        notes.append(
+            f"From a real image to the nearest other one it is LPIPS {nearest['real_median']:.4f} (median); a "
+            f"generated image counts as a copy below {nearest['copy_threshold']:.4f}."
+        )
     if settings.get("evaluation", {}).get("compat") is not None:
         notes.append(f"Measured as the official script does (compat {settings['evaluation']['compat']}).")
     return notes
+
+
+def check_measured(results: dict[str, Any], model_dir: Path) -> None:
+    """Find out whether numbers are those of the weights in a folder, as far as results.json tells.
+
+    Raises:
+        CardError: they were measured of other weights.
+    """
+    measured = results.get("settings", {}).get("sampler", {}).get("weights_sha256")
+    if measured is None:
+        return
+    tensors: dict[str, Tensor] = {}
+    for path in full_precision_weights(model_dir / "generator"):
+        tensors |= load_file(path)
+    found = tensors_sha256(tensors)
+    # Weights that were saved in half precision are measured in float32.
+    full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    if tensors and measured not in (found, tensors_sha256(full)):
+        raise CardError(
+            f"The results are not those of the model in {model_dir}: they were measured of a generator whose tensors "
+            f"have the SHA-256 {measured[:12]}..., here it is {found[:12]}... Measure this one: examples/evaluate.py "
+            f"--model {model_dir}."
+        )
 
 
 def eval_results(results: dict[str, Any], dataset_id: str | None, dataset_name: str) -> list[EvalResult]:

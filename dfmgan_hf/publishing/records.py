@@ -13,8 +13,9 @@ RESULTS_FILE = "results.json"
 REFERENCES_FILE = "reference_results.json"
 # Beside the best model of a run: which of its checkpoints it is.
 SCORE_FILE = "score.json"
-RECORD_FILES = (TRAINING_FILE, BACKBONE_TRAINING_FILE, SCORE_FILE, RESULTS_FILE, REFERENCES_FILE)
-
+# What the card says that no other record knows, so that it can be made again.
+FACTS_FILE = "card_facts.json"
+RECORD_FILES = (TRAINING_FILE, BACKBONE_TRAINING_FILE, SCORE_FILE, RESULTS_FILE, REFERENCES_FILE, FACTS_FILE)
 
 _LEFT_OUT = ("_name_or_path", "real_file_names")
 

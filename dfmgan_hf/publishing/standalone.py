@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from .card import build_model_card, put_section
-from .card_facts import CardFacts, facts_from_training
+from .card_facts import CardFacts, facts_from_folder
 from .model_folder import CARD_FILE, INDEX_FILE, copy_published, new_folder
 from .records import write_record
 
@@ -162,7 +162,7 @@ def _card(model_dir: Path, folder: Path, model_name: str) -> ModelCard:
     if (folder / CARD_FILE).exists():
         card = ModelCard.load(folder / CARD_FILE)
     else:
-        facts = CardFacts(model_name).filled_from(facts_from_training(model_dir, model_name))
+        facts = CardFacts(model_name).filled_from(facts_from_folder(model_dir, model_name))
         card = build_model_card(folder, facts)
     use = _USE.format(model_name=model_name, networks=NETWORKS_FILE, pipeline=PIPELINE_FILE)
     card.text = put_section(card.text, "Use", use, before=("Model", "Training"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -75,6 +76,33 @@ def write_alexnet(path: Path, *, heads: bool = True, dtype: torch.dtype = torch.
     else:
         torch.save(tensors, path)
     return path
+
+
+def write_vgg(path: Path) -> Path:
+    """A weight file of VGG16's convolutions with random weights, and of LPIPS's channel weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        maps = FeatureMaps("vgg")
+        tensors = {f"features.{name}": tensor for name, tensor in maps.features.state_dict().items()}
+        tensors |= {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate(maps.channels)}
+    save_file(tensors, path)
+    return path
+
+
+def random_inception() -> dict[str, Tensor]:
+    """Random weights in the names of torch-fidelity's Inception-v3."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *args, **kwargs):
+            return None
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Unloaded("inception", ["2048"], nothing).state_dict()
 
 
 def random_lpips(folder: Path) -> LPIPS:

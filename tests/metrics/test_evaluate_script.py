@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
+from dfmgan_hf.metrics.config import METRICS
+from dfmgan_hf.publishing import CardFacts, write_model_card
 
-from .drawn import draw_images, draw_masks
+from .drawn import draw_images, draw_masks, random_inception, write_vgg
 from .test_sampler import SIZES, save_images
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +76,45 @@ def test_folder_of_images(tmp_path: Path, nut: Path, alexnet_file: Path, run, ca
     assert written["metrics"]["masks"]["generated"]["num_masks"] == 12
     assert written["options"]["data"]["category"] == "nut"
     assert (tmp_path / "evaluation" / "nearest.png").is_file()
+
+
+@pytest.mark.slow
+def test_every_metric_with_weight_files(tmp_path: Path, two_defects: Path, model: Path, alexnet_file: Path, run):
+    """All eight metrics from files alone, as where there is no network; the card then has all of them."""
+    from safetensors.torch import save_file
+
+    save_file(random_inception(), tmp_path / "inception.safetensors")
+    write_vgg(tmp_path / "vgg.safetensors")
+    run(
+        *("--model", model, "--data_dir", two_defects, "--defect", "hole", "--references", "copies"),
+        *("--metrics", *METRICS, "--num_images", "12", "--num_lpips_images", "8"),
+        *("--inception_weights", tmp_path / "inception.safetensors", "--lpips_weights", alexnet_file),
+        *("--lpips_vgg_weights", tmp_path / "vgg.safetensors", "--output_dir", tmp_path / "out"),
+    )
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(written["metrics"]) == set(METRICS)
+    assert not written["not_measured"]
+    names = {name: network["name"] for name, network in written["networks"].items()}
+    assert names == {
+        "extractor": "inception-v3-2015-12-05",
+        "lpips": "lpips-alex-v0.1",
+        "lpips_vgg": "lpips-vgg-v0.1",
+    }
+    files = [file["name"] for network in written["networks"].values() for file in network["files"]]
+    assert files == ["inception.safetensors", "alexnet.safetensors", "vgg.safetensors"]
+    assert written["metrics"]["fid"]["fid"] > 0
+    assert written["metrics"]["inception_score"]["mean"] >= 1
+    # 8 images in 4 clusters: one has at least two.
+    assert written["metrics"]["ic_lpips"]["ic_lpips"] > 0
+    copies = json.loads((tmp_path / "out" / "reference_results.json").read_text())["real images copied"]
+    assert copies["metrics"]["fid"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert copies["metrics"]["ic_lpips"]["ic_lpips"] is None
+
+    card = write_model_card(model, CardFacts("org/nuts"), results=tmp_path / "out" / "results.json")
+    entries = {entry.metric_type: entry.metric_name for entry in ModelCard.load(card).data.eval_results}
+    assert set(entries) == {"kid", "fid", "inception_score", "lpips", "ic_lpips"}
+    assert entries["fid"] == "FID, lower is closer (inception-v3-2015-12-05)"
+    assert entries["ic_lpips"] == "IC-LPIPS, higher is more varied (lpips-vgg-v0.1)"
 
 
 def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file: Path, run, capsys):
@@ -167,7 +209,7 @@ def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, 
         run("--method", "finetune", *common)
 
 
-def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, alexnet_file: Path, run):
+def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, run):
     save_images(tmp_path / "drawn", draw_images(3))
     common = ("--data_dir", nut, "--category", "nut", "--resolution", "32", "--lpips_weights", alexnet_file)
     with pytest.raises(SystemExit, match=r"^Give one of --model, --generated and --method\.$"):
@@ -176,4 +218,12 @@ def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, alexnet_file: P
         run("--generated", tmp_path / "drawn", *common, "--inception_weights", "nowhere.pth")
     with pytest.raises(SystemExit, match=r"^Not measured: .*missing: there is no such folder"):
         run("--generated", tmp_path / "missing", *common)
+    with pytest.raises(
+        SystemExit, match=r"^Not measured: .* holds no model: .* Give one of the folders in it: model,"
+    ):
+        run("--model", model.parent, *common)
+    with pytest.raises(
+        SystemExit, match=r"^--output_dir .*000\.png/out: .*000\.png is no folder that can be written to"
+    ):
+        run("--model", model, *common, "--output_dir", tmp_path / "drawn" / "000.png" / "out")
     assert not (tmp_path / "evaluation").exists()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 
@@ -12,24 +11,12 @@ from torch import nn
 from dfmgan_hf.metrics import BadWeightsError, FeatureExtractor, alexnet_extractor, inception_extractor
 from dfmgan_hf.metrics.lpips import FeatureMaps
 
-from .drawn import draw_images, tiny_extractor, write_alexnet
+from .drawn import draw_images, random_inception, tiny_extractor, write_alexnet
 
 
 @pytest.fixture(scope="module")
 def inception_state() -> dict[str, torch.Tensor]:
-    """Random weights for torch-fidelity's Inception-v3."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *args, **kwargs):
-            return None
-
-    nothing = io.BytesIO()
-    torch.save({}, nothing)
-    nothing.seek(0)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Unloaded("inception", ["2048"], nothing).state_dict()
+    return random_inception()
 
 
 def test_inception_from_either_kind_of_file(tmp_path: Path, inception_state: dict[str, torch.Tensor], caplog):

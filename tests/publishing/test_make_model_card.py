@@ -71,7 +71,25 @@ def test_card_with_references_and_samples(script, model_dir, tmp_path):
     assert "| KID x 1000, lower is closer | 10.00 | 90.00 |" in card.text
     assert "Stage 1: 300 photographs." in card.text
     assert "![Generated samples](samples.png)" in card.text
-    assert "**\n" not in card.text
+    assert "*Not selected: seeds 0 to 1." in card.text
+    # What was said the first time need not be said again; what is said again is new.
+    assert "Draws images of plates with scratches." in card.text
+    assert json.loads((model_dir / "card_facts.json").read_text()) == {
+        "model_name": "org/plates",
+        "title": "Plates",
+        "product": "plates",
+        "defect": "scratches",
+        "license": "apache-2.0",
+        "picture_caption": "Not selected: seeds 0 to 1. Nothing here is a photograph.",
+    }
+
+
+def test_facts_of_the_training_are_not_kept(script, model_dir):
+    """A folder that is trained again for another defect must not keep the old one's name."""
+    for defect in ("dent", "cut"):
+        (model_dir / "training_config.json").write_text(json.dumps({"defect": defect}))
+        script.main(script.Config(CardFacts("org/plates"), model=model_dir, num_samples=0))
+        assert f'with the defect "{defect}"' in (model_dir / "README.md").read_text()
 
 
 def test_references_beside_the_results_are_taken(script, model_dir, tmp_path):
