@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import tyro
 from accelerate import Accelerator
 
@@ -116,7 +117,7 @@ def make_samplers(config: Config, accelerator: Accelerator) -> tuple[Sampler, Sa
     options: dict[str, Any] = {"truncation_psi": config.truncation_psi, "defect_free": config.defect_free}
     if config.evaluation.compat != "dfmgan":
         return PipelineSampler(pipe, noise_mode=config.noise_mode, **options), None, resolution
-    for_lpips = PipelineSampler(pipe, noise_mode="const", shared_latents=pipe.has_defects, **options)
+    for_lpips = PipelineSampler(pipe, noise_mode="const", shared_latents=pipe.has_defects, rounded=False, **options)
     return PipelineSampler(pipe, noise_mode="random", **options), for_lpips, resolution
 
 
@@ -191,7 +192,12 @@ def main(config: Config) -> None:
     print(format_table(result))
     for name, reference in compared.items():
         print(f"\n{name}:\n{format_table(reference)}")
-    more = {"options": asdict(config), "device": str(accelerator.device), "num_processes": processes.count}
+    more = {
+        "options": asdict(config),
+        "device": str(accelerator.device),
+        "num_processes": processes.count,
+        "cpu_threads": torch.get_num_threads(),
+    }
     try:
         written = save_evaluation(config.output_dir, result, real, **more)
         if compared:

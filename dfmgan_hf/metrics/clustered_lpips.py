@@ -72,9 +72,9 @@ def clustered_lpips(to_real: Tensor, among_generated: Tensor, *, compat: Compat 
         compat: `"dfmgan"` limits clusters to 200 members, as the official script does: an image whose cluster is full
             is dropped. That script differs in three more ways that lie outside this function: it feeds real images to
             LPIPS as 0..255 instead of -1..1 (compute `to_real` with `lpips_distances(..., raw_range_others=True)`),
-            it uses one z for object and defect and const noise (`PipelineSampler(shared_latents=True)`), and it
-            measures generated images before they are rounded to 8 bits (not repeated here; it changes LPIPS in the
-            fourth digit).
+            it uses one z for object and defect and const noise, and it measures generated images before they are
+            rounded to 8 bits (`PipelineSampler(shared_latents=True, rounded=False)`). examples/evaluate.py with
+            --compat dfmgan does all of it.
 
     Raises:
         ValueError: if the tables don't belong together.

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .collecting import Collected, collect, extract
@@ -17,7 +18,7 @@ from .inputs import Generated, Real, as_pair
 from .measuring import NotMeasurable, measure_features, measure_ic_lpips, measure_lpips, measure_mask_statistics
 from .networks import Networks
 from .processes import Processes
-from .sampler import Sampler
+from .sampler import Sampler, to_uint8
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def evaluate(
         values, to_real = measure_lpips(kept.images, real.images, networks.lpips, config, processes, progress)
         measured |= values
         nearest = to_real.min(dim=1)
-        evaluation.nearest = Nearest(kept.images, kept.masks, nearest.indices, nearest.values)
+        shown = kept.images if kept.images.dtype == torch.uint8 else to_uint8(kept.images / 2 + 0.5)
+        evaluation.nearest = Nearest(shown, kept.masks, nearest.indices, nearest.values)
         clock.lap("LPIPS metrics")
     if kept is not None and networks.lpips_vgg is not None and config.wants(VGG_METRICS):
         measured |= measure_ic_lpips(kept.images, real.images, networks.lpips_vgg, config, processes, progress)

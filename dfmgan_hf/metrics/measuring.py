@@ -70,7 +70,7 @@ def measure_lpips(
     """Clustered and overall pairwise LPIPS, and nearest real images, as far as `config` asks for them.
 
     Args:
-        generated: uint8 (N, 3, H, W).
+        generated: uint8 (N, 3, H, W), or float32 in [-1, 1].
         real: uint8 (M, 3 or 1, H, W).
         lpips: the network.
         config: which metrics, and how.
@@ -88,7 +88,8 @@ def measure_lpips(
     }
     n = len(generated)
     # One table of everything embeds every image once.
-    table = lpips_distances(lpips, torch.cat([generated, real.expand(-1, 3, -1, -1)]), **options)
+    alike = real if generated.dtype == torch.uint8 else real / 127.5 - 1
+    table = lpips_distances(lpips, torch.cat([generated, alike.expand(-1, 3, -1, -1)]), **options)
     among_generated, to_real, among_real = table[:n, :n], table[:n, n:], table[n:, n:]
     values: Values = {}
     if "clustered_lpips" in config.metrics:

@@ -26,6 +26,7 @@ def nearest_sheet(
     pairs: int = 12,
     columns: int = 3,
     min_side: int = 128,
+    note: str = "",
 ) -> Image.Image:
     """Draws generated images beside their nearest real ones.
 
@@ -42,6 +43,7 @@ def nearest_sheet(
         pairs: pairs in each half.
         columns: pairs in a row.
         min_side: smaller images are enlarged by a whole factor to at least this.
+        note: a line at the top.
 
     Returns:
         The page, RGB.
@@ -53,10 +55,12 @@ def nearest_sheet(
     cell_width, cell_height = 2 * width + _GAP + 2 * _MARGIN, height + _TEXT_HEIGHT + _MARGIN
     rows = -(-pairs // columns)
     header = _TEXT_HEIGHT + _MARGIN
+    first = _MARGIN + (header if note else 0)
     page = Image.new(
-        "RGB", (columns * cell_width + _MARGIN, 2 * (header + rows * cell_height) + _MARGIN), (255, 255, 255)
+        "RGB", (columns * cell_width + _MARGIN, first + 2 * (header + rows * cell_height)), (255, 255, 255)
     )
     pen = ImageDraw.Draw(page)
+    pen.text((_MARGIN, _MARGIN), _shorten(pen, note, page.width - 2 * _MARGIN), fill=(0, 0, 0))
     halves = (
         (
             f"The {pairs} generated images (left) that are nearest to a real one (right)",
@@ -65,7 +69,7 @@ def nearest_sheet(
         (f"The first {pairs} generated images (left) and their nearest real ones (right)", torch.arange(pairs)),
     )
     for half, (title, chosen) in enumerate(halves):
-        top = _MARGIN + half * (header + rows * cell_height)
+        top = first + half * (header + rows * cell_height)
         pen.text((_MARGIN, top), title, fill=(0, 0, 0))
         for position, index in enumerate(chosen.tolist()):
             x = _MARGIN + position % columns * cell_width

@@ -19,7 +19,7 @@ class Processes:
 
     Work is cut into pieces in the same way for any number of processes, piece k is done by process k mod count, and
     results are put into their places in a tensor of zeros that is summed over the processes. Zeros change no number,
-    so the sum is bitwise what one process computes.
+    so the sum is bitwise what one process computes with as many threads (networks round differently with more).
 
     Args:
         accelerator: of an `accelerate launch`; None for a single process on the CPU.

@@ -64,7 +64,10 @@ def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDat
     written = [output_dir / "results.json"]
     write_json(written[0], to_dict(evaluation, **more))
     if (near := evaluation.nearest) is not None:
-        page = nearest_sheet(near.images, near.masks, real.images, near.indices, near.distances, real.file_names)
+        page = nearest_sheet(
+            *(near.images, near.masks, real.images, near.indices, near.distances, real.file_names),
+            note=_yardstick(evaluation.metrics.get("nearest", {})),
+        )
         written.append(output_dir / "nearest.png")
         aside = written[1].with_name(f".{written[1].name}.{os.getpid()}")
         page.save(aside, format="PNG")
@@ -146,6 +149,16 @@ def format_table(evaluation: Evaluation) -> str:
         f"{counts} against {settings['num_real']} real images, {settings['resolution'][1]}x{settings['resolution'][0]}"
     )
     return "\n".join([header, f"Networks: {networks or 'none'}", *lines])
+
+
+def _yardstick(nearest: Mapping[str, Any]) -> str:
+    """What the distances on the page of nearest images are to be judged by."""
+    if nearest.get("real_median") is None:
+        return ""
+    return (
+        f"From a real image to the nearest other one it is LPIPS {nearest['real_median']:.3f} (median); below "
+        f"{nearest['copy_threshold']:.3f} counts as a copy: {nearest['copy_rate']:.1%} of the generated images."
+    )
 
 
 def _number(value: float | None) -> str:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from dfmgan_hf.pipelines.pipeline_dfmgan import DFMGANPipeline
 
 Samples = tuple[Tensor, Tensor | None]
-"""Images uint8 (n, 3 or 1, H, W), and masks uint8 (n, 1, H, W) with values 0 and 255, or None; on the CPU."""
+"""Images uint8 (n, 3 or 1, H, W), and masks uint8 (n, 1, H, W) with values 0 and 255, or None; on the CPU.
+
+A sampler with the attribute `rounded = False` gives images as float32 in [-1, 1], which LPIPS alone can measure."""
 
 
 @runtime_checkable
@@ -58,8 +60,13 @@ def draw(sampler: Sampler, indices: Sequence[int], seed: int) -> Samples:
         images = torch.cat([part[0] for part in parts])
         drawn_masks = [mask for _, mask in parts if mask is not None]
         masks = torch.cat(drawn_masks) if len(drawn_masks) == len(parts) else None
-    _check_samples(type(sampler).__name__, images, masks, len(indices))
+    _check_samples(type(sampler).__name__, images, masks, len(indices), image_dtype(sampler))
     return images, masks
+
+
+def image_dtype(sampler: Sampler) -> torch.dtype:
+    """Type of a sampler's images, see `Samples`."""
+    return torch.uint8 if getattr(sampler, "rounded", True) else torch.float32
 
 
 class PipelineSampler:
@@ -72,6 +79,8 @@ class PipelineSampler:
         defect_free: measure the defect-free twins instead of the defect images; they have no masks.
         shared_latents: use one z for object and defect, drawn from `numpy.random.RandomState(seed + i)`, as the
             official clustered LPIPS does; only for repeating its numbers.
+        rounded: images as 8 bits, as they would be saved. False: float32 in [-1, 1], as the official clustered LPIPS
+            measures them; only for repeating its numbers.
     """
 
     def __init__(
@@ -82,12 +91,14 @@ class PipelineSampler:
         noise_mode: str = "const",
         defect_free: bool = False,
         shared_latents: bool = False,
+        rounded: bool = True,
     ) -> None:
         self.pipe = pipe
         self.truncation_psi = truncation_psi
         self.noise_mode = noise_mode
         self.defect_free = defect_free
         self.shared_latents = shared_latents
+        self.rounded = rounded
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,6 +109,7 @@ class PipelineSampler:
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
             "shared_latents": self.shared_latents,
+            "rounded": self.rounded,
         }
 
     def sample(self, n: int, generator: torch.Generator) -> Samples:
@@ -126,10 +138,11 @@ class PipelineSampler:
                 output_type="pt",
                 **arguments,
             )
+        as_asked = to_uint8 if self.rounded else _to_signed
         if self.defect_free:
-            return _to_uint8(output.defect_free_images), None
+            return as_asked(output.defect_free_images), None
         masks = output.masks
-        return _to_uint8(output.images), None if masks is None else (masks != 0).to("cpu", torch.uint8) * 255
+        return as_asked(output.images), None if masks is None else (masks != 0).to("cpu", torch.uint8) * 255
 
 
 class TensorSampler:
@@ -301,17 +314,22 @@ def _draw_indices(n: int, available: int, generator: torch.Generator, name: str)
     return torch.randperm(available, generator=generator, device=generator.device)[:n].tolist()
 
 
-def _to_uint8(images: Tensor) -> Tensor:
+def to_uint8(images: Tensor) -> Tensor:
     """Images in [0, 1] as 8 bits, rounded as a PNG export rounds them."""
-    if images.dtype == torch.uint8:
-        return images.cpu()
     return (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8)
 
 
-def _check_samples(name: str, images: Tensor, masks: Tensor | None, count: int) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
+def _to_signed(images: Tensor) -> Tensor:
+    return (images.float() * 2 - 1).cpu()
+
+
+def _check_samples(
+    name: str, images: Tensor, masks: Tensor | None, count: int, dtype: torch.dtype = torch.uint8
+) -> None:
+    if images.dtype != dtype or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
         raise ValueError(
-            f"{name} must give {count} images, uint8 (n, 3 or 1, H, W), but gave {images.dtype} {tuple(images.shape)}."
+            f"{name} must give {count} images, {str(dtype).removeprefix('torch.')} (n, 3 or 1, H, W), but gave "
+            f"{images.dtype} {tuple(images.shape)}."
         )
     if masks is not None and (masks.dtype != torch.uint8 or masks.shape != (count, 1, *images.shape[2:])):
         raise ValueError(

@@ -127,6 +127,34 @@ def test_compat_repeats_the_range_error_only_in_the_assignment(networks: Network
     assert correct.metrics["clustered_lpips"]["cluster_sizes"] != expected.cluster_sizes
 
 
+class Unrounded:
+    """Images as a network draws them, between the steps of 8 bits."""
+
+    rounded = False
+
+    def sample(self, n: int, generator: torch.Generator):
+        images = draw_images(n, seed=generator.initial_seed()).float()
+        return ((images + 0.4) / 127.5 - 1).clamp(-1, 1), None
+
+
+def test_images_that_are_not_rounded_are_measured_as_they_are(networks: Networks, lpips_net: LPIPS):
+    config = EvaluationConfig(metrics=("clustered_lpips", "nearest"), num_lpips_images=9, batch_size=4, seed=3)
+    real = dataset(draw_images(4, seed=100))
+    result = evaluate(Unrounded(), real, networks, config, progress=False)
+    images = torch.cat([Unrounded().sample(1, torch.Generator().manual_seed(3 + i))[0] for i in range(9)])
+    to_real, among = lpips_distances(lpips_net, images, real.images), lpips_distances(lpips_net, images)
+    expected = clustered_lpips(to_real, among)
+    measured = result.metrics["clustered_lpips"]
+    assert measured["cluster_sizes"] == expected.cluster_sizes
+    assert measured["clustered_lpips"] == pytest.approx(expected.clustered_lpips, rel=1e-4)
+    near = result.nearest
+    assert near is not None
+    assert near.images.dtype == torch.uint8
+    torch.testing.assert_close(near.distances, to_real.min(dim=1).values, atol=1e-6, rtol=1e-4)
+    rounded = evaluate(near.images, real, networks, config, progress=False).metrics["clustered_lpips"]
+    assert measured["clustered_lpips"] != pytest.approx(rounded["clustered_lpips"], rel=1e-4)
+
+
 def test_another_sampler_for_lpips(networks: Networks):
     first, second = TensorSampler(draw_images(30, seed=1)), TensorSampler(draw_images(10, seed=2))
     real = dataset(draw_images(5, seed=100))
@@ -205,6 +233,17 @@ def test_sheet_shows_the_nearest_pairs(networks: Networks):
     rows = [y for y in range(60) if (pixels[y : y + 64, 8:72] == copy).all()]
     assert len(rows) == 1
     assert (pixels[rows[0] : rows[0] + 64, 74:138] == copy).all()
+
+    noted = np.asarray(
+        nearest_sheet(
+            *(near.images, None, real.images, near.indices, near.distances, real.file_names),
+            **{"pairs": 4, "columns": 2, "min_side": 64, "note": "A yardstick"},
+        )
+    )
+    added = noted.shape[0] - pixels.shape[0]
+    assert added > 0
+    assert (noted[: added + 4] < 128).any()
+    assert (noted[added + 8 :] == pixels[8:]).all()
 
     masked = nearest_sheet(
         near.images, near.masks, real.images, near.indices, near.distances, real.file_names, pairs=4

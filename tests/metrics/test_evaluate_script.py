@@ -183,6 +183,7 @@ def test_model_in_compat_mode(tmp_path: Path, nut: Path, model: Path, alexnet_fi
     assert lpips_sampler["type"] == "PipelineSampler"
     assert lpips_sampler["noise_mode"] == "const"
     assert lpips_sampler["shared_latents"] is True
+    assert (written["settings"]["sampler"]["rounded"], lpips_sampler["rounded"]) == (True, False)
     assert set(written["metrics"]) == {"kid", "clustered_lpips", "masks"}
 
 
