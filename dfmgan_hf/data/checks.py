@@ -110,7 +110,7 @@ def check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[
             "warning",
             "tiny_defect",
             f"{_count(tiny, 'defect')} smaller than one pixel of the {grid}x{grid} grid "
-            f"on which masks are generated ({min(pixels):g} to {max(pixels):g} pixels at {resolution}x{resolution}).",
+            f"on which masks are generated ({_range(pixels)} pixels at {resolution}x{resolution}).",
             "They may not be learnt as they are: train larger, or on patches of the photographs (cut_patches.py).",
             _records(tiny),
         )
@@ -234,6 +234,11 @@ def _records(inspections: Sequence[Inspection]) -> tuple[str, ...]:
 def _names(listing: Listing, paths: Sequence[object]) -> tuple[str, ...]:
     root = f"{listing.root}/"
     return tuple(str(path).removeprefix(root) for path in paths)
+
+
+def _range(values: Sequence[float]) -> str:
+    lowest, highest = min(values), max(values)
+    return f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
 
 
 def _count(items: Sequence[object], noun: str) -> str:
