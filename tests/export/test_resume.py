@@ -106,13 +106,14 @@ def test_killed(pipe, accelerator, contents, tmp_path, environment, format):
     for files_before_kill, batch_size in ((20, "5"), (110, "1")) if format == "mvtec" else ((3, "7"),):
         arguments = [str(tmp_path / "model"), str(killed), format, batch_size]
         process = subprocess.Popen([sys.executable, "-c", RUNNER, *arguments], env=environment)
-        while process.poll() is None and sum(path.is_file() for path in killed.rglob("*")) < files_before_kill:
+        while process.poll() is None and len(list(killed.rglob("[!.]*.*"))) < files_before_kill:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was killed before it was done"
-        left = {name: digest for name, digest in contents(killed).items() if not name.endswith(".partial")}
+        # What is hidden is the lock, which nobody holds any more, and a file that was being written.
+        left = {name: digest for name, digest in contents(killed).items() if not Path(name).name.startswith(".")}
         assert expected.items() > left.items()
-        assert len(left) >= files_before_kill - 1
+        assert len(left) >= files_before_kill
     summary = export("killed", batch_size=3)
     assert contents(killed) == expected
     assert 0 < summary.num_drawn < 90
