@@ -20,6 +20,7 @@ from dfmgan_hf.methods.augmentations import AugmentationConfig
 from dfmgan_hf.methods.method import Method
 from dfmgan_hf.methods.registry import METHODS, get_method
 from dfmgan_hf.methods.train_method import TrainingConfig, train_method
+from dfmgan_hf.training.refusals import end_in_words
 from dfmgan_hf.training.run import RunConfig
 
 TRAINED = Literal[tuple(name for name, method in METHODS.items() if method.is_trained)]
@@ -54,4 +55,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with end_in_words():
+        main(sys.argv[1:])

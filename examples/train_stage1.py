@@ -23,6 +23,7 @@ from dfmgan_hf.metrics.while_training import prepare_scorer
 from dfmgan_hf.publishing import HubConfig, prepare_push, push_trained
 from dfmgan_hf.training import ProcessGroup
 from dfmgan_hf.training.best import ScoreConfig
+from dfmgan_hf.training.refusals import end_in_words
 from dfmgan_hf.training.run import RunConfig, fit_run, start_accelerator, train
 
 
@@ -74,4 +75,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, config=(tyro.conf.OmitArgPrefixes,)))
+    with end_in_words():
+        main(tyro.cli(Config, config=(tyro.conf.OmitArgPrefixes,)))
