@@ -135,6 +135,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                 what, value="defect", label="What changes", info="The other stays that of “From”.", elem_id="varied"
             )
         walk_button = gr.Button("Make the animation", elem_id="walk-button")
+        walk_said = gr.HTML("", elem_id="walk-status")
         animation = gr.Image(
             label="Part and mask", format="webp", type="filepath", buttons=["download"], elem_id="animation"
         )
@@ -185,27 +186,27 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         chosen = studio.chosen(shown, event.index)
         return event.index, large_view(studio.drawer.draw(chosen)[0], event.index + 1)
 
-    def walk(shown: Any, start: Any, end: Any, varied: Any) -> str:
+    def walk(shown: Any, start: Any, end: Any, varied: Any) -> list[Any]:
         first, last = studio.chosen(shown, start), studio.chosen(shown, end)
         ends = first.of(first.part_seeds + last.part_seeds, first.defect_seeds + last.defect_seeds)
         with new_download(animation, "walk.webp") as path:
             save_animation(studio.walk(ends, varied), path)
-        return str(path)
+        return [str(path), ""]
 
-    def in_words(function: Callable[..., list[Any]]) -> Callable[..., Any]:
-        """`function`, with a refusal said above the pictures, which stay as they are."""
+    def in_words(function: Callable[..., list[Any]], where: gr.HTML = said) -> Callable[..., Any]:
+        """`function`, with a refusal said in its place on the page, where all else stays as it is."""
 
         def answer(*values: Any) -> Any:
             try:
                 return function(*values)
             except gr.Error as refused:
-                return {said: status(str(refused.message), refused=True)}
+                return {where: status(str(refused.message), refused=True)}
 
         return answer
 
-    def say_if_busy(event: Any) -> None:
+    def say_if_busy(event: Any, where: gr.HTML = said) -> None:
         # The queue refuses before any function of ours runs, so the browser says it.
-        event.failure(None, None, said, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
+        event.failure(None, None, where, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
 
     results = [shown, selected, said, gallery, large, start, end, varied, code]
     inputs = [model, truncation_psi, mask_threshold, num_images, seed]
@@ -230,5 +231,12 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
         variation.then(None, js=SHOW_GALLERY, **BROWSER_EVENT).then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
     opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
     opened.then(None, js=SHOW_LARGE_VIEW, **BROWSER_EVENT)
-    walk_button.click(walk, [shown, start, end, varied], animation, **OWN_EVENT)
+    walking = walk_button.click(
+        in_words(walk, walk_said),
+        [shown, start, end, varied],
+        [animation, walk_said],
+        show_progress_on=animation,
+        **OWN_EVENT,
+    )
+    say_if_busy(walking, walk_said)
     return DrawSettings(model, seed, truncation_psi, mask_threshold)

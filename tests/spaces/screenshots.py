@@ -35,29 +35,28 @@ class Config:
     output_dir: Path = IMAGES
 
 
-def take(url: str, seed: int, output_dir: Path) -> None:
+def take(browser: sync_api.Browser, url: str, seed: int, output_dir: Path) -> None:
     """Write both pictures of the page at `url`."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        desktop = browser.new_context(viewport=DESKTOP, color_scheme="light").new_page()
-        _open(desktop, url)
-        if seed != 0:
-            desktop.get_by_label("Seed", exact=True).fill(str(seed))
-            desktop.get_by_role("button", name="Draw defects").click()
-            first = desktop.locator("#gallery .caption-label").first
-            sync_api.expect(first).to_contain_text(f"seed {seed} ")
-            wait_for_gallery(desktop, 6)
-        desktop.get_by_label("Outline the defect").check()
-        # Neither a button nor a picture looks touched.
-        desktop.mouse.move(0, 0)
-        desktop.screenshot(path=output_dir / "space_desktop.png", full_page=True, animations="disabled")
-        phone = browser.new_context(
-            viewport=PHONE, color_scheme="dark", device_scale_factor=2, is_mobile=True, has_touch=True
-        ).new_page()
-        _open(phone, url)
-        phone.screenshot(path=output_dir / "space_phone.png", animations="disabled")
-        browser.close()
+    desktop = browser.new_page(viewport=DESKTOP, color_scheme="light")
+    _open(desktop, url)
+    if seed != 0:
+        desktop.get_by_label("Seed", exact=True).fill(str(seed))
+        desktop.get_by_role("button", name="Draw defects").click()
+        first = desktop.locator("#gallery .caption-label").first
+        sync_api.expect(first).to_contain_text(f"seed {seed} ")
+        wait_for_gallery(desktop, 6)
+    desktop.get_by_label("Outline the defect").check()
+    # Neither a button nor a picture looks touched.
+    desktop.mouse.move(0, 0)
+    desktop.screenshot(path=output_dir / "space_desktop.png", full_page=True, animations="disabled")
+    phone = browser.new_page(
+        viewport=PHONE, color_scheme="dark", device_scale_factor=2, is_mobile=True, has_touch=True
+    )
+    _open(phone, url)
+    phone.screenshot(path=output_dir / "space_phone.png", animations="disabled")
+    desktop.close()
+    phone.close()
 
 
 def _open(page: sync_api.Page, url: str) -> None:
@@ -73,8 +72,11 @@ def main(config: Config) -> None:
     with (
         tempfile.TemporaryDirectory() as root,
         running_server([config.model] if config.model else [], Path(root)) as server,
+        sync_api.sync_playwright() as playwright,
     ):
-        take(server.url, config.seed, config.output_dir)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        take(browser, server.url, config.seed, config.output_dir)
+        browser.close()
     print(f"Written: space_desktop.png and space_phone.png in {config.output_dir}. Look at them.")
 
 

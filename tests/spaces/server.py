@@ -15,7 +15,8 @@ from pathlib import Path
 
 SPACE = Path(__file__).resolve().parents[2] / "spaces" / "dfmgan_demo"
 START_SECONDS = 300
-STOP_SECONDS = 30
+# It removes what it handed out, thousands of files after the load test.
+STOP_SECONDS = 120
 
 
 @dataclass(frozen=True)

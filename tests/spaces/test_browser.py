@@ -282,8 +282,12 @@ def test_a_walk_lets_change_what_differs(open_page):
     sync_api.expect(page.get_by_role("radio", name="The part")).to_be_checked()
     page.get_by_role("radio", name="The defect").check()
     page.get_by_role("button", name="Make the animation").click()
-    sync_api.expect(page.get_by_text("Both ends have the same defect").first).to_be_visible()
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("Both ends have the same defect")
     _keep(page, "walk_refused")
+    page.get_by_role("radio", name="The part").check()
+    page.get_by_role("button", name="Make the animation").click()
+    sync_api.expect(page.locator("#animation img")).to_be_visible()
+    sync_api.expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_zip_is_made_with_progress_and_downloaded(open_page):
@@ -408,10 +412,10 @@ def test_everything_is_reached_and_done_by_keyboard(open_page):
         assert name in everything, reached
 
 
-def test_pictures_of_the_documentation_are_taken_by_one_command(server, tmp_path):
+def test_pictures_of_the_documentation_are_taken_by_one_command(browser, server, tmp_path):
     from .screenshots import take
 
-    take(server.url, 3, tmp_path)
+    take(browser, server.url, 3, tmp_path)
     with Image.open(tmp_path / "space_desktop.png") as desktop, Image.open(tmp_path / "space_phone.png") as phone:
         assert desktop.width == DESKTOP["width"]
         assert phone.size == (2 * PHONE["width"], 2 * PHONE["height"])
