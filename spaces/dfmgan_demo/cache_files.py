@@ -32,7 +32,10 @@ def new_download(component: Component, name: str) -> Iterator[Path]:
     try:
         yield folder / name
     finally:
-        if not (folder / name).is_file():
+        if (folder / name).is_file():
+            # Gradio does so when it hands the file out, which a visitor who has left meanwhile prevents.
+            component.temp_files.add(str(folder / name))
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 

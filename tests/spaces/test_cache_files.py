@@ -25,7 +25,6 @@ def _handed_out(page, name: str, *, age_s: float = 0, num_bytes: int = 10) -> Pa
     with new_download(page.file, name) as path:
         path.write_bytes(bytes(num_bytes))
     os.utime(path, (time.time() - age_s,) * 2)
-    page.file.temp_files.add(str(path))
     return path
 
 
