@@ -92,9 +92,10 @@ def _markdown(category: str, trials: Sequence[Trial], results: Results, title: C
             published = _published(category, split, name)
             text = entry(accuracies(results, category, split, name))
             cells.append(text if published is None else f"{text} ({published:.2f})")
-        means = [entry(accuracies(results, category, None, name, kind)) for kind in ("accuracy", "balanced_accuracy")]
-        rows.append([title(name), *cells, *means])
-    table = markdown_table(["accuracy in %, trained on", *splits, "all", "all, balanced"], rows)
+        kinds = ("accuracy", "balanced_accuracy") if len(splits) > 1 else ("balanced_accuracy",)
+        rows.append([title(name), *cells, *(entry(accuracies(results, category, None, name, kind)) for kind in kinds)])
+    means = ("all", "all, balanced") if len(splits) > 1 else ("balanced",)
+    table = markdown_table(["accuracy in %, trained on", *splits, *means], rows)
     return f"### {category.replace('_', ' ')}\n\n{table}"
 
 

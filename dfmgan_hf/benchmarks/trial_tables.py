@@ -101,7 +101,7 @@ def plot_points(
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys(name for values in panels.values() for name in values))
-    size = (1.8 + 2.2 * len(panels), 1.2 + 0.32 * len(rows))
+    size = (max(6.5, 1.8 + 2.2 * len(panels)), 1.0 + 0.26 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     for axes, (title, values) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
@@ -121,8 +121,8 @@ def plot_points(
         axes.grid(axis="x", alpha=0.3)
         # All of the scale, so that small differences look small.
         axes.set_xlim(0, 102)
-        axes.margins(y=0.15)
-    axes.invert_yaxis()
+        # From the top down, with as little above and below as between two rows.
+        axes.set_ylim(len(rows) - 0.4, -0.6)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=130)
     return stream.getvalue()
