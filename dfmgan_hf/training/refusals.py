@@ -26,4 +26,4 @@ def end_in_words() -> Iterator[None]:
     try:
         yield
     except EXPECTED_ERRORS as error:
-        raise SystemExit(f"Not trained: {error}") from error
+        raise SystemExit(f"Stopped: {error}") from error

@@ -42,7 +42,7 @@ def test_backbone_alone_draws_defect_free_images(make_backbone, tmp_path):
     DFMGANPipeline(make_backbone()).save_pretrained(tmp_path / "model")
     run = quickstart("--model", tmp_path / "model", "--output_dir", tmp_path / "out", "--num_images", 2)
     assert run.returncode == 0, run.stderr
-    assert "without defects" in run.stderr
+    assert "no defect branch" in run.stderr
     assert len(list((tmp_path / "out").glob("*_defect_free.png"))) == len(list((tmp_path / "out").iterdir())) - 1 == 2
 
 

@@ -97,10 +97,10 @@ def test_from_photographs_to_measured_models(hub, client, new_name, category, al
 @pytest.mark.parametrize(
     ("token", "options", "message"),
     [
-        ("hf_mistyped", ["--hub_model_id", "me/plates"], "HubError.*me/plates cannot be written to: the Hub does not"),
-        (READ_TOKEN, ["--hub_model_id", "me/plates"], "HubError.*me/plates cannot be written to: the token has no"),
-        (None, ["--hub_model_id", "a//b"], "HubError.*Expected org/name"),
-        (None, ["--hub_card", "missing.json"], "CardError.*There is no file missing.json"),
+        ("hf_mistyped", ["--hub_model_id", "me/plates"], "Stopped: me/plates cannot be written to: the Hub does not"),
+        (READ_TOKEN, ["--hub_model_id", "me/plates"], "Stopped: me/plates cannot be written to: the token has no"),
+        (None, ["--hub_model_id", "a//b"], "Stopped: .*Expected org/name"),
+        (None, ["--hub_card", "missing.json"], "Stopped: .*There is no file missing.json"),
     ],
 )
 def test_nothing_is_trained_that_could_not_be_published(client, category, tmp_path, token, options, message):
@@ -113,7 +113,7 @@ def test_nothing_is_trained_that_could_not_be_published(client, category, tmp_pa
 def test_a_failed_push_keeps_the_model_and_says_how_to_push_it_again(hub, client, new_name, category, tmp_path):
     name, folder = new_name(), tmp_path / "run"
     hub.faults.append(Fault("POST", "/commit/", 100, times=1000))
-    with pytest.raises(ActionFailed, match=rf"HubError.*The model is in {folder}, but was not published") as caught:
+    with pytest.raises(ActionFailed, match=rf"Stopped: .*The model is in {folder}, but was not published") as caught:
         client(
             actions.run_script,
             "train_stage1.py",
@@ -122,7 +122,8 @@ def test_a_failed_push_keeps_the_model_and_says_how_to_push_it_again(hub, client
         )
     assert set(hub.files(name)) == set()
     hub.faults.clear()
-    program, script, *arguments = shlex.split(str(caught.value).splitlines()[-1].partition(": ")[2])
+    (line,) = (line for line in str(caught.value).splitlines() if "examples/push_to_hub.py" in line)
+    program, script, *arguments = shlex.split(line.partition(": ")[2])
     assert (program, script) == ("python", "examples/push_to_hub.py")
     client(actions.run_script, "push_to_hub.py", *arguments)
     assert hub.repository(name).messages["main"][-1] == "Small plates"

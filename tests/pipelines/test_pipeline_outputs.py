@@ -109,7 +109,7 @@ def test_backbone_draws_defect_free_images_and_says_so_once(backbone_pipe, caplo
     with caplog.at_level(logging.WARNING):
         first = backbone_pipe(seeds=[1, 2])
         backbone_pipe(seeds=[3])
-    assert len([r for r in caplog.records if "without defects" in r.message]) == 1
+    assert len([r for r in caplog.records if "no defect branch" in r.message]) == 1
     assert first.masks is None
     assert first.images == first.defect_free_images
     assert backbone_pipe(seeds=[1], return_dict=False)[1] is None

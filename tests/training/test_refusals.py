@@ -14,7 +14,7 @@ from .test_scripts import run_script
 def test_the_message_is_all(kind):
     with pytest.raises(SystemExit) as end, end_in_words():
         raise kind("what, where and what to do")
-    assert end.value.code == "Not trained: what, where and what to do"
+    assert end.value.code == "Stopped: what, where and what to do"
 
 
 @pytest.mark.parametrize("kind", [TypeError, RuntimeError, AssertionError])
@@ -39,7 +39,7 @@ def test_scripts_say_what_is_wrong_without_a_traceback(script, options, tmp_path
     missing = tmp_path / "photographs"
     run = run_script(script, *options, "--data_dir", missing, "--output_dir", tmp_path / "run", check=False)
     assert run.returncode == 1
-    assert "Not trained: " in run.stderr
+    assert "Stopped: " in run.stderr
     assert (str(missing) if "--pretrained_backbone" not in options else "nowhere") in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "run").exists()
