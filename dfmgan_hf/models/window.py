@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+GRID = 8
+"""Pixels between the places where a window may begin and end."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -23,11 +26,18 @@ class Window:
 
     @staticmethod
     def around(on: Tensor) -> Window | None:
-        """The smallest window of even borders that holds every true pixel of (N, C, H, W); None if there is none."""
+        """The smallest window on a grid that holds every true pixel of (N, C, H, W); None if there is none.
+
+        The grid has `GRID` pixels, or an eighth of a map below 64: the library that convolves makes and keeps a
+        program for every size of map that it meets, and with any size allowed there are thousands.
+        """
+        grid = max(2, min(GRID, on.shape[-1] // 8))
         rows, columns = on.any(dim=3).any(dim=1).any(dim=0).nonzero(), on.any(dim=2).any(dim=1).any(dim=0).nonzero()
         if len(rows) == 0:
             return None
-        (top, bottom), (left, right) = ((int(i[0]) // 2 * 2, int(i[-1]) // 2 * 2 + 2) for i in (rows, columns))
+        (top, bottom), (left, right) = (
+            (int(i[0]) // grid * grid, int(i[-1]) // grid * grid + grid) for i in (rows, columns)
+        )
         return Window(top, bottom, left, right)
 
     def halved(self) -> Window:

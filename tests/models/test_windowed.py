@@ -61,6 +61,20 @@ def test_window_around_what_is_on():
     assert torch.equal(Window.around(on).crop(on).nonzero(), torch.tensor([[0, 0, 1, 1]]))
 
 
+def test_windows_have_few_sizes():
+    """Each size costs a program of the convolution library."""
+    sizes = set()
+    for left in range(64):
+        for right in range(left, 64):
+            on = torch.zeros(1, 1, 1, 64, dtype=torch.bool)
+            on[..., left], on[..., right] = True, True
+            window = Window.around(on)
+            assert window.left <= left
+            assert right < window.right <= 64
+            sizes.add(window.right - window.left)
+    assert sizes == {8, 16, 24, 32, 40, 48, 56, 64}
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_held_weights_change_nothing(generator, dtype):
     generator.set_mixed_precision(dtype)
