@@ -57,6 +57,15 @@ class Window:
             min(self.right + margin, size),
         )
 
+    def united(self, other: Window) -> Window:
+        """The smallest window that holds both."""
+        return Window(
+            min(self.top, other.top),
+            max(self.bottom, other.bottom),
+            min(self.left, other.left),
+            max(self.right, other.right),
+        )
+
     def crop(self, x: Tensor, inside: Window | None = None) -> Tensor:
         """This window's part of (..., H, W), a view; `x` is the whole map, or its part in the window `inside`."""
         top, left = (0, 0) if inside is None else (inside.top, inside.left)

@@ -137,6 +137,8 @@ def _twin_patch(
     if window is None:
         return None
     below = window.halved().grown(BLOCK_MARGIN, resolution // 2)
+    if patch is not None:
+        below = below.united(patch.window)  # on a coarser grid there
     around, below_image = below.doubled(), below.crop(image)
     if patch is None:
         own_features = window.crop(features).clone()

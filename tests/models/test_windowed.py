@@ -52,6 +52,26 @@ def test_the_masks_of_the_test_above_are_of_all_kinds(generator):
     assert any(0 < share < 0.2 for share in shares)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_anywhere(seed, monkeypatch):
+    """Windows lie on grids, which are not the same places from one resolution to the next."""
+    torch.manual_seed(0)
+    sizes = {"resolution": 128, "z_dim": 8, "w_dim": 8, "channel_base": 256, "residual_resolution": 32}
+    model = DFMGANGenerator(**sizes).double().eval().requires_grad_(False)
+    logits = torch.full((1, 1, 32, 32), -1.0, dtype=torch.float64)
+    random = torch.Generator().manual_seed(seed)
+    top, left = torch.randint(0, 32, (2,), generator=random).tolist()
+    height, width = torch.randint(1, 12, (2,), generator=random).tolist()
+    logits[..., top : top + height, left : left + width] = 1.0
+    monkeypatch.setattr(model.to_mask, "forward", lambda x, w: logits)
+    latents = torch.randn(2, 1, 8, generator=random).double()
+    with torch.no_grad():
+        windowed = model(*latents, noise_mode="const", return_defect_free=True).to_tuple()
+    whole = model(*latents, noise_mode="const", return_defect_free=True).to_tuple()
+    for ours, expected in zip(windowed, whole, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
 def test_window_around_what_is_on():
     on = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     assert Window.around(on) is None
