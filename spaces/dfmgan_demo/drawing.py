@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from catalog import Catalog
-from device import on_gpu
+from device import where_it_computes
 from limits import refusal
 from PIL import Image
 from torch import Tensor
@@ -84,8 +84,8 @@ class Drawer:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._run = on_gpu(self._run_pipeline)
-        self._run_sampler = on_gpu(self._sample)
+        self._run = where_it_computes(self._run_pipeline)
+        self._run_sampler = where_it_computes(self._sample)
         self._kept: dict[Recipe, list[Triplet]] = {}
         self._keeping = threading.Lock()
 

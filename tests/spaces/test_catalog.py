@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,11 +94,9 @@ def test_a_card_cannot_show_files_from_outside_its_folder(make_generator, tmp_pa
     assert about(catalog["M"]).endswith("*a* *b* *c*")
 
 
-def test_on_gpu_borrows_one_where_there_is_zerogpu(monkeypatch):
-    from device import on_gpu
+def test_a_gpu_is_borrowed_where_there_is_zerogpu(monkeypatch):
+    from device import where_it_computes
 
-    monkeypatch.setitem(sys.modules, "spaces", None)
-    assert on_gpu(abs) is abs
     asked = []
 
     def borrow(duration):
@@ -104,8 +104,45 @@ def test_on_gpu_borrows_one_where_there_is_zerogpu(monkeypatch):
         return lambda function: lambda *args: ("on gpu", function(*args))
 
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=borrow))
-    assert on_gpu(abs)(-3) == ("on gpu", 3)
+    assert where_it_computes(abs)(-3) == ("on gpu", 3)
     assert asked == [60]
+
+
+def test_without_zerogpu_all_calls_of_a_function_are_computed_in_one_thread(monkeypatch):
+    from device import where_it_computes
+
+    monkeypatch.setitem(sys.modules, "spaces", None)
+
+    def one(x):
+        if x < 0:
+            raise ValueError(x)
+        return x, threading.get_ident()
+
+    closed = []
+
+    def many(count):
+        try:
+            for i in range(count):
+                yield one(i)
+        finally:
+            closed.append(threading.get_ident())
+
+    call, iterate = where_it_computes(one), where_it_computes(many)
+    with ThreadPoolExecutor(8) as visitors:
+        numbers, threads = zip(*visitors.map(call, range(40)), strict=True)
+        lists = list(visitors.map(lambda count: list(iterate(count)), range(8)))
+    assert numbers == tuple(range(40))
+    assert len({*threads}) == 1
+    assert [[number for number, _ in items] for items in lists] == [list(range(count)) for count in range(8)]
+    own = {thread for items in lists for _, thread in items}
+    assert len(own) == 1
+    with pytest.raises(ValueError, match="-1"):
+        call(-1)
+    closed.clear()
+    stopped = iterate(5)
+    next(stopped)
+    stopped.close()
+    assert closed == [*own]
 
 
 def test_front_matter_is_what_the_hub_wants():
