@@ -126,6 +126,18 @@ def precision(results: dict[str, list[Row]]) -> str:
     return markdown(header, cells)
 
 
+def regularizers(rows: list[Row]) -> str:
+    header = ("penalty", "resolution", "batches", "one in bf16", "mean of all in bf16", "another batch")
+    cells = [
+        (
+            row["penalty"], row["resolution"], row["batches"], f"{row['bf16']:.1%}", f"{row['bf16_mean']:.1%}",
+            f"{row['batch']:.0%}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return markdown(header, cells)
+
+
 def low_memory(rows: list[Row]) -> str:
     header = ("stage", "precision", "images at a time", "fixed GiB", "activations GiB", "total GiB", "in phase")
     cells = [
@@ -166,6 +178,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "throughput": throughput,
     "startup": startup,
     "precision": precision,
+    "regularizers": regularizers,
     "low_memory": low_memory,
     "gpu": gpu,
 }

@@ -2,9 +2,9 @@
 
     python -m benchmarks.training
 
-Lazy regularisers count with their share. bf16 is that of the highest four resolutions, as in mixed-precision runs; the
-regularisers stay in float32. The convolutions that the ceiling consists of are those that our own
-iteration makes. Networks are new, images are noise, and the augmentation is the default one.
+Lazy regularisers count with their share. bf16 is that of the highest four resolutions, as in mixed-precision runs. The
+convolutions that the ceiling consists of are those that our own iteration makes. Networks are new, images are noise,
+and the augmentation is the default one.
 """
 
 from __future__ import annotations

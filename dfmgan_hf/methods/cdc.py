@@ -28,7 +28,7 @@ from .build import ADA_KIMG
 from .latents import draw_latents
 from .method import Defaults, Method, TaskRequest
 from .pipeline_samplers import open_pipeline
-from .precision import full_precision
+from .precision import regularizer_precision
 from .stage1 import Stage1Settings, Stage1Task
 
 
@@ -164,7 +164,7 @@ class CDCTask(Stage1Task):
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         images = batch.images.detach().requires_grad_()
-        with full_precision(self.discriminator):
+        with regularizer_precision(self.discriminator):
             # One logit an image: patches are averaged first. At the published intervals (16 and 4) there are none.
             logits = self.judge(images).flatten(1).mean(dim=1, keepdim=True)
             penalty = r1_penalty(logits, images)

@@ -25,7 +25,7 @@ from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
 from .latents import LatentAverage, PathLengthAverage, sample_latents
-from .precision import full_precision
+from .precision import regularizer_precision
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Stage1Task(AdversarialTask):
         ws = self._latents(max(len(batch) // 2, 1))
         if not ws.requires_grad:  # with a frozen mapping
             ws.requires_grad_()
-        with full_precision(self.generator):
+        with regularizer_precision(self.generator):
             images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
         lengths = path_lengths(images, ws, torch.randn_like(images))
         statistics.report("path_length", lengths)
@@ -158,7 +158,7 @@ class Stage1Task(AdversarialTask):
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         images = batch.images.detach().requires_grad_()
-        with full_precision(self.discriminator):
+        with regularizer_precision(self.discriminator):
             penalty = r1_penalty(self.judge(images), images)
         statistics.report("r1_penalty", penalty)
         return self.settings.r1_gamma / 2 * penalty.mean()

@@ -31,7 +31,7 @@ from .drawing import Drawing, Plan, draw, plan_drawing
 from .latents import LatentAverage, PathLengthAverage, sample_latents
 from .mask_monitor import mask_difference, report_masks
 from .mode_seeking import ratio_of_means, seeking_distances
-from .precision import full_precision
+from .precision import regularizer_precision
 
 PAIRS = 16
 """Objects on which `Stage2Task.measure` compares two defects each."""
@@ -221,7 +221,7 @@ class Stage2Task(AdversarialTask):
             ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
         ws = ws.detach().clone().requires_grad_()
         defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, self.settings.style_mixing)
-        with full_precision(g):
+        with regularizer_precision(g):
             trunk = g.run_trunk(ws, NoiseInput("random", n))
             images = g.synthesize_defect(trunk, ws, defect_ws).images
         lengths = path_lengths(images, ws, torch.randn_like(images))
@@ -251,13 +251,13 @@ class Stage2Task(AdversarialTask):
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         seen = self._with_mask(batch.images, real_masks(batch)) if self.judges_masks else batch.images
         images = seen.detach().requires_grad_()
-        with full_precision(self.discriminator):
+        with regularizer_precision(self.discriminator):
             penalty = r1_penalty(self.judge(images), images)
         statistics.report("r1_penalty", penalty)
         loss = penalty.mean()
         if self.match_discriminator is not None:
             pair = self._with_mask(batch.images, real_masks(batch)).requires_grad_()
-            with full_precision(self.match_discriminator):
+            with regularizer_precision(self.match_discriminator):
                 match_penalty = r1_penalty(self.match_discriminator(pair), pair)
             statistics.report("match/r1_penalty", match_penalty)
             loss = loss + match_penalty.mean()
