@@ -56,7 +56,8 @@ class Config:
         method: Instead of a model: a method that is not trained, such as crop_paste.
         generated: Instead of a model: folder of generated images.
         generated_masks: Their masks, named like them; found without this in the layouts that generate.py writes.
-        defect: Kind of defect to compare with; may be left out if the data has only one.
+        defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
+            the data has only one.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
         references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
             photographs then stand in for generated images; good ones; copies, the compared photographs themselves.

@@ -48,7 +48,7 @@ class Config(Generic[Drawing]):
         model: Trained model: a folder, or the name of a Hub repository.
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
-        defect: Kind of defect; may be left out if the data has only one.
+        defect: Kind of defect; may be left out if the data has only one, and the model has not learnt several jointly.
         resolution: Side of the images of a method that is not trained.
         num_images: How many.
         seed: Image i depends on this number and i alone.

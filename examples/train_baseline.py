@@ -1,7 +1,11 @@
-"""Train one of the methods that DFMGAN is compared with, on the photographs of one kind of defect.
+"""Train one of the methods that DFMGAN is compared with, on the photographs of one or more kinds of defect.
 
     accelerate launch examples/train_baseline.py --method cdc --pretrained_backbone runs/hazelnut \\
         --data_dir mvtec_ad --category hazelnut --defect crack --output_dir runs/hazelnut_crack_cdc
+
+With several kinds, `--defect crack cut hole`, each is trained by itself and gets a folder in the output folder; one
+that diverges does not keep the others from being trained. Defect-GAN can also learn them in one model (--joint), which
+then draws the one that --defect names.
 
 Options that the method does not have are errors: `--method cdc --help` lists those that it has, with its published
 values as defaults. Images are drawn from the output folder by examples/evaluate.py and the benchmarks.
@@ -15,11 +19,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import tyro
+from accelerate import PartialState
 
 from dfmgan_hf.methods.augmentations import AugmentationConfig
 from dfmgan_hf.methods.method import Method
 from dfmgan_hf.methods.registry import METHODS, get_method
-from dfmgan_hf.methods.train_method import TrainingConfig, train_method
+from dfmgan_hf.methods.train_method import TrainingConfig, each_model, train_method
+from dfmgan_hf.training import NonFiniteLossError
 from dfmgan_hf.training.refusals import end_in_words
 from dfmgan_hf.training.run import RunConfig
 
@@ -51,7 +57,22 @@ def parse(arguments: Sequence[str]) -> tuple[Method, TrainingConfig]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    train_method(*parse(arguments)).end_training()
+    method, config = parse(arguments)
+    models = each_model(method, config)
+    diverged: dict[str, NonFiniteLossError] = {}
+    for defect, training in models.items():
+        try:
+            train_method(method, training)
+        except NonFiniteLossError as error:
+            if len(models) == 1:
+                raise
+            # Nobody may be there to start the others.
+            diverged[defect] = error
+            print(f"{defect} was given up. {error}", flush=True)
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+    if diverged:
+        raise SystemExit("\n".join(f"{defect}: {error}" for defect, error in diverged.items()))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..data import DataConfig, find_listing, read_file_list
+from ..training.run import CONFIG_FILE
 
 Part = TypeVar("Part")
 RESULTS_FILE = "results.json"
@@ -102,6 +103,28 @@ def share(cells: Sequence[Part], part: str) -> list[Part]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"`cells` must be i/n with i from 1 to n, such as 1/4, but is {part!r}.")
     return list(cells[int(match[1]) - 1 :: int(match[2])])
+
+
+def check_learnt(source: Path, defect: str, template: str) -> None:
+    """See that a model that is taken for several kinds of defect has learnt this one.
+
+    Args:
+        source: folder that training wrote; without a record nothing is known.
+        defect: what it is to draw.
+        template: what names the folder; if it names {defect}, the user has said which model draws what.
+
+    Raises:
+        ValueError: it was trained on others.
+    """
+    path = source / CONFIG_FILE
+    if "{defect}" in template or not path.is_file():
+        return
+    learnt = json.loads(path.read_text()).get("defect")
+    if learnt is not None and defect not in learnt.split(", "):
+        raise ValueError(
+            f"{source} has learnt {learnt}, but is to draw {defect} too. Put {{defect}} into --trained {template}, or "
+            "name a model that has learnt all of them jointly (train_baseline.py --method defect_gan --joint)."
+        )
 
 
 def hash_of_names(file_list: Path) -> str:

@@ -28,7 +28,17 @@ from ..training import BatchStream, NonFiniteLossError
 from ..training.run import CONFIG_FILE, RunConfig, to_json
 from ..training.run_state import changed_settings
 from ..training.sheets import save_sheet, tile
-from .cells import PHOTOGRAPHS_FILE, RESULTS_FILE, SHEET_FILE, Cell, hash_of_names, list_cells, of_category, share
+from .cells import (
+    PHOTOGRAPHS_FILE,
+    RESULTS_FILE,
+    SHEET_FILE,
+    Cell,
+    check_learnt,
+    hash_of_names,
+    list_cells,
+    of_category,
+    share,
+)
 from .estimate import Estimate, format_seconds, seconds_per_step, seconds_to_measure
 from .generation_tables import write_tables
 from .published import TABLE_1
@@ -50,7 +60,7 @@ class GenerationConfig:
         pretrained_backbone: Folder that stage 1 wrote, for the methods that start from it; {category} in it stands
             for the category. Methods that start from scratch draw at its size.
         trained: Folders of models that are trained already, with {category}, {defect} and {method} in the name; what
-            is not there is trained.
+            is not there is trained. Without {defect}, one model draws all kinds, which it has to have learnt jointly.
         kimg: Length of every training in thousands of images shown, the same for all methods. None: each method's own.
         cells: i/n: the i-th of n parts of the cells, for the jobs of an array that share the output folder.
         preset: Named sizes and hyperparameters for what is trained.
@@ -109,6 +119,8 @@ class GenerationBenchmark:
             if needs_backbone and config.pretrained_backbone is None and config.trained is None:
                 raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
         self.all_cells = list_cells(config.data, config.methods, config.categories, config.defects)
+        for cell in self.all_cells:
+            self._trained_folder(cell)  # a wrong one is said before anything starts
         mine = share(self.all_cells, config.cells)
         self.pending = [cell for cell in mine if not self._is_done(cell)]
         # Nobody writes before everyone has looked.
@@ -241,7 +253,10 @@ class GenerationBenchmark:
         if self.config.trained is None:
             return None
         folder = Path(cell.fill(self.config.trained))
-        return folder if (folder / "generator").is_dir() else None
+        if not (folder / "generator").is_dir():
+            return None
+        check_learnt(folder, cell.defect, self.config.trained)
+        return folder
 
     def _training_config(self, cell: Cell) -> TrainingConfig[Any]:
         config, method = self.config, get_method(cell.method)
@@ -260,7 +275,7 @@ class GenerationBenchmark:
             options=options,
             augmentation=AugmentationConfig(augmentation=method.defaults.augmentation),
             pretrained_backbone=backbone if from_stage1 else None,
-            defect=cell.defect,
+            defect=(cell.defect,),
             preset=config.preset,
             recipe=self._overrides(method, backbone, from_stage1),
             data=of_category(config.data, cell),

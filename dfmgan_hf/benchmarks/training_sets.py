@@ -15,6 +15,7 @@ from ..methods.method import SamplerRequest
 from ..methods.registry import METHODS, get_method, open_sampler
 from ..metrics import FolderSampler, Sampler
 from ..metrics.sampler import draw
+from .cells import check_learnt
 
 _BATCH_SIZE = 32
 
@@ -88,7 +89,7 @@ class Source:
         Raises:
             DataError: the folder of images cannot be used.
             OSError: the folder of the model holds none.
-            ValueError: the model draws at another resolution.
+            ValueError: the model draws at another resolution, or has not learnt this kind.
         """
         if self.images is not None:
             folder = Path(place.fill(self.images, self.name))
@@ -96,7 +97,10 @@ class Source:
             defect = None if "{defect}" in self.images else place.defect
             return FolderSampler(folder, defect=defect, resolution=place.resolution)
         data = replace(place.data, file_list=place.base_list, shots=None)
-        model = None if self.model is None else place.fill(self.model, self.name)
+        model = None
+        if self.model is not None:
+            model = place.fill(self.model, self.name)
+            check_learnt(Path(model), place.defect, self.model)
         request = SamplerRequest(model, data, place.defect, place.resolution, device=place.device)
         return open_sampler(request, None if model is not None else self.name)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .dataset import ImageMaskDataset
+from .dataset import ImageMaskDataset, join_kinds
 from .errors import DataError
-from .records import Split, shorten
+from .records import Listing, Split, shorten
 from .sources import find_listing
 from .training_set import load_training_set
 from .transforms import Fit
@@ -80,18 +81,38 @@ class DataConfig:
             **self._options(), defect=kind, resolution=resolution, image_channels=image_channels, min_images=1
         )
 
+    def load_kinds(
+        self, defects: Sequence[str] = (), *, resolution: int = 256, image_channels: int = 3
+    ) -> ImageMaskDataset:
+        """Loads the photographs of several kinds of defect as one labelled set; `shots` are of each kind.
+
+        Args:
+            defects: Kinds of defect; all of the category if empty.
+            resolution: Side of the training images in pixels.
+            image_channels: 3, or 1 for grey.
+
+        Raises:
+            DataError: see `load_training_set`; (`one_kind`) if that is one kind alone.
+        """
+        listing = self._listing()
+        kinds = tuple(dict.fromkeys(defects or listing.defects))
+        if len(kinds) < 2:
+            raise DataError(
+                "one_kind",
+                listing.root,
+                found=f"a single kind of defect to learn ({shorten(kinds)})",
+                expected="at least two, to be learnt jointly",
+                advice=f"Name more of {shorten(listing.defects)} with --defect, or leave --joint out.",
+            )
+        return join_kinds(
+            {k: self.load_defects(k, resolution=resolution, image_channels=image_channels) for k in kinds}
+        )
+
     def _options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _only_defect(self) -> str:
-        listing = find_listing(
-            self.data_dir,
-            self.category,
-            good_dir=self.good_dir,
-            defect_dir=self.defect_dir,
-            mask_dir=self.mask_dir,
-            cache_dir=self.cache_dir,
-        )
+        listing = self._listing()
         if len(listing.defects) != 1:
             raise DataError(
                 "unknown_defect",
@@ -101,3 +122,13 @@ class DataConfig:
                 advice="Say which with --defect.",
             )
         return listing.defects[0]
+
+    def _listing(self) -> Listing:
+        return find_listing(
+            self.data_dir,
+            self.category,
+            good_dir=self.good_dir,
+            defect_dir=self.defect_dir,
+            mask_dir=self.mask_dir,
+            cache_dir=self.cache_dir,
+        )

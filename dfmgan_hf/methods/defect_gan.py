@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +18,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..losses import critic_loss, gradient_penalty
-from ..metrics.sampler import Samples
 from ..models import DefectGANDiscriminator, DefectGANGenerator, control_map
 from ..models.defect_gan import DefectGANGeneratorOutput
 from ..models.sizes import channels_at
 from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
+from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampler, open_sampler
 from .good_images import Photographs
 from .learning_rate import decayed_lr, set_lr
-from .method import Defaults, Method, SamplerRequest, TaskRequest
+from .method import Defaults, Method, TaskRequest
 from .precision import autocast
 
-NORMAL, DEFECT = 0, 1
-NUM_CLASSES = 2
-MASK_THRESHOLD = 0.5
 BETAS = (0.5, 0.999)
 
 
@@ -41,6 +37,8 @@ class DefectGANOptions:
     """What Defect-GAN lets choose. Weights and steps are published; the rest is a reconstruction.
 
     Args:
+        joint: Learn all kinds of defect that --defect names in one model, which then draws any of them, instead of a
+            model for each. DFMGAN's paper does not say which its numbers are of; one for each is a guess.
         gradient_penalty_weight: Weight of WGAN-GP's penalty.
         real_class_weight: Weight of classifying real images, in the discriminator's loss.
         fake_class_weight: Weight of being classified as wanted, in the generator's loss.
@@ -57,6 +55,7 @@ class DefectGANOptions:
         discriminator_layers: Layers of stride 2; None for as many as leave 4x4: 6 at 256x256.
     """
 
+    joint: bool = False
     gradient_penalty_weight: float = 10.0
     real_class_weight: float = 2.0
     fake_class_weight: float = 5.0
@@ -70,18 +69,6 @@ class DefectGANOptions:
     decoder_blocks: int = 3
     spade_channels: int | None = None
     discriminator_layers: int | None = None
-
-
-@dataclass(frozen=True)
-class DefectGANDrawing:
-    """What Defect-GAN draws beside the images.
-
-    Args:
-        pseudo_mask: Give the places with a spatial distribution above 1/2 as masks. They are not what the paper calls
-            masks, and nothing keeps them to the defect.
-    """
-
-    pseudo_mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,13 +95,15 @@ class DefectGANSettings:
 class DefectGANTask(Task):
     """Defacement and restoration by one generator, against a critic that also classifies.
 
-    Each item is a photograph of the defect and a random good one. A training step is one of the discriminator.
+    Each item is a photograph of the defect and a random good one, which is to get the same kind of defect. A training
+    step is one of the discriminator.
 
     Args:
         generator: on its device.
         discriminator: likewise.
         good: defect-free photographs.
         settings: hyperparameters.
+        classes: those of the defect photographs, for samples: with several kinds one for each photograph.
         low_precision_dtype: of the convolutions; None for float32. The gradient penalty is always float32.
     """
 
@@ -125,6 +114,7 @@ class DefectGANTask(Task):
         good: Photographs,
         settings: DefectGANSettings,
         *,
+        classes: Sequence[int] = (DEFECT,),
         low_precision_dtype: torch.dtype | None = None,
     ) -> None:
         options = settings.options
@@ -132,6 +122,8 @@ class DefectGANTask(Task):
         self.discriminator = discriminator.train().requires_grad_(False)
         self.good = good
         self.settings = settings
+        self.classes = tuple(classes)
+        self.num_classes: int = generator.config["num_classes"]
         self.low_precision_dtype = low_precision_dtype
         # No network is averaged, as in StarGAN.
         self.generator_ema = generator
@@ -150,14 +142,15 @@ class DefectGANTask(Task):
         ]
 
     def _domains(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Good images, then defective ones: (2 N, C, R, R), and their labels (2 N,)."""
+        """Good images, then defective ones: (2 N, C, R, R), and their classes (2 N,)."""
         images = torch.cat([self.good.draw(len(batch)), batch.images])
-        labels = torch.tensor([NORMAL, DEFECT], device=images.device).repeat_interleave(len(batch))
+        labels = torch.full((2 * len(batch),), NORMAL, device=images.device)
+        labels[len(batch) :] = DEFECT if batch.labels is None else DEFECT + batch.labels
         return images, labels
 
     def _translate(self, images: Tensor, labels: Tensor) -> DefectGANGeneratorOutput:
         with autocast(images.device, self.low_precision_dtype):
-            return self.generator(images, control_map(labels, NUM_CLASSES))
+            return self.generator(images, control_map(labels, self.num_classes))
 
     def _judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and class logits, in float32, in which the losses are computed."""
@@ -169,11 +162,11 @@ class DefectGANTask(Task):
         options = self.settings.options
         images, labels = self._domains(batch)
         with torch.no_grad():
-            fakes = self._translate(images, 1 - labels).images
+            fakes = self._translate(images, _exchange(labels)).images
         (real_scores, class_logits), (fake_scores, _) = self._judge(images), self._judge(fakes)
-        # Between images of the same domain: the fakes' domains are exchanged.
-        of_fakes_domain = images.roll(len(batch), dims=0)
-        penalty = gradient_penalty(lambda between: self.discriminator(between).scores, of_fakes_domain, fakes)
+        # Between images of the same class.
+        of_fakes_class = _exchange(images)
+        penalty = gradient_penalty(lambda between: self.discriminator(between).scores, of_fakes_class, fakes)
         statistics.report("scores/real", real_scores)
         statistics.report("scores/fake", fake_scores)
         statistics.report("gradient_penalty", penalty)
@@ -187,7 +180,8 @@ class DefectGANTask(Task):
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         options = self.settings.options
         images, labels = self._domains(batch)
-        there = self._translate(images, 1 - labels)
+        wanted = _exchange(labels)
+        there = self._translate(images, wanted)
         back = self._translate(there.images, labels)
         scores, class_logits = self._judge(there.images)
         # The paper adds up what means over both domains halve.
@@ -197,10 +191,10 @@ class DefectGANTask(Task):
         statistics.report("reconstruction", reconstruction)
         statistics.report("distribution", distribution / 4)
         statistics.report("distribution_cycle", distribution_cycle)
-        statistics.report("class_accuracy/fake", (class_logits.argmax(dim=1) != labels).to(torch.float32))
+        statistics.report("class_accuracy/fake", (class_logits.argmax(dim=1) == wanted).to(torch.float32))
         return (
             -scores.mean()
-            + options.fake_class_weight * F.cross_entropy(class_logits, 1 - labels)
+            + options.fake_class_weight * F.cross_entropy(class_logits, wanted)
             + options.reconstruction_weight * reconstruction
             + options.distribution_cycle_weight * distribution_cycle
             + options.distribution_weight * distribution
@@ -225,7 +219,7 @@ class DefectGANTask(Task):
         self._set_lr()
 
     def sample_sheet(self) -> Image.Image:
-        sampler = DefectGANSampler(self.generator, self.good)
+        sampler = DefectGANSampler(self.generator, self.good, classes=self.classes)
         good, output = sampler.translate([self.settings.sheet_seed + i for i in range(self.settings.sheet_samples)])
         return tile([to_pixels(good), to_pixels(output.distribution * 2 - 1), to_pixels(output.images)], columns=4)
 
@@ -234,65 +228,20 @@ class DefectGANTask(Task):
         self.discriminator.save_pretrained(folder / "discriminator")
 
 
-class DefectGANSampler:
-    """Defects on random good photographs.
-
-    Args:
-        generator: trained.
-        good: defect-free photographs.
-        pseudo_mask: give the places with a spatial distribution above 1/2 as masks.
-    """
-
-    def __init__(self, generator: DefectGANGenerator, good: Photographs, *, pseudo_mask: bool = False) -> None:
-        self.generator = generator
-        self.good = good
-        self.pseudo_mask = pseudo_mask
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """For results."""
-        return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good)}
-
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n images with seeds drawn from `generator`."""
-        seeds = torch.randint(2**31, (n,), generator=generator, device=generator.device)
-        return self._draw(seeds.tolist())
-
-    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draws the images with seeds `seed + i`: each picks the photograph, then the noise."""
-        return self._draw([seed + i for i in indices])
-
-    def _draw(self, seeds: list[int]) -> Samples:
-        good, output = self.translate(seeds)
-        masks = (output.distribution > MASK_THRESHOLD).to("cpu", torch.uint8) * 255 if self.pseudo_mask else None
-        return to_pixels(output.images)[:, : good.shape[1]], masks
-
-    @torch.no_grad()
-    def translate(self, seeds: Sequence[int]) -> tuple[Tensor, DefectGANGeneratorOutput]:
-        """Good photographs (n, C, R, R) and what is drawn on them, all of it following from each seed alone."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        good = self.good.at([int(torch.randint(len(self.good), (), generator=g)) for g in generators])
-        # One at a time on the CPU, where batches of different sizes round differently.
-        step = 1 if good.device.type == "cpu" else max(len(good), 1)
-        outputs = []
-        for start in range(0, len(good), step):
-            part = slice(start, start + step)
-            wanted = torch.full((len(good[part]),), DEFECT, device=good.device)
-            control = control_map(wanted, self.generator.config["num_classes"])
-            outputs.append(self.generator(good[part], control, generators[part]))
-        return good, DefectGANGeneratorOutput(
-            **{key: torch.cat([output[key] for output in outputs]) for key in outputs[0]}
-        )
+def _exchange(halves: Tensor) -> Tensor:
+    """Of (2 N, ...), the second N, then the first."""
+    return halves.roll(len(halves) // 2, dims=0)
 
 
 def build(request: TaskRequest) -> DefectGANTask:
     """New networks, their weights drawn from the global random generator."""
-    recipe, options, target = request.recipe, request.options, request.target
+    recipe, options, target, labels = request.recipe, request.options, request.target, request.defects.labels
+    kinds = request.defects.kinds
     width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
     shape = {
         "resolution": recipe.resolution,
         "image_channels": recipe.image_channels,
-        "num_classes": NUM_CLASSES,
+        "num_classes": 1 + max(len(kinds), 1),
         "base_channels": width,
     }
     with target.construct():
@@ -300,6 +249,7 @@ def build(request: TaskRequest) -> DefectGANTask:
             encoder_blocks=options.encoder_blocks,
             decoder_blocks=options.decoder_blocks,
             spade_channels=options.spade_channels or 2 * width,
+            defect_names=kinds or None,
             **shape,
         )
         discriminator = DefectGANDiscriminator(num_layers=options.discriminator_layers, **shape)
@@ -310,24 +260,15 @@ def build(request: TaskRequest) -> DefectGANTask:
         discriminator,
         Photographs(request.good.images, target.device),
         DefectGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        classes=(DEFECT,) if labels is None else (DEFECT + labels).tolist(),
         low_precision_dtype=target.low_precision_dtype,
     )
 
 
-def open_sampler(request: SamplerRequest) -> DefectGANSampler:
-    """Draws with a trained folder on photographs."""
-    generator = DefectGANGenerator.from_pretrained(
-        str(request.source), subfolder="generator", revision=request.revision
-    ).to(request.device)
-    resolution, channels = generator.config["resolution"], generator.config["image_channels"]
-    good = Photographs(request.load_good(resolution, channels).images, request.device)
-    return DefectGANSampler(generator, good, pseudo_mask=request.options.pseudo_mask)
-
-
 def sample_task(task: Task) -> DefectGANSampler:
-    """Draws with a task's generator on its good photographs."""
+    """Draws with a task's generator on its good photographs, of several kinds in the photographs' proportion."""
     assert isinstance(task, DefectGANTask)
-    return DefectGANSampler(task.generator, task.good)
+    return DefectGANSampler(task.generator, task.good, classes=task.classes)
 
 
 METHOD = Method(

@@ -79,7 +79,8 @@ class TaskRequest:
         options: of the method, an instance of `Method.options`.
         augmentation: what the discriminator sees.
         target: where and how it computes; on the meta device nothing may be read of tensors.
-        defects: the photographs of the defect, which the trainer's batches come from too.
+        defects: the photographs of the defect, which the trainer's batches come from too; labelled ones of several
+            kinds if the method learns them jointly.
         backbone: stage 1's averaged generator and its discriminator, on the CPU, to be copied; None from scratch.
         data: where the defect-free photographs come from, for methods that learn from both (`load_good`).
     """
@@ -117,7 +118,7 @@ class SamplerRequest:
     Args:
         source: folder that training wrote, or the Hub id of one; None for a method that is not trained.
         data: photographs, for methods that draw with them; None if there are none.
-        defect: kind of defect; None if the data has only one.
+        defect: kind of defect; None if the data, and what was trained, have only one.
         resolution: of what a method without training draws; trained ones know theirs.
         options: of drawing, an instance of the method's `Method.drawing`; None for the defaults.
         device: where networks compute.
@@ -192,6 +193,10 @@ class Method:
     @property
     def is_trained(self) -> bool:
         return self.build is not None
+
+    def is_joint(self, options: Any) -> bool:
+        """Whether one model learns several kinds of defect: what an option called `joint` says."""
+        return bool(getattr(options, "joint", False))
 
     def init_with(self, options: Any) -> Init:
         """What the method starts from with these options."""

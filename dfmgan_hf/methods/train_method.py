@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -25,11 +25,12 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class TrainingConfig(Generic[Options]):
-    """Train one method on the photographs of one kind of defect.
+    """Train one method on the photographs of one kind of defect, or of several.
 
     Args:
         pretrained_backbone: Folder that stage 1 wrote, or the Hub id of one, for methods that start from it.
-        defect: Kind of defect to learn; may be left out if the data has only one.
+        defect: Kinds of defect to learn, one after the other; may be left out if the data has only one. A method that
+            learns them jointly (--joint) makes one model of them, by default of all that the data has.
         preset: Named sizes and hyperparameters. The method's published ones come before it, and what is overridden
             before both; network sizes are those of a backbone.
     """
@@ -38,7 +39,7 @@ class TrainingConfig(Generic[Options]):
     options: Options
     augmentation: AugmentationConfig
     pretrained_backbone: str | None = None
-    defect: str | None = None
+    defect: tuple[str, ...] = ()
     preset: PresetName = "auto"
     recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
     data: DataConfig = field(default_factory=DataConfig)
@@ -69,21 +70,26 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
 
     Raises:
         ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
-            a setting that the method has no use for.
-        DataError: see `DataConfig.load_defects`.
+            a setting that the method has no use for; several kinds of defect for a model of one.
+        DataError: see `DataConfig.load_defects` and `load_kinds`.
     """
     build = method.build
     if build is None:
         raise ValueError(f"{method.title} is not trained: draw from it directly.")
+    joint = method.is_joint(config.options)
+    if len(config.defect) > 1 and not joint:
+        raise ValueError(f"A model is trained on one kind of defect at a time, not on {', '.join(config.defect)}.")
     backbone = _backbone(method, config)
     accelerator = start_accelerator(config.run)
     recipe = method.resolve(
         config.preset, config.recipe, None if backbone is None else backbone[0], accelerator.num_processes
     )
     run = fit_run(config.run, recipe.batch_size, accelerator)
-    dataset = config.data.load_defects(
-        config.defect, resolution=recipe.resolution, image_channels=recipe.image_channels
-    )
+    size = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
+    if joint:
+        dataset = config.data.load_kinds(config.defect, **size)
+    else:
+        dataset = config.data.load_defects(config.defect[0] if config.defect else None, **size)
     mean = ProcessGroup(accelerator).mean
 
     def build_on(device: torch.device) -> Task:
@@ -91,6 +97,20 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
         return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
 
     return PreparedRun(build_on, recipe, run, dataset, accelerator)
+
+
+def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, TrainingConfig[Any]]:
+    """The runs that a command line asks for, by what they learn: a model of all kinds of defect, or one of each.
+
+    As in stage 2, the models of several kinds lie in folders of their own in `config.run.output_dir`.
+    """
+    names = ", ".join(config.defect)
+    if len(config.defect) < 2 or method.is_joint(config.options):
+        return {names: config}
+    return {
+        defect: replace(config, defect=(defect,), run=replace(config.run, output_dir=config.run.output_dir / defect))
+        for defect in config.defect
+    }
 
 
 def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
@@ -117,7 +137,7 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
         {
             "method": method.name,
             "reconstruction": method.is_reconstruction,
-            "defect": config.defect,
+            "defect": ", ".join(prepared.dataset.kinds or config.defect) or None,
             "config": config,
             "recipe": prepared.recipe,
         },

@@ -6,6 +6,7 @@ which it builds, and SPADE (Park et al. 2019): a reconstruction, not the authors
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -148,10 +149,11 @@ class DefectGANGenerator(SafetensorsModel):
         encoder_blocks: residual blocks of the trunk.
         decoder_blocks: residual blocks with SPADE.
         spade_channels: hidden channels of each SPADE.
+        defect_names: names of the classes from 1 on; None for a model of one kind of defect, which needs no name.
 
     Raises:
-        ValueError: `image_channels` is neither 1 nor 3, `resolution` no multiple of 4, or there are fewer than 2
-            classes.
+        ValueError: `image_channels` is neither 1 nor 3, `resolution` no multiple of 4, there are fewer than 2
+            classes, or not as many names as defects.
     """
 
     @register_to_config
@@ -164,6 +166,7 @@ class DefectGANGenerator(SafetensorsModel):
         encoder_blocks: int = 3,
         decoder_blocks: int = 3,
         spade_channels: int = 128,
+        defect_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if image_channels not in (1, 3):
@@ -172,6 +175,11 @@ class DefectGANGenerator(SafetensorsModel):
             raise ValueError(f"`resolution` must be a multiple of 4, but is {resolution}.")
         if num_classes < 2:
             raise ValueError(f"`num_classes` must be at least 2 (normal and a defect), but is {num_classes}.")
+        if defect_names is not None and len(defect_names) != num_classes - 1:
+            raise ValueError(
+                f"`defect_names` must be {num_classes - 1} names, one for each class but normal, but are "
+                f"{', '.join(defect_names)}."
+            )
         full, half, quarter = base_channels, 2 * base_channels, 4 * base_channels
         spade = {"num_classes": num_classes, "spade_channels": spade_channels}
         self.down = nn.ModuleList(

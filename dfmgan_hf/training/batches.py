@@ -17,10 +17,12 @@ class Batch:
     Args:
         images: (N, C, R, R) in [-1, 1].
         masks: (N, 1, R, R), -1 or +1, or None in stage 1.
+        labels: number of each image's kind of defect, int64 (N,), or None if all are of one kind.
     """
 
     images: Tensor
     masks: Tensor | None = None
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -29,7 +31,8 @@ class Batch:
         """Equal micro-batches for gradient accumulation."""
         images = self.images.chunk(parts)
         masks = self.masks.chunk(parts) if self.masks is not None else [None] * parts
-        return [Batch(i, m) for i, m in zip(images, masks, strict=True)]
+        labels = self.labels.chunk(parts) if self.labels is not None else [None] * parts
+        return [Batch(*part) for part in zip(images, masks, labels, strict=True)]
 
 
 class ImageSource(Protocol):
@@ -37,6 +40,7 @@ class ImageSource(Protocol):
 
     images: Tensor
     masks: Tensor | None
+    labels: Tensor | None
 
 
 class BatchStream:
@@ -47,7 +51,8 @@ class BatchStream:
     where a run stopped, with any number of processes.
 
     Args:
-        source: images uint8 (M, C, R, R) and masks uint8 {0, 255} (M, 1, R, R) or None, on the CPU or on `device`.
+        source: images uint8 (M, C, R, R), masks uint8 {0, 255} (M, 1, R, R) or None, and labels int64 (M,) or None,
+            on the CPU or on `device`.
         batch_size: images a step over all processes.
         seed: of the permutations.
         rank, world_size: this process and how many there are.
@@ -68,7 +73,7 @@ class BatchStream:
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
-        self.images, self.masks = source.images, source.masks
+        self.images, self.masks, self.labels = source.images, source.masks, source.labels
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
@@ -98,7 +103,8 @@ class BatchStream:
             flips = torch.tensor([flip for _, flip in picks], device=self.device)[:, None, None, None]
             images = torch.where(flips, images.flip(3), images)
             masks = None if masks is None else torch.where(flips, masks.flip(3), masks)
-        return Batch(images, masks)
+        labels = None if self.labels is None else self.labels[index].to(self.device)
+        return Batch(images, masks, labels)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0

@@ -34,13 +34,14 @@ def make_task(
     sizes = {"resolution": 32, "image_channels": channels}
     overrides = RecipeOverrides(**sizes, channel_base=128, batch_size=BATCH, total_kimg=total_kimg)
     assert method.build is not None
+    joint = method.is_joint(method.options(**options))
     return method.build(
         TaskRequest(
             recipe=method.resolve("small", overrides, None, 1),
             options=method.options(**options),
             augmentation=AugmentationConfig("none"),
             target=Target(torch.device(device), low_precision_dtype),
-            defects=data.load_defects("dot", **sizes),
+            defects=data.load_kinds(("dot", "spot"), **sizes) if joint else data.load_defects("dot", **sizes),
             data=data,
         )
     )

@@ -85,3 +85,13 @@ def test_split_into_micro_batches():
 def test_batch_must_be_shared_evenly():
     with pytest.raises(ValueError, match="cannot be shared among 3 processes"):
         stream(world_size=3)
+
+
+def test_labels_stay_with_their_images():
+    data = numbered(7)
+    data.labels = torch.arange(7) * 10
+    batch = BatchStream(data, batch_size=4, seed=0).at(4)
+    assert batch.labels.tolist() == [10 * number for number in numbers(batch)]
+    for part in batch.split(2):
+        assert part.labels.tolist() == [10 * number for number in numbers(part)]
+    assert stream().at(0).labels is None
