@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampler, open_sampler
 from .good_images import Photographs
-from .learning_rate import decayed_lr, set_lr
+from .learning_rate import Decay, decayed_lr, set_lr
 from .method import Defaults, Method, TaskRequest
 from .precision import autocast
 
@@ -45,14 +46,18 @@ class DefectGANOptions:
         reconstruction_weight: Weight of getting back the image after defacement and restoration, or the reverse.
         distribution_cycle_weight: Weight of both changing the image in the same place.
         distribution_weight: Weight of changing little of the image.
+        sparse_maps: Distributions that this weight is of: those of all translations, or of the first ones only, not of
+            the ways back. No source says which; all is a guess.
         discriminator_steps: Steps of the discriminator for each one of the generator.
-        final_lr: Learning rate at the end; it falls on a line.
+        lr_decay: Shape in which the learning rate falls. Published are its ends alone: the line is a guess.
+        final_lr: Learning rate at the end.
         base_channels: Channels of both networks at full resolution; None: 64, or what a smaller --channel_base leaves
             there.
         encoder_blocks: Residual blocks before the control map comes in.
         decoder_blocks: Residual blocks under the control map.
         spade_channels: Hidden channels of each SPADE; None: twice the base channels.
         discriminator_layers: Layers of stride 2; None for as many as leave 4x4: 6 at 256x256.
+        spectral_norm: Spectral norm in the critic, as in some re-implementations; the gradient penalty does without.
     """
 
     joint: bool = False
@@ -62,13 +67,16 @@ class DefectGANOptions:
     reconstruction_weight: float = 5.0
     distribution_cycle_weight: float = 5.0
     distribution_weight: float = 1.0
+    sparse_maps: Literal["all", "first"] = "all"
     discriminator_steps: int = 5
+    lr_decay: Decay = "linear"
     final_lr: float = 1e-6
     base_channels: int | None = None
     encoder_blocks: int = 3
     decoder_blocks: int = 3
     spade_channels: int | None = None
     discriminator_layers: int | None = None
+    spectral_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,9 @@ class DefectGANTask(Task):
         settings: hyperparameters.
         classes: those of the defect photographs, for samples: with several kinds one for each photograph.
         low_precision_dtype: of the convolutions; None for float32. The gradient penalty is always float32.
+
+    Raises:
+        ValueError: the learning rate cannot fall as the options say.
     """
 
     def __init__(
@@ -135,6 +146,7 @@ class DefectGANTask(Task):
         g_optimizer = lazy_adam(g_parameters, lr=settings.lr, betas=BETAS)
         d_optimizer = lazy_adam(d_parameters, lr=settings.lr, betas=BETAS)
         self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
+        self._set_lr()
         self.phases = [
             Phase("discriminator", d_parameters, d_optimizer, self.discriminator_loss),
             # The trainer multiplies the loss by the interval; Adam's steps do not depend on its scale.
@@ -187,9 +199,10 @@ class DefectGANTask(Task):
         # The paper adds up what means over both domains halve.
         reconstruction = 2 * F.l1_loss(back.images, images)
         distribution_cycle = 2 * F.l1_loss(there.distribution, back.distribution)
-        distribution = 2 * (there.distribution.mean() + back.distribution.mean())
+        maps = [there.distribution] if options.sparse_maps == "first" else [there.distribution, back.distribution]
+        distribution = 2 * torch.stack([m.mean() for m in maps]).sum()
         statistics.report("reconstruction", reconstruction)
-        statistics.report("distribution", distribution / 4)
+        statistics.report("distribution", distribution / (2 * len(maps)))
         statistics.report("distribution_cycle", distribution_cycle)
         statistics.report("class_accuracy/fake", (class_logits.argmax(dim=1) == wanted).to(torch.float32))
         return (
@@ -206,8 +219,8 @@ class DefectGANTask(Task):
 
     def _set_lr(self) -> float:
         settings = self.settings
-        progress = self._step * settings.batch_size / (settings.total_kimg * 1000)
-        lr = decayed_lr(progress, settings.lr, final_lr=settings.options.final_lr)
+        progress = self._step * settings.batch_size / (settings.total_kimg * 1000) if self._step else 0.0
+        lr = decayed_lr(progress, settings.lr, decay=settings.options.lr_decay, final_lr=settings.options.final_lr)
         set_lr(self.optimizers.values(), lr)
         return lr
 
@@ -252,7 +265,9 @@ def build(request: TaskRequest) -> DefectGANTask:
             defect_names=kinds or None,
             **shape,
         )
-        discriminator = DefectGANDiscriminator(num_layers=options.discriminator_layers, **shape)
+        discriminator = DefectGANDiscriminator(
+            num_layers=options.discriminator_layers, use_spectral_norm=options.spectral_norm, **shape
+        )
     for network in (generator, discriminator):
         network.to(device=target.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
     return DefectGANTask(

@@ -27,7 +27,7 @@ from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
 from .history import ImageHistory
-from .learning_rate import decayed_lr, set_lr
+from .learning_rate import Decay, decayed_lr, set_lr
 from .method import Defaults, Method, SamplerRequest, TaskRequest
 from .precision import autocast
 
@@ -46,7 +46,9 @@ class SDGANOptions:
         cycle_weight: Weight of the cycle consistency.
         identity_weight: Weight of leaving images of the own domain as they are; 5 in CycleGAN's paintings, 0 here.
         history_size: Earlier generated images a domain that the discriminators are shown again; 0 for none.
-        constant_part: Part of the run before the learning rate falls, on a line to 0.
+        constant_part: Part of the run before the learning rate falls, in [0, 1).
+        lr_decay: Shape in which it falls.
+        final_lr: Learning rate at the end.
         base_channels: Channels of generators and discriminators at full resolution; None: 64, or what a smaller
             --channel_base leaves there.
         residual_blocks: Of each generator; None: 9 from 256x256 on, 6 below.
@@ -60,6 +62,8 @@ class SDGANOptions:
     identity_weight: float = 0.0
     history_size: int = 50
     constant_part: float = 0.5
+    lr_decay: Decay = "linear"
+    final_lr: float = 0.0
     base_channels: int | None = None
     residual_blocks: int | None = None
     discriminator_layers: int = 3
@@ -121,6 +125,9 @@ class SDGANTask(Task):
         good: defect-free photographs.
         settings: hyperparameters.
         low_precision_dtype: of the convolutions; None for float32.
+
+    Raises:
+        ValueError: the learning rate cannot fall as the options say.
     """
 
     def __init__(
@@ -158,6 +165,7 @@ class SDGANTask(Task):
         g_optimizer = lazy_adam(g_parameters, lr=settings.lr, betas=BETAS)
         d_optimizer = lazy_adam(d_parameters, lr=settings.lr, betas=BETAS)
         self.optimizers = {"generators": g_optimizer, "discriminators": d_optimizer}
+        self._set_lr()
         self.phases = [
             Phase("generators", g_parameters, g_optimizer, self.generators_loss),
             Phase("discriminators", d_parameters, d_optimizer, self.discriminators_loss),
@@ -208,8 +216,15 @@ class SDGANTask(Task):
 
     def _set_lr(self) -> float:
         settings = self.settings
-        progress = self._step * settings.batch_size / (settings.total_kimg * 1000)
-        lr = decayed_lr(progress, settings.lr, constant_until=settings.options.constant_part)
+        progress = self._step * settings.batch_size / (settings.total_kimg * 1000) if self._step else 0.0
+        options = settings.options
+        lr = decayed_lr(
+            progress,
+            settings.lr,
+            decay=options.lr_decay,
+            constant_until=options.constant_part,
+            final_lr=options.final_lr,
+        )
         set_lr(self.optimizers.values(), lr)
         return lr
 

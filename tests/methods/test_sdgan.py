@@ -95,6 +95,9 @@ def test_learning_rate_is_constant_for_half_of_the_run_and_then_falls_to_zero(ca
     assert rates[5] == [2e-4, 2e-4]
     assert rates[7] == pytest.approx([1.2e-4, 1.2e-4])
     assert rates[10] == [0.0, 0.0]
+    cosine = make_task(METHOD, category, total_kimg=10 * BATCH / 1000, lr_decay="cosine", final_lr=1e-4)
+    cosine.after_step(10, RunningStatistics())
+    assert learning_rates(cosine) == pytest.approx([1e-4, 1e-4])
     resumed = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
     task.after_step(7, RunningStatistics())
     resumed.load_state_dict(task.state_dict())
