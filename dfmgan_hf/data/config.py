@@ -7,8 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from .dataset import ImageMaskDataset, join_kinds
 from .errors import DataError
+from .foregrounds import read_foregrounds
 from .records import Listing, Split, shorten
 from .sources import find_listing
 from .training_set import load_training_set
@@ -107,6 +110,23 @@ class DataConfig:
         return join_kinds(
             {k: self.load_defects(k, resolution=resolution, image_channels=image_channels) for k in kinds}
         )
+
+    def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: int = 256) -> Tensor:
+        """Loads where the product is on defect-free photographs.
+
+        Args:
+            folder: A mask for each of them; see `read_foregrounds`.
+            file_names: Of the photographs, as `load_good` gives them.
+            resolution: Side of the training images in pixels.
+
+        Returns:
+            bool (N, resolution, resolution), in the order of `file_names`.
+
+        Raises:
+            DataError: see `read_foregrounds`.
+        """
+        records = {record.name: record for record in self._listing().select(None)}
+        return read_foregrounds(folder, [records[name] for name in file_names], resolution, self.fit)
 
     def _options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

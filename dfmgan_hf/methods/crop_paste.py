@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,9 +21,13 @@ from torch import Tensor
 from ..data import ImageMaskDataset
 from ..data.transforms import fit_to_square, resize_mask
 from ..metrics.sampler import Samples
+from .automatic_foreground import find_foreground, import_cv2
 from .method import Method, SamplerRequest
 
 Array = np.ndarray[Any, Any]
+
+PLACE_TRIES = 100
+"""Random places that are tried for a defect that has to lie on the product."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class CropPasteOptions:
         feather: Standard deviation in pixels of a soft edge; it lies inside of the region, so the mask stays exact.
         max_shift: Largest random shift, as a share of the side. The defect stays whole.
         max_rotation: Largest random rotation about the defect's middle, in degrees.
+        foreground: Where a defect that is shifted or turned may go: anywhere (none); onto the product, as found by its
+            difference to a plain background (auto, for which OpenCV is needed), or as masks in a folder of this name
+            say, named like the good photographs. A defect for which chance finds no place on the product, all of it,
+            in 100 tries stays where it was, on the product or not.
         image_channels: 1 (grey) or 3 (RGB).
     """
 
@@ -48,6 +57,7 @@ class CropPasteOptions:
     feather: float = 0.0
     max_shift: float = 0.0
     max_rotation: float = 0.0
+    foreground: str = "none"
     image_channels: Literal[1, 3] = 3
 
 
@@ -59,10 +69,12 @@ class CropPasteSampler:
         defects: photographs of the defect with masks, of the same size.
         options: see `CropPasteOptions`.
         resolution: side of the images; None for that of the photographs.
+        foregrounds: where the product is on each good photograph, bool (N, R, R); None for no constraint.
 
     Raises:
         ValueError: the defects have no masks, or other sizes or channels than the good photographs; these are smaller
-            than `resolution`.
+            than `resolution`; there are foregrounds for defects that stay where they are, or not as many as
+            photographs.
         ImportError: OpenCV is needed and not installed.
     """
 
@@ -72,6 +84,7 @@ class CropPasteSampler:
         defects: ImageMaskDataset,
         options: CropPasteOptions | None = None,
         resolution: int | None = None,
+        foregrounds: Tensor | None = None,
     ) -> None:
         self.options = options or CropPasteOptions()
         if defects.masks is None:
@@ -88,8 +101,23 @@ class CropPasteSampler:
                 "images; leave it out, or give a larger one."
             )
         if self.options.blend == "poisson":
-            _import_cv2()
+            import_cv2("blend='poisson'")
+        if foregrounds is not None and not self._moves:
+            raise ValueError(
+                "`foreground` says where a defect may be moved to, but it stays where it is: give --max_shift or "
+                "--max_rotation too, or leave it out."
+            )
+        if foregrounds is not None and foregrounds.shape != (len(good), *good.images.shape[2:]):
+            raise ValueError(
+                f"Foregrounds are {tuple(foregrounds.shape)}, but should be {(len(good), *good.images.shape[2:])}, "
+                "one of each good photograph."
+            )
+        self.foregrounds = foregrounds
         self.good, self.defects, self.masks = good.images, defects.images, defects.masks
+
+    @property
+    def _moves(self) -> bool:
+        return self.options.max_shift > 0 or self.options.max_rotation > 0
 
     def __len__(self) -> int:
         """Pairs, and thus images."""
@@ -135,8 +163,9 @@ class CropPasteSampler:
         good = _to_array(self.good[good_index])
         defect, mask = _to_array(self.defects[defect_index]), self.masks[defect_index, 0].numpy() > 0
         if mask.any():
-            if self.options.max_shift > 0 or self.options.max_rotation > 0:
-                defect, mask = self._move(defect, mask, np.random.default_rng(seed))
+            if self._moves:
+                allowed = None if self.foregrounds is None else self.foregrounds[good_index].numpy()
+                defect, mask = self._move(defect, mask, allowed, np.random.default_rng(seed))
             region = _fill_box(mask) if self.options.region == "box" else mask
             join = _poisson if self.options.blend == "poisson" else self._blend
             good = join(good, defect, region)
@@ -154,23 +183,37 @@ class CropPasteSampler:
         weight = weight[:, :, None]
         return np.round((1 - weight) * good + weight * defect).astype(np.uint8)
 
-    def _move(self, defect: Array, mask: Array, random: np.random.Generator) -> tuple[Array, Array]:
-        """The defect and its mask turned about its middle, then shifted as far as it stays in the picture."""
-        angle = random.uniform(-self.options.max_rotation, self.options.max_rotation)
+    def _move(
+        self, defect: Array, mask: Array, allowed: Array | None, random: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """The defect and its mask turned about its middle, then shifted as far as it stays in the picture.
+
+        With `allowed`, bool (R, R), the first of some random places that lies wholly in it; unmoved if there is none.
+        """
         top, bottom, left, right = _box(mask)
         centre = ((left + right) / 2, (top + bottom) / 2)
-        turned = _from_array(defect).rotate(angle, Image.Resampling.BICUBIC, center=centre)
-        turned_mask = np.asarray(
-            Image.fromarray(mask.astype(np.uint8)).rotate(angle, Image.Resampling.NEAREST, center=centre)
-        ).astype(bool)
-        if turned_mask.any():
-            defect, mask = np.asarray(turned).reshape(defect.shape), turned_mask
+        for _ in range(1 if allowed is None else PLACE_TRIES):
+            angle = random.uniform(-self.options.max_rotation, self.options.max_rotation)
+            turned = np.asarray(
+                Image.fromarray(mask.astype(np.uint8)).rotate(angle, Image.Resampling.NEAREST, center=centre)
+            ).astype(bool)
+            turns = bool(turned.any())
+            shift = self._shift(turned if turns else mask, random)
+            placed = np.roll(turned if turns else mask, shift, (0, 1))
+            if allowed is None or not (placed & ~allowed).any():
+                if turns:
+                    image = _from_array(defect).rotate(angle, Image.Resampling.BICUBIC, center=centre)
+                    defect = np.asarray(image).reshape(defect.shape)
+                return np.roll(defect, shift, (0, 1)), placed
+        return defect, mask
+
+    def _shift(self, mask: Array, random: np.random.Generator) -> tuple[int, int]:
+        """Pixels down and to the right, as far as the mask stays in the picture."""
         top, bottom, left, right = _box(mask)
         side = len(mask)
         limit = round(self.options.max_shift * side)
         down = int(random.integers(-min(top, limit), min(side - bottom, limit) + 1))
-        across = int(random.integers(-min(left, limit), min(side - right, limit) + 1))
-        return np.roll(defect, (down, across), (0, 1)), np.roll(mask, (down, across), (0, 1))
+        return down, int(random.integers(-min(left, limit), min(side - right, limit) + 1))
 
 
 def _box(mask: Array) -> tuple[int, int, int, int]:
@@ -194,17 +237,9 @@ def _from_array(image: Array) -> Image.Image:
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
 
 
-def _import_cv2() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError("blend='poisson' needs OpenCV: `pip install 'dfmgan-hf[poisson]'`.") from error
-    return cv2
-
-
 def _poisson(good: Array, defect: Array, mask: Array) -> Array:
     """The defect's gradients inside of the mask, the good photograph's values at its edge (Perez et al. 2003)."""
-    cv2 = _import_cv2()
+    cv2 = import_cv2("blend='poisson'")
     # OpenCV wants colours and a mask that is clear of the border, and places the middle of the mask's bounding box.
     padded = [np.pad(np.broadcast_to(x, (*x.shape[:2], 3)), ((2, 2), (2, 2), (0, 0)), "edge") for x in (defect, good)]
     inside = np.pad(mask.astype(np.uint8) * 255, 2)
@@ -218,7 +253,13 @@ def open_sampler(request: SamplerRequest) -> CropPasteSampler:
     """Draws with the photographs of the request, at its resolution."""
     options: CropPasteOptions = request.options
     size = (options.paste_resolution or request.resolution, options.image_channels)
-    return CropPasteSampler(request.load_good(*size), request.load_defects(*size), options, request.resolution)
+    good, foregrounds = request.load_good(*size), None
+    if options.foreground == "auto":
+        found = [find_foreground(_to_array(x), name) for x, name in zip(good.images, good.file_names, strict=True)]
+        foregrounds = torch.from_numpy(np.stack(found))
+    elif options.foreground != "none" and request.data is not None:
+        foregrounds = request.data.load_foregrounds(Path(options.foreground), good.file_names, size[0])
+    return CropPasteSampler(good, request.load_defects(*size), options, request.resolution, foregrounds)
 
 
 METHOD = Method(

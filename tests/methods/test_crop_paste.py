@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
-from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
 from dfmgan_hf.data.transforms import fit_to_square
-from dfmgan_hf.methods.crop_paste import CropPasteOptions, CropPasteSampler
+from dfmgan_hf.methods.automatic_foreground import find_foreground
+from dfmgan_hf.methods.crop_paste import CropPasteOptions, CropPasteSampler, open_sampler
+from dfmgan_hf.methods.method import SamplerRequest
+
+from ..benchmarks.drawn_downstream import save
 
 SIDE = 32
 GOOD, DEFECTS = 5, 3
@@ -170,3 +177,150 @@ def test_photographs_that_do_not_fit_are_refused():
         CropPasteSampler(good, ImageMaskDataset(defects.images, None, defects.file_names))
     with pytest.raises(ValueError, match=r"\(3, 32, 32\) and those of the defect \(1, 32, 32\)"):
         CropPasteSampler(good, photographs(1)[1])
+
+
+# --- the product as the place for defects ---
+
+
+def product(top: int, left: int, size: int = 14) -> np.ndarray:
+    """A noisy dark background with a lighter square on it that has a dark hole, uint8 (R, R, 3)."""
+    image = np.random.default_rng(top).integers(10, 20, (SIDE, SIDE, 3)).astype(np.uint8)
+    image[top : top + size, left : left + size] = (120, 90, 60)
+    image[top + 5 : top + 9, left + 5 : left + 9] = 15
+    return image
+
+
+def place_of(top: int, left: int, size: int = 14) -> torch.Tensor:
+    place = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    place[top : top + size, left : left + size] = True
+    return place
+
+
+def test_moved_defects_lie_on_the_product():
+    good, defects = photographs()
+    corners = [(0, 0), (3, 15), (18, 1), (17, 17), (9, 9)]
+    foregrounds = torch.stack([place_of(*corner) for corner in corners])
+    options = CropPasteOptions(max_shift=0.9, max_rotation=20.0)
+    sampler = CropPasteSampler(good, defects, options, foregrounds=foregrounds)
+    free = CropPasteSampler(good, defects, options)
+    outside, unconstrained, places = 0, 0, set()
+    for seed in range(3):
+        images, masks = sampler.sample_at(range(15), seed)
+        for image, mask in zip(images, masks, strict=True):
+            product_index = int(image[0][mask[0] == 0].min()) - 1
+            outside += int((mask[0][~foregrounds[product_index]] > 0).any())
+            places.add(tuple(mask[0].nonzero()[0].tolist()))
+        for image, mask in zip(*free.sample_at(range(15), seed), strict=True):
+            unconstrained += int((mask[0][~foregrounds[int(image[0][mask[0] == 0].min()) - 1]] > 0).any())
+    assert outside == 0
+    assert unconstrained > 20
+    assert len(places) > 30
+
+
+def test_defect_without_a_place_stays_where_it_was():
+    good, defects = photographs()
+    foregrounds = torch.zeros(GOOD, SIDE, SIDE, dtype=torch.bool)
+    foregrounds[:, :2, :2] = True  # smaller than any defect
+    options = CropPasteOptions(max_shift=0.9, max_rotation=90.0)
+    images, masks = CropPasteSampler(good, defects, options, foregrounds=foregrounds).sample_at(range(15), 0)
+    still_images, still_masks = make().sample_at(range(15), 0)
+    assert torch.equal(masks, still_masks)
+    assert torch.equal(images, still_images)
+
+
+def test_foregrounds_that_say_nothing_are_refused():
+    good, defects = photographs()
+    everywhere = torch.ones(GOOD, SIDE, SIDE, dtype=torch.bool)
+    with pytest.raises(ValueError, match="give --max_shift or --max_rotation too"):
+        CropPasteSampler(good, defects, CropPasteOptions(), foregrounds=everywhere)
+    with pytest.raises(ValueError, match=r"Foregrounds are \(4, 32, 32\), but should be \(5, 32, 32\)"):
+        CropPasteSampler(good, defects, CropPasteOptions(max_shift=0.1), foregrounds=everywhere[1:])
+
+
+def test_product_on_a_plain_background_is_found():
+    pytest.importorskip("cv2", reason="OpenCV (the poisson extra) is not installed")
+    for top, left in ((9, 9), (0, 4), (17, 17)):
+        image = product(top, left)
+        image[30:, 30:] = 200 if top < 17 else image[30:, 30:]  # dust
+        found, expected = find_foreground(image, "x.png"), place_of(top, left).numpy()
+        assert (found & expected).sum() / (found | expected).sum() > 0.8
+        assert found[top + 6 : top + 8, left + 6 : left + 8].all(), "holes belong to the product"
+    grey = find_foreground(product(9, 9)[:, :, :1], "x.png")
+    assert (grey & place_of(9, 9).numpy()).sum() > 150
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((SIDE, SIDE, 3), 90, np.uint8), "On x.png nothing stands out from the colour of its border"),
+        (np.random.default_rng(0).integers(88, 92, (SIDE, SIDE, 3)).astype(np.uint8), "nothing stands out"),
+        (
+            np.random.default_rng(0).normal(128, 40, (SIDE, SIDE, 1)).clip(0, 255).astype(np.uint8),
+            r"nothing stands out clearly .* accounts for \d+% of the variance",
+        ),
+        (
+            np.tile(np.repeat([60, 60, 60, 200, 200], [8, 8, 4, 6, 6])[:, None, None], (1, SIDE, 3)).astype(np.uint8),
+            r"covers \d+% of its border, so that the product is not on a plain background",
+        ),
+    ],
+    ids=["blank", "noise", "texture", "half"],
+)
+def test_pictures_without_a_plain_background_are_refused(image, message):
+    pytest.importorskip("cv2", reason="OpenCV (the poisson extra) is not installed")
+    with pytest.raises(ValueError, match=message):
+        find_foreground(image, "x.png")
+
+
+@pytest.fixture
+def plates(tmp_path) -> Path:
+    """Two good photographs of a product on a plain background, and one with a defect on it."""
+    for name, image in (("train/good/000.png", product(1, 2)), ("train/good/001.png", product(16, 15))):
+        save(image, tmp_path / "plate" / name)
+    defect, mask = product(1, 2), np.zeros((SIDE, SIDE), np.uint8)
+    defect[3:6, 4:8], mask[3:6, 4:8] = 255, 255
+    save(defect, tmp_path / "plate" / "test" / "chip" / "000.png")
+    save(mask, tmp_path / "plate" / "ground_truth" / "chip" / "000_mask.png")
+    return tmp_path / "plate"
+
+
+def open_on(plates: Path, foreground: str) -> CropPasteSampler:
+    options = CropPasteOptions(max_shift=0.9, foreground=foreground)
+    return open_sampler(SamplerRequest(data=DataConfig(data_dir=plates), resolution=SIDE, options=options))
+
+
+def test_foregrounds_from_the_photographs_and_from_a_folder(plates, tmp_path):
+    folder = tmp_path / "products"
+    for name, corner in (("000.png", (1, 2)), ("001_mask.png", (16, 15))):
+        save(place_of(*corner).numpy().astype(np.uint8) * 255, folder / name)
+    by_hand = open_on(plates, str(folder))
+    assert torch.equal(by_hand.foregrounds, torch.stack([place_of(1, 2), place_of(16, 15)]))
+    assert by_hand.settings["foreground"] == str(folder)
+    for seed in range(10):
+        images, masks = by_hand.sample_at([0, 1], seed)
+        for image, mask in zip(images, masks, strict=True):
+            corner = (1, 2) if image[0, 14, 3] > 100 else (16, 15)
+            assert not (mask[0][~place_of(*corner)] > 0).any()
+    pytest.importorskip("cv2", reason="OpenCV (the poisson extra) is not installed")
+    found = open_on(plates, "auto").foregrounds
+    assert (found & by_hand.foregrounds).sum() / (found | by_hand.foregrounds).sum() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({}, "there is no such folder. Expected a folder of masks that show where the product is"),
+        ({"000.png": (SIDE, 255)}, "001.png: no mask of its product; .* holds 000.png.* leave the photograph out"),
+        (
+            {"000.png": (SIDE, 255), "001.png": (SIDE, 255), "001_mask.png": (SIDE, 255)},
+            "001.png: 2 files that could show its product",
+        ),
+        ({"000.png": (SIDE, 255), "001.png": (16, 255)}, "001.png: a mask of 16x16 pixels. Expected 32x32"),
+        ({"000.png": (SIDE, 255), "001.png": (SIDE, 0)}, "001.png: no product: the mask is empty"),
+    ],
+    ids=["no folder", "missing", "two", "size", "empty"],
+)
+def test_masks_that_cannot_be_used_are_named(plates, tmp_path, masks, message):
+    for name, (side, value) in masks.items():
+        save(np.full((side, side), value, np.uint8), tmp_path / "products" / name)
+    with pytest.raises(DataError, match=message):
+        open_on(plates, str(tmp_path / "products"))
