@@ -84,7 +84,7 @@ class CDCTask(Stage1Task):
         options: as in `Stage1Task`.
 
     Raises:
-        ValueError: `num_anchors` or `anchor_interval` is not positive.
+        ValueError: `num_anchors` or `anchor_interval` is not positive, or a batch too small to compare distances in.
     """
 
     settings: CDCSettings
@@ -101,6 +101,11 @@ class CDCTask(Stage1Task):
         for name in ("num_anchors", "anchor_interval"):
             if getattr(settings, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(settings, name)}.")
+        if settings.batch_size < 3:
+            raise ValueError(
+                "CDC compares the distances of each sample to at least two others, so that `batch_size` must be at "
+                f"least 3, but it is {settings.batch_size}."
+            )
         super().__init__(generator, discriminator, settings, **options)
         self.source = source.eval().requires_grad_(False)
         # A checkpoint without the source could go on with another one unnoticed.
@@ -143,7 +148,9 @@ class CDCTask(Stage1Task):
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         images, _ = self._draw(len(batch))
-        consistency = self.consistency(len(batch))
+        # As many latents as in a whole batch, however it is split over processes and micro-batches: what a sample's
+        # similarities are a distribution over decides the loss, and needs at least two others.
+        consistency = self.consistency(self.settings.batch_size)
         statistics.report("loss/consistency", consistency)
         return generator_loss(self.judge(images)) + self.settings.consistency_weight * consistency
 

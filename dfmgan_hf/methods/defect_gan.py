@@ -28,7 +28,7 @@ from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampl
 from .good_images import Photographs
 from .learning_rate import Decay, decayed_lr, set_lr
 from .method import Defaults, Method, TaskRequest
-from .precision import autocast
+from .precision import at_least_float32, autocast
 
 BETAS = (0.5, 0.999)
 
@@ -168,7 +168,7 @@ class DefectGANTask(Task):
         """Scores and class logits, in float32, in which the losses are computed."""
         with autocast(images.device, self.low_precision_dtype):
             output = self.discriminator(images)
-        return output.scores.float(), output.class_logits.float()
+        return at_least_float32(output.scores), at_least_float32(output.class_logits)
 
     def discriminator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         options = self.settings.options

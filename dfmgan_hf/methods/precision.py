@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 
 from ..models import StyleGAN2Discriminator, StyleGAN2Generator
 
@@ -32,3 +33,8 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
     if dtype is None or device.type == "meta":
         return nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """What low precision gave, in the precision that losses are computed in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

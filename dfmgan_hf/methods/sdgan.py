@@ -29,7 +29,7 @@ from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledP
 from .history import ImageHistory
 from .learning_rate import Decay, decayed_lr, set_lr
 from .method import Defaults, Method, SamplerRequest, TaskRequest
-from .precision import autocast
+from .precision import at_least_float32, autocast
 
 GAMES = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
 BETAS = (0.5, 0.999)
@@ -173,7 +173,7 @@ class SDGANTask(Task):
 
     def _judge(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
         """What both discriminators of a domain say; the games are computed in float32."""
-        first, second = (self.discriminators[f"{domain}{i}"](images).float() for i in (1, 2))
+        first, second = (at_least_float32(self.discriminators[f"{domain}{i}"](images)) for i in (1, 2))
         return first, second
 
     def generators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
@@ -184,7 +184,7 @@ class SDGANTask(Task):
             cycled_good, cycled_defect = self.restorer(fake_defect).images, self.generator(fake_good).images
             judged = [self._judge("defect", fake_defect), self._judge("good", fake_good)]
         # The discriminators are shown what was drawn here: it costs half of the step to draw.
-        self._drawn.append(_Drawn(good, fake_defect.detach().float(), fake_good.detach().float()))
+        self._drawn.append(_Drawn(good, *(at_least_float32(fake.detach()) for fake in (fake_defect, fake_good))))
         cycle = F.l1_loss(cycled_good, good) + F.l1_loss(cycled_defect, defect)
         adversarial = sum((self.game.generator(*outputs) for outputs in judged), torch.zeros_like(cycle))
         statistics.report("cycle", cycle)

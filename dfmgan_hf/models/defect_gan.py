@@ -219,7 +219,7 @@ class DefectGANGenerator(SafetensorsModel):
         classes = self.config["num_classes"]
         if control.shape[:2] != (len(images), classes):
             raise ValueError(f"`control` must be ({len(images)}, {classes}, h, w), but is {tuple(control.shape)}.")
-        x = images
+        x, control = images, control.to(images.dtype)
         for layer in self.down:
             x = F.relu(layer(x, control, generator))
         for block in self.blocks:

@@ -144,7 +144,12 @@ def test_source_stays_as_it_is(tmp_path):
     assert not torch.equal(task.generator.synthesis.blocks["4"].const, before["synthesis.blocks.4.const"])
 
 
-def test_micro_batches_too_small_to_compare_are_refused():
-    task = make_task()
-    with pytest.raises(ValueError, match="at least 3 samples"):
-        task.generator_loss(batch(2), RunningStatistics())
+def test_small_micro_batches_compare_as_many_samples_as_the_whole_batch():
+    task, compared = make_task(), []
+    compare = task.consistency
+    task.consistency = lambda n: compared.append(n) or compare(n)
+    for n in (4, 2, 1):
+        assert task.generator_loss(batch(n), RunningStatistics()).isfinite()
+    assert compared == [4, 4, 4]
+    with pytest.raises(ValueError, match="`batch_size` must be at least 3, but it is 2"):
+        make_task(batch_size=2)
