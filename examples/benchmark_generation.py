@@ -6,6 +6,9 @@
 Says first how long it will take. Stopped and started again it goes on; `--cells 2/8` does the second of eight parts,
 for the jobs of an array that share the output folder. Table (table.md, table.csv) and figure (table.png) are written
 anew after each cell.
+
+Where several photographs show the same part, --groups parts.csv trains on some parts and measures against the others.
+One model that has learnt several kinds of defect jointly is given with --trained without {defect} in its path.
 """
 
 from __future__ import annotations

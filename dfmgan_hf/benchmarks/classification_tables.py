@@ -6,19 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import trial_tables
 from .downstream import Trial
 from .published import TABLE_2
-from .trial_tables import (
-    Results,
-    entry,
-    markdown_table,
-    plot_points,
-    reconstruction_note,
-    row_names,
-    seeds_note,
-    spread,
-    write_files,
-)
+from .trial_tables import Results
 
 
 def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:
@@ -37,7 +28,7 @@ def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, ti
     rows = [row for category in categories for row in _rows(category, trials, results)]
     parts = [_markdown(category, trials, results, title) for category in categories]
     text = "\n\n".join([*parts, _notes(results)]) + "\n"
-    write_files(output_dir, text, rows, lambda: _plot(trials, results, title))
+    trial_tables.write_files(output_dir, text, rows, lambda: _plot(trials, results, title))
     return text
 
 
@@ -64,10 +55,10 @@ def _published(category: str, split: str, training_set: str) -> float | None:
 def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict[str, Any]]:
     """A row for each training set and split."""
     rows = []
-    for name in row_names(trials):
+    for name in trial_tables.row_names(trials):
         for split in _splits(category, trials):
             values = accuracies(results, category, split, name)
-            mean, deviation = spread(values)
+            mean, deviation = trial_tables.spread(values)
             rows.append(
                 {
                     "category": category,
@@ -75,7 +66,9 @@ def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict
                     "training_set": name,
                     "accuracy_percent": mean,
                     "deviation": deviation,
-                    "balanced_percent": spread(accuracies(results, category, split, name, "balanced_accuracy"))[0],
+                    "balanced_percent": trial_tables.spread(
+                        accuracies(results, category, split, name, "balanced_accuracy")
+                    )[0],
                     "seeds": len(values),
                     "paper_percent": _published(category, split, name),
                 }
@@ -86,16 +79,22 @@ def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict
 def _markdown(category: str, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:
     splits = _splits(category, trials)
     rows = []
-    for name in row_names(trials):
+    for name in trial_tables.row_names(trials):
         cells = []
         for split in splits:
             published = _published(category, split, name)
-            text = entry(accuracies(results, category, split, name))
+            text = trial_tables.entry(accuracies(results, category, split, name))
             cells.append(text if published is None else f"{text} ({published:.2f})")
         kinds = ("accuracy", "balanced_accuracy") if len(splits) > 1 else ("balanced_accuracy",)
-        rows.append([title(name), *cells, *(entry(accuracies(results, category, None, name, kind)) for kind in kinds)])
+        rows.append(
+            [
+                title(name),
+                *cells,
+                *(trial_tables.entry(accuracies(results, category, None, name, kind)) for kind in kinds),
+            ]
+        )
     means = ("all", "all, balanced") if len(splits) > 1 else ("balanced",)
-    table = markdown_table(["accuracy in %, trained on", *splits, *means], rows)
+    table = trial_tables.markdown_table(["accuracy in %, trained on", *splits, *means], rows)
     return f"### {category.replace('_', ' ')}\n\n{table}"
 
 
@@ -111,13 +110,13 @@ def _notes(results: Results) -> str:
     notes = [
         f"{result['network']}, {result['start']}, {classifier['steps']} steps of {classifier['batch_size']} images at "
         f"{settings['resolution']} pixels, {settings['images_per_defect']} generated images of each of {kinds} kinds. "
-        f"{seeds_note(results)} Tested on {result['tested']} photographs, so that one "
+        f"{trial_tables.seeds_note(results)} Tested on {result['tested']} photographs, so that one "
         f"is {one:.1f} points; always naming the most frequent kind gives {100 * most:.1f} %. Balanced: the mean over "
         f"the {kinds} kinds, of which guessing gets {100 / kinds:.0f} %."
     ]
     if classifier["select"] != "last":
         notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
-    notes += reconstruction_note(results)
+    notes += trial_tables.reconstruction_note(results)
     if any(_published(trial.category, trial.split, trial.training_set) is not None for trial in results):
         notes.append("In brackets: the paper, a single classifier on partitions that are not known.")
     return "\n\n".join(notes)
@@ -129,11 +128,11 @@ def _plot(trials: Sequence[Trial], results: Results, title: Callable[[str], str]
     for category in dict.fromkeys(trial.category for trial in trials):
         for split in _splits(category, trials):
             panel = f"{category}, {split}"
-            panels[panel] = {title(n): accuracies(results, category, split, n) for n in row_names(trials)}
-            for name in row_names(trials):
+            panels[panel] = {title(n): accuracies(results, category, split, n) for n in trial_tables.row_names(trials)}
+            for name in trial_tables.row_names(trials):
                 number = _published(category, split, name)
                 if number is not None:
                     published[panel, title(name)] = number
     most = {max(map(sum, result["confusion"])) / result["tested"] for result in results.values()}
     chance = 100 * most.pop() if len(most) == 1 else None
-    return plot_points(panels, "accuracy in %", published, chance)
+    return trial_tables.plot_points(panels, "accuracy in %", published, chance)

@@ -13,17 +13,17 @@ from typing import Any, Literal
 import tyro
 from accelerate import Accelerator
 
-from ..data import DataConfig, Partition, find_listing, read_groups
+from ..data import DataConfig, Partition, find_listing
 from ..data.records import ImageRecord
 from ..methods.registry import METHODS
 from ..training.run import environment, to_json
 from ..training.run_state import changed_settings
 from .cells import hash_of_names, share
 from .estimate import format_seconds
+from .splits import keep_lists, read_category_groups
 from .training_sets import LabelledImages, Place, Source, draw_images, join, load_listed, make_sources, merge
 
 REAL = "real"
-SPLITS_FOLDER = "splits"
 
 TrainingSet = Literal["real", "generated", "both"]
 
@@ -229,16 +229,9 @@ class DownstreamBenchmark(ABC):
             )
         defects = tuple(self.config.defects or listing.defects)
         name = category or listing.category or "object"
-        groups = None if self.config.groups is None else read_groups(self.config.groups.format(category=name))
+        groups = read_category_groups(self.config.groups, name)
         splits = self.make_splits([record for record in listing.records if record.defect in defects], groups)
-        folder = self.config.output_dir / name / SPLITS_FOLDER
-        lists = {}
-        for split, partition in splits.items():
-            lists[split] = Partition.paths(folder, split)
-            # Lists that lie there already are kept: those of an earlier start, or the user's own.
-            if not all(path.is_file() for path in lists[split]):
-                partition.save(folder, split)
-        return name, Subject(data, defects, lists, groups)
+        return name, Subject(data, defects, keep_lists(self.config.output_dir / name, splits), groups)
 
     def _trials(self) -> list[Trial]:
         """Seeds innermost: what was drawn once serves for all of them."""

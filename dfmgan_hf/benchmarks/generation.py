@@ -42,6 +42,7 @@ from .cells import (
 from .estimate import Estimate, format_seconds, seconds_per_step, seconds_to_measure
 from .generation_tables import write_tables
 from .published import TABLE_1
+from .splits import read_category_groups, split_by_groups
 
 MODEL_FOLDER = "model"
 SHEET_SAMPLES = 16
@@ -61,6 +62,12 @@ class GenerationConfig:
             for the category. Methods that start from scratch draw at its size.
         trained: Folders of models that are trained already, with {category}, {defect} and {method} in the name; what
             is not there is trained. Without {defect}, one model draws all kinds, which it has to have learnt jointly.
+        groups: CSV file with the columns file and group, for data with several photographs of the same part: models
+            are trained on a third of each kind of defect, whole parts, and on good photographs of other parts than the
+            rest shows. The lists lie in OUTPUT_DIR/CATEGORY/splits; trained models have to have been trained with
+            them. {category} in the name stands for the category.
+        compared_with: With groups, the photographs that generated images are measured against: those of parts that
+            were not trained on (held_out), or all. Without groups, all.
         kimg: Length of every training in thousands of images shown, the same for all methods. None: each method's own.
         cells: i/n: the i-th of n parts of the cells, for the jobs of an array that share the output folder.
         preset: Named sizes and hyperparameters for what is trained.
@@ -78,6 +85,8 @@ class GenerationConfig:
     defects: tuple[str, ...] = ()
     pretrained_backbone: str | None = None
     trained: str | None = None
+    groups: str | None = None
+    compared_with: Literal["held_out", "all"] = "held_out"
     kimg: float | None = None
     cells: str = "1/1"
     preset: PresetName = "auto"
@@ -104,7 +113,8 @@ class GenerationBenchmark:
         accelerator: of the launch.
 
     Raises:
-        ValueError: an unknown method, defect or part of the cells; a method lacks the backbone that it starts from.
+        ValueError: an unknown method, defect or part of the cells; a method lacks the backbone that it starts from;
+            groups that do not fit the photographs.
         DataError: the photographs cannot be listed.
     """
 
@@ -121,6 +131,7 @@ class GenerationBenchmark:
         self.all_cells = list_cells(config.data, config.methods, config.categories, config.defects)
         for cell in self.all_cells:
             self._trained_folder(cell)  # a wrong one is said before anything starts
+        self.lists = self._make_lists()
         mine = share(self.all_cells, config.cells)
         self.pending = [cell for cell in mine if not self._is_done(cell)]
         # Nobody writes before everyone has looked.
@@ -236,14 +247,39 @@ class GenerationBenchmark:
 
     def _settings(self, cell: Cell) -> dict[str, Any]:
         """What decides the numbers of a cell."""
-        left_out = ("output_dir", "methods", "categories", "defects", "cells", "checkpoint_every_kimg", "estimate")
+        left_out = (
+            "output_dir", "methods", "categories", "defects", "groups", "cells", "checkpoint_every_kimg", "estimate",
+        )  # fmt: skip
         places = ("inception_weights", "lpips_weights", "data")
         settings = to_json(self.config)
         data = {k: v for k, v in settings["data"].items() if k in ("fit", "bit_depth", "shots", "shots_seed")}
         if self.config.data.file_list is not None:
             data["file_list"] = hash_of_names(self.config.data.file_list)
         settings = {name: value for name, value in settings.items() if name not in (*left_out, *places)}
+        if cell.category in self.lists:
+            data["lists"] = dict(zip(("base", "test"), map(hash_of_names, self.lists[cell.category]), strict=True))
+        else:
+            settings["compared_with"] = None
         return {**settings, "data": data}
+
+    def _make_lists(self) -> dict[str, tuple[Path, Path]]:
+        """Of each category, the files with the names to train on and to test on; none without groups."""
+        config = self.config
+        if config.groups is not None and config.data.file_list is not None:
+            raise ValueError("--groups makes lists of what to train on: leave --file_list out.")
+        lists = {}
+        for cell in {cell.category: cell for cell in self.all_cells}.values():
+            groups = read_category_groups(config.groups, cell.category)
+            if groups is not None:
+                defects = [other.defect for other in self.all_cells if other.category == cell.category]
+                folder = config.output_dir / cell.category
+                lists[cell.category] = split_by_groups(folder, of_category(config.data, cell), defects, groups)
+        return lists
+
+    def _training_data(self, cell: Cell) -> DataConfig:
+        """The photographs that a model of this cell may see."""
+        data = of_category(self.config.data, cell)
+        return replace(data, file_list=self.lists[cell.category][0]) if cell.category in self.lists else data
 
     def _backbone(self, cell: Cell) -> str | None:
         template = self.config.pretrained_backbone
@@ -278,7 +314,7 @@ class GenerationBenchmark:
             defect=(cell.defect,),
             preset=config.preset,
             recipe=self._overrides(method, backbone, from_stage1),
-            data=of_category(config.data, cell),
+            data=self._training_data(cell),
         )
 
     def _overrides(self, method: Method, backbone: str | None, from_stage1: bool) -> RecipeOverrides:
@@ -300,7 +336,7 @@ class GenerationBenchmark:
     def _open(self, cell: Cell, source: Path | None) -> Sampler:
         request = SamplerRequest(
             source=None if source is None else str(source),
-            data=of_category(self.config.data, cell),
+            data=self._training_data(cell),
             defect=cell.defect,
             resolution=self._resolution(cell),
             device=self.accelerator.device,
@@ -308,10 +344,13 @@ class GenerationBenchmark:
         return open_sampler(request, None if source is not None else cell.method)
 
     def _real(self, cell: Cell, sampler: Sampler) -> ImageMaskDataset:
-        """All photographs of the defect, also where fewer were shots for the training."""
+        """All photographs of the defect, also where fewer were shots for the training; those of parts that were not
+        trained on, with groups."""
         images, _ = draw(sampler, [0], 0)
-        everything = replace(of_category(self.config.data, cell), shots=None, file_list=None)
-        return everything.load_defects(cell.defect, resolution=images.shape[-1])
+        held_out = cell.category in self.lists and self.config.compared_with == "held_out"
+        file_list = self.lists[cell.category][1] if held_out else None
+        compared = replace(of_category(self.config.data, cell), shots=None, file_list=file_list)
+        return compared.load_defects(cell.defect, resolution=images.shape[-1])
 
 
 def sample_sheet(sampler: Sampler, seed: int) -> Image.Image:

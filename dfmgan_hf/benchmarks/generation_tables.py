@@ -24,8 +24,8 @@ Results = Mapping[Cell, dict[str, Any]]
 COLUMNS = (
     "category", "defect", "method", "kid_x1000", "kid_low_x1000", "kid_high_x1000", "kid_subsets_x1000",
     "clustered_lpips", "clustered_lpips_nonempty", "empty_clusters", "pairwise_lpips", "copy_rate", "unique_share",
-    "generated", "generated_lpips", "real", "resolution", "features", "trained_kimg", "training_images",
-    "training_seconds", "reconstruction", "paper_kid_x1000", "paper_clustered_lpips",
+    "generated", "generated_lpips", "real", "compared_with", "resolution", "features", "trained_kimg",
+    "training_images", "training_seconds", "reconstruction", "paper_kid_x1000", "paper_clustered_lpips",
 )  # fmt: skip
 
 
@@ -99,6 +99,7 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
         "generated": settings["num_generated"],
         "generated_lpips": settings["num_generated_lpips"],
         "real": settings["num_real"],
+        "compared_with": result.get("benchmark", {}).get("compared_with") or "all",
         "resolution": settings["resolution"][0],
         "features": kid.get("features"),
         "trained_kimg": outcome["images_seen"] / 1000 if outcome else None,
@@ -210,6 +211,8 @@ def _notes(rows: list[dict[str, Any]]) -> str:
         f"for {values('trained_kimg')} kimg. KID from all images on "
         f"{', '.join(sorted({row['features'] for row in rows if row['features']}))} features; CSV has its intervals.",
     ]
+    if any(row["compared_with"] == "held_out" for row in rows):
+        notes.append("These are photographs of other parts than the models were trained on.")
     if any(row["reconstruction"] for row in rows):
         notes.append("\\* A reconstruction: filled in here where no source says how it is.")
     if any(row["paper_clustered_lpips"] is not None for row in rows):

@@ -26,6 +26,7 @@ from .downstream import DownstreamBenchmark, DownstreamConfig, Subject, Trial
 from .localization_measures import Compat, measure
 from .localization_tables import write_tables
 from .segmenter import SegmenterConfig, find_defects, train_segmenter
+from .splits import of_other_parts
 from .training_sets import LabelledImages
 
 _TIMED_STEPS = 2
@@ -163,18 +164,3 @@ class _Best:
         return not self.measures or sum(measures[name] for name in _SELECTED_BY) > sum(
             self.measures[name] for name in _SELECTED_BY
         )
-
-
-def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:
-    """Numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if groups is None:
-        return list(range(len(names)))
-    parts = {groups.get(name, name) for name in tested}
-    kept = [index for index, name in enumerate(names) if groups.get(name, name) not in parts]
-    if not kept:
-        raise ValueError(f"All {len(names)} good photographs to train on show parts that are tested on.")
-    return kept

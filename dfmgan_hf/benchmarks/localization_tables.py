@@ -6,20 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import trial_tables
 from .downstream import Trial
 from .localization_measures import MEASURES
 from .published import LOCALIZATION
-from .trial_tables import (
-    Results,
-    entry,
-    markdown_table,
-    plot_points,
-    reconstruction_note,
-    row_names,
-    seeds_note,
-    spread,
-    write_files,
-)
+from .trial_tables import Results
 
 _TITLES = dict(
     zip(
@@ -48,7 +39,7 @@ def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, ti
         parts.append(_markdown(f"mean of {len(categories)} categories", categories, trials, results, title))
     rows = [row for category in categories for row in _rows(category, trials, results)]
     text = "\n\n".join([*parts, _notes(results)]) + "\n"
-    write_files(output_dir, text, rows, lambda: _plot(categories, trials, results, title))
+    trial_tables.write_files(output_dir, text, rows, lambda: _plot(categories, trials, results, title))
     return text
 
 
@@ -65,11 +56,11 @@ def values_of(results: Results, categories: Sequence[str], training_set: str, na
 def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict[str, Any]]:
     """A row for each training set."""
     rows = []
-    for training_set in row_names(trials):
+    for training_set in trial_tables.row_names(trials):
         row: dict[str, Any] = {"category": category, "training_set": training_set}
         for name in MEASURES:
             values = values_of(results, [category], training_set, name)
-            row[f"{name}_percent"], row[f"{name}_deviation"] = spread(values)
+            row[f"{name}_percent"], row[f"{name}_deviation"] = trial_tables.spread(values)
             row["seeds"] = len(values)
         rows.append(row)
     return rows
@@ -79,10 +70,11 @@ def _markdown(
     name: str, categories: Sequence[str], trials: Sequence[Trial], results: Results, title: Callable[[str], str]
 ) -> str:
     rows = [
-        [title(n), *(entry(values_of(results, categories, n, measure)) for measure in MEASURES)]
-        for n in row_names(trials)
+        [title(n), *(trial_tables.entry(values_of(results, categories, n, measure)) for measure in MEASURES)]
+        for n in trial_tables.row_names(trials)
     ]
-    return f"### {name.replace('_', ' ')}\n\n{markdown_table(['in %, trained on', *_TITLES.values()], rows)}"
+    table = trial_tables.markdown_table(["in %, trained on", *_TITLES.values()], rows)
+    return f"### {name.replace('_', ' ')}\n\n{table}"
 
 
 def _notes(results: Results) -> str:
@@ -96,14 +88,14 @@ def _notes(results: Results) -> str:
         f"{result['network']}, {segmenter['steps']} steps of {segmenter['batch_size']} images at "
         f"{settings['resolution']} pixels, {settings['images_per_defect']} generated pairs of each of "
         f"{len(result['defects'])} kinds, and the good photographs for training. "
-        f"{seeds_note(results)} Tested on {result['tested']} photographs with defects "
+        f"{trial_tables.seeds_note(results)} Tested on {result['tested']} photographs with defects "
         f"and {result['tested_good']} without."
     ]
     if settings["compat"] != "none":
         notes.append(f"Pixel F1 and PRO at the coarse thresholds of {settings['compat']}'s script.")
     if segmenter["select"] != "last":
         notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
-    notes += reconstruction_note(results)
+    notes += trial_tables.reconstruction_note(results)
     published = "; ".join(
         f"{method} {' / '.join(f'{value:.1f}' for value in numbers.values())}"
         for method, numbers in LOCALIZATION.items()
@@ -117,7 +109,7 @@ def _notes(results: Results) -> str:
 
 def _plot(categories: Sequence[str], trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> bytes:
     panels = {
-        _TITLES[name]: {title(n): values_of(results, categories, n, name) for n in row_names(trials)}
+        _TITLES[name]: {title(n): values_of(results, categories, n, name) for n in trial_tables.row_names(trials)}
         for name in MEASURES
     }
-    return plot_points(panels, "%")
+    return trial_tables.plot_points(panels, "%")

@@ -16,7 +16,7 @@ from dfmgan_hf.benchmarks import generation
 from dfmgan_hf.benchmarks.cells import Cell, list_cells, share
 from dfmgan_hf.benchmarks.generation import GenerationBenchmark, GenerationConfig
 from dfmgan_hf.benchmarks.generation_tables import to_markdown, write_tables
-from dfmgan_hf.data import DataConfig
+from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.metrics import EvaluationConfig, Networks
 from dfmgan_hf.training import NonFiniteLossError
@@ -134,6 +134,67 @@ def test_cells_of_other_photographs_are_an_error(finished, networks, tmp_path):
     data = replace(finished.data, file_list=names)
     with pytest.raises(ValueError, match=r"was measured with other settings: data\.file_list: None -> [0-9a-f]{16}"):
         GenerationBenchmark(replace(finished, data=data), networks, Accelerator(cpu=True))
+
+
+@pytest.fixture(scope="module")
+def grouped(config, networks, tmp_path_factory) -> GenerationConfig:
+    """The comparison with parts: dots 000 and 006 are single, 002 and 004 show one that good photograph 000 shows too;
+    good photograph 005 shows that of dot 000, and 004 that of dot 006."""
+    folder = tmp_path_factory.mktemp("grouped")
+    parts = {"test/dot/000.png": "a", "test/dot/002.png": "b", "test/dot/004.png": "b", "test/dot/006.png": "c"}
+    parts |= {"train/good/000.png": "b", "train/good/005.png": "a", "train/good/004.png": "c"}
+    (folder / "parts_plate.csv").write_text("file,group\n" + "".join(f"{k},{v}\n" for k, v in parts.items()))
+    grouped = replace(
+        config,
+        output_dir=folder / "table",
+        methods=("diffaug", "crop_paste"),
+        groups=str(folder / "parts_{category}.csv"),
+        data=replace(config.data, shots=None),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
+        assert GenerationBenchmark(grouped, networks, Accelerator(cpu=True)).run() == []
+    return grouped
+
+
+def test_parts_are_trained_on_or_measured_against(grouped):
+    base, test = (
+        read_file_list(grouped.output_dir / "plate" / "splits" / f"partition_P1_{side}.txt")
+        for side in ("base", "test")
+    )
+    dots = {f"test/dot/{i:03d}.png" for i in (0, 2, 4, 6)}
+    assert dots & set(base) in ({"test/dot/000.png"}, {"test/dot/006.png"})
+    assert set(test) == dots - set(base)
+    tested_parts = {"000": "005", "006": "004"}["006" if "test/dot/000.png" in base else "000"]
+    good = {f"train/good/{i:03d}.png" for i in range(6)} - {"train/good/000.png", f"train/good/{tested_parts}.png"}
+    assert set(base) - dots == good
+    for method in grouped.methods:
+        result = result_of(grouped, method)
+        assert result["settings"]["num_real"] == 3
+        assert result["benchmark"]["compared_with"] == "held_out"
+    assert result_of(grouped, "diffaug")["training"]["images"] == 1
+    sampler = result_of(grouped, "crop_paste")["settings"]["sampler"]
+    assert (sampler["num_good"], sampler["num_defects"]) == (4, 1)
+    assert "of other parts than the models were trained on" in (grouped.output_dir / "table.md").read_text()
+    assert [row["compared_with"] for row in csv.DictReader((grouped.output_dir / "table.csv").open())] == [
+        "held_out"
+    ] * 2
+
+
+def test_all_photographs_can_be_compared_with_in_spite_of_parts(grouped, finished, networks, tmp_path):
+    everything = replace(grouped, output_dir=tmp_path, methods=("crop_paste",), compared_with="all")
+    GenerationBenchmark(everything, networks, Accelerator(cpu=True)).run()
+    result = result_of(everything, "crop_paste")
+    assert result["settings"]["num_real"] == 4
+    assert result["settings"]["sampler"]["num_defects"] == 1
+    assert "of other parts" not in (tmp_path / "table.md").read_text()
+    assert result_of(finished, "crop_paste")["benchmark"]["compared_with"] is None
+    with pytest.raises(ValueError, match=r"compared_with: held_out -> all"):
+        GenerationBenchmark(replace(grouped, compared_with="all"), networks, Accelerator(cpu=True))
+    lists = grouped.output_dir / "plate" / "splits" / "partition_P1_base.txt"
+    listed = replace(grouped, data=replace(grouped.data, file_list=lists))
+    with pytest.raises(ValueError, match="leave --file_list out"):
+        GenerationBenchmark(listed, networks, Accelerator(cpu=True))
 
 
 def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):
