@@ -18,6 +18,8 @@ from .cells import PHOTOGRAPHS_FILE, SHEET_FILE, Cell, read_results
 from .published import TABLE_1
 
 _TITLE_HEIGHT = 30
+# Largest ratio of KIDs that a linear axis shows.
+_LOGARITHMIC = 20
 
 Results = Mapping[Cell, dict[str, Any]]
 
@@ -150,6 +152,7 @@ def plot(cells: Sequence[Cell], results: Results) -> bytes:
         ImportError: matplotlib is not installed.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     rows = {cell: row_of(cell, result) for cell, result in results.items()}
     groups = list(dict.fromkeys((cell.category, cell.defect) for cell in cells))
@@ -177,6 +180,13 @@ def plot(cells: Sequence[Cell], results: Results) -> bytes:
             axes.text(0.01, top, f"{category}, {defect}", transform=axes.get_yaxis_transform(), weight="bold", size=9)
         axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks], size=8)
         axes.set_xlabel(title)
+        found = [row[n] for row in rows.values() for n in (measured, published, "kid_low_x1000") if row[n] is not None]
+        if measured == "kid_x1000" and found and min(found) > 0 and max(found) > _LOGARITHMIC * min(found):
+            # One method that has learnt nothing would press all others together.
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="x", alpha=0.3)
         axes.set_ylim(len(groups) * (len(methods) + 1.5) - 1.5, -1.8)
     return _png(figure.savefig, dpi=130)

@@ -15,7 +15,7 @@ from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.benchmarks import generation
 from dfmgan_hf.benchmarks.cells import Cell, list_cells, share
 from dfmgan_hf.benchmarks.generation import GenerationBenchmark, GenerationConfig
-from dfmgan_hf.benchmarks.generation_tables import to_markdown, write_tables
+from dfmgan_hf.benchmarks.generation_tables import plot, to_markdown, write_tables
 from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.metrics import EvaluationConfig, Networks
@@ -266,3 +266,29 @@ def test_the_papers_numbers_stand_beside_the_measured_ones(tmp_path):
     assert "| Crop&Paste * | 20.00 | 0.2500 (0.1894) |" in text
     assert "In brackets: the paper" in text
     assert "Nothing has been measured yet." in write_tables(tmp_path, cells)
+
+
+@pytest.mark.parametrize(
+    ("kids", "scale"), [((0.02, 0.3), "linear"), ((0.02, 30.0), "log"), ((-0.002, 30.0), "linear"), ((), "linear")]
+)
+def test_kids_of_several_decades_get_a_logarithmic_axis(kids, scale, monkeypatch):
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    cells = [Cell("plate", "dot", name) for name in ("dfmgan", "crop_paste")[: len(kids)]]
+    results = {
+        cell: {
+            "metrics": {"kid": {"unbiased": {"kid": kid, "interval": [kid * 0.9, kid * 1.1]}}},
+            "settings": {
+                "unique_share": 1.0, "num_generated": 9, "num_generated_lpips": 9, "num_real": 9,
+                "resolution": [64, 64],
+            },
+            "reconstruction": False,
+        }
+        for cell, kid in zip(cells, kids, strict=True)
+    }  # fmt: skip
+    plot(cells or [Cell("plate", "dot", "dfmgan")], results)
+    kid_axes, lpips_axes = figures[0].axes
+    assert kid_axes.get_xscale() == scale
+    assert lpips_axes.get_xscale() == "linear"
