@@ -156,7 +156,10 @@ class ModulatedConv2d(nn.Module):
         if not self.up:
             return conv2d(x, weight, bias, padding=self.padding)
         x = fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
-        return x if bias is None else x + bias[:, None, None]
+        if bias is None:
+            return x
+        bias = bias[:, None, None]
+        return x + bias if x.requires_grad or bias.requires_grad else x.add_(bias)
 
 
 class StyledConv2d(ModulatedConv2d):

@@ -132,7 +132,7 @@ def _twin_patch(
         image: the defect image's skip image at the resolution below.
         ws, noise: of the pass.
     """
-    reach = on if patch is None else on | _reach_above(patch.reach)
+    reach = on if patch is None else on | _reach_above(patch)
     window = Window.around(reach)
     if window is None:
         return None
@@ -152,12 +152,18 @@ def _twin_patch(
     return TwinPatch(reach, window, own_features, own_image)
 
 
-def _reach_above(reach: Tensor) -> Tensor:
-    """Output pixels of a block that its input has influence on through the pixels `reach`, (1, 1, r, r) -> 2 r."""
-    size = 2 * BLOCK_REACH + 1
-    y = F.interpolate(reach.to(torch.float32), scale_factor=2)
-    y = F.max_pool2d(y, (size, 1), stride=1, padding=(BLOCK_REACH, 0))
-    return F.max_pool2d(y, (1, size), stride=1, padding=(0, BLOCK_REACH)) > 0
+def _reach_above(patch: TwinPatch) -> Tensor:
+    """Output pixels of a block that its input has influence on through the pixels of `patch`, (1, 1, 2 r, 2 r)."""
+    size = patch.reach.shape[-1]
+    # Only around the patch: the whole map takes longer to look through than a small convolution.
+    around = patch.window.grown(BLOCK_MARGIN, size)
+    y = F.interpolate(around.crop(patch.reach).to(torch.float32), scale_factor=2)
+    width = 2 * BLOCK_REACH + 1
+    y = F.max_pool2d(y, (width, 1), stride=1, padding=(BLOCK_REACH, 0))
+    y = F.max_pool2d(y, (1, width), stride=1, padding=(0, BLOCK_REACH))
+    reach = patch.reach.new_zeros((1, 1, 2 * size, 2 * size))
+    around.doubled().crop(reach).copy_(y > 0)
+    return reach
 
 
 def windows_pay(trunk_features: Tensor) -> bool:
