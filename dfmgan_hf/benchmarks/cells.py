@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..data import DataConfig, find_listing, read_file_list
+from ..data import DataConfig, read_file_list
 from ..training.run import CONFIG_FILE
 
 Part = TypeVar("Part")
@@ -62,14 +62,7 @@ def list_cells(
     cells: list[Cell] = []
     known: set[str] = set()
     for category in categories or (data.category,):
-        listing = find_listing(
-            data.data_dir,
-            category,
-            good_dir=data.good_dir,
-            defect_dir=data.defect_dir,
-            mask_dir=data.mask_dir,
-            cache_dir=data.cache_dir,
-        )
+        listing = replace(data, category=category).listing()
         known |= set(listing.defects)
         chosen = [defect for defect in listing.defects if not defects or defect in defects]
         name = category or listing.category or "object"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import tyro
 from accelerate import Accelerator
 
-from ..data import DataConfig, Partition, find_listing
+from ..data import DataConfig, Partition
 from ..data.records import ImageRecord
 from ..methods.registry import METHODS
 from ..training.run import environment, to_json
@@ -213,14 +213,7 @@ class DownstreamBenchmark(ABC):
 
     def _subject(self, category: str | None) -> tuple[str, Subject]:
         data = self.config.data if category is None else replace(self.config.data, category=category)
-        listing = find_listing(
-            data.data_dir,
-            data.category,
-            good_dir=data.good_dir,
-            defect_dir=data.defect_dir,
-            mask_dir=data.mask_dir,
-            cache_dir=data.cache_dir,
-        )
+        listing = data.listing()
         missing = set(self.config.defects) - set(listing.defects)
         if missing:
             raise ValueError(

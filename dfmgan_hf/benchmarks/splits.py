@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..data import DataConfig, Partition, find_listing, make_partitions, read_groups
+from ..data import DataConfig, Partition, make_partitions, read_groups
 
 SPLITS_FOLDER = "splits"
 
@@ -47,14 +47,7 @@ def split_by_groups(
     Raises:
         ValueError: see `make_partitions`; every good photograph shows a part that is tested on.
     """
-    listing = find_listing(
-        data.data_dir,
-        data.category,
-        good_dir=data.good_dir,
-        defect_dir=data.defect_dir,
-        mask_dir=data.mask_dir,
-        cache_dir=data.cache_dir,
-    )
+    listing = data.listing()
     (partition,) = make_partitions([r for r in listing.records if r.defect in defects], 1, seed=1, groups=groups)
     good = [record.name for record in listing.select(None, "train")]
     kept = [good[index] for index in of_other_parts(good, partition.test, groups)]

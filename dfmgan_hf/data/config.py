@@ -97,7 +97,7 @@ class DataConfig:
         Raises:
             DataError: see `load_training_set`; (`one_kind`) if that is one kind alone.
         """
-        listing = self._listing()
+        listing = self.listing()
         kinds = tuple(dict.fromkeys(defects or listing.defects))
         if len(kinds) < 2:
             raise DataError(
@@ -109,6 +109,21 @@ class DataConfig:
             )
         return join_kinds(
             {k: self.load_defects(k, resolution=resolution, image_channels=image_channels) for k in kinds}
+        )
+
+    def listing(self) -> Listing:
+        """All files of the category, before any choice.
+
+        Raises:
+            DataError: see `find_listing`.
+        """
+        return find_listing(
+            self.data_dir,
+            self.category,
+            good_dir=self.good_dir,
+            defect_dir=self.defect_dir,
+            mask_dir=self.mask_dir,
+            cache_dir=self.cache_dir,
         )
 
     def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: int = 256) -> Tensor:
@@ -125,14 +140,14 @@ class DataConfig:
         Raises:
             DataError: see `read_foregrounds`.
         """
-        records = {record.name: record for record in self._listing().select(None)}
+        records = {record.name: record for record in self.listing().select(None)}
         return read_foregrounds(folder, [records[name] for name in file_names], resolution, self.fit)
 
     def _options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _only_defect(self) -> str:
-        listing = self._listing()
+        listing = self.listing()
         if len(listing.defects) != 1:
             raise DataError(
                 "unknown_defect",
@@ -142,13 +157,3 @@ class DataConfig:
                 advice="Say which with --defect.",
             )
         return listing.defects[0]
-
-    def _listing(self) -> Listing:
-        return find_listing(
-            self.data_dir,
-            self.category,
-            good_dir=self.good_dir,
-            defect_dir=self.defect_dir,
-            mask_dir=self.mask_dir,
-            cache_dir=self.cache_dir,
-        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +16,6 @@ from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANG
 from dfmgan_hf.training import RunningStatistics
 from dfmgan_hf.training.memory import estimate_memory
 
-from ..training.test_scripts import save_drawn_category
 from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
 
 
@@ -43,11 +40,6 @@ class Judge(nn.Module):
     def forward(self, images: Tensor) -> DefectGANDiscriminatorOutput:
         scores = images.mean(dim=(1, 2, 3), keepdim=True)
         return DefectGANDiscriminatorOutput(scores, torch.tensor([[-20.0, 20.0]]).expand(len(images), -1))
-
-
-@pytest.fixture(scope="module")
-def category(tmp_path_factory) -> Path:
-    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
 
 
 def with_noise(task):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -16,26 +13,9 @@ from dfmgan_hf.methods.defect_gan import METHOD, DefectGANDrawing
 from dfmgan_hf.metrics import FolderSampler
 from dfmgan_hf.metrics.sampler import draw
 
-from ..training.test_scripts import save_drawn_category
 from .translation import make_task
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_baseline", ROOT / "examples" / "generate_baseline.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generate_baseline"] = module  # tyro looks up annotations there
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def category(tmp_path_factory) -> Path:
-    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
+SCRIPT = "generate_baseline"
 
 
 @pytest.fixture(scope="module")

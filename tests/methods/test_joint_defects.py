@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -28,36 +26,15 @@ from dfmgan_hf.training import Batch, NonFiniteLossError, RunningStatistics
 from dfmgan_hf.training.sheets import to_pixels
 
 from ..metrics.drawn import tiny_extractor
-from ..training.test_scripts import save_drawn_category
 from .test_defect_gan import Fixed, Judge
 from .translation import make_task, run_phase
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("no_report")
+
+SCRIPT = "train_baseline"
 KINDS = ("dot", "spot")
 SIZES = ["--preset=small", "--resolution=32", "--image_channels=1", "--channel_base=128", "--batch_size=4"]
 RUN = ["--log_every_kimg=0.008", "--sample_every_kimg=0", "--checkpoint_every_kimg=0.004", "--report_to=none"]
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    """The page about a run has tests of its own, and takes longer than these runs."""
-    monkeypatch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def category(tmp_path_factory) -> Path:
-    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_baseline", ROOT / "examples" / "train_baseline.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_baseline"] = module  # tyro looks up annotations there
-    spec.loader.exec_module(module)
-    return module
 
 
 def train(script: ModuleType, category: Path, output: Path, *more: str, total_kimg: float = 0.008) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -24,25 +21,15 @@ from dfmgan_hf.metrics.sampler import draw
 
 from ..metrics.drawn import random_lpips, tiny_extractor
 from ..training import tiny
-from ..training.test_scripts import save_drawn_category
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("no_report")
+
+SCRIPT = "train_baseline"
 TRAINED = [name for name, method in METHODS.items() if method.is_trained]
 TINY_SIZES = {**tiny.SIZES, "z_dim": tiny.Z_DIM, "w_dim": tiny.Z_DIM, "image_channels": 1}
 # What makes the networks small of a method that has sizes of its own.
 OPTIONS: dict[str, list[str]] = {}
 RUN = ["--log_every_kimg=0.008", "--sample_every_kimg=0", "--checkpoint_every_kimg=0.004", "--report_to=none"]
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    """The page about a run has tests of its own, and takes longer than these runs."""
-    monkeypatch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def category(tmp_path_factory) -> Path:
-    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +41,6 @@ def backbone(tmp_path_factory) -> Path:
     DFMGANPipeline(generator).save_pretrained(folder)
     discriminator.save_pretrained(folder / "discriminator")
     return folder
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_baseline", ROOT / "examples" / "train_baseline.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_baseline"] = module  # tyro looks up annotations there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

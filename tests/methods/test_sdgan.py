@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +19,6 @@ from dfmgan_hf.models.cyclegan import TranslationOutput
 from dfmgan_hf.training import RunningStatistics
 from dfmgan_hf.training.memory import estimate_memory
 
-from ..training.test_scripts import save_drawn_category
 from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
 
 
@@ -30,11 +27,6 @@ class Negative(nn.Module):
 
     def forward(self, images: Tensor) -> TranslationOutput:
         return TranslationOutput(images=-images)
-
-
-@pytest.fixture(scope="module")
-def category(tmp_path_factory) -> Path:
-    return save_drawn_category(tmp_path_factory.mktemp("data") / "plate")
 
 
 @pytest.mark.parametrize("adversarial", ["d2lsgan", "d2gan"])
