@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +13,10 @@ from drawing import Recipe, Triplet
 from events import BROWSER_EVENT, OWN_EVENT, QUICK_EVENT
 from limits import MAX_MASK_THRESHOLD, MAX_SEED, MAX_SHOWN, MAX_TRUNCATION_PSI, seeds_from
 from pictures import save_animation, strip
+from refusals import in_words, say_if_busy
 from snippet import snippet
 from studio import Studio
-from words import BUSY, area_in_words, drawn_in_words, seeds_in_words, status
+from words import area_in_words, drawn_in_words, seeds_in_words, status
 
 MIN_CONTROL_PIXELS = 145
 FIRST_COUNT, FIRST_SEED = 6, 0
@@ -193,25 +192,10 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
             save_animation(studio.walk(ends, varied), path)
         return [str(path), ""]
 
-    def in_words(function: Callable[..., list[Any]], where: gr.HTML = said) -> Callable[..., Any]:
-        """`function`, with a refusal said in its place on the page, where all else stays as it is."""
-
-        def answer(*values: Any) -> Any:
-            try:
-                return function(*values)
-            except gr.Error as refused:
-                return {where: status(str(refused.message), refused=True)}
-
-        return answer
-
-    def say_if_busy(event: Any, where: gr.HTML = said) -> None:
-        # The queue refuses before any function of ours runs, so the browser says it.
-        event.failure(None, None, where, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
-
     results = [shown, selected, said, gallery, large, start, end, varied, code]
     inputs = [model, truncation_psi, mask_threshold, num_images, seed]
     drawing: dict[str, Any] = {
-        "fn": in_words(draw),
+        "fn": in_words(draw, said),
         "inputs": inputs,
         "outputs": results,
         "show_progress_on": gallery,
@@ -221,15 +205,16 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
     rolled = surprise_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
     for trigger in (draw_button.click, seed.submit, model.change, rolled.then):
         drawn_event = trigger(**drawing, **OWN_EVENT)
-        say_if_busy(drawn_event)
+        say_if_busy(drawn_event, said)
         drawn_event.then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
     for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
         variation = button.click(
-            in_words(function), [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT
+            in_words(function, said), [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT
         )
-        say_if_busy(variation)
+        say_if_busy(variation, said)
         variation.then(None, js=SHOW_GALLERY, **BROWSER_EVENT).then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
     opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
+    say_if_busy(opened, said)
     opened.then(None, js=SHOW_LARGE_VIEW, **BROWSER_EVENT)
     walking = walk_button.click(
         in_words(walk, walk_said),

@@ -249,6 +249,13 @@ def test_a_full_queue_is_said_and_the_pictures_stay(open_page):
     sync_api.expect(page.get_by_role("alert")).to_contain_text("Too many visitors are drawing")
     sync_api.expect(page.locator("#gallery > [data-testid=status-tracker]")).to_be_hidden()
     page.unroute("**/queue/join*")
+    page.get_by_label("Seed", exact=True).fill("4")
+    page.get_by_role("button", name="Draw defects").click()
+    sync_api.expect(page.get_by_role("alert")).to_have_count(0)
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json=full))
+    page.locator("#gallery .thumbnail-item").nth(3).click()
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("Too many visitors are drawing")
+    page.unroute("**/queue/join*")
     page.get_by_label("Seed", exact=True).fill("5")
     page.get_by_role("button", name="Draw defects").click()
     sync_api.expect(page.locator("#gallery .caption-label").first).to_contain_text("seed 5")
@@ -345,6 +352,23 @@ def test_a_zip_can_be_cancelled(open_page, server):
         event_id = http.post("", json={"data": ["Blobs", 1, 0, "MVTec AD", 1.0, 0.0]}).json()["event_id"]
         assert "event: complete" in http.get(f"/{event_id}").text
     assert "blobs_200.zip" not in {file.name for file in server.files()}
+
+
+def test_a_refused_zip_is_said_in_words(open_page):
+    page = open_page(expected_complaint="503")
+    page.get_by_text("Fine tuning").click()
+    _set_slider(page, "mask-threshold", 10)
+    page.get_by_role("tab", name="Take away").click()
+    make = page.get_by_role("button", name="Make the ZIP")
+    make.click()
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("drew no defect at this threshold")
+    sync_api.expect(page.locator("#archive > [data-testid=status-tracker] .error")).to_be_hidden()
+    sync_api.expect(make).to_be_enabled()
+    _keep(page, "take_away_refused")
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "Queue is full."}))
+    make.click()
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("Too many visitors are drawing")
+    sync_api.expect(make).to_be_enabled()
 
 
 def test_about_page_is_the_models_card(open_page):

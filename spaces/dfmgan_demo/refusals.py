@@ -1,0 +1,45 @@
+"""What was refused is said on the page, in its place, where all else stays as it is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from events import BROWSER_EVENT
+from words import BUSY, status
+
+
+def in_words(function: Callable[..., Any], where: gr.HTML) -> Callable[..., Any]:
+    """`function`, which answers or yields answers, with a `gr.Error` said at `where` instead of raised."""
+
+    def said(refused: gr.Error) -> dict[gr.HTML, str]:
+        return {where: status(str(refused.message), refused=True)}
+
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def answers(*values: Any) -> Any:
+            try:
+                yield from function(*values)
+            except gr.Error as refused:
+                yield said(refused)
+
+        return answers
+
+    @functools.wraps(function)
+    def answer(*values: Any) -> Any:
+        try:
+            return function(*values)
+        except gr.Error as refused:
+            return said(refused)
+
+    return answer
+
+
+def say_if_busy(event: Any, where: gr.HTML) -> None:
+    """Says at `where` that the queue is full; it refuses before any function of ours runs, so the browser says it."""
+    event.failure(None, None, where, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
