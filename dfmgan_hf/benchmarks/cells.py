@@ -120,6 +120,27 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
         )
 
 
+def check_held_out(source: Path, test_list: Path) -> None:
+    """See that a model has seen none of the photographs that its images are measured against.
+
+    Args:
+        source: folder that training wrote; without a record nothing is known.
+        test_list: file with the names of those photographs.
+
+    Raises:
+        DataError: see `read_file_list`.
+        ValueError: it was trained on some of them.
+    """
+    path = source / CONFIG_FILE
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    seen = sorted(set(record.get("training_file_names", ())) & set(read_file_list(test_list)))
+    if seen:
+        raise ValueError(
+            f"{source} was trained on {len(seen)} of the photographs that are tested on ({seen[0]}, for one): "
+            f"{test_list} has them all. Train it with --file_list on the list of the other side, which lies beside it."
+        )
+
+
 def hash_of_names(file_list: Path) -> str:
     """What a list says, in short, so that results are known to be of other photographs.
 

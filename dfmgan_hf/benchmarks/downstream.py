@@ -21,7 +21,7 @@ from ..training.run_state import changed_settings
 from .cells import hash_of_names, share
 from .estimate import format_seconds
 from .splits import keep_lists, read_category_groups
-from .training_sets import LabelledImages, Place, Source, draw_images, join, load_listed, make_sources, merge
+from .training_sets import LabelledImages, Place, draw_images, join, load_listed, make_sources, merge
 
 REAL = "real"
 
@@ -40,7 +40,8 @@ class DownstreamConfig:
             photograph: one that was trained with the list of the split.
         methods: Methods of the registry to draw from.
         trained: Folders of their trained models, with {category}, {split}, {defect} and {method} in the name. Without
-            {defect}, one model draws all kinds, which it has to have learnt jointly.
+            {defect}, one model draws all kinds, which it has to have learnt jointly. One that has seen a test
+            photograph is refused.
         images_per_defect: Generated images of each kind of defect.
         training_sets: What to train on: the photographs of the split alone, generated images alone, or both together.
         categories: Categories of the data; may be left out if there is only one.
@@ -124,7 +125,8 @@ class DownstreamBenchmark(ABC):
         accelerator: of the launch, or of a single process.
 
     Raises:
-        ValueError: a source, defect or part of the trials is not what was expected, or results have other settings.
+        ValueError: a source, defect or part of the trials is not what was expected; a model has seen what is tested
+            on; results have other settings.
         DataError: the photographs cannot be listed.
     """
 
@@ -139,6 +141,7 @@ class DownstreamBenchmark(ABC):
         self.all_trials = self._trials()
         mine = share(self.all_trials, config.cells)[accelerator.process_index :: accelerator.num_processes]
         self.pending = [trial for trial in mine if not self._is_done(trial)]
+        self._check_models()  # a wrong one is said before anything starts
         self._drawn: tuple[tuple[str, str, str], LabelledImages] | None = None
 
     # --- what the two benchmarks differ in ---
@@ -257,24 +260,37 @@ class DownstreamBenchmark(ABC):
         return merge(generated, load_listed(subject.data, subject.defects, base_list, self.config.resolution))
 
     def _draw(self, trial: Trial, subject: Subject) -> LabelledImages:
-        source: Source = self.sources[trial.source]
         parts, origin = [], {}
-        for defect in subject.defects:
-            place = Place(
+        for place in self._places(trial, subject):
+            sampler = self.sources[trial.source].open(place)
+            parts.append(
+                draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.resolution)
+            )
+            origin[place.defect] = getattr(sampler, "settings", {})
+        return replace(join(parts), origin=origin)
+
+    def _places(self, trial: Trial, subject: Subject) -> list[Place]:
+        """Where the images of a trial come from, by the number of the kind of defect."""
+        base_list, test_list = subject.lists[trial.split]
+        return [
+            Place(
                 data=subject.data,
                 category=trial.category,
                 defect=defect,
                 split=trial.split,
-                base_list=subject.lists[trial.split][0],
+                base_list=base_list,
+                test_list=test_list,
                 resolution=self.config.resolution,
                 device=self.accelerator.device,
             )
-            sampler = source.open(place)
-            parts.append(
-                draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.resolution)
-            )
-            origin[defect] = getattr(sampler, "settings", {})
-        return replace(join(parts), origin=origin)
+            for defect in subject.defects
+        ]
+
+    def _check_models(self) -> None:
+        drawn = {(trial.category, trial.split, trial.source): trial for trial in self.pending if trial.source != REAL}
+        for trial in drawn.values():
+            for place in self._places(trial, self.subjects[trial.category]):
+                self.sources[trial.source].check(place)
 
     def _is_done(self, trial: Trial) -> bool:
         path = trial.path(self.config.output_dir)

@@ -33,6 +33,7 @@ from .cells import (
     RESULTS_FILE,
     SHEET_FILE,
     Cell,
+    check_held_out,
     check_learnt,
     hash_of_names,
     list_cells,
@@ -64,8 +65,8 @@ class GenerationConfig:
             is not there is trained. Without {defect}, one model draws all kinds, which it has to have learnt jointly.
         groups: CSV file with the columns file and group, for data with several photographs of the same part: models
             are trained on a third of each kind of defect, whole parts, and on good photographs of other parts than the
-            rest shows. The lists lie in OUTPUT_DIR/CATEGORY/splits; trained models have to have been trained with
-            them. {category} in the name stands for the category.
+            rest shows. The lists lie in OUTPUT_DIR/CATEGORY/splits; a trained model that has seen what it would be
+            measured against is refused. {category} in the name stands for the category.
         compared_with: With groups, the photographs that generated images are measured against: those of parts that
             were not trained on (held_out), or all. Without groups, all.
         kimg: Length of every training in thousands of images shown, the same for all methods. None: each method's own.
@@ -114,7 +115,8 @@ class GenerationBenchmark:
 
     Raises:
         ValueError: an unknown method, defect or part of the cells; a method lacks the backbone that it starts from;
-            groups that do not fit the photographs.
+            groups that do not fit the photographs; a trained model has learnt other defects, or has seen what it is
+            measured against.
         DataError: the photographs cannot be listed.
     """
 
@@ -134,6 +136,10 @@ class GenerationBenchmark:
         self.lists = self._make_lists()
         mine = share(self.all_cells, config.cells)
         self.pending = [cell for cell in mine if not self._is_done(cell)]
+        for cell in self.pending:
+            folder = self._trained_folder(cell)
+            if folder is not None and self._is_held_out(cell):
+                check_held_out(folder, self.lists[cell.category][1])
         # Nobody writes before everyone has looked.
         accelerator.wait_for_everyone()
 
@@ -294,6 +300,9 @@ class GenerationBenchmark:
         check_learnt(folder, cell.defect, self.config.trained)
         return folder
 
+    def _is_held_out(self, cell: Cell) -> bool:
+        return cell.category in self.lists and self.config.compared_with == "held_out"
+
     def _training_config(self, cell: Cell) -> TrainingConfig[Any]:
         config, method = self.config, get_method(cell.method)
         options = method.options()
@@ -347,8 +356,7 @@ class GenerationBenchmark:
         """All photographs of the defect, also where fewer were shots for the training; those of parts that were not
         trained on, with groups."""
         images, _ = draw(sampler, [0], 0)
-        held_out = cell.category in self.lists and self.config.compared_with == "held_out"
-        file_list = self.lists[cell.category][1] if held_out else None
+        file_list = self.lists[cell.category][1] if self._is_held_out(cell) else None
         compared = replace(of_category(self.config.data, cell), shots=None, file_list=file_list)
         return compared.load_defects(cell.defect, resolution=images.shape[-1])
 

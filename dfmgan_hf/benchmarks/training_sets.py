@@ -15,7 +15,7 @@ from ..methods.method import SamplerRequest
 from ..methods.registry import METHODS, get_method, open_sampler
 from ..metrics import FolderSampler, Sampler
 from ..metrics.sampler import draw
-from .cells import check_learnt
+from .cells import check_held_out, check_learnt
 
 _BATCH_SIZE = 32
 
@@ -48,6 +48,7 @@ class Place:
         data: the photographs of the category.
         category, defect, split: names, for folders that are named after them.
         base_list: file list of the photographs that a generator may have seen.
+        test_list: file list of those that are tested on.
         resolution: of the images.
         device: where networks draw.
     """
@@ -57,6 +58,7 @@ class Place:
     defect: str
     split: str
     base_list: Path
+    test_list: Path
     resolution: int
     device: torch.device
 
@@ -83,13 +85,24 @@ class Source:
     def title(self) -> str:
         return METHODS[self.name].title if self.name in METHODS else self.name
 
+    def check(self, place: Place) -> None:
+        """See that the model is one for this place, as far as its record says.
+
+        Raises:
+            ValueError: it has not learnt this kind of defect, or has seen photographs that are tested on.
+        """
+        if self.model is not None:
+            folder = Path(place.fill(self.model, self.name))
+            check_learnt(folder, place.defect, self.model)
+            check_held_out(folder, place.test_list)
+
     def open(self, place: Place) -> Sampler:
         """The sampler of one kind of defect.
 
         Raises:
             DataError: the folder of images cannot be used.
             OSError: the folder of the model holds none.
-            ValueError: the model draws at another resolution, or has not learnt this kind.
+            ValueError: the model draws at another resolution.
         """
         if self.images is not None:
             folder = Path(place.fill(self.images, self.name))
@@ -97,10 +110,7 @@ class Source:
             defect = None if "{defect}" in self.images else place.defect
             return FolderSampler(folder, defect=defect, resolution=place.resolution)
         data = replace(place.data, file_list=place.base_list, shots=None)
-        model = None
-        if self.model is not None:
-            model = place.fill(self.model, self.name)
-            check_learnt(Path(model), place.defect, self.model)
+        model = None if self.model is None else place.fill(self.model, self.name)
         request = SamplerRequest(model, data, place.defect, place.resolution, device=place.device)
         return open_sampler(request, None if model is not None else self.name)
 

@@ -17,7 +17,7 @@ SCORE_FILE = "score.json"
 FACTS_FILE = "card_facts.json"
 RECORD_FILES = (TRAINING_FILE, BACKBONE_TRAINING_FILE, SCORE_FILE, RESULTS_FILE, REFERENCES_FILE, FACTS_FILE)
 
-_LEFT_OUT = ("_name_or_path", "real_file_names")
+_LEFT_OUT = ("_name_or_path", "real_file_names", "training_file_names")
 
 
 class CardError(ValueError):

@@ -194,7 +194,15 @@ def _train(
     rule = BestRule(score.best_by)
     record = {**record, "settings": task.settings}
     settings = what_decides(to_json({**record, "images": len(dataset), "seed": run.seed, "mirror": run.mirror}))
-    record = to_json({**record, "run": run, "images": len(dataset), "environment": environment(accelerator)})
+    record = to_json(
+        {
+            **record,
+            "run": run,
+            "images": len(dataset),
+            "environment": environment(accelerator),
+            "training_file_names": dataset.file_names,
+        }
+    )
     scorer = None if make_scorer is None else make_scorer(task)
     if scorer is not None:
         record["checkpoint_rule"] = rule.describe(score.eval_every_kimg, score.eval_images)

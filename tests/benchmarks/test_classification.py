@@ -157,6 +157,25 @@ def test_wrong_options_are_said_before_anything_starts(config, tmp_path, changes
         start(config, output_dir=tmp_path, **changes)
 
 
+def test_a_model_that_saw_what_is_tested_on_is_refused_before_anything_starts(config, tmp_path):
+    lists = start(config, output_dir=tmp_path / "table").subjects["plate"].lists["P2"]
+    base, test = map(read_file_list, lists)
+    trained = {"methods": ("finetune",), "trained": str(tmp_path / "{split}" / "{defect}"), "generated": ()}
+
+    def record(*names: str) -> None:
+        for split in ("P1", "P2"):
+            (tmp_path / split / "dark").mkdir(parents=True, exist_ok=True)
+            kept = names if split == "P2" else ()
+            (tmp_path / split / "dark" / "training_config.json").write_text(json.dumps({"training_file_names": kept}))
+
+    record(*base)
+    start(config, output_dir=tmp_path / "table", **trained)
+    record(*base, test[0])
+    with pytest.raises(ValueError, match=r"P2/dark was trained on 1 of the photographs that are tested on"):
+        start(config, output_dir=tmp_path / "table", **trained)
+    start(config, output_dir=tmp_path / "table", **trained, training_sets=("real",))
+
+
 def test_too_few_or_other_images_are_explained(config, tmp_path):
     with pytest.raises(ValueError, match=r"There are 12 images, but 13 are asked for.*--images_per_defect 12"):
         start(config, output_dir=tmp_path, methods=(), training_sets=("generated",), images_per_defect=13).run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -195,6 +196,25 @@ def test_all_photographs_can_be_compared_with_in_spite_of_parts(grouped, finishe
     listed = replace(grouped, data=replace(grouped.data, file_list=lists))
     with pytest.raises(ValueError, match="leave --file_list out"):
         GenerationBenchmark(listed, networks, Accelerator(cpu=True))
+
+
+def test_models_that_saw_what_they_are_measured_against_are_refused(grouped, networks, tmp_path):
+    model = tmp_path / "models" / "diffaug"
+    (model / "generator").mkdir(parents=True)
+    own = grouped.output_dir / "plate" / "dot" / "diffaug" / "model" / "training_config.json"
+    record = json.loads(own.read_text())
+    base, test = (grouped.output_dir / "plate" / "splits" / f"partition_P1_{side}.txt" for side in ("base", "test"))
+    assert set(record["training_file_names"]) == {n for n in read_file_list(base) if n.startswith("test/dot/")}
+    again = replace(
+        grouped, output_dir=tmp_path / "table", methods=("diffaug",), trained=str(tmp_path / "models" / "{method}")
+    )
+    shutil.copy(own, model)
+    GenerationBenchmark(again, networks, Accelerator(cpu=True))
+    record["training_file_names"] += [next(n for n in read_file_list(test) if n.startswith("test/dot/"))]
+    (model / "training_config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"trained on 1 of the photographs that are tested on \(test/dot/00\d.png"):
+        GenerationBenchmark(again, networks, Accelerator(cpu=True))
+    GenerationBenchmark(replace(again, compared_with="all"), networks, Accelerator(cpu=True))
 
 
 def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):

@@ -75,5 +75,6 @@ def trained_folder(tmp_path: Path) -> Path:
         "defect": ["blow_hole", "break"],
     }
     record = {"method": "stage2", "defect": "blow_hole", "images": 10, "config": options}
+    record["training_file_names"] = ["test/blow_hole/customer_17.png"]
     (folder / "training_config.json").write_text(json.dumps(record))
     return folder

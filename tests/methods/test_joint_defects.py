@@ -235,9 +235,10 @@ def test_one_model_draws_every_kind_in_the_benchmarks(category, trained, tmp_pat
     assert {kind: result["settings"]["sampler"]["defect"] for kind, result in results.items()} == {k: k for k in KINDS}
 
     (source,) = make_sources(["defect_gan"], str(trained), [])
-    names = tmp_path / "names.txt"
+    names, others = tmp_path / "names.txt", tmp_path / "others.txt"
     names.write_text("test/dot/000.png\ntest/spot/001.png\n")
-    place = Place(DataConfig(data_dir=category), "plate", "spot", "P1", names, 32, torch.device("cpu"))
+    others.write_text("test/dot/002.png\n")
+    place = Place(DataConfig(data_dir=category), "plate", "spot", "P1", names, others, 32, torch.device("cpu"))
     assert source.open(place).settings["defect"] == "spot"
 
 
