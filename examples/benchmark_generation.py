@@ -8,7 +8,8 @@ for the jobs of an array that share the output folder. Table (table.md, table.cs
 anew after each cell.
 
 Where several photographs show the same part, --groups parts.csv trains on some parts and measures against the others.
-One model that has learnt several kinds of defect jointly is given with --trained without {defect} in its path.
+One model that has learnt several kinds of defect jointly is given with --trained without {defect} in its path, beside
+others as --trained 'runs/{defect}/{method}' defect_gan=runs/joint.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..data import DataConfig, read_file_list
+from ..methods.registry import METHODS
 from ..training.run import CONFIG_FILE
 
 Part = TypeVar("Part")
@@ -96,6 +97,30 @@ def share(cells: Sequence[Part], part: str) -> list[Part]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"`cells` must be i/n with i from 1 to n, such as 1/4, but is {part!r}.")
     return list(cells[int(match[1]) - 1 :: int(match[2])])
+
+
+def trained_template(trained: Sequence[str], method: str) -> str | None:
+    """Where the trained models of a method are.
+
+    Args:
+        trained: templates of folders: METHOD=FOLDER for one method, FOLDER alone for all without one of their own.
+        method: its name.
+
+    Returns:
+        The template, or None if there is none.
+
+    Raises:
+        ValueError: two templates are for the same.
+    """
+    templates: dict[str, str] = {}
+    for entry in trained:
+        name, separator, folder = entry.partition("=")
+        name, folder = (name, folder) if separator and name in METHODS else ("", entry)
+        if name in templates:
+            who = f"{METHODS[name].title} has" if name else "Methods without a folder of their own have"
+            raise ValueError(f"`trained`: {who} two folders, {templates[name]} and {folder}: give one.")
+        templates[name] = folder
+    return templates.get(method, templates.get(""))
 
 
 def check_learnt(source: Path, defect: str, template: str) -> None:

@@ -39,9 +39,9 @@ class DownstreamConfig:
             {split} and {defect} in it stand for the names. They must come from a generator that has seen no test
             photograph: one that was trained with the list of the split.
         methods: Methods of the registry to draw from.
-        trained: Folders of their trained models, with {category}, {split}, {defect} and {method} in the name. Without
-            {defect}, one model draws all kinds, which it has to have learnt jointly. One that has seen a test
-            photograph is refused.
+        trained: Folders of their trained models, with {category}, {split}, {defect} and {method} in the name, or
+            METHOD=FOLDER for one method alone. Without {defect}, one model draws all kinds, which it has to have
+            learnt jointly. One that has seen a test photograph is refused.
         images_per_defect: Generated images of each kind of defect.
         training_sets: What to train on: the photographs of the split alone, generated images alone, or both together.
         categories: Categories of the data; may be left out if there is only one.
@@ -58,7 +58,7 @@ class DownstreamConfig:
     output_dir: Path
     generated: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
-    trained: str | None = None
+    trained: tuple[str, ...] = ()
     images_per_defect: int = 1000
     training_sets: tuple[TrainingSet, ...] = ("real", "generated", "both")
     categories: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ from .cells import (
     list_cells,
     of_category,
     share,
+    trained_template,
 )
 from .estimate import Estimate, format_seconds, seconds_per_step, seconds_to_measure
 from .generation_tables import write_tables
@@ -61,8 +62,9 @@ class GenerationConfig:
         defects: Kinds of defect; all that a category has if left out.
         pretrained_backbone: Folder that stage 1 wrote, for the methods that start from it; {category} in it stands
             for the category. Methods that start from scratch draw at its size.
-        trained: Folders of models that are trained already, with {category}, {defect} and {method} in the name; what
-            is not there is trained. Without {defect}, one model draws all kinds, which it has to have learnt jointly.
+        trained: Folders of models that are trained already, with {category}, {defect} and {method} in the name, or
+            METHOD=FOLDER for one method alone; what is not there is trained. Without {defect}, one model draws all
+            kinds, which it has to have learnt jointly.
         groups: CSV file with the columns file and group, for data with several photographs of the same part: models
             are trained on a third of each kind of defect, whole parts, and on good photographs of other parts than the
             rest shows. The lists lie in OUTPUT_DIR/CATEGORY/splits; a trained model that has seen what it would be
@@ -85,7 +87,7 @@ class GenerationConfig:
     categories: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
     pretrained_backbone: str | None = None
-    trained: str | None = None
+    trained: tuple[str, ...] = ()
     groups: str | None = None
     compared_with: Literal["held_out", "all"] = "held_out"
     kimg: float | None = None
@@ -128,7 +130,11 @@ class GenerationBenchmark:
         for name in config.methods:
             method = get_method(name)
             needs_backbone = method.is_trained and method.init_with(method.options()) == "stage1"
-            if needs_backbone and config.pretrained_backbone is None and config.trained is None:
+            if (
+                needs_backbone
+                and config.pretrained_backbone is None
+                and trained_template(config.trained, name) is None
+            ):
                 raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
         self.all_cells = list_cells(config.data, config.methods, config.categories, config.defects)
         for cell in self.all_cells:
@@ -292,12 +298,13 @@ class GenerationBenchmark:
         return None if template is None else cell.fill(template)
 
     def _trained_folder(self, cell: Cell) -> Path | None:
-        if self.config.trained is None:
+        template = trained_template(self.config.trained, cell.method)
+        if template is None:
             return None
-        folder = Path(cell.fill(self.config.trained))
+        folder = Path(cell.fill(template))
         if not (folder / "generator").is_dir():
             return None
-        check_learnt(folder, cell.defect, self.config.trained)
+        check_learnt(folder, cell.defect, template)
         return folder
 
     def _is_held_out(self, cell: Cell) -> bool:

@@ -15,7 +15,7 @@ from ..methods.method import SamplerRequest
 from ..methods.registry import METHODS, get_method, open_sampler
 from ..metrics import FolderSampler, Sampler
 from ..metrics.sampler import draw
-from .cells import check_held_out, check_learnt
+from .cells import check_held_out, check_learnt, trained_template
 
 _BATCH_SIZE = 32
 
@@ -115,12 +115,12 @@ class Source:
         return open_sampler(request, None if model is not None else self.name)
 
 
-def make_sources(methods: Sequence[str], trained: str | None, generated: Sequence[str]) -> list[Source]:
+def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequence[str]) -> list[Source]:
     """What command lines say as sources.
 
     Args:
         methods: names of the registry.
-        trained: template of the folders of trained models.
+        trained: templates of the folders of trained models, see `trained_template`.
         generated: "NAME=FOLDER" each; a NAME of the registry gets its title.
 
     Raises:
@@ -134,13 +134,14 @@ def make_sources(methods: Sequence[str], trained: str | None, generated: Sequenc
         sources.append(Source(name, images=folder))
     for name in methods:
         method = get_method(name)
-        if method.is_trained and trained is None:
+        template = trained_template(trained, name) if method.is_trained else None
+        if method.is_trained and template is None:
             raise ValueError(
                 f"{method.title} is trained: name the folders with --trained, such as 'runs/{{split}}/{{defect}}/"
                 f"{{method}}', or its images with --generated {name}=FOLDER. examples/train_baseline.py trains it, on "
                 "a split's photographs with --file_list."
             )
-        sources.append(Source(name, model=trained if method.is_trained else None))
+        sources.append(Source(name, model=template))
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ValueError(f"Each source needs a name of its own, but they are {', '.join(names)}.")

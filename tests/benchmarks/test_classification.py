@@ -160,7 +160,7 @@ def test_wrong_options_are_said_before_anything_starts(config, tmp_path, changes
 def test_a_model_that_saw_what_is_tested_on_is_refused_before_anything_starts(config, tmp_path):
     lists = start(config, output_dir=tmp_path / "table").subjects["plate"].lists["P2"]
     base, test = map(read_file_list, lists)
-    trained = {"methods": ("finetune",), "trained": str(tmp_path / "{split}" / "{defect}"), "generated": ()}
+    trained = {"methods": ("finetune",), "trained": (str(tmp_path / "{split}" / "{defect}"),), "generated": ()}
 
     def record(*names: str) -> None:
         for split in ("P1", "P2"):

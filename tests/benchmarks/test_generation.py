@@ -14,7 +14,7 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.benchmarks import generation
-from dfmgan_hf.benchmarks.cells import Cell, list_cells, share
+from dfmgan_hf.benchmarks.cells import Cell, list_cells, share, trained_template
 from dfmgan_hf.benchmarks.generation import GenerationBenchmark, GenerationConfig
 from dfmgan_hf.benchmarks.generation_tables import plot, to_markdown, write_tables
 from dfmgan_hf.data import DataConfig, read_file_list
@@ -206,7 +206,7 @@ def test_models_that_saw_what_they_are_measured_against_are_refused(grouped, net
     base, test = (grouped.output_dir / "plate" / "splits" / f"partition_P1_{side}.txt" for side in ("base", "test"))
     assert set(record["training_file_names"]) == {n for n in read_file_list(base) if n.startswith("test/dot/")}
     again = replace(
-        grouped, output_dir=tmp_path / "table", methods=("diffaug",), trained=str(tmp_path / "models" / "{method}")
+        grouped, output_dir=tmp_path / "table", methods=("diffaug",), trained=(str(tmp_path / "models" / "{method}"),)
     )
     shutil.copy(own, model)
     GenerationBenchmark(again, networks, Accelerator(cpu=True))
@@ -217,10 +217,22 @@ def test_models_that_saw_what_they_are_measured_against_are_refused(grouped, net
     GenerationBenchmark(replace(again, compared_with="all"), networks, Accelerator(cpu=True))
 
 
+def test_one_method_can_have_a_folder_of_its_own():
+    folders = ("runs/{method}/{defect}", "defect_gan=runs/joint", "cdc=a=b")
+    names = ("finetune", "defect_gan", "cdc")
+    assert [trained_template(folders, name) for name in names] == ["runs/{method}/{defect}", "runs/joint", "a=b"]
+    assert trained_template(folders[1:], "finetune") is None
+    assert trained_template(("run=3/{method}",), "cdc") == "run=3/{method}"
+    with pytest.raises(ValueError, match="CDC has two folders, a=b and c: give one"):
+        trained_template((*folders, "cdc=c"), "finetune")
+    with pytest.raises(ValueError, match="without a folder of their own have two folders"):
+        trained_template((*folders, "x"), "finetune")
+
+
 def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):
     monkeypatch.setattr(generation, "train_method", None)
     template = str(finished.output_dir / "{category}" / "{defect}" / "{method}" / "model")
-    again = replace(finished, output_dir=tmp_path, trained=template, methods=("finetune",))
+    again = replace(finished, output_dir=tmp_path, trained=(template,), methods=("finetune",))
     GenerationBenchmark(again, networks, Accelerator(cpu=True)).run()
     assert result_of(again, "finetune")["metrics"] == result_of(finished, "finetune")["metrics"]
 

@@ -165,7 +165,7 @@ def test_best_of_ten_tests_is_reported_if_asked_for(config, tiny_segmenter, tmp_
 
 def test_methods_without_masks_are_refused(config, tmp_path):
     with pytest.raises(ValueError, match=r"Finetune has no masks to learn from; these have: crop_paste"):
-        start(config, output_dir=tmp_path, methods=("finetune",), trained="x")
+        start(config, output_dir=tmp_path, methods=("finetune",), trained=("x",))
 
 
 def test_images_without_masks_are_refused(config, tiny_segmenter, tmp_path):

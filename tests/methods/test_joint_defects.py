@@ -224,7 +224,7 @@ def test_one_model_draws_every_kind_in_the_benchmarks(category, trained, tmp_pat
     config = GenerationConfig(
         output_dir=tmp_path,
         methods=("defect_gan",),
-        trained=str(trained),
+        trained=(str(trained),),
         data=DataConfig(data_dir=category),
         evaluation=EvaluationConfig(metrics=("kid",), num_images=4, num_bootstrap=2),
     )
@@ -234,7 +234,7 @@ def test_one_model_draws_every_kind_in_the_benchmarks(category, trained, tmp_pat
     }
     assert {kind: result["settings"]["sampler"]["defect"] for kind, result in results.items()} == {k: k for k in KINDS}
 
-    (source,) = make_sources(["defect_gan"], str(trained), [])
+    (source,) = make_sources(["defect_gan"], ["runs/{defect}", f"defect_gan={trained}"], [])
     names, others = tmp_path / "names.txt", tmp_path / "others.txt"
     names.write_text("test/dot/000.png\ntest/spot/001.png\n")
     others.write_text("test/dot/002.png\n")
@@ -251,7 +251,7 @@ def test_one_model_of_one_kind_is_not_taken_for_others(category, trained, tmp_pa
     config = GenerationConfig(
         output_dir=tmp_path / "table",
         methods=("defect_gan",),
-        trained=str(tmp_path),
+        trained=(str(tmp_path),),
         data=DataConfig(data_dir=category),
     )
     with pytest.raises(ValueError, match=r"has learnt dot, but is to draw spot too\. Put \{defect\} into --trained"):
