@@ -16,7 +16,7 @@ from take_away_tab import build_take_away_tab
 TITLE = "Defects on demand"
 INTRO = (
     "A model draws parts that were never made: one **without** a defect, the same part **with** one, and the **mask** "
-    "that says where it is."
+    "that says where."
 )
 
 

@@ -1,4 +1,4 @@
-"""The two pictures of the page in README, of the model that ships: python -m tests.spaces.screenshots
+"""The two pictures of the page in README, of the model that ships: make screenshots
 
 On a desktop in light with a defect outlined, and on a phone in dark. To be run again, and looked at, when the page or
 the model has changed.
@@ -44,7 +44,7 @@ def take(browser: sync_api.Browser, url: str, seed: int, output_dir: Path) -> No
         desktop.get_by_label("Seed", exact=True).fill(str(seed))
         desktop.get_by_role("button", name="Draw defects").click()
         first = desktop.locator("#gallery .caption-label").first
-        sync_api.expect(first).to_contain_text(f"seed {seed} ")
+        sync_api.expect(first).to_contain_text(f"seed {seed} ·")
         wait_for_gallery(desktop, 6)
     desktop.get_by_label("Outline the defect").check()
     # Neither a button nor a picture looks touched.
