@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from .downstream import Trial, is_reconstruction, write_whole
 
 Results = Mapping[Trial, dict[str, Any]]
+_MAX_COLUMNS = 4
 
 
 def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -101,11 +103,14 @@ def plot_points(
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys(name for values in panels.values() for name in values))
-    size = (max(6.5, 1.8 + 2.2 * len(panels)), 1.0 + 0.26 * len(rows))
+    columns = min(len(panels), _MAX_COLUMNS)
+    lines = math.ceil(len(panels) / columns)
+    size = (max(6.5, 1.8 + 2.2 * columns), lines * (1.0 + 0.26 * len(rows)))
     figure = Figure(figsize=size, layout="constrained")
-    for axes, (title, values) in zip(
-        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
-    ):
+    places = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, values) in zip(places, panels.items(), strict=False):
         for y, name in enumerate(rows):
             points = values.get(name, ())
             axes.plot(points, [y] * len(points), "o", color=f"C{y % 10}", alpha=0.5, markersize=4)
