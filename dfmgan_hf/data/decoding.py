@@ -61,7 +61,7 @@ def decode(path: Path, *, zero_stays_zero: bool = False) -> Image.Image | Array:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
         with path.open("rb") as stream, Image.open(stream) as image:
-            if _is_two_colour_bitmap(image):
+            if _is_taken_for_one_bit(image, path):
                 return _decode_bitmap(path)
             image.load()
             if zero_stays_zero and _is_inverted(image):
@@ -86,9 +86,15 @@ def decode(path: Path, *, zero_stays_zero: bool = False) -> Image.Image | Array:
         ) from error
 
 
-def _is_two_colour_bitmap(image: ImageFile.ImageFile) -> bool:
-    """Whether Pillow takes a file for one bit a pixel because its palette is black and white: it may have 4 or 8."""
-    return image.format == "BMP" and image.mode == "1"
+def _is_taken_for_one_bit(image: ImageFile.ImageFile, path: Path) -> bool:
+    """Whether Pillow takes a bitmap of 4 or 8 bits a pixel for one of a single bit: its palette is black and white."""
+    if image.format != "BMP" or image.mode != "1":
+        return False
+    with path.open("rb") as stream:
+        header = stream.read(30)
+    # OS/2 has a shorter header.
+    offset = 24 if int.from_bytes(header[14:18], "little") == 12 else 28
+    return int.from_bytes(header[offset : offset + 2], "little") != 1
 
 
 def _decode_bitmap(path: Path) -> Image.Image:
