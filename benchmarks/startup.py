@@ -41,7 +41,7 @@ class Arguments:
 
     Args:
         model: Folder of the pipeline.
-        repeats: Processes of which the median is taken.
+        repeats: ProcessGroup of which the median is taken.
     """
 
     model: Path = MODEL

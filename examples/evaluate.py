@@ -32,7 +32,7 @@ from dfmgan_hf.metrics import (
     FolderSampler,
     MissingWeightsError,
     PipelineSampler,
-    Processes,
+    ProcessGroup,
     Sampler,
     TensorSampler,
     evaluate,
@@ -161,7 +161,7 @@ def main(config: Config) -> None:
         sys.exit("--push_to_hub publishes numbers with their model: give --model.")
     check_output_dir(config.output_dir)
     accelerator = Accelerator()
-    processes = Processes(accelerator)
+    processes = ProcessGroup(accelerator)
     hub = config.hub.for_model(config.model)
     try:
         sampler, lpips_sampler, resolution = make_samplers(config, accelerator)

@@ -49,7 +49,7 @@ def load(config: Config) -> DFMGANPipeline:
 
 
 def main(config: Config) -> None:
-    # Processes finish at different times, and the main one's table can take long: nobody waits in vain.
+    # ProcessGroup finish at different times, and the main one's table can take long: nobody waits in vain.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))])
     try:
         config.export.check()

@@ -25,7 +25,7 @@ from dfmgan_hf.data import DataConfig, DataError
 from dfmgan_hf.methods.method import NoOptions, SamplerRequest
 from dfmgan_hf.methods.registry import get_method, method_of, open_sampler
 from dfmgan_hf.methods.write_samples import write_samples
-from dfmgan_hf.metrics import Processes
+from dfmgan_hf.metrics import ProcessGroup
 from dfmgan_hf.training.run import to_json
 
 Drawing = TypeVar("Drawing")
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> None:
             settings={name: chosen[name] for name in names},
             seed=config.seed,
             batch_size=config.batch_size,
-            processes=Processes(accelerator),
+            processes=ProcessGroup(accelerator),
         )
     except (DataError, ImportError, OSError, ValueError) as error:
         sys.exit(f"Not finished: {error}")

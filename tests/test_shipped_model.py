@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.fingerprint import module_sha256
+from dfmgan_hf.files import module_sha256
 from dfmgan_hf.publishing import CardError, CardFacts, write_model_card
 from dfmgan_hf.publishing.measured import look_up
 

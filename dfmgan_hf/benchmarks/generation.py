@@ -20,7 +20,7 @@ from ..methods.method import Method, SamplerRequest
 from ..methods.presets import PRESETS, PresetName, RecipeOverrides
 from ..methods.registry import METHODS, get_method, open_sampler
 from ..methods.train_method import TrainingConfig, prepare, train_method
-from ..metrics import EvaluationConfig, Networks, Processes, Sampler, TensorSampler, evaluate, save_evaluation
+from ..metrics import EvaluationConfig, Networks, ProcessGroup, Sampler, TensorSampler, evaluate, save_evaluation
 from ..metrics.networks import FeatureNetwork
 from ..metrics.sampler import draw
 from ..models.safetensors_only import SafetensorsModel
@@ -126,7 +126,7 @@ class GenerationBenchmark:
         self.config = config
         self.networks = networks
         self.accelerator = accelerator
-        self.processes = Processes(accelerator)
+        self.processes = ProcessGroup(accelerator)
         for name in config.methods:
             method = get_method(name)
             needs_backbone = method.is_trained and method.init_with(method.options()) == "stage1"

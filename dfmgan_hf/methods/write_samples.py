@@ -12,9 +12,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..metrics import Processes, Sampler
-from ..metrics.processes import batches
-from ..metrics.sampler import draw
+from ..metrics import ProcessGroup, Sampler
+from ..metrics.sampler import batches, draw
 
 SETTINGS_FILE = "settings.json"
 
@@ -27,7 +26,7 @@ def write_samples(
     settings: dict[str, Any],
     seed: int = 0,
     batch_size: int = 16,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
 ) -> int:
     """Write image i as `<i>.png` and its mask, if there is one, as `<i>_mask.png`: what `FolderSampler` reads.
 
@@ -48,7 +47,7 @@ def write_samples(
     Raises:
         ValueError: the folder was begun with other settings, or holds images without any.
     """
-    processes = processes or Processes()
+    processes = processes or ProcessGroup()
     begin(output_dir, {**settings, "seed": seed}, processes)
     drawn = 0
     work = processes.mine(batches(num_images, batch_size))
@@ -68,7 +67,7 @@ def write_samples(
     return drawn
 
 
-def begin(output_dir: Path, settings: dict[str, Any], processes: Processes) -> None:
+def begin(output_dir: Path, settings: dict[str, Any], processes: ProcessGroup) -> None:
     """Keep the settings, or compare them with those that the folder was begun with."""
     path = output_dir / SETTINGS_FILE
     before = json.loads(path.read_text()) if path.is_file() else None

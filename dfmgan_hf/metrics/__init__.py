@@ -7,6 +7,7 @@ copies. torchmetrics is not used: its metrics keep features to themselves, so th
 its KID knows only subsets, and its LPIPS takes pairs.
 """
 
+from ..processes import ProcessGroup
 from .clustered_lpips import ICLPIPS, ClusteredLPIPS, clustered_lpips, ic_lpips, mean_pairwise
 from .config import DEFAULT_METRICS, EvaluationConfig, Metric
 from .distances import lpips_distances
@@ -20,7 +21,6 @@ from .mask_statistics import MaskComparison, MaskStatistics, compare_masks, meas
 from .nearest import NearestReal, nearest_real
 from .nearest_sheet import nearest_sheet
 from .networks import Networks, load_networks
-from .processes import Processes
 from .quick_score import QuickScore, load_quick_networks, quick_score
 from .results import format_table, save_evaluation, to_dict, write_json
 from .sampler import FolderSampler, IndexedSampler, PipelineSampler, Sampler, TensorSampler, draw
@@ -51,7 +51,7 @@ __all__ = [
     "Networks",
     "PipelineSampler",
     "PrecisionRecall",
-    "Processes",
+    "ProcessGroup",
     "QuickScore",
     "Real",
     "Sampler",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..processes import ProcessGroup
 from .features import FeatureExtractor, Features
 from .mask_statistics import MEASUREMENTS, measure_masks
-from .processes import Processes, batches
-from .sampler import Sampler, draw, image_dtype
+from .sampler import Sampler, batches, draw, image_dtype
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def collect(
     batch_size: int = 16,
     extractor: FeatureExtractor | None = None,
     with_masks: bool = True,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
     progress: bool = False,
     description: str = "Drawing",
 ) -> Collected:
@@ -67,7 +67,7 @@ def collect(
     Raises:
         ValueError: if the sampler's images have another size.
     """
-    processes = processes or Processes()
+    processes = processes or ProcessGroup()
     images = torch.zeros(num_kept, 3, *size, dtype=image_dtype(sampler))
     masks = torch.zeros(num_kept, 1, *size, dtype=torch.uint8)
     measurements = torch.zeros(num_images, MEASUREMENTS, dtype=torch.float64)
@@ -116,10 +116,10 @@ def collect(
 
 
 def extract(
-    images: Tensor, extractor: FeatureExtractor, *, batch_size: int = 16, processes: Processes | None = None
+    images: Tensor, extractor: FeatureExtractor, *, batch_size: int = 16, processes: ProcessGroup | None = None
 ) -> Features:
     """Features of images uint8 (N, 3 or 1, H, W); the processes share the work and each gets the whole."""
-    processes = processes or Processes()
+    processes = processes or ProcessGroup()
     work = processes.mine(batches(len(images), batch_size))
     outputs = [extractor(images[batch.start : batch.stop]) for batch in work]
     features = [output.features for output in outputs]
@@ -128,7 +128,7 @@ def extract(
 
 
 def _gather(
-    features: list[Tensor], logits: list[Tensor], count: int, batch_size: int, processes: Processes
+    features: list[Tensor], logits: list[Tensor], count: int, batch_size: int, processes: ProcessGroup
 ) -> Features:
     """Puts this process's batches into their places and adds the others'."""
     # A process without a batch learns the widths from the others.

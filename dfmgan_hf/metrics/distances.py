@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..processes import ProcessGroup
 from .lpips import LPIPS
 from .precision import full_precision
-from .processes import Processes
 
 _LARGEST_TILE = 128
 # Numbers of an embedding that are summed in float32 before float64 takes over: sums of 640,128 terms would lose
@@ -61,7 +61,7 @@ def lpips_distances(
     raw_range_others: bool = False,
     max_memory_gib: float = 6.0,
     batch_size: int = 16,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
     progress: bool = False,
     description: str = "LPIPS",
 ) -> Tensor:
@@ -88,7 +88,7 @@ def lpips_distances(
     Raises:
         ValueError: if there are no images or sizes differ.
     """
-    processes = processes or Processes()
+    processes = processes or ProcessGroup()
     same = others is None
     second = images if others is None else others
     for name, some in (("images", images), ("others", second)):

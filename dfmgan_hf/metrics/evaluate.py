@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..processes import ProcessGroup
 from .collecting import Collected, collect, extract
 from .config import FEATURE_METRICS, LPIPS_METRICS, VGG_METRICS, EvaluationConfig
 from .inputs import Generated, Real, as_pair
 from .measuring import NotMeasurable, measure_features, measure_ic_lpips, measure_lpips, measure_mask_statistics
 from .networks import Networks
-from .processes import Processes
 from .sampler import Sampler, to_uint8
 
 
@@ -67,7 +67,7 @@ def evaluate(
     *,
     resolution: int | None = None,
     lpips_sampler: Sampler | None = None,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Measures a sampler against real images. Every process of a launch calls it and gets the same result.
@@ -93,7 +93,7 @@ def evaluate(
         DataError: if a folder has no images, or one cannot be read or would have to be enlarged.
     """
     config = config or EvaluationConfig()
-    processes = processes or Processes()
+    processes = processes or ProcessGroup()
     networks.check(config)
     sampler, real = as_pair(sampler, real, resolution, config.seed)
     if len(real) == 0:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dfmgan_hf.fingerprint import module_sha256
+from dfmgan_hf.files import module_sha256
 
 from .lpips import FeatureMaps, load_feature_maps
 from .precision import full_precision

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dfmgan_hf.fingerprint import module_sha256
+from dfmgan_hf.files import module_sha256
 
 from .precision import full_precision
 from .weights import (

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..processes import ProcessGroup
 from .clustered_lpips import clustered_lpips, ic_lpips, mean_pairwise
 from .config import EvaluationConfig
 from .distances import lpips_distances
@@ -17,7 +18,6 @@ from .kid import kid_subsets, kid_unbiased
 from .lpips import LPIPS
 from .mask_statistics import compare_masks, measure_masks, summarize_masks
 from .nearest import nearest_real
-from .processes import Processes
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def measure_features(network: str, generated: Features, real: Features, config: 
 
 
 def measure_lpips(
-    generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: Processes, progress: bool
+    generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
 ) -> tuple[Values, Tensor]:
     """Clustered and overall pairwise LPIPS, and nearest real images, as far as `config` asks for them.
 
@@ -110,7 +110,7 @@ def measure_lpips(
 
 
 def measure_ic_lpips(
-    generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: Processes, progress: bool
+    generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
 ) -> Values:
     """IC-LPIPS; arguments as in `measure_lpips`."""
     options: dict[str, Any] = {

@@ -6,11 +6,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..processes import ProcessGroup
 from .config import EvaluationConfig
 from .evaluate import evaluate
 from .inputs import Generated, Real
 from .networks import Networks, load_networks
-from .processes import Processes
 
 QUICK_METRICS = EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
 
@@ -72,7 +72,7 @@ def quick_score(
     num_images: int = 500,
     seed: int = 0,
     batch_size: int = 16,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> QuickScore:
     """Scores a sampler with few images, for comparing the checkpoints of one run.

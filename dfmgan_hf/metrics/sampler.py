@@ -16,7 +16,7 @@ from dfmgan_hf.data.folders import image_files
 from dfmgan_hf.data.imagefolder import metadata_files
 from dfmgan_hf.data.matching import split_images_and_masks
 from dfmgan_hf.data.records import GOOD, ImageRecord, shorten
-from dfmgan_hf.fingerprint import module_sha256
+from dfmgan_hf.files import module_sha256
 
 if TYPE_CHECKING:
     from dfmgan_hf.pipelines.pipeline_dfmgan import DFMGANPipeline
@@ -312,6 +312,11 @@ def _draw_indices(n: int, available: int, generator: torch.Generator, name: str)
     if n > available:
         raise ValueError(f"{name} holds {available} images, so it cannot draw {n} different ones.")
     return torch.randperm(available, generator=generator, device=generator.device)[:n].tolist()
+
+
+def batches(count: int, size: int) -> list[range]:
+    """Cut 0..count-1 into consecutive ranges of `size`, the last one shorter."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dfmgan_hf.pipelines import DFMGANPipeline
 from dfmgan_hf.training.best import ScoreConfig, Scorer
 from dfmgan_hf.training.task import Task
 
-from .processes import Processes
+from ..processes import ProcessGroup
 from .quick_score import load_quick_networks, quick_score
 from .sampler import PipelineSampler, Sampler
 
@@ -47,7 +47,7 @@ def prepare_scorer(
         return None
     weights = None if config.lpips_weights is None else str(config.lpips_weights)
     networks = load_quick_networks(weights, device=str(accelerator.device))
-    processes = Processes(accelerator)
+    processes = ProcessGroup(accelerator)
 
     def make_scorer(task: Task) -> Scorer:
         sampler = make_sampler(task)

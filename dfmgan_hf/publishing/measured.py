@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..fingerprint import tensors_sha256
+from ..files import tensors_sha256
 from .model_folder import full_precision_weights
 from .records import CardError
 

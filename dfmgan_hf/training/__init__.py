@@ -1,11 +1,11 @@
 """The training loop, its phases, averages and checkpoints."""
 
+from ..processes import ProcessGroup
 from .batches import Batch, BatchStream
 from .checkpointing import CheckpointError
 from .ema import ExponentialMovingAverage
 from .monitoring import MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase, lazy_adam
-from .processes import ProcessGroup
 from .schedule import Schedule
 from .task import Task
 from .trainer import Trainer

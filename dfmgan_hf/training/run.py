@@ -73,7 +73,7 @@ class RunConfig:
 
 
 def start_accelerator(run: RunConfig) -> Accelerator:
-    """Processes, device and tracker of a run; seeds every process differently.
+    """ProcessGroup, device and tracker of a run; seeds every process differently.
 
     Raises:
         ImportError: the tracker is not installed.

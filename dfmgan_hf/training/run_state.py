@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..processes import ProcessGroup
 from .checkpointing import (
     CheckpointError,
     find_checkpoint,
@@ -17,7 +18,6 @@ from .checkpointing import (
     restore_optimizer,
     restore_random_state,
 )
-from .processes import ProcessGroup
 from .task import Task
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..processes import ProcessGroup
 from .batches import Batch, BatchStream
 from .best import BEST_FOLDER, BestModel, BestRule, Scorer
 from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
@@ -25,7 +26,6 @@ from .health import PATIENCE, TrainingWarning, examine
 from .memory import used_memory
 from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase
-from .processes import ProcessGroup
 from .run_state import Progress, all_finite, collect_state, restore_state
 from .schedule import Schedule
 from .sheets import save_sheet
@@ -207,8 +207,8 @@ class Trainer:
             phase.finish()
 
     def _step_optimizer(self, phase: Phase) -> None:
+        self.processes.average_gradients_(phase.parameters)
         gradients: list[Tensor] = [p.grad for p in phase.parameters if p.grad is not None]
-        self.processes.average_gradients_(gradients)
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         self.statistics.report(f"gradient_norm/{phase.name}", norm)
         self.statistics.report("non_finite_gradients", (~norm.isfinite()).to(torch.float32))

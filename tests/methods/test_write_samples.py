@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from dfmgan_hf.methods.write_samples import write_samples
-from dfmgan_hf.metrics import FolderSampler, Processes
+from dfmgan_hf.metrics import FolderSampler, ProcessGroup
 from dfmgan_hf.metrics.sampler import draw
 
 from ..metrics.drawn import Fresh
 
 
-class OneOfTwo(Processes):
+class OneOfTwo(ProcessGroup):
     """The second of two processes that nobody waits for."""
 
     count = 2

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from dfmgan_hf.metrics import EvaluationConfig, Networks, Processes, evaluate, load_lpips, to_dict
+from dfmgan_hf.metrics import EvaluationConfig, Networks, ProcessGroup, evaluate, load_lpips, to_dict
 from tests.metrics.drawn import Fresh, dataset, draw_images, draw_masks, tiny_extractor, write_alexnet
 
 
 def main(folder: Path, num_processes: int) -> None:
     torch.set_num_threads(1)
-    processes = Processes(Accelerator(cpu=True))
+    processes = ProcessGroup(Accelerator(cpu=True))
     assert processes.count == num_processes
     weights = write_alexnet(folder / f"alexnet-of-process-{processes.rank}.safetensors")
     networks = Networks(tiny_extractor(), load_lpips("alex", weights))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dfmgan_hf.metrics import BadWeightsError, Processes, clustered_lpips, load_lpips, lpips_distances
+from dfmgan_hf.metrics import BadWeightsError, ProcessGroup, clustered_lpips, load_lpips, lpips_distances
 from dfmgan_hf.metrics.lpips import LPIPS, FeatureMaps
 
 from .drawn import draw_images, write_alexnet
@@ -126,7 +126,7 @@ def test_parts_of_several_processes_add_up(lpips_net: LPIPS, monkeypatch: pytest
     monkeypatch.setattr("dfmgan_hf.metrics.distances._LARGEST_TILE", 4)
     images = draw_images(18)
 
-    class Part(Processes):
+    class Part(ProcessGroup):
         def __init__(self, part_rank: int) -> None:
             super().__init__()
             self.part_rank = part_rank

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfmgan_hf.metrics import Processes
-from dfmgan_hf.metrics.processes import batches
+from dfmgan_hf.metrics import ProcessGroup
+from dfmgan_hf.metrics.sampler import batches
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,27 +40,19 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path):
 
 
 def test_every_piece_is_done_once():
-    class Part(Processes):
-        def __init__(self, part_rank: int) -> None:
-            super().__init__()
-            self.part_rank = part_rank
-
-        @property
-        def rank(self) -> int:
-            return self.part_rank
-
-        @property
-        def count(self) -> int:
-            return 3
+    def part(rank: int) -> ProcessGroup:
+        group = ProcessGroup()
+        group.rank, group.count = rank, 3
+        return group
 
     pieces = batches(40, 8)
     assert [len(piece) for piece in pieces] == [8] * 5
-    assert sorted(piece.start for rank in range(3) for piece in Part(rank).mine(pieces)) == [0, 8, 16, 24, 32]
+    assert sorted(piece.start for rank in range(3) for piece in part(rank).mine(pieces)) == [0, 8, 16, 24, 32]
     assert [len(piece) for piece in batches(10, 8)] == [8, 2]
     assert batches(0, 8) == []
 
 
 def test_one_process_is_its_own_sum():
     tensor = torch.arange(3)
-    assert Processes().sum(tensor) is tensor
-    assert Processes().is_main
+    assert ProcessGroup().sum(tensor) is tensor
+    assert ProcessGroup().is_main

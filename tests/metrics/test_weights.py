@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfmgan_hf.fingerprint import module_sha256
+from dfmgan_hf.files import module_sha256
 from dfmgan_hf.metrics import BadWeightsError, MissingWeightsError, inception_extractor, load_lpips
 from dfmgan_hf.metrics.weights import (
     ALEXNET,

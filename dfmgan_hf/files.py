@@ -1,0 +1,158 @@
+"""Write files and folders that are either whole or absent, and tell by a hash which file or weights these are.
+
+Everything is written beside its place first, under one fixed name (".NAME.partial"), and then renamed. What a killed
+program left there is written over by the next attempt, so no litter piles up among a user's data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def whole_file(path: Path | str) -> Iterator[Path]:
+    """Yield the path to write to; the file takes its place at the end, or disappears if an error is raised.
+
+    Folders above it are made. An existing file is replaced.
+
+    Example:
+        >>> with whole_file("table.csv") as aside:
+        ...     aside.write_text("a,b")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = partial_of(path)
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file whole."""
+    with whole_file(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 text file whole, with the line endings of `text`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write a value as indented JSON, whole."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to fill; it takes its place at the end, or disappears if an error is raised.
+
+    Args:
+        path: the folder to be. Folders above it are made.
+        replace: put it in the place of a folder that exists. The old one goes when the new one stands;
+            `recover_folder` brings it back if the program is killed between the two.
+        durable: wait until the disk has everything, so that it survives a power cut too.
+
+    Raises:
+        FileExistsError: there is a file of that name, or a folder that is not empty, and `replace` is false.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or (not replace and any(path.iterdir()))):
+        raise FileExistsError(f"{path} exists already; name a new folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    aside, replaced = partial_of(path), _replaced_of(path)
+    aside.mkdir()
+    try:
+        yield aside
+        if durable:
+            for file in aside.rglob("*"):
+                _sync(file)
+            _sync(aside)
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(aside, path)
+        if durable:
+            _sync(path.parent)
+    finally:
+        recover_folder(path)
+
+
+def recover_folder(path: Path) -> None:
+    """Undo what a killed `whole_folder` left: bring back what it was about to replace, remove what is half-written."""
+    aside, replaced = partial_of(path), _replaced_of(path)
+    if replaced.exists() and not path.exists():
+        os.replace(replaced, path)
+    for folder in (aside, replaced):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder such that a removal cut short leaves no damaged one under its name."""
+    replaced = _replaced_of(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+    os.replace(path, replaced)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file or folder is written before it takes its place."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def _replaced_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def module_sha256(module: nn.Module) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of a module's parameters and buffers, in hex."""
+    return tensors_sha256(module.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over the names, types, shapes and bytes of tensors, whatever their order, in hex."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file's content or a folder's entries."""
+    if path.is_dir():
+        if os.name == "nt":  # Windows opens no folders, and needs no such call
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+    else:
+        descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what may be written
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
