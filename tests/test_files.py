@@ -25,9 +25,14 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
-    with pytest.raises(RuntimeError), whole_file(path) as aside:
-        aside.write_text("half")
-        raise RuntimeError
+
+    def fail_halfway():
+        with whole_file(path) as aside:
+            aside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert list(tmp_path.iterdir()) == [path]
 
@@ -46,8 +51,8 @@ def test_a_folder_is_replaced_only_when_told_to(tmp_path):
         with whole_folder(path, replace=True, durable=True) as aside:
             (aside / text).touch()
     assert [file.name for file in path.iterdir()] == ["new"]
-    with pytest.raises(FileExistsError, match="name a new folder"), whole_folder(path):
-        pass
+    with pytest.raises(FileExistsError, match="name a new folder"):
+        whole_folder(path).__enter__()
     with pytest.raises(RuntimeError), whole_folder(path, replace=True):
         raise RuntimeError
     assert [file.name for file in tmp_path.rglob("*")] == ["a", "new"]
