@@ -451,9 +451,10 @@ class DFMGANPipeline(DiffusionPipeline):
             return push_model_folder(folder, options, facts, token=token, create_pr=create_pr)
 
     def _in_precision_of(self, variant: str | None) -> DiffusionPipeline:
-        """A plain pipeline in the precision that a variant's name promises: saving alone only renames."""
+        """This pipeline, unwrapped and in the precision that a variant's name promises: saving alone only renames."""
+        network = self.unwrapped_generator
         if variant is None:
-            return self
+            return self if network is self.generator else type(self)(network)
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
-        return type(self)(VARIANTS[variant](copy.deepcopy(self.unwrapped_generator)))
+        return type(self)(VARIANTS[variant](copy.deepcopy(network)))

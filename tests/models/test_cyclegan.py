@@ -44,7 +44,7 @@ def test_a_logit_judges_70_pixels():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shapes_range_and_gradients(channels, tmp_path):
+def test_shapes_range_and_gradients(channels):
     generator = CycleGANGenerator(resolution=32, image_channels=channels, base_channels=4, residual_blocks=2)
     discriminator = PatchDiscriminator(image_channels=channels, base_channels=4)
     images = torch.rand(2, channels, 32, 32) * 2 - 1
@@ -54,10 +54,6 @@ def test_shapes_range_and_gradients(channels, tmp_path):
     discriminator(drawn).logits.sum().backward()
     for network in (generator, discriminator):
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
-
-    generator.save_pretrained(tmp_path)
-    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
-    assert torch.equal(CycleGANGenerator.from_pretrained(str(tmp_path))(images).images, drawn)
 
 
 def test_wrong_arguments():
