@@ -18,7 +18,6 @@ from .resampling import upsample2d
 from .safetensors_only import SafetensorsModel
 from .sizes import channels_at, check_network_size, default_channel_base
 from .synthesis import SynthesisNetwork
-from .windowed import synthesize_windowed, windows_pay
 
 LatentSpace = Literal["z", "w", "w+"]
 RandomSource = torch.Generator | list[torch.Generator] | None
@@ -351,19 +350,6 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
-        if windows_pay(trunk.features):
-            parts = [
-                synthesize_windowed(
-                    self, trunk.samples(one), ws[one], defect_ws[one], return_defect_free, mask_threshold
-                )
-                for one in (slice(i, i + 1) for i in range(len(ws)))
-            ]
-            images, masks, twins = zip(*parts, strict=True)
-            return DFMGANGeneratorOutput(
-                images=torch.cat(images),
-                mask_logits=torch.cat(masks),
-                defect_free_images=torch.cat(twins) if return_defect_free else None,
-            )
         residual, mask = self.first_residual(trunk, defect_ws)
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):

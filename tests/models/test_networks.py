@@ -9,6 +9,7 @@ import torch
 import dfmgan_hf
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
 from dfmgan_hf.models import NoiseInput
+from dfmgan_hf.models.modulated import ModulatedConv2d, hold_weights
 
 
 def latents(n: int = 2, width: int = 16, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -284,6 +285,22 @@ def test_channels_last_draws_the_same(make_generator):
     actual = model.to(memory_format=torch.channels_last)(objects, defects, noise_mode="const", return_defect_free=True)
     for name, tensor in expected.items():
         torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_held_weights_change_nothing(make_generator, dtype):
+    generator = make_generator().double()
+    generator.set_mixed_precision(dtype)
+    codes = torch.stack(latents()).double()
+    with torch.no_grad():
+        free = generator(*codes, noise_mode="const", return_defect_free=True)
+        with hold_weights(generator):
+            held = [generator(*codes, noise_mode="const", return_defect_free=True) for _ in range(2)]
+    generator.set_mixed_precision(None)
+    for out in held:
+        for a, b in zip(out.to_tuple(), free.to_tuple(), strict=True):
+            torch.testing.assert_close(a, b)
+    assert all(module.held is None for module in generator.modules() if isinstance(module, ModulatedConv2d))
 
 
 # Gradients
