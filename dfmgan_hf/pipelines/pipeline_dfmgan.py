@@ -457,4 +457,6 @@ class DFMGANPipeline(DiffusionPipeline):
             return self if network is self.generator else type(self)(network)
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
-        return type(self)(VARIANTS[variant](copy.deepcopy(network)))
+        network = copy.deepcopy(network)
+        VARIANTS[variant](network)  # in place
+        return type(self)(network)
