@@ -65,6 +65,17 @@ def test_ada_watches_the_real_images(tmp_path, stage, real, expected):
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_the_average_counts_images(tmp_path, monkeypatch, stage):
+    """Once a step by the whole batch, however many micro-batches it has: its half-life is given in images."""
+    task = tiny.MAKE[stage]()
+    (average,) = task.ema
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(average, "update", lambda *counts: calls.append(counts))
+    tiny.make_trainer(task, tmp_path, steps=2, checkpoint_steps=0, accumulation_steps=2).train()
+    assert calls == [(tiny.BATCH, tiny.BATCH), (tiny.BATCH, 2 * tiny.BATCH)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_discriminator_sees_nothing_that_is_not_augmented(monkeypatch, stage):
     """Real and generated images, in its own step, the generator's and R1; the matching one sees them as they are."""
     task, batch = tiny.MAKE[stage](), real_batch()
