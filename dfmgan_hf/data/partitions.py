@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import write_text
 from .errors import DataError
 from .records import GOOD, ImageRecord, shorten
 
@@ -81,7 +81,7 @@ def select_listed(
 
 
 def save_file_list(path: Path | str, names: Iterable[str], comment: str | None = None) -> Path:
-    """Writes names of files, one a line, in such a way that the file is whole or absent.
+    """Write names of files, one a line.
 
     Args:
         path: Text file; its folder is made if need be.
@@ -91,13 +91,9 @@ def save_file_list(path: Path | str, names: Iterable[str], comment: str | None =
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = [f"# {line}" for line in (comment or "").splitlines()]
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside.write_text("\n".join([*header, *names]) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-    return path
+    write_text(path, "\n".join([*header, *names]) + "\n")
+    return Path(path)
 
 
 @dataclass(frozen=True)

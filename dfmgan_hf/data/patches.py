@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..files import whole_folder
 from .errors import DataError
 from .examples import read_pair
 from .records import GOOD, ImageRecord, Listing
@@ -146,18 +146,8 @@ def cut_patches(
             expected="a folder that does not exist yet, or an empty one",
             advice="Name another folder, or remove this one first.",
         )
-    aside = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        counts = _write(listing, aside, config, progress)
-        if output_dir.exists():
-            output_dir.rmdir()
-        aside.rename(output_dir)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return counts
+    with whole_folder(output_dir) as aside:
+        return _write(listing, aside, config, progress)
 
 
 def _write(
@@ -174,8 +164,6 @@ def _write(
         table.writerow(["file", "photograph", "x", "y", "patch_size"])
         for record in progress(listing.records):
             try:
-                if record.name in listing.errors:
-                    raise listing.errors[record.name]
                 cut = list(_cut(record, config))
             except DataError as error:
                 if not config.skip_bad_files:
