@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .mvtec_layout import find_category, list_category
 from .records import GOOD, ImageRecord, Listing, Split, shorten
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
@@ -23,6 +24,22 @@ def metadata_files(root: Path) -> list[Path]:
     return [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
 
 
+def list_data_dir(root: Path, category: str | None = None) -> Listing:
+    """List one category of a data set in either layout: an imagefolder, or that of MVTec AD.
+
+    Args:
+        root: The data set, or the folder of the category.
+        category: Category; None if there is only one.
+
+    Raises:
+        DataError: see `list_imagefolder` and `find_category`.
+    """
+    for folder in (root / category, root) if category else (root,):
+        if metadata_files(folder):
+            return list_imagefolder(folder, category)
+    return list_category(find_category(root, category))
+
+
 def list_imagefolder(root: Path, category: str | None = None) -> Listing:
     """List an imagefolder whose metadata has `file_name` and `mask_file_name` (or `mask`), and perhaps `defect`.
 
@@ -31,22 +48,14 @@ def list_imagefolder(root: Path, category: str | None = None) -> Listing:
     lies, or else `train` for defect-free rows and `test` for the others.
 
     Args:
-        root: The imagefolder.
+        root: The imagefolder, with a metadata file (see `metadata_files`).
         category: Name of the object; None for the folder's name.
 
     Raises:
-        DataError: (`metadata`) if there is no metadata file, or it is not what is described above.
+        DataError: (`metadata`) if its metadata are not what is described above.
     """
     listing = Listing(root=root, category=category or root.resolve().name)
     files = metadata_files(root)
-    if not files:
-        raise DataError(
-            "metadata",
-            root,
-            found="no metadata file",
-            expected=" or ".join(METADATA_NAMES),
-            advice="Write one with the columns file_name and mask_file_name.",
-        )
     for file in files:
         for row in _read_rows(file):
             _add_row(listing, file, row)

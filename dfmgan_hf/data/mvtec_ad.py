@@ -12,8 +12,8 @@ from .archive import unpacked
 from .dataset_card import DefectDatasetDict
 from .errors import DataError
 from .hub import load_from_hub
-from .imagefolder import list_imagefolder, metadata_files
-from .mvtec_layout import MVTEC_AD_DEFECTS, category_folders, find_category, list_category
+from .imagefolder import list_data_dir, metadata_files
+from .mvtec_layout import MVTEC_AD_DEFECTS, category_folders
 from .records import Listing, fingerprint, is_hub_id
 from .rows import generate_rows, make_features
 
@@ -58,21 +58,14 @@ def load_mvtec_ad(
             Path(source).as_posix(), category, streaming=streaming, cache_dir=cache, revision=revision, token=token
         )
         return loaded if streaming else DefectDatasetDict(loaded)
-    listings = _find_listings(unpacked(Path(source), cache_dir), category)
+    root = unpacked(Path(source), cache_dir)
+    present = category_folders(root) if category is None and not metadata_files(root) else []
+    listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
     splits = {
         split: _make_split(listings, split, streaming, skip_bad_files, bit_depth, cache_dir)
         for split in ("train", "test")
     }
     return datasets.IterableDatasetDict(splits) if streaming else DefectDatasetDict(splits)
-
-
-def _find_listings(root: Path, category: str | None) -> list[Listing]:
-    if metadata_files(root):
-        return [list_imagefolder(root, category)]
-    present = category_folders(root)
-    if category is None and len(present) > 1:
-        return [list_category(root / name) for name in present]
-    return [list_category(find_category(root, category))]
 
 
 def _make_split(

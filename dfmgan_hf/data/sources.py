@@ -8,8 +8,8 @@ from pathlib import Path
 from .archive import unpacked
 from .folders import list_folders
 from .hub_folder import download_category
-from .imagefolder import list_imagefolder, metadata_files
-from .mvtec_layout import find_category, list_category
+from .imagefolder import list_data_dir
+from .mvtec_layout import list_category
 from .records import Listing, is_hub_id
 
 
@@ -56,8 +56,4 @@ def find_listing(source: DataSource, defect: str | None = None, *, cache_dir: Pa
     root, category = Path(source.data_dir), source.category
     if is_hub_id(root):
         return list_category(download_category(root.as_posix(), category, cache_dir))
-    root = unpacked(root, cache_dir)
-    for folder in (root / category, root) if category else (root,):
-        if metadata_files(folder):
-            return list_imagefolder(folder, category)
-    return list_category(find_category(root, category))
+    return list_data_dir(unpacked(root, cache_dir), category)

@@ -24,7 +24,7 @@ from .matching import match_masks
 from .partitions import read_file_list, select_listed, shuffled
 from .records import GOOD, ImageRecord, Listing, Split, fingerprint, image_files, shorten
 from .sources import DataSource, find_listing
-from .transforms import Fit, check_square
+from .transforms import Fit
 
 _FULL_AREA = 0.98
 
@@ -179,7 +179,6 @@ def load_training_set(
     Example:
         >>> load_training_set(DataConfig(Path("mvtec_ad"), "hazelnut", shots=5), "crack", resolution=256)
     """
-    check_square(resolution, data.fit)
     shots = None if defect is None else data.shots
     if shots is not None and shots < 1:
         raise ValueError(f"`shots` must be at least 1, but is {shots}.")
