@@ -97,7 +97,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0: nothing to complain of; 1: warnings; 2: training cannot run."""
+        """Exit status of a script: 0 for nothing to complain of, 1 for warnings, 2 if training cannot run."""
         return max((EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
 
     def to_dict(self) -> dict[str, Any]:

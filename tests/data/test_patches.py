@@ -141,7 +141,7 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     assert [error.path for error in counts.skipped] == [str(small)]
     assert counts.patches["train/good"] == 24
 
-    with pytest.raises(DataError, match="something is there already"):
+    with pytest.raises(FileExistsError, match="patches exists already"):
         _cut(folder, tmp_path / "patches")
 
 
