@@ -1,50 +1,81 @@
-"""Table 1 of the paper: methods trained on the same photographs, drawn from, and measured in the same way."""
+"""Table 1 of the paper: methods trained on the same photographs, drawn from, and measured in the same way.
+
+    accelerate launch -m benchmarks.paper.generation --data_dir mvtec_ad --categories hazelnut \\
+        --pretrained_backbone 'runs/{category}' --kimg 400 --output_dir runs/table1
+
+Says first how long it will take. Stopped and started again it goes on. Table (table.md, table.csv) and figure
+(table.png) are written anew after each cell.
+
+Where several photographs show the same part, --groups parts.csv trains on some parts and measures against the others.
+One model that has learnt several kinds of defect jointly is given with --trained without {defect} in its path, beside
+others as --trained 'runs/{defect}/{method}' defect_gan=runs/joint.
+"""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
-from collections.abc import Sized
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import tyro
 from accelerate import Accelerator
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from ..data import DataConfig, ImageMaskDataset
-from ..methods.augmentations import AugmentationConfig
-from ..methods.backbone import FROM_BACKBONE
-from ..methods.method import Method, SamplerRequest
-from ..methods.presets import PRESETS, PresetName, RecipeOverrides
-from ..methods.registry import METHODS, get_method, open_sampler
-from ..methods.train_method import TrainingConfig, prepare, train_method
-from ..metrics import EvaluationConfig, Networks, ProcessGroup, Sampler, TensorSampler, evaluate, save_evaluation
-from ..metrics.networks import FeatureNetwork
-from ..metrics.sampler import draw
-from ..models.safetensors_only import SafetensorsModel
-from ..training import BatchStream, NonFiniteLossError
-from ..training.run import CONFIG_FILE, RunConfig, to_json
-from ..training.run_state import changed_settings
-from ..training.sheets import save_sheet, tile
+from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
+from dfmgan_hf.files import write_bytes, write_text
+from dfmgan_hf.methods.augmentations import AugmentationConfig
+from dfmgan_hf.methods.backbone import FROM_BACKBONE
+from dfmgan_hf.methods.method import Method, SamplerRequest
+from dfmgan_hf.methods.presets import PRESETS, PresetName, RecipeOverrides
+from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
+from dfmgan_hf.methods.train_method import TrainingConfig, prepare, train_method
+from dfmgan_hf.metrics import (
+    BadWeightsError,
+    EvaluationConfig,
+    MissingWeightsError,
+    Networks,
+    ProcessGroup,
+    Sampler,
+    TensorSampler,
+    evaluate,
+    load_networks,
+    save_evaluation,
+)
+from dfmgan_hf.metrics.networks import FeatureNetwork
+from dfmgan_hf.metrics.sampler import draw
+from dfmgan_hf.models.safetensors_only import SafetensorsModel
+from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
+from dfmgan_hf.training.run import CONFIG_FILE, RunConfig, to_json
+from dfmgan_hf.training.run_state import changed_settings
+from dfmgan_hf.training.sheets import save_sheet, tile
+
 from .cells import (
     PHOTOGRAPHS_FILE,
     RESULTS_FILE,
     SHEET_FILE,
+    TABLE_1,
     Cell,
     check_held_out,
     check_learnt,
+    format_seconds,
     hash_of_names,
     list_cells,
     of_category,
-    share,
+    read_category_groups,
+    read_results,
+    split_by_groups,
     trained_template,
 )
-from .estimate import Estimate, format_seconds, seconds_per_step, seconds_to_measure
-from .generation_tables import write_tables
-from .published import TABLE_1
-from .splits import read_category_groups, split_by_groups
 
 MODEL_FOLDER = "model"
 SHEET_SAMPLES = 16
@@ -72,7 +103,6 @@ class GenerationConfig:
         compared_with: With groups, the photographs that generated images are measured against: those of parts that
             were not trained on (held_out), or all. Without groups, all.
         kimg: Length of every training in thousands of images shown, the same for all methods. None: each method's own.
-        cells: i/n: the i-th of n parts of the cells, for the jobs of an array that share the output folder.
         preset: Named sizes and hyperparameters for what is trained.
         training_seed: Of the trainings; seed is that of the images.
         precision: Of the convolutions at the four highest resolutions while training.
@@ -91,7 +121,6 @@ class GenerationConfig:
     groups: str | None = None
     compared_with: Literal["held_out", "all"] = "held_out"
     kimg: float | None = None
-    cells: str = "1/1"
     preset: PresetName = "auto"
     training_seed: int = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -116,7 +145,7 @@ class GenerationBenchmark:
         accelerator: of the launch.
 
     Raises:
-        ValueError: an unknown method, defect or part of the cells; a method lacks the backbone that it starts from;
+        ValueError: an unknown method or defect; a method lacks the backbone that it starts from;
             groups that do not fit the photographs; a trained model has learnt other defects, or has seen what it is
             measured against.
         DataError: the photographs cannot be listed.
@@ -140,8 +169,7 @@ class GenerationBenchmark:
         for cell in self.all_cells:
             self._trained_folder(cell)  # a wrong one is said before anything starts
         self.lists = self._make_lists()
-        mine = share(self.all_cells, config.cells)
-        self.pending = [cell for cell in mine if not self._is_done(cell)]
+        self.pending = [cell for cell in self.all_cells if not self._is_done(cell)]
         for cell in self.pending:
             folder = self._trained_folder(cell)
             if folder is not None and self._is_held_out(cell):
@@ -171,7 +199,7 @@ class GenerationBenchmark:
                 f"training and {format_seconds(estimate.measuring)} of measuring"
             )
         done = len(self.all_cells) - len(self.pending)
-        head = f"{len(self.pending)} cells to do, {done} done or left to other jobs: about {format_seconds(total)}"
+        head = f"{len(self.pending)} cells to do, {done} done: about {format_seconds(total)}"
         return "\n".join([head, *lines])
 
     def _estimate(self, cell: Cell) -> Estimate:
@@ -260,7 +288,7 @@ class GenerationBenchmark:
     def _settings(self, cell: Cell) -> dict[str, Any]:
         """What decides the numbers of a cell."""
         left_out = (
-            "output_dir", "methods", "categories", "defects", "groups", "cells", "checkpoint_every_kimg", "estimate",
+            "output_dir", "methods", "categories", "defects", "groups", "checkpoint_every_kimg", "estimate",
         )  # fmt: skip
         places = ("inception_weights", "lpips_weights", "data")
         settings = to_json(self.config)
@@ -387,3 +415,325 @@ def _training_record(source: Path | None) -> dict[str, Any] | None:
         return None
     record = json.loads((source / CONFIG_FILE).read_text())
     return {name: record.get(name) for name in ("method", "recipe", "settings", "result", "environment", "images")}
+
+
+SAMPLES = 32
+"""Images that are drawn and measured for an estimate."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that one cell takes.
+
+    Args:
+        training: of the model; 0 if there is nothing to train.
+        measuring: drawing the images and measuring them.
+    """
+
+    training: float
+    measuring: float
+
+    @property
+    def total(self) -> float:
+        return self.training + self.measuring
+
+
+def seconds_per_step(task: Task, batch: Batch) -> float:
+    """Time of a training step on average over the phases' intervals; no weight is changed."""
+    seconds = 0.0
+    statistics = RunningStatistics()
+    for phase in task.phases:
+        for parameter in phase.parameters:
+            parameter.requires_grad_(True)
+        # The first pass chooses kernels and reserves memory.
+        for is_timed in (False, True):
+            _wait_for(batch)
+            start = time.perf_counter()
+            if phase.prepare is not None:
+                phase.prepare([batch])
+            phase.loss(batch, statistics).backward()
+            _wait_for(batch)
+            if is_timed:
+                seconds += (time.perf_counter() - start) / phase.interval
+        phase.optimizer.zero_grad(set_to_none=True)
+        for parameter in phase.parameters:
+            parameter.requires_grad_(False)
+    return seconds
+
+
+def seconds_to_measure(
+    sampler: Sampler, real: ImageMaskDataset, networks: Networks, config: EvaluationConfig
+) -> float:
+    """Time to draw and measure as many images as `config` says.
+
+    Drawing and features grow with the number of images, LPIPS with the number of pairs.
+    """
+    few = EvaluationConfig(
+        metrics=config.metrics,
+        num_images=min(SAMPLES, config.num_images),
+        num_lpips_images=min(SAMPLES, config.num_lpips_images),
+        batch_size=config.batch_size,
+        kid_num_subsets=1,
+        num_bootstrap=1,
+        inception_splits=1,
+    )
+    seconds = evaluate(sampler, real, networks, few, progress=False).seconds
+    images = max(config.num_images, config.num_lpips_images) / max(few.num_images, few.num_lpips_images)
+    pairs = ((config.num_lpips_images + len(real)) / (few.num_lpips_images + len(real))) ** 2
+    return sum(value * (pairs if "LPIPS" in step else images) for step, value in seconds.items())
+
+
+def _wait_for(batch: Batch) -> None:
+    if batch.images.device.type == "cuda":
+        torch.cuda.synchronize(batch.images.device)
+
+
+_TITLE_HEIGHT = 30
+# Largest ratio of KIDs that a linear axis shows.
+_LOGARITHMIC = 20
+
+Results = Mapping[Cell, dict[str, Any]]
+
+COLUMNS = (
+    "category", "defect", "method", "kid_x1000", "kid_low_x1000", "kid_high_x1000", "kid_subsets_x1000",
+    "clustered_lpips", "clustered_lpips_nonempty", "empty_clusters", "pairwise_lpips", "copy_rate", "unique_share",
+    "generated", "generated_lpips", "real", "compared_with", "resolution", "features", "trained_kimg",
+    "training_images", "training_seconds", "reconstruction", "paper_kid_x1000", "paper_clustered_lpips",
+)  # fmt: skip
+
+
+def write_tables(output_dir: Path, cells: Sequence[Cell]) -> str:
+    """Write table.md, table.csv, table.png, and for each defect page.png with samples of all methods.
+
+    Without matplotlib there is no figure; a warning says so.
+
+    Args:
+        output_dir: of the comparison.
+        cells: all of it, done or not.
+
+    Returns:
+        The Markdown.
+    """
+    results = read_results(output_dir, cells)
+    text = to_markdown(cells, results)
+    write_text(output_dir / "table.md", text)
+    write_text(output_dir / "table.csv", to_csv(results))
+    try:
+        write_bytes(output_dir / "table.png", plot(cells, results))
+    except ImportError as error:
+        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[train]`.", stacklevel=2)
+    for folder in {cell.folder(output_dir).parent for cell in results}:
+        sheets = {"photographs": folder / PHOTOGRAPHS_FILE} | {
+            get_method(cell.method).title: cell.folder(output_dir) / SHEET_FILE
+            for cell in results
+            if cell.folder(output_dir).parent == folder
+        }
+        write_bytes(folder / "page.png", page({title: path for title, path in sheets.items() if path.is_file()}))
+    return text
+
+
+def page(sheets: Mapping[str, Path]) -> bytes:
+    """Sample sheets one under the other with their titles, as a PNG file."""
+    pictures = {title: Image.open(path).convert("RGB") for title, path in sheets.items()}
+    width = max(picture.width for picture in pictures.values())
+    whole = Image.new("RGB", (width, sum(picture.height + _TITLE_HEIGHT for picture in pictures.values())), "white")
+    pen, top = ImageDraw.Draw(whole), 0
+    for title, picture in pictures.items():
+        pen.text((4, top + 4), title, fill="black", font=ImageFont.load_default(18))
+        whole.paste(picture, (0, top + _TITLE_HEIGHT))
+        top += picture.height + _TITLE_HEIGHT
+    return _png(whole.save)
+
+
+def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one cell by the names of `COLUMNS`; None where there is none."""
+    metrics, settings = result["metrics"], result["settings"]
+    kid, lpips = metrics.get("kid", {}), metrics.get("clustered_lpips", {})
+    unbiased = kid.get("unbiased", {})
+    low, high = unbiased.get("interval", (None, None))
+    training = result.get("training") or {}
+    outcome = training.get("result") or {}
+    published = TABLE_1.get((cell.category, cell.defect, cell.method))
+    return {
+        "category": cell.category,
+        "defect": cell.defect,
+        "method": cell.method,
+        "kid_x1000": _times_1000(unbiased.get("kid")),
+        "kid_low_x1000": _times_1000(low),
+        "kid_high_x1000": _times_1000(high),
+        "kid_subsets_x1000": _times_1000(kid.get("subsets", {}).get("kid")),
+        "clustered_lpips": lpips.get("clustered_lpips"),
+        "clustered_lpips_nonempty": lpips.get("clustered_lpips_nonempty"),
+        "empty_clusters": lpips.get("num_empty"),
+        "pairwise_lpips": lpips.get("pairwise_lpips"),
+        "copy_rate": metrics.get("nearest", {}).get("copy_rate"),
+        "unique_share": settings["unique_share"],
+        "generated": settings["num_generated"],
+        "generated_lpips": settings["num_generated_lpips"],
+        "real": settings["num_real"],
+        "compared_with": result.get("benchmark", {}).get("compared_with") or "all",
+        "resolution": settings["resolution"][0],
+        "features": kid.get("features"),
+        "trained_kimg": outcome["images_seen"] / 1000 if outcome else None,
+        "training_images": training.get("images"),
+        "training_seconds": outcome.get("training_seconds"),
+        "reconstruction": result["reconstruction"],
+        "paper_kid_x1000": None if published is None else published.kid,
+        "paper_clustered_lpips": None if published is None else published.clustered_lpips,
+    }
+
+
+def to_csv(results: Results) -> str:
+    """A line for each cell."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row_of(cell, result) for cell, result in results.items())
+    return stream.getvalue()
+
+
+def to_markdown(cells: Sequence[Cell], results: Results) -> str:
+    """A table for each category: methods down, defects across; the paper's numbers in brackets."""
+    rows = {cell: row_of(cell, result) for cell, result in results.items()}
+    parts = []
+    for category, members in groupby(cells, key=lambda cell: cell.category):
+        of_category = list(members)
+        defects = list(dict.fromkeys(cell.defect for cell in of_category))
+        methods = list(dict.fromkeys(cell.method for cell in of_category))
+        lines = [
+            f"### {category.replace('_', ' ')}",
+            "",
+            "| | " + " | ".join(f"{d}: KID x 1000 | clustered LPIPS" for d in defects) + " |",
+            "|---|" + "---|---|" * len(defects),
+        ]
+        for name in methods:
+            method = get_method(name)
+            entries = [_entries(rows.get(Cell(category, defect, name))) for defect in defects]
+            mark = " *" if method.is_reconstruction else ""
+            lines.append(f"| {method.title}{mark} | " + " | ".join(f"{k} | {c}" for k, c in entries) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, _notes(list(rows.values()))]) + "\n"
+
+
+def plot(cells: Sequence[Cell], results: Results) -> bytes:
+    """A PNG file with KID and clustered LPIPS of all methods, defect by defect; hollow marks are the paper's numbers.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    rows = {cell: row_of(cell, result) for cell, result in results.items()}
+    groups = list(dict.fromkeys((cell.category, cell.defect) for cell in cells))
+    methods = list(dict.fromkeys(cell.method for cell in cells))
+    figure = Figure(figsize=(10, max(3.0, 1.2 + 0.28 * (len(methods) + 1.5) * len(groups))), layout="constrained")
+    panels = (
+        ("KID x 1000 (lower is closer)", "kid_x1000", "paper_kid_x1000"),
+        ("clustered LPIPS (higher is more varied)", "clustered_lpips", "paper_clustered_lpips"),
+    )
+    for axes, (title, measured, published) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+        ticks: list[tuple[float, str]] = []
+        for g, (category, defect) in enumerate(groups):
+            for m, name in enumerate(methods):
+                y = g * (len(methods) + 1.5) + m
+                ticks.append((y, get_method(name).title))
+                row = rows.get(Cell(category, defect, name))
+                if row is None or row[measured] is None:
+                    continue
+                axes.plot(row[measured], y, "o", color=f"C{m}")
+                if measured == "kid_x1000" and row["kid_low_x1000"] is not None:
+                    axes.hlines(y, row["kid_low_x1000"], row["kid_high_x1000"], color=f"C{m}")
+                if row[published] is not None:
+                    axes.plot(row[published], y, "o", color=f"C{m}", markerfacecolor="none")
+            top = g * (len(methods) + 1.5) - 0.9
+            axes.text(0.01, top, f"{category}, {defect}", transform=axes.get_yaxis_transform(), weight="bold", size=9)
+        axes.set_yticks([y for y, _ in ticks], [label for _, label in ticks], size=8)
+        axes.set_xlabel(title)
+        found = [row[n] for row in rows.values() for n in (measured, published, "kid_low_x1000") if row[n] is not None]
+        if measured == "kid_x1000" and found and min(found) > 0 and max(found) > _LOGARITHMIC * min(found):
+            # One method that has learnt nothing would press all others together.
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_ylim(len(groups) * (len(methods) + 1.5) - 1.5, -1.8)
+    return _png(figure.savefig, dpi=130)
+
+
+def _entries(row: dict[str, Any] | None) -> tuple[str, str]:
+    if row is None:
+        return "-", "-"
+    return (
+        _entry(row["kid_x1000"], row["paper_kid_x1000"], 2),
+        _entry(row["clustered_lpips"], row["paper_clustered_lpips"], 4),
+    )
+
+
+def _entry(measured: float | None, published: float | None, digits: int) -> str:
+    text = "-" if measured is None else f"{measured:.{digits}f}"
+    return text if published is None else f"{text} ({published:.{digits}f})"
+
+
+def _notes(rows: list[dict[str, Any]]) -> str:
+    """What the numbers are, under the tables."""
+    if not rows:
+        return "Nothing has been measured yet."
+
+    def values(name: str) -> str:
+        found = sorted({row[name] for row in rows if row[name] is not None})
+        return f"{found[0]:g} to {found[-1]:g}" if len(found) > 1 else f"{found[0]:g}" if found else "-"
+
+    notes = [
+        f"{values('generated')} images a cell ({values('generated_lpips')} for LPIPS) against {values('real')} "
+        f"photographs, {values('resolution')} pixels wide; models trained on {values('training_images')} photographs "
+        f"for {values('trained_kimg')} kimg. KID from all images on "
+        f"{', '.join(sorted({row['features'] for row in rows if row['features']}))} features; CSV has its intervals.",
+    ]
+    if any(row["compared_with"] == "held_out" for row in rows):
+        notes.append("These are photographs of other parts than the models were trained on.")
+    if any(row["reconstruction"] for row in rows):
+        notes.append("\\* A reconstruction: filled in here where no source says how it is.")
+    if any(row["paper_clustered_lpips"] is not None for row in rows):
+        notes.append("In brackets: the paper (Inception features, 256 pixels, 400 kimg for DFMGAN).")
+    return "\n\n".join(notes)
+
+
+def _png(save: Callable[..., object], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    save(stream, format="png", **options)
+    return stream.getvalue()
+
+
+def _times_1000(value: float | None) -> float | None:
+    return None if value is None else 1000 * value
+
+
+def main(config: GenerationConfig) -> None:
+    """Do the comparison, and print its table."""
+    accelerator = Accelerator()
+    try:
+        networks = load_networks(
+            config.evaluation,
+            features=config.kid_features,
+            inception_weights=config.inception_weights,
+            lpips_weights=config.lpips_weights,
+            device=accelerator.device,
+            progress=accelerator.is_main_process,
+        )
+        benchmark = GenerationBenchmark(config, networks, accelerator)
+    except (BadWeightsError, DataError, ImportError, MissingWeightsError, OSError, ValueError) as error:
+        sys.exit(f"Not started: {error}")
+    if config.estimate and benchmark.pending:
+        benchmark.say(benchmark.describe(benchmark.estimate()))
+    failures = benchmark.run()
+    if accelerator.is_main_process:
+        print(write_tables(config.output_dir, benchmark.all_cells))
+    accelerator.end_training()
+    if failures:
+        sys.exit("\n".join(["These cells are missing:", *failures]))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(GenerationConfig))
