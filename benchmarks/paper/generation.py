@@ -715,7 +715,7 @@ def main(config: GenerationConfig) -> None:
     accelerator = Accelerator()
     try:
         networks = load_networks(
-            config.evaluation,
+            config.evaluation.metrics,
             features=config.kid_features,
             inception_weights=config.inception_weights,
             lpips_weights=config.lpips_weights,

@@ -164,8 +164,6 @@ def _region_weights(masks: Array) -> tuple[Array, int]:
     return weights, count
 
 
-Array = np.ndarray[Any, Any]
-
 # Side of the average before the largest value is taken for an image, at 256 pixels.
 _POOLING = 21
 _TEST_BATCH_SIZE = 32

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..processes import ProcessGroup
 from .features import FeatureExtractor, Features
 from .mask_statistics import MEASUREMENTS, measure_masks
-from .sampler import Sampler, batches, draw, image_dtype
+from .sampler import Sampler, batches, draw
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Collected:
     """What was taken from N drawn images, of which the first K were kept; the same in every process.
 
     Args:
-        images: uint8 (K, 3, H, W), or float32 in [-1, 1] from a sampler that does not round.
+        images: uint8 (K, 3, H, W).
         masks: uint8 (K, 1, H, W), values 0 and 255; None if the sampler has no masks.
         mask_measurements: of all N masks, see `measure_masks`; None if the sampler has no masks.
         features: of all N images, or None without an extractor.
@@ -68,7 +68,7 @@ def collect(
         ValueError: if the sampler's images have another size.
     """
     processes = processes or ProcessGroup()
-    images = torch.zeros(num_kept, 3, *size, dtype=image_dtype(sampler))
+    images = torch.zeros(num_kept, 3, *size, dtype=torch.uint8)
     masks = torch.zeros(num_kept, 1, *size, dtype=torch.uint8)
     measurements = torch.zeros(num_images, MEASUREMENTS, dtype=torch.float64)
     digests = torch.zeros(num_images, dtype=torch.int64)

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dfmgan_hf.files import module_sha256
+from dfmgan_hf.files import file_sha256, module_sha256
 
 from .precision import full_precision
 from .weights import (
@@ -30,7 +30,6 @@ from .weights import (
     BadWeightsError,
     NetworkId,
     WeightFile,
-    file_sha256,
     find_weights,
     read_weights,
     require,
@@ -115,13 +114,11 @@ class LPIPS(nn.Module):
 
     @full_precision()
     @torch.inference_mode()
-    def embed(self, images: Tensor, *, raw_range: bool = False) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Embeddings (N, D) of images.
 
         Args:
             images: (N, 3 or 1, H, W), uint8, or floating-point in [-1, 1]; from 32x32 up. Grey is repeated over RGB.
-            raw_range: pass uint8 images on as 0..255 where the network expects -1..1, as the official evaluation does
-                with real images; only for repeating its numbers.
 
         Returns:
             float32 on the network's device. D grows with the number of pixels: 640,128 for AlexNet at 256x256.
@@ -130,7 +127,7 @@ class LPIPS(nn.Module):
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"`images` must be (N, 3, H, W) or (N, 1, H, W), but is {tuple(images.shape)}.")
         x = images.to(device, torch.float32)
-        if images.dtype == torch.uint8 and not raw_range:
+        if images.dtype == torch.uint8:
             x = x / 127.5 - 1
         # Channels last throughout: the normalisation reads, and the embedding is written, in memory order.
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -10,9 +10,9 @@ from ..processes import ProcessGroup
 from .config import EvaluationConfig
 from .evaluate import evaluate
 from .inputs import Generated, Real
-from .networks import Networks, load_networks
+from .networks import Metric, Networks, load_networks
 
-QUICK_METRICS = EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
+QUICK_METRICS: tuple[Metric, ...] = ("kid", "clustered_lpips", "nearest", "masks")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def quick_score(
         ValueError: on images of differing sizes, or none.
     """
     config = EvaluationConfig(
-        metrics=QUICK_METRICS.metrics,
+        metrics=QUICK_METRICS,
         num_images=num_images,
         num_lpips_images=num_images,
         seed=seed,

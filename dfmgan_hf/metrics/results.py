@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.files import whole_file, write_json
 
 from .evaluate import Evaluation
 from .nearest_sheet import nearest_sheet
@@ -69,18 +68,9 @@ def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDat
             note=_yardstick(evaluation.metrics.get("nearest", {})),
         )
         written.append(output_dir / "nearest.png")
-        aside = written[1].with_name(f".{written[1].name}.{os.getpid()}")
-        page.save(aside, format="PNG")
-        os.replace(aside, written[1])
+        with whole_file(written[1]) as aside:
+            page.save(aside, format="PNG")
     return written
-
-
-def write_json(path: Path, results: Mapping[str, Any]) -> None:
-    """Writes results beside their place, then moves them there: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
 
 
 def versions() -> dict[str, str]:

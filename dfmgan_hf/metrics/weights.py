@@ -5,7 +5,6 @@ A score can only be compared with another one of the same network and the same w
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -186,15 +187,6 @@ def warn_if_not_published(file: WeightFile, published: PublishedWeights, also: t
             file.sha256,
             published.file_name,
         )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
