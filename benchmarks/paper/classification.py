@@ -62,6 +62,7 @@ RESNET34 = PublishedWeights(
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_BATCH_SIZE = 64
 _CURVE_POINTS = 10
+_TIMED_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -226,9 +227,6 @@ class _Normalize(nn.Module):
 
 def _accuracy(confusion: Tensor) -> float:
     return float(confusion.diagonal().sum() / confusion.sum())
-
-
-_TIMED_STEPS = 2
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ from .cells import (
 )
 
 _BATCH_SIZE = 32
+REAL = "real"
+TrainingSet = Literal["real", "generated", "both"]
+_MAX_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -221,11 +224,6 @@ def load_listed(data: DataConfig, defects: Sequence[str], file_list: Path, resol
         replace(data, **listed).load_defects(defect, resolution=resolution) for defect in defects
     ]
     return join([(dataset.images, dataset.masks) for dataset in sets])
-
-
-REAL = "real"
-
-TrainingSet = Literal["real", "generated", "both"]
 
 
 @dataclass(frozen=True)
@@ -524,7 +522,6 @@ def is_reconstruction(training_set: str) -> bool:
 
 
 Results = Mapping[Trial, dict[str, Any]]
-_MAX_COLUMNS = 4
 
 
 def spread(values: Sequence[float]) -> tuple[float | None, float | None]:

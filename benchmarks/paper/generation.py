@@ -79,6 +79,18 @@ from .cells import (
 
 MODEL_FOLDER = "model"
 SHEET_SAMPLES = 16
+SAMPLES = 32
+"""Images that are drawn and measured for an estimate."""
+_TITLE_HEIGHT = 30
+# Largest ratio of KIDs that a linear axis shows.
+_LOGARITHMIC = 20
+Results = Mapping[Cell, dict[str, Any]]
+COLUMNS = (
+    "category", "defect", "method", "kid_x1000", "kid_low_x1000", "kid_high_x1000", "kid_subsets_x1000",
+    "clustered_lpips", "clustered_lpips_nonempty", "empty_clusters", "pairwise_lpips", "copy_rate", "unique_share",
+    "generated", "generated_lpips", "real", "compared_with", "resolution", "features", "trained_kimg",
+    "training_images", "training_seconds", "reconstruction", "paper_kid_x1000", "paper_clustered_lpips",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -417,10 +429,6 @@ def _training_record(source: Path | None) -> dict[str, Any] | None:
     return {name: record.get(name) for name in ("method", "recipe", "settings", "result", "environment", "images")}
 
 
-SAMPLES = 32
-"""Images that are drawn and measured for an estimate."""
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Seconds that one cell takes.
@@ -486,20 +494,6 @@ def seconds_to_measure(
 def _wait_for(batch: Batch) -> None:
     if batch.images.device.type == "cuda":
         torch.cuda.synchronize(batch.images.device)
-
-
-_TITLE_HEIGHT = 30
-# Largest ratio of KIDs that a linear axis shows.
-_LOGARITHMIC = 20
-
-Results = Mapping[Cell, dict[str, Any]]
-
-COLUMNS = (
-    "category", "defect", "method", "kid_x1000", "kid_low_x1000", "kid_high_x1000", "kid_subsets_x1000",
-    "clustered_lpips", "clustered_lpips_nonempty", "empty_clusters", "pairwise_lpips", "copy_rate", "unique_share",
-    "generated", "generated_lpips", "real", "compared_with", "resolution", "features", "trained_kimg",
-    "training_images", "training_seconds", "reconstruction", "paper_kid_x1000", "paper_clustered_lpips",
-)  # fmt: skip
 
 
 def write_tables(output_dir: Path, cells: Sequence[Cell]) -> str:

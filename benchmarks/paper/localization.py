@@ -62,6 +62,19 @@ MEASURES = ("pixel_auroc", "pixel_ap", "pixel_f1", "pro", "image_auroc", "image_
 
 PRO_FPR_LIMIT = 0.3
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+# Side of the average before the largest value is taken for an image, at 256 pixels.
+_POOLING = 21
+_TEST_BATCH_SIZE = 32
+_TESTS = 10
+_TIMED_STEPS = 2
+_SELECTED_BY = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
+_TITLES = dict(
+    zip(
+        MEASURES,
+        ("pixel AUROC", "pixel AP", "pixel F1-max", "PRO", "image AUROC", "image AP", "image F1-max"),
+        strict=True,
+    )
+)
 
 
 def measure(maps: Array, masks: Array, image_scores: Array) -> dict[str, float]:
@@ -162,12 +175,6 @@ def _region_weights(masks: Array) -> tuple[Array, int]:
         weights[index][mask] = 1 / sizes[regions[mask]]
         count += number
     return weights, count
-
-
-# Side of the average before the largest value is taken for an image, at 256 pixels.
-_POOLING = 21
-_TEST_BATCH_SIZE = 32
-_TESTS = 10
 
 
 @dataclass(frozen=True)
@@ -297,10 +304,6 @@ def _choose(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator))
 
 
-_TIMED_STEPS = 2
-_SELECTED_BY = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
-
-
 @dataclass(frozen=True)
 class LocalizationConfig(DownstreamConfig):
     """Train segmentation networks on generated pairs and test them on photographs.
@@ -427,15 +430,6 @@ class _Best:
         return not self.measures or sum(measures[name] for name in _SELECTED_BY) > sum(
             self.measures[name] for name in _SELECTED_BY
         )
-
-
-_TITLES = dict(
-    zip(
-        MEASURES,
-        ("pixel AUROC", "pixel AP", "pixel F1-max", "PRO", "image AUROC", "image AP", "image F1-max"),
-        strict=True,
-    )
-)
 
 
 def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:

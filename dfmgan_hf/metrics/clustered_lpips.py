@@ -55,7 +55,7 @@ class ICLPIPS:
 
 
 def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
-    """Clustered LPIPS of the DFMGAN paper (AAAI 2023): is there variety beyond copies of the training images?
+    """Measure clustered LPIPS (DFMGAN, AAAI 2023): is there variety beyond copies of the training images?
 
     Each generated image joins the cluster of its nearest real image. The mean pairwise LPIPS is taken within each
     cluster, then over clusters.
@@ -96,7 +96,7 @@ def ic_lpips(
     max_cluster_size: int = 50,
     seed: int = 0,
 ) -> ICLPIPS:
-    """IC-LPIPS as the scripts of AnomalyDiffusion compute it: clusters as above, at most 50 random members of each.
+    """Measure IC-LPIPS as AnomalyDiffusion's scripts do: clusters as above, at most 50 random members of each.
 
     Published numbers use VGG and the first third of the real images. SeaS's variant, also under that name, is another
     measure: members up to 140, clusters of fewer than two counted as 0, and the same range error as in the official
@@ -130,7 +130,7 @@ def ic_lpips(
 
 
 def mean_pairwise(distances: Tensor) -> float:
-    """Mean over the pairs of different images of a table of distances (n, n), n at least 2."""
+    """Return the mean over the pairs of different images of a table of distances (n, n), n at least 2."""
     n = len(distances)
     if distances.ndim != 2 or distances.shape != (n, n) or n < 2:
         raise ValueError(

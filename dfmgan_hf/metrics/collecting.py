@@ -1,4 +1,4 @@
-"""Draws images once and takes from them all that the metrics need."""
+"""Draw images once and take from them all that the metrics need."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def collect(
     progress: bool = False,
     description: str = "Drawing",
 ) -> Collected:
-    """Draws images 0..num_images-1 of a sampler in batches that the processes share.
+    """Draw images 0..num_images-1 of a sampler in batches that the processes share.
 
     Args:
         sampler: draws; image i depends on `seed + i` alone.
@@ -118,7 +118,7 @@ def collect(
 def extract(
     images: Tensor, extractor: FeatureExtractor, *, batch_size: int = 16, processes: ProcessGroup | None = None
 ) -> Features:
-    """Features of images uint8 (N, 3 or 1, H, W); the processes share the work and each gets the whole."""
+    """Extract features of images uint8 (N, 3 or 1, H, W); the processes share the work and each gets the whole."""
     processes = processes or ProcessGroup()
     work = processes.mine(batches(len(images), batch_size))
     outputs = [extractor(images[batch.start : batch.stop]) for batch in work]
@@ -130,7 +130,7 @@ def extract(
 def _gather(
     features: list[Tensor], logits: list[Tensor], count: int, batch_size: int, processes: ProcessGroup
 ) -> Features:
-    """Puts this process's batches into their places and adds the others'."""
+    """Put this process's batches into their places and add the others'."""
     # A process without a batch learns the widths from the others.
     widths = torch.zeros(2, dtype=torch.int64)
     if processes.is_main:

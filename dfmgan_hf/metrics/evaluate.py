@@ -1,4 +1,4 @@
-"""Measures generated images against real ones: all metrics from one pass over the samples."""
+"""Measure generated images against real ones: all metrics from one pass over the samples."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def evaluate(
     processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Measures a sampler against real images. Every process of a launch calls it and gets the same result.
+    """Measure a sampler against real images. Every process of a launch calls it and gets the same result.
 
     A metric that these images cannot have (KID with one real image, mask statistics of a sampler without masks) is
     named in `not_measured` with the reason.

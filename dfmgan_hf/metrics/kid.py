@@ -66,7 +66,7 @@ def kid_subsets(
     max_subset_size: int = 1000,
     seed: int = 0,
 ) -> KIDSubsets:
-    """KID as the mean over random subsets of m = min(n_generated, n_real, max_subset_size) images of each set.
+    """Measure KID as the mean over random subsets of m = min(n_generated, n_real, max_subset_size) images of each set.
 
     The official script does the same in float32, adds the within-set terms before it removes the diagonal, and leaves
     NumPy's random stream unseeded, so that it repeats itself only where a subset is the whole set.
@@ -102,7 +102,7 @@ def kid_unbiased(
     seed: int = 0,
     block_size: int = 1024,
 ) -> KIDUnbiased:
-    """KID from all images at once, with bootstrap intervals.
+    """Measure KID from all images at once, with bootstrap intervals.
 
     The estimate is the U-statistic: the mean of k over pairs of different generated images, plus the same of real
     images, minus twice the mean over mixed pairs. A bootstrap draw weights image i by how often it was drawn, and

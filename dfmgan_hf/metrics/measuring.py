@@ -31,7 +31,7 @@ Values = dict[str, dict[str, Any] | NotMeasurable]
 
 
 def measure_features(network: str, generated: Features, real: Features, config: EvaluationConfig) -> Values:
-    """KID, FID, Inception Score, precision and recall, as far as `config` asks for them.
+    """Measure KID, FID, Inception Score, precision and recall, as far as `config` asks for them.
 
     Args:
         network: name of the network, which goes into each value.
@@ -66,7 +66,7 @@ def measure_features(network: str, generated: Features, real: Features, config: 
 def measure_lpips(
     generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
 ) -> tuple[Values, Tensor]:
-    """Clustered and overall pairwise LPIPS, and nearest real images, as far as `config` asks for them.
+    """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them.
 
     Args:
         generated: uint8 (N, 3, H, W).
@@ -107,7 +107,7 @@ def measure_lpips(
 def measure_ic_lpips(
     generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
 ) -> Values:
-    """IC-LPIPS; arguments as in `measure_lpips`."""
+    """Measure IC-LPIPS; arguments as in `measure_lpips`."""
     options: dict[str, Any] = {
         "max_memory_gib": config.max_memory_gib,
         "batch_size": config.batch_size,
@@ -125,7 +125,7 @@ def measure_ic_lpips(
 
 
 def measure_mask_statistics(measurements: Tensor | None, count: int, real_masks: Tensor | None) -> Values:
-    """Statistics of the first `count` generated masks, beside those of the real ones if there are any.
+    """Summarize the first `count` generated masks, beside those of the real ones if there are any.
 
     Args:
         measurements: what `measure_masks` took of the generated masks; None if there are none.

@@ -45,7 +45,7 @@ class Networks:
                 raise ValueError(f"Measuring {', '.join(group)} needs `networks.{name}`, but it is None.")
 
     def describe(self) -> dict[str, Any]:
-        """Name and hashes of each network, for results."""
+        """Return name and hashes of each network, for results."""
         networks = {"extractor": self.extractor, "lpips": self.lpips, "lpips_vgg": self.lpips_vgg}
         return {name: network.network.to_dict() for name, network in networks.items() if network is not None}
 

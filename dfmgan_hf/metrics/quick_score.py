@@ -51,12 +51,12 @@ class QuickScore:
     num_real: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain types, for trackers and JSON."""
+        """Return it as plain types, for trackers and JSON."""
         return asdict(self)
 
 
 def load_quick_networks(lpips_weights: str | None = None, device: str = "cpu") -> Networks:
-    """AlexNet as LPIPS and as features, to be loaded once and given to each `quick_score`.
+    """Load AlexNet as LPIPS and as features, once and given to each `quick_score`.
 
     Raises:
         MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
@@ -75,7 +75,7 @@ def quick_score(
     processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> QuickScore:
-    """Scores a sampler with few images, for comparing the checkpoints of one run.
+    """Score a sampler with few images, for comparing the checkpoints of one run.
 
     Args:
         samples, real: see `evaluate`.

@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
-    """An evaluation as plain types that JSON knows; numbers that are not finite become None.
+    """Return an evaluation as plain types that JSON knows; numbers that are not finite become None.
 
     Args:
         evaluation: what was measured.
@@ -49,7 +49,7 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
-    """Writes results.json, and nearest.png if nearest images were found.
+    """Write results.json, and nearest.png if nearest images were found.
 
     Args:
         output_dir: folder; made if need be.
@@ -74,7 +74,7 @@ def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDat
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that measured."""
+    """Return the versions of Python and of the packages that measured."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -85,7 +85,7 @@ def versions() -> dict[str, str]:
 
 
 def format_table(evaluation: Evaluation) -> str:
-    """The main numbers, a line each: name, value, what it says."""
+    """Format the main numbers, a line each: name, value, what it says."""
     m = evaluation.metrics
     rows: list[tuple[str, str, str]] = []
     if kid := m.get("kid"):

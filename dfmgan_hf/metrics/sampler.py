@@ -210,7 +210,7 @@ class FolderSampler:
 
 
 def too_small(path: Path | str, shape: Sequence[int], resolution: int) -> DataError:
-    """The error for an image (H, W, ...) that would have to be enlarged."""
+    """Make the error for an image (H, W, ...) that would have to be enlarged."""
     return DataError(
         "too_small",
         path,
@@ -263,7 +263,7 @@ def batches(count: int, size: int) -> list[range]:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] as 8 bits, rounded as a PNG export rounds them."""
+    """Turn images in [0, 1] into 8 bits, rounded as a PNG export rounds them."""
     return (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8)
 
 
