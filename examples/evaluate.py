@@ -32,6 +32,7 @@ from dfmgan_hf.metrics import (
     EvaluationConfig,
     FolderSampler,
     MissingWeightsError,
+    NetworksConfig,
     PipelineSampler,
     ProcessGroup,
     Sampler,
@@ -66,11 +67,6 @@ class Config:
         output_dir: Where results.json and nearest.png go.
         truncation_psi: Truncation of the latents, in models on StyleGAN2.
         noise_mode: Stored noise, or new noise for each image.
-        kid_features: Network for KID, FID, precision and recall; results name it.
-        inception_weights: Inception-v3 of 2015-12-05 as torch-fidelity has it. None: the file that
-            DFMGAN_INCEPTION_WEIGHTS names, or a download.
-        lpips_weights: AlexNet. None: the file that DFMGAN_LPIPS_WEIGHTS names, or torchvision's download.
-        lpips_vgg_weights: VGG16, for ic_lpips only. None: DFMGAN_LPIPS_VGG_WEIGHTS, or torchvision's download.
     """
 
     model: str | None = None
@@ -85,10 +81,7 @@ class Config:
     output_dir: Path = Path("evaluation")
     truncation_psi: float = 1.0
     noise_mode: Literal["const", "random"] = "const"
-    kid_features: Literal["inception", "alexnet"] = "inception"
-    inception_weights: Path | None = None
-    lpips_weights: Path | None = None
-    lpips_vgg_weights: Path | None = None
+    networks: NetworksConfig = field(default_factory=NetworksConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hub: HubConfig = field(default_factory=HubConfig)
@@ -174,10 +167,7 @@ def main(config: Config) -> None:
             prepare_push({config.model: hub})
         networks = load_networks(
             config.evaluation.metrics,
-            features=config.kid_features,
-            inception_weights=config.inception_weights,
-            lpips_weights=config.lpips_weights,
-            lpips_vgg_weights=config.lpips_vgg_weights,
+            config.networks,
             device=accelerator.device,
             progress=processes.is_main,
         )

@@ -44,6 +44,7 @@ from dfmgan_hf.metrics import (
     EvaluationConfig,
     MissingWeightsError,
     Networks,
+    NetworksConfig,
     ProcessGroup,
     Sampler,
     TensorSampler,
@@ -51,7 +52,6 @@ from dfmgan_hf.metrics import (
     load_networks,
     save_evaluation,
 )
-from dfmgan_hf.metrics.networks import FeatureNetwork
 from dfmgan_hf.metrics.sampler import draw
 from dfmgan_hf.models.safetensors_only import SafetensorsModel
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
@@ -119,8 +119,6 @@ class GenerationConfig:
         training_seed: Of the trainings; seed is that of the images.
         precision: Of the convolutions at the four highest resolutions while training.
         checkpoint_every_kimg: Interval of checkpoints while training.
-        kid_features: Network for KID; results name it. The paper's is inception.
-        inception_weights, lpips_weights: As in evaluate.py.
         estimate: Say beforehand how long it will take; False starts at once.
     """
 
@@ -137,12 +135,10 @@ class GenerationConfig:
     training_seed: int = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpoint_every_kimg: float = 20.0
-    kid_features: FeatureNetwork = "inception"
-    inception_weights: Path | None = None
-    lpips_weights: Path | None = None
     estimate: bool = True
     recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+    networks: tyro.conf.OmitArgPrefixes[NetworksConfig] = field(default_factory=NetworksConfig)
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(
         default_factory=lambda: EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
     )
@@ -302,7 +298,7 @@ class GenerationBenchmark:
         left_out = (
             "output_dir", "methods", "categories", "defects", "groups", "checkpoint_every_kimg", "estimate",
         )  # fmt: skip
-        places = ("inception_weights", "lpips_weights", "data")
+        places = ("networks", "data")
         settings = to_json(self.config)
         data = {k: v for k, v in settings["data"].items() if k in ("fit", "bit_depth", "shots", "shots_seed")}
         if self.config.data.file_list is not None:
@@ -312,7 +308,7 @@ class GenerationBenchmark:
             data["lists"] = dict(zip(("base", "test"), map(hash_of_names, self.lists[cell.category]), strict=True))
         else:
             settings["compared_with"] = None
-        return {**settings, "data": data}
+        return {**settings, "kid_features": self.config.networks.kid_features, "data": data}
 
     def _make_lists(self) -> dict[str, tuple[Path, Path]]:
         """Of each category, the files with the names to train on and to test on; none without groups."""
@@ -710,9 +706,7 @@ def main(config: GenerationConfig) -> None:
     try:
         networks = load_networks(
             config.evaluation.metrics,
-            features=config.kid_features,
-            inception_weights=config.inception_weights,
-            lpips_weights=config.lpips_weights,
+            config.networks,
             device=accelerator.device,
             progress=accelerator.is_main_process,
         )

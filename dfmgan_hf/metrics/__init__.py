@@ -20,7 +20,7 @@ from .lpips import LPIPS, load_lpips
 from .mask_statistics import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
 from .nearest import NearestReal, nearest_real
 from .nearest_sheet import nearest_sheet
-from .networks import DEFAULT_METRICS, Metric, Networks, load_networks
+from .networks import DEFAULT_METRICS, Metric, Networks, NetworksConfig, load_networks
 from .quick_score import QuickScore, load_quick_networks, quick_score
 from .results import format_table, save_evaluation, to_dict
 from .sampler import FolderSampler, PipelineSampler, Sampler, TensorSampler, draw
@@ -48,6 +48,7 @@ __all__ = [
     "NearestReal",
     "NetworkId",
     "Networks",
+    "NetworksConfig",
     "PipelineSampler",
     "PrecisionRecall",
     "ProcessGroup",

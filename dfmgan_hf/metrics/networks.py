@@ -25,6 +25,25 @@ DEFAULT_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, *LPIPS_METRICS, "masks"
 
 
 @dataclass(frozen=True)
+class NetworksConfig:
+    """Which networks measure, and where their weights are.
+
+    Attributes:
+        kid_features: Network for KID, FID, precision and recall; results name it. Papers take inception; alexnet has
+            no classes, so that there is no Inception Score.
+        inception_weights: Inception-v3 of 2015-12-05 as torch-fidelity has it. None: the file that
+            DFMGAN_INCEPTION_WEIGHTS names, or a download.
+        lpips_weights: AlexNet. None: the file that DFMGAN_LPIPS_WEIGHTS names, or torchvision's download.
+        lpips_vgg_weights: VGG16, for ic_lpips only. None: DFMGAN_LPIPS_VGG_WEIGHTS, or torchvision's download.
+    """
+
+    kid_features: FeatureNetwork = "inception"
+    inception_weights: Path | None = None
+    lpips_weights: Path | None = None
+    lpips_vgg_weights: Path | None = None
+
+
+@dataclass(frozen=True)
 class Networks:
     """The measuring networks; None where nothing needs one.
 
@@ -52,11 +71,8 @@ class Networks:
 
 def load_networks(
     metrics: Collection[Metric] = DEFAULT_METRICS,
+    config: NetworksConfig | None = None,
     *,
-    features: FeatureNetwork = "inception",
-    inception_weights: str | Path | None = None,
-    lpips_weights: str | Path | None = None,
-    lpips_vgg_weights: str | Path | None = None,
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Networks:
@@ -64,25 +80,22 @@ def load_networks(
 
     Args:
         metrics: what is to be measured.
-        features: network of the feature metrics. "alexnet" has no classes, so that there is no Inception Score.
-        inception_weights: file for `inception_extractor`; None: environment, cache or download.
-        lpips_weights: file for `load_lpips` and `alexnet_extractor`; None: the same.
-        lpips_vgg_weights: file for `load_lpips` with net="vgg"; None: the same.
+        config: which networks, and their weights; None for the defaults.
         device: where they run.
         progress: whether downloads draw a progress bar.
 
     Raises:
         MissingWeightsError, BadWeightsError, ImportError: see the loaders.
     """
+    config = config or NetworksConfig()
     extractor = lpips = lpips_vgg = None
     if not set(FEATURE_METRICS).isdisjoint(metrics):
-        load_extractor, path = {
-            "inception": (inception_extractor, inception_weights),
-            "alexnet": (alexnet_extractor, lpips_weights),
-        }[features]
-        extractor = load_extractor(path, device=device, progress=progress)
+        if config.kid_features == "inception":
+            extractor = inception_extractor(config.inception_weights, device=device, progress=progress)
+        else:
+            extractor = alexnet_extractor(config.lpips_weights, device=device, progress=progress)
     if not set(LPIPS_METRICS).isdisjoint(metrics):
-        lpips = load_lpips("alex", lpips_weights, device=device, progress=progress)
+        lpips = load_lpips("alex", config.lpips_weights, device=device, progress=progress)
     if not set(VGG_METRICS).isdisjoint(metrics):
-        lpips_vgg = load_lpips("vgg", lpips_vgg_weights, device=device, progress=progress)
+        lpips_vgg = load_lpips("vgg", config.lpips_vgg_weights, device=device, progress=progress)
     return Networks(extractor, lpips, lpips_vgg)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..processes import ProcessGroup
 from .config import EvaluationConfig
 from .evaluate import evaluate
 from .inputs import Generated, Real
-from .networks import Metric, Networks, load_networks
+from .networks import Metric, Networks, NetworksConfig, load_networks
 
 QUICK_METRICS: tuple[Metric, ...] = ("kid", "clustered_lpips", "nearest", "masks")
 
@@ -55,13 +58,13 @@ class QuickScore:
         return asdict(self)
 
 
-def load_quick_networks(lpips_weights: str | None = None, device: str = "cpu") -> Networks:
+def load_quick_networks(lpips_weights: Path | None = None, device: torch.device | str = "cpu") -> Networks:
     """Load AlexNet as LPIPS and as features, once and given to each `quick_score`.
 
     Raises:
         MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
     """
-    return load_networks(QUICK_METRICS, features="alexnet", lpips_weights=lpips_weights, device=device)
+    return load_networks(QUICK_METRICS, NetworksConfig("alexnet", lpips_weights=lpips_weights), device=device)
 
 
 def quick_score(

@@ -47,8 +47,7 @@ def prepare_scorer(
     """
     if config.eval_every_kimg <= 0:
         return None
-    weights = None if config.lpips_weights is None else str(config.lpips_weights)
-    networks = load_quick_networks(weights, device=str(accelerator.device))
+    networks = load_quick_networks(config.lpips_weights, device=accelerator.device)
     processes = ProcessGroup(accelerator)
 
     def make_scorer(task: Task) -> Scorer:
