@@ -34,7 +34,7 @@ screenshots: $(VENV)/.installed-test ## Take the pictures of the web demo in REA
 	$(RUN) -m tests.spaces.screenshots --seed 8
 
 benchmarks: $(VENV)/.installed-test ## Time everything on this machine (ten minutes, and nothing else may run)
-	$(RUN) benchmarks/run_all.py
+	$(RUN) -m benchmarks.speed
 
 clean: ## Remove what make and the tools wrote, but not the virtual environment
 	rm -rf demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,1 +1,1 @@
-"""Speed and memory, each beside the time that the convolutions alone need and beside the same work done naively."""
+"""Comparisons of the paper, and speed: what is measured with the package but is no part of it."""

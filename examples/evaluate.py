@@ -17,13 +17,14 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import tyro
 from accelerate import Accelerator
 
 from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
+from dfmgan_hf.files import write_json
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.metrics import (
@@ -31,6 +32,7 @@ from dfmgan_hf.metrics import (
     EvaluationConfig,
     FolderSampler,
     MissingWeightsError,
+    NetworksConfig,
     PipelineSampler,
     ProcessGroup,
     Sampler,
@@ -40,7 +42,6 @@ from dfmgan_hf.metrics import (
     load_networks,
     save_evaluation,
     to_dict,
-    write_json,
 )
 from dfmgan_hf.metrics.sampler import draw
 from dfmgan_hf.publishing import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
@@ -65,12 +66,7 @@ class Config:
             one.
         output_dir: Where results.json and nearest.png go.
         truncation_psi: Truncation of the latents, in models on StyleGAN2.
-        noise_mode: Stored noise, or new noise for each image. With compat dfmgan: random for KID, const for LPIPS.
-        kid_features: Network for KID, FID, precision and recall; results name it.
-        inception_weights: Inception-v3 of 2015-12-05 as torch-fidelity has it. None: the file that
-            DFMGAN_INCEPTION_WEIGHTS names, or a download.
-        lpips_weights: AlexNet. None: the file that DFMGAN_LPIPS_WEIGHTS names, or torchvision's download.
-        lpips_vgg_weights: VGG16, for ic_lpips only. None: DFMGAN_LPIPS_VGG_WEIGHTS, or torchvision's download.
+        noise_mode: Stored noise, or new noise for each image.
     """
 
     model: str | None = None
@@ -85,21 +81,18 @@ class Config:
     output_dir: Path = Path("evaluation")
     truncation_psi: float = 1.0
     noise_mode: Literal["const", "random"] = "const"
-    kid_features: Literal["inception", "alexnet"] = "inception"
-    inception_weights: Path | None = None
-    lpips_weights: Path | None = None
-    lpips_vgg_weights: Path | None = None
+    networks: NetworksConfig = field(default_factory=NetworksConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hub: HubConfig = field(default_factory=HubConfig)
 
 
-def make_samplers(config: Config, accelerator: Accelerator) -> tuple[Sampler, Sampler | None, int]:
-    """The sampler for all metrics, another one for LPIPS where that is asked for, and their resolution."""
+def make_sampler(config: Config, accelerator: Accelerator) -> tuple[Sampler, int]:
+    """Open what is measured, and say at which resolution it draws."""
     if config.generated is not None:
         resolution = config.resolution or 256
         images = FolderSampler(config.generated, config.generated_masks, defect=config.defect, resolution=resolution)
-        return images, None, resolution
+        return images, resolution
     request = SamplerRequest(
         source=config.model,
         revision=config.revision,
@@ -112,14 +105,14 @@ def make_samplers(config: Config, accelerator: Accelerator) -> tuple[Sampler, Sa
     resolution = draw(sampler, [0], 0)[0].shape[-1]
     if config.resolution not in (None, resolution):
         sys.exit(f"--resolution {config.resolution}: the model draws {resolution}x{resolution} images. Leave it out.")
-    if not isinstance(sampler, PipelineSampler):
-        return sampler, None, resolution
-    pipe = sampler.pipe
-    options: dict[str, Any] = {"truncation_psi": config.truncation_psi, "defect_free": config.defect_free}
-    if config.evaluation.compat != "dfmgan":
-        return PipelineSampler(pipe, noise_mode=config.noise_mode, **options), None, resolution
-    for_lpips = PipelineSampler(pipe, noise_mode="const", shared_latents=pipe.has_defects, rounded=False, **options)
-    return PipelineSampler(pipe, noise_mode="random", **options), for_lpips, resolution
+    if isinstance(sampler, PipelineSampler):
+        sampler = PipelineSampler(
+            sampler.pipe,
+            truncation_psi=config.truncation_psi,
+            noise_mode=config.noise_mode,
+            defect_free=config.defect_free,
+        )
+    return sampler, resolution
 
 
 def load_references(config: Config, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
@@ -164,7 +157,7 @@ def main(config: Config) -> None:
     processes = ProcessGroup(accelerator)
     hub = config.hub.for_model(config.model)
     try:
-        sampler, lpips_sampler, resolution = make_samplers(config, accelerator)
+        sampler, resolution = make_sampler(config, accelerator)
         if config.defect_free:
             real = config.data.load_good(resolution=resolution)
         else:
@@ -173,15 +166,12 @@ def main(config: Config) -> None:
         if processes.is_main:
             prepare_push({config.model: hub})
         networks = load_networks(
-            config.evaluation,
-            features=config.kid_features,
-            inception_weights=config.inception_weights,
-            lpips_weights=config.lpips_weights,
-            lpips_vgg_weights=config.lpips_vgg_weights,
+            config.evaluation.metrics,
+            config.networks,
             device=accelerator.device,
             progress=processes.is_main,
         )
-        result = evaluate(sampler, real, networks, config.evaluation, lpips_sampler=lpips_sampler, processes=processes)
+        result = evaluate(sampler, real, networks, config.evaluation, processes=processes)
         compared = {
             name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
             for name, r in references.items()

@@ -24,7 +24,6 @@ ALLOWED = {
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},
     "export": {"models", "data", "pipelines", "publishing"},
-    "benchmarks": {"models", "data", "training", "methods", "metrics", "export"},
     # Below the pipelines, which push themselves with it.
     "publishing": {"models"},
 }

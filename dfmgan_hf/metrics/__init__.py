@@ -9,7 +9,7 @@ its KID knows only subsets, and its LPIPS takes pairs.
 
 from ..processes import ProcessGroup
 from .clustered_lpips import ICLPIPS, ClusteredLPIPS, clustered_lpips, ic_lpips, mean_pairwise
-from .config import DEFAULT_METRICS, EvaluationConfig, Metric
+from .config import EvaluationConfig
 from .distances import lpips_distances
 from .evaluate import Evaluation, evaluate
 from .features import FeatureExtractor, Features, alexnet_extractor, inception_extractor
@@ -20,10 +20,10 @@ from .lpips import LPIPS, load_lpips
 from .mask_statistics import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
 from .nearest import NearestReal, nearest_real
 from .nearest_sheet import nearest_sheet
-from .networks import Networks, load_networks
+from .networks import DEFAULT_METRICS, Metric, Networks, NetworksConfig, load_networks
 from .quick_score import QuickScore, load_quick_networks, quick_score
-from .results import format_table, save_evaluation, to_dict, write_json
-from .sampler import FolderSampler, IndexedSampler, PipelineSampler, Sampler, TensorSampler, draw
+from .results import format_table, save_evaluation, to_dict
+from .sampler import FolderSampler, PipelineSampler, Sampler, TensorSampler, draw
 from .weights import BadWeightsError, MissingWeightsError, NetworkId
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "FolderSampler",
     "Generated",
     "InceptionScore",
-    "IndexedSampler",
     "KIDSubsets",
     "KIDUnbiased",
     "MaskComparison",
@@ -49,6 +48,7 @@ __all__ = [
     "NearestReal",
     "NetworkId",
     "Networks",
+    "NetworksConfig",
     "PipelineSampler",
     "PrecisionRecall",
     "ProcessGroup",
@@ -84,5 +84,4 @@ __all__ = [
     "save_evaluation",
     "summarize_masks",
     "to_dict",
-    "write_json",
 ]

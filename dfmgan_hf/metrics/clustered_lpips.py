@@ -9,13 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-Compat = Literal["dfmgan"]
-COMPAT_MAX_CLUSTER_SIZE = 200
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,6 @@ class ClusteredLPIPS:
         num_single: clusters of one member.
         cluster_sizes: members of each cluster, in the order of the real images.
         cluster_values: mean pairwise LPIPS within each cluster, 0 below two members.
-        num_dropped: images that a full cluster did not take (only where clusters have a limit).
     """
 
     clustered_lpips: float
@@ -40,7 +35,6 @@ class ClusteredLPIPS:
     num_single: int
     cluster_sizes: list[int]
     cluster_values: list[float]
-    num_dropped: int
 
 
 @dataclass(frozen=True)
@@ -60,30 +54,27 @@ class ICLPIPS:
     cluster_sizes: list[int]
 
 
-def clustered_lpips(to_real: Tensor, among_generated: Tensor, *, compat: Compat | None = None) -> ClusteredLPIPS:
-    """Clustered LPIPS of the DFMGAN paper (AAAI 2023): is there variety beyond copies of the training images?
+def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
+    """Measure clustered LPIPS (DFMGAN, AAAI 2023): is there variety beyond copies of the training images?
 
     Each generated image joins the cluster of its nearest real image. The mean pairwise LPIPS is taken within each
     cluster, then over clusters.
 
+    The official script deviates: it feeds real images to LPIPS as 0..255 instead of -1..1 when it looks for the
+    nearest, takes one z for object and defect, measures images before they are rounded to 8 bits, and drops an image
+    whose cluster has 200 members already.
+
     Args:
         to_real: LPIPS of each generated image to each real one, (N, M).
         among_generated: LPIPS of the generated images among themselves, (N, N).
-        compat: `"dfmgan"` limits clusters to 200 members, as the official script does: an image whose cluster is full
-            is dropped. That script differs in three more ways that lie outside this function: it feeds real images to
-            LPIPS as 0..255 instead of -1..1 (compute `to_real` with `lpips_distances(..., raw_range_others=True)`),
-            it uses one z for object and defect and const noise, and it measures generated images before they are
-            rounded to 8 bits (`PipelineSampler(shared_latents=True, rounded=False)`). examples/evaluate.py with
-            --compat dfmgan does all of it.
 
     Raises:
         ValueError: if the tables don't belong together.
     """
     assignment = _assign(to_real, among_generated)
-    limit = COMPAT_MAX_CLUSTER_SIZE if compat == "dfmgan" else None
     sizes, values = [], []
     for cluster in range(to_real.shape[1]):
-        members = torch.nonzero(assignment == cluster).flatten()[:limit]
+        members = torch.nonzero(assignment == cluster).flatten()
         sizes.append(len(members))
         values.append(mean_pairwise(among_generated[members][:, members]) if len(members) > 1 else 0.0)
     valid = [value for value, size in zip(values, sizes, strict=True) if size > 1]
@@ -95,7 +86,6 @@ def clustered_lpips(to_real: Tensor, among_generated: Tensor, *, compat: Compat 
         num_single=sizes.count(1),
         cluster_sizes=sizes,
         cluster_values=values,
-        num_dropped=len(to_real) - sum(sizes),
     )
 
 
@@ -106,7 +96,7 @@ def ic_lpips(
     max_cluster_size: int = 50,
     seed: int = 0,
 ) -> ICLPIPS:
-    """IC-LPIPS as the scripts of AnomalyDiffusion compute it: clusters as above, at most 50 random members of each.
+    """Measure IC-LPIPS as AnomalyDiffusion's scripts do: clusters as above, at most 50 random members of each.
 
     Published numbers use VGG and the first third of the real images. SeaS's variant, also under that name, is another
     measure: members up to 140, clusters of fewer than two counted as 0, and the same range error as in the official
@@ -140,7 +130,7 @@ def ic_lpips(
 
 
 def mean_pairwise(distances: Tensor) -> float:
-    """Mean over the pairs of different images of a table of distances (n, n), n at least 2."""
+    """Return the mean over the pairs of different images of a table of distances (n, n), n at least 2."""
     n = len(distances)
     if distances.ndim != 2 or distances.shape != (n, n) or n < 2:
         raise ValueError(

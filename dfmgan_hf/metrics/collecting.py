@@ -1,4 +1,4 @@
-"""Draws images once and takes from them all that the metrics need."""
+"""Draw images once and take from them all that the metrics need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..processes import ProcessGroup
 from .features import FeatureExtractor, Features
 from .mask_statistics import MEASUREMENTS, measure_masks
-from .sampler import Sampler, batches, draw, image_dtype
+from .sampler import Sampler, batches, draw
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Collected:
     """What was taken from N drawn images, of which the first K were kept; the same in every process.
 
     Args:
-        images: uint8 (K, 3, H, W), or float32 in [-1, 1] from a sampler that does not round.
+        images: uint8 (K, 3, H, W).
         masks: uint8 (K, 1, H, W), values 0 and 255; None if the sampler has no masks.
         mask_measurements: of all N masks, see `measure_masks`; None if the sampler has no masks.
         features: of all N images, or None without an extractor.
@@ -48,7 +48,7 @@ def collect(
     progress: bool = False,
     description: str = "Drawing",
 ) -> Collected:
-    """Draws images 0..num_images-1 of a sampler in batches that the processes share.
+    """Draw images 0..num_images-1 of a sampler in batches that the processes share.
 
     Args:
         sampler: draws; image i depends on `seed + i` alone.
@@ -68,7 +68,7 @@ def collect(
         ValueError: if the sampler's images have another size.
     """
     processes = processes or ProcessGroup()
-    images = torch.zeros(num_kept, 3, *size, dtype=image_dtype(sampler))
+    images = torch.zeros(num_kept, 3, *size, dtype=torch.uint8)
     masks = torch.zeros(num_kept, 1, *size, dtype=torch.uint8)
     measurements = torch.zeros(num_images, MEASUREMENTS, dtype=torch.float64)
     digests = torch.zeros(num_images, dtype=torch.int64)
@@ -118,7 +118,7 @@ def collect(
 def extract(
     images: Tensor, extractor: FeatureExtractor, *, batch_size: int = 16, processes: ProcessGroup | None = None
 ) -> Features:
-    """Features of images uint8 (N, 3 or 1, H, W); the processes share the work and each gets the whole."""
+    """Extract features of images uint8 (N, 3 or 1, H, W); the processes share the work and each gets the whole."""
     processes = processes or ProcessGroup()
     work = processes.mine(batches(len(images), batch_size))
     outputs = [extractor(images[batch.start : batch.stop]) for batch in work]
@@ -130,7 +130,7 @@ def extract(
 def _gather(
     features: list[Tensor], logits: list[Tensor], count: int, batch_size: int, processes: ProcessGroup
 ) -> Features:
-    """Puts this process's batches into their places and adds the others'."""
+    """Put this process's batches into their places and add the others'."""
     # A process without a batch learns the widths from the others.
     widths = torch.zeros(2, dtype=torch.int64)
     if processes.is_main:

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-Metric = Literal[
-    "kid", "fid", "inception_score", "precision_recall", "clustered_lpips", "ic_lpips", "nearest", "masks"
-]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-FEATURE_METRICS: tuple[Metric, ...] = ("kid", "fid", "inception_score", "precision_recall")
-LPIPS_METRICS: tuple[Metric, ...] = ("clustered_lpips", "nearest")
-VGG_METRICS: tuple[Metric, ...] = ("ic_lpips",)
-DEFAULT_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, *LPIPS_METRICS, "masks")
+from .networks import DEFAULT_METRICS, METRICS, Metric
 
 
 @dataclass(frozen=True)
@@ -27,7 +18,6 @@ class EvaluationConfig:
         num_lpips_images: Generated images for the LPIPS metrics: the first of the same ones.
         seed: Image i is drawn with seed + i; also the seed of subsets and bootstrap draws.
         batch_size: Images drawn at once, and passed through a network at once.
-        compat: dfmgan repeats the official script where it differs from the correct measure.
         kid_num_subsets: Subsets of the paper's KID.
         kid_max_subset_size: Largest subset.
         num_bootstrap: Bootstrap draws for KID's intervals.
@@ -44,7 +34,6 @@ class EvaluationConfig:
     num_lpips_images: int = 1000
     seed: int = 0
     batch_size: int = 16
-    compat: Literal["dfmgan"] | None = None
     kid_num_subsets: int = 100
     kid_max_subset_size: int = 1000
     num_bootstrap: int = 1000
@@ -57,13 +46,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if not self.metrics or not set(self.metrics) <= set(METRICS):
             raise ValueError(f"`metrics` must be some of {', '.join(METRICS)}, but is {self.metrics}.")
-        if self.compat not in (None, "dfmgan"):
-            raise ValueError(f"`compat` must be 'dfmgan' or None, but is {self.compat!r}.")
         at_least_one = ("num_images", "num_lpips_images", "batch_size", "kid_num_subsets", "num_bootstrap")
         for name in (*at_least_one, "inception_splits", "neighbourhood"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
-
-    def wants(self, metrics: Iterable[Metric]) -> bool:
-        """Whether any of `metrics` is to be measured."""
-        return any(metric in self.metrics for metric in metrics)

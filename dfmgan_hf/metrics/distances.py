@@ -25,11 +25,10 @@ _FLOAT32_RUN = 8192
 class _Tiles:
     """Embeddings of the tiles of some images; the least recently used ones make room for others."""
 
-    def __init__(self, lpips: LPIPS, images: Tensor, size: int, batch_size: int, raw_range: bool) -> None:
+    def __init__(self, lpips: LPIPS, images: Tensor, size: int, batch_size: int) -> None:
         self.lpips = lpips
         self.images = images
         self.batch_size = batch_size
-        self.raw_range = raw_range
         self.slices = [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
         self.cache: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
 
@@ -43,7 +42,7 @@ class _Tiles:
         images = self.images[self.slices[index]]
         embedding: Tensor | None = None
         for start in range(0, len(images), self.batch_size):
-            part = self.lpips.embed(images[start : start + self.batch_size], raw_range=self.raw_range)
+            part = self.lpips.embed(images[start : start + self.batch_size])
             if embedding is None:
                 embedding = part.new_empty(len(images), part.shape[1])
             embedding[start : start + len(part)] = part
@@ -58,14 +57,13 @@ def lpips_distances(
     images: Tensor,
     others: Tensor | None = None,
     *,
-    raw_range_others: bool = False,
     max_memory_gib: float = 6.0,
     batch_size: int = 16,
     processes: ProcessGroup | None = None,
     progress: bool = False,
     description: str = "LPIPS",
 ) -> Tensor:
-    """LPIPS distances of all pairs.
+    """Measure the LPIPS distances of all pairs.
 
     1,000 images of 256x256 among themselves take 2.6 GB of embeddings and about 20 s on two CPU cores (AlexNet). With
     less memory the table is the same; embeddings are then computed more than once.
@@ -74,7 +72,6 @@ def lpips_distances(
         lpips: the network, see `load_lpips`.
         images: (N, 3 or 1, H, W), uint8, or floating-point in [-1, 1].
         others: (M, 3 or 1, H, W), of the same size. None: `images` again.
-        raw_range_others: see `LPIPS.embed`, for `others`.
         max_memory_gib: limit for the embeddings in memory; at least one image of each set is kept, whatever it takes.
         batch_size: images the network takes at once.
         processes: share of the work; every process gets the whole table.
@@ -103,8 +100,8 @@ def lpips_distances(
     fitting = max(2, int(max_memory_gib * 2**30 / bytes_per_image))
     tile = min(_LARGEST_TILE, fitting // 2)
     room = fitting // tile
-    rows = _Tiles(lpips, images, tile, batch_size, raw_range=False)
-    columns = rows if same else _Tiles(lpips, second, tile, batch_size, raw_range=raw_range_others)
+    rows = _Tiles(lpips, images, tile, batch_size)
+    columns = rows if same else _Tiles(lpips, second, tile, batch_size)
 
     pairs = []
     for i in range(len(rows.slices)):

@@ -1,4 +1,4 @@
-"""Measures generated images against real ones: all metrics from one pass over the samples."""
+"""Measure generated images against real ones: all metrics from one pass over the samples."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import hashlib
 import time
 from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..processes import ProcessGroup
-from .collecting import Collected, collect, extract
-from .config import FEATURE_METRICS, LPIPS_METRICS, VGG_METRICS, EvaluationConfig
+from .collecting import collect, extract
+from .config import EvaluationConfig
 from .inputs import Generated, Real, as_pair
-from .measuring import NotMeasurable, measure_features, measure_ic_lpips, measure_lpips, measure_mask_statistics
-from .networks import Networks
-from .sampler import Sampler, to_uint8
+from .measuring import (
+    NotMeasurable,
+    Values,
+    measure_features,
+    measure_ic_lpips,
+    measure_lpips,
+    measure_mask_statistics,
+)
+from .networks import FEATURE_METRICS, LPIPS_METRICS, VGG_METRICS, Networks
+from .sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,10 @@ def evaluate(
     config: EvaluationConfig | None = None,
     *,
     resolution: int | None = None,
-    lpips_sampler: Sampler | None = None,
     processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Measures a sampler against real images. Every process of a launch calls it and gets the same result.
+    """Measure a sampler against real images. Every process of a launch calls it and gets the same result.
 
     A metric that these images cannot have (KID with one real image, mask statistics of a sampler without masks) is
     named in `not_measured` with the reason.
@@ -84,7 +88,6 @@ def evaluate(
         config: what to measure; None for the defaults.
         resolution: side of the square to which files are scaled down. None: the size of the side that is not read from
             files, or 256.
-        lpips_sampler: another sampler for the LPIPS metrics, since the official script draws for them in another way.
         processes: of an accelerate launch.
         progress: whether to draw progress bars.
 
@@ -94,32 +97,30 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     processes = processes or ProcessGroup()
-    networks.check(config)
+    networks.check(config.metrics)
     sampler, real = as_pair(sampler, real, resolution, config.seed)
     if len(real) == 0:
         raise ValueError("`real` holds no images to measure against.")
     clock = _Clock()
 
     height, width = real.images.shape[2:]
-    draw = partial(
-        collect,
+    wanted = set(config.metrics)
+    extractor = networks.extractor if wanted & set(FEATURE_METRICS) else None
+    lpips = networks.lpips if wanted & set(LPIPS_METRICS) else None
+    lpips_vgg = networks.lpips_vgg if wanted & set(VGG_METRICS) else None
+    num_images = _available(sampler, config.num_images) if extractor or "masks" in wanted else 0
+    num_lpips = _available(sampler, config.num_lpips_images) if lpips or lpips_vgg else 0
+    drawn = collect(
+        sampler,
+        max(num_images, num_lpips),
+        num_kept=num_lpips,
         size=(height, width),
         seed=config.seed,
         batch_size=config.batch_size,
+        extractor=extractor,
         processes=processes,
         progress=progress,
     )
-    by_features, by_lpips = config.wants(FEATURE_METRICS), config.wants((*LPIPS_METRICS, *VGG_METRICS))
-    extractor = networks.extractor if by_features else None
-    num_images = _available(sampler, config.num_images) if by_features or "masks" in config.metrics else 0
-    num_lpips = _available(lpips_sampler or sampler, config.num_lpips_images) if by_lpips else 0
-    drawn: Collected | None
-    kept: Collected | None
-    if lpips_sampler is None:
-        drawn = kept = draw(sampler, max(num_images, num_lpips), num_kept=num_lpips, extractor=extractor)
-    else:
-        drawn = draw(sampler, num_images, num_kept=0, extractor=extractor) if num_images else None
-        kept = draw(lpips_sampler, num_lpips, num_kept=num_lpips) if num_lpips else None
     clock.lap("drawing")
 
     evaluation = Evaluation(
@@ -127,9 +128,8 @@ def evaluate(
             "evaluation": asdict(config),
             "num_generated": num_images,
             "num_generated_lpips": num_lpips,
-            "unique_share": next(some.unique_share for some in (drawn, kept) if some is not None),
-            "sampler": _describe(sampler),
-            "lpips_sampler": _describe(lpips_sampler or sampler),
+            "unique_share": drawn.unique_share,
+            "sampler": {"type": type(sampler).__name__, **getattr(sampler, "settings", {})},
             "resolution": [height, width],
             "num_real": len(real),
             "real_file_names": list(real.file_names),
@@ -138,22 +138,21 @@ def evaluate(
         networks=networks.describe(),
         seconds=clock.laps,
     )
-    measured: dict[str, dict[str, Any] | NotMeasurable] = {}
-    if drawn is not None and drawn.features is not None and extractor is not None:
+    measured: Values = {}
+    if extractor is not None and drawn.features is not None:
         real_features = extract(real.images, extractor, batch_size=config.batch_size, processes=processes)
         measured |= measure_features(extractor.network.name, drawn.features.first(num_images), real_features, config)
         clock.lap("feature metrics")
-    if kept is not None and networks.lpips is not None and config.wants(LPIPS_METRICS):
-        values, to_real = measure_lpips(kept.images, real.images, networks.lpips, config, processes, progress)
+    if lpips is not None:
+        values, to_real = measure_lpips(drawn.images, real.images, lpips, config, processes, progress)
         measured |= values
         nearest = to_real.min(dim=1)
-        shown = kept.images if kept.images.dtype == torch.uint8 else to_uint8(kept.images / 2 + 0.5)
-        evaluation.nearest = Nearest(shown, kept.masks, nearest.indices, nearest.values)
+        evaluation.nearest = Nearest(drawn.images, drawn.masks, nearest.indices, nearest.values)
         clock.lap("LPIPS metrics")
-    if kept is not None and networks.lpips_vgg is not None and config.wants(VGG_METRICS):
-        measured |= measure_ic_lpips(kept.images, real.images, networks.lpips_vgg, config, processes, progress)
+    if lpips_vgg is not None:
+        measured |= measure_ic_lpips(drawn.images, real.images, lpips_vgg, config, processes, progress)
         clock.lap("IC-LPIPS")
-    if drawn is not None and "masks" in config.metrics:
+    if "masks" in wanted:
         measured |= measure_mask_statistics(drawn.mask_measurements, num_images, real.masks)
         clock.lap("mask statistics")
     for name, value in measured.items():
@@ -180,7 +179,3 @@ class _Clock:
 def _available(sampler: Sampler, wanted: int) -> int:
     """Images that a sampler can give, at most `wanted`."""
     return min(wanted, len(sampler)) if isinstance(sampler, Sized) else wanted
-
-
-def _describe(sampler: Sampler) -> dict[str, Any]:
-    return {"type": type(sampler).__name__, **getattr(sampler, "settings", {})}

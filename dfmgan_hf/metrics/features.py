@@ -43,7 +43,7 @@ class Features(NamedTuple):
     logits: Tensor | None
 
     def first(self, count: int) -> Features:
-        """Those of the first `count` images."""
+        """Return those of the first `count` images."""
         return Features(self.features[:count], None if self.logits is None else self.logits[:count])
 
 
@@ -72,7 +72,7 @@ class FeatureExtractor:
     @full_precision()
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        """Features of uint8 images (N, 3 or 1, H, W); grey is repeated over RGB.
+        """Extract features of uint8 images (N, 3 or 1, H, W); grey is repeated over RGB.
 
         Raises:
             ValueError: on images or features of other types or shapes.
@@ -94,7 +94,7 @@ class FeatureExtractor:
 def inception_extractor(
     weights: str | Path | None = None, *, device: torch.device | str = "cpu", progress: bool = True
 ) -> FeatureExtractor:
-    """Inception-v3 (2015-12-05): 2048 pooled features, and the 1008 class scores without bias for the Inception Score.
+    """Load Inception-v3 (2015-12-05): 2048 pooled features, and 1008 class scores without bias for Inception Scores.
 
     Args:
         weights: file in torch-fidelity's names, .pth or .safetensors. Default: the environment's
@@ -147,7 +147,7 @@ class AlexNetFeatures(nn.Module):
 def alexnet_extractor(
     weights: str | Path | None = None, *, device: torch.device | str = "cpu", progress: bool = True
 ) -> FeatureExtractor:
-    """AlexNet features: the same weights as LPIPS needs, and fast enough to score while training.
+    """Load AlexNet as features: the same weights as LPIPS needs, and fast enough to score while training.
 
     KID on them orders models of one run; it is another number than KID on Inception features, and says so by its name.
 

@@ -1,4 +1,4 @@
-"""FID, Inception Score, precision and recall from features: torch-fidelity computes, this names and guards."""
+"""FID, Inception Score, precision and recall from features, as torch-fidelity computes them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PrecisionRecall:
 
 
 def fid(generated: Tensor, real: Tensor) -> float:
-    """Fréchet Inception Distance (Heusel et al., NeurIPS 2017) of two sets of features, (n, d) each.
+    """Measure the Fréchet Inception Distance (Heusel et al., NeurIPS 2017) of two sets of features, (n, d) each.
 
     With fewer images than d (2048 for Inception) it is strongly biased upwards and depends on the counts: compare only
     numbers with the same counts. For tiny sets KID is the measure to trust.
@@ -58,8 +58,9 @@ def fid(generated: Tensor, real: Tensor) -> float:
 
 
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> InceptionScore:
-    """Inception Score of class logits (n, classes); defaults are torch-fidelity's, which the AnomalyDiffusion family
-    uses.
+    """Measure the Inception Score of class logits (n, classes).
+
+    Defaults are torch-fidelity's, which the AnomalyDiffusion family uses.
 
     Raises:
         ValueError: on fewer images than splits.
@@ -73,7 +74,7 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Incep
 
 
 def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) -> PrecisionRecall:
-    """Precision and recall of two sets of features, (n, d) each.
+    """Measure precision and recall of two sets of features, (n, d) each.
 
     The neighbourhood is cut to the smaller set's size less one, and the result says which one was used.
 

@@ -27,7 +27,7 @@ FOLDER_RESOLUTION = 256
 
 
 def as_sampler(samples: Generated, resolution: int | None = None) -> Sampler:
-    """A sampler of what is to be measured.
+    """Make a sampler of what is to be measured.
 
     Args:
         samples: a sampler; or images uint8 (N, 3 or 1, H, W); or a folder in any layout that `FolderSampler` reads.
@@ -50,7 +50,7 @@ def as_sampler(samples: Generated, resolution: int | None = None) -> Sampler:
 
 
 def as_real(real: Real, resolution: int) -> ImageMaskDataset:
-    """The real images, in memory.
+    """Bring the real images into memory.
 
     Args:
         real: a set that is loaded already, which is taken as it is; a folder in any layout that `FolderSampler` reads;
@@ -84,7 +84,7 @@ def as_pair(
     resolution: int | None = None,
     seed: int = 0,
 ) -> tuple[Sampler, ImageMaskDataset]:
-    """Both sides of a comparison, of one size.
+    """Make both sides of a comparison, of one size.
 
     Args:
         samples: see `as_sampler`.

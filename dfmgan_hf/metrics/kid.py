@@ -8,15 +8,13 @@ Here both are: `kid_unbiased` uses all images at once and says how sure it is, `
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-Compat = Literal["dfmgan"]
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,11 @@ def kid_subsets(
     num_subsets: int = 100,
     max_subset_size: int = 1000,
     seed: int = 0,
-    compat: Compat | None = None,
 ) -> KIDSubsets:
-    """KID as the mean over random subsets of m = min(n_generated, n_real, max_subset_size) images of each set.
+    """Measure KID as the mean over random subsets of m = min(n_generated, n_real, max_subset_size) images of each set.
+
+    The official script does the same in float32, adds the within-set terms before it removes the diagonal, and leaves
+    NumPy's random stream unseeded, so that it repeats itself only where a subset is the whole set.
 
     Args:
         generated: features (n_generated, d).
@@ -77,19 +77,15 @@ def kid_subsets(
         num_subsets: subsets to average.
         max_subset_size: largest m.
         seed: of the subsets.
-        compat: `"dfmgan"` repeats the arithmetic of the official evaluation: float32 sums, within-set terms added
-            before the diagonal is removed, NumPy's legacy random stream. (The official script leaves the stream
-            unseeded, so even it repeats itself only where a subset is the whole set.) Default: float64 and PCG64.
 
     Raises:
         ValueError: on fewer than two images in a set or features of different widths.
     """
-    x, y = _check_features(generated, real, np.float32 if compat else np.float64)
+    x, y = _check_features(generated, real)
     size = min(len(x), len(y), max_subset_size)
     if size < 2:
         raise ValueError(f"`max_subset_size` must be at least 2, but is {max_subset_size}.")
-    choose: Callable[..., Array]
-    choose = np.random.RandomState(seed).choice if compat else np.random.default_rng(seed).choice
+    choose = np.random.default_rng(seed).choice
     estimates = [
         _mmd2(x[choose(len(x), size, replace=False)], y[choose(len(y), size, replace=False)])
         for _ in range(num_subsets)
@@ -106,7 +102,7 @@ def kid_unbiased(
     seed: int = 0,
     block_size: int = 1024,
 ) -> KIDUnbiased:
-    """KID from all images at once, with bootstrap intervals.
+    """Measure KID from all images at once, with bootstrap intervals.
 
     The estimate is the U-statistic: the mean of k over pairs of different generated images, plus the same of real
     images, minus twice the mean over mixed pairs. A bootstrap draw weights image i by how often it was drawn, and
@@ -124,7 +120,7 @@ def kid_unbiased(
     Raises:
         ValueError: on fewer than two images in a set or features of different widths.
     """
-    x, y = _check_features(generated, real, np.float64)
+    x, y = _check_features(generated, real)
     rng = np.random.default_rng(seed)
     # Row 0 has weight one everywhere: the estimate itself.
     weights_x = np.concatenate([np.ones((1, len(x))), _bootstrap_weights(rng, num_bootstrap, len(x))])
@@ -190,7 +186,7 @@ def _bootstrap_weights(rng: np.random.Generator, draws: int, size: int) -> Array
     return weights
 
 
-def _check_features(generated: Tensor, real: Tensor, dtype: type) -> tuple[Array, Array]:
+def _check_features(generated: Tensor, real: Tensor) -> tuple[Array, Array]:
     for name, features in (("generated", generated), ("real", real)):
         if features.ndim != 2 or len(features) < 2:
             raise ValueError(
@@ -201,4 +197,4 @@ def _check_features(generated: Tensor, real: Tensor, dtype: type) -> tuple[Array
             f"Generated and real features must come from the same network, but have {generated.shape[1]} and "
             f"{real.shape[1]} numbers an image."
         )
-    return generated.cpu().numpy().astype(dtype), real.cpu().numpy().astype(dtype)
+    return generated.double().cpu().numpy(), real.double().cpu().numpy()

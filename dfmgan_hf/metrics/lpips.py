@@ -1,5 +1,4 @@
-"""LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018), once per image instead of per
-pair.
+"""LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018), once an image, not once a pair.
 
 The `lpips` package runs its network on both images of every pair. Here each image is embedded once: the network's maps
 are normalised over the channels, scaled by the square roots of LPIPS's channel weights and of 1 / (height x width),
@@ -21,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dfmgan_hf.files import module_sha256
+from dfmgan_hf.files import file_sha256, module_sha256
 
 from .precision import full_precision
 from .weights import (
@@ -30,7 +29,6 @@ from .weights import (
     BadWeightsError,
     NetworkId,
     WeightFile,
-    file_sha256,
     find_weights,
     read_weights,
     require,
@@ -83,7 +81,7 @@ class FeatureMaps(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps (N, C_l, H_l, W_l) of images (N, 3, H, W) in [-1, 1]."""
+        """Return the maps (N, C_l, H_l, W_l) of images (N, 3, H, W) in [-1, 1]."""
         maps = []
         x = (images - self.shift) / self.scale
         for index, layer in enumerate(self.features):
@@ -115,13 +113,11 @@ class LPIPS(nn.Module):
 
     @full_precision()
     @torch.inference_mode()
-    def embed(self, images: Tensor, *, raw_range: bool = False) -> Tensor:
-        """Embeddings (N, D) of images.
+    def embed(self, images: Tensor) -> Tensor:
+        """Embed images: rows (N, D) whose squared distances are LPIPS.
 
         Args:
             images: (N, 3 or 1, H, W), uint8, or floating-point in [-1, 1]; from 32x32 up. Grey is repeated over RGB.
-            raw_range: pass uint8 images on as 0..255 where the network expects -1..1, as the official evaluation does
-                with real images; only for repeating its numbers.
 
         Returns:
             float32 on the network's device. D grows with the number of pixels: 640,128 for AlexNet at 256x256.
@@ -130,7 +126,7 @@ class LPIPS(nn.Module):
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"`images` must be (N, 3, H, W) or (N, 1, H, W), but is {tuple(images.shape)}.")
         x = images.to(device, torch.float32)
-        if images.dtype == torch.uint8 and not raw_range:
+        if images.dtype == torch.uint8:
             x = x / 127.5 - 1
         # Channels last throughout: the normalisation reads, and the embedding is written, in memory order.
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -159,7 +155,7 @@ def load_lpips(
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> LPIPS:
-    """LPIPS v0.1 with ImageNet weights.
+    """Load LPIPS v0.1 with ImageNet weights.
 
     Args:
         net: `"alex"`, for the clustered LPIPS of the DFMGAN paper, or `"vgg"`, for IC-LPIPS.
@@ -199,7 +195,7 @@ def load_lpips(
 
 
 def load_feature_maps(maps: FeatureMaps, tensors: dict[str, Tensor], path: Path) -> None:
-    """Loads `features.*` of a torchvision state dict; what else it holds (its classifier) is not needed.
+    """Load `features.*` of a torchvision state dict; what else it holds (its classifier) is not needed.
 
     Raises:
         BadWeightsError: if tensors are missing or have other shapes, naming the file.

@@ -66,7 +66,7 @@ class MaskComparison:
 
 
 def measure_masks(masks: Tensor) -> Tensor:
-    """Numbers of each mask, from which `summarize_masks` makes statistics.
+    """Measure each mask; `summarize_masks` makes statistics of it.
 
     Args:
         masks: (N, 1, H, W), non-zero on the defect; H and W at least 8.
@@ -106,7 +106,7 @@ def measure_masks(masks: Tensor) -> Tensor:
 
 
 def summarize_masks(measurements: Tensor) -> MaskStatistics:
-    """Statistics of what `measure_masks` returned, (N, MEASUREMENTS).
+    """Summarize what `measure_masks` returned, (N, MEASUREMENTS).
 
     Raises:
         ValueError: if there is no mask.
@@ -136,7 +136,7 @@ def summarize_masks(measurements: Tensor) -> MaskStatistics:
 
 
 def compare_masks(generated: Tensor, real: Tensor) -> MaskComparison:
-    """Compares what `measure_masks` returned of generated and of real masks, (N, MEASUREMENTS) each."""
+    """Compare what `measure_masks` returned of generated and of real masks, (N, MEASUREMENTS) each."""
     require("scipy", purpose="The distance of mask areas")
     from scipy.stats import wasserstein_distance
 

@@ -31,7 +31,7 @@ Values = dict[str, dict[str, Any] | NotMeasurable]
 
 
 def measure_features(network: str, generated: Features, real: Features, config: EvaluationConfig) -> Values:
-    """KID, FID, Inception Score, precision and recall, as far as `config` asks for them.
+    """Measure KID, FID, Inception Score, precision and recall, as far as `config` asks for them.
 
     Args:
         network: name of the network, which goes into each value.
@@ -39,8 +39,7 @@ def measure_features(network: str, generated: Features, real: Features, config: 
         config: which metrics, and how.
 
     Returns:
-        By metric. `kid` holds both estimates; its `kid` is the one from all images, or with compat="dfmgan" the mean
-        over subsets.
+        By metric. `kid` holds both estimates; its `kid` is the one from all images.
     """
     x, y = generated.features, real.features
     values: Values = {}
@@ -67,10 +66,10 @@ def measure_features(network: str, generated: Features, real: Features, config: 
 def measure_lpips(
     generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
 ) -> tuple[Values, Tensor]:
-    """Clustered and overall pairwise LPIPS, and nearest real images, as far as `config` asks for them.
+    """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them.
 
     Args:
-        generated: uint8 (N, 3, H, W), or float32 in [-1, 1].
+        generated: uint8 (N, 3, H, W).
         real: uint8 (M, 3 or 1, H, W).
         lpips: the network.
         config: which metrics, and how.
@@ -78,7 +77,7 @@ def measure_lpips(
         progress: whether to draw a progress bar.
 
     Returns:
-        By metric, and the table (N, M) of correct distances to the real images, whatever `config.compat` says.
+        By metric, and the table (N, M) of distances to the real images.
     """
     options: dict[str, Any] = {
         "max_memory_gib": config.max_memory_gib,
@@ -88,15 +87,11 @@ def measure_lpips(
     }
     n = len(generated)
     # One table of everything embeds every image once.
-    alike = real if generated.dtype == torch.uint8 else real / 127.5 - 1
-    table = lpips_distances(lpips, torch.cat([generated, alike.expand(-1, 3, -1, -1)]), **options)
+    table = lpips_distances(lpips, torch.cat([generated, real.expand(-1, 3, -1, -1)]), **options)
     among_generated, to_real, among_real = table[:n, :n], table[:n, n:], table[n:, n:]
     values: Values = {}
     if "clustered_lpips" in config.metrics:
-        assigned_by = to_real
-        if config.compat == "dfmgan":
-            assigned_by = lpips_distances(lpips, generated, real, raw_range_others=True, **options)
-        clusters = clustered_lpips(assigned_by, among_generated, compat=config.compat)
+        clusters = clustered_lpips(to_real, among_generated)
         values["clustered_lpips"] = {
             "network": lpips.network.name,
             **asdict(clusters),
@@ -112,7 +107,7 @@ def measure_lpips(
 def measure_ic_lpips(
     generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
 ) -> Values:
-    """IC-LPIPS; arguments as in `measure_lpips`."""
+    """Measure IC-LPIPS; arguments as in `measure_lpips`."""
     options: dict[str, Any] = {
         "max_memory_gib": config.max_memory_gib,
         "batch_size": config.batch_size,
@@ -130,7 +125,7 @@ def measure_ic_lpips(
 
 
 def measure_mask_statistics(measurements: Tensor | None, count: int, real_masks: Tensor | None) -> Values:
-    """Statistics of the first `count` generated masks, beside those of the real ones if there are any.
+    """Summarize the first `count` generated masks, beside those of the real ones if there are any.
 
     Args:
         measurements: what `measure_masks` took of the generated masks; None if there are none.
@@ -155,10 +150,8 @@ def _kid(x: Tensor, y: Tensor, config: EvaluationConfig) -> dict[str, Any]:
         num_subsets=config.kid_num_subsets,
         max_subset_size=config.kid_max_subset_size,
         seed=config.seed,
-        compat=config.compat,
     )
-    kid = subsets.kid if config.compat == "dfmgan" else unbiased.kid
-    return {"kid": kid, "unbiased": asdict(unbiased), "subsets": asdict(subsets)}
+    return {"kid": unbiased.kid, "unbiased": asdict(unbiased), "subsets": asdict(subsets)}
 
 
 def _too_few(what: str, x: Tensor, y: Tensor) -> NotMeasurable | None:

@@ -31,7 +31,7 @@ class NearestReal:
 
 
 def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | None = None) -> NearestReal:
-    """Summary of the distances to the nearest real images.
+    """Summarize the distances to the nearest real images.
 
     Args:
         to_real: LPIPS of each generated image to each real one, (N, M).

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Runs without TF32 and autocast, and restores both; also a decorator.
+    """Run without TF32 and autocast, and restore both; also a decorator.
 
     A score must not depend on whether a trainer measures it inside autocast, or on cuDNN's default of rounding
     convolutions to TF32 (10 bits), which would put GPUs and CPUs in the third digit apart.

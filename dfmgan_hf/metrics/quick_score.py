@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..processes import ProcessGroup
 from .config import EvaluationConfig
 from .evaluate import evaluate
 from .inputs import Generated, Real
-from .networks import Networks, load_networks
+from .networks import Metric, Networks, NetworksConfig, load_networks
 
-QUICK_METRICS = EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
+QUICK_METRICS: tuple[Metric, ...] = ("kid", "clustered_lpips", "nearest", "masks")
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,17 @@ class QuickScore:
     num_real: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain types, for trackers and JSON."""
+        """Return it as plain types, for trackers and JSON."""
         return asdict(self)
 
 
-def load_quick_networks(lpips_weights: str | None = None, device: str = "cpu") -> Networks:
-    """AlexNet as LPIPS and as features, to be loaded once and given to each `quick_score`.
+def load_quick_networks(lpips_weights: Path | None = None, device: torch.device | str = "cpu") -> Networks:
+    """Load AlexNet as LPIPS and as features, once and given to each `quick_score`.
 
     Raises:
         MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
     """
-    return load_networks(QUICK_METRICS, features="alexnet", lpips_weights=lpips_weights, device=device)
+    return load_networks(QUICK_METRICS, NetworksConfig("alexnet", lpips_weights=lpips_weights), device=device)
 
 
 def quick_score(
@@ -75,7 +78,7 @@ def quick_score(
     processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> QuickScore:
-    """Scores a sampler with few images, for comparing the checkpoints of one run.
+    """Score a sampler with few images, for comparing the checkpoints of one run.
 
     Args:
         samples, real: see `evaluate`.
@@ -90,7 +93,7 @@ def quick_score(
         ValueError: on images of differing sizes, or none.
     """
     config = EvaluationConfig(
-        metrics=QUICK_METRICS.metrics,
+        metrics=QUICK_METRICS,
         num_images=num_images,
         num_lpips_images=num_images,
         seed=seed,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.files import whole_file, write_json
 
 from .evaluate import Evaluation
 from .nearest_sheet import nearest_sheet
@@ -30,7 +29,7 @@ _PACKAGES = (
 
 
 def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
-    """An evaluation as plain types that JSON knows; numbers that are not finite become None.
+    """Return an evaluation as plain types that JSON knows; numbers that are not finite become None.
 
     Args:
         evaluation: what was measured.
@@ -50,7 +49,7 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
-    """Writes results.json, and nearest.png if nearest images were found.
+    """Write results.json, and nearest.png if nearest images were found.
 
     Args:
         output_dir: folder; made if need be.
@@ -69,22 +68,13 @@ def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDat
             note=_yardstick(evaluation.metrics.get("nearest", {})),
         )
         written.append(output_dir / "nearest.png")
-        aside = written[1].with_name(f".{written[1].name}.{os.getpid()}")
-        page.save(aside, format="PNG")
-        os.replace(aside, written[1])
+        with whole_file(written[1]) as aside:
+            page.save(aside, format="PNG")
     return written
 
 
-def write_json(path: Path, results: Mapping[str, Any]) -> None:
-    """Writes results beside their place, then moves them there: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-
-
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that measured."""
+    """Return the versions of Python and of the packages that measured."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -95,7 +85,7 @@ def versions() -> dict[str, str]:
 
 
 def format_table(evaluation: Evaluation) -> str:
-    """The main numbers, a line each: name, value, what it says."""
+    """Format the main numbers, a line each: name, value, what it says."""
     m = evaluation.metrics
     rows: list[tuple[str, str, str]] = []
     if kid := m.get("kid"):

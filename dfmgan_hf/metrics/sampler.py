@@ -21,51 +21,38 @@ if TYPE_CHECKING:
     from dfmgan_hf.pipelines.pipeline_dfmgan import DFMGANPipeline
 
 Samples = tuple[Tensor, Tensor | None]
-"""Images uint8 (n, 3 or 1, H, W), and masks uint8 (n, 1, H, W) with values 0 and 255, or None; on the CPU.
-
-A sampler with the attribute `rounded = False` gives images as float32 in [-1, 1], which LPIPS alone can measure."""
+"""Images uint8 (n, 3 or 1, H, W), and masks uint8 (n, 1, H, W) with values 0 and 255, or None; on the CPU."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """All that metrics, benchmarks and bulk generation know of a method."""
+    """All that metrics, benchmarks and bulk generation know of a method.
 
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n images, and masks if the method has any; the same for a generator in the same state."""
-        ...
+    One with a length has no more images than that; the attribute `settings`, a dictionary, goes into results.
 
-
-@runtime_checkable
-class IndexedSampler(Sampler, Protocol):
-    """A sampler that draws image i alone, efficiently in batches: what evaluation prefers."""
+    Example:
+        >>> class Grey:
+        ...     def sample_at(self, indices, seed):
+        ...         return torch.full((len(indices), 3, 64, 64), 128, dtype=torch.uint8), None
+    """
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draws the images of these numbers; image i depends on seed and i alone."""
+        """Draw the images of these numbers, with masks if the method has any.
+
+        Image i depends on `seed + i` alone (images that lie there already: on i alone), whatever else is drawn.
+        """
         ...
 
 
 def draw(sampler: Sampler, indices: Sequence[int], seed: int) -> Samples:
-    """Images number `indices` of a sampler: image i depends on `seed + i` alone, whatever else is drawn.
-
-    A sampler that has no `sample_at` is asked for one image at a time, with a generator seeded for each.
+    """Draw images number `indices` of a sampler, and see that they are what `Samples` says.
 
     Raises:
-        ValueError: if what the sampler returns is not what `Samples` says.
+        ValueError: they are not.
     """
-    if isinstance(sampler, IndexedSampler):
-        images, masks = sampler.sample_at(indices, seed)
-    else:
-        parts = [sampler.sample(1, torch.Generator().manual_seed(seed + i)) for i in indices]
-        images = torch.cat([part[0] for part in parts])
-        drawn_masks = [mask for _, mask in parts if mask is not None]
-        masks = torch.cat(drawn_masks) if len(drawn_masks) == len(parts) else None
-    _check_samples(type(sampler).__name__, images, masks, len(indices), image_dtype(sampler))
+    images, masks = sampler.sample_at(indices, seed)
+    _check_samples(type(sampler).__name__, images, masks, len(indices))
     return images, masks
-
-
-def image_dtype(sampler: Sampler) -> torch.dtype:
-    """Type of a sampler's images, see `Samples`."""
-    return torch.uint8 if getattr(sampler, "rounded", True) else torch.float32
 
 
 class PipelineSampler:
@@ -76,10 +63,6 @@ class PipelineSampler:
         truncation_psi: truncation of both latents.
         noise_mode: `"const"` or `"random"`.
         defect_free: measure the defect-free twins instead of the defect images; they have no masks.
-        shared_latents: use one z for object and defect, drawn from `numpy.random.RandomState(seed + i)`, as the
-            official clustered LPIPS does; only for repeating its numbers.
-        rounded: images as 8 bits, as they would be saved. False: float32 in [-1, 1], as the official clustered LPIPS
-            measures them; only for repeating its numbers.
     """
 
     def __init__(
@@ -89,15 +72,11 @@ class PipelineSampler:
         truncation_psi: float = 1.0,
         noise_mode: str = "const",
         defect_free: bool = False,
-        shared_latents: bool = False,
-        rounded: bool = True,
     ) -> None:
         self.pipe = pipe
         self.truncation_psi = truncation_psi
         self.noise_mode = noise_mode
         self.defect_free = defect_free
-        self.shared_latents = shared_latents
-        self.rounded = rounded
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -107,41 +86,24 @@ class PipelineSampler:
             "truncation_psi": self.truncation_psi,
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
-            "shared_latents": self.shared_latents,
-            "rounded": self.rounded,
         }
 
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n images with seeds drawn from `generator`."""
-        seeds = torch.randint(2**31, (n,), generator=generator, device=generator.device)
-        return self._call([int(seed) for seed in seeds])
-
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draws the images with seeds `seed + i`."""
-        return self._call([seed + i for i in indices])
-
-    def _call(self, seeds: list[int]) -> Samples:
+        """Draw the images with seeds `seed + i`."""
         pipe: Any = self.pipe
-        arguments: dict[str, Any] = {"seeds": seeds}
-        if self.shared_latents:
-            z_dim = pipe.unwrapped_generator.config.z_dim
-            latents = np.concatenate([np.random.RandomState(seed).randn(1, z_dim) for seed in seeds])
-            z = torch.from_numpy(latents).float()
-            arguments = {"seeds": seeds, "object_latents": z, "defect_latents": z}
         with _no_progress_bar(pipe):
             output = pipe(
-                num_images=len(seeds),
+                seeds=[seed + i for i in indices],
+                num_images=len(indices),
                 truncation_psi=self.truncation_psi,
                 noise_mode=self.noise_mode,
-                batch_size=len(seeds),
+                batch_size=len(indices),
                 output_type="pt",
-                **arguments,
             )
-        as_asked = to_uint8 if self.rounded else _to_signed
         if self.defect_free:
-            return as_asked(output.defect_free_images), None
+            return to_uint8(output.defect_free_images), None
         masks = output.masks
-        return as_asked(output.images), None if masks is None else (masks != 0).to("cpu", torch.uint8) * 255
+        return to_uint8(output.images), None if masks is None else (masks != 0).to("cpu", torch.uint8) * 255
 
 
 class TensorSampler:
@@ -165,16 +127,10 @@ class TensorSampler:
     def __len__(self) -> int:
         return len(self.images)
 
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n different images."""
-        return self._at(_draw_indices(n, len(self), generator, "TensorSampler"))
-
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """The images of these numbers, in order; the seed has no effect."""
-        return self._at(list(indices))
-
-    def _at(self, indices: list[int]) -> Samples:
-        return self.images[indices], None if self.masks is None else self.masks[indices]
+        """Return the images of these numbers; the seed has no effect."""
+        chosen = list(indices)
+        return self.images[chosen], None if self.masks is None else self.masks[chosen]
 
 
 class FolderSampler:
@@ -215,15 +171,8 @@ class FolderSampler:
     def __len__(self) -> int:
         return len(self.records)
 
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n different images."""
-        return self._at(_draw_indices(n, len(self), generator, str(self.directory)))
-
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """The images of these numbers, in order of their names; the seed has no effect."""
-        return self._at(indices)
-
-    def _at(self, indices: Sequence[int]) -> Samples:
+        """Return the images of these numbers, in order of their names; the seed has no effect."""
         images, masks = [], []
         for index in indices:
             image, mask = self._read(self.records[index])
@@ -260,7 +209,7 @@ class FolderSampler:
 
 
 def too_small(path: Path | str, shape: Sequence[int], resolution: int) -> DataError:
-    """The error for an image (H, W, ...) that would have to be enlarged."""
+    """Make the error for an image (H, W, ...) that would have to be enlarged."""
     return DataError(
         "too_small",
         path,
@@ -307,33 +256,20 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
     return records
 
 
-def _draw_indices(n: int, available: int, generator: torch.Generator, name: str) -> list[int]:
-    if n > available:
-        raise ValueError(f"{name} holds {available} images, so it cannot draw {n} different ones.")
-    return torch.randperm(available, generator=generator, device=generator.device)[:n].tolist()
-
-
 def batches(count: int, size: int) -> list[range]:
     """Cut 0..count-1 into consecutive ranges of `size`, the last one shorter."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] as 8 bits, rounded as a PNG export rounds them."""
+    """Turn images in [0, 1] into 8 bits, rounded as a PNG export rounds them."""
     return (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8)
 
 
-def _to_signed(images: Tensor) -> Tensor:
-    return (images.float() * 2 - 1).cpu()
-
-
-def _check_samples(
-    name: str, images: Tensor, masks: Tensor | None, count: int, dtype: torch.dtype = torch.uint8
-) -> None:
-    if images.dtype != dtype or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
+def _check_samples(name: str, images: Tensor, masks: Tensor | None, count: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
         raise ValueError(
-            f"{name} must give {count} images, {str(dtype).removeprefix('torch.')} (n, 3 or 1, H, W), but gave "
-            f"{images.dtype} {tuple(images.shape)}."
+            f"{name} must give {count} images, uint8 (n, 3 or 1, H, W), but gave {images.dtype} {tuple(images.shape)}."
         )
     if masks is not None and (masks.dtype != torch.uint8 or masks.shape != (count, 1, *images.shape[2:])):
         raise ValueError(

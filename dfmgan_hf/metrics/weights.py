@@ -5,7 +5,6 @@ A score can only be compared with another one of the same network and the same w
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +113,12 @@ class NetworkId:
     files: tuple[WeightFile, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain types for a JSON file."""
+        """Return it as plain types for a JSON file."""
         return asdict(self)
 
 
 def find_weights(published: PublishedWeights, path: str | Path | None = None, progress: bool = True) -> Path:
-    """The file to read `published` from: the given path, the environment's, torch.hub's cache, or a download.
+    """Find the file to read `published` from: the given path, the environment's, torch.hub's cache, or a download.
 
     A file whose name carries a hash (`name-6726825d.pth`, as torch.hub names its files) must have it.
 
@@ -153,7 +154,7 @@ def find_weights(published: PublishedWeights, path: str | Path | None = None, pr
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
-    """Tensors of a .safetensors or .pth file, on the CPU; nothing in a .pth file is executed.
+    """Read the tensors of a .safetensors or .pth file, on the CPU; nothing in a .pth file is executed.
 
     Raises:
         BadWeightsError: if the file is not a dictionary of tensors.
@@ -178,7 +179,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
 
 
 def warn_if_not_published(file: WeightFile, published: PublishedWeights, also: tuple[str, ...] = ()) -> None:
-    """Logs a warning if `file` is neither the published one nor one of the hashes `also`."""
+    """Log a warning if `file` is neither the published one nor one of the hashes `also`."""
     if not any(file.sha256.startswith(known) for known in (published.sha256, *also)):
         logger.warning(
             "%s (SHA-256 %s) is not the published %s: scores measured with it compare only with each other.",
@@ -188,17 +189,8 @@ def warn_if_not_published(file: WeightFile, published: PublishedWeights, also: t
         )
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
-    """Raises an ImportError that names the extra if a library that measuring needs is not installed."""
+    """Raise an ImportError that names the extra if a library that measuring needs is not installed."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise ImportError(

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dfmgan_hf.data import ImageMaskDataset
-from dfmgan_hf.pipelines import DFMGANPipeline
-from dfmgan_hf.training.best import ScoreConfig, Scorer
-from dfmgan_hf.training.task import Task
 
 from ..processes import ProcessGroup
 from .quick_score import load_quick_networks, quick_score
@@ -17,9 +14,14 @@ from .sampler import PipelineSampler, Sampler
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from dfmgan_hf.training.best import ScoreConfig, Scorer
+    from dfmgan_hf.training.task import Task
+
 
 def sample_generator(task: Task) -> Sampler:
-    """Draws from the averaged generator of a task."""
+    """Draw from the averaged generator of a task."""
+    from dfmgan_hf.pipelines import DFMGANPipeline
+
     return PipelineSampler(DFMGANPipeline(generator=task.generator_ema))
 
 
@@ -45,8 +47,7 @@ def prepare_scorer(
     """
     if config.eval_every_kimg <= 0:
         return None
-    weights = None if config.lpips_weights is None else str(config.lpips_weights)
-    networks = load_quick_networks(weights, device=str(accelerator.device))
+    networks = load_quick_networks(config.lpips_weights, device=accelerator.device)
     processes = ProcessGroup(accelerator)
 
     def make_scorer(task: Task) -> Scorer:

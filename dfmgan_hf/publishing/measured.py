@@ -146,8 +146,6 @@ def measuring_notes(results: dict[str, Any], references: dict[str, dict[str, Any
             f"From a real image to the nearest other one it is LPIPS {nearest['real_median']:.4f} (median); a "
             f"generated image counts as a copy below {nearest['copy_threshold']:.4f}."
         )
-    if settings.get("evaluation", {}).get("compat") is not None:
-        notes.append(f"Measured as the official script does (compat {settings['evaluation']['compat']}).")
     return notes
 
 

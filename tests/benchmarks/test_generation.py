@@ -1,4 +1,4 @@
-"""Table 1 on drawn photographs and tiny networks: cells, resuming, sharing, tables."""
+"""Table 1 on drawn photographs and tiny networks: cells, resuming, tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from benchmarks.paper import generation
+from benchmarks.paper.cells import Cell, list_cells, trained_template
+from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig, plot, to_markdown, write_tables
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.benchmarks import generation
-from dfmgan_hf.benchmarks.cells import Cell, list_cells, share, trained_template
-from dfmgan_hf.benchmarks.generation import GenerationBenchmark, GenerationConfig
-from dfmgan_hf.benchmarks.generation_tables import plot, to_markdown, write_tables
 from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.metrics import EvaluationConfig, Networks
@@ -245,7 +244,7 @@ def test_estimate_comes_before_and_changes_nothing(config, networks, tmp_path):
     assert all(estimate.measuring > 0 for estimate in estimates.values())
     assert estimates["finetune"].training > 0
     text = benchmark.describe(estimates)
-    assert text.startswith("3 cells to do, 0 done or left to other jobs: about ")
+    assert text.startswith("3 cells to do, 0 done: about ")
     assert "Crop&Paste" in text
     assert not list(tmp_path.iterdir())
 
@@ -263,14 +262,9 @@ def test_a_training_that_diverges_leaves_its_cell_out(config, networks, tmp_path
     assert [cell.method for cell in pending] == ["finetune"]
 
 
-def test_cells_and_their_shares(config):
+def test_cells_are_all_methods_on_all_defects(config):
     cells = list_cells(config.data, ("cdc", "sdgan"), ("plate",), ())
     assert cells == [Cell("plate", defect, method) for defect in ("dot", "spot") for method in ("cdc", "sdgan")]
-    parts = [share(cells, f"{i}/3") for i in (1, 2, 3)]
-    assert sorted(str(cell) for part in parts for cell in part) == sorted(map(str, cells))
-    for wrong in ("0/3", "4/3", "1", "a/b"):
-        with pytest.raises(ValueError, match="must be i/n"):
-            share(cells, wrong)
     with pytest.raises(ValueError, match="there is no scratch; there are dot, spot"):
         list_cells(config.data, ("cdc",), ("plate",), ("dot", "scratch"))
 

@@ -12,13 +12,18 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import nn
 
-from dfmgan_hf.benchmarks import segmenter
-from dfmgan_hf.benchmarks.downstream import Trial
-from dfmgan_hf.benchmarks.localization import LocalizationBenchmark, LocalizationConfig
-from dfmgan_hf.benchmarks.localization_measures import MEASURES
-from dfmgan_hf.benchmarks.localization_tables import write_tables
-from dfmgan_hf.benchmarks.segmenter import SegmenterConfig, find_defects, make_segmenter, train_segmenter
-from dfmgan_hf.benchmarks.training_sets import LabelledImages
+from benchmarks.paper import localization
+from benchmarks.paper.downstream import LabelledImages, Trial
+from benchmarks.paper.localization import (
+    MEASURES,
+    LocalizationBenchmark,
+    LocalizationConfig,
+    SegmenterConfig,
+    find_defects,
+    make_segmenter,
+    train_segmenter,
+    write_tables,
+)
 from dfmgan_hf.data import DataConfig, read_file_list
 
 from .drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
@@ -43,7 +48,7 @@ def tiny_segmenter(monkeypatch):
         torch.manual_seed(seed)
         return TinySegmenter()
 
-    monkeypatch.setattr(segmenter, "make_segmenter", make)
+    monkeypatch.setattr(localization, "make_segmenter", make)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +107,7 @@ def test_the_first_third_by_name_may_be_trained_on(config, tmp_path):
 
 
 def test_the_splits_are_those_of_classification(config, tmp_path):
-    from dfmgan_hf.benchmarks.classification import ClassificationBenchmark, ClassificationConfig
-    from dfmgan_hf.benchmarks.classifier import ClassifierConfig
+    from benchmarks.paper.classification import ClassificationBenchmark, ClassificationConfig, ClassifierConfig
 
     other = ClassificationBenchmark(
         ClassificationConfig(tmp_path / "a", data=config.data, classifier=ClassifierConfig(init="scratch")),
@@ -145,12 +149,12 @@ def test_results_of_other_photographs_are_an_error(config, tiny_segmenter, tmp_p
 def test_best_of_ten_tests_is_reported_if_asked_for(config, tiny_segmenter, tmp_path, monkeypatch):
     tested = []
 
-    def worse_and_worse(maps, masks, scores, compat):
+    def worse_and_worse(maps, masks, scores):
         if len(masks) == 13:  # all kinds of defect
-            tested.append(compat)
+            tested.append(len(masks))
         return dict.fromkeys(MEASURES, 1 / max(len(tested), 1))
 
-    monkeypatch.setattr("dfmgan_hf.benchmarks.localization.measure", worse_and_worse)
+    monkeypatch.setattr("benchmarks.paper.localization.measure", worse_and_worse)
     for select, count, step in (("last", 1, 20), ("best_on_test", 10, 2)):
         tested.clear()
         chosen = replace(config.segmenter, steps=20, select=select)
@@ -197,7 +201,7 @@ def test_half_of_the_images_are_good_and_kinds_have_equal_chances(monkeypatch):
             shown.append(images.mean(dim=(1, 2, 3)))
             return super().forward(images)
 
-    monkeypatch.setattr(segmenter, "make_segmenter", lambda config, seed: Watch())
+    monkeypatch.setattr(localization, "make_segmenter", lambda config, seed: Watch())
     flat = LabelledImages(
         torch.cat([torch.full((9, 3, SIDE, SIDE), 60), torch.full((1, 3, SIDE, SIDE), 240)]).to(torch.uint8),
         torch.tensor([0] * 9 + [1]),
@@ -250,7 +254,7 @@ def test_the_mean_over_categories_needs_all_of_them(tmp_path):
             "tested_good": 2,
             "settings": {
                 "segmenter": {"steps": 1, "batch_size": 1, "select": "last"}, "resolution": 64,
-                "images_per_defect": 10, "compat": "none",
+                "images_per_defect": 10,
             },
         }  # fmt: skip
 

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from benchmarks import gpu, low_memory, naive_networks, precision, report, resolutions, throughput, training, triplet
-from benchmarks.ceiling import Conv, flop, record
-from benchmarks.naive_training import naive_phases
-from benchmarks.timing import Timing, write_json
+from benchmarks.speed import __main__ as report
+from benchmarks.speed import gpu, naive, throughput, training, triplet
+from benchmarks.speed.ceiling import Conv, flop, record
+from benchmarks.speed.naive import naive_phases
+from benchmarks.speed.timing import Timing, write_json
 from dfmgan_hf.methods.build import Target
 from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.models import StyleGAN2Discriminator
@@ -22,8 +23,8 @@ def test_naive_triplet_is_the_generators(mask_share):
     latents = torch.randn(2, 2, 512, dtype=torch.float64)
     with torch.no_grad():
         output = generator(*latents, noise_mode="const", return_defect_free=True)
-        naive = naive_networks.triplet(generator, *latents)
-    assert triplet.largest_difference(output, naive) < 1e-10
+        expected = naive.triplet(generator, *latents)
+    assert triplet.largest_difference(output, expected) < 1e-10
     assert bool((output.images == output.defect_free_images).all()) == (mask_share == 0)
 
 
@@ -31,7 +32,7 @@ def test_naive_discriminator_is_ours():
     torch.manual_seed(0)
     model = StyleGAN2Discriminator(resolution=32, channel_base=256).double()
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
-    torch.testing.assert_close(naive_networks.discriminate(model, images), model(images).logits)
+    torch.testing.assert_close(naive.discriminate(model, images), model(images).logits)
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
@@ -41,8 +42,8 @@ def test_naive_gradients_are_the_tasks(stage):
     try:
         task, twin = (training.make_task(stage, SIZES, "small", Target(torch.device("cpu"))) for _ in range(2))
         batch = training.make_batch(task, 4, torch.device("cpu"))
-        for phase, naive in zip(task.phases, naive_phases(twin), strict=True):
-            assert training.difference(phase, naive, batch) < 1e-10, phase.name
+        for phase, theirs in zip(task.phases, naive_phases(twin), strict=True):
+            assert training.difference(phase, theirs, batch) < 1e-10, phase.name
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -81,10 +82,7 @@ def test_every_benchmark_runs_and_has_a_table(tmp_path, make_generator, monkeypa
     small = {"resolution": 64, "channel_base": 256}
     results = {
         "triplet": triplet.main(triplet.Arguments(**small, batch_sizes=(2,), mask_shares=(0.1,), repeats=2)),
-        "resolutions": resolutions.main(resolutions.Arguments(resolutions=(32, 64), channel_base=256, repeats=2)),
         "throughput": throughput.main(throughput.Arguments(tmp_path / "model", marks=(2, 5), batch=2)),
-        "precision": precision.main(precision.Arguments(tmp_path / "model", **small, images=2)),
-        "low_memory": low_memory.main(low_memory.Arguments(resolution=64)),
         "training": [training.measure("stage2", "small", SIZES, Target(torch.device("cpu")), repeats=1)],
         "gpu": gpu.main(
             gpu.Arguments(
@@ -104,7 +102,7 @@ def test_every_benchmark_runs_and_has_a_table(tmp_path, make_generator, monkeypa
 
 
 def test_a_naive_way_that_differs_is_an_error(monkeypatch):
-    monkeypatch.setattr(naive_networks, "upsample", lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    monkeypatch.setattr(naive, "upsample", lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
     arguments = triplet.Arguments(resolution=32, channel_base=128, repeats=1)
     with pytest.raises(RuntimeError, match="The naive way draws something else"):
         triplet.measure(arguments, 1, 0.1)

@@ -1,4 +1,4 @@
-"""Memory does not grow with the number of images; benchmarks/export_memory.py shows it for 100,000."""
+"""Memory does not grow with the number of images; benchmarks/README.md has it for 100,000."""
 
 import sys
 from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dfmgan_hf.benchmarks.cells import check_learnt
-from dfmgan_hf.benchmarks.generation import GenerationBenchmark, GenerationConfig
-from dfmgan_hf.benchmarks.training_sets import Place, make_sources
+from benchmarks.paper.cells import check_learnt
+from benchmarks.paper.downstream import Place, make_sources
+from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig
 from dfmgan_hf.data import DataConfig, DataError
 from dfmgan_hf.methods import defect_gan
 from dfmgan_hf.methods.defect_gan import METHOD

@@ -39,8 +39,8 @@ def dataset(images: Tensor, masks: Tensor | None = None) -> ImageMaskDataset:
 class Fresh:
     """Draws a new image for every seed."""
 
-    def sample(self, n: int, generator: torch.Generator):
-        return draw_images(n, seed=generator.initial_seed()), draw_masks(n)
+    def sample_at(self, indices, seed: int):
+        return torch.cat([draw_images(1, seed=seed + i) for i in indices]), draw_masks(1).repeat(len(indices), 1, 1, 1)
 
 
 class TinyNet(nn.Module):

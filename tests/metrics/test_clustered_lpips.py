@@ -29,7 +29,7 @@ def test_mean_over_clusters_with_and_without_the_small_ones():
     assert result.cluster_values == pytest.approx([first, 0, third, 0, 0])
     assert result.clustered_lpips == pytest.approx((first + third) / 5)
     assert result.clustered_lpips_nonempty == pytest.approx((first + third) / 2)
-    assert (result.num_clusters, result.num_empty, result.num_single, result.num_dropped) == (5, 2, 1, 0)
+    assert (result.num_clusters, result.num_empty, result.num_single) == (5, 2, 1)
 
 
 def test_one_real_image_makes_it_the_pairwise_mean():
@@ -55,18 +55,6 @@ def test_copies_of_the_real_images_have_no_diversity():
     result = clustered_lpips(to_real([0, 1, 0, 1], 2), torch.tensor([[0.0, 1], [1, 0]]).repeat(2, 2))
     assert result.clustered_lpips == 0
     assert result.num_empty == result.num_single == 0
-
-
-def test_official_limit_of_200_members_keeps_the_first():
-    n = 260
-    among = table(n)
-    correct = clustered_lpips(to_real([0] * n, 2), among)
-    official = clustered_lpips(to_real([0] * n, 2), among, compat="dfmgan")
-    assert correct.cluster_sizes == [n, 0]
-    assert correct.num_dropped == 0
-    assert official.cluster_sizes == [200, 0]
-    assert official.num_dropped == 60
-    assert official.cluster_values[0] == pytest.approx(mean_pairwise(among[:200, :200]))
 
 
 def test_tables_that_do_not_fit_are_refused():

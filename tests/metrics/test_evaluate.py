@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dfmgan_hf.files import write_json
 from dfmgan_hf.metrics import (
     DEFAULT_METRICS,
     EvaluationConfig,
@@ -25,7 +26,6 @@ from dfmgan_hf.metrics import (
     quick_score,
     save_evaluation,
     to_dict,
-    write_json,
 )
 from dfmgan_hf.metrics.lpips import LPIPS
 
@@ -113,57 +113,6 @@ def test_duplicates_are_counted(networks: Networks):
     assert list(result.metrics) == ["nearest"]
 
 
-def test_compat_repeats_the_range_error_only_in_the_assignment(networks: Networks, lpips_net: LPIPS):
-    images, real = draw_images(25, seed=1), dataset(draw_images(6, seed=100))
-    config = EvaluationConfig(**{**SMALL.__dict__, "compat": "dfmgan"})
-    result = evaluate(TensorSampler(images), real, networks, config, progress=False)
-    wrong = lpips_distances(lpips_net, images, real.images, raw_range_others=True)
-    expected = clustered_lpips(wrong, lpips_distances(lpips_net, images), compat="dfmgan")
-    assert result.metrics["clustered_lpips"]["cluster_sizes"] == expected.cluster_sizes
-    assert result.metrics["kid"]["kid"] == result.metrics["kid"]["subsets"]["kid"]
-    correct = evaluate(TensorSampler(images), real, networks, SMALL, progress=False)
-    assert correct.metrics["kid"]["kid"] == correct.metrics["kid"]["unbiased"]["kid"]
-    assert correct.metrics["nearest"] == result.metrics["nearest"]
-    assert correct.metrics["clustered_lpips"]["cluster_sizes"] != expected.cluster_sizes
-
-
-class Unrounded:
-    """Images as a network draws them, between the steps of 8 bits."""
-
-    rounded = False
-
-    def sample(self, n: int, generator: torch.Generator):
-        images = draw_images(n, seed=generator.initial_seed()).float()
-        return ((images + 0.4) / 127.5 - 1).clamp(-1, 1), None
-
-
-def test_images_that_are_not_rounded_are_measured_as_they_are(networks: Networks, lpips_net: LPIPS):
-    config = EvaluationConfig(metrics=("clustered_lpips", "nearest"), num_lpips_images=9, batch_size=4, seed=3)
-    real = dataset(draw_images(4, seed=100))
-    result = evaluate(Unrounded(), real, networks, config, progress=False)
-    images = torch.cat([Unrounded().sample(1, torch.Generator().manual_seed(3 + i))[0] for i in range(9)])
-    to_real, among = lpips_distances(lpips_net, images, real.images), lpips_distances(lpips_net, images)
-    expected = clustered_lpips(to_real, among)
-    measured = result.metrics["clustered_lpips"]
-    assert measured["cluster_sizes"] == expected.cluster_sizes
-    assert measured["clustered_lpips"] == pytest.approx(expected.clustered_lpips, rel=1e-4)
-    near = result.nearest
-    assert near is not None
-    assert near.images.dtype == torch.uint8
-    torch.testing.assert_close(near.distances, to_real.min(dim=1).values, atol=1e-6, rtol=1e-4)
-    rounded = evaluate(near.images, real, networks, config, progress=False).metrics["clustered_lpips"]
-    assert measured["clustered_lpips"] != pytest.approx(rounded["clustered_lpips"], rel=1e-4)
-
-
-def test_another_sampler_for_lpips(networks: Networks):
-    first, second = TensorSampler(draw_images(30, seed=1)), TensorSampler(draw_images(10, seed=2))
-    real = dataset(draw_images(5, seed=100))
-    both = evaluate(first, real, networks, SMALL, lpips_sampler=second, progress=False)
-    assert both.settings["num_generated_lpips"] == 10
-    assert both.metrics["kid"] == evaluate(first, real, networks, SMALL, progress=False).metrics["kid"]
-    assert both.metrics["nearest"] == evaluate(second, real, networks, SMALL, progress=False).metrics["nearest"]
-
-
 def test_ic_lpips_has_its_own_network(networks: Networks, lpips_net: LPIPS):
     config = EvaluationConfig(metrics=("ic_lpips",), num_lpips_images=20, ic_lpips_max_cluster_size=4)
     sampler, real = TensorSampler(draw_images(20)), dataset(draw_images(3, seed=5))
@@ -186,8 +135,6 @@ def test_errors_say_what_is_wrong(networks: Networks):
         EvaluationConfig(metrics=("psnr",))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`num_images` must be at least 1"):
         EvaluationConfig(num_images=0)
-    with pytest.raises(ValueError, match="`compat` must be"):
-        EvaluationConfig(compat="seas")  # type: ignore[arg-type]
 
 
 def test_results_are_complete_json(networks: Networks, tmp_path: Path):

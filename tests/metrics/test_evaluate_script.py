@@ -171,22 +171,6 @@ def test_two_processes_write_the_results_of_one(
     assert (tmp_path / "one" / "nearest.png").read_bytes() == (tmp_path / "two" / "nearest.png").read_bytes()
 
 
-def test_model_in_compat_mode(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, run):
-    run(
-        *("--model", model, "--data_dir", nut, "--category", "nut", "--compat", "dfmgan"),
-        *("--num_images", "12", "--num_lpips_images", "6", "--metrics", "kid", "clustered_lpips", "masks"),
-        *("--kid_features", "alexnet", "--lpips_weights", alexnet_file, "--output_dir", tmp_path / "out"),
-    )
-    written = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert written["settings"]["sampler"]["noise_mode"] == "random"
-    lpips_sampler = written["settings"]["lpips_sampler"]
-    assert lpips_sampler["type"] == "PipelineSampler"
-    assert lpips_sampler["noise_mode"] == "const"
-    assert lpips_sampler["shared_latents"] is True
-    assert (written["settings"]["sampler"]["rounded"], lpips_sampler["rounded"]) == (True, False)
-    assert set(written["metrics"]) == {"kid", "clustered_lpips", "masks"}
-
-
 def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, run):
     run(
         *("--model", model, "--data_dir", nut, "--defect_free", "--num_lpips_images", "6"),

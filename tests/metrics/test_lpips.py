@@ -26,10 +26,9 @@ def test_golden_lpips_and_clustered_lpips():
     to_real = lpips_distances(lpips, GOLDEN["lpips_fake"], GOLDEN["lpips_real"])
     torch.testing.assert_close(to_real, GOLDEN["lpips_distance"], atol=1e-4, rtol=0)
     assert torch.equal(to_real.argmin(dim=1), GOLDEN["cluster_assignment"])
-    for compat in (None, "dfmgan"):
-        result = clustered_lpips(to_real, lpips_distances(lpips, GOLDEN["lpips_fake"]), compat=compat)
-        assert result.clustered_lpips == pytest.approx(float(GOLDEN["clustered_lpips"]), abs=1e-4)
-        assert result.cluster_values == pytest.approx(GOLDEN["cluster_lpips"].tolist(), abs=1e-4)
+    result = clustered_lpips(to_real, lpips_distances(lpips, GOLDEN["lpips_fake"]))
+    assert result.clustered_lpips == pytest.approx(float(GOLDEN["clustered_lpips"]), abs=1e-4)
+    assert result.cluster_values == pytest.approx(GOLDEN["cluster_lpips"].tolist(), abs=1e-4)
 
 
 def reference(net: str, lpips: LPIPS, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -127,17 +126,9 @@ def test_parts_of_several_processes_add_up(lpips_net: LPIPS, monkeypatch: pytest
     images = draw_images(18)
 
     class Part(ProcessGroup):
-        def __init__(self, part_rank: int) -> None:
+        def __init__(self, rank: int) -> None:
             super().__init__()
-            self.part_rank = part_rank
-
-        @property
-        def count(self) -> int:
-            return 3
-
-        @property
-        def rank(self) -> int:
-            return self.part_rank
+            self.rank, self.count = rank, 3
 
         def sum(self, tensor: torch.Tensor) -> torch.Tensor:
             return tensor
@@ -151,12 +142,6 @@ def test_grey_and_floating_point_images(lpips_net: LPIPS):
     expected = lpips_net.embed(grey.expand(-1, 3, -1, -1))
     torch.testing.assert_close(lpips_net.embed(grey), expected)
     torch.testing.assert_close(lpips_net.embed(grey / 127.5 - 1), expected)
-
-
-def test_raw_range_is_the_official_error(lpips_net: LPIPS):
-    images = draw_images(3)
-    torch.testing.assert_close(lpips_net.embed(images, raw_range=True), lpips_net.embed(images.float()))
-    assert not torch.allclose(lpips_net.embed(images, raw_range=True), lpips_net.embed(images), atol=1e-3)
 
 
 def test_bad_images_are_refused(lpips_net: LPIPS):

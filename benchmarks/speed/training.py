@@ -1,6 +1,6 @@
 """Time of one training iteration of each stage, beside the convolutions alone and beside the naive way.
 
-    python -m benchmarks.training
+    python -m benchmarks.speed.training
 
 Lazy regularisers count with their share. bf16 is that of the highest four resolutions, as in mixed-precision runs. The
 convolutions that the ceiling consists of are those that our own iteration makes. Networks are new, images are noise,
@@ -27,7 +27,7 @@ from dfmgan_hf.models import StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.training import Batch, Phase, RunningStatistics
 
 from .ceiling import ceiling_seconds, flop, record
-from .naive_training import NaivePhase, naive_phases
+from .naive import NaivePhase, naive_phases
 from .timing import time_in_turns, write_json
 
 Stage = Literal["stage1", "stage2"]

@@ -1,22 +1,31 @@
-"""Write the tables of README.md from the results.
+"""Time everything on this machine, each benchmark in a process of its own, and write the tables into README.md.
 
-    python -m benchmarks.report
+    python -m benchmarks.speed
 
-Everything between the lines `<!-- NAME -->` and `<!-- end -->` is replaced by the table of results/NAME.json; a table
-whose results are missing stays as it is.
+About ten minutes on two cores. Nothing else should run meanwhile. `--only` takes names of benchmarks; `--only` without
+any just writes the tables anew, as after `python -m benchmarks.speed.gpu`.
+
+Everything between the lines `<!-- NAME -->` and `<!-- end -->` of benchmarks/README.md is replaced by the table of
+results/NAME.json; a table whose results are missing stays as it is.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from .timing import RESULTS
 
-README = Path(__file__).parent / "README.md"
+README = Path(__file__).parents[1] / "README.md"
 Row = dict[str, Any]
 
 
@@ -83,71 +92,9 @@ def training(rows: list[Row]) -> str:
     return markdown(header, cells) + "\n\n" + markdown(phase_header, phases)
 
 
-def resolutions(rows: list[Row]) -> str:
-    header = ("resolution", "million parameters", "ms a triplet", "GFLOP", "TFLOP/s", "time / ceiling")
-    cells = [
-        (
-            row["resolution"], f"{row['parameters'] / 1e6:.1f}", seconds(row["seconds"], 1e3), f"{row['gflop']:.0f}",
-            f"{row['tflops']:.3f}", f"{row['time_to_ceiling']:.2f}",
-        )
-        for row in rows
-    ]  # fmt: skip
-    return markdown(header, cells)
-
-
 def throughput(rows: list[Row]) -> str:
     header = ("images", "images/s since the row above", "MiB in RAM")
     return markdown(header, [(r["images"], f"{r['images_per_second']:.1f}", f"{r['resident_mib']:.0f}") for r in rows])
-
-
-def startup(row: Row) -> str:
-    names = {
-        "import_seconds": "`import dfmgan_hf` beyond torch and diffusers",
-        "from_pretrained_seconds": "`from_pretrained` of the shipped model",
-        "first_triplet_seconds": "its first triplet",
-    }
-    return markdown(("what", "ms"), [(text, seconds(row[name], 1e3)) for name, text in names.items()])
-
-
-def precision(results: dict[str, list[Row]]) -> str:
-    header = (
-        "model", "bf16 at", "images", "mask covers", "mask pixels that agree", "mean distance / 255",
-        "largest distance / 255",
-    )  # fmt: skip
-    cells = [
-        (
-            name, f"{row['bf16_resolutions'][0]} to {row['bf16_resolutions'][-1]}", row["images"],
-            f"{row['mask_share']:.1%}", f"{row['mask_agreement']:.3%}", f"{row['mean_difference_255']:.3f}",
-            f"{row['largest_difference_255']:.0f}",
-        )
-        for name, rows in results.items()
-        for row in rows
-    ]  # fmt: skip
-    return markdown(header, cells)
-
-
-def regularizers(rows: list[Row]) -> str:
-    header = ("penalty", "resolution", "batches", "one in bf16", "mean of all in bf16", "another batch")
-    cells = [
-        (
-            row["penalty"], row["resolution"], row["batches"], f"{row['bf16']:.1%}", f"{row['bf16_mean']:.1%}",
-            f"{row['batch']:.0%}",
-        )
-        for row in rows
-    ]  # fmt: skip
-    return markdown(header, cells)
-
-
-def low_memory(rows: list[Row]) -> str:
-    header = ("stage", "precision", "images at a time", "fixed GiB", "activations GiB", "total GiB", "in phase")
-    cells = [
-        (
-            row["stage"], row["precision"], row["images"], f"{row['fixed_gib']:.2f}", f"{row['activations_gib']:.2f}",
-            f"{row['total_gib']:.2f}", row["phase"],
-        )
-        for row in rows
-    ]  # fmt: skip
-    return markdown(header, cells)
 
 
 def gpu(results: Row) -> str:
@@ -174,12 +121,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "triplet": triplet,
     "training": training,
     "training_256": training,
-    "resolutions": resolutions,
     "throughput": throughput,
-    "startup": startup,
-    "precision": precision,
-    "regularizers": regularizers,
-    "low_memory": low_memory,
     "gpu": gpu,
 }
 
@@ -196,5 +138,41 @@ def update(text: str, results: Path) -> str:
     return text
 
 
-if __name__ == "__main__":
+BENCHMARKS = {
+    "triplet": ["benchmarks.speed.triplet", "--mask-shares", "0.05", "1.0", "--repeats", "3"],
+    "training": ["benchmarks.speed.training"],
+    "training_256": [
+        *("benchmarks.speed.training", "--presets", "auto", "--batch-sizes", "2", "--repeats", "1", "--warm-up", "0"),
+        *("--name", "training_256"),
+    ],
+    "throughput": ["benchmarks.speed.throughput"],
+}
+
+
+@dataclass
+class Arguments:
+    """What to run.
+
+    Args:
+        only: Names of benchmarks.
+    """
+
+    only: tuple[str, ...] = tuple(BENCHMARKS)
+
+
+def main(arguments: Arguments) -> int:
+    failed = []
+    for name in arguments.only:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", *BENCHMARKS[name]]
+        if subprocess.run(command, cwd=README.parents[1], stdout=subprocess.DEVNULL).returncode:
+            failed.append(name)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     README.write_text(update(README.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    if failed:
+        print(f"Failed: {', '.join(failed)}")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Arguments, description=__doc__)))

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+from dfmgan_hf.files import write_text
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,8 @@ def machine() -> dict[str, Any]:
 
 def write_json(name: str, results: object, output_dir: Path = RESULTS) -> Path:
     """Write `output_dir`/`name`.json, with the machine beside the results, and print them."""
-    output_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine(), "results": results}, indent=1, default=asdict)
     path = output_dir / f"{name}.json"
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
     print(text, flush=True)
     return path

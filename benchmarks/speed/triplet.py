@@ -1,6 +1,6 @@
 """Time of a triplet (defect image, mask, defect-free twin), beside the convolutions alone and beside the naive way.
 
-    python -m benchmarks.triplet
+    python -m benchmarks.speed.triplet
 
 Random networks whose masks are boxes of a given share of the picture. Where one covers everything, nothing can be left
 out.
@@ -19,9 +19,9 @@ from torch import Tensor
 from dfmgan_hf.models import DFMGANGenerator, DFMGANGeneratorOutput
 from dfmgan_hf.models.modulated import hold_weights
 
-from . import naive_networks
+from . import naive as naive_way
 from .ceiling import ceiling_seconds, flop, record
-from .naive_networks import BoxMask
+from .naive import BoxMask
 from .timing import Timing, time_in_turns, write_json
 
 DTYPES = {"float32": None, "bf16": torch.bfloat16}
@@ -76,7 +76,7 @@ def largest_difference(output: DFMGANGeneratorOutput, naive: tuple[Tensor, Tenso
 def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[str, Any]:
     """One row for each type."""
     generator = make_generator(arguments.resolution, arguments.channel_base, mask_share)
-    naive_generator = naive_networks.make_contiguous(copy.deepcopy(generator))
+    naive_generator = naive_way.make_contiguous(copy.deepcopy(generator))
     latents = torch.randn(2, batch_size, generator.config["z_dim"])
 
     def triplet() -> DFMGANGeneratorOutput:
@@ -90,7 +90,7 @@ def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[st
             generator.set_mixed_precision(None)
 
     def naive() -> tuple[Tensor, Tensor, Tensor]:
-        return naive_networks.triplet(naive_generator, *latents)
+        return naive_way.triplet(naive_generator, *latents)
 
     difference = largest_difference(triplet(), naive())
     if difference > arguments.check:

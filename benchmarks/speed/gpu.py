@@ -1,6 +1,6 @@
 """All that is measured on a CUDA device, in one command of less than ten minutes.
 
-    python -m benchmarks.gpu
+    python -m benchmarks.speed.gpu
 
 Triplets per second at batch 64 and latency at batch 1, eager and with `torch.compile`'s CUDA graphs; seconds per kimg
 and peak memory of both stages in mixed precision; and whether a step of stage 2 with the low-memory settings fits. The

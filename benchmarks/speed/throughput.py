@@ -1,6 +1,6 @@
 """Images per second and memory while a pipeline draws more and more images: both should be flat.
 
-    python -m benchmarks.throughput
+    python -m benchmarks.speed.throughput
 
 Images leave in batches, as whoever writes them to a disk takes them, so that nothing grows but what should not.
 """
@@ -18,7 +18,7 @@ from dfmgan_hf import DFMGANPipeline
 
 from .timing import write_json
 
-MODEL = Path(__file__).parents[1] / "models" / "dfmgan-magnetic-tile"
+MODEL = Path(__file__).parents[2] / "models" / "dfmgan-magnetic-tile"
 
 
 @dataclass

@@ -1,0 +1,302 @@
+"""What the comparisons share: published numbers, cells (method x category x defect), models, splits of photographs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dfmgan_hf.data import DataConfig, Partition, make_partitions, read_file_list, read_groups
+from dfmgan_hf.methods.registry import METHODS
+from dfmgan_hf.training.run import CONFIG_FILE
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the paper reports of one method on one defect.
+
+    Args:
+        kid: KID x 1000 of 5,000 images on Inception features; None where the paper leaves it out.
+        clustered_lpips: of 1,000 images.
+    """
+
+    kid: float | None
+    clustered_lpips: float
+
+
+_HAZELNUT = ("crack", "cut", "hole", "print")
+_TABLE_1: dict[str, tuple[tuple[float | None, ...], tuple[float, ...]]] = {
+    "finetune": ((41.64, 21.80, 30.54, 28.75), (0.1541, 0.1192, 0.1263, 0.1526)),
+    "diffaug": ((24.69, 19.84, 22.43, 39.03), (0.0570, 0.0456, 0.0466, 0.0604)),
+    "cdc": ((206.14, 213.98, 271.72, 355.37), (0.0437, 0.0390, 0.0566, 0.0500)),
+    "crop_paste": ((None, None, None, None), (0.1894, 0.2045, 0.2108, 0.2185)),
+    "sdgan": ((148.86, 161.16, 152.86, 176.09), (0.1607, 0.1474, 0.1689, 0.1748)),
+    "defect_gan": ((30.98, 32.69, 36.30, 33.35), (0.1905, 0.1734, 0.2007, 0.2007)),
+    "dfmgan": ((19.73, 16.88, 20.78, 27.25), (0.2600, 0.2073, 0.2391, 0.2649)),
+}
+
+TABLE_1: dict[tuple[str, str, str], Published] = {
+    ("hazelnut", defect, method): Published(kid, lpips)
+    for method, (kids, lpips_values) in _TABLE_1.items()
+    for defect, kid, lpips in zip(_HAZELNUT, kids, lpips_values, strict=True)
+}
+"""By category, defect and name of the method."""
+
+_TABLE_2: dict[str, tuple[float, float, float]] = {
+    "finetune": (70.83, 72.91, 70.83),
+    "diffaug": (64.58, 62.50, 68.75),
+    "cdc": (58.33, 64.58, 41.67),
+    "crop_paste": (66.67, 52.08, 58.33),
+    "sdgan": (56.25, 31.25, 43.75),
+    "defect_gan": (60.42, 68.75, 54.17),
+    "dfmgan": (83.33, 81.25, 81.25),
+}
+
+TABLE_2: dict[tuple[str, str, str], float] = {
+    ("hazelnut", f"P{number}", method): accuracy
+    for method, accuracies in _TABLE_2.items()
+    for number, accuracy in enumerate(accuracies, 1)
+}
+"""Accuracy in % on 48 photographs, by category, partition and name of the method; generated images only. Which
+photographs the paper's partitions hold is not known."""
+
+_LOCALIZATION_MEASURES = ("pixel_auroc", "pixel_ap", "pixel_f1", "image_auroc", "image_ap", "image_f1")
+
+LOCALIZATION: dict[str, dict[str, float]] = {
+    name: dict(zip(_LOCALIZATION_MEASURES, values, strict=True))
+    for name, values in {
+        "DFMGAN": (90.0, 62.7, 62.1, 87.2, 94.8, 94.7),
+        "AnomalyDiffusion": (99.1, 81.4, 76.3, 99.2, 99.7, 98.7),
+    }.items()
+}
+"""Means over MVTec AD in %, as AnomalyDiffusion (AAAI 2024) reports them of its U-Net."""
+
+
+RESULTS_FILE = "results.json"
+SHEET_FILE = "samples.png"
+PHOTOGRAPHS_FILE = "photographs.png"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one kind of defect.
+
+    Args:
+        category, defect, method: names; the category is "object" where the data has none.
+    """
+
+    category: str
+    defect: str
+    method: str
+
+    def folder(self, output_dir: Path) -> Path:
+        """Where its model, results and samples are."""
+        return output_dir / self.category / self.defect / self.method
+
+    def is_done(self, output_dir: Path) -> bool:
+        """Whether it has been measured."""
+        return (self.folder(output_dir) / RESULTS_FILE).is_file()
+
+    def fill(self, template: str) -> str:
+        """A path in which {category}, {defect} and {method} stand for the cell's."""
+        return template.format(category=self.category, defect=self.defect, method=self.method)
+
+
+def list_cells(
+    data: DataConfig, methods: Sequence[str], categories: Sequence[str], defects: Sequence[str]
+) -> list[Cell]:
+    """All cells, category by category and defect by defect.
+
+    Args:
+        data: the photographs.
+        methods: names.
+        categories: names; empty for the only one.
+        defects: kinds to take where a category has them; empty for all.
+
+    Raises:
+        DataError: see `find_listing`.
+        ValueError: no category has one of `defects`.
+    """
+    cells: list[Cell] = []
+    known: set[str] = set()
+    for category in categories or (data.category,):
+        listing = replace(data, category=category).listing()
+        known |= set(listing.defects)
+        chosen = [defect for defect in listing.defects if not defects or defect in defects]
+        name = category or listing.category or "object"
+        cells += [Cell(name, defect, method) for defect in chosen for method in methods]
+    missing = set(defects) - known
+    if missing:
+        raise ValueError(f"`defects`: there is no {', '.join(sorted(missing))}; there are {', '.join(sorted(known))}.")
+    return cells
+
+
+def read_results(output_dir: Path, cells: Sequence[Cell]) -> dict[Cell, dict[str, Any]]:
+    """Results of the cells that are done."""
+    return {
+        cell: json.loads((cell.folder(output_dir) / RESULTS_FILE).read_text())
+        for cell in cells
+        if cell.is_done(output_dir)
+    }
+
+
+def trained_template(trained: Sequence[str], method: str) -> str | None:
+    """Where the trained models of a method are.
+
+    Args:
+        trained: templates of folders: METHOD=FOLDER for one method, FOLDER alone for all without one of their own.
+        method: its name.
+
+    Returns:
+        The template, or None if there is none.
+
+    Raises:
+        ValueError: two templates are for the same.
+    """
+    templates: dict[str, str] = {}
+    for entry in trained:
+        name, separator, folder = entry.partition("=")
+        name, folder = (name, folder) if separator and name in METHODS else ("", entry)
+        if name in templates:
+            who = f"{METHODS[name].title} has" if name else "Methods without a folder of their own have"
+            raise ValueError(f"`trained`: {who} two folders, {templates[name]} and {folder}: give one.")
+        templates[name] = folder
+    return templates.get(method, templates.get(""))
+
+
+def check_learnt(source: Path, defect: str, template: str) -> None:
+    """See that a model that is taken for several kinds of defect has learnt this one.
+
+    Args:
+        source: folder that training wrote; without a record nothing is known.
+        defect: what it is to draw.
+        template: what names the folder; if it names {defect}, the user has said which model draws what.
+
+    Raises:
+        ValueError: it was trained on others.
+    """
+    path = source / CONFIG_FILE
+    if "{defect}" in template or not path.is_file():
+        return
+    learnt = json.loads(path.read_text()).get("defect")
+    if learnt is not None and defect not in learnt.split(", "):
+        raise ValueError(
+            f"{source} has learnt {learnt}, but is to draw {defect} too. Put {{defect}} into --trained {template}, or "
+            "name a model that has learnt all of them jointly (train_baseline.py --method defect_gan --joint)."
+        )
+
+
+def check_held_out(source: Path, test_list: Path) -> None:
+    """See that a model has seen none of the photographs that its images are measured against.
+
+    Args:
+        source: folder that training wrote; without a record nothing is known.
+        test_list: file with the names of those photographs.
+
+    Raises:
+        DataError: see `read_file_list`.
+        ValueError: it was trained on some of them.
+    """
+    path = source / CONFIG_FILE
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    seen = sorted(set(record.get("training_file_names", ())) & set(read_file_list(test_list)))
+    if seen:
+        raise ValueError(
+            f"{source} was trained on {len(seen)} of the photographs that are tested on ({seen[0]}, for one): "
+            f"{test_list} has them all. Train it with --file_list on the list of the other side, which lies beside it."
+        )
+
+
+def hash_of_names(file_list: Path) -> str:
+    """What a list says, in short, so that results are known to be of other photographs.
+
+    Raises:
+        DataError: see `read_file_list`.
+    """
+    return hashlib.sha256("\n".join(sorted(read_file_list(file_list))).encode()).hexdigest()[:16]
+
+
+def of_category(data: DataConfig, cell: Cell) -> DataConfig:
+    """The photographs of a cell's category; one's own folders have no categories."""
+    return data if data.data_dir is None else replace(data, category=cell.category)
+
+
+SPLITS_FOLDER = "splits"
+
+
+def keep_lists(folder: Path, splits: Mapping[str, Partition]) -> dict[str, tuple[Path, Path]]:
+    """Write the lists of splits, but for those that lie there already: of an earlier start, or the user's own.
+
+    Args:
+        folder: of a category.
+        splits: by name.
+
+    Returns:
+        Of each split, the files with the names to train on and to test on.
+    """
+    lists = {}
+    for split, partition in splits.items():
+        lists[split] = Partition.paths(folder / SPLITS_FOLDER, split)
+        if not all(path.is_file() for path in lists[split]):
+            partition.save(folder / SPLITS_FOLDER, split)
+    return lists
+
+
+def split_by_groups(
+    folder: Path, data: DataConfig, defects: Sequence[str], groups: Mapping[str, str]
+) -> tuple[Path, Path]:
+    """A third of each kind of defect to train on and the rest to test on, as P1 of Table 2; whole parts on one side.
+
+    Good photographs of parts that are tested on are not trained on either.
+
+    Args:
+        folder: of the category, for the lists.
+        data: photographs of the category.
+        defects: kinds to divide.
+        groups: which part each photograph shows; a good one that is not in it shows a part of its own.
+
+    Returns:
+        The files with the names to train on and to test on.
+
+    Raises:
+        ValueError: see `make_partitions`; every good photograph shows a part that is tested on.
+    """
+    listing = data.listing()
+    (partition,) = make_partitions([r for r in listing.records if r.defect in defects], 1, seed=1, groups=groups)
+    good = [record.name for record in listing.select(None, "train")]
+    kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
+    return keep_lists(folder, {"P1": Partition((*partition.base, *kept), partition.test)})["P1"]
+
+
+def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:
+    """Numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if groups is None:
+        return list(range(len(names)))
+    parts = {groups.get(name, name) for name in tested}
+    kept = [index for index, name in enumerate(names) if groups.get(name, name) not in parts]
+    if not kept:
+        raise ValueError(f"All {len(names)} good photographs to train on show parts that are tested on.")
+    return kept
+
+
+def read_category_groups(template: str | None, category: str) -> dict[str, str] | None:
+    """Which part each photograph of a category shows; {category} in the path stands for it. None for no path.
+
+    Raises:
+        DataError: see `read_groups`.
+    """
+    return None if template is None else read_groups(template.format(category=category))
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time in words: "45 s", "12 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,429 @@
+"""Table 2 of the paper: classifiers of defects, trained on generated images, tested on photographs.
+
+    python -m benchmarks.paper.classification --data_dir mvtec_ad --category hazelnut --output_dir runs/table2 \\
+        --generated 'dfmgan=generated/{split}/{defect}' --methods crop_paste
+
+A split (P1, P2, P3) divides the photographs of each defect: generators may see a third of them, and two thirds are
+tested on. The first start writes the lists to OUTPUT_DIR/CATEGORY/splits; train a generator of each split and defect
+with --file_list partition_P1_base.txt (train_stage2.py, train_baseline.py) and draw from it with generate.py or
+generate_baseline.py.
+
+Says first how long it will take. Stopped and started again it goes on. Tables (table.md, table.csv, table.json) and
+figure (table.png) are written anew after each network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dfmgan_hf.data import Partition, make_partitions
+from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.metrics import MissingWeightsError
+from dfmgan_hf.metrics.weights import PublishedWeights, find_weights, read_weights, require
+
+from .cells import TABLE_2
+from .downstream import (
+    DownstreamBenchmark,
+    DownstreamConfig,
+    LabelledImages,
+    Results,
+    Subject,
+    Trial,
+    adam,
+    entry,
+    markdown_table,
+    plot_points,
+    reconstruction_note,
+    row_names,
+    run_benchmark,
+    seeds_note,
+    spread,
+    write_files,
+)
+
+RESNET34 = PublishedWeights(
+    file_name="resnet34-b627a593.pth",
+    url="https://download.pytorch.org/models/resnet34-b627a593.pth",
+    sha256="b627a593",
+    option="--classifier.weights",
+    environment="DFMGAN_RESNET34_WEIGHTS",
+    megabytes=83,
+    used_for="ResNet-34 that starts from ImageNet (classification)",
+)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TEST_BATCH_SIZE = 64
+_CURVE_POINTS = 10
+_TIMED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """How the classifier is trained. The paper names the network only; this is close to what AnomalyDiffusion does.
+
+    Attributes:
+        init: Start from ImageNet, from scratch, or from ImageNet if its weights can be had (auto); results name it.
+        weights: ResNet-34 as torchvision has it. None: the file that DFMGAN_RESNET34_WEIGHTS names, or a download.
+        steps: Length of the training.
+        batch_size: Images a step.
+        lr: Adam's learning rate; a fifth of it from 80 % of the steps on, and again from 90 %.
+        select: Test after the last step, or report the best of ten tests on the way (best_on_test), which looks at
+            the test set as AnomalyDiffusion's script does and flatters all.
+    """
+
+    init: Literal["auto", "imagenet", "scratch"] = "auto"
+    weights: Path | None = None
+    steps: int = 2000
+    batch_size: int = 64
+    lr: float = 1e-4
+    select: Literal["last", "best_on_test"] = "last"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the classifier starts from.
+
+    Args:
+        name: for results: "scratch", or the file of the weights with its hash.
+        tensors: of the network; None from scratch.
+    """
+
+    name: str
+    tensors: dict[str, Tensor] | None = None
+
+
+def load_start(config: ClassifierConfig, progress: bool = True) -> Start:
+    """The weights to start from, as `config.init` says.
+
+    Raises:
+        MissingWeightsError: they are asked for, and neither given nor to be downloaded.
+        BadWeightsError: the file is damaged.
+        ImportError: torchvision is not installed.
+    """
+    require("torchvision", purpose="Classification")
+    if config.init == "scratch":
+        return Start("scratch")
+    try:
+        tensors, file = read_weights(find_weights(RESNET34, config.weights, progress))
+    except MissingWeightsError as error:
+        if config.init == "imagenet" or config.weights is not None:
+            raise
+        print(f"From scratch: {error}")
+        return Start("scratch")
+    return Start(f"ImageNet ({file.name}, SHA-256 {file.sha256[:8]})", tensors)
+
+
+def make_classifier(start: Start, num_classes: int, seed: int) -> nn.Module:
+    """ResNet-34 with a new last layer; it takes uint8 images (n, 3, R, R) and gives logits (n, num_classes)."""
+    from torchvision.models import resnet34
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = resnet34()
+        if start.tensors is not None:
+            network.load_state_dict(start.tensors)
+        network.fc = nn.Linear(network.fc.in_features, num_classes)
+    return nn.Sequential(_Normalize(), network)
+
+
+def train_classifier(
+    training: LabelledImages,
+    test: LabelledImages,
+    num_classes: int,
+    config: ClassifierConfig,
+    start: Start,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Train with cross-entropy and test.
+
+    Args:
+        training, test: images with labels below `num_classes`.
+        config: how.
+        start: from `load_start`.
+        seed: of the new layers and of the order of the images.
+        device: where it computes.
+
+    Returns:
+        accuracy (0 to 1), balanced_accuracy (mean over the classes), correct, tested, confusion (rows: truth), step of
+        the test, curve of (step, accuracy), seconds of the training.
+    """
+    model = make_classifier(start, num_classes, seed).to(device)
+    optimizer, schedule = adam(model, config.lr, config.steps)
+    interval = max(1, config.steps // _CURVE_POINTS)
+    curve: list[tuple[int, float]] = []
+    best: Tensor | None = None
+    best_step, seconds = config.steps, 0.0
+    for step, batch in enumerate(batches(len(training), config.batch_size, config.steps, seed), 1):
+        begun = time.perf_counter()
+        model.train()
+        logits = model(training.images[batch].to(device))
+        nn.functional.cross_entropy(logits, training.labels[batch].to(device)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+        seconds += time.perf_counter() - begun
+        if step % interval == 0 or step == config.steps:
+            confusion = confusion_matrix(model, test, num_classes, device)
+            curve.append((step, _accuracy(confusion)))
+            is_better = best is None or _accuracy(confusion) > _accuracy(best)
+            if config.select == "last" or is_better:
+                best, best_step = confusion, step
+    assert best is not None
+    return {
+        "accuracy": _accuracy(best),
+        "balanced_accuracy": float((best.diagonal() / best.sum(dim=1)).mean()),
+        "correct": int(best.diagonal().sum()),
+        "tested": int(best.sum()),
+        "confusion": best.tolist(),
+        "step": best_step,
+        "curve": curve,
+        "seconds": seconds,
+    }
+
+
+@torch.no_grad()
+def confusion_matrix(model: nn.Module, test: LabelledImages, num_classes: int, device: torch.device) -> Tensor:
+    """Counts, int64 (num_classes, num_classes): rows are the truth, columns what the model says."""
+    model.eval()
+    predicted = torch.cat([model(part.to(device)).argmax(dim=1).cpu() for part in test.images.split(_TEST_BATCH_SIZE)])
+    counts = torch.bincount(test.labels * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Yield the numbers of the images of each step: all in a new order, again and again; fewer than a batch repeat."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        while len(order) < batch_size:
+            order = torch.cat([order, torch.randperm(count, generator=generator)])
+        yield order[:batch_size]
+        order = order[batch_size:]
+
+
+class _Normalize(nn.Module):
+    """uint8 images to what ImageNet's networks expect."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(_STD)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
+
+
+def _accuracy(confusion: Tensor) -> float:
+    return float(confusion.diagonal().sum() / confusion.sum())
+
+
+@dataclass(frozen=True)
+class ClassificationConfig(DownstreamConfig):
+    """Train classifiers on generated images and test them on photographs.
+
+    Attributes:
+        partitions: Number of random divisions of the photographs into one third and two thirds of each kind.
+    """
+
+    partitions: int = 3
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+
+
+class ClassificationBenchmark(DownstreamBenchmark):
+    """Which kind of defect is it? Accuracy on two thirds of the photographs (paper, section 4.3).
+
+    Args:
+        config: what to compare.
+        accelerator: of the launch, or of a single process.
+
+    Raises:
+        BadWeightsError, MissingWeightsError: what the classifier is to start from.
+        Others: as `DownstreamBenchmark`.
+    """
+
+    config: ClassificationConfig
+
+    def __init__(self, config: ClassificationConfig, accelerator: Accelerator) -> None:
+        super().__init__(config, accelerator)
+        for category, subject in self.subjects.items():
+            if len(subject.defects) < 2:
+                raise ValueError(
+                    f"{category} has one kind of defect, {subject.defects[0]}: there is nothing to tell apart."
+                )
+        self.start = load_start(config.classifier, accelerator.is_main_process)
+
+    def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
+        """P1, P2, ...: one third of each kind to train on, two thirds to test on; seeds 1, 2, ..."""
+        partitions = make_partitions(records, self.config.partitions, seed=1, groups=groups)
+        return {f"P{number}": partition for number, partition in enumerate(partitions, 1)}
+
+    def run_trial(self, trial: Trial, subject: Subject, training: LabelledImages) -> dict[str, Any]:
+        """One classifier."""
+        result = train_classifier(
+            training,
+            self.test_set(trial, subject),
+            len(subject.defects),
+            self.config.classifier,
+            self.start,
+            trial.seed,
+            self.accelerator.device,
+        )
+        return {**result, "network": "ResNet-34 (torchvision)", "start": self.start.name}
+
+    def headline(self, result: dict[str, Any]) -> str:
+        return f"{result['correct']} of {result['tested']} right, {result['accuracy']:.1%}"
+
+    def seconds_per_trial(self) -> float:
+        """Time of a training, from two timed steps on noise."""
+        config, side = self.config.classifier, self.config.resolution
+        noise = torch.randint(0, 256, (config.batch_size, 3, side, side), dtype=torch.uint8)
+        images = LabelledImages(noise, torch.zeros(len(noise), dtype=torch.int64))
+        few = ClassifierConfig(steps=_TIMED_STEPS, batch_size=config.batch_size)
+        train_classifier(images, images, 2, few, self.start, 0, self.accelerator.device)  # chooses kernels
+        begun = time.perf_counter()
+        timed = train_classifier(images, images, 2, few, self.start, 0, self.accelerator.device)
+        testing = (time.perf_counter() - begun - timed["seconds"]) / _TIMED_STEPS
+        return timed["seconds"] / _TIMED_STEPS * config.steps + 10 * testing
+
+    def write_tables(self) -> str:
+        return write_tables(self.config.output_dir, self.all_trials, self.read_results(), self.title)
+
+
+def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:
+    """Write table.md, table.csv, table.json and table.png.
+
+    Args:
+        output_dir: of the benchmark.
+        trials: all, done or not.
+        results: of those that are done.
+        title: of a training set.
+
+    Returns:
+        The Markdown.
+    """
+    categories = list(dict.fromkeys(trial.category for trial in trials))
+    rows = [row for category in categories for row in _rows(category, trials, results)]
+    parts = [_markdown(category, trials, results, title) for category in categories]
+    text = "\n\n".join([*parts, _notes(results)]) + "\n"
+    write_files(output_dir, text, rows, lambda: _plot(trials, results, title))
+    return text
+
+
+def accuracies(
+    results: Results, category: str, split: str | None, training_set: str, name: str = "accuracy"
+) -> list[float]:
+    """In %, of all seeds (and all splits for None)."""
+    return [
+        100 * result[name]
+        for trial, result in results.items()
+        if trial.category == category and trial.training_set == training_set and split in (None, trial.split)
+    ]
+
+
+def _splits(category: str, trials: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(trial.split for trial in trials if trial.category == category))
+
+
+def _published(category: str, split: str, training_set: str) -> float | None:
+    """The paper's accuracy, of training sets without photographs."""
+    return TABLE_2.get((category, split, training_set))
+
+
+def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict[str, Any]]:
+    """A row for each training set and split."""
+    rows = []
+    for name in row_names(trials):
+        for split in _splits(category, trials):
+            values = accuracies(results, category, split, name)
+            mean, deviation = spread(values)
+            rows.append(
+                {
+                    "category": category,
+                    "split": split,
+                    "training_set": name,
+                    "accuracy_percent": mean,
+                    "deviation": deviation,
+                    "balanced_percent": spread(accuracies(results, category, split, name, "balanced_accuracy"))[0],
+                    "seeds": len(values),
+                    "paper_percent": _published(category, split, name),
+                }
+            )
+    return rows
+
+
+def _markdown(category: str, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:
+    splits = _splits(category, trials)
+    rows = []
+    for name in row_names(trials):
+        cells = []
+        for split in splits:
+            published = _published(category, split, name)
+            text = entry(accuracies(results, category, split, name))
+            cells.append(text if published is None else f"{text} ({published:.2f})")
+        kinds = ("accuracy", "balanced_accuracy") if len(splits) > 1 else ("balanced_accuracy",)
+        rows.append(
+            [
+                title(name),
+                *cells,
+                *(entry(accuracies(results, category, None, name, kind)) for kind in kinds),
+            ]
+        )
+    means = ("all", "all, balanced") if len(splits) > 1 else ("balanced",)
+    table = markdown_table(["accuracy in %, trained on", *splits, *means], rows)
+    return f"### {category.replace('_', ' ')}\n\n{table}"
+
+
+def _notes(results: Results) -> str:
+    """What the numbers are, under the tables."""
+    if not results:
+        return "Nothing has been measured yet."
+    result = next(iter(results.values()))
+    settings = result["settings"]
+    classifier, kinds = settings["classifier"], len(result["defects"])
+    one = 100 / result["tested"]
+    most = max(map(sum, result["confusion"])) / result["tested"]
+    notes = [
+        f"{result['network']}, {result['start']}, {classifier['steps']} steps of {classifier['batch_size']} images at "
+        f"{settings['resolution']} pixels, {settings['images_per_defect']} generated images of each of {kinds} kinds. "
+        f"{seeds_note(results)} Tested on {result['tested']} photographs, so that one "
+        f"is {one:.1f} points; always naming the most frequent kind gives {100 * most:.1f} %. Balanced: the mean over "
+        f"the {kinds} kinds, of which guessing gets {100 / kinds:.0f} %."
+    ]
+    if classifier["select"] != "last":
+        notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
+    notes += reconstruction_note(results)
+    if any(_published(trial.category, trial.split, trial.training_set) is not None for trial in results):
+        notes.append("In brackets: the paper, a single classifier on partitions that are not known.")
+    return "\n\n".join(notes)
+
+
+def _plot(trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> bytes:
+    panels: dict[str, dict[str, list[float]]] = {}
+    published: dict[tuple[str, str], float] = {}
+    for category in dict.fromkeys(trial.category for trial in trials):
+        for split in _splits(category, trials):
+            panel = f"{category}, {split}"
+            panels[panel] = {title(n): accuracies(results, category, split, n) for n in row_names(trials)}
+            for name in row_names(trials):
+                number = _published(category, split, name)
+                if number is not None:
+                    published[panel, title(name)] = number
+    most = {max(map(sum, result["confusion"])) / result["tested"] for result in results.values()}
+    chance = 100 * most.pop() if len(most) == 1 else None
+    return plot_points(panels, "accuracy in %", published, chance)
+
+
+if __name__ == "__main__":
+    run_benchmark(ClassificationBenchmark, tyro.cli(ClassificationConfig))

@@ -1,0 +1,658 @@
+"""What classification and localisation share: training sets, trials, resuming, the loop over them, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset, Partition
+from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.files import write_bytes, write_json, write_text
+from dfmgan_hf.methods.method import SamplerRequest
+from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
+from dfmgan_hf.metrics import BadWeightsError, FolderSampler, MissingWeightsError, Sampler
+from dfmgan_hf.metrics.sampler import draw
+from dfmgan_hf.training.run import environment, to_json
+from dfmgan_hf.training.run_state import changed_settings
+
+from .cells import (
+    check_held_out,
+    check_learnt,
+    format_seconds,
+    hash_of_names,
+    keep_lists,
+    read_category_groups,
+    trained_template,
+)
+
+_BATCH_SIZE = 32
+REAL = "real"
+TrainingSet = Literal["real", "generated", "both"]
+_MAX_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of several kinds of defect.
+
+    Args:
+        images: uint8 (n, 3, R, R).
+        labels: int64 (n,), the number of the kind.
+        masks: uint8 (n, 1, R, R) with 0 and 255, or None.
+        origin: what is known of how generated images were drawn, for results.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where photographs and generated images of one kind of defect come from.
+
+    Args:
+        data: the photographs of the category.
+        category, defect, split: names, for folders that are named after them.
+        base_list: file list of the photographs that a generator may have seen.
+        test_list: file list of those that are tested on.
+        resolution: of the images.
+        device: where networks draw.
+    """
+
+    data: DataConfig
+    category: str
+    defect: str
+    split: str
+    base_list: Path
+    test_list: Path
+    resolution: int
+    device: torch.device
+
+    def fill(self, template: str, method: str) -> str:
+        """A path in which {category}, {defect}, {split} and {method} stand for the names."""
+        return template.format(category=self.category, defect=self.defect, split=self.split, method=method)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A method as a benchmark knows it: by a folder of images, a trained model, or the photographs alone.
+
+    Args:
+        name: in tables.
+        images: template of a folder of generated images; None to draw.
+        model: template of a folder that training wrote; None for a method that is not trained.
+    """
+
+    name: str
+    images: str | None = None
+    model: str | None = None
+
+    @property
+    def title(self) -> str:
+        return METHODS[self.name].title if self.name in METHODS else self.name
+
+    def check(self, place: Place) -> None:
+        """See that the model is one for this place, as far as its record says.
+
+        Raises:
+            ValueError: it has not learnt this kind of defect, or has seen photographs that are tested on.
+        """
+        if self.model is not None:
+            folder = Path(place.fill(self.model, self.name))
+            check_learnt(folder, place.defect, self.model)
+            check_held_out(folder, place.test_list)
+
+    def open(self, place: Place) -> Sampler:
+        """The sampler of one kind of defect.
+
+        Raises:
+            DataError: the folder of images cannot be used.
+            OSError: the folder of the model holds none.
+            ValueError: the model draws at another resolution.
+        """
+        if self.images is not None:
+            folder = Path(place.fill(self.images, self.name))
+            # A folder of its own for each defect may call it anything.
+            defect = None if "{defect}" in self.images else place.defect
+            return FolderSampler(folder, defect=defect, resolution=place.resolution)
+        data = replace(place.data, file_list=place.base_list, shots=None)
+        model = None if self.model is None else place.fill(self.model, self.name)
+        request = SamplerRequest(model, data, place.defect, place.resolution, device=place.device)
+        return open_sampler(request, None if model is not None else self.name)
+
+
+def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequence[str]) -> list[Source]:
+    """What command lines say as sources.
+
+    Args:
+        methods: names of the registry.
+        trained: templates of the folders of trained models, see `trained_template`.
+        generated: "NAME=FOLDER" each; a NAME of the registry gets its title.
+
+    Raises:
+        ValueError: an unknown method, one without its folder, text without "=", or a name that occurs twice.
+    """
+    sources = []
+    for entry in generated:
+        name, separator, folder = entry.partition("=")
+        if not (name and separator and folder):
+            raise ValueError(f"`generated` must be NAME=FOLDER, such as dfmgan=outputs/frays, but is {entry!r}.")
+        sources.append(Source(name, images=folder))
+    for name in methods:
+        method = get_method(name)
+        template = trained_template(trained, name) if method.is_trained else None
+        if method.is_trained and template is None:
+            raise ValueError(
+                f"{method.title} is trained: name the folders with --trained, such as 'runs/{{split}}/{{defect}}/"
+                f"{{method}}', or its images with --generated {name}=FOLDER. examples/train_baseline.py trains it, on "
+                "a split's photographs with --file_list."
+            )
+        sources.append(Source(name, model=template))
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Each source needs a name of its own, but they are {', '.join(names)}.")
+    return sources
+
+
+def draw_images(sampler: Sampler, count: int, seed: int, resolution: int) -> tuple[Tensor, Tensor | None]:
+    """Images uint8 (count, 3, R, R) and masks uint8 (count, 1, R, R) or None.
+
+    Raises:
+        ValueError: the sampler has fewer images, or draws at another resolution.
+    """
+    if isinstance(sampler, Sized) and len(sampler) < count:
+        raise ValueError(
+            f"There are {len(sampler)} images, but {count} are asked for: generate more, or give "
+            f"--images_per_defect {len(sampler)} for all methods."
+        )
+    parts = [draw(sampler, range(i, min(i + _BATCH_SIZE, count)), seed) for i in range(0, count, _BATCH_SIZE)]
+    images = torch.cat([part[0] for part in parts])
+    if images.shape[-1] != resolution:
+        raise ValueError(
+            f"The model draws images of {images.shape[-1]}x{images.shape[-1]} pixels, but those of "
+            f"{resolution}x{resolution} are compared: give --resolution {images.shape[-1]}."
+        )
+    masks = [part[1] for part in parts if part[1] is not None]
+    return images.expand(-1, 3, -1, -1), torch.cat(masks) if masks else None
+
+
+def join(parts: Sequence[tuple[Tensor, Tensor | None]]) -> LabelledImages:
+    """One set of the images and masks of several kinds, which get the numbers 0, 1, ..."""
+    masks = [part_masks for _, part_masks in parts if part_masks is not None]
+    return LabelledImages(
+        torch.cat([images for images, _ in parts]),
+        torch.cat([torch.full((len(images),), number) for number, (images, _) in enumerate(parts)]),
+        torch.cat(masks) if len(masks) == len(parts) else None,
+    )
+
+
+def merge(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """One set of two; without masks if one of them has none."""
+    masks = None if first.masks is None or second.masks is None else torch.cat([first.masks, second.masks])
+    images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
+    return LabelledImages(images, labels, masks, first.origin | second.origin)
+
+
+def load_listed(data: DataConfig, defects: Sequence[str], file_list: Path, resolution: int) -> LabelledImages:
+    """The photographs that a list names, with their masks.
+
+    Raises:
+        DataError: a photograph cannot be used, or the list names none of a kind.
+    """
+    listed: dict[str, Any] = {"file_list": file_list, "shots": None}
+    sets: list[ImageMaskDataset] = [
+        replace(data, **listed).load_defects(defect, resolution=resolution) for defect in defects
+    ]
+    return join([(dataset.images, dataset.masks) for dataset in sets])
+
+
+@dataclass(frozen=True)
+class DownstreamConfig:
+    """What is compared, and on which photographs.
+
+    Attributes:
+        output_dir: Table, figure, lists of the photographs and a file for each trial. The same command given again
+            goes on where it stopped.
+        generated: NAME=FOLDER of images that are generated already, in a form that generate.py writes; {category},
+            {split} and {defect} in it stand for the names. They must come from a generator that has seen no test
+            photograph: one that was trained with the list of the split.
+        methods: Methods of the registry to draw from.
+        trained: Folders of their trained models, with {category}, {split}, {defect} and {method} in the name, or
+            METHOD=FOLDER for one method alone. Without {defect}, one model draws all kinds, which it has to have
+            learnt jointly. One that has seen a test photograph is refused.
+        images_per_defect: Generated images of each kind of defect.
+        training_sets: What to train on: the photographs of the split alone, generated images alone, or both together.
+        categories: Categories of the data; may be left out if there is only one.
+        defects: Kinds of defect; all if left out.
+        seeds: Of the trained networks; a trial for each.
+        image_seed: Of the generated images.
+        resolution: Side of the images in pixels.
+        groups: CSV file with the columns file and group, for data with several photographs of the same part: all of a
+            part then lie on the same side of a split. {category} in its name stands for the category.
+        estimate: Say beforehand how long it will take; False starts at once.
+    """
+
+    output_dir: Path
+    generated: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
+    images_per_defect: int = 1000
+    training_sets: tuple[TrainingSet, ...] = ("real", "generated", "both")
+    categories: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    image_seed: int = 0
+    resolution: int = 256
+    groups: str | None = None
+    estimate: bool = True
+    data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network, trained once and tested.
+
+    Args:
+        category: of the data.
+        split: which photographs may be trained on and which are tested on.
+        source: name of what generated the images; "real" for none.
+        with_real: whether the photographs of the split are trained on too.
+        seed: of the network.
+    """
+
+    category: str
+    split: str
+    source: str
+    with_real: bool
+    seed: int
+
+    @property
+    def training_set(self) -> str:
+        """Name in tables and folders."""
+        return f"{self.source}+real" if self.with_real and self.source != REAL else self.source
+
+    def path(self, output_dir: Path) -> Path:
+        """Where its result is."""
+        return output_dir / self.category / self.split / self.training_set / f"seed_{self.seed}.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One category with its splits.
+
+    Args:
+        data: its photographs.
+        defects: kinds of defect, in the order of their numbers.
+        lists: of each split, the files with the names to train on and to test on.
+        groups: which part each photograph shows, where several show the same.
+    """
+
+    data: DataConfig
+    defects: tuple[str, ...]
+    lists: dict[str, tuple[Path, Path]]
+    groups: Mapping[str, str] | None = None
+
+
+class DownstreamBenchmark(ABC):
+    """Trains and tests the network of each trial; the processes of a launch share the trials.
+
+    Args:
+        config: what to compare.
+        accelerator: of the launch, or of a single process.
+
+    Raises:
+        ValueError: a source or defect is not what was expected; a model has seen what is tested
+            on; results have other settings.
+        DataError: the photographs cannot be listed.
+    """
+
+    def __init__(self, config: DownstreamConfig, accelerator: Accelerator) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.sources = {
+            source.name: source for source in make_sources(config.methods, config.trained, config.generated)
+        }
+        self.subjects = dict(self._subject(category) for category in config.categories or (config.data.category,))
+        accelerator.wait_for_everyone()
+        self.all_trials = self._trials()
+        mine = self.all_trials[accelerator.process_index :: accelerator.num_processes]
+        self.pending = [trial for trial in mine if not self._is_done(trial)]
+        self._check_models()  # a wrong one is said before anything starts
+        self._drawn: tuple[tuple[str, str, str], LabelledImages] | None = None
+
+    # --- what the two benchmarks differ in ---
+
+    @abstractmethod
+    def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
+        """The splits of a category by name, whole groups on one side."""
+
+    @abstractmethod
+    def run_trial(self, trial: Trial, subject: Subject, training: LabelledImages) -> dict[str, Any]:
+        """Train a network and test it; what is returned is stored."""
+
+    @abstractmethod
+    def seconds_per_trial(self) -> float:
+        """Time of a training, from a few timed steps."""
+
+    @abstractmethod
+    def headline(self, result: dict[str, Any]) -> str:
+        """A result in a few words."""
+
+    @abstractmethod
+    def write_tables(self) -> str:
+        """Write tables and figure of all trials that are done, and return the Markdown."""
+
+    # --- the same in both ---
+
+    def run(self) -> None:
+        """Do all pending trials; the main process writes the tables anew after each of its own."""
+        for number, trial in enumerate(self.pending, 1):
+            subject = self.subjects[trial.category]
+            training = self._training_set(trial, subject)
+            result = self.run_trial(trial, subject, training)
+            record = {
+                "trial": asdict(trial),
+                **result,
+                "defects": list(subject.defects),
+                "training_images": len(training),
+                "generated": training.origin,
+                "reconstruction": is_reconstruction(trial.source),
+                "settings": self._settings(trial),
+                "environment": environment(self.accelerator),
+            }
+            write_json(trial.path(self.config.output_dir), to_json(record))
+            name = f"{trial.category}, {trial.split}, {trial.training_set}, seed {trial.seed}"
+            print(f"[{number}/{len(self.pending)}] {name}: {self.headline(result)}", flush=True)
+            if self.accelerator.is_main_process:
+                self.write_tables()
+
+    def describe_estimate(self) -> str:
+        """How long the pending trials will take."""
+        each = self.seconds_per_trial()
+        others = len(self.all_trials) - len(self.pending)
+        return (
+            f"{len(self.pending)} trials to do, {others} done or left to other processes: "
+            f"about {format_seconds(each * len(self.pending))}, {format_seconds(each)} each; drawing comes on top."
+        )
+
+    def read_results(self) -> dict[Trial, dict[str, Any]]:
+        """Results of the trials that are done, by any process."""
+        paths = {trial: trial.path(self.config.output_dir) for trial in self.all_trials}
+        return {trial: json.loads(path.read_text()) for trial, path in paths.items() if path.is_file()}
+
+    def title(self, training_set: str) -> str:
+        """Name of a training set in tables."""
+        name, plus, _ = training_set.partition("+")
+        title = "Photographs" if name == REAL else self.sources[name].title
+        if is_reconstruction(training_set):
+            title += " *"
+        return f"{title} + photographs" if plus else title
+
+    def test_set(self, trial: Trial, subject: Subject) -> LabelledImages:
+        """The photographs with defects that are tested on."""
+        return load_listed(subject.data, subject.defects, subject.lists[trial.split][1], self.config.resolution)
+
+    def _subject(self, category: str | None) -> tuple[str, Subject]:
+        data = self.config.data if category is None else replace(self.config.data, category=category)
+        listing = data.listing()
+        missing = set(self.config.defects) - set(listing.defects)
+        if missing:
+            raise ValueError(
+                f"`defects`: {listing.category} has no {', '.join(sorted(missing))}; it has "
+                f"{', '.join(listing.defects)}."
+            )
+        defects = tuple(self.config.defects or listing.defects)
+        name = category or listing.category or "object"
+        groups = read_category_groups(self.config.groups, name)
+        splits = self.make_splits([record for record in listing.records if record.defect in defects], groups)
+        return name, Subject(data, defects, keep_lists(self.config.output_dir / name, splits), groups)
+
+    def _trials(self) -> list[Trial]:
+        """Seeds innermost: what was drawn once serves for all of them."""
+        chosen = self.config.training_sets
+        sets = [(REAL, True)] if "real" in chosen else []
+        sets += [
+            (name, with_real)
+            for name in self.sources
+            for with_real, wanted in ((False, "generated"), (True, "both"))
+            if wanted in chosen
+        ]
+        return [
+            Trial(category, split, source, with_real, seed)
+            for category, subject in self.subjects.items()
+            for split in subject.lists
+            for source, with_real in sets
+            for seed in self.config.seeds
+        ]
+
+    def _training_set(self, trial: Trial, subject: Subject) -> LabelledImages:
+        base_list = subject.lists[trial.split][0]
+        if trial.source == REAL:
+            return load_listed(subject.data, subject.defects, base_list, self.config.resolution)
+        key = (trial.category, trial.split, trial.source)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = key, self._draw(trial, subject)
+        generated = self._drawn[1]
+        if not trial.with_real:
+            return generated
+        return merge(generated, load_listed(subject.data, subject.defects, base_list, self.config.resolution))
+
+    def _draw(self, trial: Trial, subject: Subject) -> LabelledImages:
+        parts, origin = [], {}
+        for place in self._places(trial, subject):
+            sampler = self.sources[trial.source].open(place)
+            parts.append(
+                draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.resolution)
+            )
+            origin[place.defect] = getattr(sampler, "settings", {})
+        return replace(join(parts), origin=origin)
+
+    def _places(self, trial: Trial, subject: Subject) -> list[Place]:
+        """Where the images of a trial come from, by the number of the kind of defect."""
+        base_list, test_list = subject.lists[trial.split]
+        return [
+            Place(
+                data=subject.data,
+                category=trial.category,
+                defect=defect,
+                split=trial.split,
+                base_list=base_list,
+                test_list=test_list,
+                resolution=self.config.resolution,
+                device=self.accelerator.device,
+            )
+            for defect in subject.defects
+        ]
+
+    def _check_models(self) -> None:
+        drawn = {(trial.category, trial.split, trial.source): trial for trial in self.pending if trial.source != REAL}
+        for trial in drawn.values():
+            for place in self._places(trial, self.subjects[trial.category]):
+                self.sources[trial.source].check(place)
+
+    def _is_done(self, trial: Trial) -> bool:
+        path = trial.path(self.config.output_dir)
+        if not path.is_file():
+            return False
+        changes = changed_settings(json.loads(path.read_text())["settings"], self._settings(trial))
+        if changes:
+            raise ValueError(
+                f"{path} was measured with other settings: {'; '.join(changes)}. Give those settings or another "
+                "--output_dir, or delete the file to measure it again."
+            )
+        return True
+
+    def _settings(self, trial: Trial) -> dict[str, Any]:
+        """What decides the numbers of a trial."""
+        settings: dict[str, Any] = to_json(self.config)
+        data = {name: settings["data"][name] for name in ("fit", "bit_depth")}
+        left_out = (
+            "output_dir", "generated", "methods", "trained", "training_sets", "categories", "seeds",
+            "groups", "estimate", "data",
+        )  # fmt: skip
+        chosen = {name: value for name, value in settings.items() if name not in left_out}
+        lists = zip(("base", "test"), self.subjects[trial.category].lists[trial.split], strict=True)
+        return {**chosen, "data": data, "lists": {side: hash_of_names(path) for side, path in lists}}
+
+
+def is_reconstruction(training_set: str) -> bool:
+    """Whether a training set is of a method some of whose details were filled in here."""
+    method = METHODS.get(training_set.partition("+")[0])
+    return method is not None and method.is_reconstruction
+
+
+Results = Mapping[Trial, dict[str, Any]]
+
+
+def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean, and standard deviation from two values on; None where there are too few."""
+    if not values:
+        return None, None
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def entry(values: Sequence[float], digits: int = 1) -> str:
+    """ "81.3 ± 2.1", "81.3" of a single value, "-" of none."""
+    mean, deviation = spread(values)
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def seeds_note(results: Results) -> str:
+    """How many networks a number stands for."""
+    count = len({trial.seed for trial in results})
+    return f"Mean and standard deviation of {count} networks." if count > 1 else "A single network."
+
+
+def reconstruction_note(results: Results) -> list[str]:
+    """What the star behind a method says, if there is one."""
+    starred = any(is_reconstruction(trial.source) for trial in results)
+    return ["\\* A reconstruction: filled in here where no source says how it is."] if starred else []
+
+
+def row_names(trials: Sequence[Trial]) -> list[str]:
+    """Training sets in the order of the trials."""
+    return list(dict.fromkeys(trial.training_set for trial in trials))
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_files(output_dir: Path, markdown: str, rows: Sequence[dict[str, Any]], plot: Callable[[], bytes]) -> None:
+    """Write table.md, table.csv, table.json and table.png; without matplotlib no figure, which a warning says.
+
+    Args:
+        output_dir: of the benchmark.
+        markdown: the tables as text.
+        rows: the same as numbers, one dictionary for each row of the CSV.
+        plot: draws the figure, a PNG file.
+    """
+    write_text(output_dir / "table.md", markdown)
+    write_json(output_dir / "table.json", list(rows))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(output_dir / "table.csv", stream.getvalue())
+    try:
+        write_bytes(output_dir / "table.png", plot())
+    except ImportError as error:
+        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[train]`.", stacklevel=2)
+
+
+def plot_points(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    label: str,
+    published: Mapping[tuple[str, str], float] | None = None,
+    chance: float | None = None,
+) -> bytes:
+    """A PNG file: a panel for each of `panels`, in it a line of points for each row, one for each seed.
+
+    Args:
+        panels: values by row, by title of the panel.
+        label: of the axis, which goes from 0 to 100.
+        published: numbers of the paper by panel and row, as hollow marks.
+        chance: what a trivial answer would score, as a dotted line.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    rows = list(dict.fromkeys(name for values in panels.values() for name in values))
+    columns = min(len(panels), _MAX_COLUMNS)
+    lines = math.ceil(len(panels) / columns)
+    size = (max(6.5, 1.8 + 2.2 * columns), lines * (1.0 + 0.26 * len(rows)))
+    figure = Figure(figsize=size, layout="constrained")
+    places = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, values) in zip(places, panels.items(), strict=False):
+        for y, name in enumerate(rows):
+            points = values.get(name, ())
+            axes.plot(points, [y] * len(points), "o", color=f"C{y % 10}", alpha=0.5, markersize=4)
+            if points:
+                axes.plot(statistics.mean(points), y, "|", color=f"C{y % 10}", markersize=14, markeredgewidth=2)
+            if published and (title, name) in published:
+                axes.plot(published[title, name], y, "D", color=f"C{y % 10}", markerfacecolor="none", markersize=6)
+        if chance is not None:
+            axes.axvline(chance, linestyle=":", color="0.5")
+        axes.set_title(title, fontsize=10)
+        axes.set_yticks(range(len(rows)), rows, fontsize=8)
+        axes.set_xlabel(label)
+        axes.grid(axis="x", alpha=0.3)
+        # All of the scale, so that small differences look small.
+        axes.set_xlim(0, 102)
+        # From the top down, with as little above and below as between two rows.
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130)
+    return stream.getvalue()
+
+
+def adam(model: nn.Module, lr: float, steps: int) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.MultiStepLR]:
+    """Return Adam and its schedule: the rate falls to a fifth at 80 % and again at 90 % of the steps, as in
+    AnomalyDiffusion."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    milestones = [steps * 8 // 10, steps * 9 // 10]
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.2)
+
+
+def run_benchmark(kind: type[DownstreamBenchmark], config: DownstreamConfig) -> None:
+    """Do the pending trials of a benchmark and print its table: what both scripts do."""
+    accelerator = Accelerator()
+    try:
+        benchmark = kind(config, accelerator)
+        if config.estimate and benchmark.pending and accelerator.is_main_process:
+            print(benchmark.describe_estimate(), flush=True)
+        benchmark.run()
+    except (BadWeightsError, DataError, ImportError, MissingWeightsError, OSError, ValueError) as error:
+        sys.exit(f"Not finished: {error}")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        print(benchmark.write_tables())
+    accelerator.end_training()
