@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def own_part(words: list[str]) -> tuple[str, list[str]] | None:
     return None
 
 
+@cache
 def declared_options() -> set[str]:
     """Names of all fields of all classes: options are fields of dataclasses."""
     names = {"help"}
