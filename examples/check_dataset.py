@@ -17,7 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from dfmgan_hf.data import find_listing
+from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
 from dfmgan_hf.data.doctor import examine
 from dfmgan_hf.data.inspection import Inspection
@@ -26,16 +26,10 @@ from dfmgan_hf.data.transforms import Fit
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataSource):
     """Check photographs and masks before training on them.
 
     Args:
-        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, an
-            imagefolder with a mask column, or the Hub id of a set.
-        category: Category of the data set; needed if there are several.
-        good_dir: One's own photographs without that layout: the defect-free ones.
-        defect_dir: One's own photographs: those of one kind of defect.
-        mask_dir: Their masks, named like them with or without a suffix such as _mask.
         resolution: Resolution that is planned for training, in pixels.
         fit: How photographs will become square.
         bit_depth: Significant bits of 16-bit photographs.
@@ -45,10 +39,6 @@ class Config:
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    category: str | None = None
-    good_dir: Path | None = None
-    defect_dir: Path | None = None
-    mask_dir: Path | None = None
     resolution: int = 256
     fit: Fit = "resize"
     bit_depth: int = 16
@@ -62,13 +52,7 @@ def main(config: Config) -> int:
         print(f"ERROR    --columns must be at least 1, but is {config.columns}.", file=sys.stderr)
         return 2
     try:
-        listing = find_listing(
-            config.data_dir,
-            config.category,
-            good_dir=config.good_dir,
-            defect_dir=config.defect_dir,
-            mask_dir=config.mask_dir,
-        )
+        listing = find_listing(config)
         report, inspections = examine(
             listing,
             resolution=config.resolution,

@@ -18,42 +18,26 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from dfmgan_hf.data import find_listing
+from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, cut_patches
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataSource):
     """Cut photographs and their masks into patches.
 
     Args:
         output_dir: Folder for the patches; made if missing, otherwise it must be empty.
-        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, or an
-            imagefolder with a mask column.
-        category: Category of the data set; needed if there are several.
-        good_dir: One's own photographs without that layout: the defect-free ones.
-        defect_dir: One's own photographs: those of one kind of defect.
-        mask_dir: Their masks, named like them with or without a suffix such as _mask.
     """
 
-    output_dir: Path
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    category: str | None = None
-    good_dir: Path | None = None
-    defect_dir: Path | None = None
-    mask_dir: Path | None = None
+    output_dir: Path = field(kw_only=True)
     patches: PatchConfig = field(default_factory=PatchConfig)
 
 
 def main(config: Config) -> int:
     try:
-        listing = find_listing(
-            config.data_dir,
-            config.category,
-            good_dir=config.good_dir,
-            defect_dir=config.defect_dir,
-            mask_dir=config.mask_dir,
-        )
+        listing = find_listing(config)
         bar = partial(tqdm, desc="Cutting", unit="photo")
         counts = cut_patches(listing, config.output_dir, config.patches, progress=bar)
     except (ValueError, OSError) as error:  # a DataError too, or a folder that may not be read or written

@@ -1,10 +1,10 @@
 """Photographs and masks: reading, checking, and turning them into training sets and `datasets.DatasetDict`s."""
 
-from .config import DataConfig
+from typing import TYPE_CHECKING, Any
+
 from .dataset import ImageMaskDataset
 from .doctor import examine
 from .errors import DataError, DataWarning
-from .mvtec_ad import load_mvtec_ad
 from .mvtec_layout import MVTEC_AD_DEFECTS
 from .partitions import (
     Partition,
@@ -15,14 +15,18 @@ from .partitions import (
     save_file_list,
 )
 from .reading import read_image, read_mask
-from .sources import find_listing
-from .training_set import load_training_set
+from .sources import DataSource, find_listing
+from .training_set import DataConfig, load_training_set
 from .transforms import fit_to_square, resize_mask
+
+if TYPE_CHECKING:
+    from .mvtec_ad import load_mvtec_ad
 
 __all__ = [
     "MVTEC_AD_DEFECTS",
     "DataConfig",
     "DataError",
+    "DataSource",
     "DataWarning",
     "ImageMaskDataset",
     "Partition",
@@ -40,3 +44,12 @@ __all__ = [
     "resize_mask",
     "save_file_list",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs `datasets` when it is asked for: that takes a second."""
+    if name == "load_mvtec_ad":
+        from .mvtec_ad import load_mvtec_ad
+
+        return load_mvtec_ad
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,32 +1,44 @@
-"""Extracts a downloaded archive once, and only what belongs to a data set."""
+"""Extract a downloaded archive once, and only what belongs to a data set."""
 
 from __future__ import annotations
 
 import hashlib
 import lzma
-import os
 import shutil
 import tarfile
-import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock
+
+from ..files import whole_folder
 from .errors import DataError
 from .mvtec_layout import category_folders
-from .reading import IMAGE_EXTENSIONS
+from .records import IMAGE_EXTENSIONS
 
 _TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
 
 
 def default_cache_dir() -> Path:
-    """Where archives and Hub data sets are unpacked unless told otherwise: beside the caches of `datasets`."""
+    """Return where archives and Hub data sets are unpacked unless told otherwise: beside the caches of `datasets`."""
     from datasets import config
 
     return Path(config.HF_DATASETS_CACHE) / "dfmgan_hf"
 
 
+def make_once(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """Make a folder of a cache, whole or not at all, unless it is there; other processes that need it wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not folder.is_dir():
+            with whole_folder(folder) as aside:
+                fill(aside)
+    return folder
+
+
 def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int = 64 * 2**30) -> Path:
-    """Extracts a tar archive (xz, gz, bz2 or plain) of images, unless that has been done before.
+    """Extract a tar archive (xz, gz, bz2 or plain) of images, unless that has been done before.
 
     Only regular files with the ending of an image or a text are written. A member that points outside the folder, a
     link or a device stops the extraction; nothing half-extracted is left behind.
@@ -44,27 +56,12 @@ def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int
     """
     status = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    parent = default_cache_dir() if cache_dir is None else cache_dir
-    target = parent / f"{archive.name.split('.')[0]}-{key}"
-    if target.is_dir():
-        return target
-    parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
-    try:
-        _extract(archive, aside, max_bytes)
-        aside.chmod(0o755)
-        try:
-            os.replace(aside, target)
-        except OSError:  # another process was faster
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return target
+    target = (cache_dir or default_cache_dir()) / f"{archive.name.split('.')[0]}-{key}"
+    return make_once(target, lambda folder: _extract(archive, folder, max_bytes))
 
 
 def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:
-    """The folder itself, or the folder with an archive's content, without the folder that wraps it all, if any."""
+    """Return the folder itself, or that of an archive's content, without the folder that wraps it all, if any."""
     if not path.is_file():
         return path
     folder = extract_archive(path, None if cache_dir is None else Path(cache_dir))
@@ -109,7 +106,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
 
 
 def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
-    """Checks that nothing but zeros, and at least a block of them, is left where tarfile saw the end.
+    """Check that nothing but zeros, and at least a block of them, is left where tarfile saw the end.
 
     It takes a damaged header for the end as well. Reading on also checks the sums that compression adds at the end.
     """

@@ -21,7 +21,7 @@ _MIXED_SHAPES = 1.3
 
 
 def check_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
-    """Photographs and masks that cannot be used, by kind of problem."""
+    """Report photographs and masks that cannot be used, by kind of problem."""
     by_code: dict[str, list[tuple[Inspection, DataError]]] = {}
     for inspection in inspections:
         for error in inspection.errors:
@@ -51,7 +51,7 @@ _FILE_PROBLEMS = {
 
 
 def check_folder(listing: Listing) -> Iterator[Finding]:
-    """Files that lie in the folders and are not used."""
+    """Report files that lie in the folders and are not used."""
     if listing.orphan_masks:
         yield Finding(
             "warning",
@@ -71,7 +71,7 @@ def check_folder(listing: Listing) -> Iterator[Finding]:
 
 
 def check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
-    """Masks that can be used but are probably not meant as they are."""
+    """Report masks that can be used but are probably not meant as they are."""
     masked = [inspection for inspection in inspections if inspection.mask_area]
     full = [i for i in masked if _area(i) >= _FULL_AREA]
     if full:
@@ -117,7 +117,7 @@ def check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[
 
 
 def check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
-    """Sizes that suffer on the way to the training square."""
+    """Report sizes that suffer on the way to the training square."""
     readable = [i for i in inspections if i.width]
     if not readable:
         return
@@ -144,7 +144,7 @@ def check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -
 
 
 def check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[Finding]:
-    """Colour, depth and orientation."""
+    """Report what is odd about colour, depth and orientation."""
     readable = [i for i in inspections if i.mode]
     good = [i.is_coloured for i in readable if i.record.defect == GOOD]
     bad = [i.is_coloured for i in readable if i.record.defect != GOOD]
@@ -178,7 +178,7 @@ def check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[
 
 
 def check_duplicates(inspections: Sequence[Inspection], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
-    """Photographs that occur twice, and what leaks from the training into the test photographs."""
+    """Report photographs that occur twice, and what leaks from the training into the test photographs."""
     records = [i.record for i in inspections]
     for kind, severity, what in (
         ("exact", "warning", "that are the same file"),

@@ -58,7 +58,7 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 def join_kinds(sets: Mapping[str, ImageMaskDataset]) -> ImageMaskDataset:
-    """One set of several kinds of defect, which `labels` numbers in this order; without masks if one kind has none.
+    """Join several kinds of defect to one set, which `labels` numbers in this order; without masks if one has none.
 
     Args:
         sets: by the name of the kind, of the same size and channels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import datasets
@@ -28,7 +29,7 @@ class DefectDatasetDict(datasets.DatasetDict):
     """A `datasets.DatasetDict` with the features of `rows.make_features`; pushing it writes a data set card."""
 
     def push_to_hub(self, repo_id: str, config_name: str | None = None, **options: Any) -> Any:
-        """Pushes the set as parquet, photographs and masks included, with a card.
+        """Push the set as parquet, photographs and masks included, with a card.
 
         A card that the repository already has is kept; only the counts of these categories are added to its table.
 
@@ -66,7 +67,7 @@ class DefectDatasetDict(datasets.DatasetDict):
 
 
 def present_categories(dataset: datasets.DatasetDict) -> list[str]:
-    """Names of the categories that occur, in the order of the class label."""
+    """Return the names of the categories that occur, in the order of the class label."""
     names: set[str] = set()
     for split in dataset.values():
         names.update(map(split.features["category"].int2str, split.unique("category")))
@@ -75,7 +76,7 @@ def present_categories(dataset: datasets.DatasetDict) -> list[str]:
 
 
 def make_dataset_card(dataset: datasets.DatasetDict, repo_id: str, license: str | None = None) -> DatasetCard:
-    """The card of a set: licence, counts, columns, how to load it, and whom to cite.
+    """Write the card of a set: licence, counts, columns, how to load it, and whom to cite.
 
     Args:
         dataset: With the features of `rows.make_features`.
@@ -128,31 +129,19 @@ Written by dfmgan-hf, which trains defect generators on sets of this form.
 
 
 def _with_counts(text: str, dataset: datasets.DatasetDict) -> str:
-    """The card's text with one row for each kind of defect of the set's categories in its table of counts, if any."""
+    """Write one row for each kind of defect of the set's categories into the card's table of counts, if it has one."""
     before, header, after = text.partition(_COUNTS_HEADER)
     if not header:
         return text
-    old = after.split("\n\n", 1)[0]
-    kept = [
-        row for row in old.splitlines() if not row.startswith(tuple(f"| {c} |" for c in present_categories(dataset)))
-    ]
-    rows = [*kept, *(_count_row(dataset, category, defect) for category, defect in _kinds(dataset))]
-    return before + header + "\n".join(filter(None, rows)) + after[len(old) :]
-
-
-def _kinds(dataset: datasets.DatasetDict) -> list[tuple[int, int]]:
-    return sorted(
-        {pair for split in dataset.values() for pair in zip(split["category"], split["defect"], strict=True)}
-    )
-
-
-def _count_row(dataset: datasets.DatasetDict, category: int, defect: int) -> str:
     features = next(iter(dataset.values())).features
-    counts = [
-        list(zip(dataset[split]["category"], dataset[split]["defect"], strict=True)).count((category, defect))
-        if split in dataset
-        else 0
-        for split in ("train", "test")
+    counts = {split: Counter(zip(rows["category"], rows["defect"], strict=True)) for split, rows in dataset.items()}
+    train, test = (counts.get(split, Counter()) for split in ("train", "test"))
+    rows = [
+        f"| {features['category'].int2str(kind[0])} | {features['defect'].int2str(kind[1])} "
+        f"| {train[kind]} | {test[kind]} |"
+        for kind in sorted(train | test)
     ]
-    names = features["category"].int2str(category), features["defect"].int2str(defect)
-    return f"| {names[0]} | {names[1]} | {counts[0]} | {counts[1]} |"
+    old = after.split("\n\n", 1)[0]
+    present = tuple(f"| {category} |" for category in present_categories(dataset))
+    kept = [row for row in old.splitlines() if row and not row.startswith(present)]
+    return before + header + "\n".join([*kept, *rows]) + after[len(old) :]

@@ -9,11 +9,10 @@ import numpy as np
 
 from .checks import check_duplicates, check_files, check_folder, check_masks, check_pixels, check_shapes
 from .duplicates import find_duplicates, group_duplicates
-from .examples import Preparation
 from .inspection import Inspection, inspect_listing
 from .records import GOOD, Listing
 from .report import EXIT_STATUS, Finding, KindSummary, Report, StageSummary
-from .transforms import Fit
+from .transforms import Fit, check_square
 
 # Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
 # of each kind of defect.
@@ -35,7 +34,7 @@ def examine(
     bit_depth: int = 16,
     skip_bad_files: bool = False,
 ) -> tuple[Report, list[Inspection]]:
-    """Opens every file of a data set, checks it against what training needs, and compares all photographs.
+    """Open every file of a data set, check it against what training needs, and compare all photographs.
 
     Args:
         listing: As `sources.find_listing` returns it.
@@ -50,7 +49,7 @@ def examine(
     Raises:
         ValueError: that names the option whose value is not possible.
     """
-    Preparation(resolution, fit=fit, bit_depth=bit_depth)  # says what is wrong before all files are opened
+    check_square(resolution, fit)
     inspections = inspect_listing(listing, bit_depth)
     pairs = find_duplicates([i.detail for i in inspections], [i.sha256 for i in inspections])
     stages = _judge_stages(inspections)

@@ -1,4 +1,4 @@
-"""Finds photographs that occur more than once: the same file, or the same view saved, lit or turned differently."""
+"""Find photographs that occur more than once: the same file, or the same view saved, lit or turned differently."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DuplicatePair(NamedTuple):
 
 
 def describe_detail(image: Array) -> Array:
-    """A small grey version of a photograph without its coarse shading, which lighting changes.
+    """Reduce a photograph to a small grey version without its coarse shading, which lighting changes.
 
     Args:
         image: uint8 `(H, W, 3)`.
@@ -56,7 +56,7 @@ def describe_detail(image: Array) -> Array:
 
 
 def find_duplicates(details: Sequence[Array | None], digests: Sequence[str]) -> list[DuplicatePair]:
-    """Compares all photographs with all others.
+    """Compare all photographs with all others.
 
     Args:
         details: What `describe_detail` returns, or None for photographs that could not be read.
@@ -86,7 +86,7 @@ def find_duplicates(details: Sequence[Array | None], digests: Sequence[str]) -> 
 
 
 def group_duplicates(pairs: Sequence[DuplicatePair]) -> list[list[int]]:
-    """Joins pairs to groups of photographs that show the same thing, largest first."""
+    """Join pairs to groups of photographs that show the same thing, largest first."""
     group_of: dict[int, list[int]] = {}
     for pair in pairs:
         merged = group_of.get(pair.first, [pair.first])
@@ -100,7 +100,7 @@ def group_duplicates(pairs: Sequence[DuplicatePair]) -> list[list[int]]:
 
 
 def _turns(stacked: Array) -> Iterator[Array]:
-    """The photographs as they are, and in the seven other orientations of a square."""
+    """Yield the photographs as they are, and in the seven other orientations of a square."""
     for mirrored in (stacked, stacked[:, :, ::-1]):
         for quarter_turns in range(4):
             yield np.rot90(mirrored, quarter_turns, axes=(1, 2))
@@ -123,7 +123,7 @@ def _similar_pairs(left: Array, right: Array, threshold: float) -> Iterator[tupl
 
 
 def _add_equal_files(pairs: dict[tuple[int, int], DuplicatePair], digests: Sequence[str]) -> None:
-    """Flat photographs have no detail, but their bytes can still be compared."""
+    """Compare files by their bytes: flat photographs have no detail."""
     first_with: dict[str, int] = {}
     for index, digest in enumerate(digests):
         if digest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import DataError
-from .matching import match_masks, split_images_and_masks
+from .matching import add_defects, split_images_and_masks
 from .records import GOOD, ImageRecord, Listing, image_files
 
 
@@ -17,7 +17,7 @@ def list_folders(
     defect: str | None = None,
     category: str | None = None,
 ) -> Listing:
-    """Lists photographs that lie in plain folders.
+    """List photographs that lie in plain folders.
 
     Names are those of the MVTec AD layout, `train/good/<file>` and `test/<defect>/<file>`, so that file lists stay
     valid when the photographs move to that layout.
@@ -55,13 +55,7 @@ def _list_defects(listing: Listing, defect_dir: Path, mask_dir: Path | None, def
         images, masks = split_images_and_masks(files)
     else:
         images, masks = files, _images(listing, mask_dir, "mask_dir")
-    matches = match_masks(images, masks, mask_dir or defect_dir)
-    listing.orphan_masks += matches.orphan_masks
-    for image in images:
-        name = f"test/{defect}/{image.name}"
-        listing.records.append(ImageRecord(name, image, matches.masks.get(image), defect, "test"))
-        if image in matches.errors:
-            listing.errors[name] = matches.errors[image]
+    add_defects(listing, images, masks, mask_dir or defect_dir, defect, "test")
 
 
 def _images(listing: Listing, folder: Path, option: str) -> list[Path]:

@@ -28,7 +28,7 @@ def load_from_hub(
     revision: str | None = None,
     token: str | None = None,
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Loads a category from the Hub, in the form of `rows.make_features`.
+    """Load a category from the Hub, in the form of `rows.make_features`.
 
     Args:
         repo_id: Repository that `DefectDatasetDict.push_to_hub` wrote, or one with the columns of the mirror
@@ -82,7 +82,7 @@ def load_from_hub(
 def from_mirror(
     dataset: Mapping[str, Any], category: str, source: str = "data set"
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Brings one category in the columns of the mirror to the form of `rows.make_features`.
+    """Bring one category in the columns of the mirror to the form of `rows.make_features`.
 
     Args:
         dataset: Splits `train` and `test` with image_path (image), mask_path (image or None), defect (name) and label.

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from .archive import default_cache_dir
+from .archive import default_cache_dir, make_once
 from .errors import DataError
-from .mvtec_ad import load_mvtec_ad
 from .records import Split
 
 
 def download_category(repo_id: str, category: str | None = None, cache_dir: Path | str | None = None) -> Path:
-    """Writes a category from the Hub as `train/good`, `test/<defect>` and `ground_truth/<defect>`, once.
+    """Write a category from the Hub as `train/good`, `test/<defect>` and `ground_truth/<defect>`, once.
 
     Args:
         repo_id: As in `hub.load_from_hub`.
@@ -29,7 +25,10 @@ def download_category(repo_id: str, category: str | None = None, cache_dir: Path
     Raises:
         DataError: see `hub.load_from_hub`.
     """
+    # It takes a second to import, which those who train on a folder need not wait for.
     import datasets
+
+    from .mvtec_ad import load_mvtec_ad
 
     rows = load_mvtec_ad(repo_id, category, cache_dir=cache_dir)
     first = next(split for split in rows.values() if len(split))
@@ -37,31 +36,20 @@ def download_category(repo_id: str, category: str | None = None, cache_dir: Path
     # The cache files' paths hold a hash of the repository's commit.
     sources = sorted(file["filename"] for split in rows.values() for file in split.cache_files)
     key = hashlib.sha256("\n".join([repo_id, name, *sources]).encode()).hexdigest()[:16]
-    parent = (default_cache_dir() if cache_dir is None else Path(cache_dir)) / f"{repo_id.replace('/', '--')}-{key}"
-    folder = parent / _checked(name)
-    if folder.is_dir():
-        return folder
-    parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
-    try:
+    parent = Path(cache_dir or default_cache_dir()) / f"{repo_id.replace('/', '--')}-{key}"
+
+    def fill(folder: Path) -> None:
         for split_name, split in rows.items():
             for column in ("image", "mask"):
                 split = split.cast_column(column, datasets.Image(decode=False))
             for row in split:
-                _write_row(aside, row, split_name, split.features["defect"].int2str(row["defect"]))
-        aside.chmod(0o755)
-        try:
-            os.replace(aside, folder)
-        except OSError:  # another process was faster
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
+                _write_row(folder, row, split_name, split.features["defect"].int2str(row["defect"]))
+
+    return make_once(parent / _checked(name), fill)
 
 
 def _write_row(folder: Path, row: dict[str, Any], split: str, defect: str) -> None:
-    """Writes a photograph and its mask.
+    """Write a photograph and its mask.
 
     A name in the layout of MVTec AD says the split: generated sets have but one on the Hub. Other names, as those of
     imagefolders, keep all of their parts, by which they differ.
@@ -77,7 +65,7 @@ def _write_row(folder: Path, row: dict[str, Any], split: str, defect: str) -> No
 
 
 def _checked(name: str) -> str:
-    """The name, if it is one: a repository may not choose where files are written."""
+    """Return the name, if it is one: a repository may not choose where files are written."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or ":" in name:
         raise DataError(
             "hub",

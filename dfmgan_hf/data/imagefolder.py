@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .mvtec_layout import find_category, list_category
 from .records import GOOD, ImageRecord, Listing, Split, shorten
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
@@ -18,35 +19,43 @@ _UNNAMED_DEFECT = "defect"
 
 
 def metadata_files(root: Path) -> list[Path]:
-    """The metadata files of an imagefolder, in `root` or in its `train` and `test`; empty if it is none."""
+    """Return the metadata files of an imagefolder, in `root` or in its `train` and `test`; empty if it is none."""
     folders = [root, root / "train", root / "test"]
     return [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
 
 
+def list_data_dir(root: Path, category: str | None = None) -> Listing:
+    """List one category of a data set in either layout: an imagefolder, or that of MVTec AD.
+
+    Args:
+        root: The data set, or the folder of the category.
+        category: Category; None if there is only one.
+
+    Raises:
+        DataError: see `list_imagefolder` and `find_category`.
+    """
+    for folder in (root / category, root) if category else (root,):
+        if metadata_files(folder):
+            return list_imagefolder(folder, category)
+    return list_category(find_category(root, category))
+
+
 def list_imagefolder(root: Path, category: str | None = None) -> Listing:
-    """Lists an imagefolder whose metadata has `file_name` and `mask_file_name` (or `mask`), and perhaps `defect`.
+    """List an imagefolder whose metadata has `file_name` and `mask_file_name` (or `mask`), and perhaps `defect`.
 
     Rows without a mask are defect-free, unless `defect` says otherwise. The kind of defect is the column `defect`, or
     `defect` where there is no such column. The split is that of the folder `train` or `test` in which the metadata
     lies, or else `train` for defect-free rows and `test` for the others.
 
     Args:
-        root: The imagefolder.
+        root: The imagefolder, with a metadata file (see `metadata_files`).
         category: Name of the object; None for the folder's name.
 
     Raises:
-        DataError: (`metadata`) if there is no metadata file, or it is not what is described above.
+        DataError: (`metadata`) if its metadata are not what is described above.
     """
     listing = Listing(root=root, category=category or root.resolve().name)
     files = metadata_files(root)
-    if not files:
-        raise DataError(
-            "metadata",
-            root,
-            found="no metadata file",
-            expected=" or ".join(METADATA_NAMES),
-            advice="Write one with the columns file_name and mask_file_name.",
-        )
     for file in files:
         for row in _read_rows(file):
             _add_row(listing, file, row)
@@ -70,19 +79,20 @@ def _add_row(listing: Listing, file: Path, row: dict[str, Any]) -> None:
     if file.parent != listing.root:
         split = "train" if file.parent.name == "train" else "test"
     name = image.relative_to(os.path.abspath(listing.root)).as_posix()
-    listing.records.append(ImageRecord(name, image, mask if defect != GOOD else None, defect, split))
+    error = None
     if defect != GOOD and mask is None:
-        listing.errors[name] = DataError(
+        error = DataError(
             "no_mask",
             image,
             found=f"a row of {file} with defect '{defect}' and without a mask",
             expected=f"the mask's path in the column {_MASK_COLUMNS[0]}",
             advice="Add the mask, or leave the image out with --skip_bad_files.",
         )
+    listing.records.append(ImageRecord(name, image, mask if defect != GOOD else None, defect, split, error))
 
 
 def _inside(file: Path, name: object) -> Path:
-    """The file of that name beside a metadata file; one that lies elsewhere is not part of the data set."""
+    """Return the file of that name beside a metadata file; one that lies elsewhere is not part of the data set."""
     folder = os.path.abspath(file.parent)
     path = os.path.normpath(os.path.join(folder, name)) if isinstance(name, str) and "\0" not in name else ""
     if not path.startswith(f"{folder}{os.sep}"):

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
-from .deep_colour import is_deep_colour, read_deep_colour
+from ..files import file_sha256
+from .decoding import decode, is_deep_colour
 from .duplicates import describe_detail
 from .errors import DataError
 from .examples import check_pair
-from .reading import Mask, read_image, read_mask
+from .reading import Mask, highest_sample, image_to_array, read_mask
 from .records import ImageRecord, Listing
 
 Array = np.ndarray[Any, Any]
 
-_ORIENTATION_TAG = 0x0112
 _GREY_TOLERANCE = 16
 _LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 
@@ -62,28 +61,33 @@ class Inspection:
 
 
 def inspect_listing(listing: Listing, bit_depth: int = 16) -> list[Inspection]:
-    """Opens every photograph and mask of a listing. Nothing is raised: problems are in `Inspection.errors`.
+    """Open every photograph and mask of a listing. Nothing is raised: problems are in `Inspection.errors`.
 
     Args:
         listing: The files.
         bit_depth: Significant bits of 16-bit photographs.
     """
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda record: _inspect(record, listing, bit_depth), listing.records))
+        return list(pool.map(lambda record: _inspect(record, bit_depth), listing.records))
 
 
-def _inspect(record: ImageRecord, listing: Listing, bit_depth: int) -> Inspection:
+def _inspect(record: ImageRecord, bit_depth: int) -> Inspection:
     found = Inspection(record)
-    if record.name in listing.errors:
-        found.errors.append(listing.errors[record.name])
+    if record.error is not None:
+        found.errors.append(record.error)
     image: Array | None = None
     mask: Mask | None = None
     try:
-        image = read_image(record.image_path, 3, bit_depth)
+        decoded = decode(record.image_path)
+        image = image_to_array(decoded, 3, bit_depth, record.image_path)
+        found.highest_sample = highest_sample(decoded)
         found.height, found.width = image.shape[:2]
         found.is_coloured = bool((np.ptp(image, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
         found.detail = describe_detail(image)
-        _read_header(found)
+        found.sha256 = file_sha256(record.image_path)
+        with Image.open(record.image_path) as file:
+            found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
+            found.is_rotated = file.getexif().get(Tag.Orientation, 1) != 1
     except DataError as error:
         found.errors.append(error)
     if record.mask_path is not None:
@@ -101,16 +105,3 @@ def _inspect(record: ImageRecord, listing: Listing, bit_depth: int) -> Inspectio
         except DataError as error:
             found.errors.append(error)
     return found
-
-
-def _read_header(found: Inspection) -> None:
-    path: Path = found.record.image_path
-    found.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    with Image.open(path) as file:
-        found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
-        found.is_rotated = file.getexif().get(_ORIENTATION_TAG, 1) != 1
-        if file.mode.startswith("I"):
-            found.highest_sample = int(np.asarray(file).max())
-    if (samples := read_deep_colour(path)) is not None:
-        has_alpha = samples.shape[2] in (2, 4)
-        found.highest_sample = int(samples[:, :, : -1 if has_alpha else None].max())

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import datasets
 
 from .archive import unpacked
-from .cache import fingerprint
+from .dataset_card import DefectDatasetDict
 from .errors import DataError
-from .imagefolder import list_imagefolder, metadata_files
-from .mvtec_layout import MVTEC_AD_DEFECTS, category_folders, find_category, list_category
-from .records import Listing
-from .sources import is_hub_id
-
-if TYPE_CHECKING:
-    import datasets
+from .hub import load_from_hub
+from .imagefolder import list_data_dir, metadata_files
+from .mvtec_layout import MVTEC_AD_DEFECTS, category_folders
+from .records import Listing, fingerprint, is_hub_id
+from .rows import generate_rows, make_features
 
 
 def load_mvtec_ad(
@@ -29,7 +29,7 @@ def load_mvtec_ad(
     revision: str | None = None,
     token: str | None = None,
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Loads one category, or all of them, as `train` and `test`.
+    """Load one category, or all of them, as `train` and `test`.
 
     Columns: image (RGB), mask (8-bit grey with 0 and 255, None for defect-free photographs), label (normal or
     anomalous), defect (good, ...), category, file_name.
@@ -52,33 +52,20 @@ def load_mvtec_ad(
     Raises:
         DataError: that names the first file with a problem, or lists the right categories.
     """
-    # It takes a second to import, which those who train on a folder need not wait for.
-    import datasets
-
-    from .dataset_card import DefectDatasetDict
-    from .hub import load_from_hub
-
     if is_hub_id(source):
         cache = None if cache_dir is None else str(cache_dir)
         loaded = load_from_hub(
-            str(source), category, streaming=streaming, cache_dir=cache, revision=revision, token=token
+            Path(source).as_posix(), category, streaming=streaming, cache_dir=cache, revision=revision, token=token
         )
         return loaded if streaming else DefectDatasetDict(loaded)
-    listings = _find_listings(unpacked(Path(source), cache_dir), category)
+    root = unpacked(Path(source), cache_dir)
+    present = category_folders(root) if category is None and not metadata_files(root) else []
+    listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
     splits = {
         split: _make_split(listings, split, streaming, skip_bad_files, bit_depth, cache_dir)
         for split in ("train", "test")
     }
     return datasets.IterableDatasetDict(splits) if streaming else DefectDatasetDict(splits)
-
-
-def _find_listings(root: Path, category: str | None) -> list[Listing]:
-    if metadata_files(root):
-        return [list_imagefolder(root, category)]
-    present = category_folders(root)
-    if category is None and len(present) > 1:
-        return [list_category(root / name) for name in present]
-    return [list_category(find_category(root, category))]
 
 
 def _make_split(
@@ -89,16 +76,9 @@ def _make_split(
     bit_depth: int,
     cache_dir: Path | str | None,
 ) -> Any:
-    import datasets
-
-    from .rows import generate_rows, make_features
-
     features = make_features([listing.category for listing in listings], _known_defects(listings))
     records = [
-        (listing.category, record, listing.errors.get(record.name))
-        for listing in listings
-        for record in listing.records
-        if record.split == split
+        (listing.category, record) for listing in listings for record in listing.records if record.split == split
     ]
     if not records and not streaming:
         return datasets.Dataset.from_dict({name: [] for name in features}, features=features, split=split)
@@ -113,7 +93,7 @@ def _make_split(
             features=features,
             cache_dir=None if cache_dir is None else str(cache_dir),
             split=split,
-            fingerprint=fingerprint((record for _, record, _ in records), settings)[:32],
+            fingerprint=fingerprint((record for _, record in records), settings)[:32],
         )
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, DataError):
@@ -122,7 +102,7 @@ def _make_split(
 
 
 def _known_defects(listings: list[Listing]) -> list[str]:
-    """Kinds of defect: those of MVTec AD in its order where the category is one of its own, then any others."""
+    """List the kinds of defect: those of MVTec AD in its order where the category is its own, then any others."""
     names: list[str] = []
     for listing in listings:
         names += [name for name in MVTEC_AD_DEFECTS.get(listing.category, ()) if name not in names]

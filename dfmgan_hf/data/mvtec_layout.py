@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from .errors import DataError
-from .matching import Matches, match_masks
+from .matching import add_defects
 from .records import GOOD, ImageRecord, Listing, Split, image_files, shorten
 
 MVTEC_AD_DEFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -52,20 +52,20 @@ MVTEC_AD_DEFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def is_category_folder(folder: Path) -> bool:
-    """Whether `folder` looks like one category: it holds `train/good`, or `test` with subfolders."""
+    """Tell whether `folder` looks like one category: it holds `train/good`, or `test` with subfolders."""
     test = folder / "test"
     return (folder / "train" / GOOD).is_dir() or (test.is_dir() and any(path.is_dir() for path in test.iterdir()))
 
 
 def category_folders(root: Path) -> list[str]:
-    """Names of the category folders directly inside `root`, sorted."""
+    """Return the names of the category folders directly inside `root`, sorted."""
     if not root.is_dir():
         return []
     return sorted(path.name for path in root.iterdir() if path.is_dir() and is_category_folder(path))
 
 
 def find_category(root: Path, category: str | None) -> Path:
-    """The folder of a category, given the data set's root or that folder itself.
+    """Find the folder of a category, given the data set's root or that folder itself.
 
     Args:
         root: Folder that holds category folders, or a category folder.
@@ -116,7 +116,7 @@ def find_category(root: Path, category: str | None) -> Path:
 
 
 def list_category(folder: Path) -> Listing:
-    """Lists one category: `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>`.
+    """List one category: `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>`.
 
     Args:
         folder: The category's folder, as `find_category` returns it.
@@ -133,17 +133,12 @@ def list_category(folder: Path) -> Listing:
 def _list_kind(listing: Listing, kind: Path, split: Split) -> None:
     images, others = image_files(kind)
     listing.ignored_files += others
-    matches = Matches()
-    if kind.name != GOOD:
-        mask_dir = listing.root / "ground_truth" / kind.name
-        mask_files: list[Path] = []
-        if mask_dir.is_dir():
-            mask_files, others = image_files(mask_dir)
-            listing.ignored_files += others
-        matches = match_masks(images, mask_files, mask_dir)
-        listing.orphan_masks += matches.orphan_masks
-    for image in images:
-        name = f"{split}/{kind.name}/{image.name}"
-        listing.records.append(ImageRecord(name, image, matches.masks.get(image), kind.name, split))
-        if image in matches.errors:
-            listing.errors[name] = matches.errors[image]
+    if kind.name == GOOD:
+        listing.records += [ImageRecord(f"{split}/{GOOD}/{path.name}", path, None, GOOD, split) for path in images]
+        return
+    mask_dir = listing.root / "ground_truth" / kind.name
+    masks: list[Path] = []
+    if mask_dir.is_dir():
+        masks, others = image_files(mask_dir)
+        listing.ignored_files += others
+    add_defects(listing, images, masks, mask_dir, kind.name, split)

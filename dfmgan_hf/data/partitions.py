@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import write_text
 from .errors import DataError
 from .records import GOOD, ImageRecord, shorten
 
 
 def shuffled(records: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
-    """The records in an order that depends on their names and the seed alone, not on the order given."""
+    """Shuffle records in a way that depends on their names and the seed alone, not on the order given."""
     ordered = sorted(records, key=lambda record: record.name)
     random.Random(seed).shuffle(ordered)
     return ordered
 
 
 def read_file_list(path: Path | str) -> list[str]:
-    """Reads names of files, one a line; empty lines and lines that begin with `#` are skipped.
+    """Read names of files, one a line; empty lines and lines that begin with `#` are skipped.
 
     Raises:
         DataError: (`file_list`) if there is no such file, no name in it, or if it is no text.
@@ -53,7 +53,7 @@ def read_file_list(path: Path | str) -> list[str]:
 def select_listed(
     candidates: Sequence[ImageRecord], known: Iterable[ImageRecord], names: Sequence[str], source: Path | str
 ) -> list[ImageRecord]:
-    """The candidates that are listed, in the candidates' order.
+    """Return the candidates that are listed, in the candidates' order.
 
     Args:
         candidates: Records of one kind.
@@ -81,7 +81,7 @@ def select_listed(
 
 
 def save_file_list(path: Path | str, names: Iterable[str], comment: str | None = None) -> Path:
-    """Writes names of files, one a line, in such a way that the file is whole or absent.
+    """Write names of files, one a line.
 
     Args:
         path: Text file; its folder is made if need be.
@@ -91,13 +91,9 @@ def save_file_list(path: Path | str, names: Iterable[str], comment: str | None =
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = [f"# {line}" for line in (comment or "").splitlines()]
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside.write_text("\n".join([*header, *names]) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-    return path
+    write_text(path, "\n".join([*header, *names]) + "\n")
+    return Path(path)
 
 
 @dataclass(frozen=True)
@@ -114,11 +110,11 @@ class Partition:
 
     @staticmethod
     def paths(folder: Path | str, index: int | str) -> tuple[Path, Path]:
-        """`partition_<index>_base.txt` and `partition_<index>_test.txt`; the index is a number or a name."""
+        """Return `partition_<index>_base.txt` and `partition_<index>_test.txt`; the index is a number or a name."""
         return Path(folder) / f"partition_{index}_base.txt", Path(folder) / f"partition_{index}_test.txt"
 
     def save(self, folder: Path | str, index: int | str) -> tuple[Path, Path]:
-        """Writes both lists to `paths`."""
+        """Write both lists to `paths`."""
         base, test = self.paths(folder, index)
         return (
             save_file_list(base, self.base, "one third of each kind of defect"),
@@ -127,7 +123,7 @@ class Partition:
 
     @classmethod
     def load(cls, folder: Path | str, index: int | str) -> Partition:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             DataError: (`file_list`) if one of the files is missing or empty.
@@ -137,7 +133,7 @@ class Partition:
 
 
 def read_groups(path: Path | str) -> dict[str, str]:
-    """Reads which photographs show the same part, from a CSV file with the columns file and group.
+    """Read which photographs show the same part, from a CSV file with the columns file and group.
 
     Args:
         path: a line for each photograph: its name, such as test/crack/000.png, and what its part is called.
@@ -166,7 +162,7 @@ def read_groups(path: Path | str) -> dict[str, str]:
 def make_partitions(
     records: Iterable[ImageRecord], count: int = 3, seed: int = 0, groups: Mapping[str, str] | None = None
 ) -> list[Partition]:
-    """Divides defect photographs at random into 1/3 (rounded down) and 2/3 of each kind, `count` times.
+    """Divide defect photographs at random into 1/3 (rounded down) and 2/3 of each kind, `count` times.
 
     The division of a kind depends on its own file names, the seed and the partition's number alone, but for groups
     that other kinds share.
@@ -187,7 +183,7 @@ def make_partitions(
 
 
 def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, str] | None = None) -> Partition:
-    """The division that AnomalyDiffusion and its successors test localisation on: nothing about it is random.
+    """Make the division that AnomalyDiffusion and its successors test localisation on: nothing about it is random.
 
     Args:
         records: Photographs of one category; the defect-free ones are left aside.
@@ -205,7 +201,7 @@ def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, s
 def _divide(
     kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str] | None, seed: int | None
 ) -> Partition:
-    """Whole groups in a random order, or by their first names, to the base set as long as they fit into a third."""
+    """Put whole groups, in random order or by first names, into the base set as long as they fit into a third."""
     in_base: dict[str, bool] = {}
     base: list[str] = []
     test: list[str] = []
@@ -233,7 +229,7 @@ def _divide(
 
 
 def _in_groups(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """Names by group, each of them on its own without groups."""
+    """Return names by group, each of them on its own without groups."""
     if groups is None:
         return {name: [name] for name in names}
     unknown = [name for name in names if name not in groups]
@@ -246,7 +242,7 @@ def _in_groups(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[s
 
 
 def _by_kind(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
-    """Photographs of each kind of defect, at least three."""
+    """Return the photographs of each kind of defect, at least three."""
     kinds: dict[str, list[ImageRecord]] = {}
     for record in records:
         if record.defect != GOOD:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..files import whole_folder
 from .errors import DataError
 from .examples import read_pair
 from .records import GOOD, ImageRecord, Listing
@@ -80,7 +80,7 @@ class PatchCounts(NamedTuple):
 
 
 def covering_places(height: int, width: int, patch_size: int) -> list[Place]:
-    """Places of the fewest evenly spaced patches that cover a whole photograph.
+    """Return places of the fewest evenly spaced patches that cover a whole photograph.
 
     Args:
         height, width: Size of the photograph in pixels, at least `patch_size`.
@@ -93,7 +93,7 @@ def covering_places(height: int, width: int, patch_size: int) -> list[Place]:
 
 
 def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng: np.random.Generator) -> list[Place]:
-    """Random places of patches that show a defect.
+    """Draw random places of patches that show a defect.
 
     Of all places whose patch is defect to at most `max_area`, those are drawn from that hold (nearly) the most defect:
     around a small defect all that contain the whole of it, so that it is not always in the middle of the patch.
@@ -122,7 +122,7 @@ def cut_patches(
     config: PatchConfig,
     progress: Callable[[list[ImageRecord]], Iterable[ImageRecord]] = iter,
 ) -> PatchCounts:
-    """Cuts every photograph of a data set into patches and writes them as a data set in the layout of MVTec AD.
+    """Cut every photograph of a data set into patches and write them as a data set in the layout of MVTec AD.
 
     All patches of a photograph stay in its split and kind. The folder gets a table (`patches.csv`) that says where in
     which photograph each patch was. The places depend on the seed and the photograph's name alone.
@@ -134,30 +134,11 @@ def cut_patches(
         progress: Wraps the list of photographs, for a progress bar.
 
     Raises:
-        DataError: (`output_exists`) there is something in `output_dir` already; (`too_small`) a photograph is smaller
-            than a patch; else as `read_pair`. Nothing is written then.
+        FileExistsError: there is something in `output_dir` already.
+        DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
     """
-    output_dir = Path(output_dir).resolve()
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise DataError(
-            "output_exists",
-            output_dir,
-            found="something is there already",
-            expected="a folder that does not exist yet, or an empty one",
-            advice="Name another folder, or remove this one first.",
-        )
-    aside = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        counts = _write(listing, aside, config, progress)
-        if output_dir.exists():
-            output_dir.rmdir()
-        aside.rename(output_dir)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return counts
+    with whole_folder(output_dir) as aside:
+        return _write(listing, aside, config, progress)
 
 
 def _write(
@@ -174,8 +155,6 @@ def _write(
         table.writerow(["file", "photograph", "x", "y", "patch_size"])
         for record in progress(listing.records):
             try:
-                if record.name in listing.errors:
-                    raise listing.errors[record.name]
                 cut = list(_cut(record, config))
             except DataError as error:
                 if not config.skip_bad_files:
@@ -194,7 +173,7 @@ def _write(
 
 
 def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
-    """By name, what the patches of a photograph are called: its stem, numbered where another has taken it already.
+    """Name the patches of each photograph: its stem, numbered where another has taken it already.
 
     `000.jpg` and `000.png` have one stem, and so have photographs of one kind in several folders of an imagefolder.
     """

@@ -1,4 +1,4 @@
-"""Decodes any photograph or mask that Pillow opens: 8 and 16 bits, grey, RGB, RGBA, palette, EXIF-rotated."""
+"""Turn any photograph into 8-bit samples and any mask into booleans: 8 and 16 bits, grey, RGB, RGBA, palette."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from .decoding import decode
 from .errors import DataError
 
 Array = np.ndarray[Any, Any]
-
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
-"""Lower-case file name endings that are taken for images."""
 
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -32,14 +29,16 @@ class Mask(NamedTuple):
     is_soft: bool
 
 
-def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path: Path | str = "image") -> Array:
-    """Turns a decoded photograph into 8-bit samples.
+def image_to_array(
+    image: Image.Image | Array, channels: int = 3, bit_depth: int = 16, path: Path | str = "image"
+) -> Array:
+    """Turn a decoded photograph into 8-bit samples.
 
     Grey photographs are repeated over the channels; colour ones become luma (ITU-R 601) for one channel. Transparent
     pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
 
     Args:
-        image: Decoded and upright.
+        image: Decoded and upright, see `decoding.decode`.
         channels: 1 (grey) or 3 (RGB).
         bit_depth: Significant bits of 16-bit files: 16, or 12 for the raw values of many industrial cameras.
         path: Named in errors.
@@ -49,11 +48,17 @@ def image_to_array(image: Image.Image, channels: int, bit_depth: int = 16, path:
 
     Raises:
         DataError: (`pixel_format`) if samples exceed `bit_depth` or are floating-point numbers.
+        ValueError: if `channels` or `bit_depth` is not possible.
     """
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels}.")
+        raise ValueError(f"`channels` must be 1 or 3, but is {channels}.")
     if not 8 <= bit_depth <= 16:
-        raise ValueError(f"bit_depth must be from 8 to 16, got {bit_depth}.")
+        raise ValueError(f"`bit_depth` must be from 8 to 16, but is {bit_depth}.")
+    if not isinstance(image, Image.Image):
+        colour, alpha = _split_alpha(image)
+        samples = _scale_to_8_bits(colour, bit_depth, path)
+        # Alpha has all 16 bits, whatever the camera's own depth.
+        image = Image.fromarray(samples if alpha is None else np.dstack([samples, (alpha >> 8).astype(np.uint8)]))
     if image.mode == "F":
         raise DataError(
             "pixel_format",
@@ -86,41 +91,37 @@ def _scale_to_8_bits(samples: Array, bit_depth: int, path: Path | str) -> Array:
 
 
 def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Array:
-    """Reads a photograph, upright, as uint8 `(H, W, channels)`; see `image_to_array`.
+    """Read a photograph, upright, as uint8 `(H, W, channels)`; see `image_to_array`.
 
     Raises:
         DataError: `unreadable` if the file is missing, empty, truncated or not an image, `pixel_format` if its samples
             cannot be used; it names the file.
     """
-    path = Path(path)
-    image = decode(path)
-    if isinstance(image, np.ndarray):
-        image = _deep_colour_to_8_bits(image, bit_depth, path)
-    return image_to_array(image, channels, bit_depth, path)
+    return image_to_array(decode(Path(path)), channels, bit_depth, path)
 
 
-def _deep_colour_to_8_bits(samples: Array, bit_depth: int, path: Path) -> Image.Image:
-    colour, alpha = _split_alpha(samples)
-    reduced = _scale_to_8_bits(colour, bit_depth, path)
-    if alpha is None:
-        return Image.fromarray(reduced)
-    # Alpha has all 16 bits, whatever the camera's own depth.
-    return Image.fromarray(np.dstack([reduced, (alpha >> 8).astype(np.uint8)]))
+def highest_sample(image: Image.Image | Array) -> int | None:
+    """Return the largest sample, of colour or grey, of a decoded photograph of 16 bits; None for one of 8."""
+    if not isinstance(image, Image.Image):
+        return int(_split_alpha(image)[0].max())
+    return int(np.asarray(image).max()) if image.mode in _SIXTEEN_BIT_MODES else None
 
 
 def _split_alpha(samples: Array) -> tuple[Array, Array | None]:
-    """Colour or grey `(H, W, 1 or 3)`, and alpha `(H, W)` or None."""
+    """Separate colour or grey `(H, W, 1 or 3)` from alpha, `(H, W)` or None."""
     return (samples[:, :, :-1], samples[:, :, -1]) if samples.shape[2] in (2, 4) else (samples, None)
 
 
-def mask_to_array(image: Image.Image) -> Mask:
-    """Turns a decoded mask into booleans: whatever is not zero is defect.
+def mask_to_array(image: Image.Image | Array) -> Mask:
+    """Turn a decoded mask into booleans: whatever is not zero is defect.
 
     That holds for 0/1, 0/255, 16-bit and floating-point samples, for any colour that is not black, and for palette
     files by index, as annotation tools write them (see `_defect_by_index` for those that image editors write). Where a
     mask has an alpha channel, transparent pixels are background; if all its colours are black, alpha itself is the
     mask.
     """
+    if not isinstance(image, Image.Image):
+        return _mask_from_colour(image)
     if image.mode == "P":
         # Indices stand for classes, not for shades between defect and background.
         return Mask(_defect_by_index(image), False)
@@ -133,7 +134,7 @@ def mask_to_array(image: Image.Image) -> Mask:
 
 
 def _defect_by_index(image: Image.Image) -> Array:
-    """Where a palette file shows defect, bool `(H, W)`.
+    """Find where a palette file shows defect, bool `(H, W)`.
 
     Index 0 is the background, black or not. But programs that reduce a picture to a palette of their own (GIF files,
     image editors, optimisers of PNG) number its colours as they like: where index 0 is not black and another index
@@ -159,17 +160,16 @@ def _mask_from_colour(samples: Array) -> Mask:
 
 
 def read_mask(path: Path | str) -> Mask:
-    """Reads a mask file; see `mask_to_array`.
+    """Read a mask file; see `mask_to_array`.
 
     Raises:
         DataError: `unreadable` if the file is missing, empty, truncated or not an image; it names the file.
     """
-    image = decode(Path(path), zero_stays_zero=True)
-    return _mask_from_colour(image) if isinstance(image, np.ndarray) else mask_to_array(image)
+    return mask_to_array(decode(Path(path), is_mask=True))
 
 
 def _has_several_values(samples: Array) -> bool:
-    """Whether more than one value (or colour) other than zero occurs."""
+    """Tell whether more than one value (or colour) other than zero occurs."""
     if samples.ndim == 3:
         shifts = 16 * np.arange(samples.shape[2], dtype=np.uint64)
         samples = (samples.astype(np.uint64) << shifts).sum(axis=2)

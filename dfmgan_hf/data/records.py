@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import DataError
-from .reading import IMAGE_EXTENSIONS
 
 GOOD = "good"
 """The name of what has no defect, as in MVTec AD."""
 
 Split = Literal["train", "test"]
+
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+"""Lower-case file name endings that are taken for images."""
+
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+# Raise it when the same files and settings would be prepared differently than before.
+_PREPARATION_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class ImageRecord:
         mask_path: Its mask, or None where there is none.
         defect: Kind of defect, or `good`.
         split: `train` or `test`.
+        error: Why it cannot be used, if the names of the files say so already. Loading raises the first, the doctor
+            shows them all.
     """
 
     name: str
@@ -33,17 +45,17 @@ class ImageRecord:
     mask_path: Path | None
     defect: str
     split: Split
+    error: DataError | None = field(default=None, compare=False)
 
 
 @dataclass
 class Listing:
-    """The photographs found, and what is wrong with the folders so far (nothing has been decoded).
+    """The photographs found, and what else is in the folders (nothing has been decoded).
 
     Attributes:
         root: The folder that the names refer to.
         category: Name of the object or texture.
         records: Sorted by name.
-        errors: By name of the record that cannot be used; loading raises the first, the doctor shows them all.
         orphan_masks: Masks that belong to no photograph.
         ignored_files: Files that are neither photographs nor masks.
     """
@@ -51,12 +63,11 @@ class Listing:
     root: Path
     category: str
     records: list[ImageRecord] = field(default_factory=list)
-    errors: dict[str, DataError] = field(default_factory=dict)
     orphan_masks: list[Path] = field(default_factory=list)
     ignored_files: list[Path] = field(default_factory=list)
 
     def select(self, defect: str | None, split: Split | None = None) -> list[ImageRecord]:
-        """Records of one kind: `defect=None` for the defect-free ones, `split=None` for both splits."""
+        """Return the records of one kind: `defect=None` for the defect-free ones, `split=None` for both splits."""
         wanted = defect or GOOD
         return [r for r in self.records if r.defect == wanted and (split is None or r.split == split)]
 
@@ -67,14 +78,43 @@ class Listing:
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files directly inside `folder`, sorted: images by their ending, and the others. Hidden ones are skipped."""
+    """List the files directly inside a folder, sorted: images by their ending, and the others. Skip hidden ones."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     images = [path for path in files if path.suffix.lower() in IMAGE_EXTENSIONS]
     return images, [path for path in files if path.suffix.lower() not in IMAGE_EXTENSIONS]
 
 
+def is_hub_id(source: Path | str) -> bool:
+    """Tell whether `source` is no path here and has the form `user/name` of a repository on the Hub."""
+    return not Path(source).exists() and _REPO_ID.fullmatch(Path(source).as_posix()) is not None
+
+
+def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:
+    """Return a hexadecimal digest of the files' names, sizes and times (of modification, of change), and of settings.
+
+    A photograph or mask that is added, removed, renamed, exchanged or written again changes it, even where its
+    modification time is kept, as copying and unpacking may do.
+
+    Args:
+        records: The files, in the order in which they are used.
+        settings: Values that JSON can hold.
+    """
+    digest = hashlib.sha256()
+    digest.update(json.dumps([_PREPARATION_VERSION, dict(settings)], sort_keys=True).encode())
+    for record in records:
+        row: list[Any] = [record.name, record.defect, record.split]
+        for path in (record.image_path, record.mask_path):
+            if path is not None and path.exists():
+                status = path.stat()
+                row += [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            else:
+                row.append(None)
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
+
+
 def shorten(names: Iterable[str], limit: int = 12) -> str:
-    """`a, b, c and 5 more`, for error messages."""
+    """Write `a, b, c and 5 more`, for error messages."""
     names = list(names)
     shown = ", ".join(names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "nothing"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from ..files import write_json
 
 Severity = Literal["error", "warning", "note"]
 
@@ -97,24 +97,20 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0: nothing to complain of; 1: warnings; 2: training cannot run."""
+        """Exit status of a script: 0 for nothing to complain of, 1 for warnings, 2 if training cannot run."""
         return max((EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return all of it as plain values."""
         return {**asdict(self), "exit_status": self.exit_status}
 
     def save_json(self, path: Path | str) -> Path:
-        """Writes `to_dict` as JSON, in such a way that the file is whole or absent."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        aside.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, path)
-        return path
+        """Write `to_dict` as JSON."""
+        write_json(path, self.to_dict())
+        return Path(path)
 
     def to_text(self) -> str:
-        """A readable table, without colours, at most 110 columns wide apart from file names."""
+        """Write a readable table, without colours, at most 110 columns wide apart from file names."""
         total = sum(kind.photographs for kind in self.kinds)
         parts = [
             f"{self.category}: {total} photographs in {self.root}",

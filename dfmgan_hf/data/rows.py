@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-from .deep_colour import is_deep_colour
+from .decoding import is_deep_colour
 from .errors import DataError, DataWarning
 from .examples import read_pair
 from .mvtec_layout import MVTEC_AD_DEFECTS
@@ -21,8 +22,8 @@ from .records import GOOD, ImageRecord
 LABELS = ("normal", "anomalous")
 
 
-def make_features(categories: Sequence[str], defects: Sequence[str]) -> Any:
-    """The features of a set of these categories and kinds of defect.
+def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets.Features:
+    """Return the features of a set of these categories and kinds of defect.
 
     Args:
         categories: Names of the objects; for those of MVTec AD all 15 become names of the class label, so that sets
@@ -30,35 +31,32 @@ def make_features(categories: Sequence[str], defects: Sequence[str]) -> Any:
         defects: Kinds of defect, without `good`.
 
     Returns:
-        `datasets.Features`: image (RGB), mask (8-bit grey, 0 and 255, None for defect-free photographs), label
+        image (RGB), mask (8-bit grey, 0 and 255, None for defect-free photographs), label
         (normal, anomalous), defect (good, ...), category, file_name (as in `ImageRecord.name`).
     """
-    from datasets import ClassLabel, Features, Value
-    from datasets import Image as ImageFeature
-
     known = list(MVTEC_AD_DEFECTS)
-    return Features(
+    return datasets.Features(
         {
-            "image": ImageFeature(mode="RGB"),
-            "mask": ImageFeature(mode="L"),
-            "label": ClassLabel(names=list(LABELS)),
-            "defect": ClassLabel(names=[GOOD, *defects]),
-            "category": ClassLabel(names=known if set(categories) <= set(known) else list(categories)),
-            "file_name": Value("string"),
+            "image": datasets.Image(mode="RGB"),
+            "mask": datasets.Image(mode="L"),
+            "label": datasets.ClassLabel(names=list(LABELS)),
+            "defect": datasets.ClassLabel(names=[GOOD, *defects]),
+            "category": datasets.ClassLabel(names=known if set(categories) <= set(known) else list(categories)),
+            "file_name": datasets.Value("string"),
         }
     )
 
 
 def generate_rows(
-    records: Sequence[tuple[str, ImageRecord, DataError | None]], bit_depth: int, skip_bad_files: bool
+    records: Sequence[tuple[str, ImageRecord]], bit_depth: int, skip_bad_files: bool
 ) -> Iterator[dict[str, Any]]:
-    """Reads, checks and yields rows in the form of `make_features`.
+    """Read, check and yield rows in the form of `make_features`.
 
     8-bit grey and RGB photographs are referred to by path and stay as they are; others are stored as 8-bit PNG, since
     `datasets` would clip 16-bit samples and forget what is transparent.
 
     Args:
-        records: Category, record, and the problem known of it from its name alone, if any.
+        records: Category and record.
         bit_depth: Significant bits of 16-bit photographs.
         skip_bad_files: Leave files with problems out and warn with their list.
 
@@ -66,10 +64,8 @@ def generate_rows(
         DataError: that names the first file with a problem, unless `skip_bad_files`.
     """
     skipped: list[DataError] = []
-    for category, record, error in records:
+    for category, record in records:
         try:
-            if error is not None:
-                raise error
             yield _make_row(category, record, bit_depth)
         except DataError as problem:
             if not skip_bad_files:
@@ -81,7 +77,7 @@ def generate_rows(
 
 
 def encode_mask(defect: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """A mask `(H, W)` as the `datasets` image of an 8-bit PNG with 0 and 255."""
+    """Return a mask `(H, W)` as the `datasets` image of an 8-bit PNG with 0 and 255."""
     return {"path": None, "bytes": _to_png(np.where(defect, 255, 0).astype(np.uint8))}
 
 
@@ -103,7 +99,7 @@ def _make_row(category: str, record: ImageRecord, bit_depth: int) -> dict[str, A
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether `datasets` would decode the file as this package does, see `decoding.decode`."""
+    """Tell whether `datasets` would decode the file as this package does, see `decoding.decode`."""
     with Image.open(path) as image:
         is_eight_bit = image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep_colour(image)
         return is_eight_bit and (image.format != "TIFF" or image.getexif().get(Tag.Orientation, 1) == 1)

@@ -2,139 +2,225 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .cache import fingerprint
-from .dataset import ImageMaskDataset
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..files import whole_file
+from .dataset import ImageMaskDataset, join_kinds
 from .errors import DataError, DataWarning
-from .examples import Preparation
+from .examples import Array, prepare_example
+from .matching import match_masks
 from .partitions import read_file_list, select_listed, shuffled
-from .prepared import PreparedSet, prepare_records, read_prepared, write_prepared
-from .records import GOOD, ImageRecord, Listing, Split, shorten
-from .sources import find_listing
+from .records import GOOD, ImageRecord, Listing, Split, fingerprint, image_files, shorten
+from .sources import DataSource, find_listing
 from .transforms import Fit
 
 _FULL_AREA = 0.98
 
 
+@dataclass(frozen=True)
+class DataConfig(DataSource):
+    """Where the photographs are and how they are read: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
+
+    Attributes:
+        fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
+        bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
+        shots: Train on this many defect photographs, drawn at random.
+        shots_seed: Seed of that draw.
+        file_list: Text file with the names of the photographs to use, one a line. If it names no defect-free
+            photograph, it does not restrict them.
+        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
+        cache_dir: Folder that keeps prepared photographs for the next run.
+    """
+
+    fit: Fit = "resize"
+    bit_depth: int = 16
+    shots: int | None = None
+    shots_seed: int = 0
+    file_list: Path | None = None
+    skip_bad_files: bool = False
+    cache_dir: Path | None = None
+
+    def listing(self, defect: str | None = None) -> Listing:
+        """List all files of the category, before any choice; see `find_listing`."""
+        return find_listing(self, defect, cache_dir=self.cache_dir)
+
+    def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
+        """Load the defect-free photographs, those for training or for testing; see `load_training_set`."""
+        return load_training_set(self, resolution=resolution, image_channels=image_channels, split=split)
+
+    def load_defects(
+        self, defect: str | None = None, *, resolution: int = 256, image_channels: int = 3
+    ) -> ImageMaskDataset:
+        """Load the photographs of one kind of defect with their masks; see `load_training_set`.
+
+        Args:
+            defect: Kind of defect; None if there is only one, as with `defect_dir`.
+            resolution: Side of the training images in pixels.
+            image_channels: 3, or 1 for grey.
+
+        Raises:
+            DataError: also (`unknown_defect`) if `defect` is None and there are several.
+        """
+        if defect is None:
+            listing = self.listing()
+            if len(listing.defects) != 1:
+                raise DataError(
+                    "unknown_defect",
+                    listing.root,
+                    found=f"{len(listing.defects)} kinds of defect and none was chosen",
+                    expected=f"one of {shorten(listing.defects)}",
+                    advice="Say which with --defect.",
+                )
+            defect = listing.defects[0]
+        return load_training_set(self, defect, resolution=resolution, image_channels=image_channels)
+
+    def load_kinds(
+        self, defects: Sequence[str] = (), *, resolution: int = 256, image_channels: int = 3
+    ) -> ImageMaskDataset:
+        """Load the photographs of several kinds of defect as one labelled set; `shots` are of each kind.
+
+        Args:
+            defects: Kinds of defect; all of the category if empty.
+            resolution: Side of the training images in pixels.
+            image_channels: 3, or 1 for grey.
+
+        Raises:
+            DataError: see `load_training_set`; (`one_kind`) if that is one kind alone.
+        """
+        listing = self.listing()
+        kinds = tuple(dict.fromkeys(defects or listing.defects))
+        if len(kinds) < 2:
+            raise DataError(
+                "one_kind",
+                listing.root,
+                found=f"a single kind of defect to learn ({shorten(kinds)})",
+                expected="at least two, to be learnt jointly",
+                advice=f"Name more of {shorten(listing.defects)} with --defect, or leave --joint out.",
+            )
+        return join_kinds(
+            {k: self.load_defects(k, resolution=resolution, image_channels=image_channels) for k in kinds}
+        )
+
+    def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: int = 256) -> Tensor:
+        """Load where the product is on defect-free photographs, brought to the training resolution as these are.
+
+        Args:
+            folder: A mask for each of them, named like it with or without a suffix such as _mask; non-zero pixels are
+                the product.
+            file_names: Of the photographs, as `load_good` gives them.
+            resolution: Side of the square in pixels.
+
+        Returns:
+            bool `(N, resolution, resolution)`, in the order of `file_names`.
+
+        Raises:
+            DataError: `no_images` if the folder is missing or empty; `no_mask` or `several_masks` of a photograph;
+                else as `prepare_example`.
+        """
+        masks = image_files(folder)[0] if folder.is_dir() else []
+        if not masks:
+            raise DataError(
+                "no_images",
+                folder,
+                found="no images" if folder.is_dir() else "there is no such folder",
+                expected="a folder of masks that show where the product is, named like the good photographs",
+                advice="Check the path, or choose --foreground auto for products on a plain background.",
+            )
+        by_name = {record.name: record for record in self.listing().select(None)}
+        records = [by_name[name] for name in file_names]
+        found = match_masks([record.image_path for record in records], masks, folder)[0]
+        foregrounds = []
+        for record in records:
+            mask = found[record.image_path]
+            if isinstance(mask, DataError):
+                raise mask
+            shown = prepare_example(replace(record, mask_path=mask), resolution, 1, self.fit, self.bit_depth)[1]
+            assert shown is not None  # since the record has a mask
+            foregrounds.append(torch.from_numpy(shown)[0] > 0)
+        return torch.stack(foregrounds)
+
+
 def load_training_set(
-    data_dir: Path | str | None = None,
-    category: str | None = None,
-    *,
+    data: DataConfig,
     defect: str | None = None,
-    good_dir: Path | str | None = None,
-    defect_dir: Path | str | None = None,
-    mask_dir: Path | str | None = None,
+    *,
     resolution: int = 256,
     image_channels: int = 3,
-    fit: Fit = "resize",
-    bit_depth: int = 16,
     split: Split | None = None,
-    shots: int | None = None,
-    shots_seed: int = 0,
-    file_list: Path | str | None = None,
-    skip_bad_files: bool = False,
-    cache_dir: Path | str | None = None,
-    min_images: int = 2,
 ) -> ImageMaskDataset:
-    """Loads the photographs of one kind, with their masks if they show defects.
+    """Load the photographs of one kind, with their masks if they show defects.
 
     Args:
-        data_dir: Root or category folder of a data set in the layout of MVTec AD, a tar archive of one, or an
-            imagefolder with a mask column.
-        category: Category; None if there is only one.
+        data: Where they are and how they are read; `shots` holds for defects alone.
         defect: Kind of defect; None for the defect-free photographs.
-        good_dir: Instead of `data_dir`: folder of defect-free photographs.
-        defect_dir: Instead of `data_dir`: folder of photographs of one kind of defect.
-        mask_dir: Their masks, matched by stem with or without a suffix such as `_mask`.
         resolution: Side of the square in pixels.
         image_channels: 3, or 1 for grey.
-        fit: How other shapes become square: `resize`, `center_crop` or `pad`.
-        bit_depth: Significant bits of 16-bit photographs.
         split: `train` or `test`; None for `train` if `defect` is None, else for both.
-        shots: Use only this many, drawn at random with `shots_seed`.
-        shots_seed: Seed of that draw.
-        file_list: Text file with the names to use (see `partitions`). If it names no defect-free photograph, it
-            does not restrict them.
-        skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
-        cache_dir: Folder that keeps the prepared set; None prepares it anew in each run.
-        min_images: Fewer usable photographs are an error.
 
     Returns:
         The set, sorted by name.
 
     Raises:
         DataError: that names the first file with a problem, or says what the folder lacks.
-        ValueError: if the arguments contradict each other.
+        ValueError: if options contradict each other, or one is not possible.
+
+    Example:
+        >>> load_training_set(DataConfig(Path("mvtec_ad"), "hazelnut", shots=5), "crack", resolution=256)
     """
-    listing = find_listing(
-        data_dir,
-        category,
-        good_dir=good_dir,
-        defect_dir=defect_dir,
-        mask_dir=mask_dir,
-        defect=defect,
-        cache_dir=cache_dir,
-    )
-    candidates = _candidates(listing, defect, split)
-    if file_list is not None:
-        names = read_file_list(file_list)
+    shots = None if defect is None else data.shots
+    if shots is not None and shots < 1:
+        raise ValueError(f"`shots` must be at least 1, but is {shots}.")
+    listing = data.listing(defect)
+    candidates = _candidates(listing, defect, split or (None if defect else "train"))
+    if data.file_list is not None:
+        names = read_file_list(data.file_list)
         # A list of defect photographs, such as a partition, says nothing about the defect-free ones.
         if defect is not None or any(record.name in names for record in listing.select(None)):
-            candidates = select_listed(candidates, listing.records, names, file_list)
+            candidates = select_listed(candidates, listing.records, names, data.file_list)
     if shots is not None:
-        if shots < 1:
-            raise ValueError(f"shots must be at least 1, got {shots}.")
-        candidates = shuffled(candidates, shots_seed)
+        candidates = shuffled(candidates, data.shots_seed)
 
-    preparation = Preparation(resolution, image_channels, fit, bit_depth)
     path = None
-    if cache_dir is not None:
-        key = fingerprint(candidates, {**preparation.settings(), "shots": shots, "skip_bad_files": skip_bad_files})
-        path = Path(cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key[:16]}.safetensors"
-    prepared = None if path is None else read_prepared(path)
-    if prepared is None:
-        prepared = prepare_records(candidates, listing, preparation, shots, skip_bad_files)
-        if path is not None:
-            write_prepared(path, prepared)
-    _warn(prepared, len(candidates))
-    _check_count(len(prepared.dataset), listing, defect, shots, min_images)
-    return prepared.dataset
-
-
-def _warn(prepared: PreparedSet, candidates: int) -> None:
-    skipped, soft = prepared.dataset.skipped, prepared.soft_masks
-    if skipped:
-        listed = "\n".join(f"  {error}" for error in skipped)
-        warnings.warn(f"{len(skipped)} of {candidates} files were left out:\n{listed}", DataWarning, stacklevel=3)
-    full = _full_masks(prepared.dataset)
-    if full:
-        warnings.warn(
-            f"{len(full)} masks cover (almost) all of the photograph, for example that of {full[0]}: every non-zero "
-            "pixel counts as defect, so check that the background is 0 and the mask not inverted.",
-            DataWarning,
-            stacklevel=3,
+    if data.cache_dir is not None:
+        settings = [resolution, image_channels, data.fit, data.bit_depth, shots, data.skip_bad_files]
+        key = fingerprint(candidates, {"settings": settings})
+        path = Path(data.cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key[:16]}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes that need a set, one prepares it and the others wait.
+    with nullcontext() if path is None else FileLock(path.with_name(f".{path.name}.lock")):
+        prepared = None if path is None else _read(path)
+        if prepared is None:
+            prepared = _prepare(candidates, data, resolution, image_channels, shots)
+            if path is not None:
+                _write(path, *prepared)
+    dataset, notes = prepared
+    for note in notes:
+        warnings.warn(note, DataWarning, stacklevel=2)
+    needed = shots or (2 if defect is None else 1)
+    if len(dataset) < needed:
+        raise DataError(
+            "too_few",
+            listing.root,
+            found=f"{len(dataset)} usable photographs of '{defect or GOOD}'",
+            expected=f"{needed}, the shots asked for" if shots else f"at least {needed}",
+            advice="Ask for fewer shots." if shots else "Add photographs; check_dataset.py says how many are advised.",
         )
-    if soft:
-        warnings.warn(
-            f"{len(soft)} masks hold several grey values or colours, for example that of {soft[0]}: every non-zero "
-            "pixel counts as defect. If they are antialiased, lossily compressed or heat maps, threshold them first.",
-            DataWarning,
-            stacklevel=3,
-        )
-
-
-def _full_masks(dataset: ImageMaskDataset) -> list[str]:
-    if dataset.masks is None or not len(dataset):
-        return []
-    areas = (dataset.masks > 0).float().mean(dim=(1, 2, 3))
-    return [name for name, area in zip(dataset.file_names, areas, strict=True) if area >= _FULL_AREA]
+    return dataset
 
 
 def _candidates(listing: Listing, defect: str | None, split: Split | None) -> list[ImageRecord]:
-    if split is None and defect is None:
-        split = "train"
     candidates = listing.select(defect, split)
     if not candidates:
         kind = "defect-free photographs" if defect is None else f"photographs with the defect '{defect}'"
@@ -149,15 +235,95 @@ def _candidates(listing: Listing, defect: str | None, split: Split | None) -> li
     return candidates
 
 
-def _check_count(usable: int, listing: Listing, defect: str | None, shots: int | None, min_images: int) -> None:
-    needed = max(1, min_images) if shots is None else shots
-    if usable < needed:
-        raise DataError(
-            "too_few",
-            listing.root,
-            found=f"{usable} usable photographs of '{defect or GOOD}'",
-            expected=f"at least {needed}" if shots is None else f"{shots}, the shots asked for",
-            advice="Add photographs; check_dataset.py says how many are advised."
-            if shots is None
-            else "Ask for fewer shots.",
+def _prepare(
+    candidates: Sequence[ImageRecord], data: DataConfig, resolution: int, image_channels: int, shots: int | None
+) -> tuple[ImageMaskDataset, list[str]]:
+    """Decode records, in parallel, and keep those without problems, sorted by name.
+
+    Returns:
+        The set: with `shots`, the first so many usable ones. And what is to be said about it.
+    """
+
+    def prepare(record: ImageRecord) -> tuple[Array, Array | None, bool] | DataError:
+        try:
+            return prepare_example(record, resolution, image_channels, data.fit, data.bit_depth)
+        except DataError as error:
+            return error
+
+    limit = len(candidates) if shots is None else min(shots, len(candidates))
+    # Allocated once: a list of arrays and their stack would take twice the memory.
+    images = torch.zeros((limit, image_channels, resolution, resolution), dtype=torch.uint8)
+    masks = torch.zeros((limit, 1, resolution, resolution), dtype=torch.uint8)
+    names: list[str] = []
+    soft: list[str] = []
+    skipped: list[DataError] = []
+    has_masks = False
+    # Pillow decodes and resizes outside the interpreter's lock, so threads do run beside each other. Shots are decoded
+    # one by one, only as many as it takes.
+    with ThreadPoolExecutor() as pool:
+        results = map(prepare, candidates) if shots else pool.map(prepare, candidates)
+        for record, result in zip(candidates, results, strict=False):
+            if isinstance(result, DataError):
+                if not data.skip_bad_files:
+                    pool.shutdown(cancel_futures=True)
+                    raise result
+                skipped.append(result)
+                continue
+            image, mask, is_soft = result
+            images[len(names)] = torch.from_numpy(image)
+            if mask is not None:
+                has_masks = True
+                masks[len(names)] = torch.from_numpy(mask)
+            if is_soft:
+                soft.append(record.name)
+            names.append(record.name)
+            if len(names) == shots:
+                break
+    order = sorted(range(len(names)), key=names.__getitem__)
+    is_sorted = order == list(range(len(names)))
+    images, masks = (
+        tensor[: len(names)] if is_sorted else tensor[order] for tensor in (images, masks)
+    )  # a slice takes no memory
+    dataset = ImageMaskDataset(images, masks if has_masks else None, [names[index] for index in order], skipped)
+    return dataset, _notes(dataset, len(candidates), sorted(soft))
+
+
+def _notes(dataset: ImageMaskDataset, candidates: int, soft: Sequence[str]) -> list[str]:
+    notes = []
+    if dataset.skipped:
+        listed = "\n".join(f"  {error}" for error in dataset.skipped)
+        notes.append(f"{len(dataset.skipped)} of {candidates} files were left out:\n{listed}")
+    areas = [] if dataset.masks is None else (dataset.masks > 0).float().mean(dim=(1, 2, 3)).tolist()
+    full = [name for name, area in zip(dataset.file_names, areas, strict=False) if area >= _FULL_AREA]
+    if full:
+        notes.append(
+            f"{len(full)} masks cover (almost) all of the photograph, for example that of {full[0]}: every non-zero "
+            "pixel counts as defect, so check that the background is 0 and the mask not inverted."
         )
+    if soft:
+        notes.append(
+            f"{len(soft)} masks hold several grey values or colours, for example that of {soft[0]}: every non-zero "
+            "pixel counts as defect. If they are antialiased, lossily compressed or heat maps, threshold them first."
+        )
+    return notes
+
+
+def _write(path: Path, dataset: ImageMaskDataset, notes: Sequence[str]) -> None:
+    tensors = {"images": dataset.images} | ({} if dataset.masks is None else {"masks": dataset.masks})
+    header = {"file_names": dataset.file_names, "skipped": dataset.skipped, "notes": notes}
+    with whole_file(path) as aside:
+        save_file(tensors, aside, metadata={"header": json.dumps(header)})
+
+
+def _read(path: Path) -> tuple[ImageMaskDataset, list[str]] | None:
+    """Read what `_write` wrote; None if there is no such file or it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["header"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        masks = tensors.get("masks")
+        return ImageMaskDataset(tensors["images"], masks, header["file_names"], header["skipped"]), header["notes"]
+    except (SafetensorError, KeyError, ValueError, OSError):
+        return None

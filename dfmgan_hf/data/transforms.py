@@ -1,4 +1,4 @@
-"""Image and mask to a square of the training resolution, together."""
+"""Bring a photograph and its mask to a square of the training resolution, together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 Array = np.ndarray[Any, Any]
 
@@ -23,10 +23,18 @@ _THIN_BLOCK = 4
 _THICK_BLOCK = 64
 
 
+def check_square(resolution: int, fit: str) -> None:
+    """Raise a ValueError that names the option if photographs cannot be made square so."""
+    if resolution < 1:
+        raise ValueError(f"`resolution` must be at least 1 pixel, but is {resolution}.")
+    if fit not in FITS:
+        raise ValueError(f"`fit` must be one of {', '.join(FITS)}, but is {fit!r}.")
+
+
 def fit_to_square(
     image: Array, mask: Array | None, resolution: int, fit: Fit = "resize"
 ) -> tuple[Array, Array | None]:
-    """Brings a photograph and its mask to `(resolution, resolution)` in the same way.
+    """Bring a photograph and its mask to `(resolution, resolution)` in the same way.
 
     The photograph is resampled with an antialiased Lanczos filter, the mask by `resize_mask`.
 
@@ -40,8 +48,9 @@ def fit_to_square(
         uint8 `(resolution, resolution, C)` and bool `(resolution, resolution)` or None.
 
     Raises:
-        ValueError: if `fit` is unknown, or if the sizes of image and mask differ.
+        ValueError: if `resolution` or `fit` is not possible, or if the sizes of image and mask differ.
     """
+    check_square(resolution, fit)
     height, width, channels = image.shape
     if mask is not None and mask.shape != (height, width):
         raise ValueError(f"image is {width}x{height} but mask is {mask.shape[1]}x{mask.shape[0]}.")
@@ -59,13 +68,11 @@ def fit_to_square(
         padded[top : top + height, left : left + width] = image
         image = padded
         mask = None if mask is None else np.pad(mask, padding)
-    elif fit != "resize":
-        raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}.")
     return _resize_image(image, resolution), None if mask is None else resize_mask(mask, resolution)
 
 
 def resize_mask(mask: Array, resolution: int) -> Array:
-    """Resizes a binary mask to a square so that thin defects survive and areas are kept.
+    """Resize a binary mask to a square so that thin defects survive and areas are kept.
 
     From each new pixel's coverage (the exact share of it that the defect covers), as many pixels are chosen as the
     area calls for, the most covered ones first: see `_round_keeping_area`. Thresholding coverage at one half
@@ -86,7 +93,8 @@ def resize_mask(mask: Array, resolution: int) -> Array:
     coverage = _means_over_cells(_means_over_cells(mask, resolution).T, resolution).T
     coverage = np.round(coverage, 6)  # sums of many overlaps must come out as one where a pixel is covered wholly
 
-    thick = _dilate(coverage == 1, _CORE_DISTANCE)
+    core = Image.fromarray((coverage == 1).astype(np.uint8))
+    thick = np.asarray(core.filter(ImageFilter.MaxFilter(2 * _CORE_DISTANCE + 1))) > 0
     result = _round_keeping_area(np.where(thick, coverage, 0), _THICK_BLOCK)
     result |= _round_keeping_area(np.where(thick, 0, coverage), _THIN_BLOCK)
     if not result.any():
@@ -105,13 +113,13 @@ def _resize_image(image: Array, resolution: int) -> Array:
 
 
 def _rim_colour(image: Array) -> Array:
-    """Median colour of the outermost pixels, `(C,)`: a border in it adds no edge that isn't there."""
+    """Return the median colour of the outermost pixels, `(C,)`: a border in it adds no edge that isn't there."""
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     return np.median(rim, axis=0).astype(np.uint8)
 
 
 def _means_over_cells(values: Array, cells: int) -> Array:
-    """Means over `cells` equal parts of the first axis, which may begin and end inside a pixel, `(cells, W)`."""
+    """Average over `cells` equal parts of the first axis, which may begin and end inside a pixel, `(cells, W)`."""
     size = values.shape[0]
     sums = np.zeros((size + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=sums[1:])
@@ -121,19 +129,8 @@ def _means_over_cells(values: Array, cells: int) -> Array:
     return np.diff(sums_at_edges, axis=0) * (cells / size)
 
 
-def _dilate(cells: Array, distance: int) -> Array:
-    """Cells `(R, R)` that are no farther than `distance` rows and columns from a True one."""
-    for axis in (0, 1):
-        padding = [(distance, distance) if axis == other else (0, 0) for other in (0, 1)]
-        padded = np.pad(cells, padding)
-        shifted = [np.roll(padded, shift, axis) for shift in range(-distance, distance + 1)]
-        kept = tuple(slice(before, size - after) for (before, after), size in zip(padding, padded.shape, strict=True))
-        cells = np.logical_or.reduce(shifted)[kept]
-    return cells
-
-
 def _round_keeping_area(coverage: Array, block: int) -> Array:
-    """Rounds coverage `(R, R)` to 0 or 1 so that every aligned block of `block` by `block` cells keeps its area.
+    """Round coverage `(R, R)` to 0 or 1 so that every aligned block of `block` by `block` cells keeps its area.
 
     The total is rounded to a whole number of cells, which is shared among four quarters: the whole part of each
     quarter's area, and what is left to those with the largest fractions; and so on down to the blocks, whose areas are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..publishing import HubError
+from ..hub_errors import HubError
 from ..publishing.repository import Repository
 from .config import RECORD_DIR, ExportConfig
 from .errors import ExportError

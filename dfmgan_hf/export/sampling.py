@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..models import DFMGANGenerator
 from ..pipelines import DFMGANPipeline
 from .config import ExportConfig
 from .errors import ExportError, OneProcessError
@@ -39,11 +38,11 @@ _BLOCK_PIXELS = 2**21
 _MAX_BLOCK_SIZE = 32
 
 
-def block_size_for(generator: DFMGANGenerator) -> int:
+def block_size_for(pipe: DFMGANPipeline) -> int:
     """Images that are drawn in one pass through the network, which depends on the device and the resolution alone."""
-    if generator.device.type == "cpu":
+    if pipe.device.type == "cpu":
         return 1
-    return max(1, min(_MAX_BLOCK_SIZE, _BLOCK_PIXELS // generator.config["resolution"] ** 2))
+    return max(1, min(_MAX_BLOCK_SIZE, _BLOCK_PIXELS // pipe.unwrapped_generator.config["resolution"] ** 2))
 
 
 class TripletSampler:
@@ -61,20 +60,20 @@ class TripletSampler:
     """
 
     def __init__(self, pipe: DFMGANPipeline, config: ExportConfig, *, block_size: int | None = None) -> None:
-        if not isinstance(pipe.generator, DFMGANGenerator):
+        if not pipe.has_defects:
             raise ExportError(
                 "--model",
                 found="a backbone of stage 1, which draws no defects",
                 expected="a model of stage 2 (DFMGANGenerator)",
                 advice="Train stage 2 on it (examples/train_stage2.py) and give its output folder.",
             )
-        self.block_size = block_size or block_size_for(pipe.generator)
+        self.block_size = block_size or block_size_for(pipe)
         self.config = config
         self.filter = MaskFilter(config.min_mask_area, config.max_mask_area)
         # A pipeline of its own: silencing its progress bar does not silence the caller's.
         self._pipe = DFMGANPipeline(pipe.generator)
         self._pipe.set_progress_bar_config(disable=True)
-        self._on_cpu = pipe.generator.device.type == "cpu"
+        self._on_cpu = pipe.device.type == "cpu"
         self._restore = contextlib.ExitStack()
         self._pool: ThreadPoolExecutor | None = None
 

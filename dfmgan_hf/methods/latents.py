@@ -78,12 +78,17 @@ class LatentAverage:
 
 
 class PathLengthAverage:
-    """The running mean of path lengths: penalties of a step use the mean before it, so that they do not depend on how
-    the step is split over processes and micro-batches.
+    """Keep the running mean of path lengths (StyleGAN2, appendix B).
+
+    Penalties of a step use the mean before it, so that they do not depend on how the step is split over processes and
+    micro-batches. The official code first moves the mean by the lengths of the same micro-batch, 1 % of the way, and
+    lets the gradient go through it: its penalty and this phase's gradient are 1 to 2 % smaller, and nothing else
+    differs.
 
     Args:
         device: where the mean lives.
         mean_over_processes: averages a tensor over all processes.
+        decay: part of the way to the step's mean that the running mean goes.
     """
 
     def __init__(self, device: torch.device, mean_over_processes: Callable[[Tensor], Tensor], decay: float) -> None:

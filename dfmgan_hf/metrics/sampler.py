@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfmgan_hf.data import DataError, find_listing, fit_to_square, read_image, read_mask
-from dfmgan_hf.data.folders import image_files
+from dfmgan_hf.data import DataError, DataSource, find_listing, fit_to_square, read_image, read_mask
 from dfmgan_hf.data.imagefolder import metadata_files
 from dfmgan_hf.data.matching import split_images_and_masks
-from dfmgan_hf.data.records import GOOD, ImageRecord, shorten
+from dfmgan_hf.data.records import GOOD, ImageRecord, image_files, shorten
 from dfmgan_hf.files import module_sha256
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class PipelineSampler:
     def settings(self) -> dict[str, Any]:
         """What the images depend on, for results; the hash is that of the generator's tensors."""
         return {
-            "weights_sha256": module_sha256(self.pipe.generator),
+            "weights_sha256": module_sha256(self.pipe.unwrapped_generator),
             "truncation_psi": self.truncation_psi,
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
@@ -125,7 +124,7 @@ class PipelineSampler:
         pipe: Any = self.pipe
         arguments: dict[str, Any] = {"seeds": seeds}
         if self.shared_latents:
-            z_dim = pipe.generator.config.z_dim
+            z_dim = pipe.unwrapped_generator.config.z_dim
             latents = np.concatenate([np.random.RandomState(seed).randn(1, z_dim) for seed in seeds])
             z = torch.from_numpy(latents).float()
             arguments = {"seeds": seeds, "object_latents": z, "defect_latents": z}
@@ -284,12 +283,12 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
     if images and not metadata_files(directory):
         _, masks = split_images_and_masks(images)
         if masks or mask_dir is not None:
-            listing = find_listing(defect_dir=directory, mask_dir=mask_dir, defect=defect)
+            listing = find_listing(DataSource(defect_dir=directory, mask_dir=mask_dir), defect)
         else:
-            listing = find_listing(good_dir=directory)
+            listing = find_listing(DataSource(good_dir=directory))
         records = listing.records
     else:
-        listing = find_listing(directory)
+        listing = find_listing(DataSource(directory))
         kinds = listing.defects or [GOOD]
         if defect is None and len(kinds) == 1:
             defect = kinds[0]
@@ -303,8 +302,8 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
                 advice="Say which with --defect.",
             )
     for record in records:
-        if record.name in listing.errors:
-            raise listing.errors[record.name]
+        if record.error is not None:
+            raise record.error
     return records
 
 

@@ -18,10 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 NETWORKS_FILE, PIPELINE_FILE = "modeling_dfmgan.py", "pipeline_dfmgan.py"
 
 _PARTS = PACKAGE / "publishing" / "standalone_parts.py"
-_REPLACED = {
-    PACKAGE / name: _PARTS
-    for name in ("models/__init__.py", "models/generator.py", "models/modulated.py", "publishing/__init__.py")
-}
+_REPLACED = {PACKAGE / name: _PARTS for name in ("models/__init__.py", "models/generator.py", "models/modulated.py")}
 
 _USE = """```python
 from diffusers import DiffusionPipeline

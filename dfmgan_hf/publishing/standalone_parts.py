@@ -9,14 +9,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 LatentSpace = Literal["z", "w", "w+"]
-
-# Refusing pickles is the network's own doing; only the comfort of pushing is left out.
-HubPipeline = DiffusionPipeline
 
 
 def hold_weights(network: Any) -> AbstractContextManager[None]:

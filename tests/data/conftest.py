@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfmgan_hf.data import load_training_set
+from dfmgan_hf.data import DataConfig, load_training_set
 
 
 def draw_photograph(seed: int, width: int = 48, height: int = 40) -> np.ndarray:
@@ -65,7 +65,8 @@ def load_defects(category_folder: Path) -> Callable:
     """Loads the scratches of `category_folder` at a small resolution."""
 
     def load(**options):
-        return load_training_set(category_folder, defect="scratch", **{"resolution": 32, **options})
+        sizes = {"resolution": 32, "image_channels": options.pop("image_channels", 3)}
+        return load_training_set(DataConfig(category_folder, **options), "scratch", **sizes)
 
     return load
 

@@ -16,7 +16,7 @@ import pytest
 import tyro
 from PIL import Image
 
-from dfmgan_hf.data import find_listing
+from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
 from dfmgan_hf.data.doctor import ADVISED_DEFECTS, ADVISED_GOOD, examine
 from dfmgan_hf.data.duplicates import DuplicatePair, group_duplicates
@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "check_dataset.py"
 
 
 def check(folder: Path, **options) -> Report:
-    return examine(find_listing(folder), **{"resolution": 32, **options})[0]
+    return examine(find_listing(DataSource(folder)), **{"resolution": 32, **options})[0]
 
 
 def codes(report: Report) -> dict[str, tuple[str, ...]]:
@@ -175,25 +175,18 @@ def test_shapes_and_sizes(tmp_path: Path) -> None:
     assert len(codes(check(folder, resolution=45, fit="pad")).get("enlarged", ())) == 0
 
 
-def test_16_bits_of_which_12_are_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("is_coloured", "mode"), [(False, "I;16"), (True, "RGBA;16")])
+def test_16_bits_of_which_12_are_used(tmp_path: Path, is_coloured: bool, mode: str) -> None:
     folder = draw_category(tmp_path, good=2, defects={"dent": 2})
     for path in (folder / "train" / "good").iterdir():
-        save(np.asarray(Image.open(path)).astype(np.uint16) * 16, path)
+        samples = np.asarray(Image.open(path)).astype(np.uint16) * 16
+        opaque = np.full_like(samples, 65535)
+        path.write_bytes(imagecodecs.png_encode(np.dstack([samples] * 3 + [opaque]) if is_coloured else samples))
     report = check(folder)
     assert codes(report)["bit_depth"] == ("train/good/000.png", "train/good/001.png")
     assert any(finding.advice == "Give --bit_depth 12." for finding in report.findings)
+    assert report.kinds[0].modes == {mode: 2}
     assert "bit_depth" not in codes(check(folder, bit_depth=12))
-
-
-def test_16_bits_of_which_12_are_used_in_colour_too(tmp_path: Path) -> None:
-    folder = draw_category(tmp_path, good=2, defects={"dent": 2})
-    for path in (folder / "train" / "good").iterdir():
-        colour = np.repeat(np.asarray(Image.open(path))[:, :, None].astype(np.uint16) * 16, 3, axis=2)
-        path.write_bytes(imagecodecs.png_encode(np.dstack([colour, np.full(colour.shape[:2], 65535, np.uint16)])))
-    report = check(folder)
-    assert codes(report)["bit_depth"] == ("train/good/000.png", "train/good/001.png")
-    assert any(finding.advice == "Give --bit_depth 12." for finding in report.findings)
-    assert report.kinds[0].modes == {"RGBA;16": 2}
 
 
 def test_colour_only_on_one_side_and_exif(tmp_path: Path) -> None:
@@ -284,7 +277,7 @@ def test_flat_photographs_are_compared_by_their_bytes(tmp_path: Path) -> None:
 
 def test_contact_sheet_outlines_defects_without_hiding_them(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=3, defects={"dent": 12})
-    report, inspections = examine(find_listing(folder), resolution=32)
+    report, inspections = examine(find_listing(DataSource(folder)), resolution=32)
     sheet = draw_contact_sheet(inspections, "plate", duplicate_groups=report.duplicate_groups, columns=4)
     pixels = np.asarray(sheet)
     magenta = (pixels == (255, 0, 190)).all(axis=2)
@@ -379,7 +372,7 @@ def test_the_script_hands_its_status_to_the_shell(tmp_path: Path) -> None:
 
 
 def test_the_real_photographs_are_examined(magnetic_tile_root: Path) -> None:
-    report, inspections = examine(find_listing(magnetic_tile_root, "magnetic_tile"))
+    report, inspections = examine(find_listing(DataSource(magnetic_tile_root, "magnetic_tile")))
     assert report.exit_status == 1
     assert all(not inspection.errors for inspection in inspections)
     assert all(stage.verdict == "ready" for stage in report.stages)

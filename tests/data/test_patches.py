@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfmgan_hf.data import DataError, find_listing, load_training_set
+from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
 
 from .conftest import draw_category, draw_photograph, save
@@ -19,7 +19,7 @@ CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1)
 
 
 def _cut(source: Path, output: Path, config: PatchConfig = CONFIG) -> dict[str, int]:
-    return cut_patches(find_listing(source), output, config).patches
+    return cut_patches(find_listing(DataSource(source)), output, config).patches
 
 
 def _table(folder: Path) -> list[dict[str, str]]:
@@ -54,8 +54,8 @@ def test_patches_are_the_photograph_s_own_pixels(category_folder: Path, tmp_path
 
 def test_the_patches_load_for_training(category_folder: Path, tmp_path: Path) -> None:
     counts = _cut(category_folder, tmp_path / "patches", dataclasses.replace(CONFIG, defect_patches=2))
-    good = load_training_set(tmp_path / "patches", resolution=32, image_channels=1)
-    dents = load_training_set(tmp_path / "patches", defect="dent", resolution=32, image_channels=1)
+    good = load_training_set(DataConfig(tmp_path / "patches"), resolution=32, image_channels=1)
+    dents = load_training_set(DataConfig(tmp_path / "patches"), "dent", resolution=32, image_channels=1)
     assert (len(good), len(dents)) == (counts["train/good"], 6)
     assert dents.masks is not None
     assert (dents.masks > 0).flatten(1).any(1).all()
@@ -117,7 +117,9 @@ def test_the_places_depend_on_the_seed_and_the_photograph_alone(category_folder:
 def test_photographs_of_one_stem_keep_their_own_patches(category_folder: Path, tmp_path: Path) -> None:
     good = category_folder / "train" / "good"
     save(draw_photograph(77), good / "000.bmp")
-    cut = cut_patches(find_listing(category_folder), tmp_path / "cut", PatchConfig(patch_size=24, good_patches=0))
+    cut = cut_patches(
+        find_listing(DataSource(category_folder)), tmp_path / "cut", PatchConfig(patch_size=24, good_patches=0)
+    )
     folder = tmp_path / "cut" / "train" / "good"
     assert len(list(folder.iterdir())) == cut.patches["train/good"] == 7 * 4
     first, second = (np.asarray(Image.open(folder / f"{stem}_x00000_y00000.png")) for stem in ("000", "000_2"))
@@ -133,11 +135,13 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     assert raised.value.code == "too_small"
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
-    counts = cut_patches(find_listing(folder), tmp_path / "patches", dataclasses.replace(CONFIG, skip_bad_files=True))
+    counts = cut_patches(
+        find_listing(DataSource(folder)), tmp_path / "patches", dataclasses.replace(CONFIG, skip_bad_files=True)
+    )
     assert [error.path for error in counts.skipped] == [str(small)]
     assert counts.patches["train/good"] == 24
 
-    with pytest.raises(DataError, match="something is there already"):
+    with pytest.raises(FileExistsError, match="patches exists already"):
         _cut(folder, tmp_path / "patches")
 
 

@@ -15,7 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, find_listing, load_mvtec_ad, load_training_set
+from dfmgan_hf.data import (
+    MVTEC_AD_DEFECTS,
+    DataConfig,
+    DataError,
+    DataSource,
+    find_listing,
+    load_mvtec_ad,
+    load_training_set,
+)
 from dfmgan_hf.data.archive import extract_archive
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
@@ -28,14 +36,14 @@ def test_all_mvtec_ad_categories_and_defects_are_known() -> None:
 
 
 def test_root_and_category_folder_list_the_same(category_folder: Path) -> None:
-    by_root = find_listing(category_folder.parent, "plate")
-    by_folder = find_listing(category_folder)
-    only_one = find_listing(category_folder.parent)
+    by_root = find_listing(DataSource(category_folder.parent, "plate"))
+    by_folder = find_listing(DataSource(category_folder))
+    only_one = find_listing(DataSource(category_folder.parent))
     assert by_root.records == by_folder.records == only_one.records
     assert by_root.defects == ["dent", "scratch"]
     assert [record.name for record in by_root.select("dent")] == [f"test/dent/{i:03d}.png" for i in range(3)]
     assert len(by_root.select(None, "train")) == 6
-    assert not by_root.errors
+    assert not any(record.error for record in by_root.records)
 
 
 def test_a_wrong_category_lists_the_right_ones(tmp_path: Path) -> None:
@@ -44,21 +52,21 @@ def test_a_wrong_category_lists_the_right_ones(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"no category 'hazlenut'. Expected one of bracket, hazelnut. Say --category haz"
     ):
-        find_listing(tmp_path, "hazlenut")
+        find_listing(DataSource(tmp_path, "hazlenut"))
     with pytest.raises(DataError, match=r"several categories and none was chosen. Expected one of bracket, hazelnut"):
-        find_listing(tmp_path)
+        find_listing(DataSource(tmp_path))
     (empty := tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"MVTec AD has bottle, cable, .* zipper \(did you mean hazelnut\?\)"):
-        find_listing(empty, "hazelnutt")
+        find_listing(DataSource(empty, "hazelnutt"))
     with pytest.raises(DataError, match=r"nowhere: there is no such folder"):
-        find_listing(tmp_path / "nowhere", "hazelnut")
+        find_listing(DataSource(tmp_path / "nowhere", "hazelnut"))
 
 
 def test_the_category_folder_itself_with_another_category_is_explained(category_folder: Path) -> None:
     with pytest.raises(
         DataError, match=r"This folder is itself a category: leave --category out, or say --category plate"
     ):
-        find_listing(category_folder, "hazelnut")
+        find_listing(DataSource(category_folder, "hazelnut"))
 
 
 @pytest.mark.parametrize("suffix", ["", "_mask", "-mask", ".gt", "_ground_truth", "_label"])
@@ -73,15 +81,15 @@ def test_own_folders_match_masks_by_stem(tmp_path: Path, suffix: str, ending: st
         "defect_dir": tmp_path / "parts" / "scratched",
         "mask_dir": tmp_path / "annotations",
     }
-    listing = find_listing(**folders)
-    assert not listing.errors
+    listing = find_listing(DataSource(**folders))
+    assert not any(record.error for record in listing.records)
     assert not listing.orphan_masks
     assert listing.category == "parts"
     assert listing.defects == ["scratched"]
-    good = load_training_set(**folders, resolution=32)
+    good = load_training_set(DataConfig(**folders), resolution=32)
     assert good.file_names == ["train/good/1.jpg", "train/good/12.jpg"]
     assert good.masks is None
-    bad = load_training_set(**folders, defect="scratch", resolution=32)
+    bad = load_training_set(DataConfig(**folders), "scratch", resolution=32)
     assert bad.file_names == ["test/scratch/part 1.jpg", "test/scratch/part 12.jpg"]
     assert [float(mask.float().mean()) / 255 for mask in bad.masks] == pytest.approx(
         [draw_mask(1).mean(), draw_mask(12).mean()], rel=0.05
@@ -92,7 +100,7 @@ def test_masks_beside_the_photographs_are_told_apart(tmp_path: Path) -> None:
     for index in range(2):
         save(draw_photograph(index), tmp_path / "dents" / f"{index}.png")
         save(draw_mask(index), tmp_path / "dents" / f"{index}_mask.png")
-    listing = find_listing(defect_dir=tmp_path / "dents")
+    listing = find_listing(DataSource(defect_dir=tmp_path / "dents"))
     assert [record.name for record in listing.records] == ["test/dents/0.png", "test/dents/1.png"]
     assert [record.mask_path.name for record in listing.records] == ["0_mask.png", "1_mask.png"]
 
@@ -102,11 +110,12 @@ def test_numbers_are_no_suffix_and_the_longest_stem_wins(tmp_path: Path) -> None
         save(draw_photograph(1), tmp_path / "images" / f"{name}.png")
     for name in ("part_mask", "part_b_mask", "part_3_mask"):
         save(draw_mask(1), tmp_path / "masks" / f"{name}.png")
-    listing = find_listing(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks", defect="dent")
+    listing = find_listing(DataSource(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks"), "dent")
     masks = {record.image_path.stem: record.mask_path and record.mask_path.stem for record in listing.records}
     assert masks == {"part": "part_mask", "part_b": "part_b_mask", "part_2": None}
     assert [path.name for path in listing.orphan_masks] == ["part_3_mask.png"]
-    assert [(name, error.code) for name, error in listing.errors.items()] == [("test/dent/part_2.png", "no_mask")]
+    errors = [(record.name, record.error.code) for record in listing.records if record.error]
+    assert errors == [("test/dent/part_2.png", "no_mask")]
 
 
 def test_several_masks_for_one_photograph_are_an_error(tmp_path: Path) -> None:
@@ -116,21 +125,23 @@ def test_several_masks_for_one_photograph_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"a\.png: 2 files that could be its mask: a\.png, a_mask\.png. Expected one mask"
     ):
-        load_training_set(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks", defect="dent", resolution=32)
+        load_training_set(
+            DataConfig(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks"), "dent", resolution=32
+        )
 
 
 def test_own_folders_without_images_say_where_to_look(tmp_path: Path) -> None:
     save(draw_photograph(1), tmp_path / "photos" / "monday" / "a.png")
     with pytest.raises(DataError, match=r"photos: no images.*Give the folder that holds them, such as .*monday"):
-        find_listing(good_dir=tmp_path / "photos")
+        find_listing(DataSource(good_dir=tmp_path / "photos"))
     with pytest.raises(DataError, match=r"missing: there is no such folder.*--mask_dir"):
-        find_listing(defect_dir=tmp_path / "photos" / "monday", mask_dir=tmp_path / "missing")
+        find_listing(DataSource(defect_dir=tmp_path / "photos" / "monday", mask_dir=tmp_path / "missing"))
     with pytest.raises(ValueError, match=r"mask_dir=.* needs defect_dir"):
-        find_listing(mask_dir=tmp_path / "photos")
+        find_listing(DataSource(mask_dir=tmp_path / "photos"))
     with pytest.raises(ValueError, match="not both"):
-        find_listing(tmp_path, good_dir=tmp_path)
+        find_listing(DataSource(tmp_path, good_dir=tmp_path))
     with pytest.raises(ValueError, match="Give data_dir"):
-        find_listing()
+        find_listing(DataSource())
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "split_folders"])
@@ -153,11 +164,11 @@ def test_imagefolder_with_a_mask_column(tmp_path: Path, form: str) -> None:
                 writer = csv.DictWriter(stream, own[0])
                 writer.writeheader()
                 writer.writerows(own)
-    listing = find_listing(tmp_path)
+    listing = find_listing(DataSource(tmp_path))
     assert [(record.defect, record.split) for record in listing.records].count(("good", "train")) == 2
     assert [(record.defect, record.split) for record in listing.records].count(("defect", "test")) == 2
-    assert len(load_training_set(tmp_path, resolution=32)) == 2
-    defects = load_training_set(tmp_path, defect="defect", resolution=32)
+    assert len(load_training_set(DataConfig(tmp_path), resolution=32)) == 2
+    defects = load_training_set(DataConfig(tmp_path), "defect", resolution=32)
     assert defects.masks.float().mean() / 255 == pytest.approx(
         (draw_mask(2).mean() + draw_mask(3).mean()) / 2, rel=0.05
     )
@@ -176,14 +187,16 @@ def test_imagefolder_with_named_defects_and_its_errors(tmp_path: Path) -> None:
     save(draw_mask(0), tmp_path / "m.png")
     metadata = tmp_path / "metadata.csv"
     metadata.write_text("file_name,mask,defect\na.png,m.png,dent\n")
-    assert find_listing(tmp_path).defects == ["dent"]
+    assert find_listing(DataSource(tmp_path)).defects == ["dent"]
     metadata.write_text("file_name,mask,defect\na.png,,dent\n")
     with pytest.raises(DataError, match=r"a row of .*metadata\.csv with defect 'dent' and without a mask"):
-        load_training_set(tmp_path, defect="dent", resolution=32)
-    assert find_listing(tmp_path.parent, tmp_path.name).records == find_listing(tmp_path).records
+        load_training_set(DataConfig(tmp_path), "dent", resolution=32)
+    assert (
+        find_listing(DataSource(tmp_path.parent, tmp_path.name)).records == find_listing(DataSource(tmp_path)).records
+    )
     metadata.write_text("file_name,label\na.png,1\n")
     with pytest.raises(DataError, match=r"metadata\.csv: the columns file_name, label. Expected .*mask_file_name"):
-        find_listing(tmp_path)
+        find_listing(DataSource(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +217,7 @@ def test_imagefolder_rows_that_point_outside_or_come_twice_are_refused(tmp_path:
     save(draw_mask(0), root / "m.png")
     (root / "metadata.csv").write_text(f"file_name,mask,defect\n{row}\n")
     with pytest.raises(DataError, match=rf"metadata\.csv: {message}"):
-        find_listing(root)
+        find_listing(DataSource(root))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +226,7 @@ def test_imagefolder_rows_that_point_outside_or_come_twice_are_refused(tmp_path:
 def test_metadata_that_is_not_of_rows_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "metadata.jsonl").write_text(f"{line}\n")
     with pytest.raises(DataError, match=r"metadata\.jsonl: "):
-        find_listing(tmp_path)
+        find_listing(DataSource(tmp_path))
 
 
 def test_names_of_a_set_on_the_hub_that_are_not_of_mvtec_ad_stay_apart(tmp_path: Path, monkeypatch) -> None:
@@ -224,10 +237,10 @@ def test_names_of_a_set_on_the_hub_that_are_not_of_mvtec_ad_stay_apart(tmp_path:
     rows = [f"{folder}/000.png,masks/{folder}/000.png,dent" for folder in ("a", "b")]
     (tmp_path / "set" / "metadata.csv").write_text("\n".join(["file_name,mask,defect", *rows]))
     pushed = load_mvtec_ad(tmp_path / "set", "plate", cache_dir=tmp_path / "cache")
-    monkeypatch.setattr("dfmgan_hf.data.hub_folder.load_mvtec_ad", lambda *arguments, **options: pushed)
-    again = load_training_set("me/plates", "plate", defect="dent", resolution=32, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("dfmgan_hf.data.mvtec_ad.load_mvtec_ad", lambda *arguments, **options: pushed)
+    again = load_training_set(DataConfig("me/plates", "plate", cache_dir=tmp_path / "cache"), "dent", resolution=32)
     assert again.file_names == ["test/dent/a_000.png", "test/dent/b_000.png"]
-    here = load_training_set(tmp_path / "set", defect="dent", resolution=32)
+    here = load_training_set(DataConfig(tmp_path / "set"), "dent", resolution=32)
     assert torch.equal(again.images, here.images)
     assert torch.equal(again.masks, here.masks)
 
@@ -238,7 +251,7 @@ def test_a_misspelt_path_that_looks_like_a_hub_id_is_explained_without_a_connect
 
     monkeypatch.setattr("datasets.get_dataset_config_names", unreachable)
     with pytest.raises(DataError, match=r"data/magnetc_tile: neither a folder nor an archive here, and no connection"):
-        find_listing("data/magnetc_tile")
+        find_listing(DataSource("data/magnetc_tile"))
 
 
 def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:
@@ -252,8 +265,10 @@ def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:
 def test_the_downloaded_archive_is_a_source(tmp_path: Path, ending: str, mode: str, prefix: str) -> None:
     folder = draw_category(tmp_path / "original")
     archive = _pack(folder, tmp_path / f"plate.{ending}", mode, prefix)
-    listing = find_listing(archive, "plate", cache_dir=tmp_path / "cache")
-    assert [record.name for record in listing.records] == [record.name for record in find_listing(folder).records]
+    listing = find_listing(DataSource(archive, "plate"), cache_dir=tmp_path / "cache")
+    assert [record.name for record in listing.records] == [
+        record.name for record in find_listing(DataSource(folder)).records
+    ]
     for record in listing.records:
         assert record.image_path.read_bytes() == (folder / record.name).read_bytes()
 
@@ -281,7 +296,8 @@ def test_archive_members_that_point_outside_are_refused(tmp_path: Path, name: st
     archive = _archive_with(tmp_path, tarfile.TarInfo(name), b"x")
     with pytest.raises(DataError, match=r"bad\.tar: the member .*evil\.png', which points outside"):
         extract_archive(archive, tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir()), "something half-extracted was left behind"
+    assert not list((tmp_path / "cache").glob("[!.]*")), "something half-extracted was left behind"
+    assert not list((tmp_path / "cache").glob("*.partial"))
     assert not (tmp_path / "evil.png").exists()
 
 
@@ -303,7 +319,7 @@ def test_archives_too_large_or_cut_short_leave_nothing_behind(tmp_path: Path) ->
     archive.write_bytes(b"<html>404</html>")
     with pytest.raises(DataError, match=r"an archive that does not unpack \(no tar archive"):
         extract_archive(archive, tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
 
 
 def _archive_of(path: Path, names: list[str], mode: Any) -> Path:
@@ -330,7 +346,7 @@ def test_damage_anywhere_in_a_compressed_archive_is_noticed(tmp_path: Path, endi
     archive.write_bytes(content)
     with pytest.raises(DataError, match=r"data\.tar.*does not unpack.*Download it again"):
         extract_archive(archive, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
 
 
 def test_a_tar_that_breaks_off_between_two_files_is_noticed(tmp_path: Path) -> None:
@@ -347,7 +363,7 @@ def test_members_that_cannot_be_written_are_named(tmp_path: Path, names: list[st
     archive = _archive_of(tmp_path / "data.tar.xz", names, "w:xz")
     with pytest.raises(DataError, match=r"data\.tar\.xz: a member that cannot be written \(.*\.png.*extract it"):
         extract_archive(archive, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
 
 
 def test_programs_in_an_archive_are_not_written(tmp_path: Path) -> None:
@@ -363,6 +379,6 @@ def test_hidden_and_other_files_are_ignored_but_remembered(category_folder: Path
     (category_folder / "train" / "good" / "Thumbs.db").write_bytes(b"x")
     (category_folder / "train" / "good" / "._000.png").write_bytes(b"x")
     Image.fromarray(draw_photograph(9)).save(category_folder / "train" / "good" / "UPPER.PNG")
-    listing = find_listing(category_folder)
+    listing = find_listing(DataSource(category_folder))
     assert len(listing.select(None, "train")) == 7
     assert [path.name for path in listing.ignored_files] == ["Thumbs.db"]

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from dfmgan_hf.data import (
     DataConfig,
     DataError,
+    DataSource,
     DataWarning,
     ImageMaskDataset,
     find_listing,
@@ -25,12 +27,11 @@ from dfmgan_hf.data import (
     read_file_list,
     read_mask,
     save_file_list,
+    training_set,
 )
-from dfmgan_hf.data import prepared as prepared_module
 from dfmgan_hf.data.partitions import Partition
 from dfmgan_hf.training.batches import BatchStream
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
-from tests.data.test_reading import MASKS, _encode_mask
 
 
 def test_defect_images_come_with_binary_masks(load_defects: Callable) -> None:
@@ -48,34 +49,17 @@ def test_defect_images_come_with_binary_masks(load_defects: Callable) -> None:
 
 
 def test_defect_free_images_have_no_masks(category_folder: Path) -> None:
-    dataset = load_training_set(category_folder, resolution=32)
+    dataset = load_training_set(DataConfig(category_folder), resolution=32)
     assert len(dataset) == 6
     assert dataset.masks is None
     assert set(dataset[0]) == {"image"}
-    assert len(load_training_set(category_folder, resolution=32, split="test")) == 2
+    assert len(load_training_set(DataConfig(category_folder), resolution=32, split="test")) == 2
 
 
 def test_grey_photographs_fill_three_channels_or_stay_one(load_defects: Callable) -> None:
     three, one = load_defects().images, load_defects(image_channels=1).images
     assert one.shape == (5, 1, 32, 32)
     assert torch.equal(three, one.expand(-1, 3, -1, -1))
-
-
-@pytest.mark.parametrize("encoding", MASKS)
-def test_every_mask_encoding_gives_the_same_training_masks(tmp_path: Path, encoding: str) -> None:
-    image, ending = _encode_mask(encoding)
-    save(draw_photograph(0), tmp_path / "images" / "a.png")
-    (tmp_path / "masks").mkdir()
-    image.save(tmp_path / "masks" / f"a_mask{ending}")
-    dataset = load_training_set(
-        defect_dir=tmp_path / "images",
-        mask_dir=tmp_path / "masks",
-        defect="dent",
-        resolution=40,
-        min_images=1,
-        fit="center_crop",
-    )
-    np.testing.assert_array_equal(dataset.masks[0, 0].numpy() > 0, draw_mask(0)[:, 4:44])
 
 
 def _break_files(folder: Path) -> None:
@@ -92,7 +76,7 @@ def test_errors_say_file_found_expected_and_what_to_do(category_folder: Path) ->
     folder = category_folder
     _break_files(folder)
     messages = {
-        "000": r"scratch/000\.png: a defect image without a mask; .*Expected .*000_mask\.png.*Add the mask",
+        "000": r"scratch/000\.png: an image without a mask; .*Expected .*000_mask\.png.*Add the mask",
         "001": r"001_mask\.png: a mask without any defect pixel. Expected non-zero pixels.*Draw the defect",
         "003": r"003_mask\.png: a mask of 40x48 pixels. Expected 48x40, the size of .*003\.png. Export the mask",
         "004": r"004\.png: 500 bytes that do not decode.*Expected a whole image.*Copy or export",
@@ -100,34 +84,31 @@ def test_errors_say_file_found_expected_and_what_to_do(category_folder: Path) ->
     for stem, message in messages.items():
         names = save_file_list(folder / "one.txt", [f"test/scratch/{stem}.png"])
         with pytest.raises(DataError, match=message):
-            load_training_set(folder, defect="scratch", resolution=32, file_list=names, min_images=1)
+            load_training_set(DataConfig(folder, file_list=names), "scratch", resolution=32)
     with pytest.raises(DataError, match=messages["000"]):
-        load_training_set(folder, defect="scratch", resolution=32)
+        load_training_set(DataConfig(folder), "scratch", resolution=32)
 
 
 def test_skip_bad_files_goes_on_and_lists_them(category_folder: Path) -> None:
     _break_files(category_folder)
-    with pytest.warns(
-        DataWarning, match=r"4 of 5 files were left out:\n.*000\.png: a defect image(.|\n)*004\.png: 500"
-    ):
-        dataset = load_training_set(
-            category_folder, defect="scratch", resolution=32, skip_bad_files=True, min_images=1
-        )
+    with pytest.warns(DataWarning, match=r"4 of 5 files were left out:\n.*000\.png: an image(.|\n)*004\.png: 500"):
+        dataset = load_training_set(DataConfig(category_folder, skip_bad_files=True), "scratch", resolution=32)
     assert dataset.file_names == ["test/scratch/002.png"]
     assert len(dataset.skipped) == 4
-    with pytest.warns(DataWarning), pytest.raises(DataError, match=r"1 usable .*'scratch'. Expected at least 2. Add"):
-        load_training_set(category_folder, defect="scratch", resolution=32, skip_bad_files=True)
+    (category_folder / "ground_truth" / "scratch" / "002_mask.png").unlink()
+    with pytest.warns(DataWarning), pytest.raises(DataError, match=r"0 usable .*'scratch'. Expected at least 1. Add"):
+        load_training_set(DataConfig(category_folder, skip_bad_files=True), "scratch", resolution=32)
 
 
 def test_no_images_and_unknown_defects_list_what_there_is(category_folder: Path) -> None:
     with pytest.raises(
         DataError, match=r"no photographs with the defect 'crack'.*Defects in this folder: 'dent', 'scr"
     ):
-        load_training_set(category_folder, defect="crack")
+        load_training_set(DataConfig(category_folder), "crack")
     for path in (category_folder / "train" / "good").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"plate: no defect-free photographs in train. Expected train/good/\*\.png"):
-        load_training_set(category_folder)
+        load_training_set(DataConfig(category_folder))
 
 
 def test_center_crop_that_loses_the_defect_is_an_error(tmp_path: Path) -> None:
@@ -135,10 +116,10 @@ def test_center_crop_that_loses_the_defect_is_an_error(tmp_path: Path) -> None:
     mask[10:20, 2:12] = 1
     save(draw_photograph(0, 120, 40), tmp_path / "images" / "a.png")
     save(mask, tmp_path / "masks" / "a.png")
-    folders = {"defect_dir": tmp_path / "images", "mask_dir": tmp_path / "masks", "defect": "dent", "min_images": 1}
+    folders = {"defect_dir": tmp_path / "images", "mask_dir": tmp_path / "masks"}
     with pytest.raises(DataError, match=r"wholly outside the middle square.*--fit pad or --fit resize"):
-        load_training_set(**folders, fit="center_crop", resolution=32)
-    assert load_training_set(**folders, fit="pad", resolution=60).masks.sum() == 25 * 255
+        load_training_set(DataConfig(**folders, fit="center_crop"), "dent", resolution=32)
+    assert load_training_set(DataConfig(**folders, fit="pad"), "dent", resolution=60).masks.sum() == 25 * 255
 
 
 def test_soft_masks_say_so_once(category_folder: Path) -> None:
@@ -148,7 +129,7 @@ def test_soft_masks_say_so_once(category_folder: Path) -> None:
         save(soft, category_folder / "ground_truth" / "scratch" / f"{stem}_mask.png")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        dataset = load_training_set(category_folder, defect="scratch", resolution=48, fit="pad")
+        dataset = load_training_set(DataConfig(category_folder, fit="pad"), "scratch", resolution=48)
     messages = [str(warning.message) for warning in caught if warning.category is DataWarning]
     assert len(messages) == 1
     assert messages[0].startswith("2 masks hold several grey values or colours, for example that of test/scratch/000")
@@ -158,7 +139,7 @@ def test_soft_masks_say_so_once(category_folder: Path) -> None:
 def test_full_masks_say_so(category_folder: Path) -> None:
     save(np.full((40, 48), 3, dtype=np.uint8), category_folder / "ground_truth" / "scratch" / "002_mask.png")
     with pytest.warns(DataWarning, match=r"1 masks cover \(almost\) all .* test/scratch/002\.png: .* not inverted"):
-        load_training_set(category_folder, defect="scratch", resolution=32)
+        load_training_set(DataConfig(category_folder), "scratch", resolution=32)
 
 
 def test_shots_are_a_reproducible_subset(load_defects: Callable) -> None:
@@ -176,7 +157,7 @@ def test_shots_are_a_reproducible_subset(load_defects: Callable) -> None:
         DataError, match=r"5 usable photographs of 'scratch'. Expected 6, the shots asked for. Ask for fewer"
     ):
         load_defects(shots=6)
-    with pytest.raises(ValueError, match="shots must be at least 1"):
+    with pytest.raises(ValueError, match="`shots` must be at least 1"):
         load_defects(shots=0)
 
 
@@ -186,14 +167,14 @@ def test_shots_are_drawn_from_the_good_files_when_bad_ones_are_skipped(category_
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             dataset = load_training_set(
-                category_folder, defect="scratch", resolution=32, shots=4, shots_seed=seed, skip_bad_files=True
+                DataConfig(category_folder, shots=4, shots_seed=seed, skip_bad_files=True), "scratch", resolution=32
             )
         assert dataset.file_names == [f"test/scratch/{index:03d}.png" for index in (1, 2, 3, 4)]
 
 
 def test_partitions_are_a_third_and_two_thirds_and_load_again(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, defects={"crack": 7, "hole": 6})
-    listing = find_listing(folder)
+    listing = find_listing(DataSource(folder))
     partitions = make_partitions(listing.records, seed=3)
     assert len(partitions) == 3
     assert partitions == make_partitions(list(reversed(listing.records)), seed=3)
@@ -204,8 +185,8 @@ def test_partitions_are_a_third_and_two_thirds_and_load_again(tmp_path: Path) ->
         assert not set(partition.base) & set(partition.test)
     base, test = partitions[1].save(tmp_path / "lists", 1)
     assert Partition.load(tmp_path / "lists", 1) == partitions[1]
-    trained_on = load_training_set(folder, defect="crack", resolution=32, file_list=base)
-    tested_on = load_training_set(folder, defect="crack", resolution=32, file_list=test)
+    trained_on = load_training_set(DataConfig(folder, file_list=base), "crack", resolution=32)
+    tested_on = load_training_set(DataConfig(folder, file_list=test), "crack", resolution=32)
     assert len(trained_on) == 2
     assert len(tested_on) == 5
     assert trained_on.file_names == [name for name in partitions[1].base if "crack" in name]
@@ -218,48 +199,59 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
     listed.write_text("# comment\n\ntest/scratch/001.png\ntest/scratch/777.png\n")
     assert read_file_list(listed) == ["test/scratch/001.png", "test/scratch/777.png"]
     with pytest.raises(DataError, match=r"list\.txt: 1 names that are not in the data set \(test/scratch/777\.png\)"):
-        load_training_set(category_folder, defect="scratch", file_list=listed)
+        load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
     listed.write_text("test/dent/001.png\n")
     with pytest.raises(DataError, match="1 names, none of them among the 5 photographs asked for"):
-        load_training_set(category_folder, defect="scratch", file_list=listed)
+        load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
     with pytest.raises(DataError, match="there is no such file"):
-        load_training_set(category_folder, defect="scratch", file_list=tmp_path / "none.txt")
+        load_training_set(DataConfig(category_folder, file_list=tmp_path / "none.txt"), "scratch")
 
 
 def test_file_lists_of_text_editors(category_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_bytes("\ufefftest/scratch/003.png\r\n".encode())
-    names = load_training_set(
-        category_folder, defect="scratch", resolution=32, file_list=path, min_images=1
-    ).file_names
+    names = load_training_set(DataConfig(category_folder, file_list=path), "scratch", resolution=32).file_names
     assert names == ["test/scratch/003.png"]
     path.write_bytes("test/scratch/003.png".encode("utf-16"))
     with pytest.raises(DataError, match=r"names\.txt: what is no text in UTF-8.*Save it as UTF-8"):
-        load_training_set(category_folder, defect="scratch", resolution=32, file_list=path)
+        load_training_set(DataConfig(category_folder, file_list=path), "scratch", resolution=32)
 
 
 def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Path, tmp_path: Path) -> None:
     listed = save_file_list(tmp_path / "list.txt", ["test/dent/001.png"])
-    assert len(load_training_set(category_folder, resolution=32, file_list=listed)) == 6
+    assert len(load_training_set(DataConfig(category_folder, file_list=listed), resolution=32)) == 6
     save_file_list(listed, ["test/dent/001.png", "train/good/003.png", "train/good/004.png"])
-    good = load_training_set(category_folder, resolution=32, file_list=listed)
+    good = load_training_set(DataConfig(category_folder, file_list=listed), resolution=32)
     assert good.file_names == ["train/good/003.png", "train/good/004.png"]
 
 
-def test_cache_saves_decoding_and_notices_changes(category_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    decoded: list[str] = []
-    prepare = prepared_module.prepare_example
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """Names of the photographs that were decoded so far."""
+    names: list[str] = []
+    prepare = training_set.prepare_example
 
-    def counted(record, preparation):
-        decoded.append(record.name)
-        return prepare(record, preparation)
+    def counted(record, *arguments):
+        names.append(record.name)
+        return prepare(record, *arguments)
 
-    monkeypatch.setattr(prepared_module, "prepare_example", counted)
+    monkeypatch.setattr(training_set, "prepare_example", counted)
+    return names
 
-    def load(**options):
+
+def test_of_several_that_need_a_set_one_prepares_it(category_folder: Path, tmp_path: Path, decoded) -> None:
+    data = DataConfig(category_folder, cache_dir=tmp_path / "cache")
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(lambda _: load_training_set(data, "scratch", resolution=32), range(4))
+    assert len(decoded) == 5
+    assert all(torch.equal(first.masks, other.masks) for other in others)
+
+
+def test_cache_saves_decoding_and_notices_changes(category_folder: Path, tmp_path: Path, decoded) -> None:
+    def load(defect="scratch", resolution=32, image_channels=3, **options):
         decoded.clear()
-        options = {"defect": "scratch", "resolution": 32, "cache_dir": tmp_path / "cache", **options}
-        return load_training_set(category_folder, **options)
+        data = DataConfig(category_folder, cache_dir=tmp_path / "cache", **options)
+        return load_training_set(data, defect, resolution=resolution, image_channels=image_channels)
 
     first = load()
     assert len(decoded) == 5
@@ -287,15 +279,15 @@ def test_cache_saves_decoding_and_notices_changes(category_folder: Path, tmp_pat
 
 def test_a_damaged_cache_is_made_again_and_nothing_half_written_stays(category_folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first = load_training_set(category_folder, resolution=32, cache_dir=cache)
-    (file,) = cache.iterdir()
+    first = load_training_set(DataConfig(category_folder, cache_dir=cache), resolution=32)
+    (file,) = cache.glob("[!.]*")
     whole = file.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", whole[:20]):
         file.write_bytes(damaged)
-        again = load_training_set(category_folder, resolution=32, cache_dir=cache)
+        again = load_training_set(DataConfig(category_folder, cache_dir=cache), resolution=32)
         assert torch.equal(first.images, again.images)
         assert file.read_bytes() == whole
-    assert list(cache.iterdir()) == [file]
+    assert {path.suffix for path in cache.iterdir()} - {".lock"} == {".safetensors"}
 
 
 def test_the_cache_repeats_its_warnings(category_folder: Path, tmp_path: Path) -> None:
@@ -303,18 +295,15 @@ def test_the_cache_repeats_its_warnings(category_folder: Path, tmp_path: Path) -
     for _ in range(2):
         with pytest.warns(DataWarning, match="4 of 5 files were left out"):
             dataset = load_training_set(
-                category_folder,
-                defect="scratch",
+                DataConfig(category_folder, skip_bad_files=True, cache_dir=tmp_path / "cache"),
+                "scratch",
                 resolution=32,
-                skip_bad_files=True,
-                min_images=1,
-                cache_dir=tmp_path / "cache",
             )
         assert len(dataset.skipped) == 4
 
 
 def test_items_cost_no_decoding(category_folder: Path, monkeypatch) -> None:
-    dataset = load_training_set(category_folder, defect="scratch", resolution=32)
+    dataset = load_training_set(DataConfig(category_folder), "scratch", resolution=32)
 
     def forbidden(*arguments, **options):
         raise AssertionError("decoded again")
@@ -371,10 +360,12 @@ def test_config_is_parsed_from_the_command_line_and_loads(category_folder: Path,
 
 
 def test_real_photographs_load(magnetic_tile_root: Path) -> None:
-    good = load_training_set(magnetic_tile_root, "magnetic_tile", resolution=64, image_channels=1)
+    good = load_training_set(DataConfig(magnetic_tile_root, "magnetic_tile"), resolution=64, image_channels=1)
     assert good.images.shape[1:] == (1, 64, 64)
     assert len(good) > 400
-    blowholes = load_training_set(magnetic_tile_root, "magnetic_tile", defect="blowhole", resolution=256, shots=20)
+    blowholes = load_training_set(
+        DataConfig(magnetic_tile_root, "magnetic_tile", shots=20), "blowhole", resolution=256
+    )
     for name, mask in zip(blowholes.file_names, blowholes.masks, strict=True):
         (path,) = (magnetic_tile_root / "magnetic_tile" / "ground_truth" / "blowhole").glob(
             f"{Path(name).stem}_mask.*"

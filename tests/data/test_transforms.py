@@ -143,7 +143,7 @@ def test_downscaling_is_antialiased() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     image, mask = _photograph_with_square(40, 60)
-    with pytest.raises(ValueError, match="fit must be one of resize, center_crop, pad, got 'stretch'"):
+    with pytest.raises(ValueError, match="`fit` must be one of resize, center_crop, pad, but is 'stretch'"):
         fit_to_square(image, mask, 32, "stretch")
     with pytest.raises(ValueError, match="image is 60x40 but mask is 40x60"):
         fit_to_square(image, mask.T, 32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfmgan_hf.data import load_mvtec_ad, load_training_set
+from dfmgan_hf.data import DataConfig, load_mvtec_ad, load_training_set
 from dfmgan_hf.export import read_record
 
 TABLE_COLUMNS = [
@@ -125,12 +125,12 @@ def test_twins_for_testing(export, tmp_path):
 def test_mvtec_is_what_our_own_loaders_read(export, tmp_path):
     export(format="mvtec", category="nut", defect="scratch")
     out = tmp_path / "out"
-    training = load_training_set(out, defect="scratch", resolution=32)
+    training = load_training_set(DataConfig(out), "scratch", resolution=32)
     assert training.file_names == [f"test/scratch/{i:06d}.png" for i in range(12)]
     for i, row in enumerate(rows(out / "seeds.csv")):
         assert np.array_equal(training[i]["image"].permute(1, 2, 0), pixels(out / row["file_name"]))
         assert np.array_equal(training[i]["mask"][0], pixels(out / row["mask_file_name"]))
-    assert len(load_training_set(out, resolution=32)) == 12
+    assert len(load_training_set(DataConfig(out), resolution=32)) == 12
     hub_form = load_mvtec_ad(out, "nut", cache_dir=tmp_path / "cache")
     assert {name: len(split) for name, split in hub_form.items()} == {"train": 12, "test": 12}
 
@@ -150,7 +150,7 @@ def test_imagefolder_is_what_datasets_reads(export, tmp_path):
         assert entry["seed"] == int(row["seed"])
         assert entry["mask_area"] == float(row["mask_area"])
         assert entry["defect"] == "scratch"
-    training = load_training_set(out, defect="scratch", resolution=32)
+    training = load_training_set(DataConfig(out), "scratch", resolution=32)
     assert len(training) == 12
     assert bool((training.masks.flatten(1) != 0).any(1).all())
 

@@ -309,13 +309,13 @@ def test_foregrounds_from_the_photographs_and_from_a_folder(plates, tmp_path):
     ("masks", "message"),
     [
         ({}, "there is no such folder. Expected a folder of masks that show where the product is"),
-        ({"000.png": (SIDE, 255)}, "001.png: no mask of its product; .* holds 000.png.* leave the photograph out"),
+        ({"000.png": (SIDE, 255)}, "001.png: an image without a mask; .* holds 000.png.* leave the image out .*--file_list"),
         (
             {"000.png": (SIDE, 255), "001.png": (SIDE, 255), "001_mask.png": (SIDE, 255)},
-            "001.png: 2 files that could show its product",
+            "001.png: 2 files that could be its mask",
         ),
         ({"000.png": (SIDE, 255), "001.png": (16, 255)}, "001.png: a mask of 16x16 pixels. Expected 32x32"),
-        ({"000.png": (SIDE, 255), "001.png": (SIDE, 0)}, "001.png: no product: the mask is empty"),
+        ({"000.png": (SIDE, 255), "001.png": (SIDE, 0)}, "001.png: a mask without any product pixel"),
     ],
     ids=["no folder", "missing", "two", "size", "empty"],
 )

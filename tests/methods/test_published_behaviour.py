@@ -1,0 +1,192 @@
+"""What the phases of both stages look at, where no constant says it: who sees what, and what starts from what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dfmgan_hf.augmentation import AdaController
+from dfmgan_hf.methods.augmentations import AugmentationConfig
+from dfmgan_hf.methods.backbone import load_backbone, recipe_from_backbone
+from dfmgan_hf.methods.build import Stage2Options, Target, build_stage2
+from dfmgan_hf.methods.drawing import plan_drawing
+from dfmgan_hf.methods.presets import RecipeOverrides, resolve_recipe
+from dfmgan_hf.models.generator import DEFECT_PREFIXES
+from dfmgan_hf.training import Batch, RunningStatistics
+
+from ..training import tiny
+
+STAGES = ("stage1", "stage2")
+
+
+def real_batch() -> Batch:
+    data = tiny.drawn_set(tiny.BATCH)
+    return Batch(data.images / 127.5 - 1, data.masks / 127.5 - 1)
+
+
+def run_phase(task, name: str, batch: Batch) -> None:
+    """A phase's forward pass."""
+    (phase,) = (p for p in task.phases if p.name == name)
+    for parameter in phase.parameters:
+        parameter.requires_grad_(True)
+    if phase.prepare is not None:
+        phase.prepare([batch])
+    phase.loss(batch, RunningStatistics())
+    for parameter in phase.parameters:
+        parameter.requires_grad_(False)
+
+
+def inputs_of(network: nn.Module) -> list[Tensor]:
+    """Everything that a network is given from now on."""
+    seen: list[Tensor] = []
+    network.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("real", "expected"), [(1.0, 0.01), (-1.0, 0.0)])
+def test_ada_watches_the_real_images(tmp_path, stage, real, expected):
+    """Augmentation becomes stronger if the discriminator knows them by heart, whatever it says of generated ones."""
+
+    def judge(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> Tensor:
+        pixels = (args[0] + 1) * 127.5
+        is_real = torch.allclose(pixels, pixels.round(), atol=1e-3)
+        return logits * 1e-6 + (real if is_real else -real)
+
+    task = tiny.MAKE[stage]()
+    task.ada = AdaController(tiny.BATCH, interval=2, ramp_kimg=tiny.BATCH * 2 / 1000 / 0.01)
+    task.discriminator.register_forward_hook(judge)
+    tiny.make_trainer(task, tmp_path, steps=2, checkpoint_steps=0).train()
+    assert task.ada.r_t.item() == real
+    assert task.ada.p.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_average_counts_images(tmp_path, monkeypatch, stage):
+    """Once a step by the whole batch, however many micro-batches it has: its half-life is given in images."""
+    task = tiny.MAKE[stage]()
+    (average,) = task.ema
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(average, "update", lambda *counts: calls.append(counts))
+    tiny.make_trainer(task, tmp_path, steps=2, checkpoint_steps=0, accumulation_steps=2).train()
+    assert calls == [(tiny.BATCH, tiny.BATCH), (tiny.BATCH, 2 * tiny.BATCH)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_discriminator_sees_nothing_that_is_not_augmented(monkeypatch, stage):
+    """Real and generated images, in its own step, the generator's and R1; the matching one sees them as they are."""
+    task, batch = tiny.MAKE[stage](), real_batch()
+    monkeypatch.setattr(task, "augment", lambda images, p: images.clamp(-1, 1) + 100)
+    seen, calls = inputs_of(task.discriminator), 0
+    matched = inputs_of(task.match_discriminator) if stage == "stage2" else []
+    for phase, times in {"generator": 1, "path_length": 0, "discriminator": 2, "r1": 1}.items():
+        run_phase(task, phase, batch)
+        calls += times
+        assert len(seen) == calls, phase
+    assert all(images.min() >= 99 for images in seen)
+    assert len(matched) == (calls if stage == "stage2" else 0)
+    assert all(images.max() < 50 for images in matched)
+
+
+@pytest.mark.parametrize("phase", ["generator", "discriminator"])
+def test_the_matching_discriminator_sees_the_soft_masks_of_what_is_generated(monkeypatch, phase):
+    """tanh(10 M), also in its own step: on logits it would tell them from real masks by their range."""
+    task, batch = tiny.make_stage2(mode_seeking_weight=0.0), real_batch()
+    drawn = []
+    synthesize = task.generator.synthesize_defect
+
+    def keep(*args, **options):
+        drawn.append(synthesize(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(task.generator, "synthesize_defect", keep)
+    seen = inputs_of(task.match_discriminator)
+    run_phase(task, phase, batch)
+    (out,) = drawn
+    assert 0.01 < out.mask_logits.abs().mean() < 10
+    assert torch.equal(seen[0], torch.cat([out.images, torch.tanh(10 * out.mask_logits)], dim=1))
+    real = [torch.cat([batch.images, batch.masks], dim=1)] if phase == "discriminator" else []
+    assert len(seen) == 1 + len(real)
+    assert all(torch.equal(a, b) for a, b in zip(seen[1:], real, strict=True))
+    assert set(batch.masks.unique().tolist()) == {-1.0, 1.0}
+
+
+def styles_of(generator: nn.Module) -> dict[str, Tensor]:
+    """The latent that each layer is given first from now on."""
+    seen: dict[str, Tensor] = {}
+    names = {module: name for name, module in generator.named_modules() if name.endswith("affine")}
+
+    def note(module: nn.Module, args: tuple[Tensor]) -> None:
+        seen.setdefault(names[module], args[0].detach())
+
+    for module in names:
+        module.register_forward_pre_hook(note)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("phase", ["generator", "path_length", "discriminator"])
+@pytest.mark.parametrize(("chance", "latents"), [(0.89, 2), (0.91, 1)])
+def test_styles_are_mixed_with_a_chance_of_nine_in_ten(monkeypatch, stage, phase, chance, latents):
+    """In every phase that draws, in the object's latents and, by itself, in the defect's."""
+    task = tiny.MAKE[stage]()
+    task.augment = None
+    styles = styles_of(task.generator)
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full((), chance))
+    run_phase(task, phase, real_batch())
+    branches = {"object": [w for name, w in styles.items() if not name.startswith(DEFECT_PREFIXES)]}
+    if stage == "stage2":
+        branches["defect"] = [w for name, w in styles.items() if name.startswith(DEFECT_PREFIXES)]
+    for branch, ws in branches.items():
+        assert len(ws) >= 7, branch
+        assert len({tuple(w[0].tolist()) for w in ws}) == latents, branch
+
+
+def test_object_and_defect_are_mixed_each_for_itself():
+    generator = tiny.make_stage2().generator
+    plans = [plan_drawing(generator, 1, 0.5) for _ in range(400)]
+    chances = {(plan.objects.mixed_z is None, plan.defects.mixed_z is None) for plan in plans}
+    assert len(chances) == 4
+    cuts = {(p.objects.cut, p.defects.cut) for p in plans if p.objects.mixed_z is not None and p.defects.cut}
+    assert {cut for cut, _ in cuts} == set(range(1, generator.num_latents))
+    assert {cut for _, cut in cuts} == set(range(1, generator.num_defect_latents))
+    assert len(cuts) > max(generator.num_latents, generator.num_defect_latents)
+
+
+def copied(network: nn.Module, keep: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items() if keep(name)}
+
+
+def is_backbone(name: str) -> bool:
+    return not name.startswith(DEFECT_PREFIXES)
+
+
+def test_stage2_starts_from_what_stage1_wrote(tmp_path):
+    """From its averaged generator and its discriminator; both generators keep that backbone bit for bit."""
+    first = tiny.run("stage1", tmp_path / "stage1", checkpoint_steps=0).task
+    first.export(tmp_path / "stage1")
+    averaged, discriminator = copied(first.generator_ema), copied(first.discriminator)
+    assert not torch.equal(
+        averaged["synthesis.blocks.4.const"], first.generator.state_dict()["synthesis.blocks.4.const"]
+    )
+    assert averaged["mapping.w_avg"].abs().sum() > 0
+
+    networks = load_backbone(str(tmp_path / "stage1"))
+    overrides = recipe_from_backbone(RecipeOverrides(batch_size=tiny.BATCH, ema_kimg=0.001), networks[0])
+    recipe = resolve_recipe("auto", overrides, "stage2", 1)
+    task = build_stage2(*networks, recipe, Stage2Options(), AugmentationConfig(), Target(torch.device("cpu")))
+    tiny.assert_same_tensors(copied(task.discriminator), discriminator)
+    for generator in (task.generator, task.generator_ema):
+        tiny.assert_same_tensors(copied(generator, is_backbone), averaged)
+    matching = copied(task.match_discriminator)
+
+    tiny.make_trainer(task, tmp_path / "stage2", steps=2, checkpoint_steps=0).train()
+    for generator in (task.generator, task.generator_ema):
+        tiny.assert_same_tensors(copied(generator, is_backbone), averaged)
+        assert generator.defect_mapping.w_avg.abs().sum() > 0
+    for network, before in ((task.discriminator, discriminator), (task.match_discriminator, matching)):
+        assert not any(torch.equal(p, before[name]) for name, p in network.named_parameters())
+    tiny.assert_same_tensors(copied(networks[1]), discriminator, "stage 1's ")
