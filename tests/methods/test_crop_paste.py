@@ -309,7 +309,10 @@ def test_foregrounds_from_the_photographs_and_from_a_folder(plates, tmp_path):
     ("masks", "message"),
     [
         ({}, "there is no such folder. Expected a folder of masks that show where the product is"),
-        ({"000.png": (SIDE, 255)}, "001.png: an image without a mask; .* holds 000.png.* leave the image out .*--file_list"),
+        (
+            {"000.png": (SIDE, 255)},
+            "001.png: an image without a mask; .* holds 000.png.* leave the image out .*--file_list",
+        ),
         (
             {"000.png": (SIDE, 255), "001.png": (SIDE, 255), "001_mask.png": (SIDE, 255)},
             "001.png: 2 files that could be its mask",
