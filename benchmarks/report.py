@@ -138,18 +138,6 @@ def regularizers(rows: list[Row]) -> str:
     return markdown(header, cells)
 
 
-def low_memory(rows: list[Row]) -> str:
-    header = ("stage", "precision", "images at a time", "fixed GiB", "activations GiB", "total GiB", "in phase")
-    cells = [
-        (
-            row["stage"], row["precision"], row["images"], f"{row['fixed_gib']:.2f}", f"{row['activations_gib']:.2f}",
-            f"{row['total_gib']:.2f}", row["phase"],
-        )
-        for row in rows
-    ]  # fmt: skip
-    return markdown(header, cells)
-
-
 def gpu(results: Row) -> str:
     header = ("how", "batch", "ms a batch", "triplets/s", "TFLOP/s", "time / ceiling", "peak GiB")
     triplets = [
@@ -179,7 +167,6 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "startup": startup,
     "precision": precision,
     "regularizers": regularizers,
-    "low_memory": low_memory,
     "gpu": gpu,
 }
 

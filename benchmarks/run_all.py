@@ -28,7 +28,6 @@ BENCHMARKS = {
     "resolutions": ["benchmarks.resolutions"],
     "throughput": ["benchmarks.throughput"],
     "precision": ["benchmarks.precision"],
-    "low_memory": ["benchmarks.low_memory"],
 }
 
 

@@ -27,7 +27,7 @@ class Target:
     """Where and how a task computes.
 
     Args:
-        device: of the networks. On "meta" they have shapes but no memory, for an estimate of what a run needs.
+        device: of the networks. On "meta" they have shapes but no memory, to look at their sizes.
         low_precision_dtype: of the four highest resolutions; None for float32 everywhere.
         mean_over_processes: averages a tensor over all processes.
     """

@@ -205,8 +205,7 @@ def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int
     """
     w = generator.mapping(z)
     ws = w.unsqueeze(1).expand(-1, generator.num_latents, -1)
-    # The meta device of memory estimates has no generators; what is drawn on the CPU loses its values there.
-    noise = torch.Generator("cpu" if z.is_meta else z.device).manual_seed(noise_seed)
+    noise = torch.Generator(z.device).manual_seed(noise_seed)
     with _recorded(generator) as features:
         generator.synthesize(ws, NoiseInput("random", len(z), noise))
     return features, w

@@ -78,7 +78,7 @@ class TaskRequest:
         recipe: sizes and hyperparameters, settled.
         options: of the method, an instance of `Method.options`.
         augmentation: what the discriminator sees.
-        target: where and how it computes; on the meta device nothing may be read of tensors.
+        target: where and how it computes.
         defects: the photographs of the defect, which the trainer's batches come from too; labelled ones of several
             kinds if the method learns them jointly.
         backbone: stage 1's averaged generator and its discriminator, on the CPU, to be copied; None from scratch.

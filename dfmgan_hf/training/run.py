@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 from ..data import ImageMaskDataset
 from .batches import BatchStream
 from .best import BEST_FOLDER, BestRule, ScoreConfig, Scorer
-from .memory import estimate_memory, forecast, free_memory, out_of_memory
+from .memory import out_of_memory
 from .report import write_report
 from .run_state import flatten
 from .schedule import Schedule
@@ -137,7 +137,7 @@ def train(
     """Train a task on a data set and export it to `run.output_dir`.
 
     Args:
-        build_task: puts the task together on a device; on "meta" to find out what it will need.
+        build_task: puts the task together on a device.
         dataset: real images, in memory.
         run: options, of `fit_run`.
         accelerator: of `start_accelerator`.
@@ -153,7 +153,6 @@ def train(
     """
     score = score or ScoreConfig()
     images = batch_size // accelerator.num_processes // run.accumulation_steps
-    say_what_it_needs(build_task, dataset, images, run, accelerator)
     try:
         _train(build_task, dataset, run, accelerator, total_kimg, batch_size, record, score, make_scorer)
     except torch.OutOfMemoryError as error:
@@ -251,26 +250,6 @@ def _train(
         accelerator.trackers.clear()
         if accelerator.is_main_process:
             try_report(run.output_dir)
-
-
-def say_what_it_needs(
-    build_task: Callable[[torch.device], Task],
-    dataset: ImageMaskDataset,
-    images: int,
-    run: RunConfig,
-    accelerator: Accelerator,
-) -> None:
-    """Print the memory that a run will need, with a warning if the device has less."""
-    if not accelerator.is_main_process:
-        return
-    with torch.random.fork_rng(devices=[]):
-        task = build_task(torch.device("meta"))
-    shape = tuple(dataset.images.shape[1:])
-    need = estimate_memory(task, images, shape, dataset.masks is not None)  # type: ignore[arg-type]
-    text, too_large = forecast(need, free_memory(accelerator.device), run.precision)
-    print(text, flush=True)
-    if too_large:
-        warnings.warn(text, stacklevel=2)
 
 
 def try_report(run_dir: Path) -> None:

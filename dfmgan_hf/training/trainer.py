@@ -23,7 +23,7 @@ from .batches import Batch, BatchStream
 from .best import BEST_FOLDER, BestModel, BestRule, Scorer
 from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
 from .health import PATIENCE, TrainingWarning, examine
-from .memory import used_memory
+from .memory import describe_use, used_memory
 from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase
 from .run_state import Progress, all_finite, collect_state, restore_state
@@ -152,12 +152,14 @@ class Trainer:
             smoothing=0.05,
         )
         batches = self.stream.iterate(self.images_seen)
-        timer = Timer(self.images_seen)
+        timer, started = Timer(self.images_seen), self.images_seen
         if self.images_seen == 0:
             self._write_sheet()
         while self.images_seen < total:
             before = self.images_seen
             self._train_step(next(batches))
+            if before == started:
+                self._say(describe_use(self.processes.device))
             bar.update(min(self.schedule.batch_size, total - before))
             stop = self._stop_requested(request)
             done = stop or self.images_seen >= total

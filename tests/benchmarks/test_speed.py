@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import gpu, low_memory, naive_networks, precision, report, resolutions, throughput, training, triplet
+from benchmarks import gpu, naive_networks, precision, report, resolutions, throughput, training, triplet
 from benchmarks.ceiling import Conv, flop, record
 from benchmarks.naive_training import naive_phases
 from benchmarks.timing import Timing, write_json
@@ -84,7 +84,6 @@ def test_every_benchmark_runs_and_has_a_table(tmp_path, make_generator, monkeypa
         "resolutions": resolutions.main(resolutions.Arguments(resolutions=(32, 64), channel_base=256, repeats=2)),
         "throughput": throughput.main(throughput.Arguments(tmp_path / "model", marks=(2, 5), batch=2)),
         "precision": precision.main(precision.Arguments(tmp_path / "model", **small, images=2)),
-        "low_memory": low_memory.main(low_memory.Arguments(resolution=64)),
         "training": [training.measure("stage2", "small", SIZES, Target(torch.device("cpu")), repeats=1)],
         "gpu": gpu.main(
             gpu.Arguments(
