@@ -4,7 +4,7 @@
         --category hazelnut --defect crack --output_dir runs/hazelnut_crack
 
 The output folder loads with `DFMGANPipeline.from_pretrained` and draws defects. With several kinds, `--defect crack
-cut hole`, each is trained by itself and gets a folder in the output folder; the backbone is on the disk once. One
+cut hole`, each is trained by itself and gets a folder in the output folder. One
 that diverges does not keep the others from being trained.
 docs/training.md says what to look at while it trains. --push_to_hub --hub_model_id org/name publishes the model at the
 end, several ones as org/name-crack, org/name-cut, ...; whether that is possible is found out at the start.
@@ -25,7 +25,6 @@ from dfmgan_hf.methods.augmentations import AugmentationConfig
 from dfmgan_hf.methods.backbone import load_backbone, recipe_from_backbone
 from dfmgan_hf.methods.build import Stage2Options, Target, build_stage2
 from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
-from dfmgan_hf.methods.shared_backbone import check_backbone, share_backbone
 from dfmgan_hf.methods.stage2 import Stage2Task
 from dfmgan_hf.metrics.while_training import prepare_scorer
 from dfmgan_hf.publishing import HubConfig, origin, prepare_push, push_trained
@@ -99,13 +98,10 @@ def main(config: Config) -> None:
     hubs = {f: config.hub.for_part(d, output_dir) if several else config.hub for f, d in defects.items()}
     pushes = hubs if PartialState().is_main_process else {}
     prepare_push(pushes)
-    shared_file = output_dir / "backbone.safetensors"
-    if several:
-        check_backbone(networks[0].state_dict(), shared_file, config.pretrained_backbone)
     diverged: dict[Path, NonFiniteLossError] = {}
     for folder, defect in defects.items():
         try:
-            accelerator = train_defect(config, defect, replace(config.run, output_dir=folder), networks)
+            train_defect(config, defect, replace(config.run, output_dir=folder), networks)
         except NonFiniteLossError as error:
             if not several:
                 raise
@@ -113,8 +109,6 @@ def main(config: Config) -> None:
             diverged[folder] = error
             print(f"{defect} was given up. {error}", flush=True)
             continue
-        if several and accelerator.is_main_process:
-            share_backbone((folder, folder / "best"), shared_file)
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()
     for address in push_trained({folder: hub for folder, hub in pushes.items() if folder not in diverged}):

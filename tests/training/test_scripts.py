@@ -15,11 +15,9 @@ import pytest
 import torch
 import tyro
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.data import DataError
-from dfmgan_hf.methods.shared_backbone import SHARDS
 from dfmgan_hf.metrics import MissingWeightsError
 from dfmgan_hf.training import CheckpointError, NonFiniteLossError
 from dfmgan_hf.training import run as training_run
@@ -96,7 +94,7 @@ def test_stage1_script(backbone):
 
 
 def test_stage2_script_with_several_defects(backbone, category, tmp_path):
-    """One command, two pipelines, and the backbone on the disk once and untouched."""
+    """One command, two pipelines, and the backbone in both as it was."""
     run = run_script(
         "train_stage2.py",
         *("--pretrained_backbone", backbone, "--data_dir", category, "--defect", "dot", "spot"),
@@ -105,7 +103,6 @@ def test_stage2_script_with_several_defects(backbone, category, tmp_path):
     )
     assert "Memory after the first step: " in run.stdout + run.stderr
     before = DFMGANPipeline.from_pretrained(str(backbone)).generator.state_dict()
-    inodes = set()
     for defect in ("dot", "spot"):
         folder = tmp_path / defect
         pipe = DFMGANPipeline.from_pretrained(str(folder))
@@ -115,13 +112,11 @@ def test_stage2_script_with_several_defects(backbone, category, tmp_path):
         after = pipe.generator.state_dict()
         for name, value in before.items():
             assert torch.equal(after[name], value), f"stage 2 changed {name} of the backbone"
-        inodes.add((folder / "generator" / SHARDS[0]).stat().st_ino)
         record = json.loads((folder / "training_config.json").read_text())
         assert (record["method"], record["defect"], record["images"]) == ("stage2", defect, 4)
         assert record["settings"]["mode_seeking_weight"] == 0.1
         assert (folder / "match_discriminator").is_dir()
         assert (folder / "report.html").is_file()
-    assert inodes == {(tmp_path / "backbone.safetensors").stat().st_ino}
 
 
 def call_script(name: str, *arguments: object, prepare: Callable[[ModuleType], None] = lambda module: None) -> None:
@@ -174,13 +169,7 @@ def test_a_defect_that_diverges_does_not_keep_others_from_being_trained(backbone
     with pytest.raises(SystemExit, match=r"dot: At 0\.01 kimg the loss of r1 is not finite"):
         call_script("train_stage2", *options, prepare=with_train)
     assert DFMGANPipeline.from_pretrained(str(tmp_path / "spot")).has_defects
-    assert (tmp_path / "spot" / "generator" / SHARDS[0]).stat().st_nlink == 2
     assert not (tmp_path / "dot" / "model_index.json").exists()
-    # The folder's backbone is another one from now on: said before anything is trained.
-    shared = load_file(tmp_path / "backbone.safetensors")
-    save_file({name: value + 1 for name, value in shared.items()}, tmp_path / "backbone.safetensors")
-    with pytest.raises(ValueError, match="choose another --output_dir"):
-        call_script("train_stage2", *options, "--resume_from_checkpoint=latest", prepare=with_train)
 
 
 def test_errors_are_about_what_the_user_did(backbone, category, tmp_path):
