@@ -235,7 +235,7 @@ def build(request: TaskRequest) -> CDCTask:
         discriminator = PatchHeadDiscriminator.from_discriminator(
             stage1_discriminator, options.num_taps, options.linear_heads
         )
-    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage1"], target.device)
+    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
     return CDCTask(
         source,
         generator,

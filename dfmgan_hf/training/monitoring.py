@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import write_text
+
 AREA_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
 """Bins of the histograms of mask areas, as shares of the image: empty, up to 0.1 %, ..., above 90 %."""
 
@@ -118,9 +120,7 @@ class MetricsLog:
             if row["images_seen"] <= images_seen:
                 kept.append(line)
                 rows.append(row)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        partial.replace(self.path)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
         return rows
 
     def write(self, row: dict[str, Any]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
-import os
 import platform
 import warnings
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ..data import ImageMaskDataset
+from ..files import write_json
 from .batches import BatchStream
 from .best import BEST_FOLDER, BestRule, ScoreConfig, Scorer
 from .memory import out_of_memory
@@ -264,9 +263,7 @@ def try_report(run_dir: Path) -> None:
 
 def write_record(run_dir: Path, record: dict[str, Any]) -> None:
     """Write training_config.json, whole or not at all."""
-    partial = run_dir / f".{CONFIG_FILE}.partial"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, run_dir / CONFIG_FILE)
+    write_json(run_dir / CONFIG_FILE, record)
 
 
 def what_decides(record: dict[str, Any]) -> dict[str, Any]:

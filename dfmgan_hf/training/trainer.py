@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..processes import ProcessGroup
@@ -211,7 +211,7 @@ class Trainer:
     def _step_optimizer(self, phase: Phase) -> None:
         self.processes.average_gradients_(phase.parameters)
         gradients: list[Tensor] = [p.grad for p in phase.parameters if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        norm = nn.utils.get_total_norm(gradients)
         self.statistics.report(f"gradient_norm/{phase.name}", norm)
         self.statistics.report("non_finite_gradients", (~norm.isfinite()).to(torch.float32))
         for gradient in gradients:
