@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from ..losses import critic_loss, gradient_penalty
 from ..models import DefectGANDiscriminator, DefectGANGenerator, control_map
 from ..models.defect_gan import DefectGANGeneratorOutput
 from ..models.sizes import channels_at
-from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
+from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampler, open_sampler
 from .good_images import Photographs
@@ -117,6 +117,13 @@ class DefectGANTask(Task):
     Raises:
         ValueError: the learning rate cannot fall as the options say.
     """
+
+    panels: ClassVar[Panels] = {
+        "Losses": ("loss/generator", "loss/discriminator"),
+        "Scores": ("scores/real", "scores/fake"),
+        "Class accuracy": ("class_accuracy/real", "class_accuracy/fake"),
+        "Translation": ("reconstruction", "distribution", "distribution_cycle"),
+    }
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from ..metrics.sampler import Samples
 from ..models import CycleGANGenerator, PatchDiscriminator
 from ..models.sizes import channels_at
 from ..pipelines import DFMGANPipeline
-from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
+from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
 from .history import ImageHistory
@@ -129,6 +129,12 @@ class SDGANTask(Task):
     Raises:
         ValueError: the learning rate cannot fall as the options say.
     """
+
+    panels: ClassVar[Panels] = {
+        "Losses": ("loss/generators", "loss/discriminators"),
+        "Translation": ("cycle", "change"),
+        "Discriminators of defects": ("defect1/real", "defect1/fake", "defect2/real", "defect2/fake"),
+    }
 
     def __init__(
         self,

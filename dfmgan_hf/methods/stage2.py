@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -24,12 +24,13 @@ from ..losses import (
 from ..models import DFMGANGenerator, NoiseInput, StyleGAN2Discriminator, soft_mask
 from ..models.generator import DEFECT_PREFIXES, to_layer_latents
 from ..pipelines import DFMGANPipeline
-from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics, lazy_adam
+from ..training import Batch, ExponentialMovingAverage, Panels, Phase, RunningStatistics, lazy_adam
+from ..training.health import Rule
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
 from .drawing import Drawing, Plan, draw, plan_drawing
 from .latents import LatentAverage, PathLengthAverage, sample_latents
-from .mask_monitor import mask_difference, report_masks
+from .mask_monitor import MASK_RULES, mask_difference, report_masks
 from .mode_seeking import ratio_of_means, seeking_distances
 from .precision import regularizer_precision
 
@@ -91,6 +92,17 @@ class Stage2Task(AdversarialTask):
     Raises:
         ValueError: `batch_size` is odd, but the mode-seeking loss pairs its halves.
     """
+
+    settings: Stage2Settings
+    rules: ClassVar[Sequence[Rule]] = (*AdversarialTask.rules, *MASK_RULES)
+    panels: ClassVar[Panels] = {
+        "Mask area (share of the image)": ("mask_area/real", "mask_area/fake"),
+        "Masks: rates": ("mask_empty/fake", "mask_full/fake", "mask_border/real", "mask_border/fake"),
+        "Change with z_defect": ("defect_change/mask", "defect_change/image"),
+        **AdversarialTask.panels,
+        "Losses": (*AdversarialTask.panels["Losses"], "loss/match", "loss/mode_seeking"),
+        "D_match: accuracy": ("match/accuracy/real", "match/accuracy/fake"),
+    }
 
     def __init__(
         self,

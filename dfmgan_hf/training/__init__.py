@@ -7,7 +7,7 @@ from .ema import ExponentialMovingAverage
 from .monitoring import MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase, lazy_adam
 from .schedule import Schedule
-from .task import Task
+from .task import Panels, Task
 from .trainer import Trainer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "MetricsLog",
     "NonFiniteLossError",
+    "Panels",
     "Phase",
     "ProcessGroup",
     "RunningStatistics",

@@ -14,18 +14,19 @@ from torch import Tensor
 
 from ..files import write_text
 
-AREA_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-"""Bins of the histograms of mask areas, as shares of the image: empty, up to 0.1 %, ..., above 90 %."""
-
 
 class RunningStatistics:
     """Means and histograms of named quantities over an interval, without a host synchronisation until they are read.
 
     Args:
         sum_over_processes: sums a tensor over all processes.
+
+    Attributes:
+        edges: of each histogram, by name.
     """
 
     def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        self.edges: dict[str, Sequence[float]] = {}
         self._moments: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
         self._sum = sum_over_processes
@@ -41,6 +42,7 @@ class RunningStatistics:
 
         Every process must report the same names, with the same edges.
         """
+        self.edges[name] = edges
         limits = torch.tensor(edges, device=values.device, dtype=values.dtype)
         bins = torch.bucketize(values.detach().reshape(-1, 1), limits)
         counts = (bins == torch.arange(len(edges) + 1, device=values.device)).sum(dim=0)

@@ -28,9 +28,7 @@ from .tracking import tracker_options
 from .trainer import Trainer
 
 CONFIG_FILE = "training_config.json"
-GROUP = 4
-"""Images that the discriminator's minibatch standard deviation compares."""
-LOW_VRAM_IMAGES = GROUP
+LOW_VRAM_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -110,14 +108,6 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
             f"`batch_size` {batch_size} cannot be shared among {accelerator.num_processes} processes with "
             f"{run.accumulation_steps} accumulation steps each; choose a multiple of their product."
         )
-    parts = accelerator.num_processes * run.accumulation_steps
-    if batch_size % GROUP == 0 and batch_size // parts % GROUP and accelerator.is_main_process:
-        warnings.warn(
-            f"{batch_size // parts} images at a time split the groups of {GROUP} that the discriminator compares "
-            "(minibatch standard deviation), which changes what it learns. Choose `batch_size` as a multiple of "
-            f"{GROUP * parts}, or fewer --accumulation_steps or processes.",
-            stacklevel=2,
-        )
     return run
 
 
@@ -170,6 +160,9 @@ def _train(
     make_scorer: Callable[[Task], Scorer] | None,
 ) -> None:
     task = build_task(accelerator.device)
+    split = task.check_split(batch_size // accelerator.num_processes // run.accumulation_steps)
+    if split is not None and accelerator.is_main_process:
+        warnings.warn(split, stacklevel=3)
     schedule = Schedule(
         total_kimg=total_kimg,
         batch_size=batch_size,
@@ -196,6 +189,7 @@ def _train(
         {
             **record,
             "run": run,
+            "panels": task.panels,
             "images": len(dataset),
             "environment": environment(accelerator),
             "training_file_names": dataset.file_names,

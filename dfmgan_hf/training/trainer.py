@@ -226,15 +226,14 @@ class Trainer:
         self.progress.seconds += elapsed
         self.task.measure(self.statistics)
         means = self.statistics.collect()
-        histograms = self.statistics.collect_histograms()
         means["seconds_per_kimg"] = seconds_per_kimg
         means.update(used_memory(self.processes.device))
         bar.set_postfix_str(f"{seconds_per_kimg:.1f} s/kimg")
         log_means(self.accelerator, means, self.images_seen)
-        log_histograms(self.accelerator, histograms, self.images_seen)
+        histograms = log_histograms(self.accelerator, self.statistics, self.images_seen)
         row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
         self._rows.append(row)
-        advice = examine(self._rows)
+        advice = examine(self.task.rules, self._rows)
         if self.processes.is_main:
             with self._monitoring():
                 self.log.write({**row, "histograms": histograms, "warnings": advice})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -11,6 +9,8 @@ from accelerate import Accelerator
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training.memory import advice, out_of_memory
 from dfmgan_hf.training.run import RunConfig, fit_run, train
+
+from . import tiny
 
 
 def test_advice_leaves_out_what_is_chosen_already():
@@ -36,16 +36,13 @@ def test_low_vram_shows_at_most_a_group_of_the_minibatch_statistics_at_a_time(tm
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "steps", "warned"), [(16, 2, False), (16, 8, True), (12, 2, True), (10, 5, False)]
+    ("batch_size", "images", "warned"), [(16, 8, False), (16, 2, True), (12, 6, True), (10, 2, False)]
 )
-def test_split_groups_of_the_minibatch_statistics_are_warned_of(tmp_path, batch_size, steps, warned):
-    run = RunConfig(output_dir=tmp_path, accumulation_steps=steps)
-    with warnings.catch_warnings(record=True) as record:
-        warnings.simplefilter("always")
-        fit_run(run, batch_size, Accelerator(cpu=True))
-    messages = [str(w.message) for w in record if "minibatch standard deviation" in str(w.message)]
-    assert len(messages) == warned
-    assert all(f"a multiple of {4 * steps}" in message for message in messages)
+def test_split_groups_of_the_minibatch_statistics_are_warned_of(batch_size, images, warned):
+    message = tiny.make_stage2(batch_size=batch_size).check_split(images)
+    assert (message is not None) == warned
+    if message is not None:
+        assert f"a multiple of {4 * batch_size // images}," in message
 
 
 def test_running_out_of_memory_while_networks_are_built_is_answered_too(tmp_path):
