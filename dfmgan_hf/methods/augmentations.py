@@ -9,6 +9,9 @@ from torch import nn
 
 from ..augmentation import AUGMENTATION_SETS, AdaController, AugmentPipe, DiffAugment
 
+ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
+"""Thousands of images in which ADA's probability can go from 0 to 1: of the good product, and of few photographs."""
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:

@@ -23,10 +23,9 @@ from ..models import NoiseInput, StyleGAN2Generator
 from ..models.modulated import StyledConv2d
 from ..models.patch_heads import PatchHeadDiscriminator
 from ..training import Batch, RunningStatistics
-from .augmentations import build_augmentation
-from .build import ADA_KIMG
+from .augmentations import ADA_KIMG, build_augmentation
 from .latents import draw_latents
-from .method import Defaults, Method, TaskRequest
+from .method import Defaults, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
 from .precision import regularizer_precision
 from .stage1 import Stage1Settings, Stage1Task
@@ -243,7 +242,7 @@ def build(request: TaskRequest) -> CDCTask:
         CDCSettings(
             **recipe.training_settings(),
             ema_rampup=None,
-            num_anchors=len(request.defects) if options.num_anchors is None else options.num_anchors,
+            num_anchors=len(request.dataset) if options.num_anchors is None else options.num_anchors,
             anchor_std=options.anchor_std,
             anchor_interval=options.anchor_interval,
             consistency_weight=options.consistency_weight,
@@ -255,17 +254,19 @@ def build(request: TaskRequest) -> CDCTask:
     )
 
 
-METHOD = Method(
-    name="cdc",
-    title="CDC",
-    citation=(
-        "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
-        "Cross-domain Correspondence. CVPR 2021."
-    ),
-    open_sampler=open_pipeline,
-    build=build,
-    generator="StyleGAN2Generator",
-    options=CDCOptions,
-    defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
-    init="stage1",
+METHOD = register(
+    Method(
+        name="cdc",
+        title="CDC",
+        citation=(
+            "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
+            "Cross-domain Correspondence. CVPR 2021."
+        ),
+        open_sampler=open_pipeline,
+        build=build,
+        generator="StyleGAN2Generator",
+        options=CDCOptions,
+        defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
+        init="stage1",
+    )
 )

@@ -22,7 +22,7 @@ from ..data import ImageMaskDataset
 from ..data.transforms import fit_to_square, resize_mask
 from ..metrics.sampler import Samples
 from .automatic_foreground import find_foreground, import_cv2
-from .method import Method, SamplerRequest
+from .method import Method, SamplerRequest, register
 
 Array = np.ndarray[Any, Any]
 
@@ -262,16 +262,18 @@ def open_sampler(request: SamplerRequest) -> CropPasteSampler:
     return CropPasteSampler(good, request.load_defects(*size), options, request.resolution, foregrounds)
 
 
-METHOD = Method(
-    name="crop_paste",
-    title="Crop&Paste",
-    citation=(
-        "D. Lin, Y. Cao, W. Zhu, Y. Li: Few-Shot Defect Segmentation Leveraging Abundant Defect-Free Training Samples "
-        "Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
-    ),
-    open_sampler=open_sampler,
-    drawing=CropPasteOptions,
-    has_masks=True,
-    needs_masks=True,
-    is_reconstruction=True,
+METHOD = register(
+    Method(
+        name="crop_paste",
+        title="Crop&Paste",
+        citation=(
+            "D. Lin, Y. Cao, W. Zhu, Y. Li: Few-Shot Defect Segmentation Leveraging Abundant Defect-Free Training Samples "
+            "Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
+        ),
+        open_sampler=open_sampler,
+        drawing=CropPasteOptions,
+        has_masks=True,
+        needs_masks=True,
+        is_reconstruction=True,
+    )
 )

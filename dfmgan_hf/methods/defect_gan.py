@@ -27,7 +27,7 @@ from ..training.sheets import tile, to_pixels
 from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampler, open_sampler
 from .good_images import Photographs
 from .learning_rate import Decay, decayed_lr, set_lr
-from .method import Defaults, Method, TaskRequest
+from .method import Defaults, Method, TaskRequest, register
 from .precision import at_least_float32, autocast
 
 BETAS = (0.5, 0.999)
@@ -255,8 +255,8 @@ def _exchange(halves: Tensor) -> Tensor:
 
 def build(request: TaskRequest) -> DefectGANTask:
     """New networks, their weights drawn from the global random generator."""
-    recipe, options, target, labels = request.recipe, request.options, request.target, request.defects.labels
-    kinds = request.defects.kinds
+    recipe, options, target, labels = request.recipe, request.options, request.target, request.dataset.labels
+    kinds = request.dataset.kinds
     width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
     shape = {
         "resolution": recipe.resolution,
@@ -293,21 +293,23 @@ def sample_task(task: Task) -> DefectGANSampler:
     return DefectGANSampler(task.generator, task.good, classes=task.classes)
 
 
-METHOD = Method(
-    name="defect_gan",
-    title="Defect-GAN",
-    citation=(
-        "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
-        "Inspection. WACV 2021."
-    ),
-    open_sampler=open_sampler,
-    build=build,
-    generator="DefectGANGenerator",
-    sample_task=sample_task,
-    options=DefectGANOptions,
-    drawing=DefectGANDrawing,
-    # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
-    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
-    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
-    is_reconstruction=True,
+METHOD = register(
+    Method(
+        name="defect_gan",
+        title="Defect-GAN",
+        citation=(
+            "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
+            "Inspection. WACV 2021."
+        ),
+        open_sampler=open_sampler,
+        build=build,
+        generator="DefectGANGenerator",
+        sample_task=sample_task,
+        options=DefectGANOptions,
+        drawing=DefectGANDrawing,
+        # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
+        defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
+        recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
+        is_reconstruction=True,
+    )
 )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .build import Stage2Options, build_stage2
-from .method import Defaults, Method, TaskRequest
+from .method import Defaults, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
-from .stage2 import Stage2Task
+from .stage2 import Stage2Options, Stage2Task, build_stage2
 
 
 def build(request: TaskRequest) -> Stage2Task:
@@ -13,19 +12,21 @@ def build(request: TaskRequest) -> Stage2Task:
     return build_stage2(*request.networks, request.recipe, request.options, request.augmentation, request.target)
 
 
-METHOD = Method(
-    name="dfmgan",
-    title="DFMGAN",
-    citation=(
-        "Y. Duan, Y. Hong, L. Niu, L. Zhang: Few-Shot Defect Image Generation via Defect-Aware Feature Manipulation. "
-        "AAAI 2023."
-    ),
-    open_sampler=open_pipeline,
-    build=build,
-    generator="DFMGANGenerator",
-    options=Stage2Options,
-    defaults=Defaults(augmentation="bgc"),
-    init="stage1",
-    has_masks=True,
-    needs_masks=True,
+METHOD = register(
+    Method(
+        name="dfmgan",
+        title="DFMGAN",
+        citation=(
+            "Y. Duan, Y. Hong, L. Niu, L. Zhang: Few-Shot Defect Image Generation via Defect-Aware Feature Manipulation. "
+            "AAAI 2023."
+        ),
+        open_sampler=open_pipeline,
+        build=build,
+        generator="DFMGANGenerator",
+        options=Stage2Options,
+        defaults=Defaults(augmentation="bgc"),
+        init="stage1",
+        has_masks=True,
+        needs_masks=True,
+    )
 )

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..models import StyleGAN2Discriminator, StyleGAN2Generator
-from .augmentations import build_augmentation
-from .build import ADA_KIMG
-from .method import Defaults, Init, Method, TaskRequest
+from .augmentations import ADA_KIMG, build_augmentation
+from .method import Defaults, Init, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
 from .stage1 import Stage1Settings, Stage1Task
 
@@ -49,25 +48,27 @@ def build(request: TaskRequest) -> Stage1Task:
     )
 
 
-METHOD = Method(
-    name="diffaug",
-    title="DiffAug",
-    citation=(
-        "S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu, S. Han: Differentiable Augmentation for Data-Efficient GAN Training. "
-        "NeurIPS 2020."
-    ),
-    open_sampler=open_pipeline,
-    build=build,
-    generator="StyleGAN2Generator",
-    options=DiffAugOptions,
-    # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
-    defaults=Defaults(
-        batch_size=8,
-        lr=0.002,
-        r1_gamma=10.0,
-        ema_kimg=10.0,
-        total_kimg=300.0,
-        channel_base=32768,
-        augmentation="diffaugment",
-    ),
+METHOD = register(
+    Method(
+        name="diffaug",
+        title="DiffAug",
+        citation=(
+            "S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu, S. Han: Differentiable Augmentation for Data-Efficient GAN Training. "
+            "NeurIPS 2020."
+        ),
+        open_sampler=open_pipeline,
+        build=build,
+        generator="StyleGAN2Generator",
+        options=DiffAugOptions,
+        # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
+        defaults=Defaults(
+            batch_size=8,
+            lr=0.002,
+            r1_gamma=10.0,
+            ema_kimg=10.0,
+            total_kimg=300.0,
+            channel_base=32768,
+            augmentation="diffaugment",
+        ),
+    )
 )

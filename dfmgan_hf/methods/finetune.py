@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..models import StyleGAN2Generator
-from .augmentations import build_augmentation
-from .build import ADA_KIMG
-from .method import Defaults, Method, TaskRequest
+from .augmentations import ADA_KIMG, build_augmentation
+from .method import Defaults, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
 from .stage1 import Stage1Settings, Stage1Task
 
@@ -63,17 +62,19 @@ def build(request: TaskRequest) -> Stage1Task:
     )
 
 
-METHOD = Method(
-    name="finetune",
-    title="Finetune",
-    citation=(
-        "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial Networks "
-        "with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
-    ),
-    open_sampler=open_pipeline,
-    build=build,
-    generator="StyleGAN2Generator",
-    options=FinetuneOptions,
-    defaults=Defaults(),
-    init="stage1",
+METHOD = register(
+    Method(
+        name="finetune",
+        title="Finetune",
+        citation=(
+            "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial Networks "
+            "with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
+        ),
+        open_sampler=open_pipeline,
+        build=build,
+        generator="StyleGAN2Generator",
+        options=FinetuneOptions,
+        defaults=Defaults(),
+        init="stage1",
+    )
 )

@@ -28,7 +28,7 @@ from ..training.sheets import tile, to_pixels
 from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
 from .history import ImageHistory
 from .learning_rate import Decay, decayed_lr, set_lr
-from .method import Defaults, Method, SamplerRequest, TaskRequest
+from .method import Defaults, Method, SamplerRequest, TaskRequest, register
 from .precision import at_least_float32, autocast
 
 GAMES = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
@@ -343,21 +343,23 @@ def sample_task(task: Task) -> SDGANSampler:
     return SDGANSampler(task.generator, ShuffledPhotographs(task.good))
 
 
-METHOD = Method(
-    name="sdgan",
-    title="SDGAN",
-    citation=(
-        "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect Recognition. "
-        "IEEE Transactions on Automation Science and Engineering 17(3), 2020."
-    ),
-    open_sampler=open_sampler,
-    build=build,
-    generator="CycleGANGenerator",
-    sample_task=sample_task,
-    options=SDGANOptions,
-    drawing=SDGANDrawing,
-    # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
-    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
-    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
-    is_reconstruction=True,
+METHOD = register(
+    Method(
+        name="sdgan",
+        title="SDGAN",
+        citation=(
+            "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect Recognition. "
+            "IEEE Transactions on Automation Science and Engineering 17(3), 2020."
+        ),
+        open_sampler=open_sampler,
+        build=build,
+        generator="CycleGANGenerator",
+        sample_task=sample_task,
+        options=SDGANOptions,
+        drawing=SDGANDrawing,
+        # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
+        defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
+        recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
+        is_reconstruction=True,
+    )
 )

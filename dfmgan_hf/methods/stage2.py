@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,21 +22,51 @@ from ..losses import (
     path_lengths,
     r1_penalty,
 )
-from ..models import DFMGANGenerator, NoiseInput, StyleGAN2Discriminator, soft_mask
+from ..models import DFMGANGenerator, NoiseInput, StyleGAN2Discriminator, StyleGAN2Generator, soft_mask
 from ..models.generator import DEFECT_PREFIXES, to_layer_latents
 from ..pipelines import DFMGANPipeline
 from ..training import Batch, ExponentialMovingAverage, Panels, Phase, RunningStatistics, lazy_adam
 from ..training.health import Rule
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
+from .augmentations import ADA_KIMG, AugmentationConfig, build_augmentation
 from .drawing import Drawing, Plan, draw, plan_drawing
 from .latents import LatentAverage, PathLengthAverage, sample_latents
 from .mask_monitor import MASK_RULES, mask_difference, report_masks
+from .match_discriminator import build_joint_discriminator, build_match_discriminator
+from .method import Target
 from .mode_seeking import ratio_of_means, seeking_distances
 from .precision import regularizer_precision
+from .presets import Recipe
 
 PAIRS = 16
 """Objects on which `Stage2Task.measure` compares two defects each."""
+
+
+@dataclass(frozen=True)
+class Stage2Options:
+    """What stage 2 lets choose: the published method by default, and the paper's ablations.
+
+    Args:
+        residual_resolution: Resolution of the first residual block; None: 64, or a quarter of a smaller
+            backbone's.
+        match_discriminator: Size of the matching discriminator; none for the ablation without it; joint for the one
+            with a single discriminator, which sees image and mask together, without augmentation.
+        match_weight: Weight of its term in the generator's loss.
+        mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none.
+        mode_seeking_on: Distances between masks (published) or images.
+        mode_seeking_latents: Distances between latents w (published) or z.
+        outside_weight: Weight of what the defect changes outside its mask; 0 as published. The gate acts on the mask
+            of each resolution, and a spot that is gone from the final mask can still be in the image.
+    """
+
+    residual_resolution: int | None = None
+    match_discriminator: Literal["small", "medium", "large", "none", "joint"] = "small"
+    match_weight: float = 1.0
+    mode_seeking_weight: float = 0.1
+    mode_seeking_on: Literal["mask", "image"] = "mask"
+    mode_seeking_latents: Literal["w", "z"] = "w"
+    outside_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -322,3 +353,53 @@ def real_masks(batch: Batch) -> Tensor:
     if batch.masks is None:
         raise ValueError("Stage 2 needs photographs with masks, but the training set has none.")
     return batch.masks
+
+
+def build_stage2(
+    backbone: StyleGAN2Generator,
+    discriminator: StyleGAN2Discriminator,
+    recipe: Recipe,
+    options: Stage2Options,
+    augmentation: AugmentationConfig,
+    target: Target,
+) -> Stage2Task:
+    """A stage-2 task on copies of stage 1's networks; the new weights are drawn from the global random generator.
+
+    Args:
+        backbone: stage 1's averaged generator, on the CPU; it stays as it is.
+        discriminator: stage 1's, on the CPU; it stays as it is.
+        recipe: sizes are the backbone's.
+        options: of the method.
+        augmentation: what the discriminator sees.
+        target: where it computes.
+    """
+    discriminator = copy.deepcopy(discriminator)
+    if target.is_meta:
+        backbone = copy.deepcopy(backbone).to(device="meta")  # type: ignore[call-arg]
+        discriminator = discriminator.to(device="meta")  # type: ignore[call-arg]
+    match = None
+    with target.construct():
+        generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution)
+        if options.match_discriminator == "joint":
+            discriminator = build_joint_discriminator(discriminator)
+            # Augmentations of the image alone would tear image and mask apart.
+            augmentation = replace(augmentation, augmentation="none")
+        elif options.match_discriminator != "none":
+            match = build_match_discriminator(discriminator, options.match_discriminator)
+    augment, ada = build_augmentation(augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
+    return Stage2Task(
+        target.place(generator),
+        target.place(discriminator),
+        None if match is None else target.place(match),
+        Stage2Settings(
+            **recipe.training_settings(),
+            match_weight=options.match_weight,
+            mode_seeking_weight=options.mode_seeking_weight,
+            mode_seeking_on=options.mode_seeking_on,
+            mode_seeking_latents=options.mode_seeking_latents,
+            outside_weight=options.outside_weight,
+        ),
+        augment=augment,
+        ada=ada,
+        mean_over_processes=target.mean_over_processes,
+    )

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-import tyro
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.data import DataError
+from dfmgan_hf.methods import train_method
+from dfmgan_hf.methods.train_method import train_from_arguments
 from dfmgan_hf.metrics import MissingWeightsError
 from dfmgan_hf.training import CheckpointError, NonFiniteLossError
-from dfmgan_hf.training import run as training_run
 
 from . import tiny
 
@@ -113,20 +110,15 @@ def test_stage2_script_with_several_defects(backbone, category, tmp_path):
         for name, value in before.items():
             assert torch.equal(after[name], value), f"stage 2 changed {name} of the backbone"
         record = json.loads((folder / "training_config.json").read_text())
-        assert (record["method"], record["defect"], record["images"]) == ("stage2", defect, 4)
+        assert (record["method"], record["defect"], record["images"]) == ("dfmgan", defect, 4)
         assert record["settings"]["mode_seeking_weight"] == 0.1
         assert (folder / "match_discriminator").is_dir()
         assert (folder / "report.html").is_file()
 
 
-def call_script(name: str, *arguments: object, prepare: Callable[[ModuleType], None] = lambda module: None) -> None:
-    """A script's main function in this process, with its command line; `prepare` may change the module before."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # tyro looks up annotations there
-    spec.loader.exec_module(module)
-    prepare(module)
-    module.main(tyro.cli(module.Config, args=list(map(str, arguments)), config=(tyro.conf.OmitArgPrefixes,)))
+def call_script(name: str, *arguments: object) -> None:
+    """What a script does, in this process, with its command line."""
+    train_from_arguments({"train_stage1": "stage1", "train_stage2": "dfmgan"}[name], list(map(str, arguments)))
 
 
 def stage2_options(backbone: Path, category: Path, output: Path) -> list[object]:
@@ -157,17 +149,17 @@ def test_options_of_stage2(backbone, category, tmp_path, options):
 
 
 def test_a_defect_that_diverges_does_not_keep_others_from_being_trained(backbone, category, tmp_path, monkeypatch):
-    def train(build, dataset, run, accelerator, total_kimg, batch_size, record, **options):
+    train = train_method.train
+
+    def diverge(build, dataset, run, accelerator, total_kimg, batch_size, record, **options):
         if record["defect"] == "dot":
             raise NonFiniteLossError("At 0.01 kimg the loss of r1 is not finite.")
-        return training_run.train(build, dataset, run, accelerator, total_kimg, batch_size, record, **options)
+        return train(build, dataset, run, accelerator, total_kimg, batch_size, record, **options)
 
-    def with_train(module):
-        module.train = train
-
+    monkeypatch.setattr(train_method, "train", diverge)
     options = [*stage2_options(backbone, category, tmp_path), "--defect", "dot", "spot"]
     with pytest.raises(SystemExit, match=r"dot: At 0\.01 kimg the loss of r1 is not finite"):
-        call_script("train_stage2", *options, prepare=with_train)
+        call_script("train_stage2", *options)
     assert DFMGANPipeline.from_pretrained(str(tmp_path / "spot")).has_defects
     assert not (tmp_path / "dot" / "model_index.json").exists()
 
@@ -178,6 +170,8 @@ def test_errors_are_about_what_the_user_did(backbone, category, tmp_path):
     with pytest.raises(CheckpointError, match="--resume_from_checkpoint latest"):
         call_script("train_stage1", *stage1, "--output_dir", backbone)
     assert (backbone / "training_config.json").read_text() == record, "the old run's record was overwritten"
+    with pytest.raises(ValueError, match="Stage 1 learns the good product: leave --defect out"):
+        call_script("train_stage1", *stage1, "--output_dir", tmp_path, "--defect=dot")
     with pytest.raises(DataError, match=r"dot.*spot"):
         call_script("train_stage2", *stage2_options(backbone, category, tmp_path))
     with pytest.raises(ValueError, match="`resolution` is 32 in the pretrained backbone and cannot be 64"):
