@@ -254,19 +254,18 @@ def build(request: TaskRequest) -> CDCTask:
     )
 
 
-METHOD = register(
-    Method(
-        name="cdc",
-        title="CDC",
-        citation=(
-            "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
-            "Cross-domain Correspondence. CVPR 2021."
-        ),
-        open_sampler=open_pipeline,
-        build=build,
-        generator="StyleGAN2Generator",
-        options=CDCOptions,
-        defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
-        init="stage1",
-    )
+METHOD = Method(
+    name="cdc",
+    title="CDC",
+    citation=(
+        "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
+        "Cross-domain Correspondence. CVPR 2021."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="StyleGAN2Generator",
+    options=CDCOptions,
+    defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
+    init="stage1",
 )
+register(METHOD)

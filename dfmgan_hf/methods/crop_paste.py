@@ -262,18 +262,17 @@ def open_sampler(request: SamplerRequest) -> CropPasteSampler:
     return CropPasteSampler(good, request.load_defects(*size), options, request.resolution, foregrounds)
 
 
-METHOD = register(
-    Method(
-        name="crop_paste",
-        title="Crop&Paste",
-        citation=(
-            "D. Lin, Y. Cao, W. Zhu, Y. Li: Few-Shot Defect Segmentation Leveraging Abundant Defect-Free Training Samples "
-            "Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
-        ),
-        open_sampler=open_sampler,
-        drawing=CropPasteOptions,
-        has_masks=True,
-        needs_masks=True,
-        is_reconstruction=True,
-    )
+METHOD = Method(
+    name="crop_paste",
+    title="Crop&Paste",
+    citation=(
+        "D. Lin, Y. Cao, W. Zhu, Y. Li: Few-Shot Defect Segmentation Leveraging Abundant Defect-Free Training Samples "
+        "Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
+    ),
+    open_sampler=open_sampler,
+    drawing=CropPasteOptions,
+    has_masks=True,
+    needs_masks=True,
+    is_reconstruction=True,
 )
+register(METHOD)

@@ -293,23 +293,22 @@ def sample_task(task: Task) -> DefectGANSampler:
     return DefectGANSampler(task.generator, task.good, classes=task.classes)
 
 
-METHOD = register(
-    Method(
-        name="defect_gan",
-        title="Defect-GAN",
-        citation=(
-            "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
-            "Inspection. WACV 2021."
-        ),
-        open_sampler=open_sampler,
-        build=build,
-        generator="DefectGANGenerator",
-        sample_task=sample_task,
-        options=DefectGANOptions,
-        drawing=DefectGANDrawing,
-        # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
-        defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
-        recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
-        is_reconstruction=True,
-    )
+METHOD = Method(
+    name="defect_gan",
+    title="Defect-GAN",
+    citation=(
+        "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
+        "Inspection. WACV 2021."
+    ),
+    open_sampler=open_sampler,
+    build=build,
+    generator="DefectGANGenerator",
+    sample_task=sample_task,
+    options=DefectGANOptions,
+    drawing=DefectGANDrawing,
+    # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
+    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
+    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
+    is_reconstruction=True,
 )
+register(METHOD)

@@ -12,21 +12,20 @@ def build(request: TaskRequest) -> Stage2Task:
     return build_stage2(*request.networks, request.recipe, request.options, request.augmentation, request.target)
 
 
-METHOD = register(
-    Method(
-        name="dfmgan",
-        title="DFMGAN",
-        citation=(
-            "Y. Duan, Y. Hong, L. Niu, L. Zhang: Few-Shot Defect Image Generation via Defect-Aware Feature Manipulation. "
-            "AAAI 2023."
-        ),
-        open_sampler=open_pipeline,
-        build=build,
-        generator="DFMGANGenerator",
-        options=Stage2Options,
-        defaults=Defaults(augmentation="bgc"),
-        init="stage1",
-        has_masks=True,
-        needs_masks=True,
-    )
+METHOD = Method(
+    name="dfmgan",
+    title="DFMGAN",
+    citation=(
+        "Y. Duan, Y. Hong, L. Niu, L. Zhang: Few-Shot Defect Image Generation via Defect-Aware Feature Manipulation. "
+        "AAAI 2023."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="DFMGANGenerator",
+    options=Stage2Options,
+    defaults=Defaults(augmentation="bgc"),
+    init="stage1",
+    has_masks=True,
+    needs_masks=True,
 )
+register(METHOD)

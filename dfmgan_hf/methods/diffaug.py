@@ -48,27 +48,26 @@ def build(request: TaskRequest) -> Stage1Task:
     )
 
 
-METHOD = register(
-    Method(
-        name="diffaug",
-        title="DiffAug",
-        citation=(
-            "S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu, S. Han: Differentiable Augmentation for Data-Efficient GAN Training. "
-            "NeurIPS 2020."
-        ),
-        open_sampler=open_pipeline,
-        build=build,
-        generator="StyleGAN2Generator",
-        options=DiffAugOptions,
-        # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
-        defaults=Defaults(
-            batch_size=8,
-            lr=0.002,
-            r1_gamma=10.0,
-            ema_kimg=10.0,
-            total_kimg=300.0,
-            channel_base=32768,
-            augmentation="diffaugment",
-        ),
-    )
+METHOD = Method(
+    name="diffaug",
+    title="DiffAug",
+    citation=(
+        "S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu, S. Han: Differentiable Augmentation for Data-Efficient GAN Training. "
+        "NeurIPS 2020."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="StyleGAN2Generator",
+    options=DiffAugOptions,
+    # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
+    defaults=Defaults(
+        batch_size=8,
+        lr=0.002,
+        r1_gamma=10.0,
+        ema_kimg=10.0,
+        total_kimg=300.0,
+        channel_base=32768,
+        augmentation="diffaugment",
+    ),
 )
+register(METHOD)

@@ -62,19 +62,18 @@ def build(request: TaskRequest) -> Stage1Task:
     )
 
 
-METHOD = register(
-    Method(
-        name="finetune",
-        title="Finetune",
-        citation=(
-            "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial Networks "
-            "with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
-        ),
-        open_sampler=open_pipeline,
-        build=build,
-        generator="StyleGAN2Generator",
-        options=FinetuneOptions,
-        defaults=Defaults(),
-        init="stage1",
-    )
+METHOD = Method(
+    name="finetune",
+    title="Finetune",
+    citation=(
+        "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial Networks "
+        "with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="StyleGAN2Generator",
+    options=FinetuneOptions,
+    defaults=Defaults(),
+    init="stage1",
 )
+register(METHOD)

@@ -343,23 +343,22 @@ def sample_task(task: Task) -> SDGANSampler:
     return SDGANSampler(task.generator, ShuffledPhotographs(task.good))
 
 
-METHOD = register(
-    Method(
-        name="sdgan",
-        title="SDGAN",
-        citation=(
-            "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect Recognition. "
-            "IEEE Transactions on Automation Science and Engineering 17(3), 2020."
-        ),
-        open_sampler=open_sampler,
-        build=build,
-        generator="CycleGANGenerator",
-        sample_task=sample_task,
-        options=SDGANOptions,
-        drawing=SDGANDrawing,
-        # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
-        defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
-        recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
-        is_reconstruction=True,
-    )
+METHOD = Method(
+    name="sdgan",
+    title="SDGAN",
+    citation=(
+        "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect Recognition. "
+        "IEEE Transactions on Automation Science and Engineering 17(3), 2020."
+    ),
+    open_sampler=open_sampler,
+    build=build,
+    generator="CycleGANGenerator",
+    sample_task=sample_task,
+    options=SDGANOptions,
+    drawing=SDGANDrawing,
+    # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
+    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
+    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
+    is_reconstruction=True,
 )
+register(METHOD)

@@ -198,18 +198,17 @@ def build(request: TaskRequest) -> Stage1Task:
     return build_stage1(request.recipe, request.augmentation, request.target)
 
 
-METHOD = register(
-    Method(
-        name="stage1",
-        title="Stage 1",
-        citation=(
-            "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial "
-            "Networks with Limited Data. NeurIPS 2020."
-        ),
-        open_sampler=open_pipeline,
-        build=build,
-        generator="StyleGAN2Generator",
-        defaults=Defaults(augmentation="bgc"),
-        learns="good",
-    )
+METHOD = Method(
+    name="stage1",
+    title="Stage 1",
+    citation=(
+        "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial "
+        "Networks with Limited Data. NeurIPS 2020."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="StyleGAN2Generator",
+    defaults=Defaults(augmentation="bgc"),
+    learns="good",
 )
+register(METHOD)
