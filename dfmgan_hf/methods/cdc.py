@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -55,20 +55,18 @@ class CDCOptions:
     shared_noise: bool = True
 
 
-@dataclass(frozen=True)
-class CDCSettings(Stage1Settings):
-    """Hyperparameters: those of stage 1 and the options of CDC.
+@dataclass(frozen=True, kw_only=True)
+class CDCSettings(Stage1Settings, CDCOptions):
+    """Hyperparameters: those of stage 1, without a ramp-up of the average, and the options of CDC.
 
     Args:
-        num_anchors, anchor_std, anchor_interval, consistency_weight, shared_noise: see `CDCOptions`.
+        num_anchors: as in `CDCOptions`, settled.
+        ema_rampup: as in stage 1.
         anchor_seed: of the anchors.
     """
 
     num_anchors: int = 10
-    anchor_std: float = 0.1
-    anchor_interval: int = 4
-    consistency_weight: float = 1000.0
-    shared_noise: bool = True
+    ema_rampup: float | None = None
     anchor_seed: int = 0
 
 
@@ -241,12 +239,10 @@ def build(request: TaskRequest) -> CDCTask:
         target.place(discriminator),
         CDCSettings(
             **recipe.training_settings(),
-            ema_rampup=None,
-            num_anchors=len(request.dataset) if options.num_anchors is None else options.num_anchors,
-            anchor_std=options.anchor_std,
-            anchor_interval=options.anchor_interval,
-            consistency_weight=options.consistency_weight,
-            shared_noise=options.shared_noise,
+            **{
+                **asdict(options),
+                "num_anchors": len(request.dataset) if options.num_anchors is None else options.num_anchors,
+            },
         ),
         augment=augment,
         ada=ada,

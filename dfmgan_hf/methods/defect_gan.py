@@ -26,7 +26,7 @@ from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampler, open_sampler
 from .good_images import Photographs
-from .learning_rate import Decay, decayed_lr, set_lr
+from .learning_rate import Decay, TranslationSettings, decayed_lr, set_lr
 from .method import Defaults, Method, TaskRequest, register
 from .precision import at_least_float32, autocast
 
@@ -79,27 +79,6 @@ class DefectGANOptions:
     spectral_norm: bool = False
 
 
-@dataclass(frozen=True)
-class DefectGANSettings:
-    """Hyperparameters of a run, for the record.
-
-    Args:
-        options: of the method.
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before it falls.
-        total_kimg: length that the learning rate falls over.
-        sheet_samples: pictures on a sample sheet.
-        sheet_seed: of the good images that they are drawn on, and of their noise.
-    """
-
-    options: DefectGANOptions
-    batch_size: int
-    lr: float
-    total_kimg: float
-    sheet_samples: int = 16
-    sheet_seed: int = 0
-
-
 class DefectGANTask(Task):
     """Defacement and restoration by one generator, against a critic that also classifies.
 
@@ -130,7 +109,7 @@ class DefectGANTask(Task):
         generator: DefectGANGenerator,
         discriminator: DefectGANDiscriminator,
         good: Photographs,
-        settings: DefectGANSettings,
+        settings: TranslationSettings,
         *,
         classes: Sequence[int] = (DEFECT,),
         low_precision_dtype: torch.dtype | None = None,
@@ -281,7 +260,7 @@ def build(request: TaskRequest) -> DefectGANTask:
         generator,
         discriminator,
         Photographs(request.good.images, target.device),
-        DefectGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        TranslationSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
         classes=(DEFECT,) if labels is None else (DEFECT + labels).tolist(),
         low_precision_dtype=target.low_precision_dtype,
     )

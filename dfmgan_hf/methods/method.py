@@ -6,7 +6,7 @@ How to add one:
    frozen dataclasses of options with a documented default for each: those of training, and those of drawing. Losses
    go to `losses/`, networks to `models/` (as `SafetensorsModel`, so that they have `from_pretrained`). The task's
    `export` saves what draws in the subfolder `generator`; its class says later how the folder is drawn from.
-2. At the end of that file put `METHOD = Method(...)` and `register(METHOD)`, and name the file in `methods/registry.py`.
+2. At the end of that file put `METHOD = Method(...)` and `register(METHOD)`; name the file in `methods/registry.py`.
 
 Then examples/train_baseline.py trains it, `open_sampler` draws from it, benchmarks list it, and the tests that run
 over the registry test it. A method that is not trained has no `build` and gives its sampler from photographs alone.

@@ -27,7 +27,7 @@ from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
 from .history import ImageHistory
-from .learning_rate import Decay, decayed_lr, set_lr
+from .learning_rate import Decay, TranslationSettings, decayed_lr, set_lr
 from .method import Defaults, Method, SamplerRequest, TaskRequest, register
 from .precision import at_least_float32, autocast
 
@@ -82,27 +82,6 @@ class SDGANDrawing:
 
 
 @dataclass(frozen=True)
-class SDGANSettings:
-    """Hyperparameters of a run, for the record.
-
-    Args:
-        options: of the method.
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before it falls.
-        total_kimg: length that the learning rate falls over.
-        sheet_samples: pictures on a sample sheet.
-        sheet_seed: which good images they are drawn on.
-    """
-
-    options: SDGANOptions
-    batch_size: int
-    lr: float
-    total_kimg: float
-    sheet_samples: int = 16
-    sheet_seed: int = 0
-
-
-@dataclass(frozen=True)
 class _Drawn:
     """What the generators drew in a step, for the discriminators."""
 
@@ -142,7 +121,7 @@ class SDGANTask(Task):
         restorer: CycleGANGenerator,
         discriminators: dict[str, PatchDiscriminator],
         good: Photographs,
-        settings: SDGANSettings,
+        settings: TranslationSettings,
         *,
         low_precision_dtype: torch.dtype | None = None,
     ) -> None:
@@ -317,7 +296,7 @@ def build(request: TaskRequest) -> SDGANTask:
         restorer,
         discriminators,
         Photographs(request.good.images, target.device),
-        SDGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        TranslationSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
         low_precision_dtype=target.low_precision_dtype,
     )
 

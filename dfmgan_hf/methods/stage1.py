@@ -32,7 +32,7 @@ from .precision import regularizer_precision
 from .presets import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage1Settings:
     """Hyperparameters of stage 1; the defaults are StyleGAN2-ADA's at 256x256 on one GPU.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -38,6 +38,7 @@ from .method import Target
 from .mode_seeking import ratio_of_means, seeking_distances
 from .precision import regularizer_precision
 from .presets import Recipe
+from .stage1 import Stage1Settings
 
 PAIRS = 16
 """Objects on which `Stage2Task.measure` compares two defects each."""
@@ -69,38 +70,16 @@ class Stage2Options:
     outside_weight: float = 0.0
 
 
-@dataclass(frozen=True)
-class Stage2Settings:
-    """Hyperparameters of stage 2. The defaults are the published method; the options are the paper's ablations.
+@dataclass(frozen=True, kw_only=True)
+class Stage2Settings(Stage1Settings, Stage2Options):
+    """Hyperparameters of stage 2: those of stage 1, without a ramp-up of the average, and the method's options.
 
     Args:
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before lazy regularisation.
-        r1_gamma: weight of R1 of both discriminators.
-        ema_kimg: half-life of the averaged generator.
-        match_weight: weight of the matching discriminator's term in the generator's loss.
-        mode_seeking_weight: lambda of the mode-seeking loss; 0 for none.
-        mode_seeking_on: distances between masks (published) or images.
-        mode_seeking_latents: distances between w (published) or z.
-        outside_weight: weight of what changes outside the mask; 0 as published.
-        r1_interval, path_length_weight, path_length_interval, style_mixing, sheet_samples, sheet_seed: as in stage 1.
+        ema_rampup, sheet_samples: as in stage 1.
     """
 
-    batch_size: int
-    lr: float
-    r1_gamma: float
-    ema_kimg: float
-    match_weight: float = 1.0
-    mode_seeking_weight: float = 0.1
-    mode_seeking_on: Literal["mask", "image"] = "mask"
-    mode_seeking_latents: Literal["w", "z"] = "w"
-    outside_weight: float = 0.0
-    r1_interval: int = 16
-    path_length_weight: float = 2.0
-    path_length_interval: int = 4
-    style_mixing: float = 0.9
+    ema_rampup: float | None = None
     sheet_samples: int = 24
-    sheet_seed: int = 0
 
 
 class Stage2Task(AdversarialTask):
@@ -154,7 +133,9 @@ class Stage2Task(AdversarialTask):
         self.judges_masks = discriminator.config["image_channels"] > generator.config["image_channels"]
         self.settings = settings
         trained = {name for name, _ in generator.named_parameters() if name.startswith(DEFECT_PREFIXES)}
-        average = ExponentialMovingAverage(generator, trained=trained, half_life_kimg=settings.ema_kimg)
+        average = ExponentialMovingAverage(
+            generator, trained=trained, half_life_kimg=settings.ema_kimg, rampup=settings.ema_rampup
+        )
         self.generator_ema = average.averaged
         self.ema = [average]
         self.networks = {
@@ -393,11 +374,7 @@ def build_stage2(
         None if match is None else target.place(match),
         Stage2Settings(
             **recipe.training_settings(),
-            match_weight=options.match_weight,
-            mode_seeking_weight=options.mode_seeking_weight,
-            mode_seeking_on=options.mode_seeking_on,
-            mode_seeking_latents=options.mode_seeking_latents,
-            outside_weight=options.outside_weight,
+            **asdict(options),
         ),
         augment=augment,
         ada=ada,
