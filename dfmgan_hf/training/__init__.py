@@ -6,7 +6,7 @@ from .checkpointing import CheckpointError
 from .ema import ExponentialMovingAverage
 from .monitoring import MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase, lazy_adam
-from .schedule import Schedule
+from .schedule import RunConfig
 from .task import Panels, Task
 from .trainer import Trainer
 
@@ -20,8 +20,8 @@ __all__ = [
     "Panels",
     "Phase",
     "ProcessGroup",
+    "RunConfig",
     "RunningStatistics",
-    "Schedule",
     "Task",
     "Trainer",
     "lazy_adam",

@@ -29,12 +29,19 @@ class ScoreConfig:
         eval_images: Generated images of a score.
         best_by: What decides: the lowest KID or the highest clustered LPIPS.
         lpips_weights: File with AlexNet's weights; None: environment DFMGAN_LPIPS_WEIGHTS, cache or download.
+
+    Raises:
+        ValueError: a negative interval.
     """
 
     eval_every_kimg: float = 0.0
     eval_images: int = 500
     best_by: BestBy = "kid"
     lpips_weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.eval_every_kimg < 0:
+            raise ValueError(f"`eval_every_kimg` must be at least 0, but is {self.eval_every_kimg}.")
 
 
 @dataclass(frozen=True)

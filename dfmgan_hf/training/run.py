@@ -7,9 +7,9 @@ import importlib.metadata
 import platform
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,51 +22,13 @@ from .best import BEST_FOLDER, BestRule, ScoreConfig, Scorer
 from .memory import out_of_memory
 from .report import write_report
 from .run_state import flatten
-from .schedule import Schedule
+from .schedule import RunConfig, check_batch
 from .task import Task
 from .tracking import tracker_options
 from .trainer import Trainer
 
 CONFIG_FILE = "training_config.json"
 LOW_VRAM_IMAGES = 4
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Options of a run that are the same for every method.
-
-    Args:
-        output_dir: Everything is written here: model, checkpoints/, samples/, metrics.jsonl, logs/.
-        seed: Seed of weights, latents, augmentations and data order.
-        precision: Type of the convolutions at the four highest resolutions; parameters and regularisers stay float32.
-        accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
-        low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
-        mirror: Also show the photographs flipped left to right, if a mirrored product is a possible product.
-        log_every_kimg: Interval of statistics.
-        sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
-        checkpoint_every_kimg: Interval of checkpoints; 0 for the last only.
-        checkpoints_total_limit: Checkpoints to keep.
-        resume_from_checkpoint: "latest", or the path of a checkpoint, to go on from. With "latest" and none yet, the
-            run starts afresh.
-        report_to: Tracker.
-    """
-
-    output_dir: Path
-    seed: int = 0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    accumulation_steps: int = 1
-    low_vram: bool = False
-    mirror: bool = False
-    log_every_kimg: float = 1.0
-    sample_every_kimg: float = 10.0
-    checkpoint_every_kimg: float = 20.0
-    checkpoints_total_limit: int | None = 2
-    resume_from_checkpoint: str | None = None
-    report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
-
-    @property
-    def low_precision_dtype(self) -> torch.dtype | None:
-        return None if self.precision == "float32" else getattr(torch, self.precision)
 
 
 def start_accelerator(run: RunConfig) -> Accelerator:
@@ -103,11 +65,7 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
         on_cpu = accelerator.device.type == "cpu"
         precision = "float16" if run.precision == "float32" and not on_cpu else run.precision
         run = replace(run, accumulation_steps=max(steps, run.accumulation_steps), precision=precision)
-    if batch_size % (accelerator.num_processes * run.accumulation_steps):
-        raise ValueError(
-            f"`batch_size` {batch_size} cannot be shared among {accelerator.num_processes} processes with "
-            f"{run.accumulation_steps} accumulation steps each; choose a multiple of their product."
-        )
+    check_batch(batch_size, accelerator.num_processes, run.accumulation_steps)
     return run
 
 
@@ -163,16 +121,6 @@ def _train(
     split = task.check_split(batch_size // accelerator.num_processes // run.accumulation_steps)
     if split is not None and accelerator.is_main_process:
         warnings.warn(split, stacklevel=3)
-    schedule = Schedule(
-        total_kimg=total_kimg,
-        batch_size=batch_size,
-        accumulation_steps=run.accumulation_steps,
-        log_every_kimg=run.log_every_kimg,
-        sample_every_kimg=run.sample_every_kimg,
-        checkpoint_every_kimg=run.checkpoint_every_kimg,
-        checkpoints_total_limit=run.checkpoints_total_limit,
-        eval_every_kimg=score.eval_every_kimg,
-    )
     stream = BatchStream(
         dataset,
         batch_size=batch_size,
@@ -210,11 +158,11 @@ def _train(
     trainer = Trainer(
         task,
         stream,
-        schedule,
+        run,
         accelerator,
-        run.output_dir,
+        total_kimg,
+        score=score,
         scorer=scorer,
-        best_rule=rule,
         settings=settings,
         start_trackers=start_trackers,
     )
