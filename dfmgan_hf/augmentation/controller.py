@@ -72,11 +72,6 @@ class AdaController:
         """E[sign D(x)] of the last complete interval: 0-dim, in [-1, 1], NaN before the first."""
         return self._r_t
 
-    @property
-    def at_cap(self) -> bool:
-        """Whether p has reached `p_max`, a sign of too little data; never for a fixed p. Waits for p's device."""
-        return self.target is not None and bool(self._p >= self.p_max)
-
     @torch.no_grad()
     def observe(self, logits_real: torch.Tensor) -> None:
         """Counts the discriminator's logits, of any shape, for augmented real images; any number of times a step.

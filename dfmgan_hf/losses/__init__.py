@@ -1,9 +1,8 @@
-"""Losses as functions of tensors: adversarial terms, gradient penalties, mode seeking."""
+"""Losses as functions of tensors: adversarial terms and gradient penalties."""
 
 from .adversarial import discriminator_fake_loss, discriminator_real_loss, generator_loss
 from .change_outside import change_outside
 from .dual_discriminator import D2GANLoss, D2LSGANLoss, DualDiscriminatorLoss
-from .mode_seeking import mode_seeking_loss
 from .regularizers import PATH_LENGTH_DECAY, path_lengths, r1_gamma, r1_penalty
 from .wasserstein import critic_loss, gradient_penalty
 
@@ -18,7 +17,6 @@ __all__ = [
     "discriminator_real_loss",
     "generator_loss",
     "gradient_penalty",
-    "mode_seeking_loss",
     "path_lengths",
     "r1_gamma",
     "r1_penalty",

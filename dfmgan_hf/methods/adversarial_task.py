@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..augmentation import AdaController
 from ..models import StyleGAN2Discriminator
-from ..training import RunningStatistics, Task
+from ..training import Panels, RunningStatistics, Task
+from ..training.health import Rows, Rule, last
 from .latents import PathLengthAverage
+
+
+def ada_at_cap(rows: Rows) -> str | None:
+    """The augmentation's probability has been at its limit for whole intervals."""
+    values = last(rows, "ada/at_cap", "ada/p", "ada/r_t")
+    if values is None or not all(at_cap >= 0.99 for at_cap, _, _ in values):
+        return None
+    _, p, r_t = values[-1]
+    return (
+        f"ADA's probability is at its limit {p:.2f} and the discriminator still overfits (r_t {r_t:.2f}): there are "
+        "too few photographs for so long a run. Keep the best checkpoint (--eval_every_kimg) or stop; add "
+        "photographs, --mirror, or a larger --augmentation set if the product allows. Raising --ada_max above 0.8 "
+        "makes augmentations leak into the samples."
+    )
+
+
+def discriminator_memorised(rows: Rows) -> str | None:
+    """D tells nearly every real image from nearly every generated one, with logits far apart."""
+    values = last(rows, "accuracy/real", "accuracy/fake", "logits/real", "logits/fake")
+    if values is None or not all(min(a, b) >= 0.97 and real - fake >= 6 for a, b, real, fake in values):
+        return None
+    _, _, real, fake = values[-1]
+    return (
+        f"The discriminator has memorised the photographs: mean logits {real:.1f} on real and {fake:.1f} on generated "
+        "images, and both are told apart nearly always. What comes now is seldom better: use the best or an earlier "
+        "checkpoint. For the next run: augmentation (--augmentation, not none), more photographs, a larger "
+        "--r1_gamma."
+    )
 
 
 class AdversarialTask(Task):
@@ -24,6 +54,14 @@ class AdversarialTask(Task):
     """
 
     path_length: PathLengthAverage
+    rules: ClassVar[Sequence[Rule]] = (ada_at_cap, discriminator_memorised)
+    panels: ClassVar[Panels] = {
+        "Losses": ("loss/generator", "loss/discriminator"),
+        "D: mean logits": ("logits/real", "logits/fake"),
+        "D: accuracy": ("accuracy/real", "accuracy/fake"),
+        "ADA": ("ada/p", "ada/r_t"),
+        "Regularisers": ("r1_penalty", "path_length"),
+    }
 
     def __init__(
         self,
@@ -36,6 +74,16 @@ class AdversarialTask(Task):
         self.augment = augment
         self.ada = ada
         self.mean_over_processes = mean_over_processes
+
+    def check_split(self, images: int) -> str | None:
+        group, batch_size = self.discriminator.config["mbstd_group_size"], self.settings.batch_size
+        if batch_size % group or images % group == 0:
+            return None
+        return (
+            f"{images} images at a time split the groups of {group} that the discriminator compares (minibatch "
+            "standard deviation), which changes what it learns. Choose `batch_size` as a multiple of "
+            f"{group * batch_size // images}, or fewer --accumulation_steps or processes."
+        )
 
     def judge(self, images: Tensor) -> Tensor:
         """Augmented images' logits (N, 1)."""

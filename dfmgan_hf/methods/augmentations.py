@@ -9,6 +9,9 @@ from torch import nn
 
 from ..augmentation import AUGMENTATION_SETS, AdaController, AugmentPipe, DiffAugment
 
+ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
+"""Thousands of images in which ADA's probability can go from 0 to 1: of the good product, and of few photographs."""
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -33,8 +36,6 @@ def build_augmentation(
 ) -> tuple[nn.Module | None, AdaController | None]:
     """The augmentation and what adapts its probability; either may be None.
 
-    On the meta device, where nothing can be observed, there is no controller and everything is applied always.
-
     Raises:
         ValueError: an unknown augmentation; the message lists the names.
     """
@@ -45,9 +46,6 @@ def build_augmentation(
     if config.augmentation not in AUGMENTATION_SETS:
         names = ", ".join([*AUGMENTATION_SETS, "diffaugment"])
         raise ValueError(f"`augmentation` must be one of {names}, but is {config.augmentation!r}.")
-    augment = AugmentPipe.from_set(config.augmentation)
-    if device.type == "meta":
-        return augment, None
     controller = AdaController(
         batch_size,
         target=config.ada_target,
@@ -55,4 +53,4 @@ def build_augmentation(
         p_max=config.ada_max,
         device=device,
     )
-    return augment, controller
+    return AugmentPipe.from_set(config.augmentation), controller

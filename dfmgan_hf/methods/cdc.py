@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -23,10 +23,9 @@ from ..models import NoiseInput, StyleGAN2Generator
 from ..models.modulated import StyledConv2d
 from ..models.patch_heads import PatchHeadDiscriminator
 from ..training import Batch, RunningStatistics
-from .augmentations import build_augmentation
-from .build import ADA_KIMG
+from .augmentations import ADA_KIMG, build_augmentation
 from .latents import draw_latents
-from .method import Defaults, Method, TaskRequest
+from .method import Defaults, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
 from .precision import regularizer_precision
 from .stage1 import Stage1Settings, Stage1Task
@@ -56,20 +55,18 @@ class CDCOptions:
     shared_noise: bool = True
 
 
-@dataclass(frozen=True)
-class CDCSettings(Stage1Settings):
-    """Hyperparameters: those of stage 1 and the options of CDC.
+@dataclass(frozen=True, kw_only=True)
+class CDCSettings(Stage1Settings, CDCOptions):
+    """Hyperparameters: those of stage 1, without a ramp-up of the average, and the options of CDC.
 
     Args:
-        num_anchors, anchor_std, anchor_interval, consistency_weight, shared_noise: see `CDCOptions`.
+        num_anchors: as in `CDCOptions`, settled.
+        ema_rampup: as in stage 1.
         anchor_seed: of the anchors.
     """
 
     num_anchors: int = 10
-    anchor_std: float = 0.1
-    anchor_interval: int = 4
-    consistency_weight: float = 1000.0
-    shared_noise: bool = True
+    ema_rampup: float | None = None
     anchor_seed: int = 0
 
 
@@ -205,8 +202,7 @@ def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int
     """
     w = generator.mapping(z)
     ws = w.unsqueeze(1).expand(-1, generator.num_latents, -1)
-    # The meta device of memory estimates has no generators; what is drawn on the CPU loses its values there.
-    noise = torch.Generator("cpu" if z.is_meta else z.device).manual_seed(noise_seed)
+    noise = torch.Generator(z.device).manual_seed(noise_seed)
     with _recorded(generator) as features:
         generator.synthesize(ws, NoiseInput("random", len(z), noise))
     return features, w
@@ -236,19 +232,17 @@ def build(request: TaskRequest) -> CDCTask:
         discriminator = PatchHeadDiscriminator.from_discriminator(
             stage1_discriminator, options.num_taps, options.linear_heads
         )
-    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage1"], target.device)
+    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
     return CDCTask(
         source,
         generator,
         target.place(discriminator),
         CDCSettings(
             **recipe.training_settings(),
-            ema_rampup=None,
-            num_anchors=len(request.defects) if options.num_anchors is None else options.num_anchors,
-            anchor_std=options.anchor_std,
-            anchor_interval=options.anchor_interval,
-            consistency_weight=options.consistency_weight,
-            shared_noise=options.shared_noise,
+            **{
+                **asdict(options),
+                "num_anchors": len(request.dataset) if options.num_anchors is None else options.num_anchors,
+            },
         ),
         augment=augment,
         ada=ada,
@@ -270,3 +264,4 @@ METHOD = Method(
     defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
     init="stage1",
 )
+register(METHOD)

@@ -22,7 +22,7 @@ from ..data import ImageMaskDataset
 from ..data.transforms import fit_to_square, resize_mask
 from ..metrics.sampler import Samples
 from .automatic_foreground import find_foreground, import_cv2
-from .method import Method, SamplerRequest
+from .method import Method, SamplerRequest, register
 
 Array = np.ndarray[Any, Any]
 
@@ -275,3 +275,4 @@ METHOD = Method(
     needs_masks=True,
     is_reconstruction=True,
 )
+register(METHOD)

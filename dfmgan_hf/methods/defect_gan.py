@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,12 @@ from ..losses import critic_loss, gradient_penalty
 from ..models import DefectGANDiscriminator, DefectGANGenerator, control_map
 from ..models.defect_gan import DefectGANGeneratorOutput
 from ..models.sizes import channels_at
-from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
+from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .defect_gan_sampler import DEFECT, NORMAL, DefectGANDrawing, DefectGANSampler, open_sampler
 from .good_images import Photographs
-from .learning_rate import Decay, decayed_lr, set_lr
-from .method import Defaults, Method, TaskRequest
+from .learning_rate import Decay, TranslationSettings, decayed_lr, set_lr
+from .method import Defaults, Method, TaskRequest, register
 from .precision import at_least_float32, autocast
 
 BETAS = (0.5, 0.999)
@@ -79,27 +79,6 @@ class DefectGANOptions:
     spectral_norm: bool = False
 
 
-@dataclass(frozen=True)
-class DefectGANSettings:
-    """Hyperparameters of a run, for the record.
-
-    Args:
-        options: of the method.
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before it falls.
-        total_kimg: length that the learning rate falls over.
-        sheet_samples: pictures on a sample sheet.
-        sheet_seed: of the good images that they are drawn on, and of their noise.
-    """
-
-    options: DefectGANOptions
-    batch_size: int
-    lr: float
-    total_kimg: float
-    sheet_samples: int = 16
-    sheet_seed: int = 0
-
-
 class DefectGANTask(Task):
     """Defacement and restoration by one generator, against a critic that also classifies.
 
@@ -118,12 +97,19 @@ class DefectGANTask(Task):
         ValueError: the learning rate cannot fall as the options say.
     """
 
+    panels: ClassVar[Panels] = {
+        "Losses": ("loss/generator", "loss/discriminator"),
+        "Scores": ("scores/real", "scores/fake"),
+        "Class accuracy": ("class_accuracy/real", "class_accuracy/fake"),
+        "Translation": ("reconstruction", "distribution", "distribution_cycle"),
+    }
+
     def __init__(
         self,
         generator: DefectGANGenerator,
         discriminator: DefectGANDiscriminator,
         good: Photographs,
-        settings: DefectGANSettings,
+        settings: TranslationSettings,
         *,
         classes: Sequence[int] = (DEFECT,),
         low_precision_dtype: torch.dtype | None = None,
@@ -248,8 +234,8 @@ def _exchange(halves: Tensor) -> Tensor:
 
 def build(request: TaskRequest) -> DefectGANTask:
     """New networks, their weights drawn from the global random generator."""
-    recipe, options, target, labels = request.recipe, request.options, request.target, request.defects.labels
-    kinds = request.defects.kinds
+    recipe, options, target, labels = request.recipe, request.options, request.target, request.dataset.labels
+    kinds = request.dataset.kinds
     width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
     shape = {
         "resolution": recipe.resolution,
@@ -274,7 +260,7 @@ def build(request: TaskRequest) -> DefectGANTask:
         generator,
         discriminator,
         Photographs(request.good.images, target.device),
-        DefectGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        TranslationSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
         classes=(DEFECT,) if labels is None else (DEFECT + labels).tolist(),
         low_precision_dtype=target.low_precision_dtype,
     )
@@ -304,3 +290,4 @@ METHOD = Method(
     recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
     is_reconstruction=True,
 )
+register(METHOD)

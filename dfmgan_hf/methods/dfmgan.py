@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .build import Stage2Options, build_stage2
-from .method import Defaults, Method, TaskRequest
+from .method import Defaults, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
-from .stage2 import Stage2Task
+from .stage2 import Stage2Options, Stage2Task, build_stage2
 
 
 def build(request: TaskRequest) -> Stage2Task:
@@ -29,3 +28,4 @@ METHOD = Method(
     has_masks=True,
     needs_masks=True,
 )
+register(METHOD)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..models import StyleGAN2Discriminator, StyleGAN2Generator
-from .augmentations import build_augmentation
-from .build import ADA_KIMG
-from .method import Defaults, Init, Method, TaskRequest
+from .augmentations import ADA_KIMG, build_augmentation
+from .method import Defaults, Init, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
 from .stage1 import Stage1Settings, Stage1Task
 
@@ -71,3 +70,4 @@ METHOD = Method(
         augmentation="diffaugment",
     ),
 )
+register(METHOD)

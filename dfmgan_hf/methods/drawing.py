@@ -60,8 +60,7 @@ def draw(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False, with_
     """The images of a plan; with `masks_only` nothing above the first residual block and ToMask is run."""
     ws = plan.objects.layers(generator.mapping, generator.num_latents)
     defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents)
-    # The meta device of memory estimates has no generators; what is drawn on the CPU loses its values there.
-    noise = torch.Generator("cpu" if ws.is_meta else ws.device).manual_seed(plan.noise_seed)
+    noise = torch.Generator(ws.device).manual_seed(plan.noise_seed)
     trunk = generator.run_trunk(ws, NoiseInput("random", len(ws), noise))
     if masks_only:
         return Drawing(None, generator.mask_logits(trunk, defect_ws), None, trunk, ws, defect_ws, plan.defects.z)

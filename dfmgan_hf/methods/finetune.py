@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..models import StyleGAN2Generator
-from .augmentations import build_augmentation
-from .build import ADA_KIMG
-from .method import Defaults, Method, TaskRequest
+from .augmentations import ADA_KIMG, build_augmentation
+from .method import Defaults, Method, TaskRequest, register
 from .pipeline_samplers import open_pipeline
 from .stage1 import Stage1Settings, Stage1Task
 
@@ -77,3 +76,4 @@ METHOD = Method(
     defaults=Defaults(),
     init="stage1",
 )
+register(METHOD)

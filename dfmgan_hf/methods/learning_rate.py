@@ -1,14 +1,36 @@
-"""Learning rates that fall with the length of a run."""
+"""Hyperparameters of the methods that translate images, and learning rates that fall with the length of a run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 
 Decay = Literal["linear", "cosine", "exponential", "constant"]
+
+
+@dataclass(frozen=True)
+class TranslationSettings:
+    """Hyperparameters of a run of SDGAN or Defect-GAN.
+
+    Args:
+        options: of the method.
+        batch_size: images a step over all processes.
+        lr: Adam's learning rate before it falls.
+        total_kimg: length that the learning rate falls over.
+        sheet_samples: pictures on a sample sheet.
+        sheet_seed: of the good images that they are drawn on, and of their noise.
+    """
+
+    options: Any
+    batch_size: int
+    lr: float
+    total_kimg: float
+    sheet_samples: int = 16
+    sheet_seed: int = 0
 
 
 def decayed_lr(

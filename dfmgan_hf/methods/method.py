@@ -6,7 +6,7 @@ How to add one:
    frozen dataclasses of options with a documented default for each: those of training, and those of drawing. Losses
    go to `losses/`, networks to `models/` (as `SafetensorsModel`, so that they have `from_pretrained`). The task's
    `export` saves what draws in the subfolder `generator`; its class says later how the folder is drawn from.
-2. At the end of that file put `METHOD = Method(...)`, and add it to the table in `methods/registry.py`.
+2. At the end of that file put `METHOD = Method(...)` and `register(METHOD)`; name the file in `methods/registry.py`.
 
 Then examples/train_baseline.py trains it, `open_sampler` draws from it, benchmarks list it, and the tests that run
 over the registry test it. A method that is not trained has no `build` and gives its sampler from photographs alone.
@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..data import DataConfig, ImageMaskDataset
 from ..metrics import Sampler
@@ -29,11 +31,11 @@ from ..models import StyleGAN2Discriminator, StyleGAN2Generator
 from ..training import Task
 from .augmentations import AugmentationConfig
 from .backbone import recipe_from_backbone
-from .build import Target
 from .presets import PRESETS, Recipe, RecipeOverrides, resolve_recipe
 
 Init = Literal["stage1", "scratch"]
 Backbone = tuple[StyleGAN2Generator, StyleGAN2Discriminator]
+Network = TypeVar("Network", bound=StyleGAN2Generator | StyleGAN2Discriminator)
 
 STYLEGAN2_FIELDS = tuple(f.name for f in fields(RecipeOverrides))
 """Recipe values that a method on StyleGAN2's networks uses: all of them."""
@@ -71,6 +73,34 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Where and how a task computes.
+
+    Args:
+        device: of the networks. On "meta" they have shapes but no memory, to look at their sizes.
+        low_precision_dtype: of the four highest resolutions; None for float32 everywhere.
+        mean_over_processes: averages a tensor over all processes.
+    """
+
+    device: torch.device
+    low_precision_dtype: torch.dtype | None = None
+    mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+    @property
+    def is_meta(self) -> bool:
+        return self.device.type == "meta"
+
+    def construct(self) -> AbstractContextManager[object]:
+        """Weights are drawn on the CPU, so that a seed gives the same ones on every device."""
+        return torch.device("meta") if self.is_meta else nullcontext()
+
+    def place(self, network: Network) -> Network:
+        network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
+        network.set_mixed_precision(self.low_precision_dtype)
+        return network
+
+
+@dataclass(frozen=True)
 class TaskRequest:
     """All that a task is built from.
 
@@ -78,9 +108,9 @@ class TaskRequest:
         recipe: sizes and hyperparameters, settled.
         options: of the method, an instance of `Method.options`.
         augmentation: what the discriminator sees.
-        target: where and how it computes; on the meta device nothing may be read of tensors.
-        defects: the photographs of the defect, which the trainer's batches come from too; labelled ones of several
-            kinds if the method learns them jointly.
+        target: where and how it computes.
+        dataset: what is learnt, which the trainer's batches come from too: photographs of the defect, labelled ones of
+            several kinds if the method learns them jointly; or of the good product.
         backbone: stage 1's averaged generator and its discriminator, on the CPU, to be copied; None from scratch.
         data: where the defect-free photographs come from, for methods that learn from both (`load_good`).
     """
@@ -89,7 +119,7 @@ class TaskRequest:
     options: Any
     augmentation: AugmentationConfig
     target: Target
-    defects: ImageMaskDataset
+    dataset: ImageMaskDataset
     backbone: Backbone | None = None
     data: DataConfig | None = None
 
@@ -167,6 +197,7 @@ class Method:
         drawing: dataclass of its options of drawing, with a default for each.
         defaults: published hyperparameters.
         recipe_fields: values of the recipe that the method uses; overriding another one is an error.
+        learns: the defects, or the good product, as stage 1 does.
         init: what it starts from; an option called `init` prevails.
         has_masks: whether its samples have masks.
         needs_masks: whether it learns from masks.
@@ -185,6 +216,7 @@ class Method:
     drawing: type = NoOptions
     defaults: Defaults = Defaults()
     recipe_fields: tuple[str, ...] = STYLEGAN2_FIELDS
+    learns: Literal["defects", "good"] = "defects"
     init: Init = "scratch"
     has_masks: bool = False
     needs_masks: bool = False
@@ -236,4 +268,13 @@ class Method:
         if table.total_kimg is not None:
             published["total_kimg"] = table.total_kimg * settled.get("stage2_kimg", _PAPER_KIMG) / _PAPER_KIMG
         missing = {name: value for name, value in published.items() if getattr(overrides, name) is None}
-        return resolve_recipe(preset, replace(overrides, **missing), "stage2", num_processes)
+        stage: Literal["stage1", "stage2"] = "stage1" if self.learns == "good" else "stage2"
+        return resolve_recipe(preset, replace(overrides, **missing), stage, num_processes)
+
+
+REGISTERED: dict[str, Method] = {}
+
+
+def register(method: Method) -> None:
+    """Make a method known by its name to scripts, benchmarks and tests."""
+    REGISTERED[method.name] = method

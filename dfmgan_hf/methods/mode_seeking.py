@@ -11,7 +11,7 @@ from ..models import DFMGANGenerator, soft_mask
 from .drawing import Drawing
 
 SMALLEST_SPREAD = 1e-8
-"""As in `losses.mode_seeking_loss`: masks that are exactly equal give a large, finite value."""
+"""Masks that are exactly equal give a large, finite value."""
 
 
 def seeking_distances(

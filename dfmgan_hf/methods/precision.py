@@ -29,10 +29,7 @@ def regularizer_precision(network: StyleGAN2Generator | StyleGAN2Discriminator) 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Run the convolutions of networks that know no precision of their own in `dtype`; None for full precision."""
-    # The meta device of memory estimates has none: the estimate is one of full precision.
-    if dtype is None or device.type == "meta":
-        return nullcontext()
-    return torch.autocast(device.type, dtype)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

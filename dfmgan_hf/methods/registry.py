@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,13 @@ from typing import Any
 from ..hub_errors import clear_errors
 from ..metrics import Sampler
 from ..models.safetensors_only import SafetensorsModel
-from . import cdc, crop_paste, defect_gan, dfmgan, diffaug, finetune, sdgan
-from .method import Method, SamplerRequest
+from .method import REGISTERED, Method, SamplerRequest
 
-METHODS: dict[str, Method] = {
-    module.METHOD.name: module.METHOD
-    for module in (
-        finetune,
-        diffaug,
-        cdc,
-        crop_paste,
-        sdgan,
-        defect_gan,
-        dfmgan,
-    )
-}
-"""In the order of the paper's Table 1."""
+for _name in ("finetune", "diffaug", "cdc", "crop_paste", "sdgan", "defect_gan", "dfmgan"):
+    importlib.import_module(f".{_name}", __package__)
+
+METHODS = {name: method for name, method in REGISTERED.items() if method.learns == "defects"}
+"""The methods that draw defects, in the order of the paper's Table 1."""
 
 
 def get_method(name: str) -> Method:
@@ -33,9 +25,9 @@ def get_method(name: str) -> Method:
     Raises:
         ValueError: there is none of this name; the message lists them.
     """
-    if name not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but is {name!r}.")
-    return METHODS[name]
+    if name not in REGISTERED:
+        raise ValueError(f"`method` must be one of {', '.join([*METHODS, 'stage1'])}, but is {name!r}.")
+    return REGISTERED[name]
 
 
 def open_sampler(request: SamplerRequest, method: str | None = None) -> Sampler:

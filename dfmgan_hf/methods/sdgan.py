@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,12 @@ from ..metrics.sampler import Samples
 from ..models import CycleGANGenerator, PatchDiscriminator
 from ..models.sizes import channels_at
 from ..pipelines import DFMGANPipeline
-from ..training import Batch, Phase, RunningStatistics, Task, lazy_adam
+from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
 from .history import ImageHistory
-from .learning_rate import Decay, decayed_lr, set_lr
-from .method import Defaults, Method, SamplerRequest, TaskRequest
+from .learning_rate import Decay, TranslationSettings, decayed_lr, set_lr
+from .method import Defaults, Method, SamplerRequest, TaskRequest, register
 from .precision import at_least_float32, autocast
 
 GAMES = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
@@ -82,27 +82,6 @@ class SDGANDrawing:
 
 
 @dataclass(frozen=True)
-class SDGANSettings:
-    """Hyperparameters of a run, for the record.
-
-    Args:
-        options: of the method.
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before it falls.
-        total_kimg: length that the learning rate falls over.
-        sheet_samples: pictures on a sample sheet.
-        sheet_seed: which good images they are drawn on.
-    """
-
-    options: SDGANOptions
-    batch_size: int
-    lr: float
-    total_kimg: float
-    sheet_samples: int = 16
-    sheet_seed: int = 0
-
-
-@dataclass(frozen=True)
 class _Drawn:
     """What the generators drew in a step, for the discriminators."""
 
@@ -130,13 +109,19 @@ class SDGANTask(Task):
         ValueError: the learning rate cannot fall as the options say.
     """
 
+    panels: ClassVar[Panels] = {
+        "Losses": ("loss/generators", "loss/discriminators"),
+        "Translation": ("cycle", "change"),
+        "Discriminators of defects": ("defect1/real", "defect1/fake", "defect2/real", "defect2/fake"),
+    }
+
     def __init__(
         self,
         generator: CycleGANGenerator,
         restorer: CycleGANGenerator,
         discriminators: dict[str, PatchDiscriminator],
         good: Photographs,
-        settings: SDGANSettings,
+        settings: TranslationSettings,
         *,
         low_precision_dtype: torch.dtype | None = None,
     ) -> None:
@@ -311,7 +296,7 @@ def build(request: TaskRequest) -> SDGANTask:
         restorer,
         discriminators,
         Photographs(request.good.images, target.device),
-        SDGANSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
+        TranslationSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
         low_precision_dtype=target.low_precision_dtype,
     )
 
@@ -355,3 +340,4 @@ METHOD = Method(
     recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
     is_reconstruction=True,
 )
+register(METHOD)

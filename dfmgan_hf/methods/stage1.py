@@ -24,11 +24,15 @@ from ..pipelines import DFMGANPipeline
 from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics, lazy_adam
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
+from .augmentations import ADA_KIMG, AugmentationConfig, build_augmentation
 from .latents import LatentAverage, PathLengthAverage, sample_latents
+from .method import Defaults, Method, Target, TaskRequest, register
+from .pipeline_samplers import open_pipeline
 from .precision import regularizer_precision
+from .presets import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage1Settings:
     """Hyperparameters of stage 1; the defaults are StyleGAN2-ADA's at 256x256 on one GPU.
 
@@ -171,3 +175,40 @@ class Stage1Task(AdversarialTask):
     def export(self, folder: Path) -> None:
         DFMGANPipeline(generator=self.generator_ema).save_pretrained(str(folder))
         self.discriminator.save_pretrained(folder / "discriminator")
+
+
+def build_stage1(recipe: Recipe, augmentation: AugmentationConfig, target: Target) -> Stage1Task:
+    """A new stage-1 task; its weights are drawn from the global random generator."""
+    with target.construct():
+        generator = StyleGAN2Generator(**recipe.network_config())
+        discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
+    augment, ada = build_augmentation(augmentation, recipe.batch_size, ADA_KIMG["stage1"], target.device)
+    return Stage1Task(
+        target.place(generator),
+        target.place(discriminator),
+        Stage1Settings(**recipe.training_settings()),
+        augment=augment,
+        ada=ada,
+        mean_over_processes=target.mean_over_processes,
+    )
+
+
+def build(request: TaskRequest) -> Stage1Task:
+    """New networks."""
+    return build_stage1(request.recipe, request.augmentation, request.target)
+
+
+METHOD = Method(
+    name="stage1",
+    title="Stage 1",
+    citation=(
+        "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial "
+        "Networks with Limited Data. NeurIPS 2020."
+    ),
+    open_sampler=open_pipeline,
+    build=build,
+    generator="StyleGAN2Generator",
+    defaults=Defaults(augmentation="bgc"),
+    learns="good",
+)
+register(METHOD)

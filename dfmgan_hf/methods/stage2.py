@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -21,54 +22,64 @@ from ..losses import (
     path_lengths,
     r1_penalty,
 )
-from ..models import DFMGANGenerator, NoiseInput, StyleGAN2Discriminator, soft_mask
+from ..models import DFMGANGenerator, NoiseInput, StyleGAN2Discriminator, StyleGAN2Generator, soft_mask
 from ..models.generator import DEFECT_PREFIXES, to_layer_latents
 from ..pipelines import DFMGANPipeline
-from ..training import Batch, ExponentialMovingAverage, Phase, RunningStatistics, lazy_adam
+from ..training import Batch, ExponentialMovingAverage, Panels, Phase, RunningStatistics, lazy_adam
+from ..training.health import Rule
 from ..training.sheets import tile, to_pixels
 from .adversarial_task import AdversarialTask, report_logits
+from .augmentations import ADA_KIMG, AugmentationConfig, build_augmentation
 from .drawing import Drawing, Plan, draw, plan_drawing
 from .latents import LatentAverage, PathLengthAverage, sample_latents
-from .mask_monitor import mask_difference, report_masks
+from .mask_monitor import MASK_RULES, mask_difference, report_masks
+from .match_discriminator import build_joint_discriminator, build_match_discriminator
+from .method import Target
 from .mode_seeking import ratio_of_means, seeking_distances
 from .precision import regularizer_precision
+from .presets import Recipe
+from .stage1 import Stage1Settings
 
 PAIRS = 16
 """Objects on which `Stage2Task.measure` compares two defects each."""
 
 
 @dataclass(frozen=True)
-class Stage2Settings:
-    """Hyperparameters of stage 2. The defaults are the published method; the options are the paper's ablations.
+class Stage2Options:
+    """What stage 2 lets choose: the published method by default, and the paper's ablations.
 
     Args:
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before lazy regularisation.
-        r1_gamma: weight of R1 of both discriminators.
-        ema_kimg: half-life of the averaged generator.
-        match_weight: weight of the matching discriminator's term in the generator's loss.
-        mode_seeking_weight: lambda of the mode-seeking loss; 0 for none.
-        mode_seeking_on: distances between masks (published) or images.
-        mode_seeking_latents: distances between w (published) or z.
-        outside_weight: weight of what changes outside the mask; 0 as published.
-        r1_interval, path_length_weight, path_length_interval, style_mixing, sheet_samples, sheet_seed: as in stage 1.
+        residual_resolution: Resolution of the first residual block; None: 64, or a quarter of a smaller
+            backbone's.
+        match_discriminator: Size of the matching discriminator; none for the ablation without it; joint for the one
+            with a single discriminator, which sees image and mask together, without augmentation.
+        match_weight: Weight of its term in the generator's loss.
+        mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none.
+        mode_seeking_on: Distances between masks (published) or images.
+        mode_seeking_latents: Distances between latents w (published) or z.
+        outside_weight: Weight of what the defect changes outside its mask; 0 as published. The gate acts on the mask
+            of each resolution, and a spot that is gone from the final mask can still be in the image.
     """
 
-    batch_size: int
-    lr: float
-    r1_gamma: float
-    ema_kimg: float
+    residual_resolution: int | None = None
+    match_discriminator: Literal["small", "medium", "large", "none", "joint"] = "small"
     match_weight: float = 1.0
     mode_seeking_weight: float = 0.1
     mode_seeking_on: Literal["mask", "image"] = "mask"
     mode_seeking_latents: Literal["w", "z"] = "w"
     outside_weight: float = 0.0
-    r1_interval: int = 16
-    path_length_weight: float = 2.0
-    path_length_interval: int = 4
-    style_mixing: float = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage2Settings(Stage1Settings, Stage2Options):
+    """Hyperparameters of stage 2: those of stage 1, without a ramp-up of the average, and the method's options.
+
+    Args:
+        ema_rampup, sheet_samples: as in stage 1.
+    """
+
+    ema_rampup: float | None = None
     sheet_samples: int = 24
-    sheet_seed: int = 0
 
 
 class Stage2Task(AdversarialTask):
@@ -92,6 +103,17 @@ class Stage2Task(AdversarialTask):
         ValueError: `batch_size` is odd, but the mode-seeking loss pairs its halves.
     """
 
+    settings: Stage2Settings
+    rules: ClassVar[Sequence[Rule]] = (*AdversarialTask.rules, *MASK_RULES)
+    panels: ClassVar[Panels] = {
+        "Mask area (share of the image)": ("mask_area/real", "mask_area/fake"),
+        "Masks: rates": ("mask_empty/fake", "mask_full/fake", "mask_border/real", "mask_border/fake"),
+        "Change with z_defect": ("defect_change/mask", "defect_change/image"),
+        **AdversarialTask.panels,
+        "Losses": (*AdversarialTask.panels["Losses"], "loss/match", "loss/mode_seeking"),
+        "D_match: accuracy": ("match/accuracy/real", "match/accuracy/fake"),
+    }
+
     def __init__(
         self,
         generator: DFMGANGenerator,
@@ -111,7 +133,9 @@ class Stage2Task(AdversarialTask):
         self.judges_masks = discriminator.config["image_channels"] > generator.config["image_channels"]
         self.settings = settings
         trained = {name for name, _ in generator.named_parameters() if name.startswith(DEFECT_PREFIXES)}
-        average = ExponentialMovingAverage(generator, trained=trained, half_life_kimg=settings.ema_kimg)
+        average = ExponentialMovingAverage(
+            generator, trained=trained, half_life_kimg=settings.ema_kimg, rampup=settings.ema_rampup
+        )
         self.generator_ema = average.averaged
         self.ema = [average]
         self.networks = {
@@ -311,3 +335,49 @@ def real_masks(batch: Batch) -> Tensor:
     if batch.masks is None:
         raise ValueError("Stage 2 needs photographs with masks, but the training set has none.")
     return batch.masks
+
+
+def build_stage2(
+    backbone: StyleGAN2Generator,
+    discriminator: StyleGAN2Discriminator,
+    recipe: Recipe,
+    options: Stage2Options,
+    augmentation: AugmentationConfig,
+    target: Target,
+) -> Stage2Task:
+    """A stage-2 task on copies of stage 1's networks; the new weights are drawn from the global random generator.
+
+    Args:
+        backbone: stage 1's averaged generator, on the CPU; it stays as it is.
+        discriminator: stage 1's, on the CPU; it stays as it is.
+        recipe: sizes are the backbone's.
+        options: of the method.
+        augmentation: what the discriminator sees.
+        target: where it computes.
+    """
+    discriminator = copy.deepcopy(discriminator)
+    if target.is_meta:
+        backbone = copy.deepcopy(backbone).to(device="meta")  # type: ignore[call-arg]
+        discriminator = discriminator.to(device="meta")  # type: ignore[call-arg]
+    match = None
+    with target.construct():
+        generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution)
+        if options.match_discriminator == "joint":
+            discriminator = build_joint_discriminator(discriminator)
+            # Augmentations of the image alone would tear image and mask apart.
+            augmentation = replace(augmentation, augmentation="none")
+        elif options.match_discriminator != "none":
+            match = build_match_discriminator(discriminator, options.match_discriminator)
+    augment, ada = build_augmentation(augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
+    return Stage2Task(
+        target.place(generator),
+        target.place(discriminator),
+        None if match is None else target.place(match),
+        Stage2Settings(
+            **recipe.training_settings(),
+            **asdict(options),
+        ),
+        augment=augment,
+        ada=ada,
+        mean_over_processes=target.mean_over_processes,
+    )

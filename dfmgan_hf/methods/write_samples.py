@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..metrics import ProcessGroup, Sampler
+from ..files import whole_file, write_json
+from ..metrics import Sampler
 from ..metrics.sampler import batches, draw
+from ..processes import ProcessGroup
 
 SETTINGS_FILE = "settings.json"
 
@@ -62,8 +63,7 @@ def write_samples(
                 _save(masks[k], output_dir / f"{index:06d}_mask.png")
             _save(images[k], output_dir / f"{index:06d}.png")
         drawn += len(missing)
-    if processes.accelerator is not None:
-        processes.accelerator.wait_for_everyone()
+    processes.wait()
     return drawn
 
 
@@ -75,20 +75,14 @@ def begin(output_dir: Path, settings: dict[str, Any], processes: ProcessGroup) -
         raise ValueError(f"{output_dir} holds images that were not begun here; choose another folder.")
     if before is not None and before != settings:
         raise ValueError(f"{output_dir} was begun with {before}, not {settings}; choose another folder.")
-    if processes.accelerator is not None:
-        processes.accelerator.wait_for_everyone()
+    processes.wait()
     if processes.is_main and before is None:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(aside, path)
-    if processes.accelerator is not None:
-        processes.accelerator.wait_for_everyone()
+        write_json(path, settings)
+    processes.wait()
 
 
 def _save(image: Tensor, path: Path) -> None:
     """uint8 (1 or 3, H, W) as PNG, whole or not at all."""
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")

@@ -24,6 +24,7 @@ from .records import (
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 TAGS = ["diffusers", "dfmgan", "gan", "stylegan2", "defect-generation", "anomaly-detection", "industrial-inspection"]
+STAGES = {"stage1": "Stage 1", "dfmgan": "Stage 2", "stage2": "Stage 2"}
 
 
 def build_model_card(
@@ -188,7 +189,7 @@ def _training_lines(
     for name, record in (("Stage 1", backbone_training), (None, training)):
         if record is None:
             continue
-        stage = name or {"stage1": "Stage 1", "stage2": "Stage 2"}.get(record.get("method", ""), "Training")
+        stage = name or STAGES.get(record.get("method", ""), "Training")
         parts = []
         if "images" in record:
             parts.append(f"{record['images']} photographs")

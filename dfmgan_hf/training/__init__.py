@@ -6,8 +6,8 @@ from .checkpointing import CheckpointError
 from .ema import ExponentialMovingAverage
 from .monitoring import MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase, lazy_adam
-from .schedule import Schedule
-from .task import Task
+from .schedule import RunConfig
+from .task import Panels, Task
 from .trainer import Trainer
 
 __all__ = [
@@ -17,10 +17,11 @@ __all__ = [
     "ExponentialMovingAverage",
     "MetricsLog",
     "NonFiniteLossError",
+    "Panels",
     "Phase",
     "ProcessGroup",
+    "RunConfig",
     "RunningStatistics",
-    "Schedule",
     "Task",
     "Trainer",
     "lazy_adam",

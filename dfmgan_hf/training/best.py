@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from ..files import recover_folder, whole_folder, write_json
 
 Score = dict[str, Any]
 Scorer = Callable[[], Score]
@@ -30,12 +29,19 @@ class ScoreConfig:
         eval_images: Generated images of a score.
         best_by: What decides: the lowest KID or the highest clustered LPIPS.
         lpips_weights: File with AlexNet's weights; None: environment DFMGAN_LPIPS_WEIGHTS, cache or download.
+
+    Raises:
+        ValueError: a negative interval.
     """
 
     eval_every_kimg: float = 0.0
     eval_images: int = 500
     best_by: BestBy = "kid"
     lpips_weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.eval_every_kimg < 0:
+            raise ValueError(f"`eval_every_kimg` must be at least 0, but is {self.eval_every_kimg}.")
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,6 @@ class BestModel:
     def __init__(self, folder: Path, rule: BestRule) -> None:
         self.folder = folder
         self.rule = rule
-        self._partial, self._replaced = (folder.with_name(f".{folder.name}.{x}") for x in ("partial", "replaced"))
         self.images_seen = 0
         self.score: Score | None = None
 
@@ -92,26 +97,11 @@ class BestModel:
         """
         if self.score is not None and self.rule.key(score) <= self.rule.key(self.score):
             return False
-        self.clean_up()
-        try:
-            self._partial.mkdir(parents=True)
-            export(self._partial)
-            content = {"images_seen": images_seen, **score}
-            (self._partial / SCORE_FILE).write_text(json.dumps(content, indent=2) + "\n")
-            if self.folder.exists():
-                os.replace(self.folder, self._replaced)
-            os.replace(self._partial, self.folder)
-        finally:
-            self.clean_up()
+        with whole_folder(self.folder, replace=True) as aside:
+            export(aside)
+            write_json(aside / SCORE_FILE, {"images_seen": images_seen, **score})
         self.images_seen, self.score = images_seen, score
         return True
-
-    def clean_up(self) -> None:
-        """Remove what a killed run left half-written; if it died between two renames, the old best comes back."""
-        if self._replaced.exists() and not self.folder.exists():
-            os.replace(self._replaced, self.folder)
-        shutil.rmtree(self._partial, ignore_errors=True)
-        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint's JSON."""
@@ -119,7 +109,7 @@ class BestModel:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`. A score whose model is no longer in the folder is not to be beaten."""
-        self.clean_up()
+        recover_folder(self.folder)
         if self.folder.is_dir():
             self.images_seen, self.score = state["images_seen"], state["score"]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import random
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from ..files import file_sha256, recover_folder, remove_folder, whole_folder, write_json
 
 PREFIX = "checkpoint-"
 STATE_FILE = "state.json"
@@ -54,37 +51,28 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def random_state() -> dict[str, Tensor]:
-    """The states of this process's random generators: torch on CPU and CUDA, NumPy and Python, as tensors."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    version, internal, gauss = random.getstate()
-    python = json.dumps([version, internal, gauss]).encode()
-    numpy_rest = json.dumps([kind, int(position), int(has_gauss), float(cached)]).encode()
-    state = {
-        "torch": torch.get_rng_state(),
-        "numpy_keys": torch.from_numpy(np.array(keys, dtype=np.int64)),
-        "numpy_rest": torch.frombuffer(bytearray(numpy_rest), dtype=torch.uint8),
-        "python": torch.frombuffer(bytearray(python), dtype=torch.uint8),
-    }
+    """Return the states of the random generators that training draws from: torch's on the CPU and the accelerator."""
+    state = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
 def restore_random_state(state: dict[str, Tensor]) -> None:
-    """Inverse of `random_state`."""
+    """Take over a state of `random_state`; those of devices that are not there are left alone."""
     torch.set_rng_state(state["torch"])
-    kind, position, has_gauss, cached = json.loads(bytes(state["numpy_rest"].tolist()))
-    np.random.set_state((kind, state["numpy_keys"].numpy().astype(np.uint32), position, has_gauss, cached))
-    version, internal, gauss = json.loads(bytes(state["python"].tolist()))
-    random.setstate((version, tuple(internal), gauss))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
 
 
 def write_checkpoint(
     folder: Path, images_seen: int, groups: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int | None
 ) -> Path:
-    """Write a checkpoint aside, then rename it; older ones beyond `keep` are removed afterwards.
+    """Write a checkpoint, whole or not at all; older ones beyond `keep` are removed afterwards.
 
     Later ones stay: a run that went on from an earlier checkpoint, because they are damaged, replaces them.
 
@@ -99,47 +87,32 @@ def write_checkpoint(
         CheckpointError: it cannot be written, for example because the disk is full; earlier checkpoints are untouched
             and nothing partial is left.
     """
-    name = f"{PREFIX}{images_seen:010d}"
-    target, partial, replaced = folder / name, folder / f".{name}.partial", folder / f".{name}.replaced"
+    target = folder / f"{PREFIX}{images_seen:010d}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        digests = {}
-        for group, tensors in groups.items():
-            path = partial / f"{group}.safetensors"
-            # Clones: safetensors refuses tensors that share memory, and parameters may be views.
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
-            digests[path.name] = _sha256(path)
-        text = json.dumps({"images_seen": images_seen, **state, "sha256": digests}, indent=2)
-        (partial / STATE_FILE).write_text(text)
-        for path in [*partial.iterdir(), partial]:
-            _sync(path)
-        if target.exists():
-            os.replace(target, replaced)
-        os.replace(partial, target)
-        _sync(folder)
+        with whole_folder(target, replace=True, durable=True) as aside:
+            digests = {}
+            for group, tensors in groups.items():
+                path = aside / f"{group}.safetensors"
+                # Clones: safetensors refuses tensors that share memory, and parameters may be views.
+                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+                digests[path.name] = file_sha256(path)
+            write_json(aside / STATE_FILE, {"images_seen": images_seen, **state, "sha256": digests})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then go on "
             "with --resume_from_checkpoint latest."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
     if keep is not None:
-        until = [path for path in list_checkpoints(folder) if path.name <= name]
+        until = [path for path in list_checkpoints(folder) if path.name <= target.name]
         for old in until[:-keep]:
-            # Renamed first, so that a removal cut short leaves no damaged checkpoint.
-            os.replace(old, replaced)
-            shutil.rmtree(replaced)
+            remove_folder(old)
     return target
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed run left half-written in `folder`."""
+    """Undo what a killed run left half-written in `folder`."""
     for path in [*folder.glob(f".{PREFIX}*.partial"), *folder.glob(f".{PREFIX}*.replaced")]:
-        shutil.rmtree(path, ignore_errors=True)
+        recover_folder(path.with_name(path.stem.removeprefix(".")))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -157,7 +130,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         state = json.loads((path / STATE_FILE).read_text())
         groups = {}
         for name, digest in state["sha256"].items():
-            if _sha256(path / name) != digest:
+            if file_sha256(path / name) != digest:
                 raise CheckpointError(f"Checkpoint {path} is damaged: {name} is not what was written.")
             groups[name.removesuffix(".safetensors")] = load_file(path / name)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -186,19 +159,3 @@ def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str,
         except CheckpointError as error:
             warnings.warn(f"{error} It is skipped; the one before it is tried.", stacklevel=2)
     raise CheckpointError(f"No whole checkpoint found in {folder}. Start without --resume_from_checkpoint.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

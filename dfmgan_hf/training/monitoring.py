@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-AREA_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-"""Bins of the histograms of mask areas, as shares of the image: empty, up to 0.1 %, ..., above 90 %."""
+from ..files import write_text
 
 
 class RunningStatistics:
@@ -21,9 +20,13 @@ class RunningStatistics:
 
     Args:
         sum_over_processes: sums a tensor over all processes.
+
+    Attributes:
+        edges: of each histogram, by name.
     """
 
     def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        self.edges: dict[str, Sequence[float]] = {}
         self._moments: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
         self._sum = sum_over_processes
@@ -39,6 +42,7 @@ class RunningStatistics:
 
         Every process must report the same names, with the same edges.
         """
+        self.edges[name] = edges
         limits = torch.tensor(edges, device=values.device, dtype=values.dtype)
         bins = torch.bucketize(values.detach().reshape(-1, 1), limits)
         counts = (bins == torch.arange(len(edges) + 1, device=values.device)).sum(dim=0)
@@ -118,9 +122,7 @@ class MetricsLog:
             if row["images_seen"] <= images_seen:
                 kept.append(line)
                 rows.append(row)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        partial.replace(self.path)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
         return rows
 
     def write(self, row: dict[str, Any]) -> None:

@@ -4,72 +4,31 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
-import os
 import platform
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ..data import ImageMaskDataset
+from ..files import write_json
 from .batches import BatchStream
 from .best import BEST_FOLDER, BestRule, ScoreConfig, Scorer
-from .memory import estimate_memory, forecast, free_memory, out_of_memory
+from .memory import out_of_memory
 from .report import write_report
 from .run_state import flatten
-from .schedule import Schedule
+from .schedule import RunConfig, check_batch
 from .task import Task
 from .tracking import tracker_options
 from .trainer import Trainer
 
 CONFIG_FILE = "training_config.json"
-GROUP = 4
-"""Images that the discriminator's minibatch standard deviation compares."""
-LOW_VRAM_IMAGES = GROUP
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Options of a run that are the same for every method.
-
-    Args:
-        output_dir: Everything is written here: model, checkpoints/, samples/, metrics.jsonl, logs/.
-        seed: Seed of weights, latents, augmentations and data order.
-        precision: Type of the convolutions at the four highest resolutions; parameters and regularisers stay float32.
-        accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
-        low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
-        mirror: Also show the photographs flipped left to right, if a mirrored product is a possible product.
-        log_every_kimg: Interval of statistics.
-        sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
-        checkpoint_every_kimg: Interval of checkpoints; 0 for the last only.
-        checkpoints_total_limit: Checkpoints to keep.
-        resume_from_checkpoint: "latest", or the path of a checkpoint, to go on from. With "latest" and none yet, the
-            run starts afresh.
-        report_to: Tracker.
-    """
-
-    output_dir: Path
-    seed: int = 0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    accumulation_steps: int = 1
-    low_vram: bool = False
-    mirror: bool = False
-    log_every_kimg: float = 1.0
-    sample_every_kimg: float = 10.0
-    checkpoint_every_kimg: float = 20.0
-    checkpoints_total_limit: int | None = 2
-    resume_from_checkpoint: str | None = None
-    report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
-
-    @property
-    def low_precision_dtype(self) -> torch.dtype | None:
-        return None if self.precision == "float32" else getattr(torch, self.precision)
+LOW_VRAM_IMAGES = 4
 
 
 def start_accelerator(run: RunConfig) -> Accelerator:
@@ -106,19 +65,7 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
         on_cpu = accelerator.device.type == "cpu"
         precision = "float16" if run.precision == "float32" and not on_cpu else run.precision
         run = replace(run, accumulation_steps=max(steps, run.accumulation_steps), precision=precision)
-    if batch_size % (accelerator.num_processes * run.accumulation_steps):
-        raise ValueError(
-            f"`batch_size` {batch_size} cannot be shared among {accelerator.num_processes} processes with "
-            f"{run.accumulation_steps} accumulation steps each; choose a multiple of their product."
-        )
-    parts = accelerator.num_processes * run.accumulation_steps
-    if batch_size % GROUP == 0 and batch_size // parts % GROUP and accelerator.is_main_process:
-        warnings.warn(
-            f"{batch_size // parts} images at a time split the groups of {GROUP} that the discriminator compares "
-            "(minibatch standard deviation), which changes what it learns. Choose `batch_size` as a multiple of "
-            f"{GROUP * parts}, or fewer --accumulation_steps or processes.",
-            stacklevel=2,
-        )
+    check_batch(batch_size, accelerator.num_processes, run.accumulation_steps)
     return run
 
 
@@ -137,7 +84,7 @@ def train(
     """Train a task on a data set and export it to `run.output_dir`.
 
     Args:
-        build_task: puts the task together on a device; on "meta" to find out what it will need.
+        build_task: puts the task together on a device.
         dataset: real images, in memory.
         run: options, of `fit_run`.
         accelerator: of `start_accelerator`.
@@ -153,7 +100,6 @@ def train(
     """
     score = score or ScoreConfig()
     images = batch_size // accelerator.num_processes // run.accumulation_steps
-    say_what_it_needs(build_task, dataset, images, run, accelerator)
     try:
         _train(build_task, dataset, run, accelerator, total_kimg, batch_size, record, score, make_scorer)
     except torch.OutOfMemoryError as error:
@@ -172,16 +118,9 @@ def _train(
     make_scorer: Callable[[Task], Scorer] | None,
 ) -> None:
     task = build_task(accelerator.device)
-    schedule = Schedule(
-        total_kimg=total_kimg,
-        batch_size=batch_size,
-        accumulation_steps=run.accumulation_steps,
-        log_every_kimg=run.log_every_kimg,
-        sample_every_kimg=run.sample_every_kimg,
-        checkpoint_every_kimg=run.checkpoint_every_kimg,
-        checkpoints_total_limit=run.checkpoints_total_limit,
-        eval_every_kimg=score.eval_every_kimg,
-    )
+    split = task.check_split(batch_size // accelerator.num_processes // run.accumulation_steps)
+    if split is not None and accelerator.is_main_process:
+        warnings.warn(split, stacklevel=3)
     stream = BatchStream(
         dataset,
         batch_size=batch_size,
@@ -198,6 +137,7 @@ def _train(
         {
             **record,
             "run": run,
+            "panels": task.panels,
             "images": len(dataset),
             "environment": environment(accelerator),
             "training_file_names": dataset.file_names,
@@ -218,11 +158,11 @@ def _train(
     trainer = Trainer(
         task,
         stream,
-        schedule,
+        run,
         accelerator,
-        run.output_dir,
+        total_kimg,
+        score=score,
         scorer=scorer,
-        best_rule=rule,
         settings=settings,
         start_trackers=start_trackers,
     )
@@ -253,26 +193,6 @@ def _train(
             try_report(run.output_dir)
 
 
-def say_what_it_needs(
-    build_task: Callable[[torch.device], Task],
-    dataset: ImageMaskDataset,
-    images: int,
-    run: RunConfig,
-    accelerator: Accelerator,
-) -> None:
-    """Print the memory that a run will need, with a warning if the device has less."""
-    if not accelerator.is_main_process:
-        return
-    with torch.random.fork_rng(devices=[]):
-        task = build_task(torch.device("meta"))
-    shape = tuple(dataset.images.shape[1:])
-    need = estimate_memory(task, images, shape, dataset.masks is not None)  # type: ignore[arg-type]
-    text, too_large = forecast(need, free_memory(accelerator.device), run.precision)
-    print(text, flush=True)
-    if too_large:
-        warnings.warn(text, stacklevel=2)
-
-
 def try_report(run_dir: Path) -> None:
     """Write the run's page; a run does not fail for lack of it."""
     try:
@@ -285,9 +205,7 @@ def try_report(run_dir: Path) -> None:
 
 def write_record(run_dir: Path, record: dict[str, Any]) -> None:
     """Write training_config.json, whole or not at all."""
-    partial = run_dir / f".{CONFIG_FILE}.partial"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, run_dir / CONFIG_FILE)
+    write_json(run_dir / CONFIG_FILE, record)
 
 
 def what_decides(record: dict[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .ema import ExponentialMovingAverage
+from .health import Rule
 from .monitoring import RunningStatistics
 from .phase import Phase
+
+Panels = Mapping[str, Sequence[str]]
 
 
 class Task(ABC):
@@ -25,6 +29,8 @@ class Task(ABC):
         optimizers: every optimiser once, by name.
         generator_ema: the averaged generator: what is drawn from, scored and exported.
         settings: hyperparameters, a dataclass, for the record.
+        rules: what its statistics are examined for, see health.py.
+        panels: names of statistics by the title of the curves that show them together, in the run's report.
     """
 
     networks: dict[str, nn.Module]
@@ -33,6 +39,12 @@ class Task(ABC):
     optimizers: dict[str, Optimizer]
     generator_ema: Any
     settings: Any
+    rules: ClassVar[Sequence[Rule]] = ()
+    panels: ClassVar[Panels] = {}
+
+    def check_split(self, images: int) -> str | None:
+        """Say what is wrong with computing a step `images` at a time; None if nothing is."""
+        return None
 
     @abstractmethod
     def after_step(self, step: int, statistics: RunningStatistics) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from accelerate import Accelerator
 from PIL import Image
 
-from .monitoring import AREA_EDGES
+from .monitoring import RunningStatistics
 
 
 def tracker_options(output_dir: str, name: str, images_seen: int) -> dict[str, dict[str, Any]]:
@@ -28,13 +28,16 @@ def log_means(accelerator: Accelerator, means: dict[str, float], images_seen: in
     accelerator.log({name: value for name, value in means.items() if math.isfinite(value)}, step=images_seen)
 
 
-def log_histograms(accelerator: Accelerator, histograms: dict[str, list[float]], images_seen: int) -> None:
-    """Shares of the masks in each bin of areas, (len(AREA_EDGES) + 1,) each, to trackers that show histograms."""
-    # Empty masks get a bin of their own left of 0.
-    limits = np.array([*AREA_EDGES, 1.0])
-    edges = np.concatenate([[-limits[1]], limits])
+def log_histograms(
+    accelerator: Accelerator, statistics: RunningStatistics, images_seen: int
+) -> dict[str, list[float]]:
+    """Shares of values in [0, 1] in each bin, (edges + 1,) by name, to trackers that show histograms; returns them."""
+    histograms = statistics.collect_histograms()
     for tracker in accelerator.trackers if accelerator.is_main_process else ():
         for name, shares in histograms.items():
+            # The lowest bin, of what is at most edges[0], gets a place left of it.
+            limits = np.array([*statistics.edges[name], 1.0])
+            edges = np.concatenate([[-limits[1]], limits])
             if tracker.name == "tensorboard":
                 centres = (edges[:-1] + edges[1:]) / 2
                 tracker.writer.add_histogram_raw(
@@ -52,6 +55,7 @@ def log_histograms(accelerator: Accelerator, histograms: dict[str, list[float]],
                 import wandb
 
                 tracker.log({f"histogram/{name}": wandb.Histogram(np_histogram=(shares, edges))}, step=images_seen)
+    return histograms
 
 
 def log_sheet(accelerator: Accelerator, sheet: Image.Image, images_seen: int) -> None:

@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..processes import ProcessGroup
 from .batches import Batch, BatchStream
-from .best import BEST_FOLDER, BestModel, BestRule, Scorer
+from .best import BEST_FOLDER, BestModel, BestRule, ScoreConfig, Scorer
 from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
 from .health import PATIENCE, TrainingWarning, examine
-from .memory import used_memory
+from .memory import describe_use, used_memory
 from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
 from .phase import Phase
 from .run_state import Progress, all_finite, collect_state, restore_state
-from .schedule import Schedule
+from .schedule import RunConfig, check_batch
 from .sheets import save_sheet
 from .signals import StopRequest
 from .task import Task
@@ -45,49 +45,53 @@ class Trainer:
     Args:
         task: what is trained.
         stream: real images.
-        schedule: lengths and intervals.
+        run: where and when to write, and in how many parts to compute a batch.
         accelerator: device and processes.
-        output_dir: checkpoints/, samples/ and metrics.jsonl are written here.
+        total_kimg: length in thousands of real images shown.
         scorer: measures the averaged generator; None for no scores.
-        best_rule: which score is better, KID's by default; the model that has it is kept in best/.
+        score: when to score and which score is better; the model that has it is kept in best/.
         settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
         start_trackers: called with the image count that the run starts from, before anything is logged.
         show_progress: draw a progress bar on the main process.
 
     Raises:
-        ValueError: the batch cannot be shared among the processes.
+        ValueError: the batch cannot be shared among the processes, or the run has no length.
     """
 
     def __init__(
         self,
         task: Task,
         stream: BatchStream,
-        schedule: Schedule,
+        run: RunConfig,
         accelerator: Accelerator,
-        output_dir: Path,
+        total_kimg: float,
         *,
         scorer: Scorer | None = None,
-        best_rule: BestRule | None = None,
+        score: ScoreConfig | None = None,
         settings: dict[str, Any] | None = None,
         start_trackers: Callable[[int], None] = lambda images_seen: None,
         show_progress: bool = True,
     ) -> None:
-        schedule.check_processes(accelerator.num_processes)
+        check_batch(stream.batch_size, accelerator.num_processes, run.accumulation_steps)
+        if not total_kimg > 0:
+            raise ValueError(f"`total_kimg` must be positive, but is {total_kimg}.")
         self.task = task
         self.stream = stream
-        self.schedule = schedule
+        self.run = run
+        self.total_kimg = total_kimg
         self.accelerator = accelerator
         self.processes = ProcessGroup(accelerator)
-        self.output_dir = output_dir
+        self.output_dir = run.output_dir
         self.scorer = scorer
-        self.best = BestModel(output_dir / BEST_FOLDER, best_rule or BestRule())
+        self.score = score or ScoreConfig()
+        self.best = BestModel(run.output_dir / BEST_FOLDER, BestRule(self.score.best_by))
         self.settings = settings or {}
         self.start_trackers = start_trackers
         self.show_progress = show_progress
         self.progress = Progress()
         self.statistics = RunningStatistics(self.processes.sum)
         self.guard = LossGuard(self.processes.sum)
-        self.log = MetricsLog(output_dir / "metrics.jsonl")
+        self.log = MetricsLog(run.output_dir / "metrics.jsonl")
         self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
         self._warned: set[str] = set()
 
@@ -101,7 +105,7 @@ class Trainer:
         return self.progress.images_seen
 
     def train(self, resume_from: str | None = None) -> None:
-        """Train to the end of the schedule.
+        """Train until `total_kimg` are shown.
 
         Args:
             resume_from: "latest" or a checkpoint's path; None to start afresh. With "latest" and no checkpoint yet,
@@ -142,7 +146,7 @@ class Trainer:
             )
 
     def _loop(self, request: StopRequest) -> None:
-        total = math.ceil(self.schedule.total_kimg * 1000)
+        total = math.ceil(self.total_kimg * 1000)
         bar = tqdm(
             total=total,
             initial=min(self.images_seen, total),
@@ -152,23 +156,25 @@ class Trainer:
             smoothing=0.05,
         )
         batches = self.stream.iterate(self.images_seen)
-        timer = Timer(self.images_seen)
+        timer, started = Timer(self.images_seen), self.images_seen
         if self.images_seen == 0:
             self._write_sheet()
         while self.images_seen < total:
             before = self.images_seen
             self._train_step(next(batches))
-            bar.update(min(self.schedule.batch_size, total - before))
+            if before == started:
+                self._say(describe_use(self.processes.device))
+            bar.update(min(self.stream.batch_size, total - before))
             stop = self._stop_requested(request)
             done = stop or self.images_seen >= total
-            if done or self._crossed(before, self.schedule.log_every_kimg):
+            if done or self._crossed(before, self.run.log_every_kimg):
                 self._log_statistics(bar, timer)
-            if done or self._crossed(before, self.schedule.sample_every_kimg):
+            if done or self._crossed(before, self.run.sample_every_kimg):
                 self._write_sheet()
             # Whoever is told to stop has no time for a score.
-            if not stop and (done or self._crossed(before, self.schedule.eval_every_kimg)):
+            if not stop and (done or self._crossed(before, self.score.eval_every_kimg)):
                 self._evaluate(timer)
-            if done or self._crossed(before, self.schedule.checkpoint_every_kimg):
+            if done or self._crossed(before, self.run.checkpoint_every_kimg):
                 self.save()
             if stop and self.images_seen < total:
                 bar.close()
@@ -183,16 +189,16 @@ class Trainer:
             if phase.is_due(self.progress.step):
                 self._run_phase(phase, batch)
         self.progress.step += 1
-        self.progress.images_seen += self.schedule.batch_size
+        self.progress.images_seen += self.stream.batch_size
         for average in self.task.ema:
-            average.update(self.schedule.batch_size, self.images_seen)
+            average.update(self.stream.batch_size, self.images_seen)
         self.task.after_step(self.progress.step, self.statistics)
 
     def _run_phase(self, phase: Phase, batch: Batch) -> None:
         for parameter in phase.parameters:
             parameter.requires_grad_(True)
-        scale = phase.interval / self.schedule.accumulation_steps
-        parts = batch.split(self.schedule.accumulation_steps)
+        scale = phase.interval / self.run.accumulation_steps
+        parts = batch.split(self.run.accumulation_steps)
         if phase.prepare is not None:
             phase.prepare(parts)
         for part in parts:
@@ -209,7 +215,7 @@ class Trainer:
     def _step_optimizer(self, phase: Phase) -> None:
         self.processes.average_gradients_(phase.parameters)
         gradients: list[Tensor] = [p.grad for p in phase.parameters if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        norm = nn.utils.get_total_norm(gradients)
         self.statistics.report(f"gradient_norm/{phase.name}", norm)
         self.statistics.report("non_finite_gradients", (~norm.isfinite()).to(torch.float32))
         for gradient in gradients:
@@ -224,15 +230,14 @@ class Trainer:
         self.progress.seconds += elapsed
         self.task.measure(self.statistics)
         means = self.statistics.collect()
-        histograms = self.statistics.collect_histograms()
         means["seconds_per_kimg"] = seconds_per_kimg
         means.update(used_memory(self.processes.device))
         bar.set_postfix_str(f"{seconds_per_kimg:.1f} s/kimg")
         log_means(self.accelerator, means, self.images_seen)
-        log_histograms(self.accelerator, histograms, self.images_seen)
+        histograms = log_histograms(self.accelerator, self.statistics, self.images_seen)
         row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
         self._rows.append(row)
-        advice = examine(self._rows)
+        advice = examine(self.task.rules, self._rows)
         if self.processes.is_main:
             with self._monitoring():
                 self.log.write({**row, "histograms": histograms, "warnings": advice})
@@ -256,7 +261,7 @@ class Trainer:
 
     def _evaluate(self, timer: Timer) -> None:
         """Score the averaged generator, and keep it if none was better."""
-        if self.scorer is None or self.schedule.eval_every_kimg <= 0:
+        if self.scorer is None or self.score.eval_every_kimg <= 0:
             return
         self._check_losses()
         start = time.perf_counter()
@@ -314,7 +319,7 @@ class Trainer:
         groups, state = collect_state(self.task, self.progress, self.processes, self.settings)
         state["best"] = self.best.state_dict()
         if self.processes.is_main:
-            keep = self.schedule.checkpoints_total_limit
+            keep = self.run.checkpoints_total_limit
             write_checkpoint(self.checkpoints_dir, self.images_seen, groups, state, keep)
         self.processes.wait()
 

@@ -14,7 +14,6 @@ from dfmgan_hf.methods.presets import RecipeOverrides
 from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput, compose
 from dfmgan_hf.training import RunningStatistics
-from dfmgan_hf.training.memory import estimate_memory
 
 from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
 
@@ -174,7 +173,6 @@ def test_published_sizes(category):
     assert paper.channel_base // paper.resolution == 64
     task = make_task(METHOD, category, device="meta", base_channels=64)
     assert task.generator.config["spade_channels"] == 128
-    assert estimate_memory(task, BATCH, (1, 32, 32), True).total > 0
 
 
 @pytest.mark.parametrize("spectral_norm", [False, True])

@@ -210,7 +210,7 @@ def test_several_kinds_without_joint_are_several_models(script, category, tmp_pa
             raise NonFiniteLossError("At 0.01 kimg the loss of generator is not finite.")
 
     done = []
-    monkeypatch.setattr(script, "train_method", diverge)
+    monkeypatch.setattr("dfmgan_hf.methods.train_method.train_method", diverge)
     with pytest.raises(SystemExit, match=r"^dot: At 0\.01 kimg the loss of generator is not finite\.$"):
         train(script, category, tmp_path / "again", "--defect", *KINDS)
     assert done == [("dot",), ("spot",)]

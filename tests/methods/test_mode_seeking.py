@@ -1,7 +1,30 @@
+"""The mode-seeking loss: the official number, and the same loss however the batch is split."""
+
 import torch
 
-from dfmgan_hf.losses import mode_seeking_loss
-from dfmgan_hf.methods.mode_seeking import ratio_of_means
+from dfmgan_hf.methods.drawing import Drawing
+from dfmgan_hf.methods.mode_seeking import ratio_of_means, seeking_distances
+from dfmgan_hf.models import NoiseInput
+
+from ..models.golden import assert_close_to_golden, golden_generator, load_numbers
+
+
+def mode_seeking_loss(latents1, latents2, outputs1, outputs2) -> torch.Tensor:
+    """Equation 2 of DFMGAN, word by word."""
+    return (latents1 - latents2).abs().mean() / (outputs1 - outputs2).abs().mean()
+
+
+@torch.no_grad()
+def test_golden():
+    numbers, generator = load_numbers(), golden_generator()
+    ws = generator.mapping(numbers["z_object"]).unsqueeze(1).expand(-1, generator.num_latents, -1)
+    defect_ws = generator.defect_mapping(numbers["z_defect"]).unsqueeze(1)
+    defect_ws = defect_ws.expand(-1, generator.num_defect_latents, -1)
+    trunk = generator.run_trunk(ws, NoiseInput("const", len(ws)))
+    masks = generator.mask_logits(trunk, defect_ws)
+    drawing = Drawing(None, masks, None, trunk, ws, defect_ws, numbers["z_defect"])
+    distances = seeking_distances(generator, drawing, "mask", "w")
+    assert_close_to_golden(ratio_of_means(distances, distances), numbers["mode_seeking_loss"])
 
 
 def distances(codes: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,9 @@ from ..metrics.drawn import Fresh
 class OneOfTwo(ProcessGroup):
     """The second of two processes that nobody waits for."""
 
-    count = 2
-    rank = 1
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.rank = 2, 1
 
 
 def pictures(folder: Path) -> dict[str, bytes]:

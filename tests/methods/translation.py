@@ -41,7 +41,7 @@ def make_task(
             options=method.options(**options),
             augmentation=AugmentationConfig("none"),
             target=Target(torch.device(device), low_precision_dtype),
-            defects=data.load_kinds(("dot", "spot"), **sizes) if joint else data.load_defects("dot", **sizes),
+            dataset=data.load_kinds(("dot", "spot"), **sizes) if joint else data.load_defects("dot", **sizes),
             data=data,
         )
     )

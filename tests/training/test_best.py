@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 import torch
@@ -105,34 +104,6 @@ def test_scores_survive_a_resume_and_change_nothing(tmp_path):
     (scored, _), (unscored, _) = (read_checkpoint(path) for path in ends)
     for name, tensors in unscored.items():
         tiny.assert_same_tensors(scored[name], tensors, f"{name}: ")
-
-
-@pytest.mark.parametrize("after_renames", [0, 1])
-def test_killed_while_the_best_is_replaced(tmp_path, monkeypatch, after_renames):
-    """Whichever rename it dies at, there is a best model, and the next better one replaces it."""
-    best = BestModel(tmp_path / "best", BestRule())
-    best.offer(10, {"kid": 0.3}, Export("a"))
-    renames = []
-    rename = os.replace
-
-    def killed(source, target):
-        if len(renames) == after_renames:
-            raise KeyboardInterrupt
-        renames.append(source)
-        rename(source, target)
-
-    monkeypatch.setattr("os.replace", killed)
-    monkeypatch.setattr(BestModel, "clean_up", lambda self: None)  # a killed process tidies nothing up
-    with pytest.raises(KeyboardInterrupt):
-        best.offer(20, {"kid": 0.1}, Export("b"))
-    monkeypatch.undo()
-    assert (tmp_path / "best").exists() == (after_renames == 0)
-    resumed = BestModel(tmp_path / "best", BestRule())
-    resumed.load_state_dict(best.state_dict())
-    assert (tmp_path / "best" / "model").read_text() == "a"
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
-    assert resumed.score == {"kid": 0.3}
-    assert resumed.offer(20, {"kid": 0.1}, Export("b"))
 
 
 def test_a_best_model_that_is_gone_is_not_to_be_beaten(tmp_path):

@@ -9,10 +9,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from dfmgan_hf.methods.mask_monitor import AREA_EDGES
 from dfmgan_hf.training import NonFiniteLossError, RunningStatistics
 from dfmgan_hf.training.checkpointing import list_checkpoints
 from dfmgan_hf.training.health import PATIENCE, TrainingWarning
-from dfmgan_hf.training.monitoring import AREA_EDGES, LossGuard
+from dfmgan_hf.training.monitoring import LossGuard
 from dfmgan_hf.training.tracking import tracker_options
 
 from . import tiny

@@ -91,14 +91,15 @@ def _train_in_child(stage: str, folder: Path, kill_at: str | None) -> None:
 
 def _kill_at(moment: str) -> None:
     """Die at a call of a function that saving uses, the second time it comes."""
+    from dfmgan_hf import files
     from dfmgan_hf.training import checkpointing
 
     owner, name, calls = {
         "tensors": (checkpointing, "save_file", 9),
-        "digest": (checkpointing, "_sha256", 11),
-        "sync": (checkpointing.os, "fsync", 12),
-        "rename": (checkpointing.os, "replace", 2),
-        "prune": (checkpointing.shutil, "rmtree", 8),
+        "digest": (checkpointing, "file_sha256", 11),
+        "sync": (files.os, "fsync", 12),
+        "rename": (files.os, "replace", 2),
+        "prune": (files.shutil, "rmtree", 8),
     }[moment]
     original = getattr(owner, name)
     left = [calls]

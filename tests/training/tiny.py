@@ -16,7 +16,8 @@ from dfmgan_hf.methods.adversarial_task import AdversarialTask
 from dfmgan_hf.methods.match_discriminator import build_joint_discriminator, build_match_discriminator
 from dfmgan_hf.methods.stage1 import Stage1Settings, Stage1Task
 from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task
-from dfmgan_hf.training import BatchStream, Schedule, Trainer
+from dfmgan_hf.training import BatchStream, RunConfig, Trainer
+from dfmgan_hf.training.best import ScoreConfig
 
 SIZES = {"resolution": 32, "channel_base": 128, "channel_max": 16}
 Z_DIM = 16
@@ -115,17 +116,18 @@ def make_trainer(
         world_size=accelerator.num_processes,
         mirror=True,
     )
-    schedule = Schedule(
-        total_kimg=steps * BATCH / 1000,
-        batch_size=batch_size,
+    run_config = RunConfig(
+        output_dir=folder,
         accumulation_steps=accumulation_steps,
         log_every_kimg=log_steps * BATCH / 1000,
         sample_every_kimg=0,
         checkpoint_every_kimg=checkpoint_steps * BATCH / 1000,
         checkpoints_total_limit=keep,
-        eval_every_kimg=eval_steps * BATCH / 1000,
     )
-    return Trainer(task, stream, schedule, accelerator, folder, show_progress=False, **options)
+    score = ScoreConfig(eval_every_kimg=eval_steps * BATCH / 1000)
+    return Trainer(
+        task, stream, run_config, accelerator, steps * BATCH / 1000, score=score, show_progress=False, **options
+    )
 
 
 def run(stage: str, folder: Path, *, steps: int = STEPS, resume: str | None = None, **options) -> Trainer:
