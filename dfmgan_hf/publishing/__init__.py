@@ -9,14 +9,12 @@ from .hub import (
     push_model_folder,
     push_results,
     push_space_folder,
-    push_standalone_folder,
     push_trained,
 )
 from .hub_pipeline import HubPipeline
 from .model_folder import copy_published
 from .records import REFERENCES_FILE, CardError, origin
 from .repository import HubError
-from .standalone import export_standalone
 
 __all__ = [
     "REFERENCES_FILE",
@@ -28,13 +26,11 @@ __all__ = [
     "add_results",
     "build_model_card",
     "copy_published",
-    "export_standalone",
     "origin",
     "prepare_push",
     "push_model_folder",
     "push_results",
     "push_space_folder",
-    "push_standalone_folder",
     "push_trained",
     "read_facts",
     "write_model_card",

@@ -35,7 +35,6 @@ from .records import (
     write_record,
 )
 from .repository import HubError, Repository, RepositoryType, clear_errors
-from .standalone import PIPELINE_FILE
 
 
 @dataclass(frozen=True)
@@ -263,18 +262,6 @@ def push_results(
         card.save(files[CARD_FILE])
         write_record(files[RESULTS_FILE], without_local_paths(results))
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
-
-
-def push_standalone_folder(folder: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
-    """Publish what `export_standalone` wrote, code included, in one commit. Arguments as in `push_space_folder`.
-
-    Raises:
-        HubError: nothing was published.
-        CardError: the folder is no standalone copy.
-    """
-    files = _all_files(Path(folder), (CARD_FILE, INDEX_FILE, PIPELINE_FILE), "a standalone copy")
-    repository = hub.open_repository(folder, token)
-    return repository.push(files, hub.hub_commit_message or "Upload standalone DFMGAN", replaced_folders=["generator"])
 
 
 def push_space_folder(space_dir: Path | str, hub: HubConfig, *, token: str | None = None) -> str:

@@ -44,8 +44,6 @@ def component_names(model_dir: Path) -> list[str]:
     index = read_record(model_dir / INDEX_FILE)
     if index is None:
         raise CardError(f"{model_dir} has no {INDEX_FILE}; give a folder that DFMGANPipeline or a training has saved.")
-    if isinstance(index.get("_class_name"), list):
-        raise CardError(f"{model_dir} is a standalone copy with its own code; give the folder it was made from.")
     return [name for name, value in index.items() if isinstance(value, list) and not name.startswith("_") and value[0]]
 
 
