@@ -60,22 +60,20 @@ def resident_mib(line: str) -> float:
 def export(output_dir: Path, format: ExportFormat, num_images: int) -> dict[str, Any]:
     """Runs one export in this process, which has done nothing else, and measures it."""
     import torch
-    from accelerate import Accelerator
 
     from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
-    from dfmgan_hf.export import ExportConfig, TripletSampler, generate_dataset
+    from dfmgan_hf.export import ExportConfig, Record, generate_dataset, sampling
 
     torch.manual_seed(0)
     pipe = DFMGANPipeline(DFMGANGenerator(**TINY).eval())
     draws = pipe(seeds=range(NUM_DRAWN))
     triplets = list(zip(draws.images, draws.masks, draws.defect_free_images, strict=True))
-    TripletSampler._call = lambda sampler, seeds: [triplets[seed % NUM_DRAWN] for seed in seeds]  # type: ignore
-    accelerator = Accelerator(cpu=True)
+    sampling._draw_batch = lambda pipe, config, batch: [(Record(i, i, 0.5), *triplets[i % NUM_DRAWN]) for i in batch]
     # An untrained network draws many empty masks.
     config = ExportConfig(output_dir, num_images=num_images, format=format, min_mask_area=0)
     floor_mib = resident_mib("VmRSS")
     start = time.perf_counter()
-    generate_dataset(pipe, config, accelerator, model_name="tiny")
+    generate_dataset(pipe, config, model_name="tiny")
     seconds = time.perf_counter() - start
     # Before the files are counted, which takes memory of its own.
     peak_mib = resident_mib("VmHWM")
