@@ -84,7 +84,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
             torch.manual_seed(batch)
             penalty = path_length(generator, half, mean)[0]
             images = images.clone().requires_grad_()
-            r1 = r1_penalty(discriminator(images), images).mean()
+            r1 = r1_penalty(discriminator(images).logits, images).mean()
             for name, loss, network in (("path length", penalty, generator), ("R1", r1, discriminator)):
                 parameters = list(network.parameters())
                 parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)

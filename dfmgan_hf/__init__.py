@@ -11,6 +11,7 @@ from .models import (
     DFMGANGenerator,
     DFMGANGeneratorOutput,
     StyleGAN2Discriminator,
+    StyleGAN2DiscriminatorOutput,
     StyleGAN2Generator,
     StyleGAN2GeneratorOutput,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "DFMGANPipelineOutput",
     "ModelMixin",
     "StyleGAN2Discriminator",
+    "StyleGAN2DiscriminatorOutput",
     "StyleGAN2Generator",
     "StyleGAN2GeneratorOutput",
 ]

@@ -138,7 +138,7 @@ def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str
     options = {name: value for name, value in vars(config).items() if name not in _FREE}
     settings = {
         "model": model_name,
-        "model_sha256": module_sha256(pipe.generator),
+        "model_sha256": module_sha256(pipe.unwrapped_generator),
         **options,
         "dfmgan-hf": importlib.metadata.version("dfmgan-hf"),
     }

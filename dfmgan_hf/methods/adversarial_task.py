@@ -41,7 +41,7 @@ class AdversarialTask(Task):
         """Augmented images' logits (N, 1)."""
         if self.augment is not None:
             images = self.augment(images, 1.0 if self.ada is None else self.ada.p)
-        return self.discriminator(images)
+        return self.discriminator(images).logits
 
     def after_step(self, step: int, statistics: RunningStatistics) -> None:
         if self.ada is not None:

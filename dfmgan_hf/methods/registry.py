@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..hub_errors import clear_errors
 from ..metrics import Sampler
 from ..models.safetensors_only import SafetensorsModel
-from ..publishing.repository import clear_errors
 from . import cdc, crop_paste, defect_gan, dfmgan, diffaug, finetune, sdgan
 from .method import Method, SamplerRequest
 

@@ -173,7 +173,7 @@ class SDGANTask(Task):
 
     def _judge(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
         """What both discriminators of a domain say; the games are computed in float32."""
-        first, second = (at_least_float32(self.discriminators[f"{domain}{i}"](images)) for i in (1, 2))
+        first, second = (at_least_float32(self.discriminators[f"{domain}{i}"](images).logits) for i in (1, 2))
         return first, second
 
     def generators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:

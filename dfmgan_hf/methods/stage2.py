@@ -190,7 +190,8 @@ class Stage2Task(AdversarialTask):
         report_masks(statistics, "fake", mask_logits >= 0)
         loss = generator_loss(self._judge(images, soft_mask(mask_logits)))
         if self.match_discriminator is not None:
-            match_loss = generator_loss(self.match_discriminator(self._with_mask(images, soft_mask(mask_logits))))
+            match_logits = self.match_discriminator(self._with_mask(images, soft_mask(mask_logits))).logits
+            match_loss = generator_loss(match_logits)
             statistics.report("loss/match", match_loss)
             loss = loss + self.settings.match_weight * match_loss
         if self.settings.mode_seeking_weight:
@@ -242,8 +243,8 @@ class Stage2Task(AdversarialTask):
             self.ada.observe(real_logits)
         loss = discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
         if self.match_discriminator is not None:
-            fake_match = self.match_discriminator(self._with_mask(fakes, soft_mask(drawing.mask_logits)))
-            real_match = self.match_discriminator(self._with_mask(batch.images, masks))
+            fake_match = self.match_discriminator(self._with_mask(fakes, soft_mask(drawing.mask_logits))).logits
+            real_match = self.match_discriminator(self._with_mask(batch.images, masks)).logits
             report_logits(statistics, "match/", real_match, fake_match)
             loss = loss + discriminator_fake_loss(fake_match) + discriminator_real_loss(real_match)
         return loss
@@ -258,7 +259,7 @@ class Stage2Task(AdversarialTask):
         if self.match_discriminator is not None:
             pair = self._with_mask(batch.images, real_masks(batch)).requires_grad_()
             with regularizer_precision(self.match_discriminator):
-                match_penalty = r1_penalty(self.match_discriminator(pair), pair)
+                match_penalty = r1_penalty(self.match_discriminator(pair).logits, pair)
             statistics.report("match/r1_penalty", match_penalty)
             loss = loss + match_penalty.mean()
         return self.settings.r1_gamma / 2 * loss

@@ -104,7 +104,7 @@ class PipelineSampler:
     def settings(self) -> dict[str, Any]:
         """What the images depend on, for results; the hash is that of the generator's tensors."""
         return {
-            "weights_sha256": module_sha256(self.pipe.generator),
+            "weights_sha256": module_sha256(self.pipe.unwrapped_generator),
             "truncation_psi": self.truncation_psi,
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
@@ -125,7 +125,7 @@ class PipelineSampler:
         pipe: Any = self.pipe
         arguments: dict[str, Any] = {"seeds": seeds}
         if self.shared_latents:
-            z_dim = pipe.generator.config.z_dim
+            z_dim = pipe.unwrapped_generator.config.z_dim
             latents = np.concatenate([np.random.RandomState(seed).randn(1, z_dim) for seed in seeds])
             z = torch.from_numpy(latents).float()
             arguments = {"seeds": seeds, "object_latents": z, "defect_latents": z}

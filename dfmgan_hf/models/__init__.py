@@ -3,7 +3,7 @@
 from .cyclegan import CycleGANGenerator, PatchDiscriminator
 from .defect import soft_mask
 from .defect_gan import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
-from .discriminator import StyleGAN2Discriminator
+from .discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorOutput
 from .generator import (
     DFMGANGenerator,
     DFMGANGeneratorOutput,
@@ -23,6 +23,7 @@ __all__ = [
     "NoiseMode",
     "PatchDiscriminator",
     "StyleGAN2Discriminator",
+    "StyleGAN2DiscriminatorOutput",
     "StyleGAN2Generator",
     "StyleGAN2GeneratorOutput",
     "compose",

@@ -26,6 +26,17 @@ class TranslationOutput(BaseOutput):
     images: Tensor
 
 
+@dataclass
+class PatchDiscriminatorOutput(BaseOutput):
+    """Output of `PatchDiscriminator`.
+
+    Args:
+        logits: one for each patch, (N, 1, h, w), unbounded, high for real.
+    """
+
+    logits: Tensor
+
+
 def init_normal(network: nn.Module) -> None:
     """Weights of all convolutions N(0, 0.02^2), biases 0."""
     for module in network.modules():
@@ -93,16 +104,19 @@ class CycleGANGenerator(SafetensorsModel):
     def _resample(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:
         return conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()
 
-    def forward(self, images: Tensor) -> TranslationOutput:
-        """
+    def forward(self, images: Tensor, return_dict: bool = True) -> TranslationOutput | tuple[Tensor]:
+        """Translate images into the other domain.
+
         Args:
             images: (N, image_channels, resolution, resolution) in [-1, 1].
+            return_dict: False returns the tuple (images,).
 
         Raises:
             ValueError: another shape than the configuration's.
         """
         check_image_shape(images, self.config)
-        return TranslationOutput(images=self.layers(images))
+        translated = self.layers(images)
+        return TranslationOutput(images=translated) if return_dict else (translated,)
 
 
 class PatchDiscriminator(SafetensorsModel):
@@ -130,6 +144,15 @@ class PatchDiscriminator(SafetensorsModel):
         self.layers = nn.Sequential(*layers)
         init_normal(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, 1, h, w), high for real, of images (N, image_channels, H, W) in [-1, 1]: 30x30 at 256x256."""
-        return self.layers(images)
+    def forward(self, images: Tensor, return_dict: bool = True) -> PatchDiscriminatorOutput | tuple[Tensor]:
+        """Judge every patch of images.
+
+        Args:
+            images: (N, image_channels, H, W) in [-1, 1].
+            return_dict: False returns the tuple (logits,).
+
+        Returns:
+            Logits (N, 1, h, w), high for real: 30x30 at 256x256.
+        """
+        logits = self.layers(images)
+        return PatchDiscriminatorOutput(logits=logits) if return_dict else (logits,)

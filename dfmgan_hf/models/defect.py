@@ -47,7 +47,7 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
         mask_threshold: 0 as published. Whoever thresholds the mask elsewhere must move the gate along, or the mask is
             no longer where the defect is.
     """
-    return features + residual * (mask_logits >= mask_threshold).to(residual.dtype)
+    return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
 
 
 def soft_mask(mask_logits: Tensor, sharpness: float = 10.0) -> Tensor:

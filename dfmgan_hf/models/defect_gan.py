@@ -203,14 +203,18 @@ class DefectGANGenerator(SafetensorsModel):
         self.to_foreground = nn.Conv2d(full, image_channels, 7, padding=3)
         self.to_distribution = nn.Conv2d(full, 1, 7, padding=3)
 
-    def forward(self, images: Tensor, control: Tensor, generator: RandomSource = None) -> DefectGANGeneratorOutput:
-        """
+    def forward(
+        self, images: Tensor, control: Tensor, generator: RandomSource = None, return_dict: bool = True
+    ) -> DefectGANGeneratorOutput | tuple[Tensor, ...]:
+        """Lay a foreground over images that turns them into another class.
+
         Args:
             images: (N, image_channels, resolution, resolution) in [-1, 1].
             control: which class each position should have, (N, num_classes, h, w); scaled to each layer's size by its
                 nearest value. `control_map` makes one from labels; one that varies over positions draws local defects.
             generator: source of the noise: None, one generator, or N of them, in which case a sample depends on its
                 own generator alone.
+            return_dict: False returns the tuple (images, foreground, distribution).
 
         Raises:
             ValueError: a shape is not as above.
@@ -229,9 +233,10 @@ class DefectGANGenerator(SafetensorsModel):
         # In the images' type under autocast too.
         foreground = self.to_foreground(x).to(images.dtype).tanh()
         distribution = self.to_distribution(x).to(images.dtype).sigmoid()
-        return DefectGANGeneratorOutput(
+        output = DefectGANGeneratorOutput(
             images=compose(images, foreground, distribution), foreground=foreground, distribution=distribution
         )
+        return output if return_dict else output.to_tuple()
 
 
 class DefectGANDiscriminator(SafetensorsModel):
@@ -278,16 +283,19 @@ class DefectGANDiscriminator(SafetensorsModel):
         self.to_scores = norm(nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False))
         self.to_classes = nn.Conv2d(widths[-1], num_classes, final_size, bias=False)
 
-    def forward(self, images: Tensor) -> DefectGANDiscriminatorOutput:
-        """
+    def forward(self, images: Tensor, return_dict: bool = True) -> DefectGANDiscriminatorOutput | tuple[Tensor, ...]:
+        """Judge how real images are, and of which class.
+
         Args:
             images: (N, image_channels, resolution, resolution) in [-1, 1].
+            return_dict: False returns the tuple (scores, class_logits).
 
         Raises:
             ValueError: another shape than the configuration's.
         """
         check_image_shape(images, self.config)
         features = self.layers(images)
-        return DefectGANDiscriminatorOutput(
-            scores=self.to_scores(features), class_logits=self.to_classes(features).flatten(1)
-        )
+        scores, class_logits = self.to_scores(features), self.to_classes(features).flatten(1)
+        if not return_dict:
+            return scores, class_logits
+        return DefectGANDiscriminatorOutput(scores=scores, class_logits=class_logits)

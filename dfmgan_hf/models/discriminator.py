@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .layers import EqualizedConv2d, EqualizedLinear
 from .safetensors_only import SafetensorsModel
 from .sizes import block_resolutions, channels_at, check_image_shape, check_network_size, default_channel_base
+
+
+@dataclass
+class StyleGAN2DiscriminatorOutput(BaseOutput):
+    """Output of `StyleGAN2Discriminator`.
+
+    Args:
+        logits: (N, 1), unbounded, high for real.
+    """
+
+    logits: Tensor
 
 
 class DiscriminatorBlock(nn.Module):
@@ -117,10 +130,12 @@ class StyleGAN2Discriminator(SafetensorsModel):
         self.low_precision_dtype = dtype
         self.low_precision_resolutions = frozenset(sorted(map(int, self.blocks), reverse=True)[:num_resolutions])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """
+    def forward(self, images: Tensor, return_dict: bool = True) -> StyleGAN2DiscriminatorOutput | tuple[Tensor]:
+        """Judge images.
+
         Args:
             images: (N, image_channels, resolution, resolution) in [-1, 1]; a mask is the last channel, in [-1, 1].
+            return_dict: False returns the tuple (logits,).
 
         Returns:
             Logits (N, 1), high for real, in the type of the parameters.
@@ -135,4 +150,5 @@ class StyleGAN2Discriminator(SafetensorsModel):
         for r, block in self.blocks.items():
             low = self.low_precision_dtype is not None and int(r) in self.low_precision_resolutions
             x = block(x.to(self.low_precision_dtype if low else dtype))
-        return self.head(x.to(dtype))
+        logits = self.head(x.to(dtype))
+        return StyleGAN2DiscriminatorOutput(logits=logits) if return_dict else (logits,)

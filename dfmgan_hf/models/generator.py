@@ -18,7 +18,6 @@ from .resampling import upsample2d
 from .safetensors_only import SafetensorsModel
 from .sizes import channels_at, check_network_size, default_channel_base
 from .synthesis import SynthesisNetwork
-from .windowed import synthesize_windowed, windows_pay
 
 LatentSpace = Literal["z", "w", "w+"]
 RandomSource = torch.Generator | list[torch.Generator] | None
@@ -131,7 +130,8 @@ class StyleGAN2Generator(SafetensorsModel):
         noise_mode: NoiseMode = "random",
         generator: RandomSource = None,
         latent_space: LatentSpace = "z",
-    ) -> StyleGAN2GeneratorOutput:
+        return_dict: bool = True,
+    ) -> StyleGAN2GeneratorOutput | tuple[Tensor]:
         """Draw defect-free images.
 
         Args:
@@ -140,6 +140,7 @@ class StyleGAN2Generator(SafetensorsModel):
             noise_mode: "random", "const" (the stored noise) or "none".
             generator: source of random noise; N generators make every sample's noise its own.
             latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
+            return_dict: False returns the tuple (images,).
 
         Raises:
             ValueError: latents whose shape does not fit `latent_space`, an unknown mode.
@@ -147,7 +148,8 @@ class StyleGAN2Generator(SafetensorsModel):
         ws = to_layer_latents(
             self.mapping, object_latents, latent_space, self.num_latents, truncation_psi, "object_latents"
         )
-        return StyleGAN2GeneratorOutput(images=self.synthesize(ws, NoiseInput(noise_mode, len(ws), generator)))
+        images = self.synthesize(ws, NoiseInput(noise_mode, len(ws), generator))
+        return StyleGAN2GeneratorOutput(images=images) if return_dict else (images,)
 
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
         """Images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
@@ -266,7 +268,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         object_latent_space: LatentSpace = "z",
         defect_latent_space: LatentSpace = "z",
         mask_threshold: float = 0.0,
-    ) -> DFMGANGeneratorOutput:
+        return_dict: bool = True,
+    ) -> DFMGANGeneratorOutput | tuple[Tensor, ...]:
         """Draw defect images and their masks.
 
         Args:
@@ -281,6 +284,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
             mask_threshold: the defect is put where the mask logits are at least this; 0 as trained, higher values
                 shrink it, lower values spread it.
+            return_dict: False returns the tuple (images, mask_logits), and defect_free_images if asked for.
 
         Raises:
             ValueError: latents whose shape does not fit their space, numbers of samples that differ, an unknown mode.
@@ -306,7 +310,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
         trunk = self.run_trunk(ws, NoiseInput(noise_mode, len(ws), generator))
-        return self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+        output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+        return output if return_dict else output.to_tuple()
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
         """The backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
@@ -345,19 +350,6 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
-        if windows_pay(trunk.features):
-            parts = [
-                synthesize_windowed(
-                    self, trunk.samples(one), ws[one], defect_ws[one], return_defect_free, mask_threshold
-                )
-                for one in (slice(i, i + 1) for i in range(len(ws)))
-            ]
-            images, masks, twins = zip(*parts, strict=True)
-            return DFMGANGeneratorOutput(
-                images=torch.cat(images),
-                mask_logits=torch.cat(masks),
-                defect_free_images=torch.cat(twins) if return_defect_free else None,
-            )
         residual, mask = self.first_residual(trunk, defect_ws)
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
-
-from .window import Window
-
-if TYPE_CHECKING:
-    from .modulated import StyledConv2d
+from torch import Tensor
 
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = ("random", "const", "none")
+
+
+class NoisyLayer(Protocol):
+    """A layer that noise is added in.
+
+    Args:
+        noise_const: the stored noise, (r, r), r being the resolution of the layer's output.
+    """
+
+    noise_const: Tensor
 
 
 class NoiseInput:
@@ -46,9 +51,9 @@ class NoiseInput:
         self.mode = mode
         self.batch_size = batch_size
         self.generator = generator
-        self._drawn: dict[nn.Module, Tensor] = {}
+        self._drawn: dict[NoisyLayer, Tensor] = {}
 
-    def __call__(self, layer: StyledConv2d, dtype: torch.dtype) -> Tensor | None:
+    def __call__(self, layer: NoisyLayer, dtype: torch.dtype) -> Tensor | None:
         """The noise of `layer`: (N, 1, r, r), (r, r), or None."""
         if self.mode == "none":
             return None
@@ -69,25 +74,16 @@ class NoiseInput:
 
     def samples(self, which: slice) -> NoiseInput:
         """The noise of some of the samples; what either draws is the other's too."""
-        return _NoiseView(self, which, None)
-
-    def window(self, window: Window) -> NoiseInput:
-        """The noise in a window of every layer's output."""
-        return _NoiseView(self, slice(None), window)
+        return _NoiseOfSamples(self, which)
 
 
-class _NoiseView(NoiseInput):
-    """A part of another noise."""
+class _NoiseOfSamples(NoiseInput):
+    """The noise of some of the samples of another pass."""
 
-    def __init__(self, whole: NoiseInput, samples: slice, window: Window | None) -> None:
+    def __init__(self, whole: NoiseInput, which: slice) -> None:
         self._whole = whole
-        self._samples = samples
-        self._window = window
+        self._which = which
 
-    def __call__(self, layer: StyledConv2d, dtype: torch.dtype) -> Tensor | None:
+    def __call__(self, layer: NoisyLayer, dtype: torch.dtype) -> Tensor | None:
         noise = self._whole(layer, dtype)
-        if noise is None:
-            return None
-        if noise.ndim == 4:
-            noise = noise[self._samples]
-        return noise if self._window is None else self._window.crop(noise)
+        return noise if noise is None or noise.ndim == 2 else noise[self._which]

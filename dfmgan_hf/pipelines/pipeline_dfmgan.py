@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
+from huggingface_hub import get_cached_repo_tree
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from PIL import Image
 from torch import Tensor
 
+from ..hub_errors import clear_errors
 from ..models import NOISE_MODES, DFMGANGenerator, NoiseMode, StyleGAN2Generator
 from ..models.generator import LatentSpace
 from ..models.modulated import hold_weights
-from ..publishing import HubPipeline
+from ..models.safetensors_only import VARIANTS, refuse_pickles
 from .call_arguments import (
     LATENT_SPACES,
     MAX_TRUNCATION_PSI,
@@ -34,7 +45,12 @@ from .call_arguments import (
 )
 from .output_images import convert_images, convert_masks, join_batches
 
+if TYPE_CHECKING:
+    from dfmgan_hf.publishing import CardFacts
+
 logger = logging.getLogger(__name__)
+
+_Pipeline = TypeVar("_Pipeline", bound="DFMGANPipeline")
 
 ImageBatch = list[Image.Image] | np.ndarray | Tensor
 
@@ -57,29 +73,50 @@ class DFMGANPipelineOutput(BaseOutput):
     defect_free_images: ImageBatch
 
 
-class DFMGANPipeline(HubPipeline):
-    """Draws defect images with pixel-exact masks and their defect-free twins (DFMGAN, AAAI 2023).
+class DFMGANPipeline(DiffusionPipeline):
+    """Draw defect images with pixel-exact masks and their defect-free twins (DFMGAN, AAAI 2023).
 
-    `from_pretrained`, `save_pretrained`, `push_to_hub`, `to` and the progress bar are those of every diffusers
-    pipeline.
+    `to`, `from_pipe`, offloading and the progress bar are those of every diffusers pipeline; `from_pretrained`,
+    `save_pretrained` and `push_to_hub` differ in that they read and write safetensors only, save half-precision
+    variants in half precision, and publish with a card.
 
     Args:
         generator: a `DFMGANGenerator`, or a `StyleGAN2Generator` (stage 1), which makes a pipeline that draws
-            defect-free images only.
+            defect-free images only. `torch.compile(...)` or `DataParallel(...)` of one may take its place.
+
+    Example:
+        >>> pipe = DFMGANPipeline.from_pretrained("models/dfmgan-magnetic-tile")
+        >>> image, mask, twin = (entries[0] for entries in pipe(seeds=[7], return_dict=False))
     """
 
     model_cpu_offload_seq = "generator"  # type: ignore[assignment]
     generator: StyleGAN2Generator
 
-    def __init__(self, generator: StyleGAN2Generator) -> None:
+    # Both classes are named, because from_pipe takes over what is of exactly one of these types.
+    def __init__(self, generator: StyleGAN2Generator | DFMGANGenerator) -> None:
         super().__init__()
         self.register_modules(generator=generator)
         self._said_no_defects = False
 
     @property
+    def unwrapped_generator(self) -> Any:
+        """The generator without what it is wrapped in, such as torch.compile or DataParallel."""
+        return extract_model_from_parallel(self.generator, keep_torch_compile=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the generator."""
+        return self.unwrapped_generator.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the generator's parameters."""
+        return self.unwrapped_generator.dtype
+
+    @property
     def has_defects(self) -> bool:
         """Whether the generator draws defects, or is a backbone alone."""
-        return isinstance(self.generator, DFMGANGenerator)
+        return hasattr(self.unwrapped_generator, "num_defect_latents")
 
     def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.
@@ -89,7 +126,7 @@ class DFMGANPipeline(HubPipeline):
             objects, _ = pipe.latents_from_seeds([7])
             pipe(seeds=range(8), object_latents=objects)
         """
-        draws = draw(generators_from_seeds(check_seeds(seeds)), self.generator.config["z_dim"])
+        draws = draw(generators_from_seeds(check_seeds(seeds)), self.unwrapped_generator.config["z_dim"])
         return draws.object_latents, draws.defect_latents
 
     @torch.no_grad()
@@ -170,7 +207,7 @@ class DFMGANPipeline(HubPipeline):
         if seeds is not None:
             generator = generators_from_seeds(seeds)
         sources = generator if isinstance(generator, list) else [generator] * num_images
-        draws = draw(sources, self.generator.config["z_dim"])
+        draws = draw(sources, self.unwrapped_generator.config["z_dim"])
         object_latents = draws.object_latents if object_latents is None else object_latents
         defect_latents = draws.defect_latents if defect_latents is None else defect_latents
         object_latents = object_latents.expand(num_images, *object_latents.shape[1:])
@@ -179,7 +216,7 @@ class DFMGANPipeline(HubPipeline):
         # 3. Generate. On the CPU one image at a time: that is as fast, and matrix products of different batch sizes
         # round differently there, which would show in a few 8-bit pixels.
         device = self._execution_device
-        dtype = torch.promote_types(self.generator.dtype, torch.float32)
+        dtype = torch.promote_types(self.dtype, torch.float32)
         step = 1 if device.type == "cpu" else batch_size
         images, masks, defect_free_images = [], [], []
         with hold_weights(self.generator), self.progress_bar(total=num_images) as progress_bar:
@@ -187,7 +224,7 @@ class DFMGANPipeline(HubPipeline):
                 batch = slice(start, min(start + step, num_images))
                 objects = object_latents[batch].to(device, dtype)
                 noise_generators = generators_from_seeds(draws.noise_seeds[batch])
-                if isinstance(self.generator, DFMGANGenerator):
+                if self.has_defects:
                     output = self.generator(
                         objects,
                         defect_latents[batch].to(device, dtype),
@@ -245,7 +282,7 @@ class DFMGANPipeline(HubPipeline):
         check_choice(object_latent_space, "object_latent_space", LATENT_SPACES)
         check_choice(defect_latent_space, "defect_latent_space", LATENT_SPACES)
         check_number(truncation_psi, "truncation_psi", 0.0, MAX_TRUNCATION_PSI)
-        clamp = self.generator.config["conv_clamp"]
+        clamp = self.unwrapped_generator.config["conv_clamp"]
         check_number(mask_threshold, "mask_threshold", *((-math.inf, math.inf) if clamp is None else (-clamp, clamp)))
         check_generator(generator)
         if seeds is not None and generator is not None:
@@ -271,9 +308,153 @@ class DFMGANPipeline(HubPipeline):
 
     def _latent_shape(self, name: str, space: str) -> tuple[int, ...]:
         """Shape of one entry of `object_latents` or `defect_latents` in a space."""
-        config = self.generator.config
+        network = self.unwrapped_generator
         if space != "w+":
-            return (config["z_dim"] if space == "z" else config["w_dim"],)
-        if name == "defect_latents" and isinstance(self.generator, DFMGANGenerator):
-            return (self.generator.num_defect_latents, config["w_dim"])
-        return (self.generator.num_latents, config["w_dim"])
+            return (network.config["z_dim"] if space == "z" else network.config["w_dim"],)
+        count = network.num_defect_latents if name == "defect_latents" else network.num_latents
+        return (count, network.config["w_dim"])
+
+    # --- Loading, saving and publishing ---
+
+    @classmethod
+    def from_pretrained(
+        cls: type[_Pipeline], pretrained_model_name_or_path: str | os.PathLike[Any], **kwargs: Any
+    ) -> _Pipeline:
+        """Load a pipeline from a folder, or from a repository on the Hub; what was loaded before is in the cache.
+
+        Args:
+            pretrained_model_name_or_path: folder, or "org/name".
+            kwargs: those of `diffusers.DiffusionPipeline.from_pretrained`: `revision`, `variant`, `dtype`, `token`,
+                `local_files_only`, `cache_dir`, ...
+
+        Raises:
+            HubError: no such repository or revision, no right to see it, or no connection. (An `OSError`.)
+            PickledWeightsError: the folder or repository holds pickles. Nothing in them was run. (An `OSError`.)
+            ValueError: no such variant, or `use_safetensors=False`.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError("`use_safetensors` must be True: weights in other formats are pickles.")
+        folder = pretrained_model_name_or_path
+        if os.path.isdir(folder):
+            refuse_pickles(str(folder), os.listdir(folder))
+        return super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
+
+    @classmethod
+    def download(cls, pretrained_model_name: str | os.PathLike[Any], **kwargs: Any) -> str | os.PathLike[Any]:
+        """Bring a repository's pipeline into the cache; arguments and errors as for `from_pretrained`.
+
+        Returns:
+            The folder in the cache.
+        """
+        name, revision = str(pretrained_model_name), kwargs.get("revision")
+        with clear_errors(f"{name} is no folder here, and was not loaded from the Hub", name, revision):
+            folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
+        try:
+            tree = get_cached_repo_tree(name, revision=Path(folder).name, cache_dir=kwargs.get("cache_dir"))
+        except CachedRepoTreeNotFoundError:
+            tree = []
+        refuse_pickles(name, (file.path for file in tree))
+        return folder
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save the pipeline to a folder.
+
+        Args:
+            save_directory: folder, made if need be.
+            safe_serialization: True; pickles are neither read nor written.
+            variant: "fp16" or "bf16": save in this precision, under the name with which
+                `from_pretrained(variant=...)` finds it beside the full one.
+            max_shard_size: split the weights into files of at most this size, such as "5GB".
+            push_to_hub: also publish it, as `push_to_hub` does with `repo_id` (default: the folder's name) and the
+                other `kwargs`.
+
+        Raises:
+            ValueError: `safe_serialization=False`, or an unknown variant.
+            HubError: it was saved but not published.
+        """
+        if not safe_serialization:
+            raise ValueError("`safe_serialization` must be True: weights in other formats are pickles.")
+        DiffusionPipeline.save_pretrained(
+            self._in_precision_of(variant), str(save_directory), variant=variant, max_shard_size=max_shard_size
+        )
+        if push_to_hub:
+            options = {"repo_id": Path(save_directory).resolve().name, "max_shard_size": max_shard_size, **kwargs}
+            self.push_to_hub(variant=variant, **options)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        *,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+        facts: CardFacts | None = None,
+    ) -> str:
+        """Publish the pipeline on the Hub, in one commit: card, safetensors and JSON.
+
+        A pipeline that was loaded from a folder takes its card along, with the pictures and numbers that it shows.
+        Otherwise a card that the repository has stays, or one is made from `facts` and the networks.
+
+        Args:
+            repo_id: "org/name", or a name in your own namespace; made if need be.
+            commit_message: of the commit.
+            private: visibility of a new repository.
+            token: access token; None for HF_TOKEN or that of `hf auth login`.
+            create_pr: open a pull request instead of writing to the branch.
+            safe_serialization: True.
+            variant: "fp16" or "bf16": publish the weights in this precision as well.
+            revision: branch to write to, made if need be.
+            max_shard_size: split the weights into files of at most this size, such as "5GB".
+            facts: for the card: what the images show, the data, licences.
+
+        Returns:
+            Address of the commit, or of the pull request.
+
+        Raises:
+            HubError: nothing was published.
+            ValueError: `safe_serialization=False`, or an unknown variant.
+        """
+        # Only who publishes needs the package's roof.
+        from dfmgan_hf.publishing import CardFacts, HubConfig, companion_files, push_model_folder
+
+        origin = self.config.get("_name_or_path") or ""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, safe_serialization)
+            if os.path.isdir(origin):
+                for name, path in companion_files(Path(origin), with_card=facts is None).items():
+                    Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, Path(folder, name))
+            elif origin:
+                facts = (facts or CardFacts(repo_id)).filled_from(CardFacts(repo_id, base_model=origin))
+            options = HubConfig(
+                push_to_hub=True,
+                hub_model_id=repo_id,
+                hub_private_repo=bool(private),
+                hub_revision=revision,
+                hub_commit_message=commit_message,
+                hub_variant=variant,
+                hub_max_shard_size=max_shard_size,
+            )
+            return push_model_folder(folder, options, facts, token=token, create_pr=create_pr)
+
+    def _in_precision_of(self, variant: str | None) -> DiffusionPipeline:
+        """This pipeline, unwrapped and in the precision that a variant's name promises: saving alone only renames."""
+        network = self.unwrapped_generator
+        if variant is None:
+            return self if network is self.generator else type(self)(network)
+        if variant not in VARIANTS:
+            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
+        return type(self)(VARIANTS[variant](copy.deepcopy(network)))

@@ -1,5 +1,6 @@
 """Model cards, and the way to the Hub."""
 
+from ..hub_errors import HubError
 from .card import add_results, build_model_card
 from .card_facts import CardFacts, read_facts
 from .folder_card import write_model_card
@@ -11,10 +12,8 @@ from .hub import (
     push_space_folder,
     push_trained,
 )
-from .hub_pipeline import HubPipeline
-from .model_folder import copy_published
+from .model_folder import companion_files, copy_published
 from .records import REFERENCES_FILE, CardError, origin
-from .repository import HubError
 
 __all__ = [
     "REFERENCES_FILE",
@@ -22,9 +21,9 @@ __all__ = [
     "CardFacts",
     "HubConfig",
     "HubError",
-    "HubPipeline",
     "add_results",
     "build_model_card",
+    "companion_files",
     "copy_published",
     "origin",
     "prepare_push",

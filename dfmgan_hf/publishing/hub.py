@@ -12,6 +12,8 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 
+from ..hub_errors import HubError, clear_errors
+from ..models.safetensors_only import VARIANTS
 from .card import add_results, build_model_card
 from .card_facts import CardFacts, facts_from_folder, read_facts
 from .measured import check_measured
@@ -20,7 +22,6 @@ from .model_folder import (
     CARD_FILE,
     INDEX_FILE,
     SAMPLES_FILE,
-    VARIANTS,
     component_names,
     last_sample_sheet,
     published_files,
@@ -34,7 +35,7 @@ from .records import (
     without_local_paths,
     write_record,
 )
-from .repository import HubError, Repository, RepositoryType, clear_errors
+from .repository import Repository, RepositoryType
 
 
 @dataclass(frozen=True)

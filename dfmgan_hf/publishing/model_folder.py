@@ -6,15 +6,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ..models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
-from ..models.safetensors_only import refuse_pickles
+from ..models.safetensors_only import VARIANTS, refuse_pickles
 from .records import RECORD_FILES, SCORE_FILE, CardError, read_record, without_local_paths, write_record
 
 CARD_FILE = "README.md"
@@ -22,8 +20,6 @@ INDEX_FILE = "model_index.json"
 SAMPLES_FILE = "samples.png"
 # Of a training's output folder.
 BEST_FOLDER = "best"
-# Not `to`, at which diffusers warns of float32 modules even where there are none.
-VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {"fp16": nn.Module.half, "bf16": nn.Module.bfloat16}
 
 _NETWORKS = {cls.__name__: cls for cls in (StyleGAN2Generator, DFMGANGenerator, StyleGAN2Discriminator)}
 _FULL_PRECISION = re.compile(r"diffusion_pytorch_model(-\d{5}-of-\d{5})?\.safetensors")

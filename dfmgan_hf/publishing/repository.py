@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from huggingface_hub.utils import httpx
 
+from ..hub_errors import clear_errors
 from .model_folder import CARD_FILE
 
 RepositoryType = Literal["model", "dataset", "space"]
 
 # A commit is all or nothing, so that sending it again is safe. The client itself retries the files, not the commit.
 COMMIT_ATTEMPTS = 3
-
-
-class HubError(OSError):
-    """The Hub cannot be reached or does not do what was asked; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -149,62 +135,3 @@ class Repository:
                         raise
                     time.sleep(2**attempt)
         return commit.pr_url or commit.commit_url
-
-
-@contextmanager
-def clear_errors(what: str, name: str, revision: str | None = None) -> Iterator[None]:
-    """Turns what the client raises inside into a `HubError`.
-
-    Args:
-        what: what did not work, as a clause.
-        name: the repository.
-        revision: branch, tag or commit that was asked for.
-
-    Raises:
-        HubError: for an error of the Hub or of the connection. Others pass.
-    """
-    try:
-        yield
-    except HubError:
-        raise
-    except Exception as error:
-        reason = _reason(error, name, revision)
-        if reason is None:
-            raise
-        raise HubError(f"{what}: {reason}") from error
-
-
-def _reason(error: BaseException, name: str, revision: str | None) -> str | None:
-    """Why, and what to do; None for an error that is not of the Hub."""
-    # The libraries wrap what the Hub said in errors of their own: the innermost one knows.
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-    for link in reversed(chain):
-        status = getattr(getattr(link, "response", None), "status_code", None)
-        if isinstance(link, RevisionNotFoundError):
-            return f"it has no revision {revision!r}. Give a branch, a tag or a commit that exists."
-        if isinstance(link, GatedRepoError):
-            return f"access to it must be asked for on its page. Do so, then log in with `hf auth login`.\n{link}"
-        if isinstance(link, RepositoryNotFoundError):
-            return (
-                f"there is no repository {name} on the Hub, or it is private and you may not see it. Check the name; "
-                "for a private one log in with `hf auth login` or set HF_TOKEN."
-            )
-        if isinstance(link, LocalEntryNotFoundError):
-            continue
-        if isinstance(link, EntryNotFoundError):
-            return f"a file is missing in it.\n{link}"
-        if isinstance(link, HfHubHTTPError) and status in (401, 403):
-            unknown = "the Hub does not accept the token" if status == 401 else "the token has no right to do this"
-            return f"{unknown}. Log in with `hf auth login`, or set HF_TOKEN to one with write access to it.\n{link}"
-        if isinstance(link, HfHubHTTPError):
-            return f"the Hub answered with an error.\n{link}"
-        if isinstance(link, OfflineModeIsEnabled):
-            return "HF_HUB_OFFLINE is set, so that the Hub is not asked. Unset it."
-        if isinstance(link, HFValidationError):
-            return f"{name!r} is not the name of a repository. Expected org/name.\n{link}"
-        if isinstance(link, httpx.TransportError):
-            return f"the connection to the Hub failed ({link}). Run it again; what has arrived is not sent twice."
-    # hf_xet has no errors of its own.
-    return f"the transfer failed ({error}). Run it again." if isinstance(error, RuntimeError) else None

@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 
-# Programs that oneDNN keeps, read when it convolves first: each is up to 1 MiB for one size of a picture's part, and
-# 1,024 of them unless told otherwise. Making one again takes 0.1 ms.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-
 with contextlib.suppress(ImportError):
     import spaces  # noqa: F401 - ZeroGPU replaces parts of torch, so it comes before it
 

@@ -38,7 +38,7 @@ def test_gradients_of_penalties_in_bfloat16_are_those_in_float32_but_for_roundin
         with regularizer_precision(network):
             if penalty == "r1":
                 images = torch.randn(8, 3, 32, 32, requires_grad=True)
-                loss = r1_penalty(network(images), images).mean()
+                loss = r1_penalty(network(images).logits, images).mean()
             else:
                 ws = network.mapping(torch.randn(8, network.config["z_dim"]))
                 ws = ws.unsqueeze(1).repeat(1, network.num_latents, 1)

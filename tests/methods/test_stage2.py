@@ -226,7 +226,7 @@ def test_the_joint_discriminator_starts_as_stage_1s_and_learns_from_the_mask():
     _, discriminator = tiny.make_networks()
     joint = build_joint_discriminator(discriminator)
     images, masks = torch.randn(4, 3, 32, 32), torch.randn(4, 1, 32, 32)
-    torch.testing.assert_close(joint(torch.cat([images, masks], dim=1)), discriminator(images))
+    torch.testing.assert_close(joint(torch.cat([images, masks], dim=1)).logits, discriminator(images).logits)
     task = tiny.make_stage2(match="joint")
     batch = real_batch()
     (weight,) = (p for n, p in task.discriminator.named_parameters() if n.endswith("from_rgb.weight"))

@@ -18,7 +18,7 @@ def test_published_sizes():
     assert sum(p.numel() for p in generator.parameters()) == weights
     weights = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512) + 64 + 1
     assert sum(p.numel() for p in discriminator.parameters()) == weights
-    assert discriminator(torch.zeros(1, 3, 256, 256, device="meta")).shape == (1, 1, 30, 30)
+    assert discriminator(torch.zeros(1, 3, 256, 256, device="meta")).logits.shape == (1, 1, 30, 30)
 
 
 def test_weights_start_with_the_published_spread():
@@ -37,27 +37,23 @@ def test_a_logit_judges_70_pixels():
         if isinstance(module, torch.nn.InstanceNorm2d):
             module.forward = lambda x: x  # the norm's statistics reach over the whole image
     images = torch.randn(1, 1, 128, 128, requires_grad=True)
-    logits = discriminator(images)
+    logits = discriminator(images).logits
     (gradient,) = torch.autograd.grad(logits[0, 0, 7, 7], images)
     rows = gradient[0, 0].abs().sum(dim=1).nonzero()
     assert rows.max() - rows.min() + 1 == 70
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shapes_range_and_gradients(channels, tmp_path):
+def test_shapes_range_and_gradients(channels):
     generator = CycleGANGenerator(resolution=32, image_channels=channels, base_channels=4, residual_blocks=2)
     discriminator = PatchDiscriminator(image_channels=channels, base_channels=4)
     images = torch.rand(2, channels, 32, 32) * 2 - 1
     drawn = generator(images).images
     assert drawn.shape == images.shape
     assert drawn.abs().max() <= 1
-    discriminator(drawn).sum().backward()
+    discriminator(drawn).logits.sum().backward()
     for network in (generator, discriminator):
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
-
-    generator.save_pretrained(tmp_path)
-    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
-    assert torch.equal(CycleGANGenerator.from_pretrained(str(tmp_path))(images).images, drawn)
 
 
 def test_wrong_arguments():

@@ -54,7 +54,7 @@ def test_generator_gives_back_its_input_where_the_distribution_is_zero():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shapes_ranges_and_gradients(channels, tmp_path):
+def test_shapes_ranges_and_gradients(channels):
     generator = make_generator(image_channels=channels)
     discriminator = DefectGANDiscriminator(**SIZES, image_channels=channels)
     images = images_of(channels=channels)
@@ -70,11 +70,6 @@ def test_shapes_ranges_and_gradients(channels, tmp_path):
     for network in (generator, discriminator):
         missing = [n for n, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
         assert not missing
-
-    generator.save_pretrained(tmp_path)
-    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
-    again = DefectGANGenerator.from_pretrained(str(tmp_path))(images, DEFECT)
-    assert torch.equal(again.images, output.images)
 
 
 def test_published_discriminator():

@@ -58,14 +58,6 @@ def test_grey_generator(make_generator):
     assert pipe(seeds=[0], output_type="np").images.shape == (1, 32, 32, 1)
 
 
-def test_tuple_instead_of_dataclass(pipe):
-    images, masks, twins = pipe(seeds=[0], output_type="pt", return_dict=False)
-    out = pipe(seeds=[0], output_type="pt")
-    assert torch.equal(images, out.images)
-    assert torch.equal(masks, out.masks)
-    assert torch.equal(twins, out.defect_free_images)
-
-
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_defect_is_where_the_mask_says(make_generator, seed):
     """Outside the reach of the gates, image and twin are equal to the last bit."""
@@ -120,23 +112,3 @@ def test_backbone_draws_the_twins_of_the_pipeline_built_on_it(make_backbone):
     on_top = DFMGANPipeline(DFMGANGenerator.from_backbone(backbone, residual_resolution=16))
     twins = on_top(seeds=[1, 2], output_type="pt").defect_free_images
     assert torch.equal(twins, DFMGANPipeline(backbone)(seeds=[1, 2], output_type="pt").images)
-
-
-def test_progress_bar_counts_images(pipe, capsys):
-    pipe.set_progress_bar_config(desc="drawing")
-    pipe(seeds=range(5))
-    assert "drawing: 100%" in (shown := capsys.readouterr().err)
-    assert "5/5" in shown
-    pipe.set_progress_bar_config(disable=True)
-    pipe(seeds=range(5))
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_draw_the_same_objects(pipe, dtype):
-    reference = pipe(seeds=[1], output_type="pt").defect_free_images
-    pipe.to(dtype)
-    out = pipe(seeds=[1], output_type="pt")
-    assert pipe.dtype == dtype
-    assert out.images.dtype == torch.float32
-    assert (out.defect_free_images - reference).abs().max() < {torch.float64: 1e-4}.get(dtype, 0.15)
