@@ -12,9 +12,10 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 
+from ..files import write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.safetensors_only import VARIANTS
-from .card import add_results, build_model_card
+from .card import add_results, build_model_card, loaded_from
 from .card_facts import CardFacts, facts_from_folder, read_facts
 from .measured import check_measured
 from .model_folder import (
@@ -33,7 +34,6 @@ from .records import (
     CardError,
     read_record,
     without_local_paths,
-    write_record,
 )
 from .repository import Repository, RepositoryType
 
@@ -121,7 +121,7 @@ def prepare_push(models: Mapping[Path, HubConfig]) -> None:
     for folder, hub in models.items():
         if hub.push_to_hub:
             if hub.hub_card is not None:
-                read_facts(hub.hub_card, "")
+                read_facts(hub.hub_card)
             hub.open_repository(folder).check_write()
 
 
@@ -163,7 +163,11 @@ def push_model_folder(
             card, pictures = _new_card(model_dir, hub, facts, repository.name)
             files |= {CARD_FILE: Path(aside, CARD_FILE), **pictures}
             card.save(files[CARD_FILE])
-        elif CARD_FILE not in files and RESULTS_FILE in published and RESULTS_FILE not in files:
+        elif CARD_FILE in files:
+            text = files[CARD_FILE].read_text(encoding="utf-8")
+            files[CARD_FILE] = Path(aside, CARD_FILE)
+            write_text(files[CARD_FILE], loaded_from(text, repository.name))
+        elif RESULTS_FILE in published and RESULTS_FILE not in files:
             warnings.warn(
                 f"The card in {repository.name} keeps the numbers of an earlier model; measure this one: "
                 "examples/evaluate.py --push_to_hub.",
@@ -245,7 +249,7 @@ def push_results(
         references = read_record(Path(results_dir) / REFERENCES_FILE)
         if references is not None:
             files[REFERENCES_FILE] = Path(aside, REFERENCES_FILE)
-            write_record(files[REFERENCES_FILE], without_local_paths(references))
+            write_json(files[REFERENCES_FILE], without_local_paths(references))
         else:
             references = read_record(model_dir / REFERENCES_FILE) or {}
         if CARD_FILE in published:
@@ -255,13 +259,14 @@ def push_results(
                 )
         elif (model_dir / CARD_FILE).exists():
             card = ModelCard.load(model_dir / CARD_FILE)
+            card.text = loaded_from(card.text, repository.name)
         else:
             card, pictures = _new_card(model_dir, hub, None, repository.name)
             files |= pictures
         add_results(card, results, references, repository.name)
         files |= {CARD_FILE: Path(aside, CARD_FILE), RESULTS_FILE: Path(aside, RESULTS_FILE)}
         card.save(files[CARD_FILE])
-        write_record(files[RESULTS_FILE], without_local_paths(results))
+        write_json(files[RESULTS_FILE], without_local_paths(results))
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
 
 
@@ -340,7 +345,7 @@ def _download_for_card(name: str, revision: str | None, token: str | None) -> Pa
 
 
 def _all_facts(model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_name: str) -> CardFacts:
-    known = facts or CardFacts(model_name)
+    known = replace(facts or CardFacts(), model_name=model_name)
     if hub.hub_card is not None:
-        known = known.filled_from(read_facts(hub.hub_card, model_name))
-    return known.filled_from(facts_from_folder(model_dir, model_name))
+        known = known.filled_from(read_facts(hub.hub_card))
+    return known.filled_from(facts_from_folder(model_dir))
