@@ -7,8 +7,9 @@ import shlex
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 
@@ -24,6 +25,7 @@ from .model_folder import (
     INDEX_FILE,
     SAMPLES_FILE,
     component_names,
+    copy_published,
     last_sample_sheet,
     published_files,
 )
@@ -349,3 +351,53 @@ def _all_facts(model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_n
     if hub.hub_card is not None:
         known = known.filled_from(read_facts(hub.hub_card))
     return known.filled_from(facts_from_folder(model_dir))
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """Publish a folder on the Hub, or look at what would be published.
+
+    Args:
+        folder: The model's folder, or the Space's; with results, a model on the Hub can be named as well.
+        kind: What the folder holds.
+        output_dir: New folder for the model's files that are published: to look at before a push, or to copy.
+        results: Folder of an evaluation: publish its numbers with the model, rather than the model alone.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+
+    folder: Path
+    kind: Literal["model", "space"] = "model"
+    output_dir: Path | None = None
+    results: Path | None = None
+    hub: HubConfig = field(default_factory=HubConfig)
+
+    def __post_init__(self) -> None:
+        if self.output_dir is None and not self.hub.push_to_hub:
+            raise ValueError("Nothing to do: give `push_to_hub`, or `output_dir` to write the files to look at.")
+        if self.kind == "space" and (self.output_dir, self.results) != (None, None):
+            raise ValueError("`output_dir` and `results` have no effect on a Space: its folder is published as it is.")
+
+
+def publish(config: PublishConfig) -> list[str]:
+    """Write and push what was asked for.
+
+    Returns:
+        What was done, a line each.
+
+    Raises:
+        HubError, CardError, FileExistsError: what was not done, and why.
+    """
+    done = []
+    if config.output_dir is not None:
+        done.append(f"Wrote {copy_published(config.folder, config.output_dir)}")
+    if config.hub.push_to_hub:
+        if config.kind == "space":
+            address = push_space_folder(config.folder, config.hub)
+        elif config.results is not None:
+            address = push_results(str(config.folder), config.results, config.hub)
+        else:
+            address = push_model_folder(config.folder, config.hub)
+        done.append(f"Published: {address}")
+    return done

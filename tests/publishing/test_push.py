@@ -17,7 +17,9 @@ from dfmgan_hf.publishing import (
     CardError,
     HubConfig,
     HubError,
+    PublishConfig,
     prepare_push,
+    publish,
     push_model_folder,
     push_results,
     push_space_folder,
@@ -206,3 +208,17 @@ def test_only_errors_of_the_client_are_failed_transfers():
     said = r"Not loaded: the transfer failed \(Network error\). Run it again"
     with pytest.raises(HubError, match=said), clear_errors("Not loaded", "me/tiles"):
         client["xet_get"]()
+
+
+def test_files_can_be_looked_at_before(trained, tmp_path):
+    copy = tmp_path / "copy"
+    assert publish(PublishConfig(trained, output_dir=copy)) == [f"Wrote {copy}"]
+    written = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    assert written == (MODEL_FILES | {"training_config.json"}) - {"README.md"}
+    assert "/home/alice" not in (copy / "training_config.json").read_text()
+    with pytest.raises(FileExistsError, match="exists already"):
+        publish(PublishConfig(trained, output_dir=copy))
+    with pytest.raises(ValueError, match="Nothing to do: give `push_to_hub`"):
+        PublishConfig(trained)
+    with pytest.raises(ValueError, match="no effect on a Space"):
+        PublishConfig(trained, kind="space", output_dir=copy, hub=options())
