@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -77,5 +78,7 @@ def _reason(error: BaseException, name: str, revision: str | None) -> str | None
             return f"{name!r} is not the name of a repository. Expected org/name.\n{link}"
         if isinstance(link, httpx.TransportError):
             return f"the connection to the Hub failed ({link}). Run it again; what has arrived is not sent twice."
-    # hf_xet has no errors of its own.
-    return f"the transfer failed ({error}). Run it again." if isinstance(error, RuntimeError) else None
+    # The client and hf_xet below it also raise plain RuntimeErrors; those of others, such as torch, are no transfer's.
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    is_transfer = isinstance(error, RuntimeError) and innermost.f_globals["__name__"].startswith("huggingface_hub")
+    return f"the transfer failed ({error}). Run it again." if is_transfer else None

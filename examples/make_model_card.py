@@ -72,7 +72,7 @@ def main(config: Config) -> None:
         references[name] = Path(path)
     try:
         if config.card is not None:
-            facts = facts.filled_from(read_facts(config.card, facts.model_name))
+            facts = facts.filled_from(read_facts(config.card))
         picture, caption = draw_samples(config) if config.num_samples else (None, "")
         path = write_model_card(
             config.model,

@@ -65,9 +65,10 @@ def test_the_numbers_are_of_these_weights():
 
 
 def test_the_card_is_made_of_the_folders_records(tmp_path: Path):
-    shutil.copytree(FOLDER, tmp_path / "model")
-    (tmp_path / "model" / "README.md").unlink()
-    again = write_model_card(tmp_path / "model", CardFacts("org/dfmgan-magnetic-tile"))
+    folder = tmp_path / FOLDER.name
+    shutil.copytree(FOLDER, folder)
+    (folder / "README.md").unlink()
+    again = write_model_card(folder, CardFacts())
     assert again.read_text(encoding="utf-8") == (FOLDER / "README.md").read_text(encoding="utf-8"), AGAIN
     assert ModelCard.load(FOLDER / "README.md").data.eval_results
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 
+from ..files import whole_folder
 from ..models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from ..pipelines import DFMGANPipeline
 from .configuration import (
@@ -51,10 +49,24 @@ class ConvertedSnapshot:
     augmentation_probability: float | None
     ignored_source_chars: int
 
+    def __str__(self) -> str:
+        generator = self.configs["generator"]
+        kind = "2 (defects and masks)" if self.stage == 2 else "1 (defect-free images only)"
+        lines = [
+            f"Found a snapshot of stage {kind}, {generator['resolution']}x{generator['resolution']}, "
+            f"{generator['image_channels']} channel(s); ignored {self.ignored_source_chars} characters of source text."
+        ]
+        if self.augmentation_probability is not None:
+            lines.append(f"Its augmentation probability (ADA) was {self.augmentation_probability:.3f}.")
+        lines.append(f"Wrote {self.output_dir}:")
+        for folder, config in self.configs.items():
+            sizes = ", ".join(f"{name}={value}" for name, value in config.items())
+            lines.append(f"  {folder}: {self.parameters[folder]:,} parameters ({sizes})")
+        lines.append(f'Load it with DFMGANPipeline.from_pretrained("{self.output_dir}").')
+        return "\n".join(lines)
 
-def convert_official_snapshot(
-    path: str | os.PathLike[str], output_dir: str | os.PathLike[str], *, overwrite: bool = False
-) -> ConvertedSnapshot:
+
+def convert_official_snapshot(snapshot: Path, output_dir: Path, *, overwrite: bool = False) -> ConvertedSnapshot:
     """Convert an official DFMGAN or unconditional StyleGAN2-ADA snapshot; nothing that it contains is executed.
 
     `output_dir` becomes a pipeline's folder, with `generator` from the snapshot's averaged G_ema, and `generator_raw`
@@ -62,9 +74,9 @@ def convert_official_snapshot(
     by its class's `from_pretrained(output_dir, subfolder=...)`. It appears complete or not at all.
 
     Args:
-        path: the snapshot, `network-snapshot-*.pkl`.
-        output_dir: folder to write; it may exist if it is empty.
-        overwrite: replace the pipeline that `output_dir` already holds.
+        snapshot: the official snapshot, network-snapshot-*.pkl.
+        output_dir: folder to write; it appears complete or not at all, and may exist if it is empty.
+        overwrite: replace the pipeline that output_dir already holds.
 
     Raises:
         ForbiddenGlobalError: the pickle names anything but what snapshots are made of.
@@ -73,30 +85,30 @@ def convert_official_snapshot(
     """
     output_dir = Path(output_dir)
     _check_output_dir(output_dir, overwrite)
-    snapshot = read_official_snapshot(path)
-    generator = _build_generator(snapshot, "G_ema")
+    official = read_official_snapshot(snapshot)
+    generator = _build_generator(official, "G_ema")
     models: dict[str, ModelMixin] = {"generator": generator}
     for name, folder in FOLDERS.items():
-        if name in snapshot.networks:
+        if name in official.networks:
             build = _build_generator if name == "G" else _build_discriminator
-            models[folder] = build(snapshot, name)
-    with _appearing_whole(output_dir) as staging:
+            models[folder] = build(official, name)
+    with whole_folder(output_dir, replace=overwrite) as staging:
         DFMGANPipeline(generator=generator).save_pretrained(str(staging))
         for folder, model in models.items():
             if folder != "generator":
                 model.save_pretrained(str(staging / folder))
-    augment_pipe = snapshot.augment_pipe
+    augment_pipe = official.augment_pipe
     p = None if augment_pipe is None else augment_pipe.tensors.get("p")
     return ConvertedSnapshot(
         output_dir=output_dir,
-        stage=2 if has_defect_branch(snapshot.networks["G_ema"]) else 1,
+        stage=2 if has_defect_branch(official.networks["G_ema"]) else 1,
         configs={
             folder: {k: v for k, v in model.config.items() if not k.startswith("_")}
             for folder, model in models.items()
         },
         parameters={folder: sum(p.numel() for p in model.parameters()) for folder, model in models.items()},
         augmentation_probability=None if p is None or p.numel() != 1 else float(p),
-        ignored_source_chars=snapshot.ignored_source_chars,
+        ignored_source_chars=official.ignored_source_chars,
     )
 
 
@@ -154,40 +166,12 @@ def _naming(snapshot: OfficialSnapshot, name: str) -> Iterator[None]:
 
 
 def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
-    if not output_dir.exists():
+    """Refuse before minutes of reading what `whole_folder` would refuse after them, and to replace other things."""
+    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
         return
-    if not output_dir.is_dir():
-        raise FileExistsError(f"{output_dir} is a file; name a folder to write to.")
-    if not any(output_dir.iterdir()):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{output_dir} is not empty. Name another folder, or replace what it holds with overwrite=True."
-        )
+    if not overwrite or not output_dir.is_dir():
+        raise FileExistsError(f"{output_dir} is in use. Name another folder, or replace it with overwrite=True.")
     if not (output_dir / DFMGANPipeline.config_name).is_file():
         raise FileExistsError(
             f"{output_dir} holds no pipeline ({DFMGANPipeline.config_name} is missing), so it is not replaced."
         )
-
-
-@contextmanager
-def _appearing_whole(output_dir: Path) -> Iterator[Path]:
-    """A folder beside `output_dir` that takes its place at the end, or disappears if an error is raised."""
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    staging = output_dir.with_name(f".{output_dir.name}.{mark}.partial")
-    replaced = output_dir.with_name(f".{output_dir.name}.{mark}.replaced")
-    staging.mkdir()
-    try:
-        yield staging
-        if output_dir.exists():
-            os.replace(output_dir, replaced)
-        try:
-            os.replace(staging, output_dir)
-        except OSError:
-            if replaced.exists():
-                os.replace(replaced, output_dir)
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

@@ -1,162 +1,247 @@
-"""Bulk generation: draws what is missing, in all processes, and writes it in one of the formats."""
+"""Draw a data set of triplets: what is missing of it, in all processes, in one of the formats."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import io
 import json
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from filelock import FileLock, Timeout
+from PIL import Image
 from tqdm import tqdm
 
+from ..files import module_sha256, whole_file, write_json, write_text
 from ..pipelines import DFMGANPipeline, contact_sheet
-from .config import RECORD_DIR, ExportConfig
-from .dataset_card import make_card
-from .errors import OneProcessError
-from .layouts import FolderWriter, imagefolder_names, mvtec_names
-from .lock import only_run
-from .parquet import ParquetWriter
-from .samples import Record, Sample, Triplet, to_png, write_whole
-from .sampling import TripletSampler
-from .settings import begin_or_resume, content_settings
-from .summary import CONTACT_SHEET_FILE, ExportSummary, Statistics
+from ..processes import ProcessGroup
+from .config import RECORD_DIR, ExportConfig, ExportError
+from .hub import check_push, push_to_hub
+from .layouts import ImageFolderWriter, MVTecWriter
+from .parquet import ParquetWriter, make_card
+from .samples import Record, Sample
+from .sampling import draw_samples
 
-SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
+SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
+LOCK_FILE = f"{RECORD_DIR}/.lock"
+# Options that change how the work is done, not what comes of it.
+_FREE = ("output_dir", "batch_size", "max_attempts")
+# For the reader; the same model may lie elsewhere, and another release may draw the same.
+_NOT_COMPARED = ("model", "dfmgan-hf")
 _SHEET_SIZE = 16
 
 
 class Writer(Protocol):
-    """A form of output; `FolderWriter` says what each method does."""
+    """A form of output; `MVTecWriter` says what each method does."""
 
-    def missing(self, process_index: int, num_processes: int, block_size: int) -> Iterator[int]: ...
-    def add(self, sample: Sample) -> None: ...
-    def close(self) -> None: ...
-    def records(self) -> Iterator[Record]: ...
-    def read(self, count: int) -> list[Triplet]: ...
-    def finish(self, records: Iterator[Record]) -> None: ...
+    def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]: ...
+    def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]: ...
+    def finish(self) -> Iterator[Record]: ...
+    def read(self, count: int) -> list[Sample]: ...
+
+
+def make_writer(config: ExportConfig) -> Writer:
+    """Return what writes `config.format` into `config.output_dir`."""
+    if config.format == "parquet":
+        return ParquetWriter(config)
+    return MVTecWriter(config) if config.format == "mvtec" else ImageFolderWriter(config)
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What came of an export.
+
+    Attributes:
+        num_images: triplets in the folder.
+        dropped: draws that were dropped since the export was begun, by reason.
+        mask_area: min, mean and max of the share of the image that masks cover.
+        num_drawn: triplets that this run drew; the others were there before.
+        seconds: time that this run took.
+    """
+
+    num_images: int
+    dropped: dict[str, int]
+    mask_area: dict[str, float]
+    num_drawn: int
+    seconds: float
+
+    def __str__(self) -> str:
+        dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in self.dropped.items())
+        return (
+            f"  drew    {self.num_drawn:,} of {self.num_images:,} triplets in {self.seconds:.1f} s, "
+            f"{self.num_drawn / self.seconds:.1f} a second; {self.num_images - self.num_drawn:,} were there before\n"
+            f"  dropped {sum(self.dropped.values()):,} draws by their masks: {dropped}\n"
+            f"  masks   cover {self.mask_area['min']:.2%} to {self.mask_area['max']:.2%} of the image, "
+            f"{self.mask_area['mean']:.2%} on average"
+        )
 
 
 def generate_dataset(
-    pipe: DFMGANPipeline, config: ExportConfig, accelerator: Accelerator, *, model_name: str
+    pipe: DFMGANPipeline, config: ExportConfig, *, model_name: str, processes: ProcessGroup | None = None
 ) -> ExportSummary | None:
     """Fill a folder with triplets, or go on where an earlier run with the same settings was stopped.
 
-    The files are the same, byte for byte, for any number of processes, any batch size and however often the export was
-    stopped, on machines of the same kind. Memory does not grow with the number of images. Every process calls this.
+    Image i depends on the settings and i alone, however many processes share the work and however often it was
+    stopped. Memory does not grow with the number of images.
 
     Args:
-        pipe: with defects, on the accelerator's device.
+        pipe: with defects, on the device that draws.
         config: what to draw and where to.
-        accelerator: of an `accelerate launch`, or of a single process.
-        model_name: for the card and the record.
+        model_name: what the model is called, for the card and the record.
+        processes: of a launch, which share the work: every one calls this.
 
     Returns:
         The summary; None in all processes but the main one.
 
     Raises:
-        ExportError: an option, the folder or the model are not usable, or another run is writing to the folder.
-        OneProcessError: one process cannot write, or the filter is too strict for the model. What was written stays.
+        ExportError: the folder or the model are not usable, another run is writing to the folder, or the bounds of
+            the mask's area are too strict for the model. What was written stays.
+
+    Example:
+        >>> generate_dataset(pipe, ExportConfig(Path("cracks"), num_images=500), model_name="hazelnut-crack")
     """
-    config.check()
+    processes = processes or ProcessGroup()
     start = time.perf_counter()
-    sampler = TripletSampler(pipe, config)
-    settings = content_settings(config, pipe.generator, model_name)
+    with contextlib.ExitStack() as stack:
+        settings: dict[str, Any] = {}
+        if processes.is_main:
+            settings = _begin_or_resume(pipe, config, model_name)
+            stack.enter_context(_only_run(config.output_dir))
+        processes.wait()
+        writer = make_writer(config)
+        drawn = sum(1 for _ in writer.write(_with_progress(pipe, config, writer, processes)))
+        # The sum also waits for the files of the other processes.
+        num_drawn = int(processes.sum(torch.tensor(drawn)))
+        return _finish(writer, config, settings, num_drawn, start) if processes.is_main else None
+
+
+def _with_progress(
+    pipe: DFMGANPipeline, config: ExportConfig, writer: Writer, processes: ProcessGroup
+) -> Iterator[Sample]:
+    missing = list(writer.missing(processes.rank, processes.count))
+    samples = draw_samples(pipe, config, missing)
+    yield from tqdm(samples, "Generating", len(missing), unit="img", disable=not processes.is_main or not missing)
+
+
+def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str) -> dict[str, Any]:
+    """Store the settings in an empty or new folder, or check that they are those that it was begun with.
+
+    Returns:
+        The stored settings.
+    """
+    options = {name: value for name, value in vars(config).items() if name not in _FREE}
+    settings = {
+        "model": model_name,
+        "model_sha256": module_sha256(pipe.unwrapped_generator),
+        **options,
+        "dfmgan-hf": importlib.metadata.version("dfmgan-hf"),
+    }
+    folder, path = config.output_dir, config.output_dir / SETTINGS_FILE
+    if path.is_file():
+        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        differences = [
+            f"{name} was {begun.get(name)} and is {value} now"
+            for name, value in settings.items()
+            if name not in _NOT_COMPARED and begun.get(name) != value
+        ]
+        if differences:
+            raise ExportError(
+                f"{folder} was begun with other settings: {'; '.join(differences)}. Repeat them to go on, or give "
+                "another folder."
+            )
+        return begun
+    if folder.is_dir() and any(not e.name.startswith((".", RECORD_DIR)) for e in folder.iterdir()):
+        raise ExportError(f"{folder} holds other things and no {SETTINGS_FILE}. Give a new or empty folder.")
+    write_json(path, settings)
+    return settings
+
+
+@contextlib.contextmanager
+def _only_run(folder: Path) -> Iterator[None]:
+    """Keep a second run of the same export out of its folder; the lock goes with the process that holds it."""
+    lock = FileLock(folder / LOCK_FILE)
     try:
-        if accelerator.is_main_process:
-            settings = begin_or_resume(config.output_dir, settings)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ExportError(
+            f"Another run writes to {folder}. Wait until it has ended, or end it; then the same command goes on."
+        ) from None
+    try:
+        yield
     finally:
-        accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
-        begin_or_resume(config.output_dir, settings)
-
-    with only_run(config.output_dir, accelerator):
-        return _generate(sampler, settings, config, accelerator, start)
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
 
 
-def _generate(
-    sampler: TripletSampler,
-    settings: dict[str, Any],
-    config: ExportConfig,
-    accelerator: Accelerator,
-    start: float,
-) -> ExportSummary | None:
-    writer = make_writer(config)
-    drawn = torch.zeros(1, dtype=torch.int64, device=accelerator.device)
-    missing = writer.missing(accelerator.process_index, accelerator.num_processes, sampler.block_size)
-    try:
-        with closing(writer), sampler:
-            for sample in _with_progress(sampler.draw(missing), config.num_images, accelerator.is_main_process):
-                writer.add(sample)
-                drawn += 1
-    except OSError as error:
-        raise OneProcessError(
-            config.output_dir,
-            found=f"a file that cannot be written ({error})",
-            expected="room on the disk and the right to write",
-            advice="Mend that and give the same command again: it goes on where it stopped.",
-        ) from error
-    # The sum also waits for the files of the other processes.
-    num_drawn = int(accelerator.reduce(drawn, reduction="sum"))  # type: ignore[arg-type]
-    if not accelerator.is_main_process:
-        return None
-    statistics = Statistics()
-    writer.finish(statistics.watch(writer.records()))
-    summary = ExportSummary(
-        config.output_dir,
-        statistics.count,
-        num_drawn,
-        accelerator.num_processes,
-        dict(statistics.dropped),
-        statistics.mask_area,
-        time.perf_counter() - start,
+def _finish(
+    writer: Writer, config: ExportConfig, settings: dict[str, Any], num_drawn: int, start: float
+) -> ExportSummary:
+    """Write the table, the contact sheet, the card and the summary."""
+    dropped: Counter[str] = Counter(empty=0, too_small=0, too_large=0)
+    smallest, total, largest = 1.0, 0.0, 0.0
+    for record in writer.finish():
+        smallest, largest = min(smallest, record.mask_area), max(largest, record.mask_area)
+        total += record.mask_area
+        for reason in dropped:
+            dropped[reason] += getattr(record, f"dropped_{reason}")
+    area = {"min": smallest, "mean": total / config.num_images, "max": largest}
+    summary = ExportSummary(config.num_images, dict(dropped), area, num_drawn, time.perf_counter() - start)
+    record_of_all = {name: value for name, value in asdict(summary).items() if name not in ("num_drawn", "seconds")}
+
+    samples = writer.read(min(_SHEET_SIZE, config.num_images))
+    kinds = {"defect-free": "defect_free", "mask": "mask", "defect": "image"}
+    sheet = contact_sheet(
+        {title: [Image.open(io.BytesIO(s.files[kind])) for s in samples] for title, kind in kinds.items()},
+        title=f"{config.category}: {config.defect}, the first {len(samples)} of {config.num_images:,}",
+        labels=[str(sample.record.index) for sample in samples],
     )
-    _write_record(writer, config, settings, summary)
+    with whole_file(config.output_dir / RECORD_DIR / "contact_sheet.png") as aside:
+        sheet.save(aside, "PNG")
+    if config.format == "parquet":
+        write_text(config.output_dir / "README.md", make_card(settings, record_of_all))
+    write_json(config.output_dir / RECORD_DIR / "summary.json", record_of_all)
     return summary
 
 
-def make_writer(config: ExportConfig) -> Writer:
-    """What writes `config.format` into `config.output_dir`."""
-    if config.format == "parquet":
-        return ParquetWriter(config)
-    if config.format == "imagefolder":
-        return FolderWriter(config, imagefolder_names, "metadata.csv")
-    return FolderWriter(config, mvtec_names, "seeds.csv")
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Draw triplets in bulk, in the layout of MVTec AD, as an imagefolder or as parquet.
 
-
-def _with_progress(samples: Iterator[Sample], total: int, is_shown: bool) -> Iterator[Sample]:
-    """Yield the samples under a progress bar.
-
-    The processes take turns with the numbers, so how far this one has come is how far all have.
+    Attributes:
+        model: Model to draw from: a folder, or the name of a repository on the Hub.
+        revision: Revision of the Hub repository.
+        push_to_hub: Data set repository user/name to upload to; needs the format parquet.
+        private: Make a new repository private.
     """
-    bar: tqdm[Any] | None = None
-    dropped = 0
-    for sample in samples:
-        if bar is None:
-            bar = tqdm(total=total, initial=sample.record.index, desc="Generating", unit="img", disable=not is_shown)
-        yield sample
-        dropped += sample.record.dropped
-        bar.set_postfix(dropped=dropped, refresh=False)
-        bar.update(sample.record.index + 1 - bar.n)
-    if bar is not None:
-        bar.close()
+
+    model: str
+    export: ExportConfig
+    revision: str | None = None
+    push_to_hub: str | None = None
+    private: bool = False
 
 
-def _write_record(writer: Writer, config: ExportConfig, settings: dict[str, Any], summary: ExportSummary) -> None:
-    triplets = writer.read(_SHEET_SIZE)
-    sheet = contact_sheet(
-        {
-            "defect-free": [triplet.defect_free for triplet in triplets],
-            "mask": [triplet.mask for triplet in triplets],
-            "defect": [triplet.image for triplet in triplets],
-        },
-        title=f"{config.category}: {config.defect}, the first {len(triplets)} of {summary.num_images:,}",
-        labels=[str(triplet.record.index) for triplet in triplets],
-    )
-    write_whole(config.output_dir / CONTACT_SHEET_FILE, to_png(sheet))
-    if config.format == "parquet":
-        card = make_card(settings, summary.to_dict())
-        write_whole(config.output_dir / "README.md", card.encode())
-    write_whole(config.output_dir / SUMMARY_FILE, (json.dumps(summary.to_dict(), indent=2) + "\n").encode())
+def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
+    """Load a model, draw a data set from it, say what came of it, and publish it if that is asked for.
+
+    Raises:
+        OSError, ValueError: with a message that says what to do.
+    """
+    processes = processes or ProcessGroup()
+    if config.push_to_hub is not None and processes.is_main:
+        check_push(config.export, config.push_to_hub, private=config.private)
+    pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
+    # A path says nothing to others; a folder's name may.
+    name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
+    summary = generate_dataset(pipe, config.export, model_name=name, processes=processes)
+    if summary is not None:
+        print(f"{config.export.output_dir}:\n{summary}")
+        if config.push_to_hub is not None:
+            address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private)
+            print(f"  pushed  {address}")

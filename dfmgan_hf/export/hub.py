@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..hub_errors import HubError
 from ..publishing.repository import Repository
-from .config import RECORD_DIR, ExportConfig
-from .errors import ExportError
-from .generate import SUMMARY_FILE
+from .config import RECORD_DIR, ExportConfig, ExportError
 from .parquet import DATA_DIR
 
 
@@ -28,10 +25,7 @@ def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> 
     """
     if config.format != "parquet":
         raise ExportError(
-            "--push_to_hub",
-            found=f"--format {config.format}, thousands of small files, for which the Hub is not made",
-            expected="--format parquet",
-            advice="Nothing was written.",
+            f"The format {config.format} is thousands of small files, for which the Hub is not made: push parquet."
         )
     Repository.open(repo_id, kind="dataset", private=private).check_write()
 
@@ -50,26 +44,17 @@ def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str
         Address of the commit.
 
     Raises:
-        ExportError: the export is not finished, is in another format, or was not sent.
+        ExportError: the export is not finished, or is in another format.
+        HubError: nothing was sent.
     """
     patterns = ("README.md", f"{DATA_DIR}/train-*.parquet", f"{RECORD_DIR}/[!.]*")
     files = {
         path.relative_to(output_dir).as_posix(): path for pattern in patterns for path in output_dir.glob(pattern)
     }
-    if not files.keys() >= {"README.md", SUMMARY_FILE}:
+    if not files.keys() >= {"README.md", f"{RECORD_DIR}/summary.json"}:
         raise ExportError(
-            output_dir,
-            found="no finished export in parquet",
-            expected=f"README.md and {SUMMARY_FILE}, which are written last",
-            advice="Give the command that began it again: it goes on where it stopped.",
+            f"{output_dir} holds no finished export in parquet. Give the command that began it again: it goes on "
+            "where it stopped."
         )
-    try:
-        repository = Repository.open(repo_id, kind="dataset", private=private)
-        return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])
-    except HubError as error:
-        raise ExportError(
-            f"--push_to_hub {repo_id}",
-            found=str(error),
-            expected="a repository that your token may write to",
-            advice=f"All images are in {output_dir}: give the same command again, and only the upload is repeated.",
-        ) from error
+    repository = Repository.open(repo_id, kind="dataset", private=private)
+    return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

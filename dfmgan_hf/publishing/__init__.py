@@ -6,16 +6,16 @@ from .card_facts import CardFacts, read_facts
 from .folder_card import write_model_card
 from .hub import (
     HubConfig,
+    PublishConfig,
     prepare_push,
+    publish,
     push_model_folder,
     push_results,
     push_space_folder,
-    push_standalone_folder,
     push_trained,
 )
 from .model_folder import companion_files, copy_published
 from .records import REFERENCES_FILE, CardError, origin
-from .standalone import export_standalone
 
 __all__ = [
     "REFERENCES_FILE",
@@ -23,17 +23,17 @@ __all__ = [
     "CardFacts",
     "HubConfig",
     "HubError",
+    "PublishConfig",
     "add_results",
     "build_model_card",
     "companion_files",
     "copy_published",
-    "export_standalone",
     "origin",
     "prepare_push",
+    "publish",
     "push_model_folder",
     "push_results",
     "push_space_folder",
-    "push_standalone_folder",
     "push_trained",
     "read_facts",
     "write_model_card",

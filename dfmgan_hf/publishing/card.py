@@ -23,6 +23,8 @@ from .records import (
 )
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
+# What a card loads before the model has a name on the Hub.
+THIS_FOLDER = "path/to/this/folder"
 TAGS = ["diffusers", "dfmgan", "gan", "stylegan2", "defect-generation", "anomaly-detection", "industrial-inspection"]
 STAGES = {"stage1": "Stage 1", "dfmgan": "Stage 2", "stage2": "Stage 2"}
 
@@ -67,6 +69,7 @@ def build_model_card(
         backbone_training = read_record(model_dir / BACKBONE_TRAINING_FILE) or (training or {}).get("backbone")
     if references is None:
         references = read_record(model_dir / REFERENCES_FILE)
+    name = (facts.model_name or model_dir.resolve().name).split("/")[-1]
     draws_defects = config["_class_name"] == "DFMGANGenerator"
     card = ModelCard.from_template(
         ModelCardData(
@@ -76,11 +79,11 @@ def build_model_card(
             tags=TAGS,
             base_model=facts.base_model,
             datasets=facts.dataset_id,
-            model_name=facts.model_name.split("/")[-1],
+            model_name=name,
         ),
         template_path=str(TEMPLATE),
-        title=facts.title or facts.model_name.split("/")[-1],
-        model_name=facts.model_name,
+        title=facts.title or name,
+        source=facts.model_name or THIS_FOLDER,
         product_sentence=_product_sentence(facts, draws_defects),
         draws_defects=draws_defects,
         grid_file=grid_file,
@@ -102,9 +105,7 @@ def build_model_card(
     if results is not None:
         check_measured(results, model_dir)
         dataset_name = facts.dataset_name or facts.product
-        add_results(
-            card, results, references or {}, facts.model_name, dataset_id=facts.dataset_id, dataset_name=dataset_name
-        )
+        add_results(card, results, references or {}, name, dataset_id=facts.dataset_id, dataset_name=dataset_name)
     return card
 
 
@@ -136,6 +137,11 @@ def add_results(
     data.model_name = data.get("model_name") or model_name.split("/")[-1]
     section = measured_section(results, references)
     card.text = put_section(card.text, "Measured", section, before=("Limits", "Citation"))
+
+
+def loaded_from(text: str, model_name: str) -> str:
+    """Return a card's text that loads the model from the Hub where it was made to load it from its folder."""
+    return text.replace(f'from_pretrained("{THIS_FOLDER}")', f'from_pretrained("{model_name}")')
 
 
 def put_section(text: str, heading: str, content: str, before: tuple[str, ...] = ()) -> str:

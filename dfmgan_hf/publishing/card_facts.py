@@ -14,7 +14,7 @@ class CardFacts:
     """Facts for a model card; what is None or empty is left out of the card, never guessed.
 
     Args:
-        model_name: Hub id of the model, "org/name", as users will load it.
+        model_name: Hub id of the model, "org/name", as users will load it; None before it has one.
         title: Heading of the card; None for the model's name.
         product: What the images show, in words: "hazelnuts".
         defect: What the defect is, in words: "cracks in the shell". None for a defect-free backbone.
@@ -31,7 +31,7 @@ class CardFacts:
         picture_caption: What the picture of samples shows.
     """
 
-    model_name: str
+    model_name: str | None = None
     title: str | None = None
     product: str | None = None
     defect: str | None = None
@@ -58,12 +58,8 @@ class CardFacts:
         return known | ({"limits": list(self.limits)} if self.limits else {})
 
 
-def read_facts(path: Path, model_name: str) -> CardFacts:
-    """Facts from a JSON object whose keys are the fields of `CardFacts`.
-
-    Args:
-        path: the file.
-        model_name: used unless the file has one.
+def read_facts(path: Path) -> CardFacts:
+    """Read facts from a JSON object whose keys are the fields of `CardFacts`.
 
     Raises:
         CardError: there is no such file, or it has another key, or a value of another type.
@@ -72,44 +68,35 @@ def read_facts(path: Path, model_name: str) -> CardFacts:
     if record is None:
         raise CardError(f"There is no file {path} with facts for the model card.")
     known = [field.name for field in fields(CardFacts)]
-    facts: dict[str, Any] = {"model_name": model_name}
     for key, value in record.items():
         if key not in known:
             raise CardError(f"{path} has an unknown key {key!r}. Known are {', '.join(known)}.")
-        expected = "a list of texts" if key == "limits" else "a text"
-        is_text_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        if not (is_text_list if key == "limits" else isinstance(value, str)):
+        texts = value if key == "limits" and isinstance(value, list) else [value]
+        if (key == "limits") != isinstance(value, list) or not all(isinstance(text, str) for text in texts):
+            expected = "a list of texts" if key == "limits" else "a text"
             raise CardError(f"{path}: {key} must be {expected}, but is {value!r}.")
-        facts[key] = tuple(value) if key == "limits" else value
-    return CardFacts(**facts)
+    return CardFacts(**{**record, "limits": tuple(record.get("limits", ()))})
 
 
-def facts_from_folder(model_dir: Path, model_name: str) -> CardFacts:
-    """What a model's folder says: the facts of the last card that was written there, and from the training's record
-    category and defect in words, and the Hub id of the backbone if it has one.
+def stored_facts(model_dir: Path) -> CardFacts:
+    """Return the facts of the last card that was written in a model's folder; none if it has none."""
+    path = model_dir / FACTS_FILE
+    return read_facts(path) if path.exists() else CardFacts()
+
+
+def facts_from_folder(model_dir: Path) -> CardFacts:
+    """Return what a model's folder says: the facts of its last card, then what its training's record tells.
+
+    These are category and defect in words, and the Hub id of the backbone if it has one.
 
     Raises:
         CardError: a record cannot be read.
     """
-    return stored_facts(model_dir, model_name).filled_from(_facts_from_training(model_dir, model_name))
-
-
-def stored_facts(model_dir: Path, model_name: str) -> CardFacts:
-    """The facts of the last card that was written in a model's folder; none if it has none.
-
-    Raises:
-        CardError: the record cannot be read.
-    """
-    path = model_dir / FACTS_FILE
-    return read_facts(path, model_name) if path.exists() else CardFacts(model_name)
-
-
-def _facts_from_training(model_dir: Path, model_name: str) -> CardFacts:
     record = read_record(model_dir / TRAINING_FILE) or {}
     category, defect = record.get("config", {}).get("data", {}).get("category"), record.get("defect")
-    return CardFacts(
-        model_name,
+    of_training = CardFacts(
         product=category.replace("_", " ") if category else None,
         defect=f'the defect "{defect.replace("_", " ")}"' if defect else None,
         base_model=record.get("base_model"),
     )
+    return stored_facts(model_dir).filled_from(of_training)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..files import whole_file, write_json, write_text
 from .card import build_model_card
 from .card_facts import CardFacts, facts_from_folder, stored_facts
 from .model_folder import CARD_FILE, SAMPLES_FILE
@@ -22,7 +22,6 @@ from .records import (
     CardError,
     read_record,
     without_local_paths,
-    write_record,
 )
 
 # Of a reference only what its numbers mean; the names of its images are not the model's.
@@ -77,11 +76,11 @@ def write_model_card(
         records[BACKBONE_TRAINING_FILE] = read_record(backbone_dir / TRAINING_FILE)
         if records[BACKBONE_TRAINING_FILE] is None:
             raise CardError(f"{backbone_dir} has no {TRAINING_FILE}; give the folder that stage 1 wrote.")
-    facts = facts.filled_from(stored_facts(model_dir, facts.model_name))
+    facts = facts.filled_from(stored_facts(model_dir))
     if picture is not None:
         facts = replace(facts, picture_caption=caption or None)
     records[FACTS_FILE] = facts.to_record()
-    facts = facts.filled_from(facts_from_folder(model_dir, facts.model_name))
+    facts = facts.filled_from(facts_from_folder(model_dir))
     has_picture = picture is not None or (model_dir / SAMPLES_FILE).exists()
     card = build_model_card(
         model_dir,
@@ -92,14 +91,11 @@ def write_model_card(
         grid_file=SAMPLES_FILE if has_picture else None,
     )
     for name, record in records.items():
-        write_record(model_dir / name, without_local_paths(record))
+        write_json(model_dir / name, without_local_paths(record))
     if picture is not None:
-        aside = model_dir / f".{SAMPLES_FILE}.{os.getpid()}"
-        picture.save(aside, format="PNG", optimize=True)
-        os.replace(aside, model_dir / SAMPLES_FILE)
-    aside = model_dir / f".{CARD_FILE}.{os.getpid()}"
-    card.save(aside)
-    os.replace(aside, model_dir / CARD_FILE)
+        with whole_file(model_dir / SAMPLES_FILE) as aside:
+            picture.save(aside, format="PNG", optimize=True)
+    write_text(model_dir / CARD_FILE, str(card))
     return model_dir / CARD_FILE
 
 

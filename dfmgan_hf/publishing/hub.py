@@ -7,14 +7,16 @@ import shlex
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import ModelCard, hf_hub_download, snapshot_download
 
+from ..files import write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.safetensors_only import VARIANTS
-from .card import add_results, build_model_card
+from .card import add_results, build_model_card, loaded_from
 from .card_facts import CardFacts, facts_from_folder, read_facts
 from .measured import check_measured
 from .model_folder import (
@@ -23,6 +25,7 @@ from .model_folder import (
     INDEX_FILE,
     SAMPLES_FILE,
     component_names,
+    copy_published,
     last_sample_sheet,
     published_files,
 )
@@ -33,10 +36,8 @@ from .records import (
     CardError,
     read_record,
     without_local_paths,
-    write_record,
 )
 from .repository import Repository, RepositoryType
-from .standalone import PIPELINE_FILE
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def prepare_push(models: Mapping[Path, HubConfig]) -> None:
     for folder, hub in models.items():
         if hub.push_to_hub:
             if hub.hub_card is not None:
-                read_facts(hub.hub_card, "")
+                read_facts(hub.hub_card)
             hub.open_repository(folder).check_write()
 
 
@@ -164,7 +165,11 @@ def push_model_folder(
             card, pictures = _new_card(model_dir, hub, facts, repository.name)
             files |= {CARD_FILE: Path(aside, CARD_FILE), **pictures}
             card.save(files[CARD_FILE])
-        elif CARD_FILE not in files and RESULTS_FILE in published and RESULTS_FILE not in files:
+        elif CARD_FILE in files:
+            text = files[CARD_FILE].read_text(encoding="utf-8")
+            files[CARD_FILE] = Path(aside, CARD_FILE)
+            write_text(files[CARD_FILE], loaded_from(text, repository.name))
+        elif RESULTS_FILE in published and RESULTS_FILE not in files:
             warnings.warn(
                 f"The card in {repository.name} keeps the numbers of an earlier model; measure this one: "
                 "examples/evaluate.py --push_to_hub.",
@@ -246,7 +251,7 @@ def push_results(
         references = read_record(Path(results_dir) / REFERENCES_FILE)
         if references is not None:
             files[REFERENCES_FILE] = Path(aside, REFERENCES_FILE)
-            write_record(files[REFERENCES_FILE], without_local_paths(references))
+            write_json(files[REFERENCES_FILE], without_local_paths(references))
         else:
             references = read_record(model_dir / REFERENCES_FILE) or {}
         if CARD_FILE in published:
@@ -256,26 +261,15 @@ def push_results(
                 )
         elif (model_dir / CARD_FILE).exists():
             card = ModelCard.load(model_dir / CARD_FILE)
+            card.text = loaded_from(card.text, repository.name)
         else:
             card, pictures = _new_card(model_dir, hub, None, repository.name)
             files |= pictures
         add_results(card, results, references, repository.name)
         files |= {CARD_FILE: Path(aside, CARD_FILE), RESULTS_FILE: Path(aside, RESULTS_FILE)}
         card.save(files[CARD_FILE])
-        write_record(files[RESULTS_FILE], without_local_paths(results))
+        write_json(files[RESULTS_FILE], without_local_paths(results))
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
-
-
-def push_standalone_folder(folder: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
-    """Publish what `export_standalone` wrote, code included, in one commit. Arguments as in `push_space_folder`.
-
-    Raises:
-        HubError: nothing was published.
-        CardError: the folder is no standalone copy.
-    """
-    files = _all_files(Path(folder), (CARD_FILE, INDEX_FILE, PIPELINE_FILE), "a standalone copy")
-    repository = hub.open_repository(folder, token)
-    return repository.push(files, hub.hub_commit_message or "Upload standalone DFMGAN", replaced_folders=["generator"])
 
 
 def push_space_folder(space_dir: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
@@ -353,7 +347,57 @@ def _download_for_card(name: str, revision: str | None, token: str | None) -> Pa
 
 
 def _all_facts(model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_name: str) -> CardFacts:
-    known = facts or CardFacts(model_name)
+    known = replace(facts or CardFacts(), model_name=model_name)
     if hub.hub_card is not None:
-        known = known.filled_from(read_facts(hub.hub_card, model_name))
-    return known.filled_from(facts_from_folder(model_dir, model_name))
+        known = known.filled_from(read_facts(hub.hub_card))
+    return known.filled_from(facts_from_folder(model_dir))
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """Publish a folder on the Hub, or look at what would be published.
+
+    Args:
+        folder: The model's folder, or the Space's; with results, a model on the Hub can be named as well.
+        kind: What the folder holds.
+        output_dir: New folder for the model's files that are published: to look at before a push, or to copy.
+        results: Folder of an evaluation: publish its numbers with the model, rather than the model alone.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+
+    folder: Path
+    kind: Literal["model", "space"] = "model"
+    output_dir: Path | None = None
+    results: Path | None = None
+    hub: HubConfig = field(default_factory=HubConfig)
+
+    def __post_init__(self) -> None:
+        if self.output_dir is None and not self.hub.push_to_hub:
+            raise ValueError("Nothing to do: give `push_to_hub`, or `output_dir` to write the files to look at.")
+        if self.kind == "space" and (self.output_dir, self.results) != (None, None):
+            raise ValueError("`output_dir` and `results` have no effect on a Space: its folder is published as it is.")
+
+
+def publish(config: PublishConfig) -> list[str]:
+    """Write and push what was asked for.
+
+    Returns:
+        What was done, a line each.
+
+    Raises:
+        HubError, CardError, FileExistsError: what was not done, and why.
+    """
+    done = []
+    if config.output_dir is not None:
+        done.append(f"Wrote {copy_published(config.folder, config.output_dir)}")
+    if config.hub.push_to_hub:
+        if config.kind == "space":
+            address = push_space_folder(config.folder, config.hub)
+        elif config.results is not None:
+            address = push_results(str(config.folder), config.results, config.hub)
+        else:
+            address = push_model_folder(config.folder, config.hub)
+        done.append(f"Published: {address}")
+    return done

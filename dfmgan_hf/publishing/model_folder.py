@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..files import whole_folder, write_json
 from ..models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from ..models.safetensors_only import VARIANTS, refuse_pickles
-from .records import RECORD_FILES, SCORE_FILE, CardError, read_record, without_local_paths, write_record
+from .records import RECORD_FILES, SCORE_FILE, CardError, read_record, without_local_paths
 
 CARD_FILE = "README.md"
 INDEX_FILE = "model_index.json"
@@ -40,8 +39,6 @@ def component_names(model_dir: Path) -> list[str]:
     index = read_record(model_dir / INDEX_FILE)
     if index is None:
         raise CardError(f"{model_dir} has no {INDEX_FILE}; give a folder that DFMGANPipeline or a training has saved.")
-    if isinstance(index.get("_class_name"), list):
-        raise CardError(f"{model_dir} is a standalone copy with its own code; give the folder it was made from.")
     return [name for name, value in index.items() if isinstance(value, list) and not name.startswith("_") and value[0]]
 
 
@@ -94,8 +91,7 @@ def published_files(
             if name == INDEX_FILE and training_files:
                 # Those who draw need not download what those who train need.
                 record["_ignore_files"] = sorted(training_files)
-            (aside / name).parent.mkdir(exist_ok=True)
-            write_record(aside / name, record)
+            write_json(aside / name, record)
             files[name] = aside / name
     return files
 
@@ -128,30 +124,11 @@ def copy_published(model_dir: Path | str, output_dir: Path | str, **options: Any
         FileExistsError: `output_dir` exists and is not empty.
         and what `published_files` raises.
     """
-    with new_folder(Path(output_dir)) as whole, tempfile.TemporaryDirectory() as aside:
+    with whole_folder(output_dir) as whole, tempfile.TemporaryDirectory() as aside:
         for name, path in published_files(Path(model_dir), Path(aside), **options).items():
             (whole / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, whole / name)
     return Path(output_dir)
-
-
-@contextmanager
-def new_folder(output_dir: Path) -> Iterator[Path]:
-    """A folder that becomes `output_dir` at the end, or disappears if an error is raised.
-
-    Raises:
-        FileExistsError: `output_dir` exists and is not empty.
-    """
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists already; name a new folder.")
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}.") as aside:
-        whole = Path(aside, "whole")
-        whole.mkdir()
-        yield whole
-        if output_dir.exists():
-            output_dir.rmdir()
-        os.replace(whole, output_dir)
 
 
 def last_sample_sheet(model_dir: Path) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -50,13 +49,6 @@ def origin(backbone: str) -> dict[str, Any]:
     if Path(backbone).is_dir():
         return {"backbone": read_record(Path(backbone) / TRAINING_FILE)}
     return {"base_model": backbone}
-
-
-def write_record(path: Path, record: Any) -> None:
-    """Write a JSON object to a file aside, then move it to its place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, path)
 
 
 def without_local_paths(record: Any) -> Any:

@@ -15,7 +15,7 @@ from limits import refusal
 from PIL import Image
 from torch import Tensor
 
-from dfmgan_hf.export import ExportConfig, ExportError, Sample, TripletSampler
+from dfmgan_hf.export import ExportConfig, ExportError, Sample, draw_samples
 
 Varied = Literal["defect", "part"]
 
@@ -146,8 +146,7 @@ class Drawer:
 
     def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         try:
-            with TripletSampler(self.catalog[model].pipe, config) as sampler:
-                yield from sampler.draw(range(config.num_images))
+            yield from draw_samples(self.catalog[model].pipe, config, range(config.num_images))
         except ExportError as error:
             # Said here, not by the caller: from ZeroGPU's process only gradio's own errors come back as they are.
             raise refusal(

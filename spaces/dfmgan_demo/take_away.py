@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import zipfile
+from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
@@ -57,11 +58,10 @@ def write_archive(path: Path, drawer: Drawer, model: str, config: ExportConfig) 
         folder = Path(scratch) / config.output_dir
         written = replace(config, output_dir=folder)
         writer = make_writer(written)
-        with closing(writer), closing(drawer.samples(model, written)) as samples:
-            for done, sample in enumerate(samples, start=1):
-                writer.add(sample)
+        with closing(drawer.samples(model, written)) as samples, closing(writer.write(samples)) as records:
+            for done, _ in enumerate(records, start=1):
                 yield done
-        writer.finish(writer.records())
+        deque(writer.finish(), maxlen=0)
         aside = Path(scratch) / "whole.zip"
         _zip(folder, aside)
         aside.replace(path)

@@ -245,7 +245,7 @@ class TestOutputFolder:
             convert_official_snapshot(GOLDEN_SNAPSHOT, tmp_path)
         with pytest.raises(FileExistsError, match="holds no pipeline"):
             convert_official_snapshot(GOLDEN_SNAPSHOT, tmp_path, overwrite=True)
-        with pytest.raises(FileExistsError, match="is a file"):
+        with pytest.raises(FileExistsError, match="is in use"):
             convert_official_snapshot(GOLDEN_SNAPSHOT, tmp_path / "notes.txt")
         assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

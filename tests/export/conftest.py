@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.export import ExportConfig, ExportSummary, generate_dataset
@@ -31,18 +30,13 @@ def pipe(make_pipe) -> DFMGANPipeline:
     return make_pipe()
 
 
-@pytest.fixture(scope="session")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
-
-
 @pytest.fixture
-def export(pipe, accelerator, tmp_path) -> Callable[..., ExportSummary]:
+def export(pipe, tmp_path) -> Callable[..., ExportSummary]:
     """Exports to a folder of `tmp_path`; keyword arguments are options."""
 
     def run(name: str = "out", **options) -> ExportSummary:
         config = ExportConfig(tmp_path / name, **{"num_images": 12, **options})
-        return generate_dataset(pipe, config, accelerator, model_name="tiny")
+        return generate_dataset(pipe, config, model_name="tiny")
 
     return run
 

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, StyleGAN2Generator
 from dfmgan_hf.publishing import CardError, CardFacts, add_results, build_model_card, read_facts
+from dfmgan_hf.publishing.card import loaded_from
 
 TINY = {"resolution": 32, "image_channels": 1, "z_dim": 8, "w_dim": 8, "channel_base": 64, "channel_max": 4}
 FACTS = CardFacts(model_name="org/plates", title="Plates", product="steel plates", defect="scratches")
@@ -127,8 +128,11 @@ def test_errors_name_the_file(tmp_path, model_dir):
 
 
 def test_card_without_any_fact_invents_none(model_dir):
-    card = parse(build_model_card(model_dir, CardFacts("org/plates")))
-    assert card.text.startswith("# plates\n")
+    card = parse(build_model_card(model_dir, CardFacts()))
+    assert card.text.startswith("# model\n")
+    assert 'from_pretrained("path/to/this/folder")' in card.text
+    assert 'from_pretrained("org/plates")' in loaded_from(card.text, "org/plates")
+    assert "pip install dfmgan-hf" not in card.text
     assert "Draws images of objects of one kind with a defect." in card.text
 
 
@@ -177,10 +181,10 @@ def test_results_join_a_card_written_by_hand():
 def test_facts_from_a_file(tmp_path):
     path = tmp_path / "facts.json"
     path.write_text(json.dumps({"title": "Plates", "limits": ["Scratches only."]}))
-    facts = read_facts(path, "org/plates")
-    assert facts == CardFacts("org/plates", title="Plates", limits=("Scratches only.",))
+    facts = read_facts(path)
+    assert facts == CardFacts(title="Plates", limits=("Scratches only.",))
     assert facts.filled_from(CardFacts("x/y", title="No", license="mit")) == CardFacts(
-        "org/plates", title="Plates", license="mit", limits=("Scratches only.",)
+        "x/y", title="Plates", license="mit", limits=("Scratches only.",)
     )
 
 
@@ -200,4 +204,4 @@ def test_facts_that_cannot_be_used(tmp_path, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(CardError, match=message):
-        read_facts(path, "org/plates")
+        read_facts(path)

@@ -1,0 +1,224 @@
+"""What is pushed, and what is said when it cannot be; the Hub itself is replaced by a dict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from huggingface_hub import CommitOperationAdd, ModelCard
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
+from dfmgan_hf.export import ExportConfig, ExportError, check_push, generate_dataset, push_to_hub
+from dfmgan_hf.hub_errors import clear_errors
+from dfmgan_hf.publishing import (
+    CardError,
+    HubConfig,
+    HubError,
+    PublishConfig,
+    prepare_push,
+    publish,
+    push_model_folder,
+    push_results,
+    push_space_folder,
+    push_trained,
+)
+
+MODEL_FILES = {"README.md", "model_index.json", "generator/config.json"}
+MODEL_FILES |= {"generator/diffusion_pytorch_model.safetensors"}
+
+
+class FakeHub:
+    """As much of HfApi as pushing takes: files by repository, of which one may refuse every commit."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, dict[str, bytes]] = {}
+        self.kinds: dict[str, str] = {}
+        self.refused: str | None = None
+
+    def __call__(self, **options):
+        return self
+
+    def create_repo(self, name, *, repo_type, private, exist_ok, space_sdk):
+        name = name if "/" in name else f"user/{name}"
+        self.files.setdefault(name, {})
+        self.kinds[name] = repo_type
+        return SimpleNamespace(repo_id=name)
+
+    def auth_check(self, name, *, repo_type, write):
+        assert write
+
+    def list_repo_files(self, name, *, repo_type, revision):
+        return list(self.files[name])
+
+    def create_commit(self, name, operations, *, commit_message, repo_type, revision, create_pr):
+        if name == self.refused:
+            raise OfflineModeIsEnabled("no")
+        for operation in operations:
+            if isinstance(operation, CommitOperationAdd):
+                self.files[name][operation.path_in_repo] = Path(operation.path_or_fileobj).read_bytes()
+            else:
+                del self.files[name][operation.path_in_repo]
+        return SimpleNamespace(pr_url=None, commit_url=f"https://hub/{name}/commit/1")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    fake = FakeHub()
+    monkeypatch.setattr("dfmgan_hf.publishing.repository.HfApi", fake)
+    return fake
+
+
+@pytest.fixture
+def trained(make_generator, tmp_path):
+    """What a training of stage 2 leaves behind."""
+    folder = tmp_path / "trained"
+    DFMGANPipeline(make_generator()).save_pretrained(folder)
+    discriminator = StyleGAN2Discriminator(resolution=32, channel_base=64, channel_max=4)
+    discriminator.save_pretrained(folder / "discriminator")
+    for name, content in (("0000001000", b"first"), ("0000002000", b"last")):
+        (folder / "samples").mkdir(exist_ok=True)
+        (folder / "samples" / f"{name}.png").write_bytes(content)
+    (folder / "metrics.jsonl").write_text("{}\n")
+    data = {"data_dir": "/home/alice/customer", "category": "magnetic_tile"}
+    record = {"method": "stage2", "defect": "blow_hole", "images": 10, "config": {"data": data}}
+    record["training_file_names"] = ["test/blow_hole/customer_17.png"]
+    (folder / "training_config.json").write_text(json.dumps(record))
+    return folder
+
+
+def options(name="me/tiles", **more) -> HubConfig:
+    return HubConfig(push_to_hub=True, hub_model_id=name, **more)
+
+
+def test_a_trained_folder_is_pushed_without_what_is_private_or_bulky(hub, trained):
+    assert push_model_folder(trained, options()) == "https://hub/me/tiles/commit/1"
+    files = hub.files["me/tiles"]
+    assert set(files) == MODEL_FILES | {"training_config.json", "samples.png"}
+    assert files["samples.png"] == b"last"
+    for private in (b"/home/alice", b"customer_17"):
+        assert not any(private in content for content in files.values())
+    text = ModelCard(files["README.md"].decode()).text
+    assert 'Draws images of magnetic tile with the defect "blow hole".' in text
+    assert "*Samples after 2 kimg of training.*" in text
+    assert 'from_pretrained("me/tiles")' in text
+
+    push_model_folder(trained, options(hub_training_networks=True))
+    more = {"discriminator/config.json", "discriminator/diffusion_pytorch_model.safetensors"}
+    assert set(hub.files["me/tiles"]) == set(files) | more
+
+
+def test_a_card_of_the_folder_names_the_repository_and_one_on_the_hub_stays(hub, trained):
+    (trained / "README.md").write_text('---\nlicense: mit\n---\nfrom_pretrained("path/to/this/folder")\n')
+    push_model_folder(trained, options())
+    assert hub.files["me/tiles"]["README.md"] == b'---\nlicense: mit\n---\nfrom_pretrained("me/tiles")\n'
+    assert "path/to/this/folder" in (trained / "README.md").read_text()
+    (trained / "README.md").unlink()
+    hub.files["me/tiles"] = {"README.md": b"mine", "results.json": b"{}", "generator/old.safetensors": b""}
+    with pytest.warns(UserWarning, match="me/tiles keeps the numbers of an earlier model"):
+        push_model_folder(trained, options())
+    assert hub.files["me/tiles"]["README.md"] == b"mine"
+    assert "generator/old.safetensors" not in hub.files["me/tiles"], "shards of an earlier push would be loaded"
+
+
+def test_the_best_model_of_a_run_is_pushed(hub, make_generator, trained):
+    best = trained / "best"
+    DFMGANPipeline(make_generator()).save_pretrained(best)
+    (best / "score.json").write_text('{"images_seen": 1200}')
+    record = json.loads((trained / "training_config.json").read_text())
+    (best / "training_config.json").write_text(json.dumps({**record, "checkpoint_rule": "lowest KID"}))
+    assert push_trained({trained: HubConfig(push_to_hub=True)}) == ["https://hub/user/trained/commit/1"]
+    text = hub.files["user/trained"]["README.md"].decode()
+    assert "- Checkpoint: the one after 1.2 kimg, by the lowest KID." in text
+    assert hub.files["user/trained"]["samples.png"] == b"first"
+
+
+def test_what_fails_does_not_keep_other_models_from_the_hub(hub, make_generator, tmp_path):
+    parts = ("cut", "blow hole", "dent")
+    for part in parts:
+        DFMGANPipeline(make_generator()).save_pretrained(tmp_path / part)
+    hub.refused = "me/run-cut"
+    with pytest.raises(HubError) as caught:
+        push_trained({tmp_path / part: options("me/run", hub_variant="fp16").for_part(part, "run") for part in parts})
+    published, other, failed, again = str(caught.value).splitlines()
+    assert (published, other) == tuple(f"Published: https://hub/me/run-{n}/commit/1" for n in ("blow-hole", "dent"))
+    assert failed == (
+        f"The model is in {tmp_path}/cut, but was not published. Nothing was published in me/run-cut: HF_HUB_OFFLINE "
+        "is set, so that the Hub is not asked. Unset it."
+    )
+    assert again.endswith(f"--folder {tmp_path}/cut --push_to_hub --hub_model_id me/run-cut --hub_variant fp16")
+
+
+def test_a_training_is_told_before_it_starts(hub, tmp_path):
+    prepare_push({tmp_path / "not there yet": options("me/first")})
+    assert "me/first" in hub.files
+    with pytest.raises(CardError, match=r"no file missing.json"):
+        prepare_push({tmp_path: options(hub_card=Path("missing.json"))})
+
+
+def test_results_join_their_model(hub, trained, tmp_path):
+    results = {"metrics": {"kid": {"kid": 0.05}}, "settings": {"real_file_names": ["customer.png"]}}
+    results["options"] = {"data_dir": "/home/alice/data"}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "reference_results.json").write_text(json.dumps({"real cut": {"metrics": {"kid": {"kid": 0.2}}}}))
+    push_results(str(trained), tmp_path, options())
+    files = hub.files["me/tiles"]
+    more = {"training_config.json", "samples.png", "results.json", "reference_results.json"}
+    assert set(files) == MODEL_FILES | more
+    assert json.loads(files["results.json"])["options"] == {"data_dir": "data"}
+    assert b"customer.png" not in files["results.json"]
+    assert "| KID x 1000, lower is closer | 50.00 | 200.00 |" in files["README.md"].decode()
+    with pytest.raises(HubError, match="holds no model"):
+        push_results("me/elsewhere", tmp_path, options("me/empty"))
+
+
+def test_space(hub, tmp_path):
+    (tmp_path / "__pycache__").mkdir()
+    for name in ("README.md", "app.py", ".env", "__pycache__/app.pyc"):
+        (tmp_path / name).write_text(name)
+    push_space_folder(tmp_path, options("me/space"))
+    assert hub.kinds["me/space"] == "space"
+    assert hub.files["me/space"] == {"README.md": b"README.md", "app.py": b"app.py"}
+    (tmp_path / "app.py").unlink()
+    with pytest.raises(CardError, match=r"has no app.py"):
+        push_space_folder(tmp_path, options("me/space"))
+
+
+def test_an_export_is_pushed_whole_and_replaces_the_last_one(hub, make_generator, tmp_path):
+    config = ExportConfig(tmp_path / "set", num_images=4, format="parquet", images_per_shard=3, min_mask_area=0)
+    with pytest.raises(ExportError, match="no finished export"):
+        push_to_hub(config.output_dir, "me/set")
+    generate_dataset(DFMGANPipeline(make_generator()), config, model_name="tiny")
+    check_push(config, "me/set")
+    hub.files["me/set"] = {"data/train-00002-of-00003.parquet": b"", "notes.md": b""}
+    push_to_hub(config.output_dir, "me/set")
+    shards = {f"data/train-0000{i}-of-00002.parquet" for i in range(2)}
+    records = {f"generation/{name}" for name in ("settings.json", "summary.json", "contact_sheet.png")}
+    assert set(hub.files["me/set"]) == {"README.md", "notes.md"} | shards | records
+    assert hub.kinds["me/set"] == "dataset"
+
+
+def test_only_errors_of_the_client_are_failed_transfers():
+    with pytest.raises(RuntimeError, match="out of memory"), clear_errors("Not loaded", "me/tiles"):
+        raise RuntimeError("out of memory")
+    client: dict = {"__name__": "huggingface_hub.file_download"}
+    exec("def xet_get():\n    raise RuntimeError('Network error')", client)
+    said = r"Not loaded: the transfer failed \(Network error\). Run it again"
+    with pytest.raises(HubError, match=said), clear_errors("Not loaded", "me/tiles"):
+        client["xet_get"]()
+
+
+def test_files_can_be_looked_at_before(trained, tmp_path):
+    copy = tmp_path / "copy"
+    assert publish(PublishConfig(trained, output_dir=copy)) == [f"Wrote {copy}"]
+    written = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    assert written == (MODEL_FILES | {"training_config.json"}) - {"README.md"}
+    assert "/home/alice" not in (copy / "training_config.json").read_text()
+    with pytest.raises(FileExistsError, match="exists already"):
+        publish(PublishConfig(trained, output_dir=copy))
+    with pytest.raises(ValueError, match="Nothing to do: give `push_to_hub`"):
+        PublishConfig(trained)
+    with pytest.raises(ValueError, match="no effect on a Space"):
+        PublishConfig(trained, kind="space", output_dir=copy, hub=options())
