@@ -25,8 +25,8 @@ ALLOWED = {
     "conversion": {"models", "pipelines"},
     "export": {"models", "data", "pipelines", "publishing"},
     "benchmarks": {"models", "data", "training", "methods", "metrics", "export"},
-    # Below the pipelines, which push themselves with it.
-    "publishing": {"models"},
+    # A card shows what the pipeline draws; the pipeline imports this part only to push itself.
+    "publishing": {"models", "pipelines"},
 }
 OPTIONAL = {
     "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy",
