@@ -57,8 +57,9 @@ def contact_sheet(
     if columns < 1:
         raise ValueError(f"`columns` must be at least 1, but is {columns}.")
 
-    font, title_font = ImageFont.load_default(max(11, picture_size // 13)), ImageFont.load_default(18)
-    gap, line = max(2, picture_size // 32), math.ceil(1.5 * font.size)
+    size = max(11, picture_size // 13)
+    font, title_font = ImageFont.load_default(size), ImageFont.load_default(18)
+    gap, line = max(2, picture_size // 32), math.ceil(1.5 * size)
     columns, rows = min(columns, n), math.ceil(n / columns)
     width, height = k * (picture_size + gap) + gap, picture_size + 2 * gap + (line if captions else 0)
     top = 2 * gap + (30 if title else 0) + (line if headings else 0)

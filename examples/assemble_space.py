@@ -10,16 +10,17 @@ It runs the same way on any machine: pip install -r my_space/requirements.txt, t
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from dfmgan_hf.files import whole_folder
+from dfmgan_hf.training.refusals import end_in_words
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "dfmgan_hf"
 # What a model's folder holds beyond what draws and what the page tells of it: checkpoints, logs, training networks.
 MODEL_FILES = ("model_index.json", "README.md", "*.png", "*.jpg", "generator/*")
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
@@ -30,7 +31,7 @@ class Config:
     """What goes into the Space, and where to put it.
 
     Args:
-        output_dir: Folder to make; it must not be there yet.
+        output_dir: Folder to make; it may exist if it is empty.
         model: Folders of trained models, in the order in which the page lists them.
     """
 
@@ -53,29 +54,33 @@ def copy_model(model: Path, models: Path) -> None:
             shutil.copyfile(file, target)
 
 
-def main(config: Config) -> None:
-    if config.output_dir.exists():
-        sys.exit(f"{config.output_dir} is there already: remove it, or name another --output_dir.")
+def assemble(config: Config) -> None:
+    """Make the folder, whole or not at all.
+
+    Raises:
+        FileExistsError: there is something in `output_dir`.
+        ValueError: a model that is no pipeline's folder, or two of one name.
+    """
     names = [model.resolve().name for model in config.model]
     for model in config.model:
         if not (model / "model_index.json").is_file():
-            sys.exit(f"{model} has no model_index.json: give a folder that save_pretrained or a training wrote.")
+            raise ValueError(
+                f"{model} has no model_index.json: give a folder that save_pretrained or a training wrote."
+            )
         if names.count(model.resolve().name) > 1:
-            sys.exit(f"Two models are called {model.resolve().name}: the page could not tell them apart.")
-    config.output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=config.output_dir.parent) as scratch:
-        space = Path(scratch) / "space"
-        shutil.copytree(REPOSITORY / "spaces" / "dfmgan_demo", space, ignore=NOT_COPIED)
-        shutil.copytree(REPOSITORY / "dfmgan_hf", space / "dfmgan_hf", ignore=NOT_COPIED)
+            raise ValueError(f"Two models are called {model.resolve().name}: the page could not tell them apart.")
+    with whole_folder(config.output_dir) as space:
+        for folder, target in ((REPOSITORY / "spaces" / "dfmgan_demo", space), (PACKAGE, space / PACKAGE.name)):
+            shutil.copytree(folder, target, ignore=NOT_COPIED, dirs_exist_ok=True)
         shutil.copyfile(REPOSITORY / "LICENSE", space / "LICENSE")
         for model in config.model:
             copy_model(model, space / "models")
         (space / "requirements.txt").write_text("\n".join(requirements()) + "\n")
-        os.replace(space, config.output_dir)
     print(
         f"The Space is in {config.output_dir}, with {', '.join(names)}. Try it:\n  python {config.output_dir}/app.py"
     )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    with end_in_words():
+        assemble(tyro.cli(Config))

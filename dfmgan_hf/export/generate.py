@@ -245,3 +245,59 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> N
         if config.push_to_hub is not None:
             address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private)
             print(f"  pushed  {address}")
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """Draw a few triplets and a contact sheet of them.
+
+    Attributes:
+        model: A folder that save_pretrained or a training wrote, or a repository on the Hub.
+        output_dir: Folder for the pictures.
+        num_images: Triplets to draw.
+        first_seed: Triplet i is drawn from seed first_seed + i, and looks the same on every run.
+        truncation_psi: 1 is the full variety; less is more typical.
+        device: Where to compute; a GPU if there is one.
+    """
+
+    model: str
+    output_dir: Path = Path("demo_output")
+    num_images: int = 16
+    first_seed: int = 0
+    truncation_psi: float = 1.0
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def draw(config: DrawConfig) -> list[Path]:
+    """Draw triplets into a folder: three PNG files each, named after the seed, and contact_sheet.png.
+
+    A backbone of stage 1 draws defect-free images alone.
+
+    Returns:
+        The files that were written, the contact sheet first.
+
+    Raises:
+        OSError, ValueError: no such model, or an option that is not possible. Nothing was written.
+    """
+    pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
+    pipe.set_progress_bar_config(desc="Drawing", unit="sample")
+    seeds = range(config.first_seed, config.first_seed + config.num_images)
+    start = time.perf_counter()
+    output: Any = pipe(config.num_images, seeds=seeds, truncation_psi=config.truncation_psi)
+    seconds = time.perf_counter() - start
+    columns = {"defect-free": output.defect_free_images}
+    if pipe.has_defects:
+        columns |= {"mask": output.masks, "defect": output.images}
+    side = output.images[0].width
+    title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
+    files = {"contact_sheet.png": contact_sheet(columns, title=title, labels=[str(seed) for seed in seeds])}
+    for name, pictures in columns.items():
+        files |= {f"{s:05d}_{name.replace('-', '_')}.png": p for s, p in zip(seeds, pictures, strict=True)}
+    for name, picture in files.items():
+        with whole_file(config.output_dir / name) as aside:
+            picture.save(aside, "PNG")
+    print(
+        f"Drew {config.num_images} samples ({', '.join(columns)}) of {side} x {side} pixels in {seconds:.1f} s on "
+        f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
+    )
+    return [config.output_dir / name for name in files]

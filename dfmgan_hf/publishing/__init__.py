@@ -3,7 +3,7 @@
 from ..hub_errors import HubError
 from .card import add_results, build_model_card
 from .card_facts import CardFacts, read_facts
-from .folder_card import write_model_card
+from .folder_card import CardConfig, make_card, write_model_card
 from .hub import (
     HubConfig,
     PublishConfig,
@@ -19,6 +19,7 @@ from .records import REFERENCES_FILE, CardError, origin
 
 __all__ = [
     "REFERENCES_FILE",
+    "CardConfig",
     "CardError",
     "CardFacts",
     "HubConfig",
@@ -28,6 +29,7 @@ __all__ = [
     "build_model_card",
     "companion_files",
     "copy_published",
+    "make_card",
     "origin",
     "prepare_push",
     "publish",

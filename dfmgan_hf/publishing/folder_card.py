@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ..files import whole_file, write_json, write_text
+from ..pipelines import DFMGANPipeline, contact_sheet
 from .card import build_model_card
-from .card_facts import CardFacts, facts_from_folder, stored_facts
+from .card_facts import CardFacts, facts_from_folder, read_facts, stored_facts
 from .model_folder import CARD_FILE, SAMPLES_FILE
 from .records import (
     BACKBONE_TRAINING_FILE,
@@ -104,3 +105,66 @@ def _results(path: Path) -> dict[str, Any]:
     if record is None or "metrics" not in record:
         raise CardError(f"{path} holds no results. Expected the results.json that examples/evaluate.py writes.")
     return record
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """Write the model card of a trained model into its folder.
+
+    Args:
+        model: Folder that a training or save_pretrained wrote.
+        card: JSON file with facts, the keys being the options from model_name on; options come first, and what
+            neither says is as in the last card.
+        results: results.json of the model's evaluation. None: the one in the model's folder.
+        reference: "name=results.json" of what the numbers are to be compared with, for example real images of
+            another defect; may be repeated. None: those given the last time.
+        backbone: Folder of stage 1, for its training record.
+        num_samples: Samples in the picture; 0 keeps the picture that there is.
+        first_seed: Sample i is drawn from seed first_seed + i.
+    """
+
+    facts: CardFacts
+    model: Path
+    card: Path | None = None
+    results: Path | None = None
+    reference: tuple[str, ...] = ()
+    backbone: Path | None = None
+    num_samples: int = 8
+    first_seed: int = 0
+
+
+def make_card(config: CardConfig) -> Path:
+    """Draw samples and write a model's card with them.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        OSError, ValueError: as `write_model_card`, or a reference without a name. Nothing was written.
+    """
+    facts, references = config.facts, dict(entry.partition("=")[::2] for entry in config.reference)
+    if not all(references.values()):
+        raise ValueError(f"`reference` must be name=results.json, but is {', '.join(config.reference)}.")
+    if config.card is not None:
+        facts = facts.filled_from(read_facts(config.card))
+    picture, caption = None, ""
+    if config.num_samples:
+        pipe = DFMGANPipeline.from_pretrained(config.model)
+        seeds = range(config.first_seed, config.first_seed + config.num_samples)
+        output: Any = pipe(seeds=seeds)
+        columns = {"defect-free": output.defect_free_images}
+        if pipe.has_defects:
+            columns |= {"mask": output.masks, "defect": output.images}
+        picture = contact_sheet(columns, picture_size=128)
+        caption = facts.picture_caption or (
+            f"Not selected: seeds {seeds[0]} to {seeds[-1]}. Nothing here is a photograph."
+        )
+    return write_model_card(
+        config.model,
+        facts,
+        results=config.results,
+        references={name: Path(path) for name, path in references.items()} or None,
+        backbone_dir=config.backbone,
+        picture=picture,
+        caption=caption,
+    )

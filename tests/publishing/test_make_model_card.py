@@ -1,10 +1,8 @@
-"""The script that writes a card, and what it leaves in the model's folder."""
+"""The function that makes a card, and what it leaves in the model's folder."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +10,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.publishing import CardFacts
+from dfmgan_hf.publishing import CardConfig, CardFacts, make_card
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "make_model_card.py"
 RESULTS = {
     "metrics": {"kid": {"kid": 0.01}},
     "settings": {"real_file_names": ["a.png"]},
@@ -23,27 +20,18 @@ RESULTS = {
 
 
 @pytest.fixture
-def script(monkeypatch):
-    spec = importlib.util.spec_from_file_location("make_model_card", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "make_model_card", module)  # where dataclasses looks its annotations up
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
 def model_dir(make_generator, tmp_path):
     DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
-def test_card_with_references_and_samples(script, model_dir, tmp_path):
+def test_card_with_references_and_samples(model_dir, tmp_path):
     for name, kid in (("own", 0.01), ("cracks", 0.09)):
         (tmp_path / f"{name}.json").write_text(json.dumps({**RESULTS, "metrics": {"kid": {"kid": kid}}}))
     (tmp_path / "facts.json").write_text(json.dumps({"product": "plates", "defect": "dents", "license": "mit"}))
     (tmp_path / "training_config.json").write_text(json.dumps({"images": 300}))
-    script.main(
-        script.Config(
+    make_card(
+        CardConfig(
             CardFacts("org/plates", title="Plates", defect="scratches"),
             model=model_dir,
             card=tmp_path / "facts.json",
@@ -65,7 +53,7 @@ def test_card_with_references_and_samples(script, model_dir, tmp_path):
     assert not list(model_dir.glob(".*"))
 
     # Once more, from what the folder has by now.
-    script.main(script.Config(CardFacts("org/plates", license="apache-2.0"), model=model_dir, num_samples=0))
+    make_card(CardConfig(CardFacts("org/plates", license="apache-2.0"), model=model_dir, num_samples=0))
     card = ModelCard.load(model_dir / "README.md")
     assert card.data.license == "apache-2.0"
     assert "| KID x 1000, lower is closer | 10.00 | 90.00 |" in card.text
@@ -84,20 +72,20 @@ def test_card_with_references_and_samples(script, model_dir, tmp_path):
     }
 
 
-def test_facts_of_the_training_are_not_kept(script, model_dir):
+def test_facts_of_the_training_are_not_kept(model_dir):
     """A folder that is trained again for another defect must not keep the old one's name."""
     for defect in ("dent", "cut"):
         (model_dir / "training_config.json").write_text(json.dumps({"defect": defect}))
-        script.main(script.Config(CardFacts("org/plates"), model=model_dir, num_samples=0))
+        make_card(CardConfig(CardFacts("org/plates"), model=model_dir, num_samples=0))
         assert f'with the defect "{defect}"' in (model_dir / "README.md").read_text()
 
 
-def test_references_beside_the_results_are_taken(script, model_dir, tmp_path):
+def test_references_beside_the_results_are_taken(model_dir, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(RESULTS))
     references = {"real images copied": {**RESULTS, "metrics": {"kid": {"kid": -0.2}}, "versions": {"torch": "2"}}}
     (tmp_path / "reference_results.json").write_text(json.dumps(references))
     facts = CardFacts("org/plates")
-    script.main(script.Config(facts, model=model_dir, results=tmp_path / "results.json", num_samples=0))
+    make_card(CardConfig(facts, model=model_dir, results=tmp_path / "results.json", num_samples=0))
     text = (model_dir / "README.md").read_text()
     assert "| KID x 1000, lower is closer | 10.00 | -200.00 |" in text
     assert "- The estimate of KID is unbiased" in text
@@ -109,16 +97,16 @@ def test_references_beside_the_results_are_taken(script, model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reference": ("cracks.json",)}, r"--reference must be name=results.json"),
-        ({"results": Path("missing.json")}, r"No card was written: missing.json holds no results"),
-        ({"reference": ("cracks=missing.json",)}, r"No card was written: missing.json holds no results"),
-        ({"backbone": Path("missing")}, r"No card was written: missing has no training_config.json"),
-        ({"card": Path("missing.json")}, r"No card was written: There is no file missing.json"),
-        ({"model": Path("missing")}, r"No card was written: missing "),
+        ({"reference": ("cracks.json",)}, r"`reference` must be name=results.json"),
+        ({"results": Path("missing.json")}, r"missing.json holds no results"),
+        ({"reference": ("cracks=missing.json",)}, r"missing.json holds no results"),
+        ({"backbone": Path("missing")}, r"missing has no training_config.json"),
+        ({"card": Path("missing.json")}, r"There is no file missing.json"),
+        ({"model": Path("missing")}, r"missing "),
     ],
 )
-def test_nothing_is_written_if_something_is_missing(script, model_dir, options, message):
+def test_nothing_is_written_if_something_is_missing(model_dir, options, message):
     before = sorted(model_dir.rglob("*"))
-    with pytest.raises(SystemExit, match=message):
-        script.main(script.Config(CardFacts("org/plates"), **{"model": model_dir, "num_samples": 0, **options}))
+    with pytest.raises((OSError, ValueError), match=message):
+        make_card(CardConfig(CardFacts("org/plates"), **{"model": model_dir, "num_samples": 0, **options}))
     assert sorted(model_dir.rglob("*")) == before

@@ -64,13 +64,13 @@ def test_published_files_are_all_that_the_assembled_space_needs(model_folders, t
 def test_what_cannot_be_assembled_is_said_in_words(model_folders, tmp_path, what):
     blobs, space = model_folders["Blobs"], tmp_path / "space"
     if what == "there already":
-        space.mkdir()
-        arguments, message = [blobs], "is there already"
+        (space / "kept").mkdir(parents=True)
+        arguments, message = [blobs], "exists already"
     elif what == "no model":
         arguments, message = [tmp_path], "has no model_index.json"
     else:
         arguments, message = [blobs, blobs], "Two models are called blobs"
     run = _assemble("--output_dir", space, "--model", *arguments)
-    assert run.returncode == 1
+    assert run.returncode != 0
     assert message in run.stderr
-    assert not list(tmp_path.glob("space/*"))
+    assert {path.name for path in tmp_path.glob("space/*")} <= {"kept"}
