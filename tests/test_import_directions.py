@@ -24,14 +24,8 @@ ALLOWED = {
     "metrics": {"data", "training", "pipelines"},
     "conversion": {"models", "pipelines"},
     "export": {"models", "data", "pipelines", "publishing"},
-<<<<<<< HEAD
-    # Below the pipelines, which push themselves with it.
-    "publishing": {"models"},
-=======
-    "benchmarks": {"models", "data", "training", "methods", "metrics", "export"},
     # A card shows what the pipeline draws; the pipeline imports this part only to push itself.
     "publishing": {"models", "pipelines"},
->>>>>>> roof
 }
 OPTIONAL = {
     "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy",
