@@ -51,7 +51,6 @@ class AugmentPipe(nn.Module):
         images: torch.Tensor,
         p: float | torch.Tensor,
         generator: torch.Generator | None = None,
-        debug_percentile: float | None = None,
     ) -> torch.Tensor:
         """Augments a batch.
 
@@ -65,19 +64,14 @@ class AugmentPipe(nn.Module):
             p: probability, a float or a 0-dim tensor in [0, 1]. The range of a tensor is not checked.
             generator: source of randomness, on the CPU or on the images' device; the same state gives the same
                 augmentations. None takes the default generator of the device that `p` is on (a float: of the CPU).
-            debug_percentile: ignores `p`, applies every transform to every image and replaces each random number by
-                its distribution's value at this quantile, in (0, 1); the rotation after `aniso` is left out. For
-                comparison with the official implementation.
 
         Returns:
             (N, C, H, W), dtype of `images`; may exceed -1..1.
 
         Raises:
-            ValueError: wrong shape or dtype of `images`; a float `p` or `debug_percentile` out of range.
+            ValueError: wrong shape or dtype of `images`; a float `p` out of range.
         """
         check_images(images)
-        if debug_percentile is not None and not 0 < debug_percentile < 1:
-            raise ValueError(f"`debug_percentile` must lie between 0 and 1, not {debug_percentile}.")
         if isinstance(p, torch.Tensor):
             if p.ndim != 0:
                 raise ValueError(f"`p` must be a number or a 0-dim tensor, not a tensor of shape {tuple(p.shape)}.")
@@ -86,14 +80,14 @@ class AugmentPipe(nn.Module):
             raise ValueError(f"`p` must be a probability in [0, 1], not {p}.")
 
         known_to_host = not isinstance(p, torch.Tensor) or p.device.type == "cpu"
-        if not self.settings.any_of(TRANSFORMS) or (known_to_host and debug_percentile is None and float(p) == 0):
+        if not self.settings.any_of(TRANSFORMS) or (known_to_host and float(p) == 0):
             return images
         device = torch.device("cpu")
         if isinstance(p, torch.Tensor) and not known_to_host:
             device = p.device
         elif generator is not None:
             device = generator.device
-        draws = Draws(len(images), p, device, generator, debug_percentile)
+        draws = Draws(len(images), p, device, generator)
 
         with full_precision(images) as augmented:
             return self._augment(augmented, draws).to(images.dtype)

@@ -15,8 +15,6 @@ class Draws:
         p: probability that a transform of strength 1 is applied, a float or a 0-dim tensor in [0, 1].
         device: where the draws are returned.
         generator: source of randomness, on any device; None takes the default generator of `device`.
-        percentile: replaces every draw by its distribution's value at this quantile, in (0, 1), and applies every
-            transform. For comparison with other implementations.
     """
 
     def __init__(
@@ -25,19 +23,15 @@ class Draws:
         p: float | torch.Tensor,
         device: torch.device,
         generator: torch.Generator | None = None,
-        percentile: float | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.p = p
         self.device = device
         self.generator = generator
-        self.percentile = percentile
         self._source = device if generator is None else generator.device
 
     def unit(self) -> torch.Tensor:
         """Uniform in [0, 1): (batch_size,)."""
-        if self.percentile is not None:
-            return torch.full((self.batch_size,), self.percentile, device=self.device)
         values = torch.rand(self.batch_size, device=self._source, generator=self.generator)
         return values.to(self.device, non_blocking=True)
 
@@ -51,16 +45,11 @@ class Draws:
 
     def normal(self, std: float) -> torch.Tensor:
         """Normal with mean 0 and standard deviation `std`: (batch_size,)."""
-        if self.percentile is not None:
-            # As in the official debug mode, which leaves out the quantile function's factor sqrt(2).
-            return torch.full((self.batch_size,), 2 * self.percentile - 1, device=self.device).erfinv() * std
         values = torch.randn(self.batch_size, device=self._source, generator=self.generator)
         return values.to(self.device, non_blocking=True) * std
 
     def half_normal(self, std: float) -> torch.Tensor:
         """|N(0, std)|: (batch_size,)."""
-        if self.percentile is not None:
-            return torch.full((self.batch_size,), self.percentile, device=self.device).erfinv() * std
         return self.normal(std).abs()
 
     def log_normal(self, std: float) -> torch.Tensor:
@@ -69,8 +58,6 @@ class Draws:
 
     def happens(self, probability: float | torch.Tensor) -> torch.Tensor:
         """True with this probability: (batch_size,) bool."""
-        if self.percentile is not None:
-            return torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
         return self.unit() < probability
 
     def gate(self, strength: float, *values: torch.Tensor, neutral: float) -> list[torch.Tensor]:

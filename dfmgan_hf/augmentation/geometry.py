@@ -61,7 +61,7 @@ def draw_inverse_maps(settings: AugmentSettings, draws: Draws, height: int, widt
     if settings.aniso:
         (scale,) = draws.gate(settings.aniso, draws.log_normal(settings.aniso_std), neutral=1.0)
         maps = maps @ _scaling(1 / scale, scale)
-    if settings.rotate and draws.percentile is None:
+    if settings.rotate:
         maps = maps @ _draw_rotation(settings, draws)
     if settings.xfrac:
         x, y = (draws.normal(settings.xfrac_std) * size for size in (width, height))

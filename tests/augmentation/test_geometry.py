@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from dfmgan_hf.augmentation import AugmentSettings
-from dfmgan_hf.augmentation.draws import Draws
 from dfmgan_hf.augmentation.geometry import draw_inverse_maps, warp
 from dfmgan_hf.augmentation.lookup import lookup_bilinear, lookup_by_gathering
 from dfmgan_hf.augmentation.resampling import SYM6
+
+from .quantile import Quantile
 
 CPU = torch.device("cpu")
 
@@ -98,7 +99,7 @@ def test_identity_maps_leave_their_images_alone_bit_for_bit():
 
 
 @pytest.mark.parametrize(
-    ("transform", "percentile", "expected"),
+    ("transform", "quantile", "expected"),
     [
         ("xflip", 0.75, [[-1, 0, 0], [0, 1, 0]]),
         ("rotate90", 0.3, [[0, -1, 0], [1, 0, 0]]),
@@ -109,8 +110,8 @@ def test_identity_maps_leave_their_images_alone_bit_for_bit():
         ("xfrac", 0.75, [[1, 0, -3.8155], [0, 1, -1.9077]]),  # 0.125 erfinv(0.5) (64, 32)
     ],
 )
-def test_each_transform_has_the_range_of_the_paper(transform: str, percentile: float, expected: list[list[float]]):
-    draws = Draws(2, 1.0, CPU, percentile=percentile)
+def test_each_transform_has_the_range_of_the_paper(transform: str, quantile: float, expected: list[list[float]]):
+    draws = Quantile(2, quantile)
     maps = draw_inverse_maps(AugmentSettings(**{transform: 1.0}), draws, height=32, width=64)
     wanted = torch.tensor([*expected, [0, 0, 1]], dtype=torch.float32)
     torch.testing.assert_close(maps, wanted.expand(2, 3, 3), rtol=0, atol=1e-4)
