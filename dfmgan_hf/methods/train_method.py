@@ -183,7 +183,9 @@ def train_models(method: Method, config: TrainingConfig[Any]) -> None:
     models = each_model(method, config)
     if config.hub.push_to_hub and method.open_sampler is not open_pipeline:
         raise ValueError(f"What {method.title} draws with is no DFMGANPipeline: leave --push_to_hub out.")
-    pushes = {model.run.output_dir: model.hub for model in models.values()} if PartialState().is_main_process else {}
+    # Accelerator and not PartialState, which would not see ACCELERATE_USE_CPU.
+    is_main = Accelerator().is_main_process
+    pushes = {model.run.output_dir: model.hub for model in models.values()} if is_main else {}
     prepare_push(pushes)
     diverged: dict[str, NonFiniteLossError] = {}
     for defect, training in models.items():
