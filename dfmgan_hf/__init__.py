@@ -7,15 +7,10 @@ import diffusers
 from diffusers import ModelMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .models import (
-    DFMGANGenerator,
-    DFMGANGeneratorOutput,
-    StyleGAN2Discriminator,
-    StyleGAN2DiscriminatorOutput,
-    StyleGAN2Generator,
-    StyleGAN2GeneratorOutput,
-)
-from .pipelines import DFMGANPipeline, DFMGANPipelineOutput
+from .models.dfmgan import DFMGANGenerator, DFMGANGeneratorOutput
+from .models.discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorOutput
+from .models.stylegan2 import StyleGAN2Generator, StyleGAN2GeneratorOutput
+from .pipeline import DFMGANPipeline, DFMGANPipelineOutput
 
 __version__ = "0.1.0"
 

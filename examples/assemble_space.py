@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from dfmgan_hf.files import whole_folder
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.training.run import end_in_words
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dfmgan_hf"

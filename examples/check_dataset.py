@@ -19,10 +19,8 @@ import tyro
 
 from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
-from dfmgan_hf.data.doctor import examine
-from dfmgan_hf.data.inspection import Inspection
-from dfmgan_hf.data.report import Report
-from dfmgan_hf.data.transforms import Fit
+from dfmgan_hf.data.doctor import Inspection, Report, examine
+from dfmgan_hf.data.preparation import Fit
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tyro
 
 from dfmgan_hf.conversion import convert_official_snapshot
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.training.run import end_in_words
 
 if __name__ == "__main__":
     with end_in_words():

@@ -25,6 +25,7 @@ from accelerate import Accelerator
 
 from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
 from dfmgan_hf.files import write_json
+from dfmgan_hf.hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.metrics import (
@@ -44,7 +45,6 @@ from dfmgan_hf.metrics import (
     to_dict,
 )
 from dfmgan_hf.metrics.sampler import draw
-from dfmgan_hf.publishing import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from dfmgan_hf.export import GenerateConfig, generate
 from dfmgan_hf.processes import ProcessGroup
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.training.run import end_in_words
 
 if __name__ == "__main__":
     with end_in_words():

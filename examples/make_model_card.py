@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import tyro
 
-from dfmgan_hf.publishing import CardConfig, make_card
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.hub import CardConfig, make_card
+from dfmgan_hf.training.run import end_in_words
 
 if __name__ == "__main__":
     with end_in_words():

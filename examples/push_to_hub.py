@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import tyro
 
-from dfmgan_hf.publishing import PublishConfig, publish
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.hub import PublishConfig, publish
+from dfmgan_hf.training.run import end_in_words
 
 if __name__ == "__main__":
     with end_in_words():

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from dfmgan_hf.export import DrawConfig, draw
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.training.run import end_in_words
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "dfmgan-magnetic-tile"
 

@@ -19,8 +19,8 @@ from typing import Literal
 import tyro
 
 from dfmgan_hf.methods.registry import METHODS
-from dfmgan_hf.methods.train_method import train_from_arguments
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.methods.train import train_from_arguments
+from dfmgan_hf.training.run import end_in_words
 
 TRAINED = Literal[tuple(name for name, method in METHODS.items() if method.is_trained)]
 

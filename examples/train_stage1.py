@@ -9,8 +9,8 @@ possible is found out at the start.
 
 import sys
 
-from dfmgan_hf.methods.train_method import train_from_arguments
-from dfmgan_hf.training.refusals import end_in_words
+from dfmgan_hf.methods.train import train_from_arguments
+from dfmgan_hf.training.run import end_in_words
 
 if __name__ == "__main__":
     with end_in_words():

@@ -22,15 +22,12 @@ from torch import Tensor, nn
 
 from dfmgan_hf import StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.augmentation import TRANSFORMS
-from dfmgan_hf.methods.augmentations import AugmentationConfig
-from dfmgan_hf.methods.backbone import recipe_from_backbone
-from dfmgan_hf.methods.build import Stage2Options, Target, build_stage1, build_stage2
-from dfmgan_hf.methods.dfmgan import METHOD
-from dfmgan_hf.methods.presets import RecipeOverrides, resolve_recipe
-from dfmgan_hf.models import soft_mask
+from dfmgan_hf.methods.dfmgan import METHOD, Stage2Options, build_stage2
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeOverrides, Target, recipe_from_backbone, resolve_recipe
+from dfmgan_hf.methods.stylegan2 import build_stage1
+from dfmgan_hf.models.dfmgan import soft_mask
 from dfmgan_hf.models.layers import EqualizedConv2d
-from dfmgan_hf.models.mapping import MappingNetwork
-from dfmgan_hf.models.modulated import ModulatedConv2d, StyledConv2d, ToChannels
+from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, StyledConv2d, ToChannels
 from dfmgan_hf.training import Batch, RunningStatistics
 
 STAGES = ("stage1", "stage2")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.files import module_sha256
-from dfmgan_hf.publishing import CardError, CardFacts, write_model_card
-from dfmgan_hf.publishing.measured import look_up
+from dfmgan_hf.hub import CardError, CardFacts, write_model_card
+from dfmgan_hf.hub.cards import look_up
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "models" / "dfmgan-magnetic-tile"

@@ -25,13 +25,8 @@ import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from dfmgan_hf.data import Partition, make_partitions
-from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.metrics import MissingWeightsError
-from dfmgan_hf.metrics.weights import PublishedWeights, find_weights, read_weights, require
-
-from .cells import TABLE_2
-from .downstream import (
+from benchmarks.paper.cells import TABLE_2
+from benchmarks.paper.downstream import (
     DownstreamBenchmark,
     DownstreamConfig,
     LabelledImages,
@@ -49,6 +44,10 @@ from .downstream import (
     spread,
     write_files,
 )
+from dfmgan_hf.data import Partition, make_partitions
+from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.metrics import MissingWeightsError
+from dfmgan_hf.metrics.networks import PublishedWeights, find_weights, read_weights, require
 
 RESNET34 = PublishedWeights(
     file_name="resnet34-b627a593.pth",

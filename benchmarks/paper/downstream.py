@@ -20,17 +20,7 @@ import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset, Partition
-from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.files import write_bytes, write_json, write_text
-from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
-from dfmgan_hf.metrics import BadWeightsError, FolderSampler, MissingWeightsError, Sampler
-from dfmgan_hf.metrics.sampler import draw
-from dfmgan_hf.training.run import environment, to_json
-from dfmgan_hf.training.run_state import changed_settings
-
-from .cells import (
+from benchmarks.paper.cells import (
     check_held_out,
     check_learnt,
     format_seconds,
@@ -39,6 +29,15 @@ from .cells import (
     read_category_groups,
     trained_template,
 )
+from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset, Partition
+from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.files import write_bytes, write_json, write_text
+from dfmgan_hf.methods.method import SamplerRequest
+from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
+from dfmgan_hf.metrics import BadWeightsError, FolderSampler, MissingWeightsError, Sampler
+from dfmgan_hf.metrics.sampler import draw
+from dfmgan_hf.training.checkpointing import changed_settings
+from dfmgan_hf.training.run import environment, to_json
 
 _BATCH_SIZE = 32
 REAL = "real"

@@ -31,35 +31,7 @@ import tyro
 from accelerate import Accelerator
 from PIL import Image, ImageDraw, ImageFont
 
-from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
-from dfmgan_hf.files import write_bytes, write_text
-from dfmgan_hf.methods.augmentations import AugmentationConfig
-from dfmgan_hf.methods.backbone import FROM_BACKBONE
-from dfmgan_hf.methods.method import Method, SamplerRequest
-from dfmgan_hf.methods.presets import PRESETS, PresetName, RecipeOverrides
-from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
-from dfmgan_hf.methods.train_method import TrainingConfig, prepare, train_method
-from dfmgan_hf.metrics import (
-    BadWeightsError,
-    EvaluationConfig,
-    MissingWeightsError,
-    Networks,
-    NetworksConfig,
-    ProcessGroup,
-    Sampler,
-    TensorSampler,
-    evaluate,
-    load_networks,
-    save_evaluation,
-)
-from dfmgan_hf.metrics.sampler import draw
-from dfmgan_hf.models.safetensors_only import SafetensorsModel
-from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
-from dfmgan_hf.training.run import CONFIG_FILE, RunConfig, to_json
-from dfmgan_hf.training.run_state import changed_settings
-from dfmgan_hf.training.sheets import save_sheet, tile
-
-from .cells import (
+from benchmarks.paper.cells import (
     PHOTOGRAPHS_FILE,
     RESULTS_FILE,
     SHEET_FILE,
@@ -76,6 +48,39 @@ from .cells import (
     split_by_groups,
     trained_template,
 )
+from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
+from dfmgan_hf.files import write_bytes, write_text
+from dfmgan_hf.methods.method import (
+    FROM_BACKBONE,
+    PRESETS,
+    AugmentationConfig,
+    Method,
+    PresetName,
+    RecipeOverrides,
+    SamplerRequest,
+)
+from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
+from dfmgan_hf.methods.train import TrainingConfig, prepare, train_method
+from dfmgan_hf.metrics import (
+    BadWeightsError,
+    EvaluationConfig,
+    MissingWeightsError,
+    Networks,
+    NetworksConfig,
+    ProcessGroup,
+    Sampler,
+    TensorSampler,
+    evaluate,
+    load_networks,
+    save_evaluation,
+)
+from dfmgan_hf.metrics.sampler import draw
+from dfmgan_hf.models.base import SafetensorsModel
+from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
+from dfmgan_hf.training.checkpointing import changed_settings
+from dfmgan_hf.training.run import CONFIG_FILE, to_json
+from dfmgan_hf.training.sheets import save_sheet, tile
+from dfmgan_hf.training.trainer import RunConfig
 
 MODEL_FOLDER = "model"
 SHEET_SAMPLES = 16

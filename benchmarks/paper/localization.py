@@ -30,13 +30,8 @@ import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from dfmgan_hf.data import Partition, first_third_partition, make_partitions, read_file_list
-from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.methods.registry import METHODS
-from dfmgan_hf.metrics.weights import require
-
-from .cells import LOCALIZATION, of_other_parts
-from .downstream import (
+from benchmarks.paper.cells import LOCALIZATION, of_other_parts
+from benchmarks.paper.downstream import (
     DownstreamBenchmark,
     DownstreamConfig,
     LabelledImages,
@@ -54,6 +49,10 @@ from .downstream import (
     spread,
     write_files,
 )
+from dfmgan_hf.data import Partition, first_third_partition, make_partitions, read_file_list
+from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.methods.registry import METHODS
+from dfmgan_hf.metrics.networks import require
 
 Array = np.ndarray[Any, Any]
 

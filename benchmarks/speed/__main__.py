@@ -23,7 +23,7 @@ from typing import Any
 
 import tyro
 
-from .timing import RESULTS
+from benchmarks.speed.timing import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
 Row = dict[str, Any]

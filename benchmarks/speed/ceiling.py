@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .timing import seconds_of
+from benchmarks.speed.timing import seconds_of
 
 Kind = Literal["forward", "input_gradient", "weight_gradient"]
 

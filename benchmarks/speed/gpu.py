@@ -18,16 +18,14 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from dfmgan_hf.methods.build import Target
-from dfmgan_hf.methods.presets import RecipeOverrides
-from dfmgan_hf.models import DFMGANGenerator
-from dfmgan_hf.models.modulated import hold_weights
+from benchmarks.speed.ceiling import ceiling_seconds, flop, record
+from benchmarks.speed.timing import Timing, seconds_of, time_in_turns, write_json
+from benchmarks.speed.training import make_batch, make_task, run_phase
+from benchmarks.speed.triplet import make_generator
+from dfmgan_hf.methods.method import RecipeOverrides, Target
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.stylegan2 import hold_weights
 from dfmgan_hf.training import RunningStatistics
-
-from .ceiling import ceiling_seconds, flop, record
-from .timing import Timing, seconds_of, time_in_turns, write_json
-from .training import make_batch, make_task, run_phase
-from .triplet import make_generator
 
 
 @dataclass

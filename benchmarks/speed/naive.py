@@ -19,14 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfmgan_hf.methods.drawing import Plan, plan_drawing
-from dfmgan_hf.methods.latents import LatentDraw, draw_latents
-from dfmgan_hf.methods.stage1 import Stage1Task
-from dfmgan_hf.methods.stage2 import Stage2Task
-from dfmgan_hf.models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
+from dfmgan_hf.methods.dfmgan import Plan, Stage2Task, plan_drawing
+from dfmgan_hf.methods.stylegan2 import LatentDraw, Stage1Task, draw_latents
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear
-from dfmgan_hf.models.mapping import MappingNetwork
-from dfmgan_hf.models.modulated import ModulatedConv2d, StyledConv2d, ToChannels
+from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, StyledConv2d, StyleGAN2Generator, ToChannels
 from dfmgan_hf.training import Batch
 
 

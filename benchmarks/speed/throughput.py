@@ -14,9 +14,8 @@ from typing import Any
 
 import tyro
 
+from benchmarks.speed.timing import write_json
 from dfmgan_hf import DFMGANPipeline
-
-from .timing import write_json
 
 MODEL = Path(__file__).parents[2] / "models" / "dfmgan-magnetic-tile"
 

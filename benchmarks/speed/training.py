@@ -18,17 +18,15 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from dfmgan_hf.methods.augmentations import AugmentationConfig
-from dfmgan_hf.methods.build import Stage2Options, Target, build_stage1, build_stage2
-from dfmgan_hf.methods.presets import PresetName, RecipeOverrides, resolve_recipe
-from dfmgan_hf.methods.stage1 import Stage1Task
-from dfmgan_hf.methods.stage2 import Stage2Task
-from dfmgan_hf.models import StyleGAN2Discriminator, StyleGAN2Generator
+from benchmarks.speed.ceiling import ceiling_seconds, flop, record
+from benchmarks.speed.naive import NaivePhase, naive_phases
+from benchmarks.speed.timing import time_in_turns, write_json
+from dfmgan_hf.methods.dfmgan import Stage2Options, Stage2Task, build_stage2
+from dfmgan_hf.methods.method import AugmentationConfig, PresetName, RecipeOverrides, Target, resolve_recipe
+from dfmgan_hf.methods.stylegan2 import Stage1Task, build_stage1
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
+from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
 from dfmgan_hf.training import Batch, Phase, RunningStatistics
-
-from .ceiling import ceiling_seconds, flop, record
-from .naive import NaivePhase, naive_phases
-from .timing import time_in_turns, write_json
 
 Stage = Literal["stage1", "stage2"]
 

@@ -16,13 +16,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from dfmgan_hf.models import DFMGANGenerator, DFMGANGeneratorOutput
-from dfmgan_hf.models.modulated import hold_weights
-
-from . import naive as naive_way
-from .ceiling import ceiling_seconds, flop, record
-from .naive import BoxMask
-from .timing import Timing, time_in_turns, write_json
+from benchmarks.speed import naive as naive_way
+from benchmarks.speed.ceiling import ceiling_seconds, flop, record
+from benchmarks.speed.naive import BoxMask
+from benchmarks.speed.timing import Timing, time_in_turns, write_json
+from dfmgan_hf.models.dfmgan import DFMGANGenerator, DFMGANGeneratorOutput
+from dfmgan_hf.models.stylegan2 import hold_weights
 
 DTYPES = {"float32": None, "bf16": torch.bfloat16}
 

@@ -1,19 +1,445 @@
-"""The augmentation pipeline of StyleGAN2-ADA.
-
-Source: "Training generative adversarial networks with limited data", NeurIPS 2020, arXiv 2006.06676, appendix B.
-"""
+"""The augmentation pipeline of StyleGAN2-ADA (Karras et al., NeurIPS 2020, appendix B)."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from .color import apply_color_map, draw_color_map
-from .corruptions import add_noise, cut_out, draw_band_gains, filter_bands
-from .draws import Draws
-from .geometry import draw_inverse_maps, warp
-from .inputs import check_images, full_precision
-from .settings import BLITTING, COLOR, GEOMETRY, TRANSFORMS, AugmentSettings
+from .draws import Draws, check_images, full_precision, matrices
+from .wavelets import SYM6_DELAY, doubling_matrix, halving_matrix, octave_matrices
+
+# --- What an augmentation pipeline contains, and named choices for products.
+
+BLITTING = ("xflip", "rotate90", "xint")
+GEOMETRY = ("scale", "rotate", "aniso", "xfrac")
+COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+TRANSFORMS = (*BLITTING, *GEOMETRY, *COLOR, "imgfilter", "noise", "cutout")
+
+_ROTATIONS = ("rotate90", "rotate")
+_HUES = ("lumaflip", "hue", "saturation")
+_BG = (*BLITTING, *GEOMETRY)
+_BGC = (*_BG, *COLOR)
+
+
+def _without(names: tuple[str, ...], *dropped: str) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in dropped)
+
+
+AUGMENTATION_SETS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "b": BLITTING,
+    "bg": _BG,
+    "bgc": _BGC,
+    "bgcf": (*_BGC, "imgfilter"),
+    "bgcfn": (*_BGC, "imgfilter", "noise"),
+    "bgcfnc": (*_BGC, "imgfilter", "noise", "cutout"),
+    "keep_mirror": _without(_BGC, "xflip"),
+    "keep_upright": _without(_BGC, *_ROTATIONS),
+    "keep_orientation": _without(_BGC, "xflip", *_ROTATIONS),
+    "keep_color": _without(_BGC, *_HUES),
+    "keep_intensity": _BG,
+    "keep_orientation_and_color": _without(_BGC, "xflip", *_ROTATIONS, *_HUES),
+    "keep_orientation_and_intensity": _without(_BG, "xflip", *_ROTATIONS),
+}
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Strength and range of every transform (StyleGAN2-ADA, appendix B).
+
+    A strength multiplies p: the transform is applied to an image with probability strength * p; 0 switches it off.
+
+    Args:
+        xflip: mirror left-right or not, equally likely.
+        rotate90: turn by 0, 90, 180 or 270 degrees.
+        xint: shift by whole pixels, up to `xint_max` of the image's size per axis.
+        scale: scale by 2^N(0, scale_std).
+        rotate: turn by up to `rotate_max` half turns; drawn before and after `aniso`, so that either happens with p.
+        aniso: scale x by 2^N(0, aniso_std) and y by its inverse.
+        xfrac: shift by N(0, xfrac_std) of the image's size per axis, not rounded.
+        brightness: add N(0, brightness_std).
+        contrast: multiply by 2^N(0, contrast_std), about the mid grey 0.
+        lumaflip: invert the luma or not, equally likely; the hue stays. Inverts a grey image.
+        hue: turn the colours about the grey axis by up to `hue_max` half turns. Leaves a grey image as it is.
+        saturation: scale the distance from the grey axis by 2^N(0, saturation_std). Leaves a grey image as it is.
+        imgfilter: amplify each of four octave bands by 2^N(0, imgfilter_std) with this probability, at constant power.
+        noise: add Gaussian noise whose standard deviation is |N(0, noise_std)|.
+        cutout: set a rectangle of `cutout_size` of the image's size per axis to mid grey.
+
+    Raises:
+        ValueError: a strength or range is negative or not finite.
+    """
+
+    xflip: float = 0.0
+    rotate90: float = 0.0
+    xint: float = 0.0
+    scale: float = 0.0
+    rotate: float = 0.0
+    aniso: float = 0.0
+    xfrac: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    lumaflip: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
+    imgfilter: float = 0.0
+    noise: float = 0.0
+    cutout: float = 0.0
+
+    xint_max: float = 0.125
+    scale_std: float = 0.2
+    rotate_max: float = 1.0
+    aniso_std: float = 0.2
+    xfrac_std: float = 0.125
+    brightness_std: float = 0.2
+    contrast_std: float = 0.5
+    hue_max: float = 1.0
+    saturation_std: float = 1.0
+    imgfilter_std: float = 1.0
+    noise_std: float = 0.1
+    cutout_size: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"`{field.name}` must be a finite number of at least 0, not {value!r}.")
+
+    @classmethod
+    def from_set(cls, name: str) -> AugmentSettings:
+        """Strength 1 for the transforms of a set of `AUGMENTATION_SETS`.
+
+        Raises:
+            ValueError: no set has this name; the message lists the names.
+        """
+        if name not in AUGMENTATION_SETS:
+            raise ValueError(f"Unknown augmentation set {name!r}; choose one of: {', '.join(AUGMENTATION_SETS)}.")
+        return cls(**dict.fromkeys(AUGMENTATION_SETS[name], 1.0))
+
+    def any_of(self, names: tuple[str, ...]) -> bool:
+        """Whether at least one of the named transforms is switched on."""
+        return any(getattr(self, name) > 0 for name in names)
+
+
+# --- Bilinear lookup that can be differentiated twice.
+
+_MODE = (0, 0, True)  # bilinear, zero outside, align_corners: -1 and 1 are the centres of the outermost pixels
+
+
+def lookup_bilinear(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Interpolates between the four nearest pixels; differentiable in the images any number of times.
+
+    torch's own grid_sample has no second derivative in every supported release, nor a first one on every device.
+
+    Args:
+        images: (N, C, H, W), sides of at least 2.
+        grid: (N, h, w, 2), the (x, y) to look at in [-1, 1], where -1 and 1 are the centres of the outermost pixels;
+            it gets no gradient.
+
+    Returns:
+        (N, C, h, w).
+    """
+    if images.device.type == "mps":
+        return lookup_by_gathering(images, grid)
+    return _GridSample.apply(images, grid)
+
+
+class _GridSample(torch.autograd.Function):
+    # The lookup is linear in the image: its derivative is its adjoint, whose derivative is the lookup again.
+
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(grid)
+        ctx.images_shape = images.shape
+        return torch.ops.aten.grid_sampler_2d(images, grid, *_MODE)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (grid,) = ctx.saved_tensors
+        return _GridSampleAdjoint.apply(grad_outputs[0], grid, ctx.images_shape), None
+
+
+class _GridSampleAdjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grad: torch.Tensor, grid: torch.Tensor, images_shape: torch.Size) -> torch.Tensor:
+        ctx.save_for_backward(grid)
+        # The pixels matter to the grid's gradient only, which is not asked for: they need no values.
+        pixels, wanted = grad.new_empty(images_shape), (True, False)
+        return torch.ops.aten.grid_sampler_2d_backward(grad, pixels, grid, *_MODE, wanted)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (grid,) = ctx.saved_tensors
+        return _GridSample.apply(grad_outputs[0], grid), None, None
+
+
+def lookup_by_gathering(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """`lookup_bilinear` made of operations that every device can differentiate; slower on a CPU."""
+    channels, height, width = images.shape[1:]
+    x, y = ((grid[..., axis] + 1) * ((size - 1) / 2) for axis, size in enumerate((width, height)))
+    left, top = x.floor().clamp(0, width - 2), y.floor().clamp(0, height - 2)
+    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
+    corner = (top * width + left).long().flatten(1)[:, None].expand(-1, channels, -1)
+    pixels = images.flatten(2)
+    top_left, top_right, bottom_left, bottom_right = (
+        pixels.gather(2, corner + offset).unflatten(2, x.shape[1:]) for offset in (0, 1, width, width + 1)
+    )
+    upper = torch.lerp(top_left, top_right, right_share)
+    return torch.lerp(upper, torch.lerp(bottom_left, bottom_right, right_share), bottom_share)
+
+
+# --- Colour augmentations: one affine map of the colours per image.
+
+
+class ColorMap(NamedTuple):
+    """The five colour transforms of each image as one map; every field is (batch_size,).
+
+    With the grey axis v = (1, 1, 1)/sqrt(3), brightness b, contrast c, luma flip i, hue angle t and saturation s, the
+    paper's product of 4x4 matrices is x -> L (x + b) with
+    L = c (1 - 2i) v v^T + c s (cos t (I - v v^T) + sin t [v]_x), as each step is a polynomial in v v^T and [v]_x.
+    """
+
+    brightness: torch.Tensor
+    luma: torch.Tensor
+    chroma_cos: torch.Tensor
+    chroma_sin: torch.Tensor
+
+
+def draw_color_map(settings: AugmentSettings, draws: Draws) -> ColorMap:
+    """Draws the colour transforms that are switched on."""
+    brightness = torch.zeros(draws.batch_size, device=draws.device)
+    contrast = saturation = torch.ones_like(brightness)
+    flipped = angle = torch.zeros_like(brightness)
+    if settings.brightness:
+        (brightness,) = draws.gate(settings.brightness, draws.normal(settings.brightness_std), neutral=0.0)
+    if settings.contrast:
+        (contrast,) = draws.gate(settings.contrast, draws.log_normal(settings.contrast_std), neutral=1.0)
+    if settings.lumaflip:
+        (flipped,) = draws.gate(settings.lumaflip, draws.integer(2), neutral=0.0)
+    if settings.hue:
+        (angle,) = draws.gate(settings.hue, draws.symmetric(settings.hue_max * math.pi), neutral=0.0)
+    if settings.saturation:
+        (saturation,) = draws.gate(settings.saturation, draws.log_normal(settings.saturation_std), neutral=1.0)
+    chroma = contrast * saturation
+    return ColorMap(brightness, contrast * (1 - 2 * flipped), chroma * angle.cos(), chroma * angle.sin())
+
+
+def apply_color_map(images: torch.Tensor, color_map: ColorMap) -> torch.Tensor:
+    """Maps the colours of (N, C, H, W) images, C = 3 or 1.
+
+    A grey image is mapped as the colour image of three equal channels: it has no chroma, so that hue and saturation
+    leave it alone, and the luma flip inverts it.
+    """
+    brightness, luma, chroma_cos, chroma_sin = (
+        value.to(images.device, images.dtype, non_blocking=True)[:, None, None] for value in color_map
+    )
+    if images.shape[1] == 1:
+        return ((images[:, 0] + brightness) * luma)[:, None]
+    identity = torch.eye(3, dtype=images.dtype, device=images.device)
+    grey = torch.full_like(identity, 1 / 3)
+    cross = (identity.roll(1, dims=0) - identity.roll(-1, dims=0)) / math.sqrt(3)
+    linear = luma * grey + chroma_cos * (identity - grey) + chroma_sin * cross
+    return torch.baddbmm(luma * brightness, linear, images.flatten(2)).unflatten(2, images.shape[2:])
+
+
+# --- Geometric augmentations: one affine map per image, resampled at twice the resolution.
+
+# Doubled samples held at once. On a CPU they stay in the cache this way, which is up to twice as fast; elsewhere this
+# only bounds the memory (1 GiB).
+_CPU_SAMPLES_AT_ONCE = 2**20
+_DEVICE_SAMPLES_AT_ONCE = 2**28
+
+
+def _scaling(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return matrices([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]], like=x)
+
+
+def _rotation(cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    return matrices([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], like=cos)
+
+
+def _translation(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return matrices([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], like=x)
+
+
+def draw_inverse_maps(settings: AugmentSettings, draws: Draws, height: int, width: int) -> torch.Tensor:
+    """Draws where each output pixel comes from.
+
+    Returns:
+        (batch_size, 3, 3): maps a homogeneous (x, y), in pixels from the centre of the output, to the same of the
+        input. The product of the steps' inverses, first step leftmost.
+    """
+    maps = torch.eye(3, device=draws.device).expand(draws.batch_size, 3, 3)
+
+    if settings.xflip:
+        (mirrored,) = draws.gate(settings.xflip, draws.integer(2), neutral=0.0)
+        maps = maps @ _scaling(1 - 2 * mirrored, torch.ones_like(mirrored))
+    if settings.rotate90:
+        (quarters,) = draws.gate(settings.rotate90, draws.integer(4), neutral=0.0)
+        angle = quarters * (math.pi / 2)
+        maps = maps @ _rotation(angle.cos().round(), angle.sin().round())
+    if settings.xint:
+        x, y = (draws.symmetric(settings.xint_max) * size for size in (width, height))
+        x, y = draws.gate(settings.xint, x.round(), y.round(), neutral=0.0)
+        maps = maps @ _translation(-x, -y)
+
+    if settings.scale:
+        (scale,) = draws.gate(settings.scale, draws.log_normal(settings.scale_std), neutral=1.0)
+        maps = maps @ _scaling(1 / scale, 1 / scale)
+    if settings.rotate:
+        maps = maps @ _draw_rotation(settings, draws)
+    if settings.aniso:
+        (scale,) = draws.gate(settings.aniso, draws.log_normal(settings.aniso_std), neutral=1.0)
+        maps = maps @ _scaling(1 / scale, scale)
+    if settings.rotate:
+        maps = maps @ _draw_rotation(settings, draws)
+    if settings.xfrac:
+        x, y = (draws.normal(settings.xfrac_std) * size for size in (width, height))
+        x, y = draws.gate(settings.xfrac, x, y, neutral=0.0)
+        maps = maps @ _translation(-x, -y)
+
+    return maps
+
+
+def _draw_rotation(settings: AugmentSettings, draws: Draws) -> torch.Tensor:
+    # Drawn twice, before and after `aniso`: each with 1 - sqrt(1 - p), so that at least one happens with p.
+    probability = 1 - (1 - min(settings.rotate, 1.0) * draws.p) ** 0.5
+    angle = draws.symmetric(settings.rotate_max * math.pi)
+    angle = torch.where(draws.happens(probability), angle, 0.0)
+    return _rotation(angle.cos(), angle.sin())
+
+
+def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Resamples images through affine maps: reflection, doubling, bilinear lookup, halving.
+
+    The reflection never ends; the official implementation's ends in black two image sizes from the centre.
+
+    Args:
+        images: (N, C, H, W), float32 or float64, sides of at least 2.
+        maps: (N, 3, 3) as of `draw_inverse_maps`. On the CPU, wherever the images are, those images are left alone
+            whose map is the identity; on an accelerator its values are never read back.
+
+    Returns:
+        (N, C, H, W).
+    """
+    if maps.device.type != "cpu":
+        return _warp_all(images, maps)
+    moved = (maps != torch.eye(3)).flatten(1).any(1).nonzero()[:, 0]
+    if len(moved) == 0:
+        return images
+    if len(moved) == len(images):
+        return _warp_all(images, maps)
+    chosen = moved.to(images.device, non_blocking=True)
+    return images.index_copy(0, chosen, _warp_all(images.index_select(0, chosen), maps[moved]))
+
+
+def _warp_all(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    limit = _CPU_SAMPLES_AT_ONCE if images.device.type == "cpu" else _DEVICE_SAMPLES_AT_ONCE
+    count = max(1, limit // (16 * images.shape[1:].numel()))
+    parts = [_warp_part(*part) for part in zip(images.split(count), maps.split(count), strict=True)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _warp_part(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    double_columns, grid_x = _plan_axis(images, maps, axis=0)
+    double_rows, grid_y = _plan_axis(images, maps, axis=1)
+    doubled = double_rows @ (images @ double_columns.mT)
+    looked_up = lookup_bilinear(doubled, torch.stack([grid_x, grid_y], dim=-1))
+    halve_rows, halve_columns = (halving_matrix(n, images.dtype, images.device) for n in images.shape[-2:])
+    return halve_rows @ (looked_up @ halve_columns.mT)
+
+
+def _plan_axis(images: torch.Tensor, maps: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The doubling matrix of an axis (0 is x), its rows limited to what is looked up, and where to look.
+
+    Returns:
+        (rows, size) or (N, 1, rows, size); and (N, h, w), -1 and 1 being the first and the last of the rows.
+    """
+    height, width = images.shape[-2:]
+    size = (width, height)[axis]
+    period = 4 * size - 4
+    matrix = doubling_matrix(size, images.dtype, images.device)
+    # Doubled index u is the pixel position u / 2; the centre of n pixels is at (n - 1) / 2, so at n - 1 here.
+    centre = 2 * maps[:, axis, 2] + (size - 1)
+
+    if maps.device.type == "cpu":
+        reach = maps[:, axis, 0].abs() * (width + SYM6_DELAY) + maps[:, axis, 1].abs() * (height + SYM6_DELAY)
+        first = (centre - reach).floor() - 1
+        rows = int(2 * reach.max()) + 5  # the far end, the neighbour that interpolation reads, and rounding
+        if rows < len(matrix):
+            index = (first.long()[:, None] + torch.arange(rows)).remainder(period)
+            matrix = matrix[index.to(images.device, non_blocking=True)][:, None]
+            centre = centre - first
+
+    maps = maps.to(images.device, images.dtype, non_blocking=True)
+    centre = centre.to(images.device, images.dtype, non_blocking=True)
+    column, row = (
+        torch.arange(-SYM6_DELAY, 2 * n + SYM6_DELAY, device=images.device, dtype=images.dtype) - (n - 1)
+        for n in (width, height)
+    )
+    along_row = maps[:, axis, 0, None] * column + centre[:, None]
+    along_column = maps[:, axis, 1, None] * row
+    source = along_column[:, :, None] + along_row[:, None, :]
+    return matrix, source.remainder_(period).mul_(2 / (matrix.shape[-2] - 1)).sub_(1)
+
+
+# --- Image-space filtering, noise and cutout.
+
+# Share of a natural image's power in the four octave bands, after its 1/f spectrum: the paper's (10, 1, 1, 1)/13.
+_BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
+
+
+def draw_band_gains(settings: AugmentSettings, draws: Draws) -> torch.Tensor:
+    """Draws the gain of each octave band, lowest first: (batch_size, 4)."""
+    total = torch.ones(draws.batch_size, 4, device=draws.device)
+    for band, power in enumerate(_BAND_POWER):
+        (gain,) = draws.gate(settings.imgfilter, draws.log_normal(settings.imgfilter_std), neutral=1.0)
+        gains = torch.stack([gain if i == band else torch.ones_like(gain) for i in range(4)], dim=1)
+        # What the band gains all bands lose, so that the expected power stays 1.
+        expected_power = 1 + power * (gain.square() - 1)
+        total = total * gains * expected_power.rsqrt()[:, None]
+    return total
+
+
+def filter_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+    """Amplifies the octave bands of (N, C, H, W) images along both axes by gains (N, 4)."""
+    gains = gains.to(images.device, images.dtype, non_blocking=True)
+    rows, columns = (
+        torch.tensordot(gains, octave_matrices(size, images.dtype, images.device), dims=1)[:, None]
+        for size in images.shape[-2:]
+    )
+    return rows @ (images @ columns.mT)
+
+
+def add_noise(images: torch.Tensor, settings: AugmentSettings, draws: Draws) -> torch.Tensor:
+    """Adds Gaussian noise of a standard deviation drawn per image to (N, C, H, W) images."""
+    (std,) = draws.gate(settings.noise, draws.half_normal(settings.noise_std), neutral=0.0)
+    # Without a generator the noise is drawn where the images are: a whole batch of it is slow to copy.
+    source = images.device if draws.generator is None else draws.generator.device
+    noise = torch.randn(images.shape, dtype=images.dtype, device=source, generator=draws.generator)
+    std = std.to(images.device, images.dtype, non_blocking=True)
+    return images + noise.to(images.device, non_blocking=True) * std[:, None, None, None]
+
+
+def cut_out(images: torch.Tensor, settings: AugmentSettings, draws: Draws) -> torch.Tensor:
+    """Sets a rectangle, its centre uniform over the image, to 0 in (N, C, H, W) images."""
+    (size,) = draws.gate(settings.cutout, torch.full_like(draws.unit(), settings.cutout_size), neutral=0.0)
+    centre_x, centre_y = draws.unit(), draws.unit()
+    height, width = images.shape[-2:]
+    half, centre_x, centre_y = (
+        value.to(images.device, images.dtype, non_blocking=True)[:, None] for value in (size / 2, centre_x, centre_y)
+    )
+    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y = (torch.arange(height, device=images.device) + 0.5) / height
+    inside_x, inside_y = (x - centre_x).abs() < half, (y - centre_y).abs() < half
+    return images.masked_fill(inside_y[:, None, :, None] & inside_x[:, None, None, :], 0.0)
+
+
+# --- The augmentation pipeline of StyleGAN2-ADA.
 
 
 class AugmentPipe(nn.Module):

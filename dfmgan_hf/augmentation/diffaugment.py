@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .draws import Draws
-from .inputs import check_images, full_precision
+from .draws import Draws, check_images, full_precision
 
 POLICIES = ("color", "translation", "cutout")
 

@@ -1,10 +1,13 @@
-"""Random parameters of the augmentations: one independent draw per image."""
+"""Random parameters of augmentations: one independent draw per image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+# --- Random parameters of the augmentations: one independent draw per image.
 
 
 class Draws:
@@ -73,3 +76,25 @@ def matrices(rows: Sequence[Sequence[torch.Tensor | float]], like: torch.Tensor)
     """
     entries = [[x if isinstance(x, torch.Tensor) else torch.full_like(like, x) for x in row] for row in rows]
     return torch.stack([torch.stack(row, dim=-1) for row in entries], dim=-2)
+
+
+# --- What every augmentation asks of its input images.
+
+
+def check_images(images: torch.Tensor) -> None:
+    """Raises a ValueError unless `images` is a floating-point (N, C, H, W) tensor, C = 1 or 3, sides of at least 2."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or min(images.shape[-2:]) < 2:
+        raise ValueError(
+            "`images` must have the shape (N, C, H, W) with C = 1 or 3 and sides of at least 2, "
+            f"not {tuple(images.shape)}."
+        )
+    if not images.is_floating_point():
+        raise ValueError(f"`images` must be floating point in the range -1..1, not {images.dtype}.")
+
+
+@contextmanager
+def full_precision(images: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yields the images in float32 or better, with autocast off: half precision would show as noise in the pixels."""
+    kind = images.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+        yield images.float() if images.dtype.itemsize < 4 else images

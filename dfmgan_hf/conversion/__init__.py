@@ -1,7 +1,12 @@
 """Official snapshots to safetensors, without running what is inside them."""
 
-from .convert import ConvertedSnapshot, convert_official_snapshot
-from .official import OfficialNetwork, OfficialSnapshot, read_official_snapshot
+from .official import (
+    ConvertedSnapshot,
+    OfficialNetwork,
+    OfficialSnapshot,
+    convert_official_snapshot,
+    read_official_snapshot,
+)
 from .unpickling import ForbiddenGlobalError, SnapshotError
 
 __all__ = [

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .dataset import ImageMaskDataset
 from .doctor import examine
-from .errors import DataError, DataWarning
-from .mvtec_layout import MVTEC_AD_DEFECTS
+from .layouts import MVTEC_AD_DEFECTS
 from .partitions import (
     Partition,
     first_third_partition,
@@ -14,13 +12,14 @@ from .partitions import (
     read_groups,
     save_file_list,
 )
+from .preparation import fit_to_square, resize_mask
 from .reading import read_image, read_mask
+from .records import DataError, DataWarning
 from .sources import DataSource, find_listing
-from .training_set import DataConfig, load_training_set
-from .transforms import fit_to_square, resize_mask
+from .training_set import DataConfig, ImageMaskDataset, load_training_set
 
 if TYPE_CHECKING:
-    from .mvtec_ad import load_mvtec_ad
+    from .hub import load_mvtec_ad
 
 __all__ = [
     "MVTEC_AD_DEFECTS",
@@ -49,7 +48,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what needs `datasets` when it is asked for: that takes a second."""
     if name == "load_mvtec_ad":
-        from .mvtec_ad import load_mvtec_ad
+        from .hub import load_mvtec_ad
 
         return load_mvtec_ad
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

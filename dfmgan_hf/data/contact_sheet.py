@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .inspection import Inspection
+from .doctor import Inspection
 from .reading import read_image, read_mask
 from .records import GOOD
 

@@ -1,19 +1,122 @@
-"""Data sets on the Hugging Face Hub, in this package's form or in that of a known mirror of MVTec AD."""
+"""Data sets as Hugging Face `datasets`: from folders, from the Hub, and to the Hub with a card."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import PurePosixPath
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
-from huggingface_hub.errors import RepositoryNotFoundError
+import numpy as np
+from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from PIL import Image
+from PIL.ExifTags import Base as Tag
 
-from .errors import DataError
-from .mvtec_layout import MVTEC_AD_DEFECTS
-from .reading import mask_to_array
-from .records import GOOD, shorten
-from .rows import encode_mask, make_features
+from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unpacked
+from .preparation import read_pair
+from .reading import is_deep_colour, mask_to_array
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, fingerprint, is_hub_id, shorten
+
+# --- Rows of a Hugging Face data set: photograph, mask, label, defect, category, file name.
+
+LABELS = ("normal", "anomalous")
+
+
+def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets.Features:
+    """Return the features of a set of these categories and kinds of defect.
+
+    Args:
+        categories: Names of the objects; for those of MVTec AD all 15 become names of the class label, so that sets
+            of different categories can be joined.
+        defects: Kinds of defect, without `good`.
+
+    Returns:
+        image (RGB), mask (8-bit grey, 0 and 255, None for defect-free photographs), label
+        (normal, anomalous), defect (good, ...), category, file_name (as in `ImageRecord.name`).
+    """
+    known = list(MVTEC_AD_DEFECTS)
+    return datasets.Features(
+        {
+            "image": datasets.Image(mode="RGB"),
+            "mask": datasets.Image(mode="L"),
+            "label": datasets.ClassLabel(names=list(LABELS)),
+            "defect": datasets.ClassLabel(names=[GOOD, *defects]),
+            "category": datasets.ClassLabel(names=known if set(categories) <= set(known) else list(categories)),
+            "file_name": datasets.Value("string"),
+        }
+    )
+
+
+def generate_rows(
+    records: Sequence[tuple[str, ImageRecord]], bit_depth: int, skip_bad_files: bool
+) -> Iterator[dict[str, Any]]:
+    """Read, check and yield rows in the form of `make_features`.
+
+    8-bit grey and RGB photographs are referred to by path and stay as they are; others are stored as 8-bit PNG, since
+    `datasets` would clip 16-bit samples and forget what is transparent.
+
+    Args:
+        records: Category and record.
+        bit_depth: Significant bits of 16-bit photographs.
+        skip_bad_files: Leave files with problems out and warn with their list.
+
+    Raises:
+        DataError: that names the first file with a problem, unless `skip_bad_files`.
+    """
+    skipped: list[DataError] = []
+    for category, record in records:
+        try:
+            yield _make_row(category, record, bit_depth)
+        except DataError as problem:
+            if not skip_bad_files:
+                raise
+            skipped.append(problem)
+    if skipped:
+        listed = "\n".join(f"  {error}" for error in skipped)
+        warnings.warn(f"{len(skipped)} of {len(records)} files were left out:\n{listed}", DataWarning, stacklevel=2)
+
+
+def encode_mask(defect: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Return a mask `(H, W)` as the `datasets` image of an 8-bit PNG with 0 and 255."""
+    return {"path": None, "bytes": _to_png(np.where(defect, 255, 0).astype(np.uint8))}
+
+
+def _make_row(category: str, record: ImageRecord, bit_depth: int) -> dict[str, Any]:
+    photograph, mask = read_pair(record, 3, bit_depth)
+    image: dict[str, Any]
+    if _is_plain(record.image_path):
+        image = {"path": str(record.image_path.resolve()), "bytes": None}
+    else:
+        image = {"path": None, "bytes": _to_png(photograph)}
+    return {
+        "image": image,
+        "mask": None if mask is None else encode_mask(mask.defect),
+        "label": LABELS[record.defect != GOOD],
+        "defect": record.defect,
+        "category": category,
+        "file_name": record.name,
+    }
+
+
+def _is_plain(path: Path) -> bool:
+    """Tell whether `datasets` would decode the file as this package does, see `decoding.decode`."""
+    with Image.open(path) as image:
+        is_eight_bit = image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep_colour(image)
+        return is_eight_bit and (image.format != "TIFF" or image.getexif().get(Tag.Orientation, 1) == 1)
+
+
+def _to_png(array: np.ndarray[Any, Any]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+# --- Data sets on the Hugging Face Hub, in this package's form or in that of a known mirror of MVTec AD.
 
 # Columns of TheoM55/mvtec_all_objects_split; its splits are named `bottle.train`, `bottle.test`, ...
 _MIRROR_COLUMNS = frozenset({"image_path", "mask_path", "defect", "label"})
@@ -168,3 +271,235 @@ def _wrong_columns(source: str, columns: set[str]) -> DataError:
         expected=f"{', '.join(make_features([], []))}, or {', '.join(sorted(_MIRROR_COLUMNS))}",
         advice="Save the photographs in the folder layout of MVTec AD and give that folder.",
     )
+
+
+# --- MVTec AD, and everything in its folder layout, as a Hugging Face data set.
+
+
+def load_mvtec_ad(
+    source: Path | str,
+    category: str | None = None,
+    *,
+    streaming: bool = False,
+    skip_bad_files: bool = False,
+    bit_depth: int = 16,
+    cache_dir: Path | str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> datasets.DatasetDict | datasets.IterableDatasetDict:
+    """Load one category, or all of them, as `train` and `test`.
+
+    Columns: image (RGB), mask (8-bit grey with 0 and 255, None for defect-free photographs), label (normal or
+    anomalous), defect (good, ...), category, file_name.
+
+    Args:
+        source: Root of an extracted MVTec AD, one of its category folders, the downloaded archive, or the id of a set
+            on the Hub (see `hub.load_from_hub`). Other categories in the same layout work as well.
+        category: Category; None for all of those in a folder or archive, or for the only one on the Hub.
+        streaming: Make rows as they are asked for, instead of all of them beforehand.
+        skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
+        bit_depth: Significant bits of 16-bit photographs.
+        cache_dir: Where rows are cached and an archive is extracted; None for the cache of `datasets`. A changed
+            folder is noticed, by the names, sizes and times of its files.
+        revision: Commit, branch or tag of a set on the Hub.
+        token: Access token for private sets on the Hub.
+
+    Returns:
+        A `datasets.DatasetDict` whose `push_to_hub` writes a card, or an `IterableDatasetDict` if `streaming`.
+
+    Raises:
+        DataError: that names the first file with a problem, or lists the right categories.
+    """
+    if is_hub_id(source):
+        cache = None if cache_dir is None else str(cache_dir)
+        loaded = load_from_hub(
+            Path(source).as_posix(), category, streaming=streaming, cache_dir=cache, revision=revision, token=token
+        )
+        return loaded if streaming else DefectDatasetDict(loaded)
+    root = unpacked(Path(source), cache_dir)
+    present = category_folders(root) if category is None and not metadata_files(root) else []
+    listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
+    splits = {
+        split: _make_split(listings, split, streaming, skip_bad_files, bit_depth, cache_dir)
+        for split in ("train", "test")
+    }
+    return datasets.IterableDatasetDict(splits) if streaming else DefectDatasetDict(splits)
+
+
+def _make_split(
+    listings: list[Listing],
+    split: str,
+    streaming: bool,
+    skip_bad_files: bool,
+    bit_depth: int,
+    cache_dir: Path | str | None,
+) -> Any:
+    features = make_features([listing.category for listing in listings], _known_defects(listings))
+    records = [
+        (listing.category, record) for listing in listings for record in listing.records if record.split == split
+    ]
+    if not records and not streaming:
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features, split=split)
+    generate = partial(generate_rows, records, bit_depth, skip_bad_files)
+    if streaming:
+        return datasets.IterableDataset.from_generator(generate, features=features, split=split)
+    # Left to itself, datasets fingerprints the code and arguments and would serve the rows of files long changed.
+    settings = {"split": split, "skip_bad_files": skip_bad_files, "bit_depth": bit_depth, "features": str(features)}
+    try:
+        return datasets.Dataset.from_generator(
+            generate,
+            features=features,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            split=split,
+            fingerprint=fingerprint((record for _, record in records), settings)[:32],
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None
+        raise
+
+
+def _known_defects(listings: list[Listing]) -> list[str]:
+    """List the kinds of defect: those of MVTec AD in its order where the category is its own, then any others."""
+    names: list[str] = []
+    for listing in listings:
+        names += [name for name in MVTEC_AD_DEFECTS.get(listing.category, ()) if name not in names]
+    return names + sorted({name for listing in listings for name in listing.defects} - set(names))
+
+
+# --- A `DatasetDict` that brings a card along when it is pushed to the Hub.
+
+_MVTEC_AD_LICENSE = "cc-by-nc-sa-4.0"
+_COUNTS_HEADER = """| category | defect | train | test |
+|---|---|---|---|
+"""
+_MVTEC_AD_NOTES = """
+The photographs are those of [MVTec AD](https://www.mvtec.com/company/research/datasets/mvtec-ad), under
+[CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/): no commercial use, and what is derived from them
+is shared alike.
+
+> Paul Bergmann, Michael Fauser, David Sattlegger, Carsten Steger: MVTec AD - A Comprehensive Real-World Dataset for
+> Unsupervised Anomaly Detection. CVPR 2019.
+"""
+
+
+class DefectDatasetDict(datasets.DatasetDict):
+    """A `datasets.DatasetDict` with the features of `rows.make_features`; pushing it writes a data set card."""
+
+    def push_to_hub(self, repo_id: str, config_name: str | None = None, **options: Any) -> Any:
+        """Push the set as parquet, photographs and masks included, with a card.
+
+        A card that the repository already has is kept; only the counts of these categories are added to its table.
+
+        Args:
+            repo_id: `user/name`.
+            config_name: Name of the configuration; None for the category if there is one, else `default`.
+            options: `license` for the card (default: that of MVTec AD for its categories, else `unknown`), and
+                whatever `datasets.DatasetDict.push_to_hub` takes, such as `private` and `token`.
+
+        Returns:
+            The commit, as `datasets` returns it.
+        """
+        licence = options.pop("license", None)
+        token, revision = options.get("token"), options.get("revision")
+        api = HfApi(token=token)
+        # The card goes first: datasets keeps the text of the README that it finds, and adds sizes and file names.
+        api.create_repo(repo_id, repo_type="dataset", private=options.get("private"), exist_ok=True)
+        try:
+            card = DatasetCard.load(repo_id, token=token)
+            card.text = _with_counts(card.text, self)
+        except EntryNotFoundError:
+            card = make_dataset_card(self, repo_id, licence)
+        # Not card.push_to_hub: before huggingface_hub 2 it asks huggingface.co, whatever Hub HF_ENDPOINT names.
+        api.upload_file(
+            path_or_fileobj=str(card).encode(),
+            path_in_repo="README.md",
+            repo_id=repo_id,
+            repo_type="dataset",
+            revision=revision,
+            commit_message="Upload the card",
+        )
+        categories = present_categories(self)
+        name = config_name or (categories[0] if len(categories) == 1 else "default")
+        return super().push_to_hub(repo_id, config_name=name, **options)
+
+
+def present_categories(dataset: datasets.DatasetDict) -> list[str]:
+    """Return the names of the categories that occur, in the order of the class label."""
+    names: set[str] = set()
+    for split in dataset.values():
+        names.update(map(split.features["category"].int2str, split.unique("category")))
+    feature = next(iter(dataset.values())).features["category"]
+    return [name for name in feature.names if name in names]
+
+
+def make_dataset_card(dataset: datasets.DatasetDict, repo_id: str, license: str | None = None) -> DatasetCard:
+    """Write the card of a set: licence, counts, columns, how to load it, and whom to cite.
+
+    Args:
+        dataset: With the features of `rows.make_features`.
+        repo_id: Where it will lie.
+        license: Licence as the Hub spells it; None for that of MVTec AD if all categories are its own, else `unknown`.
+    """
+    categories = present_categories(dataset)
+    is_mvtec_ad = set(categories) <= set(MVTEC_AD_DEFECTS)
+    licence = license or (_MVTEC_AD_LICENSE if is_mvtec_ad else "unknown")
+    title = repo_id.split("/")[-1]
+    name = f', "{categories[0]}"' if len(categories) == 1 else ""
+    card = DatasetCard(
+        f"""---
+license: {licence}
+pretty_name: "{title}"
+task_categories:
+- image-segmentation
+- unconditional-image-generation
+tags:
+- anomaly-detection
+- industrial-inspection
+- dfmgan
+---
+# {title}
+
+Photographs of defect-free and defective objects, with a pixel-exact mask of each defect.
+
+{_COUNTS_HEADER}
+
+| column | content |
+|---|---|
+| `image` | photograph, RGB |
+| `mask` | 8-bit grey, 255 on the defect and 0 elsewhere; none for defect-free photographs |
+| `label` | `normal` or `anomalous` |
+| `defect` | kind of defect, `good` for none |
+| `category` | object or texture |
+| `file_name` | name in the folder layout of MVTec AD |
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("{repo_id}"{name})
+```
+{_MVTEC_AD_NOTES if is_mvtec_ad else ""}
+Written by dfmgan-hf, which trains defect generators on sets of this form.
+"""
+    )
+    card.text = _with_counts(card.text, dataset)
+    return card
+
+
+def _with_counts(text: str, dataset: datasets.DatasetDict) -> str:
+    """Write one row for each kind of defect of the set's categories into the card's table of counts, if it has one."""
+    before, header, after = text.partition(_COUNTS_HEADER)
+    if not header:
+        return text
+    features = next(iter(dataset.values())).features
+    counts = {split: Counter(zip(rows["category"], rows["defect"], strict=True)) for split, rows in dataset.items()}
+    train, test = (counts.get(split, Counter()) for split in ("train", "test"))
+    rows = [
+        f"| {features['category'].int2str(kind[0])} | {features['defect'].int2str(kind[1])} "
+        f"| {train[kind]} | {test[kind]} |"
+        for kind in sorted(train | test)
+    ]
+    old = after.split("\n\n", 1)[0]
+    present = tuple(f"| {category} |" for category in present_categories(dataset))
+    kept = [row for row in old.splitlines() if row and not row.startswith(present)]
+    return before + header + "\n".join([*kept, *rows]) + after[len(old) :]

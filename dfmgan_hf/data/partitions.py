@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import write_text
-from .errors import DataError
-from .records import GOOD, ImageRecord, shorten
+from .records import GOOD, DataError, ImageRecord, shorten
 
 
 def shuffled(records: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:

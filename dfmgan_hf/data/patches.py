@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..files import whole_folder
-from .errors import DataError
-from .examples import read_pair
-from .records import GOOD, ImageRecord, Listing
+from .preparation import read_pair
+from .records import GOOD, DataError, ImageRecord, Listing
 
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""Draw a data set of triplets: what is missing of it, in all processes, in one of the formats."""
+"""Draw data sets of triplets in bulk, resumable, in the forms that others read."""
 
 from __future__ import annotations
 
@@ -9,24 +9,127 @@ import json
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
 from ..files import module_sha256, whole_file, write_json, write_text
-from ..pipelines import DFMGANPipeline, contact_sheet
+from ..hub.push import Repository
+from ..pipeline import DFMGANPipeline
+from ..pipelines.contact_sheet import contact_sheet
 from ..processes import ProcessGroup
-from .config import RECORD_DIR, ExportConfig, ExportError
-from .hub import check_push, push_to_hub
-from .layouts import ImageFolderWriter, MVTecWriter
-from .parquet import ParquetWriter, make_card
-from .samples import Record, Sample
-from .sampling import draw_samples
+from .writers import (
+    DATA_DIR,
+    RECORD_DIR,
+    ExportConfig,
+    ExportError,
+    ImageFolderWriter,
+    MVTecWriter,
+    ParquetWriter,
+    Record,
+    Sample,
+    make_card,
+)
+
+# --- Draw numbered triplets: number i depends on the settings and i alone, whatever else is drawn.
+
+Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
+
+
+def candidate_seed(seed: int, index: int, attempt: int) -> int:
+    """Return the seed of draw number `attempt` for image number `index` of an export with the seed `seed`.
+
+    It is `numpy.random.SeedSequence([seed, index, attempt]).generate_state(1)[0]`, from 0 to 2^32 - 1. Sets of other
+    seeds share no images but by rare coincidence, as they would if image i had the seed `seed + i`.
+
+    Example:
+        >>> candidate_seed(0, 1, 0)
+        3964924996
+    """
+    return int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
+
+
+def why_dropped(area: float, config: ExportConfig) -> str | None:
+    """Return why a mask that covers the share `area` of the image is dropped; None if it is kept."""
+    if area == 0 and config.min_mask_area != 0:
+        return "empty"
+    if area < (config.min_mask_area or 0):
+        return "too_small"
+    return "too_large" if area > config.max_mask_area else None
+
+
+def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int]) -> Iterator[Sample]:
+    """Draw the triplets of these numbers, in this order; `batch_size` of them at a time.
+
+    Image i is the first of the draws `candidate_seed(config.seed, i, 0)`, `(..., i, 1)` and so on whose mask has an
+    area within the bounds. Other batch sizes and other devices round differently: a few pixels may differ by one.
+
+    Args:
+        pipe: a pipeline, on the device that draws.
+        config: what to draw and what to keep.
+        indices: numbers from 0 on, taken as needed.
+
+    Raises:
+        ExportError: the pipeline has a backbone only, or an image has used up its attempts.
+    """
+    if not pipe.has_defects:
+        raise ExportError(
+            "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
+            "this one (examples/train_stage2.py) and give its output folder."
+        )
+    # A pipeline of its own: silencing its progress bar does not silence the caller's.
+    pipe = DFMGANPipeline(pipe.generator)
+    pipe.set_progress_bar_config(disable=True)
+    numbers = iter(indices)
+    with ThreadPoolExecutor() as pool:  # a GPU draws faster than one core compresses
+        while batch := list(islice(numbers, config.batch_size)):
+            yield from pool.map(lambda drawn: Sample.encode(*drawn), _draw_batch(pipe, config, batch))
+
+
+def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) -> list[Drawn]:
+    kept: dict[int, Drawn] = {}
+    dropped: dict[int, Counter[str]] = {index: Counter() for index in batch}
+    for attempt in range(config.max_attempts):
+        wanted = [index for index in batch if index not in kept]
+        if not wanted:
+            break
+        seeds = [candidate_seed(config.seed, index, attempt) for index in wanted]
+        output: Any = pipe(
+            seeds=seeds,
+            truncation_psi=config.truncation_psi,
+            noise_mode=config.noise_mode,
+            mask_threshold=config.mask_threshold,
+            batch_size=len(seeds),
+        )
+        drawn = zip(wanted, seeds, output.images, output.masks, output.defect_free_images, strict=True)
+        for index, seed, image, mask, defect_free in drawn:
+            area = float((np.asarray(mask) != 0).mean())
+            reason = why_dropped(area, config)
+            if reason is None:
+                counts = {f"dropped_{name}": count for name, count in dropped[index].items()}
+                kept[index] = (Record(index, seed, area, **counts), image, mask, defect_free)
+            else:
+                dropped[index][reason] += 1
+    for index in batch:
+        if index not in kept:
+            reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped[index].items())
+            raise ExportError(
+                f"None of the first {config.max_attempts} draws of image {index} has a mask of the wanted area "
+                f"({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to go on in "
+                "this one, or train the model longer."
+            )
+    return [kept[index] for index in batch]
+
+
+# --- Draw a data set of triplets: what is missing of it, in all processes, in one of the formats.
 
 SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
@@ -301,3 +404,57 @@ def draw(config: DrawConfig) -> list[Path]:
         f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
     )
     return [config.output_dir / name for name in files]
+
+
+# --- The way of a parquet export to the Hugging Face Hub.
+
+
+def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> None:
+    """Find out whether an export can be pushed to `repo_id`: before hours are spent on drawing it.
+
+    The repository is made if there is none.
+
+    Args:
+        config: of the export.
+        repo_id: `user/name`.
+        private: visibility of a new repository.
+
+    Raises:
+        ExportError: the format is not one for the Hub.
+        HubError: no connection, no such name, or a token that may not write there.
+    """
+    if config.format != "parquet":
+        raise ExportError(
+            f"The format {config.format} is thousands of small files, for which the Hub is not made: push parquet."
+        )
+    Repository.open(repo_id, kind="dataset", private=private).check_write()
+
+
+def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str:
+    """Send a finished parquet export to a data set repository, which is made if there is none, in one commit.
+
+    The shards of an earlier export in that repository are removed by the same commit.
+
+    Args:
+        output_dir: folder of the export.
+        repo_id: `user/name`.
+        private: visibility of a new repository.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ExportError: the export is not finished, or is in another format.
+        HubError: nothing was sent.
+    """
+    patterns = ("README.md", f"{DATA_DIR}/train-*.parquet", f"{RECORD_DIR}/[!.]*")
+    files = {
+        path.relative_to(output_dir).as_posix(): path for pattern in patterns for path in output_dir.glob(pattern)
+    }
+    if not files.keys() >= {"README.md", f"{RECORD_DIR}/summary.json"}:
+        raise ExportError(
+            f"{output_dir} holds no finished export in parquet. Give the command that began it again: it goes on "
+            "where it stopped."
+        )
+    repository = Repository.open(repo_id, kind="dataset", private=private)
+    return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

@@ -1,34 +1,73 @@
-"""CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al., CVPR 2021, arXiv 2104.06820).
-
-A copy of stage 1's generator learns the defect while the frozen original holds it back: what is similar for one is to
-be similar for the other. The discriminator judges whole images only near fixed latents (anchors) and patches of them
-elsewhere. Hyperparameters are those of the authors' code; DFMGAN's paper gives none, and by default there are as many
-anchors as photographs, no mirroring and no ADA.
-"""
+"""CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al., CVPR 2021)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..losses import generator_loss, r1_penalty
-from ..losses.cross_domain_consistency import cross_domain_consistency
-from ..models import NoiseInput, StyleGAN2Generator
-from ..models.modulated import StyledConv2d
-from ..models.patch_heads import PatchHeadDiscriminator
-from ..training import Batch, RunningStatistics
-from .augmentations import ADA_KIMG, build_augmentation
-from .latents import draw_latents
-from .method import Defaults, Method, TaskRequest, register
-from .pipeline_samplers import open_pipeline
-from .precision import regularizer_precision
-from .stage1 import Stage1Settings, Stage1Task
+from ..models.discriminator import PatchHeadDiscriminator
+from ..models.stylegan2 import NoiseInput, StyledConv2d, StyleGAN2Generator
+from ..training.task import Batch, RunningStatistics
+from .method import (
+    ADA_KIMG,
+    Defaults,
+    Method,
+    TaskRequest,
+    build_augmentation,
+    open_pipeline,
+    register,
+    regularizer_precision,
+)
+from .stylegan2 import Stage1Settings, Stage1Task, draw_latents
+
+# --- Cross-domain distance consistency (Ojha et al., CVPR 2021, section 3.1).
+
+
+def cross_domain_consistency(source: Sequence[Tensor], target: Sequence[Tensor], layers: Sequence[int]) -> Tensor:
+    """How differently two generators see the same latents: KL between the similarities of their features.
+
+    For each sample a: cosine similarities of its features to those of the other B - 1 samples at layer `layers[a]`,
+    as a distribution by softmax, p in the source and q in the target; p (log p - log q), averaged over all B (B - 1)
+    entries. That is 1 / (B - 1) of the mean KL(p || q), as the authors' code has it; the paper writes the other
+    direction, summed over layers.
+
+    Args:
+        source: features of the frozen generator by layer, (B, ...) each; they get no gradient.
+        target: features of the trained generator from the same latents, of the same shapes.
+        layers: the layer at which each of the B samples is compared, B numbers.
+
+    Returns:
+        A scalar of at least 0; 0 if the similarities agree.
+
+    Raises:
+        ValueError: fewer than 3 samples: a single similarity is a distribution that nothing can change.
+    """
+    if len(layers) < 3:
+        raise ValueError(f"Distances are compared among at least 3 samples, but there are {len(layers)}.")
+    p, q = (
+        torch.stack([_similarities(features[layer], sample) for sample, layer in enumerate(layers)])
+        for features in (source, target)
+    )
+    return F.kl_div(q, p.detach(), reduction="none", log_target=True).mean()
+
+
+def _similarities(features: Tensor, sample: int) -> Tensor:
+    """Log-probabilities (B - 1,) that follow from the similarity of one sample to the others."""
+    flat = features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
+    others = torch.cat([flat[:sample], flat[sample + 1 :]])
+    return F.log_softmax(F.cosine_similarity(flat[sample : sample + 1], others, dim=1), dim=0)
+
+
+# --- CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al., CVPR 2021, arXiv
+# 2104.06820).
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,281 @@
-"""What a method is to scripts, benchmarks and tests: how it is trained, how it draws, and what is known of it.
-
-How to add one:
-
-1. Write `methods/<name>.py` with a `Task` (training/task.py) that the trainer runs and, if it has settings of its own,
-   frozen dataclasses of options with a documented default for each: those of training, and those of drawing. Losses
-   go to `losses/`, networks to `models/` (as `SafetensorsModel`, so that they have `from_pretrained`). The task's
-   `export` saves what draws in the subfolder `generator`; its class says later how the folder is drawn from.
-2. At the end of that file put `METHOD = Method(...)` and `register(METHOD)`; name the file in `methods/registry.py`.
-
-Then examples/train_baseline.py trains it, `open_sampler` draws from it, benchmarks list it, and the tests that run
-over the registry test it. A method that is not trained has no `build` and gives its sampler from photographs alone.
-"""
+"""What a method is to scripts, benchmarks and tests: how it is trained, how it draws, and its sizes by name."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..data import DataConfig, ImageMaskDataset
-from ..metrics import Sampler
-from ..metrics.while_training import sample_generator
-from ..models import StyleGAN2Discriminator, StyleGAN2Generator
-from ..training import Task
-from .augmentations import AugmentationConfig
-from .backbone import recipe_from_backbone
-from .presets import PRESETS, Recipe, RecipeOverrides, resolve_recipe
+from ..augmentation.ada import AUGMENTATION_SETS, AugmentPipe
+from ..augmentation.controller import AdaController
+from ..augmentation.diffaugment import DiffAugment
+from ..data.training_set import DataConfig, ImageMaskDataset
+from ..losses import r1_gamma
+from ..metrics.sampler import PipelineSampler, Sampler
+from ..metrics.scoring import sample_generator
+from ..models.discriminator import StyleGAN2Discriminator
+from ..models.stylegan2 import StyleGAN2Generator
+from ..pipeline import DFMGANPipeline
+from ..training.task import Task
+
+# --- Sizes and hyperparameters by name.
+
+PresetName = Literal["auto", "small", "paper256", "large512", "large1024"]
+
+
+@dataclass(frozen=True)
+class RecipeOverrides:
+    """Network sizes and hyperparameters that both stages share; None takes the preset's value.
+
+    Args:
+        resolution: Height and width of the images, a power of two from 32 to 1024.
+        image_channels: 1 (grey) or 3 (RGB).
+        z_dim: Width of the latents z.
+        w_dim: Width of the latents w.
+        mapping_layers: Layers of the mapping networks.
+        channel_base: Channels at resolution r are min(channel_base // r, channel_max).
+        channel_max: Upper limit of the channels.
+        batch_size: Images a step over all processes.
+        lr: Learning rate of Adam.
+        r1_gamma: Weight of R1.
+        ema_kimg: Half-life of the averaged generator in thousands of images.
+        total_kimg: Length of the stage in thousands of images shown.
+    """
+
+    resolution: int | None = None
+    image_channels: int | None = None
+    z_dim: int | None = None
+    w_dim: int | None = None
+    mapping_layers: int | None = None
+    channel_base: int | None = None
+    channel_max: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    r1_gamma: float | None = None
+    ema_kimg: float | None = None
+    total_kimg: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`RecipeOverrides` with every value settled."""
+
+    resolution: int
+    image_channels: int
+    z_dim: int
+    w_dim: int
+    mapping_layers: int
+    channel_base: int
+    channel_max: int
+    batch_size: int
+    lr: float
+    r1_gamma: float
+    ema_kimg: float
+    total_kimg: float
+
+    def network_config(self) -> dict[str, Any]:
+        """Constructor arguments of the generator."""
+        return {**self.discriminator_config(), **self._take("z_dim", "w_dim", "mapping_layers")}
+
+    def discriminator_config(self) -> dict[str, Any]:
+        """Constructor arguments of the discriminator."""
+        return self._take("resolution", "image_channels", "channel_base", "channel_max")
+
+    def training_settings(self) -> dict[str, Any]:
+        """Hyperparameters that every task on these networks has."""
+        return self._take("batch_size", "lr", "r1_gamma", "ema_kimg")
+
+    def _take(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names}
+
+
+_PAPER = {
+    "resolution": 256,
+    "image_channels": 3,
+    "z_dim": 512,
+    "w_dim": 512,
+    "mapping_layers": 2,
+    "channel_max": 512,
+    "stage1_kimg": 3000,
+    "stage2_kimg": 400,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # StyleGAN2-ADA's "auto": what is missing follows from the resolution and the number of GPUs.
+    "auto": _PAPER,
+    # For CPUs and first tries: an image costs about a thousandth of the paper's work.
+    "small": {
+        **_PAPER,
+        "resolution": 64,
+        "z_dim": 128,
+        "w_dim": 128,
+        "channel_base": 1024,
+        "channel_max": 128,
+        "batch_size": 16,
+        "stage1_kimg": 100,
+        "stage2_kimg": 30,
+    },
+    # The paper's runs: two GPUs, batch 32.
+    "paper256": {**_PAPER, "batch_size": 32, "r1_gamma": 0.4096, "ema_kimg": 10.0},
+    "large512": {**_PAPER, "resolution": 512, "mapping_layers": 8},
+    "large1024": {**_PAPER, "resolution": 1024, "mapping_layers": 8},
+}
+
+
+def resolve_recipe(
+    preset: str, overrides: RecipeOverrides, stage: Literal["stage1", "stage2"], num_processes: int
+) -> Recipe:
+    """Settle every value: what `overrides` sets, then the preset, then StyleGAN2-ADA's rules.
+
+    The rules (StyleGAN2-ADA, appendix D, "auto"): batch = max(min(n min(4096 / R, 32), 64), n) for n processes;
+    gamma = 0.0002 R^2 / batch; half-life = batch * 10 / 32 kimg; channel_base 16384 below 512x512, then 32768;
+    lr 0.0025, from 1024x1024 on 0.002.
+
+    Raises:
+        ValueError: an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {preset!r}.")
+    values = {**PRESETS[preset], "total_kimg": PRESETS[preset][f"{stage}_kimg"]}
+    values.update({f.name: v for f in fields(overrides) if (v := getattr(overrides, f.name)) is not None})
+    resolution = values["resolution"]
+    per_process = min(4096 // resolution, 32)
+    batch_size = values.setdefault("batch_size", max(min(num_processes * per_process, 64), num_processes))
+    values.setdefault("channel_base", 16384 if resolution < 512 else 32768)
+    values.setdefault("lr", 0.0025 if resolution < 1024 else 0.002)
+    values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
+    values.setdefault("ema_kimg", batch_size * 10 / 32)
+    return Recipe(**{f.name: values[f.name] for f in fields(Recipe)})
+
+
+# --- The discriminator's augmentation as an option: a set of ADA, DiffAugment, or none.
+
+ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
+"""Thousands of images in which ADA's probability can go from 0 to 1: of the good product, and of few photographs."""
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What the discriminator sees of an image.
+
+    Args:
+        augmentation: A set of adaptive augmentations (bgc, keep_orientation, ...), diffaugment, or none.
+        ada_target: Mean sign of the discriminator on real images that ADA holds.
+        ada_max: Highest probability of an augmentation.
+        ada_kimg: Thousands of images in which the probability can go from 0 to 1. None: 500 in stage 1, 100 in
+            stage 2.
+    """
+
+    augmentation: str = "bgc"
+    ada_target: float = 0.6
+    ada_max: float = 0.8
+    ada_kimg: float | None = None
+
+
+def build_augmentation(
+    config: AugmentationConfig, batch_size: int, default_kimg: float, device: torch.device
+) -> tuple[nn.Module | None, AdaController | None]:
+    """The augmentation and what adapts its probability; either may be None.
+
+    Raises:
+        ValueError: an unknown augmentation; the message lists the names.
+    """
+    if config.augmentation == "none":
+        return None, None
+    if config.augmentation == "diffaugment":
+        return DiffAugment(), None
+    if config.augmentation not in AUGMENTATION_SETS:
+        names = ", ".join([*AUGMENTATION_SETS, "diffaugment"])
+        raise ValueError(f"`augmentation` must be one of {names}, but is {config.augmentation!r}.")
+    controller = AdaController(
+        batch_size,
+        target=config.ada_target,
+        ramp_kimg=default_kimg if config.ada_kimg is None else config.ada_kimg,
+        p_max=config.ada_max,
+        device=device,
+    )
+    return AugmentPipe.from_set(config.augmentation), controller
+
+
+# --- Starting stage 2, or more training, from a folder or Hub repository that stage 1 wrote.
+
+FROM_BACKBONE = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+
+
+def load_backbone(source: str) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator]:
+    """The averaged generator and the discriminator of stage 1.
+
+    Args:
+        source: the output folder of stage 1, of a converted snapshot, or the Hub id of one.
+
+    Raises:
+        OSError: `source` has no generator/ or no discriminator/.
+        ValueError: its generator draws defects already.
+    """
+    config = StyleGAN2Generator.load_config(source, subfolder="generator")
+    if config["_class_name"] != "StyleGAN2Generator":
+        raise ValueError(
+            f"`pretrained_backbone` {source} holds a {config['_class_name']}; stage 2 starts from the output of "
+            "stage 1, a StyleGAN2Generator."
+        )
+    generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
+    discriminator = StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
+    return generator, discriminator
+
+
+def recipe_from_backbone(overrides: RecipeOverrides, backbone: StyleGAN2Generator) -> RecipeOverrides:
+    """`overrides` with the network sizes of the backbone.
+
+    Raises:
+        ValueError: a size is overridden with another value than the backbone's.
+    """
+    sizes = {name: backbone.config[name] for name in FROM_BACKBONE}
+    for field in fields(overrides):
+        wanted = getattr(overrides, field.name)
+        if field.name in sizes and wanted is not None and wanted != sizes[field.name]:
+            raise ValueError(
+                f"`{field.name}` is {sizes[field.name]} in the pretrained backbone and cannot be {wanted}; "
+                "leave it out."
+            )
+    return replace(overrides, **{name: value for name, value in sizes.items() if value is not None})
+
+
+# --- Low precision where it does no harm, and enough of it for the regularisers.
+
+
+@contextmanager
+def regularizer_precision(network: StyleGAN2Generator | StyleGAN2Discriminator) -> Iterator[None]:
+    """Run a network whose gradient is differentiated once more: in bfloat16 if it is set to it, but not in float16.
+
+    The penalties' gradients are small, and float16 has no room for small numbers; bfloat16 has float32's. Rounding to
+    its 8 bits moves a gradient by 3 to 5 %, a twentieth or less of what another batch does (benchmarks/README.md).
+    """
+    dtype = network.low_precision_dtype
+    if dtype is torch.float16:
+        network.low_precision_dtype = None
+    try:
+        yield
+    finally:
+        network.low_precision_dtype = dtype
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Run the convolutions of networks that know no precision of their own in `dtype`; None for full precision."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """What low precision gave, in the precision that losses are computed in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+# --- What a method is to scripts, benchmarks and tests: how it is trained, how it draws, and what is known of it.
 
 Init = Literal["stage1", "scratch"]
 Backbone = tuple[StyleGAN2Generator, StyleGAN2Discriminator]
@@ -278,3 +522,12 @@ REGISTERED: dict[str, Method] = {}
 def register(method: Method) -> None:
     """Make a method known by its name to scripts, benchmarks and tests."""
     REGISTERED[method.name] = method
+
+
+# --- Drawing from the methods whose result is a `DFMGANPipeline`.
+
+
+def open_pipeline(request: SamplerRequest) -> PipelineSampler:
+    """Draws with `DFMGANPipeline.from_pretrained(source)`: image i is that of `seeds=[seed + i]`."""
+    pipe = DFMGANPipeline.from_pretrained(str(request.source), revision=request.revision)
+    return PipelineSampler(pipe.to(request.device))

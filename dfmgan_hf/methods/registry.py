@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..hub_errors import clear_errors
-from ..metrics import Sampler
-from ..models.safetensors_only import SafetensorsModel
+from ..metrics.sampler import Sampler
+from ..models.base import SafetensorsModel
 from .method import REGISTERED, Method, SamplerRequest
 
-for _name in ("finetune", "diffaug", "cdc", "crop_paste", "sdgan", "defect_gan", "dfmgan"):
+for _name in ("finetune", "cdc", "crop_paste", "sdgan", "defect_gan", "dfmgan"):
     importlib.import_module(f".{_name}", __package__)
 
 METHODS = {name: method for name, method in REGISTERED.items() if method.learns == "defects"}

@@ -1,12 +1,8 @@
-"""SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones, two critics a domain.
-
-A reconstruction. No code was published. Known are two generators, two discriminators for each domain with the losses
-of D2GAN, cycle consistency, Adam and a batch of 4. Networks, weights and schedule are CycleGAN's (Zhu et al. 2017);
-each is an option or part of the recipe. Its results say nothing on whether the published ones were reproduced.
-"""
+"""SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,18 +14,131 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from ..losses import D2GANLoss, D2LSGANLoss
 from ..metrics.sampler import Samples
-from ..models import CycleGANGenerator, PatchDiscriminator
-from ..models.sizes import channels_at
-from ..pipelines import DFMGANPipeline
-from ..training import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
+from ..models.base import channels_at
+from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
+from ..pipeline import DFMGANPipeline
 from ..training.sheets import tile, to_pixels
-from .good_images import GeneratedGoodImages, GoodImages, Photographs, ShuffledPhotographs
-from .history import ImageHistory
-from .learning_rate import Decay, TranslationSettings, decayed_lr, set_lr
-from .method import Defaults, Method, SamplerRequest, TaskRequest, register
-from .precision import at_least_float32, autocast
+from ..training.task import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
+from .method import Defaults, Method, SamplerRequest, TaskRequest, at_least_float32, autocast, register
+from .translation import (
+    Decay,
+    GeneratedGoodImages,
+    GoodImages,
+    Photographs,
+    ShuffledPhotographs,
+    TranslationSettings,
+    decayed_lr,
+    set_lr,
+)
+
+# --- The adversarial game with two discriminators (D2GAN, Nguyen et al. 2017, equation 1), and its least-squares
+# twin.
+
+LOG_FLOOR = 1e-6
+"""Least argument of the logarithms."""
+
+
+class DualDiscriminatorLoss(ABC):
+    """A game of two discriminators against one generator.
+
+    Args:
+        alpha: weight of D1 on real images.
+        beta: weight of D2 on generated images.
+    """
+
+    def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
+        self.alpha = alpha
+        self.beta = beta
+
+    @abstractmethod
+    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
+        """Loss of both, from their outputs on real and generated images: of D1, then of D2."""
+
+    @abstractmethod
+    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
+        """Loss of the generator, from both discriminators' outputs on its images."""
+
+
+class D2GANLoss(DualDiscriminatorLoss):
+    """D2GAN's own game, on D = softplus(output) > 0.
+
+    With p the density of real and q of generated images, the best discriminators are D1 = alpha p / q and
+    D2 = beta q / p (D2GAN, proposition 1), and the generator minimises alpha KL(p | q) + beta KL(q | p) (theorem 2).
+    """
+
+    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
+        """-alpha log D1(x) + D1(G) + D2(x) - beta log D2(G)."""
+        first = F.softplus(fake1).mean() - self.alpha * _log_softplus(real1).mean()
+        second = F.softplus(real2).mean() - self.beta * _log_softplus(fake2).mean()
+        return first + second
+
+    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
+        """-D1(G) + beta log D2(G)."""
+        return self.beta * _log_softplus(fake2).mean() - F.softplus(fake1).mean()
+
+
+class D2LSGANLoss(DualDiscriminatorLoss):
+    """The same game with squared errors (LSGAN, Mao et al. 2017), which cannot grow without bound.
+
+    The best discriminators are D1 = alpha p / (alpha p + q) and D2 = beta q / (p + beta q).
+    """
+
+    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
+        """alpha (D1(x) - 1)^2 + D1(G)^2 + D2(x)^2 + beta (D2(G) - 1)^2."""
+        first = self.alpha * (real1 - 1).square().mean() + fake1.square().mean()
+        second = real2.square().mean() + self.beta * (fake2 - 1).square().mean()
+        return first + second
+
+    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
+        """(D1(G) - 1)^2 + beta D2(G)^2."""
+        return (fake1 - 1).square().mean() + self.beta * fake2.square().mean()
+
+
+def _log_softplus(x: Tensor) -> Tensor:
+    return torch.log(F.softplus(x).clamp_min(LOG_FLOOR))
+
+
+# --- Earlier generated images, so that discriminators do not forget them (Shrivastava et al. 2017, section 2.3).
+
+
+class ImageHistory:
+    """Keeps images, and gives half of the time an earlier one for a new one.
+
+    Args:
+        size: images to keep; 0 for none.
+
+    Attributes:
+        images: (n, C, R, R) with n up to `size`, or None before the first.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: Tensor | None = None
+
+    def exchange(self, images: Tensor) -> Tensor:
+        """Takes in new images (N, C, R, R) and returns as many.
+
+        Until the history is full they are the new ones. Then each is, with probability 1/2, a random earlier one,
+        whose place the new one takes.
+        """
+        shown = []
+        for image in images.detach().split(1):
+            kept = 0 if self.images is None else len(self.images)
+            if kept < self.size:
+                self.images = image.clone() if self.images is None else torch.cat([self.images, image])
+                shown.append(image)
+            elif self.images is not None and torch.rand(()).item() < 0.5:
+                place = int(torch.randint(kept, ()))
+                shown.append(self.images[place : place + 1].clone())
+                self.images[place] = image[0]
+            else:
+                shown.append(image)
+        return torch.cat(shown)
+
+
+# --- SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones, two critics a
+# domain.
 
 GAMES = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
 BETAS = (0.5, 0.999)

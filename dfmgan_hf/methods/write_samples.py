@@ -12,8 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..files import whole_file, write_json
-from ..metrics import Sampler
-from ..metrics.sampler import batches, draw
+from ..metrics.sampler import Sampler, batches, draw
 from ..processes import ProcessGroup
 
 SETTINGS_FILE = "settings.json"

@@ -8,23 +8,59 @@ its KID knows only subsets, and its LPIPS takes pairs.
 """
 
 from ..processes import ProcessGroup
-from .clustered_lpips import ICLPIPS, ClusteredLPIPS, clustered_lpips, ic_lpips, mean_pairwise
-from .config import EvaluationConfig
-from .distances import lpips_distances
-from .evaluate import Evaluation, evaluate
-from .features import FeatureExtractor, Features, alexnet_extractor, inception_extractor
-from .fidelity import InceptionScore, PrecisionRecall, fid, inception_score, precision_recall
-from .inputs import Generated, Real, as_pair, as_real, as_sampler
-from .kid import KIDSubsets, KIDUnbiased, kid_subsets, kid_unbiased
-from .lpips import LPIPS, load_lpips
-from .mask_statistics import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
-from .nearest import NearestReal, nearest_real
+from .diversity import (
+    ICLPIPS,
+    ClusteredLPIPS,
+    NearestReal,
+    clustered_lpips,
+    ic_lpips,
+    lpips_distances,
+    mean_pairwise,
+    nearest_real,
+)
+from .evaluate import Evaluation, EvaluationConfig, evaluate, format_table, save_evaluation, to_dict
+from .kid import (
+    InceptionScore,
+    KIDSubsets,
+    KIDUnbiased,
+    PrecisionRecall,
+    fid,
+    inception_score,
+    kid_subsets,
+    kid_unbiased,
+    precision_recall,
+)
+from .masks import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
 from .nearest_sheet import nearest_sheet
-from .networks import DEFAULT_METRICS, Metric, Networks, NetworksConfig, load_networks
-from .quick_score import QuickScore, load_quick_networks, quick_score
-from .results import format_table, save_evaluation, to_dict
-from .sampler import FolderSampler, PipelineSampler, Sampler, TensorSampler, draw
-from .weights import BadWeightsError, MissingWeightsError, NetworkId
+from .networks import (
+    DEFAULT_METRICS,
+    LPIPS,
+    BadWeightsError,
+    FeatureExtractor,
+    Features,
+    Metric,
+    MissingWeightsError,
+    NetworkId,
+    Networks,
+    NetworksConfig,
+    alexnet_extractor,
+    inception_extractor,
+    load_lpips,
+    load_networks,
+)
+from .sampler import (
+    FolderSampler,
+    Generated,
+    PipelineSampler,
+    Real,
+    Sampler,
+    TensorSampler,
+    as_pair,
+    as_real,
+    as_sampler,
+    draw,
+)
+from .scoring import QuickScore, load_quick_networks, quick_score
 
 __all__ = [
     "DEFAULT_METRICS",

@@ -1,16 +1,12 @@
 """Networks only: no losses, no files, no devices."""
 
+from __future__ import annotations
+
 from .cyclegan import CycleGANGenerator, PatchDiscriminator
-from .defect import soft_mask
 from .defect_gan import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
+from .dfmgan import DFMGANGenerator, DFMGANGeneratorOutput, soft_mask
 from .discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorOutput
-from .generator import (
-    DFMGANGenerator,
-    DFMGANGeneratorOutput,
-    StyleGAN2Generator,
-    StyleGAN2GeneratorOutput,
-)
-from .noise import NOISE_MODES, NoiseInput, NoiseMode
+from .stylegan2 import NOISE_MODES, NoiseInput, NoiseMode, StyleGAN2Generator, StyleGAN2GeneratorOutput
 
 __all__ = [
     "NOISE_MODES",

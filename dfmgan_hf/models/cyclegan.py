@@ -8,8 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .safetensors_only import SafetensorsModel
-from .sizes import check_image_shape
+from .base import SafetensorsModel, check_image_shape
 
 INIT_STD = 0.02
 """Weights start as N(0, 0.02^2) (CycleGAN, appendix 7.1)."""

@@ -18,8 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .safetensors_only import SafetensorsModel
-from .sizes import check_image_shape
+from .base import SafetensorsModel, check_image_shape
 
 RandomSource = torch.Generator | list[torch.Generator] | None
 

@@ -1,23 +1,201 @@
-"""Equalised layers and the activation of the StyleGAN2 networks.
-
-Plain PyTorch throughout: every operation here can be differentiated twice (R1 and the path-length penalty need it) and
-runs on CPU, CUDA and MPS.
-
-Leaky ReLU is positively homogeneous, so its gain sqrt(2) is folded into the (small) weights, biases and demodulation
-factors instead of multiplying the (large) feature map.
-"""
+"""Equalised layers, FIR resampling, and convolutions that can be differentiated twice (StyleGAN2)."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from .convolution import conv2d
-from .resampling import downsample2d, fir_filter2d
+# --- Convolutions whose second derivatives are convolutions too.
+
+
+class _Geometry(NamedTuple):
+    stride: int
+    padding: int
+    transposed: bool
+    output_padding: tuple[int, int] = (0, 0)
+
+    def adjoint(self, x: Tensor, weight: Tensor) -> _Geometry:
+        """Of the convolution that carries the gradient back to `x`."""
+        if self.transposed:
+            return self._replace(transposed=False, output_padding=(0, 0))
+        height, width = ((size + 2 * self.padding - weight.shape[-1]) % self.stride for size in x.shape[2:])
+        return self._replace(transposed=True, output_padding=(height, width))
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> Tensor:
+    if g.transposed:
+        return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, g.output_padding)
+    return F.conv2d(x, weight, bias, g.stride, g.padding)
+
+
+def _is_wanted(ctx: FunctionCtx, index: int) -> bool:
+    """Whether the running backward pass goes on from an input.
+
+    `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1
+    asks for the image's and not for the weights'.
+    """
+    if not ctx.needs_input_grad[index]:  # type: ignore[attr-defined]
+        return False
+    node = ctx.next_functions[index][0]  # type: ignore[attr-defined]
+    # Leaves cannot be asked about, and the question is no public one.
+    if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
+        return True
+    return torch._C._will_engine_execute_node(node)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry  # type: ignore[attr-defined]
+        return _convolve(x, weight, bias, geometry)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        geometry: _Geometry = ctx.geometry  # type: ignore[attr-defined]
+        wants_x, wants_weight, wants_bias = (_is_wanted(ctx, i) for i in range(3))
+        x_gradient = weight_gradient = bias_gradient = None
+        if wants_x:
+            x_gradient = _Convolution.apply(gradient, weight, None, geometry.adjoint(x, weight))
+        if wants_weight:
+            weight_gradient = _WeightGradient.apply(x, gradient, weight.shape, geometry)
+        if wants_bias:
+            bias_gradient = gradient.sum(dim=(0, 2, 3))
+        return x_gradient, weight_gradient, bias_gradient, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, gradient: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(x, gradient)
+        ctx.geometry = geometry  # type: ignore[attr-defined]
+        _, weight_gradient, _ = torch.ops.aten.convolution_backward(
+            gradient,
+            x,
+            x.new_empty(shape),
+            None,
+            [geometry.stride] * 2,
+            [geometry.padding] * 2,
+            [1, 1],
+            geometry.transposed,
+            list(geometry.output_padding),
+            1,
+            [False, True, False],
+        )
+        return weight_gradient
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: FunctionCtx, direction: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, gradient = ctx.saved_tensors  # type: ignore[attr-defined]
+        geometry: _Geometry = ctx.geometry  # type: ignore[attr-defined]
+        x_gradient = gradient_gradient = None
+        if _is_wanted(ctx, 0):
+            x_gradient = _Convolution.apply(gradient, direction, None, geometry.adjoint(x, direction))
+        if _is_wanted(ctx, 1):
+            gradient_gradient = _Convolution.apply(x, direction, None, geometry)
+        return x_gradient, gradient_gradient, None, None
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """`F.conv2d` on square kernels, differentiable any number of times at a convolution's cost."""
+    return _Convolution.apply(x, weight, bias, _Geometry(stride, padding, transposed=False))
+
+
+def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    """`F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
+    return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
+
+
+# --- Resampling with the FIR filter [1, 3, 3, 1] (StyleGAN2, appendix B), differentiable any number of times.
+
+
+def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    channels = x.shape[1]
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
+    kernel = torch.outer(taps, taps * gain).expand(channels, 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=channels)
+
+
+class _Filter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.padding, ctx.gain = padding, gain  # type: ignore[attr-defined]
+        return _filter(x, padding, 1, gain)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Filter.apply(gradient, 3 - ctx.padding, ctx.gain), None, None  # type: ignore[attr-defined]
+
+
+class _Upsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain  # type: ignore[attr-defined]
+        y = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)
+        y = y[:, :, 2:-2, 2:-2]
+        return y if gain == 4.0 else y * (gain / 4.0)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Downsample.apply(gradient, ctx.gain), None  # type: ignore[attr-defined]
+
+
+class _Downsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain  # type: ignore[attr-defined]
+        return _filter(x, 1, 2, gain)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Upsample.apply(gradient, ctx.gain), None  # type: ignore[attr-defined]
+
+
+def upsample2d(x: Tensor) -> Tensor:
+    """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4.
+
+    The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
+    zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
+
+    Args:
+        x: (N, C, H, W).
+
+    Returns:
+        (N, C, 2 H, 2 W).
+    """
+    return _Upsample.apply(x, 4.0)
+
+
+def downsample2d(x: Tensor) -> Tensor:
+    """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
+    return _Downsample.apply(x, 1.0)
+
+
+def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
+    """Filter every channel with the outer product of [1, 3, 3, 1] / 8 with itself.
+
+    Args:
+        x: (N, C, H, W).
+        padding: zeros added on every side, from 0 to 3.
+        gain: factor on the filter, 4 after zero insertion by 2.
+
+    Returns:
+        (N, C, H + 2 padding - 3, W + 2 padding - 3).
+    """
+    return _Filter.apply(x, padding, gain)
+
+
+# --- Equalised layers and the activation of the StyleGAN2 networks.
 
 ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2

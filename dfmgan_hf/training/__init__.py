@@ -1,14 +1,20 @@
 """The training loop, its phases, averages and checkpoints."""
 
 from ..processes import ProcessGroup
-from .batches import Batch, BatchStream
 from .checkpointing import CheckpointError
-from .ema import ExponentialMovingAverage
-from .monitoring import MetricsLog, NonFiniteLossError, RunningStatistics
-from .phase import Phase, lazy_adam
-from .schedule import RunConfig
-from .task import Panels, Task
-from .trainer import Trainer
+from .task import (
+    Batch,
+    BatchStream,
+    ExponentialMovingAverage,
+    MetricsLog,
+    NonFiniteLossError,
+    Panels,
+    Phase,
+    RunningStatistics,
+    Task,
+    lazy_adam,
+)
+from .trainer import RunConfig, Trainer
 
 __all__ = [
     "Batch",

@@ -1,11 +1,13 @@
-"""Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON, whole or not at all."""
+"""Checkpoints: all that a run needs to go on bit for bit, and the best model of a run."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import file_sha256, recover_folder, remove_folder, whole_folder, write_json
+from ..processes import ProcessGroup
+from .task import Task
+
+# --- Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON, whole or not at all.
 
 PREFIX = "checkpoint-"
 STATE_FILE = "state.json"
@@ -159,3 +165,241 @@ def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str,
         except CheckpointError as error:
             warnings.warn(f"{error} It is skipped; the one before it is tried.", stacklevel=2)
     raise CheckpointError(f"No whole checkpoint found in {folder}. Start without --resume_from_checkpoint.")
+
+
+# --- What a checkpoint holds of a run: all that it takes to go on bit for bit.
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Args:
+        step: training steps.
+        images_seen: real images shown.
+        seconds: time spent training, without starts and stops.
+    """
+
+    step: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+
+
+def collect_state(
+    task: Task, progress: Progress, processes: ProcessGroup, settings: dict[str, Any]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors by file and the JSON part of a checkpoint; every process must call it.
+
+    Args:
+        task: networks, optimisers and the method's own state.
+        progress: counters.
+        processes: whose random states are gathered.
+        settings: what the run was started with, to be compared when it goes on.
+    """
+    groups = {f"network_{name}": network.state_dict() for name, network in task.networks.items()}
+    for name, optimizer in task.optimizers.items():
+        groups[f"optimizer_{name}"] = flatten_optimizer(optimizer)
+    groups["task"] = task.state_dict()
+    for rank, state in enumerate(processes.gather(random_state())):
+        groups[f"random_{rank}"] = state
+    return groups, {
+        "step": progress.step,
+        "seconds": progress.seconds,
+        "num_processes": processes.count,
+        "settings": settings,
+    }
+
+
+def restore_state(
+    task: Task, processes: ProcessGroup, settings: dict[str, Any], folder: Path, which: str
+) -> tuple[Path, Progress, list[str], dict[str, Any] | None]:
+    """Put a checkpoint into a task.
+
+    Args:
+        task: as in `collect_state`.
+        processes: their random states are restored; with another number of them, new ones are seeded.
+        settings: of this run.
+        folder: the run's checkpoints.
+        which: "latest" or a checkpoint's path.
+
+    Returns:
+        The checkpoint's path, the counters, the settings that are not the checkpoint's ("lr: 0.002 -> 0.001"), and the
+        best score so far, if the checkpoint knows of scores.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
+    """
+    path, groups, state = find_checkpoint(folder, which)
+    changes = changed_settings(state["settings"], settings) if state.get("settings") else []
+    networks = {name.removeprefix("network_") for name in groups if name.startswith("network_")}
+    try:
+        if networks != set(task.networks):
+            raise ValueError(f"It holds {', '.join(sorted(networks))}; this run trains {', '.join(task.networks)}.")
+        for name, network in task.networks.items():
+            network.load_state_dict(groups[f"network_{name}"], strict=True)
+        for name, optimizer in task.optimizers.items():
+            restore_optimizer(optimizer, groups[f"optimizer_{name}"])
+        task.load_state_dict(groups["task"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        differing = f" Settings that differ: {'; '.join(changes)}." if changes else ""
+        raise CheckpointError(
+            f"Checkpoint {path} does not fit this run; use the settings that it was trained with.{differing} {error}"
+        ) from error
+    if f"random_{processes.rank}" in groups and state["num_processes"] == processes.count:
+        restore_random_state(groups[f"random_{processes.rank}"])
+    else:
+        # Another number of processes cannot repeat the old run; let it at least not repeat itself.
+        torch.manual_seed(state["images_seen"] * 1009 + processes.rank)
+    return path, Progress(state["step"], state["images_seen"], state["seconds"]), changes, state.get("best")
+
+
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The settings that differ, as "name: old -> new"; nested ones are named with dots."""
+    before, after = flatten(old), flatten(new)
+    names = sorted(before.keys() | after.keys())
+    return [
+        f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)
+    ]
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dots in the names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def all_finite(task: Task) -> bool:
+    """Whether every parameter, buffer and optimiser state is finite. Waits for the device."""
+    tensors = [tensor for network in task.networks.values() for tensor in network.state_dict().values()]
+    for optimizer in task.optimizers.values():
+        tensors += flatten_optimizer(optimizer).values()
+    # A sum is finite only if its terms are, and needs no second tensor of their size.
+    sums = [tensor.sum(dtype=torch.float64 if tensor.device.type != "mps" else None) for tensor in tensors]
+    return all(bool(torch.stack(group).isfinite().all()) for group in _by_device(sums))
+
+
+def _by_device(tensors: list[Tensor]) -> list[list[Tensor]]:
+    groups: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.device, []).append(tensor)
+    return list(groups.values())
+
+
+# --- The best model of a run: scored every so often, kept beside the last one.
+
+Score = dict[str, Any]
+Scorer = Callable[[], Score]
+"""Draws from the averaged generator and measures it; every process calls it. It must leave the global random
+generators alone."""
+
+BestBy = Literal["kid", "clustered_lpips"]
+BEST_FOLDER = "best"
+SCORE_FILE = "score.json"
+MOST_BAD_MASKS = 0.5
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Scores while training, to keep the best model beside the last one.
+
+    Args:
+        eval_every_kimg: Interval of scores, which need the weights of AlexNet and LPIPS; 0 for none.
+        eval_images: Generated images of a score.
+        best_by: What decides: the lowest KID or the highest clustered LPIPS.
+        lpips_weights: File with AlexNet's weights; None: environment DFMGAN_LPIPS_WEIGHTS, cache or download.
+
+    Raises:
+        ValueError: a negative interval.
+    """
+
+    eval_every_kimg: float = 0.0
+    eval_images: int = 500
+    best_by: BestBy = "kid"
+    lpips_weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.eval_every_kimg < 0:
+            raise ValueError(f"`eval_every_kimg` must be at least 0, but is {self.eval_every_kimg}.")
+
+
+@dataclass(frozen=True)
+class BestRule:
+    """Which of two scores is better.
+
+    Models whose masks are mostly empty or mostly cover over half of the image lose against all others: their images
+    can score well, since they are hardly more than the backbone's.
+
+    Args:
+        by: "kid", the lowest wins; "clustered_lpips", the highest.
+    """
+
+    by: BestBy = "kid"
+
+    def key(self, score: Score) -> tuple[bool, bool, float]:
+        """Sorts scores: the larger the better."""
+        value = score.get(self.by)
+        bad_masks = max(score.get("mask_empty_rate") or 0.0, score.get("mask_large_rate") or 0.0)
+        number = 0.0 if value is None else -value if self.by == "kid" else value
+        return bad_masks <= MOST_BAD_MASKS, value is not None, number
+
+    def describe(self, every_kimg: float, num_images: int) -> str:
+        """The rule in words, for the record and the model card."""
+        what = "lowest KID on AlexNet features" if self.by == "kid" else "highest clustered LPIPS"
+        return (
+            f"{what} of {num_images} generated images against the training photographs, measured every {every_kimg:g} "
+            "kimg; models with over half of the masks empty, or covering over half of the image, come last"
+        )
+
+
+class BestModel:
+    """Remembers the best score and keeps the model that had it in `folder`.
+
+    Args:
+        folder: holds the exported model and score.json.
+        rule: which score is better.
+    """
+
+    def __init__(self, folder: Path, rule: BestRule) -> None:
+        self.folder = folder
+        self.rule = rule
+        self.images_seen = 0
+        self.score: Score | None = None
+
+    def offer(self, images_seen: int, score: Score, export: Callable[[Path], None]) -> bool:
+        """Keep the model if its score is the best so far; returns whether it is.
+
+        Args:
+            images_seen: how far the run is.
+            score: of the model.
+            export: writes the model into a folder.
+        """
+        if self.score is not None and self.rule.key(score) <= self.rule.key(self.score):
+            return False
+        with whole_folder(self.folder, replace=True) as aside:
+            export(aside)
+            write_json(aside / SCORE_FILE, {"images_seen": images_seen, **score})
+        self.images_seen, self.score = images_seen, score
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint's JSON."""
+        return {"images_seen": self.images_seen, "score": self.score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`. A score whose model is no longer in the folder is not to be beaten."""
+        recover_folder(self.folder)
+        if self.folder.is_dir():
+            self.images_seen, self.score = state["images_seen"], state["score"]
+
+    def summary(self) -> str:
+        """One line for people."""
+        if self.score is None:
+            return "none scored"
+        value = self.score.get(self.rule.by)
+        shown = "not measurable" if value is None else f"{value:.4f}"
+        return f"after {self.images_seen / 1000:.2f} kimg, {self.rule.by} {shown}, in {self.folder.name}/"

@@ -1,20 +1,414 @@
-"""What the trainer knows of a method."""
+"""What a method is to the trainer: batches, phases, statistics, averages, and the task itself."""
 
 from __future__ import annotations
 
+import copy
+import json
+import math
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .ema import ExponentialMovingAverage
-from .health import Rule
-from .monitoring import RunningStatistics
-from .phase import Phase
+from ..files import write_text
+
+# --- Batches of real images: which image comes when depends on the seed and the image count alone.
+
+
+@dataclass
+class Batch:
+    """Real images as the networks see them.
+
+    Args:
+        images: (N, C, R, R) in [-1, 1].
+        masks: (N, 1, R, R), -1 or +1, or None in stage 1.
+        labels: number of each image's kind of defect, int64 (N,), or None if all are of one kind.
+    """
+
+    images: Tensor
+    masks: Tensor | None = None
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def split(self, parts: int) -> list[Batch]:
+        """Equal micro-batches for gradient accumulation."""
+        images = self.images.chunk(parts)
+        masks = self.masks.chunk(parts) if self.masks is not None else [None] * parts
+        labels = self.labels.chunk(parts) if self.labels is not None else [None] * parts
+        return [Batch(*part) for part in zip(images, masks, labels, strict=True)]
+
+
+class ImageSource(Protocol):
+    """What batches are drawn from: decoded images in memory."""
+
+    images: Tensor
+    masks: Tensor | None
+    labels: Tensor | None
+
+
+class BatchStream:
+    """Endless shuffled passes over a training set, shared out among processes.
+
+    Position p of the stream is image `permutation(seed, p // len)[p % len]`; a training step takes the next
+    `batch_size` positions and process r the r-th equal part of them. Nothing but the image count is needed to go on
+    where a run stopped, with any number of processes.
+
+    Args:
+        source: images uint8 (M, C, R, R), masks uint8 {0, 255} (M, 1, R, R) or None, and labels int64 (M,) or None,
+            on the CPU or on `device`.
+        batch_size: images a step over all processes.
+        seed: of the permutations.
+        rank, world_size: this process and how many there are.
+        device: where batches go.
+        mirror: flip every other pass over the data left to right (doubles the data where a mirrored product is one).
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        mirror: bool = False,
+    ) -> None:
+        if batch_size % world_size:
+            raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
+        self.images, self.masks, self.labels = source.images, source.masks, source.labels
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.device = torch.device(device)
+        self.mirror = mirror
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def _index(self, position: int) -> tuple[int, bool]:
+        epoch, offset = divmod(position, len(self.images))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._order = torch.randperm(len(self.images), generator=generator)
+            self._epoch = epoch
+        return int(self._order[offset]), self.mirror and epoch % 2 == 1
+
+    def at(self, images_seen: int) -> Batch:
+        """This process's part of the step that starts after `images_seen` images."""
+        part = self.batch_size // self.world_size
+        start = images_seen + self.rank * part
+        picks = [self._index(position) for position in range(start, start + part)]
+        index = torch.tensor([i for i, _ in picks], device=self.images.device)
+        images = self._normalise(self.images[index])
+        masks = None if self.masks is None else self._normalise(self.masks[index])
+        if self.mirror:
+            flips = torch.tensor([flip for _, flip in picks], device=self.device)[:, None, None, None]
+            images = torch.where(flips, images.flip(3), images)
+            masks = None if masks is None else torch.where(flips, masks.flip(3), masks)
+        labels = None if self.labels is None else self.labels[index].to(self.device)
+        return Batch(images, masks, labels)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
+
+    def iterate(self, images_seen: int) -> Iterator[Batch]:
+        """Batches from `images_seen` on, without end."""
+        while True:
+            yield self.at(images_seen)
+            images_seen += self.batch_size
+
+
+# --- Statistics of a training run, gathered on the device and read once an interval.
+
+
+class RunningStatistics:
+    """Means and histograms of named quantities over an interval, without a host synchronisation until they are read.
+
+    Args:
+        sum_over_processes: sums a tensor over all processes.
+
+    Attributes:
+        edges: of each histogram, by name.
+    """
+
+    def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        self.edges: dict[str, Sequence[float]] = {}
+        self._moments: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+        self._sum = sum_over_processes
+
+    def report(self, name: str, values: Tensor | float) -> None:
+        """Add values of any shape to the quantity `name`. Every process must report the same names."""
+        values = torch.as_tensor(values).detach().to(torch.float64 if not _is_mps(values) else torch.float32)
+        moments = torch.stack([values.new_tensor(float(values.numel())), values.sum()])
+        self._moments[name] = self._moments[name] + moments if name in self._moments else moments
+
+    def report_histogram(self, name: str, values: Tensor, edges: Sequence[float]) -> None:
+        """Count values of any shape in len(edges) + 1 bins: up to and with edges[0], ..., above edges[-1].
+
+        Every process must report the same names, with the same edges.
+        """
+        self.edges[name] = edges
+        limits = torch.tensor(edges, device=values.device, dtype=values.dtype)
+        bins = torch.bucketize(values.detach().reshape(-1, 1), limits)
+        counts = (bins == torch.arange(len(edges) + 1, device=values.device)).sum(dim=0)
+        self._counts[name] = self._counts[name] + counts if name in self._counts else counts
+
+    def collect(self) -> dict[str, float]:
+        """Means since the last call, over all processes; starts a new interval."""
+        if not self._moments:
+            return {}
+        names = sorted(self._moments)
+        table = self._sum(torch.stack([self._moments[name].cpu() for name in names]))
+        self._moments.clear()
+        return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
+
+    def collect_histograms(self) -> dict[str, list[float]]:
+        """Share of the values in each bin since the last call, over all processes; starts a new interval."""
+        shares = {}
+        for name in sorted(self._counts):
+            counts = self._sum(self._counts[name].to(torch.float32)).tolist()
+            shares[name] = [count / max(sum(counts), 1.0) for count in counts]
+        self._counts.clear()
+        return shares
+
+
+def _is_mps(values: Tensor | float) -> bool:
+    return isinstance(values, Tensor) and values.device.type == "mps"
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training has diverged; the last good checkpoint is kept."""
+
+
+class LossGuard:
+    """Counts losses that are NaN or infinite on the device, and is asked only where the host waits anyway.
+
+    Args:
+        sum_over_processes: sums a tensor over all processes.
+    """
+
+    def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        self._counts: dict[str, Tensor] = {}
+        self._sum = sum_over_processes
+
+    def watch(self, name: str, loss: Tensor) -> None:
+        """Look at a loss, 0-dim. Every process must watch the same names."""
+        bad = (~loss.detach().isfinite()).to(torch.float32)
+        self._counts[name] = self._counts[name] + bad if name in self._counts else bad
+
+    def bad_names(self) -> list[str]:
+        """Names of the losses that have not been finite at least once, in any process."""
+        if not self._counts:
+            return []
+        names = sorted(self._counts)
+        totals = self._sum(torch.stack([self._counts[name] for name in names])).tolist()
+        return [name for name, total in zip(names, totals, strict=True) if total > 0]
+
+
+class MetricsLog:
+    """Appends one JSON object a line to a file.
+
+    A run that goes on from a checkpoint first drops the lines after it, so that the file tells one story.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rewind(self, images_seen: int) -> list[dict[str, Any]]:
+        """Drop lines of more than `images_seen` images and a line cut short; returns the rows that stay."""
+        if not self.path.exists():
+            return []
+        kept, rows = [], []
+        for line in self.path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if row["images_seen"] <= images_seen:
+                kept.append(line)
+                rows.append(row)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        return rows
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row, whole or not at all; numbers that JSON cannot hold become null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(clean) + "\n")
+        except OSError:
+            # The next row must not go on where this one broke off.
+            if self.path.exists():
+                os.truncate(self.path, size)
+            raise
+
+
+# --- A phase: one loss, the parameters that it trains, and how often it runs.
+
+PhaseLoss = Callable[[Batch, RunningStatistics], Tensor]
+
+
+@dataclass
+class Phase:
+    """One backward pass and optimiser step of a training iteration.
+
+    Args:
+        name: for logs and error messages.
+        parameters: what the phase trains. Only these require gradients while its loss is computed.
+        optimizer: steps over exactly these parameters; phases may share one.
+        loss: (batch, statistics) -> scalar, the mean over the batch it is given.
+        interval: run every `interval` iterations with the loss multiplied by it (lazy regularisation, StyleGAN2,
+            section 3.1); the optimiser of such a phase comes from `lazy_adam`.
+        prepare: called before the step with all its micro-batches, for what a loss needs to know of all of them.
+        finish: called after the step, for state that follows from all of its micro-batches.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    loss: PhaseLoss
+    interval: int = 1
+    prepare: Callable[[list[Batch]], None] | None = None
+    finish: Callable[[], None] | None = None
+
+    def is_due(self, step: int) -> bool:
+        return step % self.interval == 0
+
+
+def lazy_adam(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.0, 0.99),
+    eps: float = 1e-8,
+    interval: int | None = None,
+) -> torch.optim.Adam:
+    """Adam for parameters that are also stepped by a regulariser every `interval` iterations.
+
+    With the k-th iteration holding one step more, the learning rate becomes lr k/(k+1) and the betas beta^(k/(k+1))
+    (StyleGAN2, appendix B).
+
+    Args:
+        parameters: what to train.
+        lr: learning rate without lazy regularisation.
+        betas, eps: of Adam.
+        interval: k; None for no regulariser.
+    """
+    ratio = 1.0 if interval is None else interval / (interval + 1)
+    parameters = list(parameters)
+    # Adam refuses an integer 0 beside a float, and the fused kernel spares a pass over memory for each state tensor.
+    scaled = tuple(float(beta**ratio) for beta in betas)
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=scaled, eps=eps, fused=fused)  # type: ignore[arg-type]
+
+
+# --- Moving average of the generator (Karras et al. 2018, Progressive GAN, section 5), with StyleGAN2-ADA's ramp-
+# up.
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def ema_decay(batch_size: int, images_seen: int, half_life_kimg: float, rampup: float | None) -> float:
+    """Decay of one step: 0.5^(batch / half-life in images).
+
+    Args:
+        batch_size: images a step over all processes.
+        images_seen: images so far.
+        half_life_kimg: thousands of images after which a weight counts half.
+        rampup: the half-life is at most `rampup` * `images_seen`; None for no ramp-up.
+    """
+    half_life = half_life_kimg * 1000.0
+    if rampup is not None:
+        half_life = min(half_life, images_seen * rampup)
+    return 0.5 ** (batch_size / max(half_life, 1e-8))
+
+
+class ExponentialMovingAverage(Generic[Network]):
+    """Averages what is trained and copies the rest.
+
+    Frozen parameters are not averaged, so a frozen backbone stays as it is, bit for bit. Buffers are copied.
+
+    Args:
+        model: the trained network.
+        averaged: the network that holds the average; None for a copy of `model`.
+        trained: names of the parameters to average; None for all.
+        half_life_kimg: half-life in thousands of images.
+        rampup: see `ema_decay`.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        averaged: Network | None = None,
+        *,
+        trained: set[str] | None = None,
+        half_life_kimg: float,
+        rampup: float | None = None,
+    ) -> None:
+        self.model = model
+        self.averaged = copy.deepcopy(model) if averaged is None else averaged
+        self.averaged.eval().requires_grad_(False)
+        self.half_life_kimg = half_life_kimg
+        self.rampup = rampup
+        sources = dict(model.named_parameters())
+        self._pairs = [
+            (parameter, sources[name])
+            for name, parameter in self.averaged.named_parameters()
+            if trained is None or name in trained
+        ]
+        self._buffers = list(zip(self.averaged.buffers(), model.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self, batch_size: int, images_seen: int) -> None:
+        """Take in the model after a step of `batch_size` images; `images_seen` counts up to it."""
+        decay = ema_decay(batch_size, images_seen, self.half_life_kimg, self.rampup)
+        averages: list[Tensor] = [average for average, _ in self._pairs]
+        torch._foreach_lerp_(averages, [source.detach() for _, source in self._pairs], 1.0 - decay)
+        for average, source in self._buffers:
+            average.copy_(source)
+
+
+# --- What is going wrong, seen in the statistics, and what to do about it.
+
+Rows = Iterable[dict[str, Any]]
+Rule = Callable[[Rows], str | None]
+
+PATIENCE = 5
+"""Intervals in a row that a condition must hold for: one alone may be chance, and the first ones always look bad."""
+
+
+class TrainingWarning(UserWarning):
+    """The run looks as if it will not end well; the message says why and what to do."""
+
+
+def last(rows: Rows, *names: str) -> list[tuple[float, ...]] | None:
+    """Return the named numbers of the last PATIENCE rows, or None if there are fewer or one is missing."""
+    recent = list(rows)[-PATIENCE:]
+    values = [tuple(row.get(name) for name in names) for row in recent]
+    if len(recent) < PATIENCE or any(value is None for numbers in values for value in numbers):
+        return None
+    return values  # type: ignore[return-value]
+
+
+def examine(rules: Iterable[Rule], rows: Rows) -> dict[str, str]:
+    """Return advice by the name of the rule that gives it."""
+    advice = {rule.__name__: rule(rows) for rule in rules}
+    return {name: text for name, text in advice.items() if text is not None}
+
+
+# --- What the trainer knows of a method.
 
 Panels = Mapping[str, Sequence[str]]
 

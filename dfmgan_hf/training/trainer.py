@@ -9,30 +9,286 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Literal
 
+import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..processes import ProcessGroup
-from .batches import Batch, BatchStream
-from .best import BEST_FOLDER, BestModel, BestRule, ScoreConfig, Scorer
-from .checkpointing import CheckpointError, list_checkpoints, remove_partial, write_checkpoint
-from .health import PATIENCE, TrainingWarning, examine
-from .memory import describe_use, used_memory
-from .monitoring import LossGuard, MetricsLog, NonFiniteLossError, RunningStatistics
-from .phase import Phase
-from .run_state import Progress, all_finite, collect_state, restore_state
-from .schedule import RunConfig, check_batch
+from .checkpointing import (
+    BEST_FOLDER,
+    BestModel,
+    BestRule,
+    CheckpointError,
+    Progress,
+    ScoreConfig,
+    Scorer,
+    all_finite,
+    collect_state,
+    list_checkpoints,
+    remove_partial,
+    restore_state,
+    write_checkpoint,
+)
 from .sheets import save_sheet
-from .signals import StopRequest
-from .task import Task
-from .timer import Timer
-from .tracking import log_histograms, log_means, log_sheet
+from .task import (
+    PATIENCE,
+    Batch,
+    BatchStream,
+    LossGuard,
+    MetricsLog,
+    NonFiniteLossError,
+    Phase,
+    RunningStatistics,
+    Task,
+    TrainingWarning,
+    examine,
+)
+
+# --- What a user sets of a run, whatever the method: what is written when, where, and how the batch is computed.
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Options of a run that are the same for every method.
+
+    Args:
+        output_dir: Everything is written here: model, checkpoints/, samples/, metrics.jsonl, logs/.
+        seed: Seed of weights, latents, augmentations and data order.
+        precision: Type of the convolutions at the four highest resolutions; parameters and regularisers stay float32.
+        accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
+        low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
+        mirror: Also show the photographs flipped left to right, if a mirrored product is a possible product.
+        log_every_kimg: Interval of statistics.
+        sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
+        checkpoint_every_kimg: Interval of checkpoints; 0 for the last only.
+        checkpoints_total_limit: Checkpoints to keep.
+        resume_from_checkpoint: "latest", or the path of a checkpoint, to go on from. With "latest" and none yet, the
+            run starts afresh.
+        report_to: Tracker.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    output_dir: Path
+    seed: int = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    accumulation_steps: int = 1
+    low_vram: bool = False
+    mirror: bool = False
+    log_every_kimg: float = 1.0
+    sample_every_kimg: float = 10.0
+    checkpoint_every_kimg: float = 20.0
+    checkpoints_total_limit: int | None = 2
+    resume_from_checkpoint: str | None = None
+    report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+
+    def __post_init__(self) -> None:
+        for name in ("accumulation_steps", "log_every_kimg"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be positive, but is {getattr(self, name)}.")
+        for name in ("sample_every_kimg", "checkpoint_every_kimg"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, but is {getattr(self, name)}.")
+        if self.checkpoints_total_limit is not None and self.checkpoints_total_limit < 1:
+            raise ValueError(f"`checkpoints_total_limit` must be at least 1, but is {self.checkpoints_total_limit}.")
+
+    @property
+    def low_precision_dtype(self) -> torch.dtype | None:
+        return None if self.precision == "float32" else getattr(torch, self.precision)
+
+
+def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) -> None:
+    """Raise ValueError if the batch cannot be shared among so many processes and micro-batches."""
+    if batch_size % (num_processes * accumulation_steps):
+        raise ValueError(
+            f"`batch_size` {batch_size} cannot be shared among {num_processes} processes with {accumulation_steps} "
+            "accumulation steps each; choose a multiple of their product."
+        )
+
+
+# --- Requests to stop: Ctrl-C and SIGTERM, which schedulers send before they end a job.
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class StopRequest:
+    """Remembers SIGINT or SIGTERM inside a `with` block, so that the run can save before it leaves.
+
+    A second one is passed on to whoever handled it before: it stops at once. Outside the main thread signals cannot
+    be handled, and nothing happens.
+
+    Attributes:
+        signal: number of the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._previous: dict[int, Handler] = {}
+
+    def __enter__(self) -> StopRequest:
+        try:
+            self._previous = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread
+            self._previous = {}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+# --- Time and images between two logs.
+
+
+class Timer:
+    """Measures laps.
+
+    Args:
+        images_seen: images at the start.
+    """
+
+    def __init__(self, images_seen: int) -> None:
+        self._start, self._images = time.perf_counter(), images_seen
+
+    def exclude(self, seconds: float) -> None:
+        """Leave out time that was spent on something else than training."""
+        self._start += seconds
+
+    def lap(self, images_seen: int) -> tuple[float, float]:
+        """Seconds since the last lap, and seconds per kimg."""
+        now = time.perf_counter()
+        elapsed, images = now - self._start, images_seen - self._images
+        self._start, self._images = now, images_seen
+        return elapsed, elapsed / images * 1000
+
+
+# --- What a run takes of memory, measured on its first step, and what helps when it is too much.
+
+GIB = 2**30
+
+
+def advice(images: int, precision: str) -> str:
+    """Say what makes a run need less memory.
+
+    Args:
+        images: micro-batch of a process.
+        precision: of the run.
+    """
+    options = []
+    if images > 4:
+        options.append(f"--low_vram (4 instead of {images} images at a time, half precision)")
+        options.append("a larger --accumulation_steps")
+    if precision == "float32":
+        options.append("--precision float16")
+    options += ["a smaller --resolution, --channel_base or --preset", "more GPUs"]
+    return "What helps, in this order: " + "; ".join(options) + "."
+
+
+def out_of_memory(error: torch.OutOfMemoryError, images: int, precision: str) -> torch.OutOfMemoryError:
+    """Return the same error with advice."""
+    return torch.OutOfMemoryError(
+        f"{error}\n{advice(images, precision)} Checkpoints that were written are kept: "
+        "--resume_from_checkpoint latest goes on from the last one, if the networks stay the same."
+    )
+
+
+def used_memory(device: torch.device) -> dict[str, float]:
+    """Return the GiB that this process has used: its memory now, and on CUDA the most that tensors have taken."""
+    used = {"resident_memory_gib": psutil.Process().memory_info().rss / GIB}
+    if device.type == "cuda":
+        used["peak_memory_gib"] = torch.cuda.max_memory_allocated(device) / GIB
+    return used
+
+
+def describe_use(device: torch.device) -> str:
+    """Say in a line what the steps so far have taken. Every phase is due in the first step."""
+    used = used_memory(device)
+    if device.type != "cuda":
+        return f"Memory after the first step: {used['resident_memory_gib']:.1f} GiB."
+    total = torch.cuda.get_device_properties(device).total_memory / GIB
+    return f"Memory of the first step: {used['peak_memory_gib']:.1f} GiB of the GPU's {total:.1f}; ADA can add to it."
+
+
+# --- What goes to a run's trackers: numbers, histograms and sheets, as each of them shows them best.
+
+
+def tracker_options(output_dir: str, name: str, images_seen: int) -> dict[str, dict[str, Any]]:
+    """What `Accelerator.init_trackers` gives to each tracker.
+
+    TensorBoard drops what it has of more than `images_seen` images: a run that goes on from a checkpoint trains those
+    again. W&B writes below the run's folder, not into the current one.
+    """
+    # A fresh run has nothing to be dropped, and TensorBoard's first step is this one.
+    purge = {"purge_step": images_seen + 1} if images_seen else {}
+    return {"tensorboard": purge, "wandb": {"dir": output_dir, "name": name}}
+
+
+def log_means(accelerator: Accelerator, means: dict[str, float], images_seen: int) -> None:
+    """Numbers to all trackers; those that are not finite are left out."""
+    accelerator.log({name: value for name, value in means.items() if math.isfinite(value)}, step=images_seen)
+
+
+def log_histograms(
+    accelerator: Accelerator, statistics: RunningStatistics, images_seen: int
+) -> dict[str, list[float]]:
+    """Shares of values in [0, 1] in each bin, (edges + 1,) by name, to trackers that show histograms; returns them."""
+    histograms = statistics.collect_histograms()
+    for tracker in accelerator.trackers if accelerator.is_main_process else ():
+        for name, shares in histograms.items():
+            # The lowest bin, of what is at most edges[0], gets a place left of it.
+            limits = np.array([*statistics.edges[name], 1.0])
+            edges = np.concatenate([[-limits[1]], limits])
+            if tracker.name == "tensorboard":
+                centres = (edges[:-1] + edges[1:]) / 2
+                tracker.writer.add_histogram_raw(
+                    f"histogram/{name}",
+                    min=float(edges[0]),
+                    max=1.0,
+                    num=1,
+                    sum=float(np.dot(shares, centres)),
+                    sum_squares=float(np.dot(shares, centres**2)),
+                    bucket_limits=limits.tolist(),
+                    bucket_counts=shares,
+                    global_step=images_seen,
+                )
+            elif tracker.name == "wandb":
+                import wandb
+
+                tracker.log({f"histogram/{name}": wandb.Histogram(np_histogram=(shares, edges))}, step=images_seen)
+    return histograms
+
+
+def log_sheet(accelerator: Accelerator, sheet: Image.Image, images_seen: int) -> None:
+    """A sample sheet to all trackers that show pictures."""
+    pixels = np.asarray(sheet.convert("RGB"))
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"samples": pixels[None]}, step=images_seen, **options)
+
+
+# --- The only training loop. It knows phases, averages and checkpoints, and nothing of any method.
 
 GRADIENT_LIMIT = 1e5
 STOP_CHECK_STEPS = 8

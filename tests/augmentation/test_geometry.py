@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from dfmgan_hf.augmentation import AugmentSettings
-from dfmgan_hf.augmentation.geometry import draw_inverse_maps, warp
-from dfmgan_hf.augmentation.lookup import lookup_bilinear, lookup_by_gathering
-from dfmgan_hf.augmentation.resampling import SYM6
-
-from .quantile import Quantile
+from dfmgan_hf.augmentation.ada import draw_inverse_maps, lookup_bilinear, lookup_by_gathering, warp
+from dfmgan_hf.augmentation.wavelets import SYM6
+from tests.augmentation.quantile import Quantile
 
 CPU = torch.device("cpu")
 
@@ -85,7 +83,7 @@ def test_images_of_a_batch_do_not_depend_on_each_other(monkeypatch):
     maps = torch.stack([similarity(1 + 0.2 * i, 0.5 * i, x=3.0 * i) for i in range(5)])  # the first is the identity
     alone = torch.cat([warp(images[i : i + 1], maps[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(warp(images, maps), alone, rtol=0, atol=1e-5)
-    monkeypatch.setattr("dfmgan_hf.augmentation.geometry._CPU_SAMPLES_AT_ONCE", 2 * 16 * 3 * 16 * 16)
+    monkeypatch.setattr("dfmgan_hf.augmentation.ada._CPU_SAMPLES_AT_ONCE", 2 * 16 * 3 * 16 * 16)
     torch.testing.assert_close(warp(images, maps), alone, rtol=0, atol=1e-5)
 
 

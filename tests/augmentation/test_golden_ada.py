@@ -9,9 +9,8 @@ import torch
 from safetensors import safe_open
 
 from dfmgan_hf.augmentation import AUGMENTATION_SETS, AugmentPipe, AugmentSettings
-from dfmgan_hf.augmentation.inputs import full_precision
-
-from .quantile import Quantile
+from dfmgan_hf.augmentation.draws import full_precision
+from tests.augmentation.quantile import Quantile
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ada.safetensors"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfmgan_hf.augmentation.resampling import (
+from dfmgan_hf.augmentation.wavelets import (
     SYM2,
     SYM6,
     SYM6_DELAY,

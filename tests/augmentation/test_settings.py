@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dfmgan_hf.augmentation import AUGMENTATION_SETS, TRANSFORMS, AugmentPipe, AugmentSettings, settings
+from dfmgan_hf.augmentation import AUGMENTATION_SETS, TRANSFORMS, AugmentPipe, AugmentSettings
+from dfmgan_hf.augmentation import ada as settings
 
 TURNS = {"rotate90", "rotate"}
 HUES = {"lumaflip", "hue", "saturation"}

@@ -27,8 +27,7 @@ from benchmarks.paper.classification import (
 from benchmarks.paper.downstream import LabelledImages, Trial, adam
 from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.metrics import MissingWeightsError
-
-from .drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
+from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
 
 pytest.importorskip("torchvision", reason="the metrics extra is not installed")
 

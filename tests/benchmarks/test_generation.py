@@ -17,13 +17,12 @@ from benchmarks.paper.cells import Cell, list_cells, trained_template
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig, plot, to_markdown, write_tables
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
-from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.method import RecipeOverrides
 from dfmgan_hf.metrics import EvaluationConfig, Networks
 from dfmgan_hf.training import NonFiniteLossError
-
-from ..metrics.drawn import random_lpips, tiny_extractor
-from ..training import tiny
-from ..training.test_scripts import save_drawn_category
+from tests.metrics.drawn import random_lpips, tiny_extractor
+from tests.training import tiny
+from tests.training.test_scripts import save_drawn_category
 
 METHODS = ("finetune", "diffaug", "crop_paste")
 

@@ -25,8 +25,7 @@ from benchmarks.paper.localization import (
     write_tables,
 )
 from dfmgan_hf.data import DataConfig, read_file_list
-
-from .drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
+from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
 
 pytest.importorskip("segmentation_models_pytorch", reason="the benchmarks extra is not installed")
 

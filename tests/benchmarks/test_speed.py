@@ -10,9 +10,8 @@ from benchmarks.speed import gpu, naive, throughput, training, triplet
 from benchmarks.speed.ceiling import Conv, flop, record
 from benchmarks.speed.naive import naive_phases
 from benchmarks.speed.timing import Timing, write_json
-from dfmgan_hf.methods.build import Target
-from dfmgan_hf.methods.presets import RecipeOverrides
-from dfmgan_hf.models import StyleGAN2Discriminator
+from dfmgan_hf.methods.method import RecipeOverrides, Target
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 
 SIZES = RecipeOverrides(resolution=32, channel_base=256, z_dim=16, w_dim=16, batch_size=4)
 

@@ -12,19 +12,20 @@ import pytest
 import torch
 
 from dfmgan_hf.conversion import SnapshotError, convert_official_snapshot, read_official_snapshot
-from dfmgan_hf.conversion.configuration import infer_channels
-from dfmgan_hf.models import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
-from dfmgan_hf.models.sizes import block_resolutions, channels_at
-from dfmgan_hf.pipelines import DFMGANPipeline
-
-from ..models.golden import (
+from dfmgan_hf.conversion.official import infer_channels
+from dfmgan_hf.models.base import block_resolutions, channels_at
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
+from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
+from dfmgan_hf.pipeline import DFMGANPipeline
+from tests.conversion.snapshots import GOLDEN_SNAPSHOT, Persistent, official_network, write_snapshot
+from tests.models.golden import (
     assert_close_to_golden,
     golden_discriminator,
     golden_generator,
     golden_match_discriminator,
     load_numbers,
 )
-from .snapshots import GOLDEN_SNAPSHOT, Persistent, official_network, write_snapshot
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "convert_official_snapshot.py"
 

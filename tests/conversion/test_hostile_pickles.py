@@ -14,10 +14,8 @@ import torch
 
 from dfmgan_hf.conversion import ForbiddenGlobalError, SnapshotError, convert_official_snapshot, read_official_snapshot
 from dfmgan_hf.conversion.official import ALLOWED_GLOBALS
-from dfmgan_hf.conversion.tensors import TensorReader
-from dfmgan_hf.conversion.unpickling import Record, read_records
-
-from .snapshots import GOLDEN_SNAPSHOT, Persistent, dump, write_snapshot
+from dfmgan_hf.conversion.unpickling import Record, TensorReader, read_records
+from tests.conversion.snapshots import GOLDEN_SNAPSHOT, Persistent, dump, write_snapshot
 
 
 class Call:

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from dfmgan_hf.conversion import SnapshotError, read_official_snapshot
-
-from .snapshots import GOLDEN_SNAPSHOT, EasyDict, Persistent, dump, write_snapshot
+from tests.conversion.snapshots import GOLDEN_SNAPSHOT, EasyDict, Persistent, dump, write_snapshot
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,8 @@ from PIL import Image
 
 from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
-from dfmgan_hf.data.doctor import ADVISED_DEFECTS, ADVISED_GOOD, examine
+from dfmgan_hf.data.doctor import ADVISED_DEFECTS, ADVISED_GOOD, Report, examine
 from dfmgan_hf.data.duplicates import DuplicatePair, group_duplicates
-from dfmgan_hf.data.report import Report
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "check_dataset.py"

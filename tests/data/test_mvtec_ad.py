@@ -18,9 +18,7 @@ import tifffile
 from PIL import Image
 
 from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, DataWarning
-from dfmgan_hf.data.dataset_card import make_dataset_card
-from dfmgan_hf.data.hub import from_mirror
-from dfmgan_hf.data.mvtec_ad import load_mvtec_ad
+from dfmgan_hf.data.hub import from_mirror, load_mvtec_ad, make_dataset_card
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 from tests.hub.client import environment
 from tests.hub.repositories import WRITE_TOKEN
@@ -115,7 +113,7 @@ def test_a_changed_folder_never_serves_stale_rows(category_folder: Path, cache: 
         return load_mvtec_ad(category_folder, cache_dir=cache)["test"]
 
     first = load()
-    from dfmgan_hf.data import rows
+    from dfmgan_hf.data import hub as rows
 
     with monkeypatch.context() as context:
         context.setattr(rows, "read_pair", None)  # unchanged: rows come from the cache

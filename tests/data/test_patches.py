@@ -12,8 +12,7 @@ from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
-
-from .conftest import draw_category, draw_photograph, save
+from tests.data.conftest import draw_category, draw_photograph, save
 
 CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1)
 

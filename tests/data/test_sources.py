@@ -24,7 +24,7 @@ from dfmgan_hf.data import (
     load_mvtec_ad,
     load_training_set,
 )
-from dfmgan_hf.data.archive import extract_archive
+from dfmgan_hf.data.layouts import extract_archive
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 
@@ -237,7 +237,7 @@ def test_names_of_a_set_on_the_hub_that_are_not_of_mvtec_ad_stay_apart(tmp_path:
     rows = [f"{folder}/000.png,masks/{folder}/000.png,dent" for folder in ("a", "b")]
     (tmp_path / "set" / "metadata.csv").write_text("\n".join(["file_name,mask,defect", *rows]))
     pushed = load_mvtec_ad(tmp_path / "set", "plate", cache_dir=tmp_path / "cache")
-    monkeypatch.setattr("dfmgan_hf.data.mvtec_ad.load_mvtec_ad", lambda *arguments, **options: pushed)
+    monkeypatch.setattr("dfmgan_hf.data.hub.load_mvtec_ad", lambda *arguments, **options: pushed)
     again = load_training_set(DataConfig("me/plates", "plate", cache_dir=tmp_path / "cache"), "dent", resolution=32)
     assert again.file_names == ["test/dent/a_000.png", "test/dent/b_000.png"]
     here = load_training_set(DataConfig(tmp_path / "set"), "dent", resolution=32)

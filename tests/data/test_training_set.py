@@ -30,7 +30,7 @@ from dfmgan_hf.data import (
     training_set,
 )
 from dfmgan_hf.data.partitions import Partition
-from dfmgan_hf.training.batches import BatchStream
+from dfmgan_hf.training.task import BatchStream
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dfmgan_hf.data import fit_to_square, resize_mask
-from dfmgan_hf.data.transforms import FITS
+from dfmgan_hf.data.preparation import FITS
 
 
 def _scratch(

@@ -41,7 +41,7 @@ def test_shards_load(export, pipe, tmp_path):
 
 
 def test_row_groups_are_small(export, tmp_path, monkeypatch):
-    monkeypatch.setattr("dfmgan_hf.export.parquet.ROW_GROUP_SIZE", 4)
+    monkeypatch.setattr("dfmgan_hf.export.writers.ROW_GROUP_SIZE", 4)
     export(format="parquet", images_per_shard=10)
     metadata = pyarrow.parquet.read_metadata(tmp_path / "out/data/train-00000-of-00002.parquet")
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [4, 4, 2]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.export import ExportConfig, ExportError, candidate_seed, draw_samples
-from dfmgan_hf.export.sampling import why_dropped
+from dfmgan_hf.export.generate import why_dropped
 
 
 def draw(pipe, indices=range(10), **options):

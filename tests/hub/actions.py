@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
-from dfmgan_hf.publishing import CardFacts
+from dfmgan_hf.hub import CardFacts
 
 SIZES = {"resolution": 32, "z_dim": 16, "w_dim": 16, "channel_base": 256, "channel_max": 8, "residual_resolution": 16}
 

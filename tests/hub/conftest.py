@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .client import Client, hub_client
-from .repositories import WRITE_TOKEN
-from .server import LocalHub, local_hub
+from tests.hub.client import Client, hub_client
+from tests.hub.repositories import WRITE_TOKEN
+from tests.hub.server import LocalHub, local_hub
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .repositories import Files, Refused, Repositories, Repository, blob_id, entries, is_large
+from tests.hub.repositories import Files, Refused, Repositories, Repository, blob_id, entries, is_large
 
 _REPO = r"(?P<name>[^/]+/[^/]+)"
 _API = re.compile(rf"/api/(?P<kind>model|dataset|space)s/{_REPO}(?:/(?P<verb>[a-z-]+)(?:/(?P<rest>.*))?)?")

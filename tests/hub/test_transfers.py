@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import ModelCard
 
-from . import actions
-from .client import ActionFailed
-from .repositories import READ_TOKEN
-from .server import Fault
+from tests.hub import actions
+from tests.hub.client import ActionFailed
+from tests.hub.repositories import READ_TOKEN
+from tests.hub.server import Fault
 
 WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
 LARGE_FILES = "/objects/"

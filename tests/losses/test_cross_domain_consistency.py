@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfmgan_hf.losses.cross_domain_consistency import cross_domain_consistency
+from dfmgan_hf.methods.cdc import cross_domain_consistency
 
 
 def features(*vectors: list[float]) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfmgan_hf.losses import D2GANLoss, D2LSGANLoss, DualDiscriminatorLoss
+from dfmgan_hf.methods.sdgan import D2GANLoss, D2LSGANLoss, DualDiscriminatorLoss
 
 # Counts of four values among real and among generated images.
 REAL = torch.tensor([4, 3, 2, 1])

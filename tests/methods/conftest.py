@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from ..training.test_scripts import save_drawn_category
+from tests.training.test_scripts import save_drawn_category
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfmgan_hf.augmentation import AugmentPipe, DiffAugment
-from dfmgan_hf.methods.augmentations import AugmentationConfig, build_augmentation
+from dfmgan_hf.methods.method import AugmentationConfig, build_augmentation
 
 CPU = torch.device("cpu")
 

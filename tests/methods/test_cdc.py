@@ -9,10 +9,9 @@ import torch
 
 from dfmgan_hf import StyleGAN2Discriminator
 from dfmgan_hf.methods.cdc import CDCSettings, CDCTask, synthesis_features
-from dfmgan_hf.models.patch_heads import PatchHeadDiscriminator, available_taps
+from dfmgan_hf.models.discriminator import PatchHeadDiscriminator, available_taps
 from dfmgan_hf.training import Batch, RunningStatistics
-
-from ..training import tiny
+from tests.training import tiny
 
 
 def make_task(**settings) -> CDCTask:

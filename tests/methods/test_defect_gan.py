@@ -9,13 +9,11 @@ from torch import Tensor, nn
 
 from dfmgan_hf.data import DataConfig
 from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANDrawing, DefectGANOptions, DefectGANSampler
-from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
 from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput, compose
 from dfmgan_hf.training import RunningStatistics
-
-from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
+from tests.methods.translation import BATCH, batch_of, learning_rates, make_task, run_phase
 
 
 class Fixed(nn.Module):

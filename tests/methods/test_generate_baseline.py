@@ -12,8 +12,7 @@ from PIL import Image
 from dfmgan_hf.methods.defect_gan import METHOD, DefectGANDrawing
 from dfmgan_hf.metrics import FolderSampler
 from dfmgan_hf.metrics.sampler import draw
-
-from .translation import make_task
+from tests.methods.translation import make_task
 
 SCRIPT = "generate_baseline"
 

@@ -18,13 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
-from dfmgan_hf.methods.adversarial_task import AdversarialTask
-from dfmgan_hf.methods.stage1 import Stage1Settings, Stage1Task
-from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task
-from dfmgan_hf.models.generator import DEFECT_PREFIXES
+from dfmgan_hf.methods.dfmgan import Stage2Settings, Stage2Task
+from dfmgan_hf.methods.stylegan2 import AdversarialTask, Stage1Settings, Stage1Task
+from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch
-
-from ..models.golden import (
+from tests.models.golden import (
     GOLDEN_DIR,
     SIZES,
     golden_discriminator,
@@ -32,7 +30,7 @@ from ..models.golden import (
     golden_match_discriminator,
     our_name,
 )
-from ..training.tiny import make_trainer
+from tests.training.tiny import make_trainer
 
 PHASES: dict[str, dict[str, Any]] = json.loads((GOLDEN_DIR / "phases.json").read_text())
 TENSORS = load_file(GOLDEN_DIR / "phases.safetensors")

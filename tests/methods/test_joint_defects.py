@@ -15,19 +15,16 @@ from benchmarks.paper.downstream import Place, make_sources
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig
 from dfmgan_hf.data import DataConfig, DataError
 from dfmgan_hf.methods import defect_gan
-from dfmgan_hf.methods.defect_gan import METHOD
-from dfmgan_hf.methods.defect_gan_sampler import DefectGANSampler
+from dfmgan_hf.methods.defect_gan import METHOD, DefectGANSampler
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.metrics import EvaluationConfig, Networks
-from dfmgan_hf.models import DefectGANGenerator, control_map
-from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput
+from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGenerator, control_map
 from dfmgan_hf.training import Batch, NonFiniteLossError, RunningStatistics
 from dfmgan_hf.training.sheets import to_pixels
-
-from ..metrics.drawn import tiny_extractor
-from .test_defect_gan import Fixed, Judge
-from .translation import make_task, run_phase
+from tests.methods.test_defect_gan import Fixed, Judge
+from tests.methods.translation import make_task, run_phase
+from tests.metrics.drawn import tiny_extractor
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
@@ -210,7 +207,7 @@ def test_several_kinds_without_joint_are_several_models(script, category, tmp_pa
             raise NonFiniteLossError("At 0.01 kimg the loss of generator is not finite.")
 
     done = []
-    monkeypatch.setattr("dfmgan_hf.methods.train_method.train_method", diverge)
+    monkeypatch.setattr("dfmgan_hf.methods.train.train_method", diverge)
     with pytest.raises(SystemExit, match=r"^dot: At 0\.01 kimg the loss of generator is not finite\.$"):
         train(script, category, tmp_path / "again", "--defect", *KINDS)
     assert done == [("dot",), ("spot",)]

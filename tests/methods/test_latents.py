@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfmgan_hf.methods.latents import LatentAverage, PathLengthAverage, draw_latents, sample_latents
-from dfmgan_hf.models.mapping import W_AVG_DECAY, MappingNetwork
+from dfmgan_hf.methods.stylegan2 import LatentAverage, PathLengthAverage, draw_latents, sample_latents
+from dfmgan_hf.models.stylegan2 import W_AVG_DECAY, MappingNetwork
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from dfmgan_hf.methods.learning_rate import decayed_lr
+from dfmgan_hf.methods.translation import decayed_lr
 
 STEPS = 20
 

@@ -1,6 +1,6 @@
 import torch
 
-from dfmgan_hf.methods.mask_monitor import mask_difference, report_masks
+from dfmgan_hf.methods.dfmgan import mask_difference, report_masks
 from dfmgan_hf.training import RunningStatistics
 
 

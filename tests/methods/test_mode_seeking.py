@@ -2,11 +2,9 @@
 
 import torch
 
-from dfmgan_hf.methods.drawing import Drawing
-from dfmgan_hf.methods.mode_seeking import ratio_of_means, seeking_distances
-from dfmgan_hf.models import NoiseInput
-
-from ..models.golden import assert_close_to_golden, golden_generator, load_numbers
+from dfmgan_hf.methods.dfmgan import Drawing, ratio_of_means, seeking_distances
+from dfmgan_hf.models.stylegan2 import NoiseInput
+from tests.models.golden import assert_close_to_golden, golden_generator, load_numbers
 
 
 def mode_seeking_loss(latents1, latents2, outputs1, outputs2) -> torch.Tensor:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dfmgan_hf.losses import path_lengths, r1_penalty
-from dfmgan_hf.methods.precision import regularizer_precision
-from dfmgan_hf.models import NoiseInput, StyleGAN2Discriminator, StyleGAN2Generator
+from dfmgan_hf.methods.method import regularizer_precision
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
+from dfmgan_hf.models.stylegan2 import NoiseInput, StyleGAN2Generator
 
 SIZES = {"resolution": 32, "channel_base": 512, "channel_max": 32}
 

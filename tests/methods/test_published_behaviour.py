@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from dfmgan_hf.augmentation import AdaController
-from dfmgan_hf.methods.augmentations import AugmentationConfig
-from dfmgan_hf.methods.backbone import load_backbone, recipe_from_backbone
-from dfmgan_hf.methods.build import Stage2Options, Target, build_stage2
-from dfmgan_hf.methods.drawing import plan_drawing
-from dfmgan_hf.methods.presets import RecipeOverrides, resolve_recipe
-from dfmgan_hf.models.generator import DEFECT_PREFIXES
+from dfmgan_hf.methods.dfmgan import Stage2Options, build_stage2, plan_drawing
+from dfmgan_hf.methods.method import (
+    AugmentationConfig,
+    RecipeOverrides,
+    Target,
+    load_backbone,
+    recipe_from_backbone,
+    resolve_recipe,
+)
+from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch, RunningStatistics
-
-from ..training import tiny
+from tests.training import tiny
 
 STAGES = ("stage1", "stage2")
 

@@ -11,16 +11,14 @@ import torch
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.build import Stage2Options
-from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.dfmgan import Stage2Options
+from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
 from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
 from dfmgan_hf.metrics import EvaluationConfig, Networks, evaluate
-from dfmgan_hf.metrics.lpips import LPIPS
+from dfmgan_hf.metrics.networks import LPIPS
 from dfmgan_hf.metrics.sampler import draw
-
-from ..metrics.drawn import random_lpips, tiny_extractor
-from ..training import tiny
+from tests.metrics.drawn import random_lpips, tiny_extractor
+from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures("no_report")
 

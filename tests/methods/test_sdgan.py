@@ -8,17 +8,13 @@ from torch import Tensor, nn
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.good_images import GeneratedGoodImages, Photographs, ShuffledPhotographs
-from dfmgan_hf.methods.history import ImageHistory
-from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
 from dfmgan_hf.methods.registry import open_sampler
-from dfmgan_hf.methods.sdgan import METHOD, SDGANDrawing, SDGANSampler
-from dfmgan_hf.models import CycleGANGenerator
-from dfmgan_hf.models.cyclegan import TranslationOutput
+from dfmgan_hf.methods.sdgan import METHOD, ImageHistory, SDGANDrawing, SDGANSampler
+from dfmgan_hf.methods.translation import GeneratedGoodImages, Photographs, ShuffledPhotographs
+from dfmgan_hf.models.cyclegan import CycleGANGenerator, TranslationOutput
 from dfmgan_hf.training import RunningStatistics
-
-from .translation import BATCH, batch_of, learning_rates, make_task, run_phase
+from tests.methods.translation import BATCH, batch_of, learning_rates, make_task, run_phase
 
 
 class Negative(nn.Module):

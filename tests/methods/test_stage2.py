@@ -9,12 +9,10 @@ import torch
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import change_outside
-from dfmgan_hf.methods.drawing import draw, plan_drawing
-from dfmgan_hf.methods.match_discriminator import build_joint_discriminator
-from dfmgan_hf.models.generator import DEFECT_PREFIXES
+from dfmgan_hf.methods.dfmgan import build_joint_discriminator, draw, plan_drawing
+from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch, RunningStatistics
-
-from ..training import tiny
+from tests.training import tiny
 
 
 def backbone_tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:

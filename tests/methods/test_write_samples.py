@@ -10,8 +10,7 @@ import torch
 from dfmgan_hf.methods.write_samples import write_samples
 from dfmgan_hf.metrics import FolderSampler, ProcessGroup
 from dfmgan_hf.metrics.sampler import draw
-
-from ..metrics.drawn import Fresh
+from tests.metrics.drawn import Fresh
 
 
 class OneOfTwo(ProcessGroup):

@@ -9,10 +9,7 @@ import torch
 from accelerate.utils import set_seed
 
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.augmentations import AugmentationConfig
-from dfmgan_hf.methods.build import Target
-from dfmgan_hf.methods.method import Method, TaskRequest
-from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods.method import AugmentationConfig, Method, RecipeOverrides, Target, TaskRequest
 from dfmgan_hf.training import Batch, RunningStatistics
 
 BATCH = 4

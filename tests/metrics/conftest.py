@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dfmgan_hf.metrics.lpips import LPIPS
-
-from .drawn import random_lpips, write_alexnet
+from dfmgan_hf.metrics.networks import LPIPS
+from tests.metrics.drawn import random_lpips, write_alexnet
 
 pytest.importorskip("torchvision", reason="the metrics extra is not installed")
 pytest.importorskip("torch_fidelity", reason="the metrics extra is not installed")

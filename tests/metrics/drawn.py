@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.metrics import FeatureExtractor
-from dfmgan_hf.metrics.lpips import LPIPS, FeatureMaps, load_lpips
+from dfmgan_hf.metrics.networks import LPIPS, FeatureMaps, load_lpips
 
 
 def draw_images(n: int, *, seed: int = 0, size: int = 32, shift: float = 0.0) -> Tensor:

@@ -27,9 +27,8 @@ from dfmgan_hf.metrics import (
     save_evaluation,
     to_dict,
 )
-from dfmgan_hf.metrics.lpips import LPIPS
-
-from .drawn import Fresh, dataset, draw_images, draw_masks, tiny_extractor
+from dfmgan_hf.metrics.networks import LPIPS
+from tests.metrics.drawn import Fresh, dataset, draw_images, draw_masks, tiny_extractor
 
 SMALL = EvaluationConfig(num_images=40, num_lpips_images=25, inception_splits=4, num_bootstrap=50, batch_size=8)
 

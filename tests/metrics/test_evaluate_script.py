@@ -16,11 +16,10 @@ import torch
 from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
-from dfmgan_hf.metrics.config import METRICS
-from dfmgan_hf.publishing import CardFacts, write_model_card
-
-from .drawn import draw_images, draw_masks, random_inception, write_vgg
-from .test_sampler import SIZES, save_images
+from dfmgan_hf.hub import CardFacts, write_model_card
+from dfmgan_hf.metrics.networks import METRICS
+from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
+from tests.metrics.test_sampler import SIZES, save_images
 
 ROOT = Path(__file__).parents[2]
 

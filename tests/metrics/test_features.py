@@ -9,9 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dfmgan_hf.metrics import BadWeightsError, FeatureExtractor, alexnet_extractor, inception_extractor
-from dfmgan_hf.metrics.lpips import FeatureMaps
-
-from .drawn import draw_images, random_inception, tiny_extractor, write_alexnet
+from dfmgan_hf.metrics.networks import FeatureMaps
+from tests.metrics.drawn import draw_images, random_inception, tiny_extractor, write_alexnet
 
 
 @pytest.fixture(scope="module")

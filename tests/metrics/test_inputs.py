@@ -18,10 +18,9 @@ from dfmgan_hf.metrics import (
     as_sampler,
     evaluate,
 )
-from dfmgan_hf.metrics.lpips import LPIPS
-
-from .drawn import Fresh, dataset, draw_images, draw_masks
-from .test_sampler import save_images
+from dfmgan_hf.metrics.networks import LPIPS
+from tests.metrics.drawn import Fresh, dataset, draw_images, draw_masks
+from tests.metrics.test_sampler import save_images
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dfmgan_hf.metrics import BadWeightsError, ProcessGroup, clustered_lpips, load_lpips, lpips_distances
-from dfmgan_hf.metrics.lpips import LPIPS, FeatureMaps
-
-from .drawn import draw_images, write_alexnet
+from dfmgan_hf.metrics.networks import LPIPS, FeatureMaps
+from tests.metrics.drawn import draw_images, write_alexnet
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "metrics.safetensors")
 needs_weights = pytest.mark.skipif(
@@ -90,7 +89,7 @@ def test_little_memory_gives_the_same_table(lpips_net: LPIPS):
 
 def test_memory_limit_holds(lpips_net: LPIPS, monkeypatch: pytest.MonkeyPatch):
     """No more embeddings are alive than fit, plus the tile that is being made."""
-    from dfmgan_hf.metrics import distances
+    from dfmgan_hf.metrics import diversity as distances
 
     images = draw_images(40)
     image_bytes = lpips_net.embed(images[:1]).nbytes
@@ -116,13 +115,13 @@ def test_embedding_happens_once_per_image_when_memory_allows(lpips_net: LPIPS, m
         return original(self, images, **options)
 
     monkeypatch.setattr(LPIPS, "embed", embed)
-    monkeypatch.setattr("dfmgan_hf.metrics.distances._LARGEST_TILE", 8)
+    monkeypatch.setattr("dfmgan_hf.metrics.diversity._LARGEST_TILE", 8)
     lpips_distances(lpips_net, draw_images(30))
     assert sum(embedded) == 30 + 1  # one more to learn the embedding's size
 
 
 def test_parts_of_several_processes_add_up(lpips_net: LPIPS, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dfmgan_hf.metrics.distances._LARGEST_TILE", 4)
+    monkeypatch.setattr("dfmgan_hf.metrics.diversity._LARGEST_TILE", 4)
     images = draw_images(18)
 
     class Part(ProcessGroup):

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from dfmgan_hf.metrics import compare_masks, measure_masks, summarize_masks
-from dfmgan_hf.metrics.mask_statistics import MEASUREMENTS
-
-from .drawn import draw_masks
+from dfmgan_hf.metrics.masks import MEASUREMENTS
+from tests.metrics.drawn import draw_masks
 
 
 def square(top: int, left: int, side: int = 4, size: int = 16) -> torch.Tensor:

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from dfmgan_hf.metrics import lpips_distances, nearest_real
-from dfmgan_hf.metrics.lpips import LPIPS
-
-from .drawn import draw_images
+from dfmgan_hf.metrics.networks import LPIPS
+from tests.metrics.drawn import draw_images
 
 
 def measure(lpips: LPIPS, generated: torch.Tensor, real: torch.Tensor, threshold: float | None = None):

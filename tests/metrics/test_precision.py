@@ -3,10 +3,8 @@ from __future__ import annotations
 import torch
 
 from dfmgan_hf.metrics import lpips_distances
-from dfmgan_hf.metrics.lpips import LPIPS
-from dfmgan_hf.metrics.precision import full_precision
-
-from .drawn import draw_images, tiny_extractor
+from dfmgan_hf.metrics.networks import LPIPS, full_precision
+from tests.metrics.drawn import draw_images, tiny_extractor
 
 
 def test_scores_do_not_depend_on_autocast(lpips_net: LPIPS):

@@ -9,10 +9,10 @@ from PIL import Image
 
 from dfmgan_hf.data import DataError
 from dfmgan_hf.metrics import FolderSampler, PipelineSampler, TensorSampler, draw
-from dfmgan_hf.models import DFMGANGenerator, StyleGAN2Generator
-from dfmgan_hf.pipelines.pipeline_dfmgan import DFMGANPipeline
-
-from .drawn import draw_images, draw_masks
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
+from dfmgan_hf.pipeline import DFMGANPipeline
+from tests.metrics.drawn import draw_images, draw_masks
 
 SIZES = {"resolution": 32, "z_dim": 16, "w_dim": 16, "channel_base": 256, "channel_max": 8}
 

@@ -10,14 +10,7 @@ from torch import nn
 
 from dfmgan_hf.files import module_sha256
 from dfmgan_hf.metrics import BadWeightsError, MissingWeightsError, inception_extractor, load_lpips
-from dfmgan_hf.metrics.weights import (
-    ALEXNET,
-    INCEPTION,
-    PublishedWeights,
-    find_weights,
-    read_weights,
-    require,
-)
+from dfmgan_hf.metrics.networks import ALEXNET, INCEPTION, PublishedWeights, find_weights, read_weights, require
 
 
 def test_given_file_comes_before_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dfmgan_hf.models import DFMGANGenerator, StyleGAN2Discriminator
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 
 GOLDEN_DIR = Path(__file__).parents[1] / "golden"
 SIZES = {"resolution": 64, "channel_base": 1024, "channel_max": 32}

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfmgan_hf.models import convolution
-from dfmgan_hf.models.convolution import conv2d, conv_transpose2d
+from dfmgan_hf.models import layers as convolution
+from dfmgan_hf.models.layers import conv2d, conv_transpose2d
 
 
 def second_derivatives(function, x, weight):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfmgan_hf.models import CycleGANGenerator, PatchDiscriminator
+from dfmgan_hf.models.cyclegan import CycleGANGenerator, PatchDiscriminator
 
 
 def test_published_sizes():

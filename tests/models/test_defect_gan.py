@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfmgan_hf.models import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
+from dfmgan_hf.models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
 
 SIZES = {"resolution": 32, "base_channels": 4}
 BLOCKS = {"encoder_blocks": 1, "decoder_blocks": 1, "spade_channels": 8}

@@ -10,11 +10,10 @@ from dfmgan_hf.losses import (
     path_lengths,
     r1_penalty,
 )
-from dfmgan_hf.models import StyleGAN2Discriminator, soft_mask
-from dfmgan_hf.models.generator import DFMGANGenerator
-from dfmgan_hf.models.resampling import downsample2d, upsample2d
-
-from .golden import (
+from dfmgan_hf.models.dfmgan import DFMGANGenerator, soft_mask
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
+from dfmgan_hf.models.layers import downsample2d, upsample2d
+from tests.models.golden import (
     assert_close_to_golden,
     golden_discriminator,
     golden_generator,

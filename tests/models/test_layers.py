@@ -6,11 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfmgan_hf.models import NoiseInput
-from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear, activate
-from dfmgan_hf.models.mapping import MappingNetwork
-from dfmgan_hf.models.modulated import ModulatedConv2d, StyledConv2d, ToChannels
-from dfmgan_hf.models.resampling import downsample2d, fir_filter2d, upsample2d
+from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear, activate, downsample2d, fir_filter2d, upsample2d
+from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, NoiseInput, StyledConv2d, ToChannels
 
 
 def fir(x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:

@@ -14,14 +14,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
-from dfmgan_hf.models import (
-    CycleGANGenerator,
-    DefectGANDiscriminator,
-    DefectGANGenerator,
-    PatchDiscriminator,
-    control_map,
-)
-from dfmgan_hf.models.patch_heads import PatchHeadDiscriminator
+from dfmgan_hf.models.cyclegan import CycleGANGenerator, PatchDiscriminator
+from dfmgan_hf.models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, control_map
+from dfmgan_hf.models.discriminator import PatchHeadDiscriminator
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 HALF = {torch.float16: 0.02, torch.bfloat16: 0.1}

@@ -8,8 +8,7 @@ import torch
 
 import dfmgan_hf
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
-from dfmgan_hf.models import NoiseInput
-from dfmgan_hf.models.modulated import ModulatedConv2d, hold_weights
+from dfmgan_hf.models.stylegan2 import ModulatedConv2d, NoiseInput, hold_weights
 
 
 def latents(n: int = 2, width: int = 16, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
-from dfmgan_hf.models.safetensors_only import PICKLE_SUFFIXES, PickledWeightsError
+from dfmgan_hf.models.base import PICKLE_SUFFIXES, PickledWeightsError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfmgan_hf.pipelines import contact_sheet
+from dfmgan_hf.pipelines.contact_sheet import contact_sheet
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
-from dfmgan_hf.models.resampling import upsample2d
+from dfmgan_hf.models.layers import upsample2d
 
 
 def test_pil_is_the_default(pipe):

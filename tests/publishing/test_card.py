@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, StyleGAN2Generator
-from dfmgan_hf.publishing import CardError, CardFacts, add_results, build_model_card, read_facts
-from dfmgan_hf.publishing.card import loaded_from
+from dfmgan_hf.hub import CardError, CardFacts, add_results, build_model_card, read_facts
+from dfmgan_hf.hub.cards import loaded_from
 
 TINY = {"resolution": 32, "image_channels": 1, "z_dim": 8, "w_dim": 8, "channel_base": 64, "channel_max": 4}
 FACTS = CardFacts(model_name="org/plates", title="Plates", product="steel plates", defect="scratches")

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.publishing import CardConfig, CardFacts, make_card
+from dfmgan_hf.hub import CardConfig, CardFacts, make_card
 
 RESULTS = {
     "metrics": {"kid": {"kid": 0.01}},

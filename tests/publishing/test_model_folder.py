@@ -11,10 +11,9 @@ import tyro
 from safetensors.torch import load_file
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
-from dfmgan_hf.models.safetensors_only import PickledWeightsError
-from dfmgan_hf.publishing import CardError, HubConfig
-from dfmgan_hf.publishing.model_folder import published_files
-from dfmgan_hf.publishing.records import without_local_paths
+from dfmgan_hf.hub import CardError, HubConfig
+from dfmgan_hf.hub.cards import published_files, without_local_paths
+from dfmgan_hf.models.base import PickledWeightsError
 
 PIPELINE = {"model_index.json", "generator/config.json", "generator/diffusion_pytorch_model.safetensors"}
 

@@ -12,8 +12,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.export import ExportConfig, ExportError, check_push, generate_dataset, push_to_hub
-from dfmgan_hf.hub_errors import clear_errors
-from dfmgan_hf.publishing import (
+from dfmgan_hf.hub import (
     CardError,
     HubConfig,
     HubError,
@@ -25,6 +24,7 @@ from dfmgan_hf.publishing import (
     push_space_folder,
     push_trained,
 )
+from dfmgan_hf.hub_errors import clear_errors
 
 MODEL_FILES = {"README.md", "model_index.json", "generator/config.json"}
 MODEL_FILES |= {"generator/diffusion_pytorch_model.safetensors"}
@@ -67,7 +67,7 @@ class FakeHub:
 @pytest.fixture
 def hub(monkeypatch):
     fake = FakeHub()
-    monkeypatch.setattr("dfmgan_hf.publishing.repository.HfApi", fake)
+    monkeypatch.setattr("dfmgan_hf.hub.push.HfApi", fake)
     return fake
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .server import SPACE, Server, running_server
-from .tiny_model import save_tiny_model
+from tests.spaces.server import SPACE, Server, running_server
+from tests.spaces.tiny_model import save_tiny_model
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install dfmgan-hf[demo]")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import tyro
 from playwright import sync_api
 
-from .browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
-from .server import running_server
+from tests.spaces.browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
+from tests.spaces.server import running_server
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .server import SPACE
+from tests.spaces.server import SPACE
 
 SCRIPT = SPACE.parents[1] / "examples" / "assemble_space.py"
 # What app.py imports, and the models that it finds, as it starts in a folder of its own.
@@ -52,7 +52,7 @@ def test_assembled_space_runs_by_itself(model_folders, tmp_path):
 
 
 def test_published_files_are_all_that_the_assembled_space_needs(model_folders, tmp_path):
-    from dfmgan_hf.publishing.hub import _all_files
+    from dfmgan_hf.hub.push import _all_files
 
     space = tmp_path / "space"
     assert _assemble("--output_dir", space, "--model", model_folders["Blobs"]).returncode == 0

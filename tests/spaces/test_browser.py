@@ -20,7 +20,7 @@ from PIL import Image
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 from playwright import sync_api
 
-from .browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
+from tests.spaces.browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
 
 if CHROMIUM is None:
     pytest.skip("no chromium on the path and CHROMIUM names none: apt-get install chromium", allow_module_level=True)
@@ -445,7 +445,7 @@ def test_everything_is_reached_and_done_by_keyboard(open_page):
 
 
 def test_pictures_of_the_documentation_are_taken_by_one_command(browser, server, tmp_path):
-    from .screenshots import take
+    from tests.spaces.screenshots import take
 
     take(browser, server.url, 3, tmp_path)
     with Image.open(tmp_path / "space_desktop.png") as desktop, Image.open(tmp_path / "space_phone.png") as phone:

@@ -10,7 +10,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from .load import DRAWN, QUEUE_FULL, Config, put_under_load
+from tests.spaces.load import DRAWN, QUEUE_FULL, Config, put_under_load
 
 SECONDS = float(os.environ.get("DFMGAN_LOAD_SECONDS", "10"))
 

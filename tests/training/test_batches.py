@@ -5,8 +5,7 @@ import torch
 
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import Batch, BatchStream
-
-from . import tiny
+from tests.training import tiny
 
 
 def numbered(n: int, masks: bool = False) -> ImageMaskDataset:

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.training.best import BestModel, BestRule
-from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
-
-from . import tiny
+from dfmgan_hf.training.checkpointing import BestModel, BestRule, list_checkpoints, read_checkpoint
+from tests.training import tiny
 
 
 def better(rule: BestRule, first: dict, second: dict) -> bool:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dfmgan_hf.training import ExponentialMovingAverage
-from dfmgan_hf.training.ema import ema_decay
+from dfmgan_hf.training.task import ema_decay
 
 
 class Network(nn.Module):

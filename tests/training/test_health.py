@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dfmgan_hf.methods.stage1 import Stage1Task
-from dfmgan_hf.methods.stage2 import Stage2Task
-from dfmgan_hf.training.health import PATIENCE
-from dfmgan_hf.training.health import examine as examine_with
+from dfmgan_hf.methods.dfmgan import Stage2Task
+from dfmgan_hf.methods.stylegan2 import Stage1Task
+from dfmgan_hf.training.task import PATIENCE
+from dfmgan_hf.training.task import examine as examine_with
 
 RULES = [rule.__name__ for rule in Stage2Task.rules]
 

@@ -7,10 +7,9 @@ import torch
 from accelerate import Accelerator
 
 from dfmgan_hf.data import ImageMaskDataset
-from dfmgan_hf.training.memory import advice, out_of_memory
-from dfmgan_hf.training.run import RunConfig, fit_run, train
-
-from . import tiny
+from dfmgan_hf.training.run import fit_run, train
+from dfmgan_hf.training.trainer import RunConfig, advice, out_of_memory
+from tests.training import tiny
 
 
 def test_advice_leaves_out_what_is_chosen_already():

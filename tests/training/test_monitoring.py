@@ -9,15 +9,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dfmgan_hf.methods.mask_monitor import AREA_EDGES
+from dfmgan_hf.methods.dfmgan import AREA_EDGES
 from dfmgan_hf.training import NonFiniteLossError, RunningStatistics
 from dfmgan_hf.training.checkpointing import list_checkpoints
-from dfmgan_hf.training.health import PATIENCE, TrainingWarning
-from dfmgan_hf.training.monitoring import LossGuard
-from dfmgan_hf.training.tracking import tracker_options
-
-from . import tiny
-from .test_health import HEALTHY
+from dfmgan_hf.training.task import PATIENCE, LossGuard, TrainingWarning
+from dfmgan_hf.training.trainer import tracker_options
+from tests.training import tiny
+from tests.training.test_health import HEALTHY
 
 
 def test_means_are_over_all_values_of_an_interval():

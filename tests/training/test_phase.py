@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from dfmgan_hf.training import Batch, Phase, lazy_adam
-
-from . import tiny
+from tests.training import tiny
 
 
 def test_without_a_regulariser_adam_is_plain():

@@ -13,20 +13,19 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods import cdc, drawing, latents, stage2
-from dfmgan_hf.methods.augmentations import AugmentationConfig
-from dfmgan_hf.methods.build import Target
-from dfmgan_hf.methods.good_images import Photographs
-from dfmgan_hf.methods.latents import LatentDraw
-from dfmgan_hf.methods.method import TaskRequest
-from dfmgan_hf.methods.presets import RecipeOverrides
+from dfmgan_hf.methods import cdc
+from dfmgan_hf.methods import dfmgan as drawing
+from dfmgan_hf.methods import dfmgan as stage2
+from dfmgan_hf.methods import stylegan2 as latents
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeOverrides, Target, TaskRequest
 from dfmgan_hf.methods.registry import get_method
-from dfmgan_hf.models import NoiseInput
+from dfmgan_hf.methods.stylegan2 import LatentDraw
+from dfmgan_hf.methods.translation import Photographs
 from dfmgan_hf.models import defect_gan as defect_gan_networks
+from dfmgan_hf.models.stylegan2 import NoiseInput
 from dfmgan_hf.training import Batch, ProcessGroup, Task
-
-from . import launch, tiny
-from .test_scripts import save_drawn_category
+from tests.training import launch, tiny
+from tests.training.test_scripts import save_drawn_category
 
 WHOLE = 8
 

@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from dfmgan_hf.training import ProcessGroup, trainer
 from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
-
-from . import launch, tiny
-from .test_resume import assert_same_end
-from .test_scripts import COMMON, ROOT, SIZES, save_drawn_category
+from tests.training import launch, tiny
+from tests.training.test_resume import assert_same_end
+from tests.training.test_scripts import COMMON, ROOT, SIZES, save_drawn_category
 
 
 def train_ranks(stage: str, folder: Path, steps: int, resume: str | None = None) -> None:

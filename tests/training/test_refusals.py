@@ -5,9 +5,8 @@ import torch
 
 from dfmgan_hf.data import DataError
 from dfmgan_hf.training import CheckpointError
-from dfmgan_hf.training.refusals import end_in_words
-
-from .test_scripts import run_script
+from dfmgan_hf.training.run import end_in_words
+from tests.training.test_scripts import run_script
 
 
 @pytest.mark.parametrize("kind", [CheckpointError, FileNotFoundError, ImportError, ValueError, torch.OutOfMemoryError])

@@ -10,10 +10,9 @@ import re
 import pytest
 from PIL import Image
 
-from dfmgan_hf.methods.stage2 import Stage2Task
+from dfmgan_hf.methods.dfmgan import Stage2Task
 from dfmgan_hf.training.report import read_rows, write_report
-
-from . import tiny
+from tests.training import tiny
 
 
 def test_page_of_a_run(tmp_path):

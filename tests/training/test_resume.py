@@ -18,9 +18,8 @@ from PIL import Image
 
 from dfmgan_hf.training import CheckpointError, MetricsLog
 from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
-from dfmgan_hf.training.health import TrainingWarning
-
-from . import launch, tiny
+from dfmgan_hf.training.task import TrainingWarning
+from tests.training import launch, tiny
 
 
 def assert_same_end(left: Path, right: Path) -> None:

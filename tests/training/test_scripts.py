@@ -14,12 +14,11 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.data import DataError
-from dfmgan_hf.methods import train_method
-from dfmgan_hf.methods.train_method import train_from_arguments
+from dfmgan_hf.methods import train as train_method
+from dfmgan_hf.methods.train import train_from_arguments
 from dfmgan_hf.metrics import MissingWeightsError
 from dfmgan_hf.training import CheckpointError, NonFiniteLossError
-
-from . import tiny
+from tests.training import tiny
 
 ROOT = Path(__file__).parents[2]
 COMMON = [

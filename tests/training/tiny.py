@@ -12,12 +12,10 @@ from torch import Tensor
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.augmentation import AdaController, AugmentPipe
 from dfmgan_hf.data import ImageMaskDataset
-from dfmgan_hf.methods.adversarial_task import AdversarialTask
-from dfmgan_hf.methods.match_discriminator import build_joint_discriminator, build_match_discriminator
-from dfmgan_hf.methods.stage1 import Stage1Settings, Stage1Task
-from dfmgan_hf.methods.stage2 import Stage2Settings, Stage2Task
+from dfmgan_hf.methods.dfmgan import Stage2Settings, Stage2Task, build_joint_discriminator, build_match_discriminator
+from dfmgan_hf.methods.stylegan2 import AdversarialTask, Stage1Settings, Stage1Task
 from dfmgan_hf.training import BatchStream, RunConfig, Trainer
-from dfmgan_hf.training.best import ScoreConfig
+from dfmgan_hf.training.checkpointing import ScoreConfig
 
 SIZES = {"resolution": 32, "channel_base": 128, "channel_max": 16}
 Z_DIM = 16

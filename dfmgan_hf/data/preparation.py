@@ -1,0 +1,255 @@
+"""Bring a photograph and its mask to a square of the training resolution, together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from .reading import Mask, read_image, read_mask
+from .records import GOOD, DataError, ImageRecord
+
+# --- Bring a photograph and its mask to a square of the training resolution, together.
+
+Array = np.ndarray[Any, Any]
+
+Fit = Literal["resize", "center_crop", "pad"]
+"""`resize` stretches to the square, `center_crop` keeps the middle square, `pad` adds a border of the rim's colour."""
+
+FITS: tuple[str, ...] = get_args(Fit)
+
+# A part of a mask is thick if a fully covered pixel is no farther away than this.
+_CORE_DISTANCE = 2
+# Areas are kept within blocks of this many pixels: small ones where a defect is thin, so that it survives along all of
+# its length; large ones where it is thick, so that its outline stays clean.
+_THIN_BLOCK = 4
+_THICK_BLOCK = 64
+
+
+def check_square(resolution: int, fit: str) -> None:
+    """Raise a ValueError that names the option if photographs cannot be made square so."""
+    if resolution < 1:
+        raise ValueError(f"`resolution` must be at least 1 pixel, but is {resolution}.")
+    if fit not in FITS:
+        raise ValueError(f"`fit` must be one of {', '.join(FITS)}, but is {fit!r}.")
+
+
+def fit_to_square(
+    image: Array, mask: Array | None, resolution: int, fit: Fit = "resize"
+) -> tuple[Array, Array | None]:
+    """Bring a photograph and its mask to `(resolution, resolution)` in the same way.
+
+    The photograph is resampled with an antialiased Lanczos filter, the mask by `resize_mask`.
+
+    Args:
+        image: uint8 `(H, W, C)`, C = 1 or 3.
+        mask: bool `(H, W)`, or None.
+        resolution: Side of the square in pixels.
+        fit: See `Fit`.
+
+    Returns:
+        uint8 `(resolution, resolution, C)` and bool `(resolution, resolution)` or None.
+
+    Raises:
+        ValueError: if `resolution` or `fit` is not possible, or if the sizes of image and mask differ.
+    """
+    check_square(resolution, fit)
+    height, width, channels = image.shape
+    if mask is not None and mask.shape != (height, width):
+        raise ValueError(f"image is {width}x{height} but mask is {mask.shape[1]}x{mask.shape[0]}.")
+    if fit == "center_crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+        mask = None if mask is None else mask[top : top + side, left : left + side]
+    elif fit == "pad":
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        padding = ((top, side - height - top), (left, side - width - left))
+        padded = np.empty((side, side, channels), dtype=np.uint8)
+        padded[:] = _rim_colour(image)
+        padded[top : top + height, left : left + width] = image
+        image = padded
+        mask = None if mask is None else np.pad(mask, padding)
+    return _resize_image(image, resolution), None if mask is None else resize_mask(mask, resolution)
+
+
+def resize_mask(mask: Array, resolution: int) -> Array:
+    """Resize a binary mask to a square so that thin defects survive and areas are kept.
+
+    From each new pixel's coverage (the exact share of it that the defect covers), as many pixels are chosen as the
+    area calls for, the most covered ones first: see `_round_keeping_area`. Thresholding coverage at one half
+    instead would delete a scratch thinner than half a new pixel, and double one that is a bit wider; such a scratch
+    becomes a dashed line along all of its length, of the same area.
+
+    Args:
+        mask: bool `(H, W)`.
+        resolution: Side of the result in pixels.
+
+    Returns:
+        bool `(resolution, resolution)`, with at least one True if `mask` has one.
+    """
+    if mask.shape == (resolution, resolution):
+        return mask.copy()
+    if not mask.any():
+        return np.zeros((resolution, resolution), dtype=bool)
+    coverage = _means_over_cells(_means_over_cells(mask, resolution).T, resolution).T
+    coverage = np.round(coverage, 6)  # sums of many overlaps must come out as one where a pixel is covered wholly
+
+    core = Image.fromarray((coverage == 1).astype(np.uint8))
+    thick = np.asarray(core.filter(ImageFilter.MaxFilter(2 * _CORE_DISTANCE + 1))) > 0
+    result = _round_keeping_area(np.where(thick, coverage, 0), _THICK_BLOCK)
+    result |= _round_keeping_area(np.where(thick, 0, coverage), _THIN_BLOCK)
+    if not result.any():
+        result.flat[coverage.argmax()] = True
+    return result
+
+
+def _resize_image(image: Array, resolution: int) -> Array:
+    if image.shape[:2] == (resolution, resolution):
+        return image.copy()
+    grey = image.shape[2] == 1
+    resized = Image.fromarray(image[:, :, 0] if grey else image).resize(
+        (resolution, resolution), Image.Resampling.LANCZOS
+    )
+    return np.array(resized).reshape(resolution, resolution, image.shape[2])
+
+
+def _rim_colour(image: Array) -> Array:
+    """Return the median colour of the outermost pixels, `(C,)`: a border in it adds no edge that isn't there."""
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return np.median(rim, axis=0).astype(np.uint8)
+
+
+def _means_over_cells(values: Array, cells: int) -> Array:
+    """Average over `cells` equal parts of the first axis, which may begin and end inside a pixel, `(cells, W)`."""
+    size = values.shape[0]
+    sums = np.zeros((size + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=sums[1:])
+    edges = np.arange(cells + 1) * (size / cells)
+    whole = np.minimum(edges.astype(np.int64), size - 1)
+    sums_at_edges = sums[whole] + (edges - whole)[:, None] * values[whole]
+    return np.diff(sums_at_edges, axis=0) * (cells / size)
+
+
+def _round_keeping_area(coverage: Array, block: int) -> Array:
+    """Round coverage `(R, R)` to 0 or 1 so that every aligned block of `block` by `block` cells keeps its area.
+
+    The total is rounded to a whole number of cells, which is shared among four quarters: the whole part of each
+    quarter's area, and what is left to those with the largest fractions; and so on down to the blocks, whose areas are
+    thus rounded up or down. In a block, the most covered cells are chosen.
+    """
+    resolution = coverage.shape[0]
+    levels = max(0, math.ceil(math.log2(resolution / block)))
+    side = 2**levels * block
+    padded = np.pad(coverage, (0, side - resolution))
+    cells = padded.reshape(2**levels, block, 2**levels, block).transpose(0, 2, 1, 3).reshape(4**levels, -1)
+    areas = [np.round(cells.sum(axis=1), 3).reshape(2**levels, 2**levels)]
+    for _ in range(levels):
+        half = areas[-1].shape[0] // 2
+        areas.append(np.round(areas[-1].reshape(half, 2, half, 2).sum(axis=(1, 3)), 3))
+
+    counts = np.round(areas[-1]).astype(np.int64)
+    for area in reversed(areas[:-1]):
+        half = counts.shape[0]
+        quarters = area.reshape(half, 2, half, 2).transpose(0, 2, 1, 3).reshape(half, half, 4)
+        whole = np.floor(quarters).astype(np.int64)
+        left_over = counts - whole.sum(axis=2)
+        rank = np.argsort(np.argsort(whole - quarters, axis=2, kind="stable"), axis=2)
+        shared = whole + (rank < left_over[:, :, None])
+        counts = shared.reshape(half, half, 2, 2).transpose(0, 2, 1, 3).reshape(2 * half, 2 * half)
+
+    chosen = np.zeros(cells.shape, dtype=bool)
+    for index in np.nonzero(counts.reshape(-1))[0]:
+        most_covered = np.argsort(-cells[index], kind="stable")[: counts.flat[index]]
+        chosen[index, most_covered] = cells[index, most_covered] > 0
+    blocks = chosen.reshape(2**levels, 2**levels, block, block).transpose(0, 2, 1, 3)
+    return blocks.reshape(side, side)[:resolution, :resolution]
+
+
+# --- Bring one photograph and its mask from the files to the arrays that are trained on.
+
+
+def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
+    """Decode a photograph and its mask at their own size, and check that they fit together.
+
+    Args:
+        record: The files.
+        image_channels: 1 (grey) or 3 (RGB).
+        bit_depth: Significant bits of a 16-bit photograph.
+
+    Returns:
+        uint8 `(H, W, image_channels)`, and the mask or None for defect-free photographs.
+
+    Raises:
+        DataError: `record.error`; `unreadable` or `pixel_format` (see `reading`); `size_mismatch` or `empty_mask` (see
+            `check_pair`).
+    """
+    if record.error is not None:
+        raise record.error
+    image = read_image(record.image_path, image_channels, bit_depth)
+    if record.mask_path is None:
+        return image, None
+    mask = read_mask(record.mask_path)
+    check_pair(record, image, mask)
+    return image, mask
+
+
+def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
+    """Check that a mask belongs to its photograph.
+
+    Raises:
+        DataError: `size_mismatch` if it has another size, `empty_mask` if it has no pixel but zeros.
+    """
+    path = record.mask_path or record.image_path
+    height, width = image.shape[:2]
+    if mask.defect.shape != (height, width):
+        raise DataError(
+            "size_mismatch",
+            path,
+            found=f"a mask of {mask.defect.shape[1]}x{mask.defect.shape[0]} pixels",
+            expected=f"{width}x{height}, the size of {record.image_path}",
+            advice="Export the mask again from the photograph as it is now (not rotated, cropped or scaled).",
+        )
+    if not mask.defect.any():
+        is_product = record.defect == GOOD
+        raise DataError(
+            "empty_mask",
+            path,
+            found=f"a mask without any {'product' if is_product else 'defect'} pixel",
+            expected=f"non-zero pixels on the {'product' if is_product else 'defect'}",
+            advice="Draw the mask anew."
+            if is_product
+            else f"Draw the defect, or move {record.image_path.name} to the defect-free images.",
+        )
+
+
+def prepare_example(
+    record: ImageRecord, resolution: int, image_channels: int = 3, fit: Fit = "resize", bit_depth: int = 16
+) -> tuple[Array, Array | None, bool]:
+    """Decode one photograph and its mask, check them, and bring them to the training resolution.
+
+    Returns:
+        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None for defect-free
+        photographs; whether the mask held several values (see `reading.Mask.is_soft`).
+
+    Raises:
+        DataError: as `read_pair`, and `cropped_mask` if `center_crop` cuts off all that the mask shows.
+        ValueError: that names the option whose value is not possible.
+    """
+    image, mask = read_pair(record, image_channels, bit_depth)
+    square, square_mask = fit_to_square(image, None if mask is None else mask.defect, resolution, fit)
+    samples = np.ascontiguousarray(square.transpose(2, 0, 1))
+    if mask is None or square_mask is None:
+        return samples, None, False
+    if not square_mask.any():
+        raise DataError(
+            "cropped_mask",
+            record.mask_path or record.image_path,
+            found=f"a {'product' if record.defect == GOOD else 'defect'} that lies wholly outside the middle square",
+            expected="some of it inside, since fit is center_crop",
+            advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
+        )
+    return samples, np.where(square_mask, 255, 0).astype(np.uint8)[None], mask.is_soft

@@ -1,0 +1,424 @@
+"""Write triplets as PNG folders (MVTec AD, imagefolder) or parquet shards, and read them back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
+
+from huggingface_hub import DatasetCardData
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..data.hub import LABELS, make_features
+from ..data.records import GOOD
+from ..files import whole_file, write_bytes
+from ..models.stylegan2 import NOISE_MODES, NoiseMode
+from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI, check_choice, check_number, check_positive_integer
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+
+# --- The options of an export.
+
+ExportFormat = Literal["mvtec", "imagefolder", "parquet"]
+
+RECORD_DIR = "generation"
+"""Folder in the output folder that says how it was made: settings, summary, contact sheet."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]*")
+
+
+class ExportError(ValueError):
+    """A folder or a model with which an export cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to draw, what to keep and how to lay it out.
+
+    Attributes:
+        output_dir: Folder to fill. A stopped export goes on where it was when the same command is given again.
+        num_images: Triplets to write.
+        format: mvtec (folders as in MVTec AD), imagefolder (images and metadata.csv) or parquet (shards for the Hub).
+        seed: Image i depends on this number and i alone.
+        batch_size: Images drawn at once: memory and speed.
+        truncation_psi: 1 is the full variety; less is more typical.
+        noise_mode: Stored noise (const), new noise for each image (random), or none.
+        mask_threshold: Above 0 shrinks the defects, below 0 spreads them.
+        min_mask_area: Draw again if the mask covers a smaller share of the image than this, from 0 to 1. The default
+            wants at least one pixel; 0 keeps empty masks too.
+        max_mask_area: Draw again if the mask covers a larger share of the image than this, from 0 to 1.
+        max_attempts: Draws for one image before the bounds are taken to be too strict.
+        category: Name of the object.
+        defect: Name of the kind of defect.
+        twins: Folder of the defect-free twins with mvtec. train/good makes the set complete in itself; test/good is
+            for testing what was trained on photographs, to which it leaves train/good.
+        images_per_shard: Triplets in a parquet file; several processes share the work file by file.
+        license: Licence for the data set card of parquet, as the Hub spells it.
+
+    Raises:
+        ValueError: a value that is not possible; the message names the option.
+    """
+
+    output_dir: Path
+    num_images: int = 1000
+    format: ExportFormat = "mvtec"
+    seed: int = 0
+    batch_size: int = 32
+    truncation_psi: float = 1.0
+    noise_mode: NoiseMode = "const"
+    mask_threshold: float = 0.0
+    min_mask_area: float | None = None
+    max_mask_area: float = 1.0
+    max_attempts: int = 200
+    category: str = "object"
+    defect: str = "defect"
+    twins: Literal["train", "test"] = "train"
+    images_per_shard: int = 250
+    license: str = "unknown"
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size", "max_attempts", "images_per_shard"):
+            check_positive_integer(getattr(self, name), name)
+        check_number(self.seed, "seed", 0, MAX_SEED)
+        check_number(self.truncation_psi, "truncation_psi", 0, MAX_TRUNCATION_PSI)
+        check_number(self.max_mask_area, "max_mask_area", 0, 1)
+        check_number(self.min_mask_area or 0, "min_mask_area", 0, self.max_mask_area)
+        check_choice(self.format, "format", get_args(ExportFormat))
+        check_choice(self.noise_mode, "noise_mode", NOISE_MODES)
+        check_choice(self.twins, "twins", ("train", "test"))
+        for name, taken in (("category", RECORD_DIR), ("defect", GOOD)):
+            value = getattr(self, name)
+            if value == taken or not _NAME.fullmatch(value):
+                raise ValueError(
+                    f"`{name}` must be a folder name of letters, digits, '_', '-', '.' and spaces, and not {taken!r}, "
+                    f"but is {value!r}."
+                )
+
+
+# --- One exported triplet: three PNG files, and what is known of how it was drawn.
+
+_TEXT_KEY = "dfmgan_hf"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a triplet; a row of the table of seeds.
+
+    Attributes:
+        index: number of the image, from 0.
+        seed: `pipe(seeds=[seed])` with the settings of the export draws it again.
+        mask_area: share of the image that the mask covers, 0 to 1.
+        dropped_empty, dropped_too_small, dropped_too_large: draws that were dropped before this one, by reason.
+    """
+
+    index: int
+    seed: int
+    mask_area: float
+    dropped_empty: int = 0
+    dropped_too_small: int = 0
+    dropped_too_large: int = 0
+
+
+RECORD_FIELDS = tuple(field.name for field in fields(Record))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A triplet as PNG files of 8-bit images: the mask has values 0 and 255, and the image also holds the record."""
+
+    record: Record
+    image: bytes
+    mask: bytes
+    defect_free: bytes
+
+    @classmethod
+    def encode(cls, record: Record, image: Image.Image, mask: Image.Image, defect_free: Image.Image) -> Sample:
+        """Make the PNG files; the same triplet always gives the same bytes."""
+        text = PngInfo()
+        text.add_text(_TEXT_KEY, json.dumps(asdict(record)))
+        return cls(record, _to_png(image, text), _to_png(mask), _to_png(defect_free))
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The PNG files by kind: image, mask, defect_free."""
+        return {"image": self.image, "mask": self.mask, "defect_free": self.defect_free}
+
+
+def read_record(source: Path | BinaryIO) -> Record:
+    """Read the record in a written image, without decoding its pixels."""
+    with Image.open(source) as image:
+        try:
+            return Record(**json.loads(image.info[_TEXT_KEY]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExportError(
+                f"{source} lacks the text that an export writes into its images. Delete it and give the same command "
+                "again: it is drawn anew."
+            ) from error
+
+
+def _to_png(image: Image.Image, text: PngInfo | None = None) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", pnginfo=text)
+    return stream.getvalue()
+
+
+# --- Exports as PNG files in folders: the layout of MVTec AD, and that of a Hugging Face imagefolder.
+
+
+class FileNames(NamedTuple):
+    """Where a triplet lies, relative to the output folder."""
+
+    image: str
+    mask: str
+    defect_free: str
+
+
+class MVTecWriter:
+    """Write triplets in the layout of MVTec AD, and at the end a table with a row for each.
+
+    `CATEGORY/test/DEFECT/000000.png`, its mask in `ground_truth/DEFECT`, its twin in `train/good` or `test/good`:
+    what anomalib's MVTecAD and Folder loaders and this package's own read. The loaders pair images with masks by order
+    and stem, and take some of `train/good` for testing where there is no `test/good`.
+
+    With the twins in `train/good` the set loads as it is. But who trains a detector on them and tests it on the defect
+    images has shown it the very objects of the test: judge by such a test how detectors compare, not how good one is.
+    With the twins in `test/good`, and photographs for training, nothing is seen twice.
+
+    The image is written last, so where it is, its mask and its twin are; it also holds its row of the table. That is
+    all the state there is: whatever was written before a process was killed counts, and nothing else has to agree.
+
+    Args:
+        config: with the output folder.
+    """
+
+    table = "seeds.csv"
+
+    def __init__(self, config: ExportConfig) -> None:
+        self.config = config
+        self.root = config.output_dir
+
+    def names(self, index: int) -> FileNames:
+        """Return where triplet number `index` goes."""
+        category, defect = self.config.category, self.config.defect
+        return FileNames(
+            f"{category}/test/{defect}/{index:06d}.png",
+            f"{category}/ground_truth/{defect}/{index:06d}_mask.png",
+            f"{category}/{self.config.twins}/good/{index:06d}.png",
+        )
+
+    def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
+        """Yield the numbers that process `rank` of `count` has to draw, rising."""
+        for index in range(rank, self.config.num_images, count):
+            if not all((self.root / name).is_file() for name in self.names(index)):
+                yield index
+
+    def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
+        """Write triplets, and yield the record of each. What stops it leaves those before it, and no half file."""
+        for sample in samples:
+            names = self.names(sample.record.index)
+            for kind in ("mask", "defect_free", "image"):
+                write_bytes(self.root / getattr(names, kind), getattr(sample, kind))
+            yield sample.record
+
+    def finish(self) -> Iterator[Record]:
+        """Write the table, and yield the records of all triplets, in order."""
+        with whole_file(self.root / self.table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            files = ("file_name", "mask_file_name", "defect_free_file_name")
+            table.writerow([*files, *RECORD_FIELDS, "category", "defect"])
+            for index in range(self.config.num_images):
+                names = self.names(index)
+                record = read_record(self.root / names.image)
+                table.writerow([*names, *asdict(record).values(), self.config.category, self.config.defect])
+                yield record
+
+    def read(self, count: int) -> list[Sample]:
+        """Read the first `count` triplets."""
+        paths = [[self.root / name for name in self.names(index)] for index in range(count)]
+        return [Sample(read_record(image), *(path.read_bytes() for path in (image, *more))) for image, *more in paths]
+
+
+class ImageFolderWriter(MVTecWriter):
+    """Write triplets as `images/000000.png`, `masks/000000.png` and `defect_free/000000.png`, with metadata.csv."""
+
+    table = "metadata.csv"
+
+    def names(self, index: int) -> FileNames:
+        """Return where triplet number `index` goes."""
+        return FileNames(f"images/{index:06d}.png", f"masks/{index:06d}.png", f"defect_free/{index:06d}.png")
+
+
+# --- Exports as parquet shards with a data set card, the form for the Hugging Face Hub.
+
+DATA_DIR = "data"
+# A reader holds a whole row group in memory: small ones keep streaming and the Hub's viewer quick.
+ROW_GROUP_SIZE = 50
+
+_IMAGES = ("image", "mask", "defect_free")
+_SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_SHOWN = ("model", "model_sha256", "seed", "truncation_psi", "noise_mode", "mask_threshold")
+
+
+class ParquetWriter:
+    """Write `data/train-00000-of-00004.parquet` and so on; a shard that was not whole is drawn anew.
+
+    Their columns are those of every data set of this package (`load_mvtec_ad` reads it from the Hub like any other),
+    the twin, and the fields of `Record`.
+
+    Args:
+        config: with the output folder and the number of triplets in a shard.
+    """
+
+    def __init__(self, config: ExportConfig) -> None:
+        from datasets import Features, Value
+        from datasets import Image as ImageFeature
+
+        self.config = config
+        self.num_shards = -(-config.num_images // config.images_per_shard)
+        base = make_features([config.category], [config.defect])
+        types = {"index": "int64", "seed": "int64", "mask_area": "float64"}
+        self._features = Features(
+            {
+                "image": ImageFeature(),
+                "mask": base["mask"],
+                "defect_free": ImageFeature(),
+                **{name: base[name] for name in ("label", "defect", "category", "file_name")},
+                **{name: Value(types.get(name, "int32")) for name in RECORD_FIELDS},
+            }
+        )
+
+    def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
+        """Yield the numbers that process `rank` of `count` has to draw, rising; a shard is of one process."""
+        size = self.config.images_per_shard
+        for shard in range(rank, self.num_shards, count):
+            if not self._path(shard).is_file():
+                yield from range(shard * size, min((shard + 1) * size, self.config.num_images))
+
+    def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
+        """Write triplets, whole shards of them, and yield the record of each. What stops it leaves no half shard."""
+        import pyarrow
+        import pyarrow.parquet
+
+        schema = self._features.arrow_schema
+        for shard, members in groupby(samples, lambda sample: sample.record.index // self.config.images_per_shard):
+            with whole_file(self._path(shard)) as aside, pyarrow.parquet.ParquetWriter(aside, schema) as file:
+                rows = []
+                for sample in members:
+                    rows.append(self._row(sample))
+                    yield sample.record
+                    if len(rows) == ROW_GROUP_SIZE:
+                        file.write_table(pyarrow.Table.from_pylist(rows, schema))
+                        rows = []
+                if rows:
+                    file.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+    def finish(self) -> Iterator[Record]:
+        """Yield the records of all triplets, in order."""
+        for shard in range(self.num_shards):
+            for batch in self._open(shard).iter_batches(columns=list(RECORD_FIELDS)):
+                yield from (Record(**row) for row in batch.to_pylist())
+
+    def read(self, count: int) -> list[Sample]:
+        """Read the first `count` triplets; at most those of the first shard."""
+        rows = next(self._open(0).iter_batches(batch_size=count, columns=list(_IMAGES))).to_pylist()
+        pictures = [[row[name]["bytes"] for name in _IMAGES] for row in rows]
+        return [Sample(read_record(io.BytesIO(image)), image, *more) for image, *more in pictures]
+
+    def _row(self, sample: Sample) -> dict[str, Any]:
+        name = f"{sample.record.index:06d}.png"
+        return {
+            **{kind: {"bytes": content, "path": name} for kind, content in sample.files.items()},
+            "label": LABELS.index("anomalous"),
+            "defect": self._features["defect"].str2int(self.config.defect),
+            "category": self._features["category"].str2int(self.config.category),
+            "file_name": f"test/{self.config.defect}/{name}",
+            **asdict(sample.record),
+        }
+
+    def _path(self, shard: int) -> Path:
+        return self.config.output_dir / DATA_DIR / f"train-{shard:05d}-of-{self.num_shards:05d}.parquet"
+
+    def _open(self, shard: int) -> pyarrow.parquet.ParquetFile:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.ParquetFile(self._path(shard))
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise ExportError(
+                f"{self._path(shard)} is no shard as an export writes it ({error}). Delete it and give the same "
+                "command again: it is drawn anew."
+            ) from error
+
+
+def make_card(settings: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Return the README.md of a parquet export: how to load it, what the columns are, how it was drawn.
+
+    Args:
+        settings: those in the export's settings.json.
+        summary: that in its summary.json.
+    """
+    count, dropped, area = summary["num_images"], summary["dropped"], summary["mask_area"]
+    title = f"{settings['category']}: {settings['defect']}"
+    data = DatasetCardData(
+        license=settings["license"],
+        pretty_name=title,
+        size_categories=[next((name for limit, name in _SIZE_CATEGORIES if count < limit), "1M<n<10M")],
+        task_categories=["image-segmentation", "unconditional-image-generation"],
+        tags=["anomaly-detection", "industrial-inspection", "synthetic", "dfmgan"],
+        configs=[
+            {"config_name": "default", "data_files": [{"split": "train", "path": f"{DATA_DIR}/train-*.parquet"}]}
+        ],
+    )
+    shown = "\n".join(f"| {name} | {settings[name]} |" for name in _SHOWN)
+    lowest = "one pixel" if settings["min_mask_area"] is None else f"{settings['min_mask_area']:g}"
+    return f"""---
+{data.to_yaml()}
+---
+# {title}
+
+{count:,} generated defect images, each with the pixel-exact mask of its defect and its defect-free twin: the same
+object without the defect. Nothing here is a photograph.
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("path/or/id", split="train")
+dataset[0]["image"], dataset[0]["mask"], dataset[0]["defect_free"]
+```
+
+| column | content |
+|---|---|
+| `image` | image with the defect |
+| `mask` | 8-bit grey, 255 on the defect and 0 elsewhere |
+| `defect_free` | the same object without the defect |
+| `label`, `defect`, `category`, `file_name` | as in photographs that dfmgan-hf prepares |
+| `index` | number of the image |
+| `seed` | draws it again: `pipe(seeds=[seed])` with the settings below |
+| `mask_area` | share of the image that the mask covers; here {area["min"]:.2%} to {area["max"]:.2%}, \
+mean {area["mean"]:.2%} |
+| `dropped_empty`, `dropped_too_small`, `dropped_too_large` | draws before this one that were not kept |
+
+## How it was drawn
+
+| setting | value |
+|---|---|
+{shown}
+
+Every mask covers from {lowest} to {settings["max_mask_area"]:g} of the image. {sum(dropped.values()):,} other draws
+were dropped: {dropped["empty"]:,} empty, {dropped["too_small"]:,} too small, {dropped["too_large"]:,} too large.
+
+A model inherits questions of licence from the photographs that it was trained on: MVTec AD, for one, is
+CC BY-NC-SA 4.0.
+
+Drawn with DFMGAN ([AAAI 2023](https://arxiv.org/abs/2303.02389)) by dfmgan-hf.
+"""

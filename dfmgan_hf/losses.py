@@ -1,0 +1,116 @@
+"""Losses as functions of tensors: adversarial terms, gradient penalties, and what a defect changes outside its mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# --- Non-saturating logistic losses (Goodfellow et al. 2014; StyleGAN2, section 4).
+
+
+def generator_loss(fake_logits: Tensor) -> Tensor:
+    """softplus(-D(G(z))), averaged over the batch. `fake_logits`: (N, 1). Returns a scalar."""
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_fake_loss(fake_logits: Tensor) -> Tensor:
+    """softplus(D(G(z))), averaged over the batch. `fake_logits`: (N, 1). Returns a scalar."""
+    return F.softplus(fake_logits).mean()
+
+
+def discriminator_real_loss(real_logits: Tensor) -> Tensor:
+    """softplus(-D(x)), averaged over the batch. `real_logits`: (N, 1). Returns a scalar."""
+    return F.softplus(-real_logits).mean()
+
+
+# --- The two gradient penalties of StyleGAN2: R1 on the discriminator, path length on the generator.
+
+PATH_LENGTH_DECAY = 0.01
+"""Step of the running mean of path lengths (StyleGAN2, appendix B)."""
+
+
+def r1_gamma(resolution: int, batch_size: int) -> float:
+    """Default weight of R1: 0.0002 R^2 / batch (StyleGAN2-ADA, appendix D). `batch_size` counts all processes."""
+    return 0.0002 * resolution**2 / batch_size
+
+
+def r1_penalty(real_logits: Tensor, real_inputs: Tensor) -> Tensor:
+    """Squared gradient of the discriminator at real images (Mescheder et al. 2018, equation 9), without gamma / 2.
+
+    Args:
+        real_logits: (N, 1), computed from `real_inputs`.
+        real_inputs: (N, C, H, W) that require gradients.
+
+    Returns:
+        (N,), summed over pixels and channels; differentiable.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real_inputs, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3))
+
+
+def path_lengths(images: Tensor, ws: Tensor, image_noise: Tensor) -> Tensor:
+    """Length of the image's gradient with respect to the latents (StyleGAN2, section 3.2, equation 4).
+
+    Args:
+        images: (N, C, H, W), computed from `ws`.
+        ws: per-layer latents (N, L, w_dim) that require gradients; in stage 2 those of the object.
+        image_noise: N(0, 1), like `images`; divided by sqrt(H W) here.
+
+    Returns:
+        (N,): the root of the mean over layers of the squared norm; differentiable.
+    """
+    projection = (images * (image_noise / math.sqrt(images.shape[2] * images.shape[3]))).sum()
+    (gradient,) = torch.autograd.grad(projection, ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+# --- What a defect changes where its mask says that there is none; not in the paper.
+
+
+def change_outside(images: Tensor, twins: Tensor, mask_logits: Tensor) -> Tensor:
+    """Mean absolute difference between a defect image and its twin, counted outside the mask only.
+
+    The gate acts at every resolution on the mask of that resolution. A small spot of a mask can vanish when the mask
+    is upsampled and smoothed, while what it let into the image stays: a defect without a mask. This term takes it
+    back; its gradient reaches the residual blocks only, as the gate passes none to the mask.
+
+    Args:
+        images: (N, C, R, R) in about [-1, 1].
+        twins: the same without the defect; they get no gradient.
+        mask_logits: (N, 1, R, R); the mask is where they are at least 0.
+
+    Returns:
+        A scalar of at least 0, the mean over all pixels.
+    """
+    return ((images - twins.detach()).abs() * (mask_logits < 0)).mean()
+
+
+# --- Wasserstein losses with gradient penalty (WGAN-GP, Gulrajani et al. 2017).
+
+
+def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """E D(G) - E D(x) (WGAN-GP, equation 3, without the penalty). Scores of any shape; returns a scalar."""
+    return fake_scores.mean() - real_scores.mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """(|gradient of D| - 1)^2 at random points between real and generated images, without the weight (WGAN-GP, eq. 3).
+
+    The critic of an image is the mean over its patches, as in the loss that it belongs to.
+
+    Args:
+        critic: images (N, C, H, W) -> scores (N, ...).
+        real, fake: (N, C, H, W).
+
+    Returns:
+        (N,), differentiable.
+    """
+    share = torch.rand(len(real), 1, 1, 1, device=real.device)
+    between = torch.lerp(real, fake, share).detach().requires_grad_()
+    scores = critic(between).flatten(1).mean(dim=1)
+    (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square()

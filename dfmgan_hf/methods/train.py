@@ -1,0 +1,244 @@
+"""Train any method of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from accelerate import Accelerator, PartialState
+
+from ..data.training_set import DataConfig, ImageMaskDataset
+from ..hub.cards import origin
+from ..hub.push import HubConfig, prepare_push, push_trained
+from ..metrics.scoring import prepare_scorer
+from ..processes import ProcessGroup
+from ..training.checkpointing import ScoreConfig
+from ..training.run import fit_run, start_accelerator, train
+from ..training.task import NonFiniteLossError, Task
+from ..training.trainer import RunConfig
+from .method import (
+    AugmentationConfig,
+    Backbone,
+    Method,
+    PresetName,
+    Recipe,
+    RecipeOverrides,
+    Target,
+    TaskRequest,
+    load_backbone,
+    open_pipeline,
+)
+from .registry import get_method
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Generic[Options]):
+    """Train one method on photographs: of one kind of defect, of several, or, for stage 1, of the good product.
+
+    Args:
+        pretrained_backbone: Folder that stage 1 wrote, or the Hub id of one, for methods that start from it.
+        defect: Kinds of defect to learn, one after the other; may be left out if the data has only one. A method that
+            learns them jointly (--joint) makes one model of them, by default of all that the data has.
+        preset: Named sizes and hyperparameters. The method's published ones come before it, and what is overridden
+            before both; network sizes are those of a backbone.
+    """
+
+    run: RunConfig
+    options: Options
+    augmentation: AugmentationConfig
+    pretrained_backbone: str | None = None
+    defect: tuple[str, ...] = ()
+    preset: PresetName = "auto"
+    recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
+    data: DataConfig = field(default_factory=DataConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is ready to start.
+
+    Args:
+        build: puts the task together on a device.
+        recipe: sizes and hyperparameters, settled.
+        run: options that fit them.
+        dataset: the photographs that are learnt.
+        accelerator: processes, device and tracker.
+    """
+
+    build: Callable[[torch.device], Task]
+    recipe: Recipe
+    run: RunConfig
+    dataset: ImageMaskDataset
+    accelerator: Accelerator
+
+
+def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
+    """Settle everything, load photographs and backbone, and seed the random generators.
+
+    Raises:
+        ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
+            a setting that the method has no use for; several kinds of defect for a model of one, or any for stage 1.
+        DataError: see `DataConfig.load_defects` and `load_kinds`.
+    """
+    build = method.build
+    if build is None:
+        raise ValueError(f"{method.title} is not trained: draw from it directly.")
+    joint = method.is_joint(config.options)
+    if len(config.defect) > 1 and not joint:
+        raise ValueError(f"A model is trained on one kind of defect at a time, not on {', '.join(config.defect)}.")
+    if config.defect and method.learns == "good":
+        raise ValueError(f"{method.title} learns the good product: leave --defect out.")
+    backbone = _backbone(method, config)
+    accelerator = start_accelerator(config.run)
+    recipe = method.resolve(
+        config.preset, config.recipe, None if backbone is None else backbone[0], accelerator.num_processes
+    )
+    run = fit_run(config.run, recipe.batch_size, accelerator)
+    size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
+    if method.learns == "good":
+        dataset = config.data.load_good(**size)
+    elif joint:
+        dataset = config.data.load_kinds(config.defect, **size)
+    else:
+        dataset = config.data.load_defects(config.defect[0] if config.defect else None, **size)
+    mean = ProcessGroup(accelerator).mean
+
+    def build_on(device: torch.device) -> Task:
+        target = Target(device, run.low_precision_dtype, mean)
+        return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
+
+    return PreparedRun(build_on, recipe, run, dataset, accelerator)
+
+
+def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, TrainingConfig[Any]]:
+    """The runs that a command line asks for, by what they learn: a model of all kinds of defect, or one of each.
+
+    The models of several kinds lie in folders of their own in `config.run.output_dir`, and on the Hub in repositories
+    of their own.
+    """
+    names = ", ".join(config.defect)
+    if len(config.defect) < 2 or method.is_joint(config.options):
+        return {names: config}
+    return {
+        defect: replace(
+            config,
+            defect=(defect,),
+            run=replace(config.run, output_dir=config.run.output_dir / defect),
+            hub=config.hub.for_part(defect, config.run.output_dir),
+        )
+        for defect in config.defect
+    }
+
+
+def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
+    """Train a method and export what draws to `config.run.output_dir`.
+
+    Args:
+        method: one that is trained.
+        config: what, on what, how long.
+
+    Returns:
+        The accelerator, for a last `end_training()`.
+
+    Raises:
+        see `prepare` and `training.run.train`.
+    """
+    prepared = prepare(method, config)
+    train(
+        prepared.build,
+        prepared.dataset,
+        prepared.run,
+        prepared.accelerator,
+        prepared.recipe.total_kimg,
+        prepared.recipe.batch_size,
+        {
+            "method": method.name,
+            "reconstruction": method.is_reconstruction,
+            "defect": ", ".join(prepared.dataset.kinds or config.defect) or None,
+            "config": config,
+            "recipe": prepared.recipe,
+            **({} if config.pretrained_backbone is None else origin(config.pretrained_backbone)),
+        },
+        score=config.score,
+        make_scorer=prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task),
+    )
+    return prepared.accelerator
+
+
+def _backbone(method: Method, config: TrainingConfig[Any]) -> Backbone | None:
+    source, init = config.pretrained_backbone, method.init_with(config.options)
+    if init == "stage1" and source is None:
+        raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
+    if init == "scratch" and source is not None:
+        raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
+    return None if source is None else load_backbone(source)
+
+
+def train_models(method: Method, config: TrainingConfig[Any]) -> None:
+    """Train all models that a configuration asks for, and publish them if it says so.
+
+    One that diverges does not keep the others from being trained. Whether models can be published is found out first.
+
+    Raises:
+        SystemExit: some diverged; the message says which, and where.
+        see `train_method`, `prepare_push` and `push_trained`.
+    """
+    models = each_model(method, config)
+    if config.hub.push_to_hub and method.open_sampler is not open_pipeline:
+        raise ValueError(f"What {method.title} draws with is no DFMGANPipeline: leave --push_to_hub out.")
+    # Accelerator and not PartialState, which would not see ACCELERATE_USE_CPU.
+    is_main = Accelerator().is_main_process
+    pushes = {model.run.output_dir: model.hub for model in models.values()} if is_main else {}
+    prepare_push(pushes)
+    diverged: dict[str, NonFiniteLossError] = {}
+    for defect, training in models.items():
+        try:
+            train_method(method, training)
+        except NonFiniteLossError as error:
+            if len(models) == 1:
+                raise
+            # Nobody may be there to start the others.
+            diverged[defect] = error
+            pushes.pop(training.run.output_dir, None)
+            print(f"{defect} was given up. {error}", flush=True)
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+    for address in push_trained(pushes):
+        print(f"Published: {address}")
+    if diverged:
+        raise SystemExit("\n".join(f"{defect}: {error}" for defect, error in diverged.items()))
+
+
+def train_from_arguments(name: str, arguments: Sequence[str]) -> None:
+    """Train a method as a command line says: the fields of `TrainingConfig`, its published values as defaults.
+
+    Args:
+        name: of the method.
+        arguments: such as ["--data_dir", "mvtec_ad", "--category", "hazelnut", "--output_dir", "runs/hazelnut"].
+
+    Raises:
+        SystemExit: after --help, or an option that is not known.
+        see `train_models`.
+    """
+    import tyro
+
+    method = get_method(name)
+    defaults = TrainingConfig(
+        run=RunConfig(output_dir=tyro.MISSING),
+        options=method.options(),
+        augmentation=AugmentationConfig(augmentation=method.defaults.augmentation),
+    )
+    config = tyro.cli(
+        TrainingConfig[method.options],  # type: ignore[name-defined]
+        args=arguments,
+        default=defaults,
+        description=f"Train {method.title} ({method.citation})",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    train_models(method, config)

@@ -1,0 +1,350 @@
+"""Diversity and copying: clustered LPIPS, IC-LPIPS, pairwise LPIPS, and the nearest training image."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..processes import ProcessGroup
+from .networks import LPIPS, full_precision
+
+# --- Tables of LPIPS distances in bounded memory, by one process or many.
+
+_LARGEST_TILE = 128
+# Numbers of an embedding that are summed in float32 before float64 takes over: sums of 640,128 terms would lose
+# digits.
+_FLOAT32_RUN = 8192
+
+
+class _Tiles:
+    """Embeddings of the tiles of some images; the least recently used ones make room for others."""
+
+    def __init__(self, lpips: LPIPS, images: Tensor, size: int, batch_size: int) -> None:
+        self.lpips = lpips
+        self.images = images
+        self.batch_size = batch_size
+        self.slices = [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+        self.cache: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def get(self, index: int, room: int) -> tuple[Tensor, Tensor]:
+        """Embeddings (n, D) and their squared lengths (n,) of tile `index`, leaving at most `room` tiles cached."""
+        if index in self.cache:
+            self.cache.move_to_end(index)
+            return self.cache[index]
+        while self.cache and len(self.cache) >= room:
+            self.cache.popitem(last=False)
+        images = self.images[self.slices[index]]
+        embedding: Tensor | None = None
+        for start in range(0, len(images), self.batch_size):
+            part = self.lpips.embed(images[start : start + self.batch_size])
+            if embedding is None:
+                embedding = part.new_empty(len(images), part.shape[1])
+            embedding[start : start + len(part)] = part
+        assert embedding is not None  # no tile is empty
+        self.cache[index] = (embedding, _squared_norms(embedding))
+        return self.cache[index]
+
+
+@full_precision()
+def lpips_distances(
+    lpips: LPIPS,
+    images: Tensor,
+    others: Tensor | None = None,
+    *,
+    max_memory_gib: float = 6.0,
+    batch_size: int = 16,
+    processes: ProcessGroup | None = None,
+    progress: bool = False,
+    description: str = "LPIPS",
+) -> Tensor:
+    """Measure the LPIPS distances of all pairs.
+
+    1,000 images of 256x256 among themselves take 2.6 GB of embeddings and about 20 s on two CPU cores (AlexNet). With
+    less memory the table is the same; embeddings are then computed more than once.
+
+    Args:
+        lpips: the network, see `load_lpips`.
+        images: (N, 3 or 1, H, W), uint8, or floating-point in [-1, 1].
+        others: (M, 3 or 1, H, W), of the same size. None: `images` again.
+        max_memory_gib: limit for the embeddings in memory; at least one image of each set is kept, whatever it takes.
+        batch_size: images the network takes at once.
+        processes: share of the work; every process gets the whole table.
+        progress: whether to draw a progress bar.
+        description: its text.
+
+    Returns:
+        float32 (N, M) on the CPU, at least 0. Without `others` it is symmetric and exactly 0 on the diagonal. The
+        matrix product leaves an absolute error around 1e-6, also where two different images are equal.
+
+    Raises:
+        ValueError: if there are no images or sizes differ.
+    """
+    processes = processes or ProcessGroup()
+    same = others is None
+    second = images if others is None else others
+    for name, some in (("images", images), ("others", second)):
+        if some.ndim != 4 or len(some) == 0:
+            raise ValueError(f"`{name}` must be at least one image, (N, C, H, W), but is {tuple(some.shape)}.")
+    if images.shape[2:] != second.shape[2:]:
+        raise ValueError(
+            f"LPIPS compares images of one size, but got {tuple(images.shape[2:])} and {tuple(second.shape[2:])}."
+        )
+
+    bytes_per_image = lpips.embed(images[:1]).nbytes
+    fitting = max(2, int(max_memory_gib * 2**30 / bytes_per_image))
+    tile = min(_LARGEST_TILE, fitting // 2)
+    room = fitting // tile
+    rows = _Tiles(lpips, images, tile, batch_size)
+    columns = rows if same else _Tiles(lpips, second, tile, batch_size)
+
+    pairs = []
+    for i in range(len(rows.slices)):
+        js = list(range(i if same else 0, len(columns.slices)))
+        # To and fro: the tiles that the last row ended with are still cached when the next one begins.
+        pairs += [(i, j) for j in (reversed(js) if i % 2 else js)]
+    table = torch.zeros(len(images), len(second))
+    for i, j in tqdm(
+        processes.mine(pairs),
+        desc=description,
+        unit="block",
+        disable=not (progress and processes.is_main),
+        leave=False,
+    ):
+        # Rows come in order, so of another set's rows only the current tile is ever needed again.
+        a, a_squared = rows.get(i, room if same else 1)
+        b, b_squared = columns.get(j, room if same else room - 1)
+        block = (a_squared[:, None] + b_squared - 2 * _dot(a, b)).clamp(min=0).float().cpu()
+        if same and i == j:
+            # Both triangles come from one product, whose rounding need not be symmetric.
+            block = block.triu(1) + block.triu(1).T
+        table[rows.slices[i], columns.slices[j]] = block
+        if same and i != j:
+            table[rows.slices[j], columns.slices[i]] = block.T
+    return processes.sum(table)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products a[i].b[j], float64 (n, m), of float32 embeddings (n, D) and (m, D)."""
+    runs = zip(a.split(_FLOAT32_RUN, dim=1), b.split(_FLOAT32_RUN, dim=1), strict=True)
+    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
+    for run_a, run_b in runs:
+        total += run_a @ run_b.T
+    return total
+
+
+def _squared_norms(a: Tensor) -> Tensor:
+    """Scalar products a[i].a[i], float64 (n,), of float32 embeddings (n, D)."""
+    total = torch.zeros(len(a), dtype=torch.float64, device=a.device)
+    for run in a.split(_FLOAT32_RUN, dim=1):
+        total += run.square().sum(dim=1)
+    return total
+
+
+# --- Diversity of generated images around the few real ones: clustered LPIPS, IC-LPIPS and plain pairwise LPIPS.
+
+
+@dataclass(frozen=True)
+class ClusteredLPIPS:
+    """Clustered LPIPS; see `clustered_lpips`.
+
+    Args:
+        clustered_lpips: mean over all clusters, those of fewer than two members counting 0 (the paper's metric).
+        clustered_lpips_nonempty: mean over the clusters of two or more members; nan if there are none.
+        num_clusters: one for each real image.
+        num_empty: clusters without a member.
+        num_single: clusters of one member.
+        cluster_sizes: members of each cluster, in the order of the real images.
+        cluster_values: mean pairwise LPIPS within each cluster, 0 below two members.
+    """
+
+    clustered_lpips: float
+    clustered_lpips_nonempty: float
+    num_clusters: int
+    num_empty: int
+    num_single: int
+    cluster_sizes: list[int]
+    cluster_values: list[float]
+
+
+@dataclass(frozen=True)
+class ICLPIPS:
+    """IC-LPIPS; see `ic_lpips`.
+
+    Args:
+        ic_lpips: mean over the clusters of two or more members; nan if there are none.
+        num_clusters: one for each real image.
+        num_left_out: clusters of fewer than two members.
+        cluster_sizes: members of each cluster before the limit, in the order of the real images.
+    """
+
+    ic_lpips: float
+    num_clusters: int
+    num_left_out: int
+    cluster_sizes: list[int]
+
+
+def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
+    """Measure clustered LPIPS (DFMGAN, AAAI 2023): is there variety beyond copies of the training images?
+
+    Each generated image joins the cluster of its nearest real image. The mean pairwise LPIPS is taken within each
+    cluster, then over clusters.
+
+    The official script deviates: it feeds real images to LPIPS as 0..255 instead of -1..1 when it looks for the
+    nearest, takes one z for object and defect, measures images before they are rounded to 8 bits, and drops an image
+    whose cluster has 200 members already.
+
+    Args:
+        to_real: LPIPS of each generated image to each real one, (N, M).
+        among_generated: LPIPS of the generated images among themselves, (N, N).
+
+    Raises:
+        ValueError: if the tables don't belong together.
+    """
+    assignment = _assign(to_real, among_generated)
+    sizes, values = [], []
+    for cluster in range(to_real.shape[1]):
+        members = torch.nonzero(assignment == cluster).flatten()
+        sizes.append(len(members))
+        values.append(mean_pairwise(among_generated[members][:, members]) if len(members) > 1 else 0.0)
+    valid = [value for value, size in zip(values, sizes, strict=True) if size > 1]
+    return ClusteredLPIPS(
+        clustered_lpips=sum(values) / len(values),
+        clustered_lpips_nonempty=sum(valid) / len(valid) if valid else math.nan,
+        num_clusters=len(sizes),
+        num_empty=sizes.count(0),
+        num_single=sizes.count(1),
+        cluster_sizes=sizes,
+        cluster_values=values,
+    )
+
+
+def ic_lpips(
+    to_real: Tensor,
+    distances: Callable[[Tensor], Tensor],
+    *,
+    max_cluster_size: int = 50,
+    seed: int = 0,
+) -> ICLPIPS:
+    """Measure IC-LPIPS as AnomalyDiffusion's scripts do: clusters as above, at most 50 random members of each.
+
+    Published numbers use VGG and the first third of the real images. SeaS's variant, also under that name, is another
+    measure: members up to 140, clusters of fewer than two counted as 0, and the same range error as in the official
+    clustered LPIPS. Several users could not reproduce published values; compare only what one program measured.
+
+    Args:
+        to_real: LPIPS of each generated image to each real one, (N, M).
+        distances: gives the table of LPIPS distances (k, k) among the k generated images whose numbers it gets. (With
+            VGG one image takes 32 MB of features, so that only the members of one cluster are compared at a time.)
+        max_cluster_size: members that are compared.
+        seed: of the choice of members.
+
+    Raises:
+        ValueError: if `to_real` is not a table.
+    """
+    assignment = _assign(to_real)
+    generator = torch.Generator().manual_seed(seed)
+    sizes, values = [], []
+    for cluster in range(to_real.shape[1]):
+        members = torch.nonzero(assignment == cluster).flatten()
+        sizes.append(len(members))
+        order = torch.randperm(len(members), generator=generator)
+        if len(members) > 1:
+            values.append(mean_pairwise(distances(members[order[:max_cluster_size]])))
+    return ICLPIPS(
+        ic_lpips=sum(values) / len(values) if values else math.nan,
+        num_clusters=len(sizes),
+        num_left_out=len(sizes) - len(values),
+        cluster_sizes=sizes,
+    )
+
+
+def mean_pairwise(distances: Tensor) -> float:
+    """Return the mean over the pairs of different images of a table of distances (n, n), n at least 2."""
+    n = len(distances)
+    if distances.ndim != 2 or distances.shape != (n, n) or n < 2:
+        raise ValueError(
+            f"Pairwise LPIPS needs the table (n, n) of at least 2 images, but got {tuple(distances.shape)}."
+        )
+    off_diagonal = distances.double().sum() - distances.double().diagonal().sum()
+    return float(off_diagonal / (n * (n - 1)))
+
+
+def _assign(to_real: Tensor, among_generated: Tensor | None = None) -> Tensor:
+    """Nearest real image of each generated one, (N,)."""
+    if to_real.ndim != 2 or 0 in to_real.shape:
+        raise ValueError(
+            f"`to_real` must be (N, M) with at least one image of each kind, but is {tuple(to_real.shape)}."
+        )
+    if among_generated is not None and among_generated.shape != (len(to_real), len(to_real)):
+        raise ValueError(
+            f"`among_generated` must be {(len(to_real), len(to_real))} to fit `to_real`, but is "
+            f"{tuple(among_generated.shape)}."
+        )
+    return to_real.argmin(dim=1)
+
+
+# --- Is it copying? LPIPS distances of generated images to the nearest training image, and what they are worth.
+
+
+@dataclass(frozen=True)
+class NearestReal:
+    """Distances to the nearest real image; see `nearest_real`.
+
+    Args:
+        median, minimum, percentile_5: of the generated images' distances to their nearest real image.
+        real_median: median distance of a real image to the nearest other real one; None for a single real image.
+        ratio: median / real_median: well below 1, generated images lie closer to the training images than those do to
+            each other; None for a single real image.
+        copy_threshold: distance below which an image counts as a copy; None if there is none.
+        copy_rate: share of copies among the generated images; None without a threshold.
+    """
+
+    median: float
+    minimum: float
+    percentile_5: float
+    real_median: float | None
+    ratio: float | None
+    copy_threshold: float | None
+    copy_rate: float | None
+
+
+def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | None = None) -> NearestReal:
+    """Summarize the distances to the nearest real images.
+
+    Args:
+        to_real: LPIPS of each generated image to each real one, (N, M).
+        among_real: LPIPS of the real images among themselves, (M, M).
+        copy_threshold: LPIPS below which an image counts as a copy. None: half of the real images' median distance to
+            their nearest neighbour; with a single real image there is no such yardstick.
+
+    Raises:
+        ValueError: if the tables don't belong together.
+    """
+    if to_real.ndim != 2 or 0 in to_real.shape or among_real.shape != (to_real.shape[1], to_real.shape[1]):
+        raise ValueError(
+            f"`to_real` must be (N, M) and `among_real` (M, M), but they are {tuple(to_real.shape)} and "
+            f"{tuple(among_real.shape)}."
+        )
+    nearest = to_real.min(dim=1).values.double()
+    median = float(nearest.quantile(0.5))
+    real_median = None
+    if len(among_real) > 1:
+        others = among_real.double() + torch.diag(torch.full((len(among_real),), torch.inf, dtype=torch.float64))
+        real_median = float(others.min(dim=1).values.quantile(0.5))
+    if copy_threshold is None and real_median is not None:
+        copy_threshold = real_median / 2
+    return NearestReal(
+        median=median,
+        minimum=float(nearest.min()),
+        percentile_5=float(nearest.quantile(0.05)),
+        real_median=real_median,
+        ratio=median / real_median if real_median else None,
+        copy_threshold=copy_threshold,
+        copy_rate=None if copy_threshold is None else float((nearest < copy_threshold).double().mean()),
+    )

@@ -1,0 +1,296 @@
+"""The DFMGAN generator (AAAI 2023, section 3.2): defect-aware residual blocks on a StyleGAN2 backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from .base import channels_at, default_channel_base
+from .layers import upsample2d
+from .stylegan2 import (
+    LatentSpace,
+    MappingNetwork,
+    NoiseInput,
+    NoiseMode,
+    RandomSource,
+    StyledConv2d,
+    StyleGAN2Generator,
+    ToChannels,
+    Trunk,
+    to_layer_latents,
+)
+
+# --- The defect-aware residual block, its mask and the gate (DFMGAN, section 3.2, equation 1).
+
+
+class DefectResidualBlock(nn.Module):
+    """Residual features at one resolution, modulated by the defect latent.
+
+    The same two convolutions as a synthesis block; the input is the manipulated feature map of the resolution below.
+
+    Args:
+        in_channels: channels of the resolution below.
+        out_channels: channels of this resolution.
+        w_dim: width of the defect latent w.
+        resolution: height and width of this block.
+        conv_clamp: clamp of the activations.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, conv_clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp)
+        self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
+
+    def forward(self, x: Tensor, defect_ws: Tensor, noise: NoiseInput) -> Tensor:
+        """(N, in_channels, r/2, r/2), (N, >= 2, w_dim) -> residual (N, out_channels, r, r)."""
+        return self.conv1(self.conv0(x, defect_ws[:, 0], noise), defect_ws[:, 1], noise)
+
+
+def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold: float = 0.0) -> Tensor:
+    """Add the residual where the mask is on: F + [M >= threshold] * residual.
+
+    The comparison has no gradient: the image teaches the mask nothing, the matching discriminator and the mode-seeking
+    loss do.
+
+    Args:
+        features: (N, C, r, r).
+        residual: (N, C, r, r).
+        mask_logits: (N, 1, r, r).
+        mask_threshold: 0 as published. Whoever thresholds the mask elsewhere must move the gate along, or the mask is
+            no longer where the defect is.
+    """
+    return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
+
+
+def soft_mask(mask_logits: Tensor, sharpness: float = 10.0) -> Tensor:
+    """What the matching discriminator and the mode-seeking loss see of a generated mask: tanh(10 M), in [-1, 1]."""
+    return torch.tanh(sharpness * mask_logits)
+
+
+# --- The two generators as diffusers models: the StyleGAN2 backbone and DFMGAN on top of it.
+
+
+@dataclass
+class DFMGANGeneratorOutput(BaseOutput):
+    """Output of `DFMGANGenerator`.
+
+    Args:
+        images: images with the defect, (N, image_channels, R, R), around [-1, 1], not clamped.
+        mask_logits: (N, 1, R, R); the defect is where they are at least `mask_threshold`, normally 0.
+        defect_free_images: the same images without the defect, or None if they were not asked for.
+    """
+
+    images: Tensor
+    mask_logits: Tensor
+    defect_free_images: Tensor | None = None
+
+
+class DFMGANGenerator(StyleGAN2Generator):
+    """DFMGAN generator: the backbone, a second mapping network, defect-aware residual blocks and ToMask.
+
+    At every resolution from `residual_resolution` on, a residual block reads the manipulated features of the
+    resolution below; its output is added where the mask is on (DFMGAN, section 3.2, equation 1). The mask logits are
+    read off the first residual block and FIR-upsampled from there.
+
+    Args:
+        residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
+        (others): as in `StyleGAN2Generator`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        resolution: int = 256,
+        image_channels: int = 3,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 2,
+        channel_base: int | None = None,
+        channel_max: int = 512,
+        conv_clamp: float | None = 256.0,
+        residual_resolution: int = 64,
+    ) -> None:
+        super().__init__(
+            resolution=resolution,
+            image_channels=image_channels,
+            z_dim=z_dim,
+            w_dim=w_dim,
+            mapping_layers=mapping_layers,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            conv_clamp=conv_clamp,
+        )
+        if residual_resolution < 8 or residual_resolution not in self.synthesis.resolutions:
+            raise ValueError(
+                f"`residual_resolution` must be a power of two from 8 to {resolution}, but is {residual_resolution}."
+            )
+        channel_base = channel_base or default_channel_base(resolution)
+        self.trunk_resolutions = [r for r in self.synthesis.resolutions if r < residual_resolution]
+        self.residual_resolutions = [r for r in self.synthesis.resolutions if r >= residual_resolution]
+        self.defect_mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
+        self.defect_blocks = nn.ModuleDict()
+        for r in self.residual_resolutions:
+            below, here = (channels_at(k, channel_base, channel_max) for k in (r // 2, r))
+            self.defect_blocks[str(r)] = DefectResidualBlock(below, here, w_dim, r, conv_clamp)
+        self.to_mask = ToChannels(
+            channels_at(residual_resolution, channel_base, channel_max), 1, w_dim, conv_clamp=conv_clamp
+        )
+
+    @classmethod
+    def from_backbone(cls, backbone: StyleGAN2Generator, residual_resolution: int | None = None) -> DFMGANGenerator:
+        """A DFMGAN generator on a trained backbone; the defect branch is new.
+
+        Args:
+            backbone: the stage-1 generator; its tensors are copied bit for bit.
+            residual_resolution: resolution of the first residual block; None: 64, as published for 256x256, and a
+                quarter of `resolution` below that, which leaves three residual blocks.
+
+        Raises:
+            RuntimeError: the backbone's tensors are not exactly those that its configuration calls for.
+        """
+        config = {k: v for k, v in backbone.config.items() if not k.startswith("_")}
+        if residual_resolution is None:
+            residual_resolution = min(64, config["resolution"] // 4)
+        model = cls(**config, residual_resolution=residual_resolution)
+        state = backbone.state_dict()
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        forgotten = [name for name in missing if not name.startswith(DEFECT_PREFIXES)]
+        if forgotten or unexpected:
+            raise RuntimeError(
+                f"The backbone does not fit its configuration: missing {forgotten or 'nothing'}, "
+                f"unexpected {unexpected or 'nothing'}."
+            )
+        return model.to(device=backbone.device)
+
+    @property
+    def num_defect_latents(self) -> int:
+        """Number of per-layer defect latents: two for each residual block, one for ToMask."""
+        return 2 * len(self.residual_resolutions) + 1
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """The parameters that stage 2 leaves alone."""
+        return [p for name, p in self.named_parameters() if not name.startswith(DEFECT_PREFIXES)]
+
+    def defect_parameters(self) -> list[nn.Parameter]:
+        """The parameters that stage 2 trains: defect mapping, residual blocks and ToMask."""
+        return [p for name, p in self.named_parameters() if name.startswith(DEFECT_PREFIXES)]
+
+    def forward(  # type: ignore[override]
+        self,
+        object_latents: Tensor,
+        defect_latents: Tensor,
+        truncation_psi: float = 1.0,
+        noise_mode: NoiseMode = "random",
+        generator: RandomSource = None,
+        return_defect_free: bool = False,
+        object_latent_space: LatentSpace = "z",
+        defect_latent_space: LatentSpace = "z",
+        mask_threshold: float = 0.0,
+        return_dict: bool = True,
+    ) -> DFMGANGeneratorOutput | tuple[Tensor, ...]:
+        """Draw defect images and their masks.
+
+        Args:
+            object_latents: (N, z_dim), (N, w_dim) or (N, L, w_dim), as `object_latent_space` says.
+            defect_latents: (N, z_dim), (N, w_dim) or (N, L_defect, w_dim), as `defect_latent_space` says.
+            truncation_psi: truncation of both latents; needs "z" for at least one of them unless it is 1. Latents
+                given as w or w+ are used as they are.
+            noise_mode: "random", "const" (the stored noise) or "none".
+            generator: source of random noise; N generators make every sample's noise its own.
+            return_defect_free: also draw the defect-free twins; the layers below the first residual block are
+                shared, and so is the noise.
+            object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
+            mask_threshold: the defect is put where the mask logits are at least this; 0 as trained, higher values
+                shrink it, lower values spread it.
+            return_dict: False returns the tuple (images, mask_logits), and defect_free_images if asked for.
+
+        Raises:
+            ValueError: latents whose shape does not fit their space, numbers of samples that differ, an unknown mode.
+        """
+        if truncation_psi != 1.0 and "z" not in (object_latent_space, defect_latent_space):
+            raise ValueError('`truncation_psi` acts on z: give it with "z" latents, or truncate w yourself.')
+        ws = to_layer_latents(
+            self.mapping,
+            object_latents,
+            object_latent_space,
+            self.num_latents,
+            truncation_psi if object_latent_space == "z" else 1.0,
+            "object_latents",
+        )
+        defect_ws = to_layer_latents(
+            self.defect_mapping,
+            defect_latents,
+            defect_latent_space,
+            self.num_defect_latents,
+            truncation_psi if defect_latent_space == "z" else 1.0,
+            "defect_latents",
+        )
+        if len(ws) != len(defect_ws):
+            raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
+        trunk = self.run_trunk(ws, NoiseInput(noise_mode, len(ws), generator))
+        output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+        return output if return_dict else output.to_tuple()
+
+    def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
+        """The backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
+        x, image = None, None
+        for r in self.trunk_resolutions:
+            x = self.synthesis.block_features(r, x, ws, noise, self.compute_dtype(r))
+            image = self.synthesis.add_rgb(r, image, x, ws)
+        assert x is not None  # residual_resolution is at least 8
+        assert image is not None
+        return Trunk(x, image, noise)
+
+    def first_residual(self, trunk: Trunk, defect_ws: Tensor) -> tuple[Tensor, Tensor]:
+        """The first residual block and ToMask.
+
+        Returns:
+            The residual (N, C, r, r) and the mask logits (N, 1, r, r) at the first residual resolution r.
+        """
+        r = self.residual_resolutions[0]
+        x = trunk.features.to(self.compute_dtype(r))
+        residual = self.defect_blocks[str(r)](x, defect_ws, trunk.noise)
+        return residual, self.to_mask(residual, defect_ws[:, 2])
+
+    def mask_logits(self, trunk: Trunk, defect_ws: Tensor) -> Tensor:
+        """Mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
+        _, mask = self.first_residual(trunk, defect_ws)
+        for _ in self.residual_resolutions[1:]:
+            mask = upsample2d(mask)
+        return mask
+
+    def synthesize_defect(
+        self,
+        trunk: Trunk,
+        ws: Tensor,
+        defect_ws: Tensor,
+        return_defect_free: bool = False,
+        mask_threshold: float = 0.0,
+    ) -> DFMGANGeneratorOutput:
+        """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
+        residual, mask = self.first_residual(trunk, defect_ws)
+        x, image, twin = trunk.features, trunk.image, None
+        for i, r in enumerate(self.residual_resolutions):
+            dtype = self.compute_dtype(r)
+            if i > 0:
+                mask = upsample2d(mask)
+                residual = self.defect_blocks[str(r)](x.to(dtype), defect_ws[:, 2 * i + 1 :], trunk.noise)
+            features = self.synthesis.block_features(r, x, ws, trunk.noise, dtype)
+            if i == 0 and return_defect_free:
+                # The twin's features at this resolution are the backbone's, which have just been computed.
+                twin = self.synthesis.add_rgb(r, image, features, ws)
+                twin_features = features
+            x = gate(features, residual, mask, mask_threshold)
+            image = self.synthesis.add_rgb(r, image, x, ws)
+        if twin is not None and len(self.residual_resolutions) > 1:
+            twin = self.continue_synthesis(twin_features, twin, ws, trunk.noise, self.residual_resolutions[1:])
+        return DFMGANGeneratorOutput(images=image, mask_logits=mask, defect_free_images=twin)
+
+
+DEFECT_PREFIXES = ("defect_mapping.", "defect_blocks.", "to_mask.")

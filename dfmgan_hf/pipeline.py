@@ -1,0 +1,661 @@
+"""Draw defect images, masks and defect-free twins: the pipeline that users call."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import operator
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+from accelerate.utils import extract_model_from_parallel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from huggingface_hub import get_cached_repo_tree
+from huggingface_hub.errors import CachedRepoTreeNotFoundError
+from PIL import Image
+from torch import Tensor
+
+from .hub_errors import clear_errors
+from .models.base import VARIANTS, refuse_pickles
+from .models.dfmgan import DFMGANGenerator
+from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Generator, hold_weights
+
+if TYPE_CHECKING:
+    from .hub.cards import CardFacts
+
+
+# --- What the pipeline's call accepts: every check, and from the arguments to one latent pair per image.
+
+OutputType = Literal["pil", "np", "pt"]
+OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
+LATENT_SPACES: tuple[LatentSpace, ...] = get_args(LatentSpace)
+
+# The CPU generator (a Mersenne Twister) takes 32 bits of its seed: larger ones would repeat the pictures of smaller.
+MAX_SEED = 2**32 - 1
+MAX_TRUNCATION_PSI = 2.0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random about each image.
+
+    Args:
+        object_latents: z, (N, z_dim), float32 on the CPU.
+        defect_latents: z, (N, z_dim), float32 on the CPU.
+        noise_seeds: N seeds of the noise that `noise_mode="random"` adds.
+    """
+
+    object_latents: Tensor
+    defect_latents: Tensor
+    noise_seeds: list[int]
+
+
+def draw(generators: Sequence[torch.Generator | None], z_dim: int) -> Draws:
+    """Draw object z, defect z and a noise seed for each image, in this order and image after image.
+
+    All three are always drawn: the defect code of a seed is then the same whether its object is given or drawn, and
+    image i of a generator that serves many images does not depend on how many follow.
+
+    Args:
+        generators: one for each image; the same one may serve several; None draws from torch's global generator.
+        z_dim: width of both latents.
+    """
+    objects, defects, noise_seeds = [], [], []
+    for generator in generators:
+        device = "cpu" if generator is None else generator.device
+        objects.append(torch.randn(z_dim, generator=generator, device=device, dtype=torch.float32).cpu())
+        defects.append(torch.randn(z_dim, generator=generator, device=device, dtype=torch.float32).cpu())
+        noise_seeds.append(int(torch.randint(MAX_SEED + 1, (), generator=generator, device=device)))
+    return Draws(torch.stack(objects), torch.stack(defects), noise_seeds)
+
+
+def generators_from_seeds(seeds: list[int]) -> list[torch.Generator]:
+    """One CPU generator for each seed."""
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def check_seeds(seeds: Iterable[int]) -> list[int]:
+    """`seeds` as a list of integers from 0 to 2^32 - 1; ValueError otherwise."""
+    allowed = f"a sequence of integers from 0 to {MAX_SEED}, one for each image"
+    if isinstance(seeds, (str, bytes)):
+        raise ValueError(f"`seeds` must be {allowed}, but is {seeds!r}.")
+    try:
+        checked = [_as_integer(seed) for seed in seeds]
+    except TypeError:
+        raise ValueError(f"`seeds` must be {allowed}, but is {_shown(seeds)}.") from None
+    if not checked:
+        raise ValueError(f"`seeds` must be {allowed}, but is empty.")
+    for i, seed in enumerate(checked):
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"`seeds` must be {allowed}, but seeds[{i}] is {seed}.")
+    return checked
+
+
+def check_positive_integer(value: Any, name: str) -> int:
+    """`value` as an integer of at least 1; ValueError that names the argument otherwise."""
+    try:
+        checked = _as_integer(value)
+    except TypeError:
+        raise ValueError(f"`{name}` must be an integer of at least 1, but is {_shown(value)}.") from None
+    if checked < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, but is {checked}.")
+    return checked
+
+
+def check_number(value: Any, name: str, lowest: float, highest: float) -> float:
+    """`value` as a finite float within bounds; ValueError that names the argument otherwise."""
+    allowed = f"a number from {lowest:g} to {highest:g}" if math.isfinite(highest) else "a finite number"
+    if isinstance(value, (bool, str, bytes)):
+        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(value)}.")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(value)}.") from None
+    if not math.isfinite(number) or not lowest <= number <= highest:
+        raise ValueError(f"`{name}` must be {allowed}, but is {number}.")
+    return number
+
+
+def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+    """ValueError that names the argument unless `value` is one of `choices`."""
+    if value not in choices:
+        allowed = ", ".join(map(repr, choices))
+        raise ValueError(f"`{name}` must be one of {allowed}, but is {_shown(value)}.")
+
+
+def check_latents(latents: Any, name: str, space: str, expected: tuple[int, ...]) -> None:
+    """ValueError unless `latents` is a finite floating-point tensor (N, *expected) with N of at least 1."""
+    allowed = f'a tensor of shape (N, {", ".join(map(str, expected))}) in space "{space}"'
+    if not isinstance(latents, Tensor):
+        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(latents)}.")
+    if tuple(latents.shape[1:]) != expected or latents.ndim != len(expected) + 1 or len(latents) == 0:
+        raise ValueError(f"`{name}` must be {allowed}, but its shape is {tuple(latents.shape)}.")
+    if not latents.is_floating_point():
+        raise ValueError(f"`{name}` must be {allowed} and floating point, but its dtype is {latents.dtype}.")
+    if not torch.isfinite(latents).all():
+        raise ValueError(f"`{name}` must be {allowed} and finite, but it holds NaN or infinity.")
+
+
+def check_generator(generator: Any) -> None:
+    """ValueError unless `generator` is None, a torch.Generator or a list of some."""
+    allowed = "None, a torch.Generator or a list of them, one for each image"
+    entries = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    for entry in entries:
+        if not isinstance(entry, torch.Generator):
+            raise ValueError(f"`generator` must be {allowed}, but is or holds {_shown(entry)}.")
+    if isinstance(generator, list) and not generator:
+        raise ValueError(f"`generator` must be {allowed}, but is an empty list.")
+
+
+def resolve_num_images(num_images: int, given: dict[str, Sized | None], shareable: tuple[str, ...]) -> int:
+    """The number of images that `num_images` and the lengths of the other arguments agree on.
+
+    `num_images=1`, the default, goes with any length; so does one entry of an argument that all images can share.
+
+    Args:
+        num_images: as given to the call.
+        given: the arguments that have a length; None for those that were not given.
+        shareable: names of those that may hold one entry for all images.
+
+    Raises:
+        ValueError: two lengths that disagree.
+    """
+    agreed, said_by = num_images, "num_images"
+    for name, value in given.items():
+        if value is not None and agreed == 1 and len(value) > 1:
+            agreed, said_by = len(value), name
+    for name, value in given.items():
+        length = agreed if value is None else len(value)
+        if length != agreed and not (length == 1 and name in shareable):
+            allowed = f"1 or {agreed}" if name in shareable else f"{agreed}"
+            raise ValueError(f"`{name}` must hold {allowed} to go with `{said_by}`, but holds {length}.")
+    return agreed
+
+
+def _as_integer(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in an error message: type and a shortened text."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+# --- From the generator's tensors to what the pipeline returns: PIL images, numpy arrays or tensors.
+
+
+def convert_images(raw: Tensor, output_type: OutputType) -> Any:
+    """Images around [-1, 1] as the caller wants them.
+
+    Args:
+        raw: (N, C, H, W), C = 1 or 3.
+        output_type: "pil": list of 8-bit images, mode L or RGB; "np": float32 (N, H, W, C) in [0, 1]; "pt": float32
+            (N, C, H, W) in [0, 1], on the device of `raw`.
+    """
+    unit = (raw.float() / 2 + 0.5).clamp(0, 1)
+    if output_type == "pt":
+        return unit
+    if output_type == "np":
+        return _channels_last(unit)
+    return _to_pil((unit * 255).round().to(torch.uint8))
+
+
+def convert_masks(mask_logits: Tensor, mask_threshold: float, output_type: OutputType) -> Any:
+    """Binary masks, 255 where the logits are at least the threshold and 0 elsewhere.
+
+    Args:
+        mask_logits: (N, 1, H, W).
+        mask_threshold: the one that gated the residuals.
+        output_type: "pil": list of mode L images; "np": uint8 (N, H, W, 1); "pt": uint8 (N, 1, H, W).
+    """
+    masks = (mask_logits >= mask_threshold).to(torch.uint8) * 255
+    if output_type == "pt":
+        return masks
+    return _channels_last(masks) if output_type == "np" else _to_pil(masks)
+
+
+def join_batches(batches: list[Any], output_type: OutputType) -> Any:
+    """One list, array or tensor from those of the batches."""
+    if output_type == "pt":
+        return torch.cat(batches)
+    if output_type == "np":
+        return np.concatenate(batches)
+    return [image for batch in batches for image in batch]
+
+
+def _channels_last(x: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _to_pil(x: Tensor) -> list[Image.Image]:
+    arrays = _channels_last(x)
+    return [Image.fromarray(a[:, :, 0] if a.shape[2] == 1 else a) for a in arrays]
+
+
+# --- The pipeline that users call: triplets of defect image, mask and defect-free twin.
+
+logger = logging.getLogger(__name__)
+
+_Pipeline = TypeVar("_Pipeline", bound="DFMGANPipeline")
+
+ImageBatch = list[Image.Image] | np.ndarray | Tensor
+
+
+@dataclass
+class DFMGANPipelineOutput(BaseOutput):
+    """Output of `DFMGANPipeline`: entry i of all three belongs together.
+
+    Args:
+        images: images with the defect. "pil": list of 8-bit RGB or grey images; "np": float32 (N, H, W, C) in [0, 1];
+            "pt": float32 (N, C, H, W) in [0, 1] on the pipeline's device. A backbone-only pipeline puts its
+            defect-free images here.
+        masks: 255 where the defect was put and 0 elsewhere, always 8-bit. "pil": list of grey images; "np": uint8
+            (N, H, W, 1); "pt": uint8 (N, 1, H, W). None from a backbone-only pipeline.
+        defect_free_images: the same objects without the defect, like `images`.
+    """
+
+    images: ImageBatch
+    masks: ImageBatch | None
+    defect_free_images: ImageBatch
+
+
+class DFMGANPipeline(DiffusionPipeline):
+    """Draw defect images with pixel-exact masks and their defect-free twins (DFMGAN, AAAI 2023).
+
+    `to`, `from_pipe`, offloading and the progress bar are those of every diffusers pipeline; `from_pretrained`,
+    `save_pretrained` and `push_to_hub` differ in that they read and write safetensors only, save half-precision
+    variants in half precision, and publish with a card.
+
+    Args:
+        generator: a `DFMGANGenerator`, or a `StyleGAN2Generator` (stage 1), which makes a pipeline that draws
+            defect-free images only. `torch.compile(...)` or `DataParallel(...)` of one may take its place.
+
+    Example:
+        >>> pipe = DFMGANPipeline.from_pretrained("models/dfmgan-magnetic-tile")
+        >>> image, mask, twin = (entries[0] for entries in pipe(seeds=[7], return_dict=False))
+    """
+
+    model_cpu_offload_seq = "generator"  # type: ignore[assignment]
+    generator: StyleGAN2Generator
+
+    # Both classes are named, because from_pipe takes over what is of exactly one of these types.
+    def __init__(self, generator: StyleGAN2Generator | DFMGANGenerator) -> None:
+        super().__init__()
+        self.register_modules(generator=generator)
+        self._said_no_defects = False
+
+    @property
+    def unwrapped_generator(self) -> Any:
+        """The generator without what it is wrapped in, such as torch.compile or DataParallel."""
+        return extract_model_from_parallel(self.generator, keep_torch_compile=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the generator."""
+        return self.unwrapped_generator.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the generator's parameters."""
+        return self.unwrapped_generator.dtype
+
+    @property
+    def has_defects(self) -> bool:
+        """Whether the generator draws defects, or is a backbone alone."""
+        return hasattr(self.unwrapped_generator, "num_defect_latents")
+
+    def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.
+
+        With them one seed's object can get other seeds' defects:
+
+            objects, _ = pipe.latents_from_seeds([7])
+            pipe(seeds=range(8), object_latents=objects)
+        """
+        draws = draw(generators_from_seeds(check_seeds(seeds)), self.unwrapped_generator.config["z_dim"])
+        return draws.object_latents, draws.defect_latents
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        num_images: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        seeds: Iterable[int] | None = None,
+        object_latents: Tensor | None = None,
+        defect_latents: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        noise_mode: NoiseMode = "const",
+        mask_threshold: float = 0.0,
+        batch_size: int = 8,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        object_latent_space: LatentSpace = "z",
+        defect_latent_space: LatentSpace = "z",
+    ) -> DFMGANPipelineOutput | tuple[ImageBatch, ImageBatch | None, ImageBatch]:
+        """Draw triplets.
+
+        Args:
+            num_images: number N of triplets. With the default 1, N is the length of `seeds`, of the latents or of a
+                list of generators; otherwise their lengths must fit.
+            generator: source of the latents and the noise, on any device: one for all images, one after the other,
+                or a list of N. None draws from torch's global generator.
+            seeds: N integers from 0 to 2^32 - 1 instead of `generator`. Image i depends on seeds[i] alone: its object
+                z, its defect z and its noise are drawn on the CPU from `torch.Generator().manual_seed(seeds[i])`. On
+                the CPU it is the same to the last bit whatever `batch_size` and the other images; an accelerator may
+                round other batch sizes differently.
+            object_latents: latents of N objects, or of one that all N images share; drawn if None.
+            defect_latents: latents of N defects, or of one that all N images share; drawn if None.
+            truncation_psi: 0 to 2: w_avg + psi (w - w_avg). 1 is the full variety, less is more typical. Acts on
+                latents in space "z" only.
+            noise_mode: "const" (the stored noise: the same picture for the same latents), "random" or "none".
+            mask_threshold: the defect is put, and the mask is white, where the mask logits are at least this. 0 as
+                trained; higher values shrink the defect, lower values spread it.
+            batch_size: images that an accelerator computes at once. The CPU computes one at a time, which is as fast.
+            output_type: "pil", "np" or "pt"; see `DFMGANPipelineOutput` for ranges.
+            return_dict: False returns the tuple (images, masks, defect_free_images).
+            object_latent_space, defect_latent_space: space of the given latents: "z" (N, z_dim), "w" (N, w_dim) or
+                "w+" (N, L, w_dim), L being the generator's `num_latents` or `num_defect_latents`.
+
+        Raises:
+            ValueError: an argument that is not as described; the message names it, what came and what is allowed.
+        """
+        # 1. Check the arguments and agree on the number of images
+        self.check_inputs(
+            num_images=num_images,
+            generator=generator,
+            seeds=seeds,
+            object_latents=object_latents,
+            defect_latents=defect_latents,
+            truncation_psi=truncation_psi,
+            noise_mode=noise_mode,
+            mask_threshold=mask_threshold,
+            batch_size=batch_size,
+            output_type=output_type,
+            object_latent_space=object_latent_space,
+            defect_latent_space=defect_latent_space,
+        )
+        seeds = None if seeds is None else check_seeds(seeds)
+        num_images = resolve_num_images(
+            num_images,
+            {
+                "seeds": seeds,
+                "generator": generator if isinstance(generator, list) else None,
+                "object_latents": object_latents,
+                "defect_latents": defect_latents,
+            },
+            shareable=("object_latents", "defect_latents"),
+        )
+        if not self.has_defects and not self._said_no_defects:
+            logger.warning("The generator has no defect branch (a stage 1, or a method without masks): no masks")
+            self._said_no_defects = True
+
+        # 2. Draw what was not given
+        if seeds is not None:
+            generator = generators_from_seeds(seeds)
+        sources = generator if isinstance(generator, list) else [generator] * num_images
+        draws = draw(sources, self.unwrapped_generator.config["z_dim"])
+        object_latents = draws.object_latents if object_latents is None else object_latents
+        defect_latents = draws.defect_latents if defect_latents is None else defect_latents
+        object_latents = object_latents.expand(num_images, *object_latents.shape[1:])
+        defect_latents = defect_latents.expand(num_images, *defect_latents.shape[1:])
+
+        # 3. Generate. On the CPU one image at a time: that is as fast, and matrix products of different batch sizes
+        # round differently there, which would show in a few 8-bit pixels.
+        device = self._execution_device
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        step = 1 if device.type == "cpu" else batch_size
+        images, masks, defect_free_images = [], [], []
+        with hold_weights(self.generator), self.progress_bar(total=num_images) as progress_bar:
+            for start in range(0, num_images, step):
+                batch = slice(start, min(start + step, num_images))
+                objects = object_latents[batch].to(device, dtype)
+                noise_generators = generators_from_seeds(draws.noise_seeds[batch])
+                if self.has_defects:
+                    output = self.generator(
+                        objects,
+                        defect_latents[batch].to(device, dtype),
+                        truncation_psi=truncation_psi,
+                        noise_mode=noise_mode,
+                        generator=noise_generators,
+                        return_defect_free=True,
+                        object_latent_space=object_latent_space,
+                        defect_latent_space=defect_latent_space,
+                        mask_threshold=mask_threshold,
+                    )
+                    masks.append(convert_masks(output.mask_logits, mask_threshold, output_type))
+                    defect_free_images.append(convert_images(output.defect_free_images, output_type))
+                else:
+                    output = self.generator(
+                        objects,
+                        truncation_psi=truncation_psi,
+                        noise_mode=noise_mode,
+                        generator=noise_generators,
+                        latent_space=object_latent_space,
+                    )
+                images.append(convert_images(output.images, output_type))
+                progress_bar.update(len(objects))
+        self.maybe_free_model_hooks()
+
+        # 4. Join the batches
+        all_images = join_batches(images, output_type)
+        all_masks = join_batches(masks, output_type) if masks else None
+        all_defect_free = join_batches(defect_free_images, output_type) if masks else all_images
+        if not return_dict:
+            return all_images, all_masks, all_defect_free
+        return DFMGANPipelineOutput(images=all_images, masks=all_masks, defect_free_images=all_defect_free)
+
+    def check_inputs(
+        self,
+        *,
+        num_images: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        seeds: Iterable[int] | None,
+        object_latents: Tensor | None,
+        defect_latents: Tensor | None,
+        truncation_psi: float,
+        noise_mode: str,
+        mask_threshold: float,
+        batch_size: int,
+        output_type: str,
+        object_latent_space: str,
+        defect_latent_space: str,
+    ) -> None:
+        """Raise ValueError for an argument of `__call__` that is wrong by itself or beside another."""
+        check_positive_integer(num_images, "num_images")
+        check_positive_integer(batch_size, "batch_size")
+        check_choice(noise_mode, "noise_mode", NOISE_MODES)
+        check_choice(output_type, "output_type", OUTPUT_TYPES)
+        check_choice(object_latent_space, "object_latent_space", LATENT_SPACES)
+        check_choice(defect_latent_space, "defect_latent_space", LATENT_SPACES)
+        check_number(truncation_psi, "truncation_psi", 0.0, MAX_TRUNCATION_PSI)
+        clamp = self.unwrapped_generator.config["conv_clamp"]
+        check_number(mask_threshold, "mask_threshold", *((-math.inf, math.inf) if clamp is None else (-clamp, clamp)))
+        check_generator(generator)
+        if seeds is not None and generator is not None:
+            raise ValueError(
+                "`seeds` and `generator` were both given, but each is the source of the latents: give one."
+            )
+
+        spaces = {"object_latents": (object_latents, object_latent_space)}
+        if self.has_defects:
+            spaces["defect_latents"] = (defect_latents, defect_latent_space)
+        elif defect_latents is not None or mask_threshold != 0:
+            name = "mask_threshold" if defect_latents is None else "defect_latents"
+            raise ValueError(f"`{name}` was given, but this pipeline's generator is a backbone without defects.")
+        for name, (latents, space) in spaces.items():
+            if latents is not None:
+                check_latents(latents, name, space, self._latent_shape(name, space))
+            elif space != "z":
+                raise ValueError(f'`{name}` must be given in space "{space}"; what is drawn here is always z.')
+        if truncation_psi != 1 and all(space != "z" for _, space in spaces.values()):
+            raise ValueError(
+                f"`truncation_psi` acts on z and must be 1 beside w or w+ latents, but is {truncation_psi}."
+            )
+
+    def _latent_shape(self, name: str, space: str) -> tuple[int, ...]:
+        """Shape of one entry of `object_latents` or `defect_latents` in a space."""
+        network = self.unwrapped_generator
+        if space != "w+":
+            return (network.config["z_dim"] if space == "z" else network.config["w_dim"],)
+        count = network.num_defect_latents if name == "defect_latents" else network.num_latents
+        return (count, network.config["w_dim"])
+
+    # --- Loading, saving and publishing ---
+
+    @classmethod
+    def from_pretrained(
+        cls: type[_Pipeline], pretrained_model_name_or_path: str | os.PathLike[Any], **kwargs: Any
+    ) -> _Pipeline:
+        """Load a pipeline from a folder, or from a repository on the Hub; what was loaded before is in the cache.
+
+        Args:
+            pretrained_model_name_or_path: folder, or "org/name".
+            kwargs: those of `diffusers.DiffusionPipeline.from_pretrained`: `revision`, `variant`, `dtype`, `token`,
+                `local_files_only`, `cache_dir`, ...
+
+        Raises:
+            HubError: no such repository or revision, no right to see it, or no connection. (An `OSError`.)
+            PickledWeightsError: the folder or repository holds pickles. Nothing in them was run. (An `OSError`.)
+            ValueError: no such variant, or `use_safetensors=False`.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError("`use_safetensors` must be True: weights in other formats are pickles.")
+        folder = pretrained_model_name_or_path
+        if os.path.isdir(folder):
+            refuse_pickles(str(folder), os.listdir(folder))
+        return super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
+
+    @classmethod
+    def download(cls, pretrained_model_name: str | os.PathLike[Any], **kwargs: Any) -> str | os.PathLike[Any]:
+        """Bring a repository's pipeline into the cache; arguments and errors as for `from_pretrained`.
+
+        Returns:
+            The folder in the cache.
+        """
+        name, revision = str(pretrained_model_name), kwargs.get("revision")
+        with clear_errors(f"{name} is no folder here, and was not loaded from the Hub", name, revision):
+            folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
+        try:
+            tree = get_cached_repo_tree(name, revision=Path(folder).name, cache_dir=kwargs.get("cache_dir"))
+        except CachedRepoTreeNotFoundError:
+            tree = []
+        refuse_pickles(name, (file.path for file in tree))
+        return folder
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save the pipeline to a folder.
+
+        Args:
+            save_directory: folder, made if need be.
+            safe_serialization: True; pickles are neither read nor written.
+            variant: "fp16" or "bf16": save in this precision, under the name with which
+                `from_pretrained(variant=...)` finds it beside the full one.
+            max_shard_size: split the weights into files of at most this size, such as "5GB".
+            push_to_hub: also publish it, as `push_to_hub` does with `repo_id` (default: the folder's name) and the
+                other `kwargs`.
+
+        Raises:
+            ValueError: `safe_serialization=False`, or an unknown variant.
+            HubError: it was saved but not published.
+        """
+        if not safe_serialization:
+            raise ValueError("`safe_serialization` must be True: weights in other formats are pickles.")
+        DiffusionPipeline.save_pretrained(
+            self._in_precision_of(variant), str(save_directory), variant=variant, max_shard_size=max_shard_size
+        )
+        if push_to_hub:
+            options = {"repo_id": Path(save_directory).resolve().name, "max_shard_size": max_shard_size, **kwargs}
+            self.push_to_hub(variant=variant, **options)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        *,
+        revision: str | None = None,
+        max_shard_size: int | str | None = None,
+        facts: CardFacts | None = None,
+    ) -> str:
+        """Publish the pipeline on the Hub, in one commit: card, safetensors and JSON.
+
+        A pipeline that was loaded from a folder takes its card along, with the pictures and numbers that it shows.
+        Otherwise a card that the repository has stays, or one is made from `facts` and the networks.
+
+        Args:
+            repo_id: "org/name", or a name in your own namespace; made if need be.
+            commit_message: of the commit.
+            private: visibility of a new repository.
+            token: access token; None for HF_TOKEN or that of `hf auth login`.
+            create_pr: open a pull request instead of writing to the branch.
+            safe_serialization: True.
+            variant: "fp16" or "bf16": publish the weights in this precision as well.
+            revision: branch to write to, made if need be.
+            max_shard_size: split the weights into files of at most this size, such as "5GB".
+            facts: for the card: what the images show, the data, licences.
+
+        Returns:
+            Address of the commit, or of the pull request.
+
+        Raises:
+            HubError: nothing was published.
+            ValueError: `safe_serialization=False`, or an unknown variant.
+        """
+        # Only who publishes needs the package's roof.
+        from .hub.cards import CardFacts, companion_files
+        from .hub.push import HubConfig, push_model_folder
+
+        origin = self.config.get("_name_or_path") or ""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, safe_serialization)
+            if os.path.isdir(origin):
+                for name, path in companion_files(Path(origin), with_card=facts is None).items():
+                    Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, Path(folder, name))
+            elif origin:
+                facts = (facts or CardFacts(repo_id)).filled_from(CardFacts(repo_id, base_model=origin))
+            options = HubConfig(
+                push_to_hub=True,
+                hub_model_id=repo_id,
+                hub_private_repo=bool(private),
+                hub_revision=revision,
+                hub_commit_message=commit_message,
+                hub_variant=variant,
+                hub_max_shard_size=max_shard_size,
+            )
+            return push_model_folder(folder, options, facts, token=token, create_pr=create_pr)
+
+    def _in_precision_of(self, variant: str | None) -> DiffusionPipeline:
+        """This pipeline, unwrapped and in the precision that a variant's name promises: saving alone only renames."""
+        network = self.unwrapped_generator
+        if variant is None:
+            return self if network is self.generator else type(self)(network)
+        if variant not in VARIANTS:
+            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}.")
+        network = copy.deepcopy(network)
+        VARIANTS[variant](network)  # in place
+        return type(self)(network)
