@@ -1,4 +1,4 @@
-"""Losses as functions of tensors: adversarial terms, gradient penalties, and what a defect changes outside its mask."""
+"""Losses as functions of tensors: adversarial terms, gradient penalties, what a defect changes outside its mask."""
 
 from __future__ import annotations
 

@@ -126,6 +126,12 @@ def save_sheet(sheet: Image.Image, path: Path | str) -> Path:
     return Path(path)
 
 
+def sheet_of(*images: Tensor, headings: Sequence[str] = (), columns: int = 8) -> Image.Image:
+    """Lay out network output: k tensors around [-1, 1], (N, 1 or 3, H, W), one for each picture of a sample."""
+    pictures = [to_pictures(to_pixels(batch)) for batch in images]
+    return contact_sheet(list(zip(*pictures, strict=True)), headings=headings, columns=columns, picture_size=96)
+
+
 def to_pixels(images: Tensor) -> Tensor:
     """Turn network output around [-1, 1], (N, C, H, W), to uint8 (N, 3, H, W) on the CPU; C is 1 or 3."""
     pixels = ((images.detach().to("cpu", torch.float32) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -14,10 +14,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from dfmgan_hf.cli import run
 from dfmgan_hf.files import whole_folder
-from dfmgan_hf.training.run import end_in_words
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dfmgan_hf"
@@ -82,5 +80,4 @@ def assemble(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    with end_in_words():
-        assemble(tyro.cli(Config))
+    run(assemble)

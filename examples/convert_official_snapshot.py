@@ -6,13 +6,8 @@ Nothing inside the snapshot is executed. Snapshots of both DFMGAN stages and unc
 PyTorch are read; the discriminators are written beside the generator, so that training can start from the folder.
 """
 
-from __future__ import annotations
-
-import tyro
-
-from dfmgan_hf.conversion import convert_official_snapshot
-from dfmgan_hf.training.run import end_in_words
+from dfmgan_hf.cli import run
+from dfmgan_hf.conversion.official import convert
 
 if __name__ == "__main__":
-    with end_in_words():
-        print(tyro.cli(convert_official_snapshot))
+    run(convert)

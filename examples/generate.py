@@ -6,16 +6,8 @@
 Image i depends on --seed and i alone. Give the same command again after an interruption, and it goes on.
 """
 
-from __future__ import annotations
-
-import tyro
-from accelerate import Accelerator
-
-from dfmgan_hf.export import GenerateConfig, generate
-from dfmgan_hf.processes import ProcessGroup
-from dfmgan_hf.training.run import end_in_words
+from dfmgan_hf.cli import run
+from dfmgan_hf.export import generate
 
 if __name__ == "__main__":
-    with end_in_words():
-        config = tyro.cli(GenerateConfig, config=(tyro.conf.OmitArgPrefixes,))
-        generate(config, ProcessGroup(Accelerator()))
+    run(generate)

@@ -8,14 +8,8 @@ Facts that nobody gives are left out. They can come from a JSON file as well: --
 as card_facts.json; edit that file, or give an option again, to change them.
 """
 
-from __future__ import annotations
-
-import tyro
-
-from dfmgan_hf.hub import CardConfig, make_card
-from dfmgan_hf.training.run import end_in_words
+from dfmgan_hf.cli import run
+from dfmgan_hf.hub import make_card
 
 if __name__ == "__main__":
-    with end_in_words():
-        options = (tyro.conf.OmitArgPrefixes, tyro.conf.UseAppendAction)
-        print(f"Wrote {make_card(tyro.cli(CardConfig, config=options))}")
+    run(make_card)

@@ -7,14 +7,8 @@
 Checkpoints, logs and photographs stay where they are. Make the card first: examples/make_model_card.py.
 """
 
-from __future__ import annotations
-
-import tyro
-
-from dfmgan_hf.hub import PublishConfig, publish
-from dfmgan_hf.training.run import end_in_words
+from dfmgan_hf.cli import run
+from dfmgan_hf.hub import publish
 
 if __name__ == "__main__":
-    with end_in_words():
-        for line in publish(tyro.cli(PublishConfig, config=(tyro.conf.OmitArgPrefixes,))):
-            print(line)
+    run(publish)

@@ -6,17 +6,12 @@
 Writes three PNG files a triplet and a contact sheet of all of them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import tyro
-
+from dfmgan_hf.cli import run
 from dfmgan_hf.export import DrawConfig, draw
-from dfmgan_hf.training.run import end_in_words
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "dfmgan-magnetic-tile"
 
 if __name__ == "__main__":
-    with end_in_words():
-        draw(tyro.cli(DrawConfig, default=DrawConfig(str(MODEL))))
+    run(draw, default=DrawConfig(str(MODEL)))

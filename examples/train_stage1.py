@@ -9,9 +9,8 @@ possible is found out at the start.
 
 import sys
 
-from dfmgan_hf.methods.train import train_from_arguments
-from dfmgan_hf.training.run import end_in_words
+from dfmgan_hf.cli import run
+from dfmgan_hf.methods.train import train
 
 if __name__ == "__main__":
-    with end_in_words():
-        train_from_arguments("stage1", sys.argv[1:])
+    run(train, ["stage1", *sys.argv[1:]])

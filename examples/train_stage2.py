@@ -12,9 +12,8 @@ from being trained. docs/training.md says what to look at while it trains.
 
 import sys
 
-from dfmgan_hf.methods.train import train_from_arguments
-from dfmgan_hf.training.run import end_in_words
+from dfmgan_hf.cli import run
+from dfmgan_hf.methods.train import train
 
 if __name__ == "__main__":
-    with end_in_words():
-        train_from_arguments("dfmgan", sys.argv[1:])
+    run(train, ["stage2", *sys.argv[1:]])

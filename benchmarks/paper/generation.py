@@ -76,10 +76,10 @@ from dfmgan_hf.metrics import (
 )
 from dfmgan_hf.metrics.sampler import draw
 from dfmgan_hf.models.base import SafetensorsModel
+from dfmgan_hf.sheets import contact_sheet, save_sheet, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
 from dfmgan_hf.training.checkpointing import changed_settings
 from dfmgan_hf.training.run import CONFIG_FILE, to_json
-from dfmgan_hf.training.sheets import save_sheet, tile
 from dfmgan_hf.training.trainer import RunConfig
 
 MODEL_FOLDER = "model"
@@ -413,8 +413,8 @@ def sample_sheet(sampler: Sampler, seed: int) -> Image.Image:
     """The first images of a sampler, each with its mask if there is one."""
     count = min(SHEET_SAMPLES, len(sampler)) if isinstance(sampler, Sized) else SHEET_SAMPLES
     images, masks = draw(sampler, range(count), seed)
-    pictures = [images] if masks is None else [images, masks]
-    return tile([picture.expand(-1, 3, -1, -1) for picture in pictures], columns=8 // len(pictures))
+    pictures = [to_pictures(pixels) for pixels in (images, masks) if pixels is not None]
+    return contact_sheet(list(zip(*pictures, strict=True)), columns=8 // len(pictures), picture_size=96)
 
 
 def _image_size(backbone: str) -> dict[str, Any]:

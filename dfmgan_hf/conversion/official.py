@@ -628,3 +628,23 @@ def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{output_dir} holds no pipeline ({DFMGANPipeline.config_name} is missing), so it is not replaced."
         )
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Convert an official DFMGAN or StyleGAN2-ADA snapshot; nothing that it contains is executed.
+
+    Args:
+        snapshot: The official snapshot, network-snapshot-*.pkl.
+        output_dir: Folder to write; it appears complete or not at all, and may exist if it is empty.
+        overwrite: Replace the pipeline that output_dir already holds.
+    """
+
+    snapshot: Path
+    output_dir: Path
+    overwrite: bool = False
+
+
+def convert(config: ConvertConfig) -> None:
+    """Convert a snapshot and say what was found and written; errors as `convert_official_snapshot`."""
+    print(convert_official_snapshot(config.snapshot, config.output_dir, overwrite=config.overwrite))

@@ -8,17 +8,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from ..files import file_sha256, write_json
+from ..sheets import contact_sheet, outlined, save_sheet, stack
 from .duplicates import DuplicatePair, describe_detail, find_duplicates, group_duplicates
 from .preparation import Fit, check_pair, check_square
-from .reading import Mask, decode, highest_sample, image_to_array, is_deep_colour, read_mask
+from .reading import Mask, decode, highest_sample, image_to_array, is_deep_colour, read_image, read_mask
 from .records import GOOD, DataError, ImageRecord, Listing
+from .sources import DataSource, find_listing
 
 # --- Everything there is to know about one photograph and its mask, problems included.
 
@@ -673,3 +676,123 @@ def _check_numbers(stages: Sequence[StageSummary]) -> list[Finding]:
                 )
             )
     return findings
+
+
+# --- The page, and the command line
+
+
+def draw_contact_sheet(
+    inspections: Sequence[Inspection],
+    title: str,
+    *,
+    duplicate_groups: Sequence[Sequence[str]] = (),
+    columns: int = 8,
+    bit_depth: int = 16,
+) -> Image.Image:
+    """Draw up to `columns` photographs of each kind, defects outlined, from the smallest mask to the largest.
+
+    Args:
+        inspections: As `examine` returns them; those with problems are left out.
+        title: Written above.
+        duplicate_groups: Names of photographs that show the same thing; the first few are drawn side by side.
+        columns: Photographs in a row.
+        bit_depth: Significant bits of 16-bit photographs.
+
+    Returns:
+        RGB image.
+    """
+    usable = [inspection for inspection in inspections if not inspection.errors]
+    kinds: dict[tuple[str, str], list[Inspection]] = {}
+    for inspection in usable:
+        kinds.setdefault((inspection.record.split, inspection.record.defect), []).append(inspection)
+    rows = []
+    for split, kind in sorted(kinds, key=lambda key: (key[0] != "train", key[1] != GOOD, key[1])):
+        members = sorted(kinds[split, kind], key=lambda inspection: inspection.mask_area or 0)
+        chosen = np.unique(np.linspace(0, len(members) - 1, min(columns, len(members))).round().astype(int))
+        order = "" if kind == GOOD else ", from the smallest defect to the largest"
+        rows.append((f"{split} / {kind}: {len(members)} photographs{order}", [members[index] for index in chosen]))
+    by_name = {inspection.record.name: inspection for inspection in usable}
+    same = [by_name[name] for group in duplicate_groups for name in group if name in by_name]
+    if same:
+        rows.append(("photographs that show the same view", same[:columns]))
+    pages: list[Image.Image] = []
+    for name, members in rows:
+        pictures = [[_thumbnail(inspection.record, bit_depth)] for inspection in members]
+        captions = [_caption(inspection) for inspection in members]
+        heading = name if pages else f"{title}    {name}"
+        pages.append(contact_sheet(pictures, title=heading, captions=captions, columns=columns, picture_size=_CELL))
+    return stack(pages)
+
+
+_CELL = 200
+
+
+def _thumbnail(record: ImageRecord, bit_depth: int) -> Image.Image:
+    photograph = Image.fromarray(read_image(record.image_path, 3, bit_depth))
+    if record.mask_path is None:
+        photograph.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+        return photograph
+    return outlined(photograph, Image.fromarray(read_mask(record.mask_path).defect), _CELL)
+
+
+def _caption(inspection: Inspection) -> str:
+    name = inspection.record.name
+    area = "" if inspection.mask_area is None else f"{100 * inspection.mask_area:.2g} %  "
+    return area + (name if len(name) <= 24 else f"...{name[-21:]}")
+
+
+@dataclass(frozen=True)
+class CheckConfig(DataSource):
+    """Check photographs and masks before training on them.
+
+    Args:
+        resolution: Resolution that is planned for training, in pixels.
+        fit: How photographs will become square.
+        bit_depth: Significant bits of 16-bit photographs.
+        skip_bad_files: Training will leave out files with problems: call them warnings, not errors.
+        output_dir: Folder for report.json and contact_sheet.png.
+        columns: Photographs of each kind on the contact sheet.
+    """
+
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    resolution: int = 256
+    fit: Fit = "resize"
+    bit_depth: int = 16
+    skip_bad_files: bool = False
+    output_dir: Path = Path("outputs/check_dataset")
+    columns: int = 8
+
+
+def check_dataset(config: CheckConfig) -> int:
+    """Print what is in a data set and what is wrong with it; write report.json and contact_sheet.png.
+
+    Returns:
+        0 if all is well, 1 for warnings, 2 if training cannot run.
+
+    Raises:
+        DataError: there is nothing to check.
+        OSError: something cannot be read, or the report not be written.
+    """
+    if config.columns < 1:
+        raise ValueError(f"`columns` must be at least 1, but is {config.columns}.")
+    listing = find_listing(config)
+    report, inspections = examine(
+        listing,
+        resolution=config.resolution,
+        fit=config.fit,
+        bit_depth=config.bit_depth,
+        skip_bad_files=config.skip_bad_files,
+    )
+    print(report.to_text())
+    title = f"{listing.category}: {len(inspections)} photographs"
+    sheet = draw_contact_sheet(
+        inspections,
+        title,
+        duplicate_groups=report.duplicate_groups,
+        columns=config.columns,
+        bit_depth=config.bit_depth,
+    )
+    written = report.save_json(config.output_dir / "report.json"), config.output_dir / "contact_sheet.png"
+    save_sheet(sheet, written[1])
+    print("", *written, sep="\n")
+    return report.exit_status

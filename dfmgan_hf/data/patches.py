@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import tyro
 from PIL import Image
+from tqdm import tqdm
 
 from ..files import whole_folder
 from .preparation import read_pair
 from .records import GOOD, DataError, ImageRecord, Listing
+from .sources import DataSource, find_listing
 
 Array = np.ndarray[Any, Any]
 
@@ -218,3 +223,33 @@ def _cut(record: ImageRecord, config: PatchConfig) -> Iterator[tuple[Place, Arra
 def _save(pixels: Array, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.squeeze()).save(path)
+
+
+@dataclass(frozen=True)
+class CutConfig(DataSource):
+    """Cut photographs and their masks into patches.
+
+    Args:
+        output_dir: Folder for the patches; made if missing, otherwise it must be empty.
+    """
+
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    output_dir: Path = field(kw_only=True)
+    patches: PatchConfig = field(default_factory=PatchConfig)
+
+
+def cut_dataset(config: CutConfig) -> None:
+    """Cut a data set into patches and print how many there are of each kind.
+
+    Raises:
+        DataError: there is nothing to cut.
+        OSError: something cannot be read or written.
+    """
+    counts = cut_patches(
+        find_listing(config), config.output_dir, config.patches, progress=partial(tqdm, desc="Cutting")
+    )
+    for problem in counts.skipped:
+        print(f"LEFT OUT {problem}", file=sys.stderr)
+    for kind, number in sorted(counts.patches.items()):
+        print(f"{number:7d} patches in {kind}")
+    print(f"{config.output_dir / TABLE_FILE} says where they were.")

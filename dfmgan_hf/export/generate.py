@@ -21,11 +21,11 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import module_sha256, whole_file, write_json, write_text
+from ..files import module_sha256, write_json, write_text
 from ..hub.push import Repository
 from ..pipeline import DFMGANPipeline
-from ..pipelines.contact_sheet import contact_sheet
 from ..processes import ProcessGroup
+from ..sheets import contact_sheet, save_sheet
 from .writers import (
     DATA_DIR,
     RECORD_DIR,
@@ -300,12 +300,12 @@ def _finish(
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
     kinds = {"defect-free": "defect_free", "mask": "mask", "defect": "image"}
     sheet = contact_sheet(
-        {title: [Image.open(io.BytesIO(s.files[kind])) for s in samples] for title, kind in kinds.items()},
+        [[Image.open(io.BytesIO(sample.files[kind])) for kind in kinds.values()] for sample in samples],
         title=f"{config.category}: {config.defect}, the first {len(samples)} of {config.num_images:,}",
-        labels=[str(sample.record.index) for sample in samples],
+        headings=tuple(kinds),
+        captions=[str(sample.record.index) for sample in samples],
     )
-    with whole_file(config.output_dir / RECORD_DIR / "contact_sheet.png") as aside:
-        sheet.save(aside, "PNG")
+    save_sheet(sheet, config.output_dir / RECORD_DIR / "contact_sheet.png")
     if config.format == "parquet":
         write_text(config.output_dir / "README.md", make_card(settings, record_of_all))
     write_json(config.output_dir / RECORD_DIR / "summary.json", record_of_all)
@@ -393,12 +393,13 @@ def draw(config: DrawConfig) -> list[Path]:
         columns |= {"mask": output.masks, "defect": output.images}
     side = output.images[0].width
     title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
-    files = {"contact_sheet.png": contact_sheet(columns, title=title, labels=[str(seed) for seed in seeds])}
+    samples = list(zip(*columns.values(), strict=True))
+    captions = [f"seed {seed}" for seed in seeds]
+    files = {"contact_sheet.png": contact_sheet(samples, title=title, headings=tuple(columns), captions=captions)}
     for name, pictures in columns.items():
         files |= {f"{s:05d}_{name.replace('-', '_')}.png": p for s, p in zip(seeds, pictures, strict=True)}
     for name, picture in files.items():
-        with whole_file(config.output_dir / name) as aside:
-            picture.save(aside, "PNG")
+        save_sheet(picture, config.output_dir / name)
     print(
         f"Drew {config.num_images} samples ({', '.join(columns)}) of {side} x {side} pixels in {seconds:.1f} s on "
         f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"

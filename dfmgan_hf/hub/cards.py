@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from diffusers import DiffusionPipeline
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from PIL import Image
@@ -836,7 +837,7 @@ class CardConfig:
     model: Path
     card: Path | None = None
     results: Path | None = None
-    reference: tuple[str, ...] = ()
+    reference: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     backbone: Path | None = None
     num_samples: int = 8
     first_seed: int = 0
@@ -870,7 +871,7 @@ def make_card(config: CardConfig) -> Path:
         caption = facts.picture_caption or (
             f"Not selected: seeds {seeds[0]} to {seeds[-1]}. Nothing here is a photograph."
         )
-    return write_model_card(
+    path = write_model_card(
         config.model,
         facts,
         results=config.results,
@@ -879,3 +880,5 @@ def make_card(config: CardConfig) -> Path:
         picture=picture,
         caption=caption,
     )
+    print(f"Wrote {path}")
+    return path

@@ -517,18 +517,14 @@ class PublishConfig:
             raise ValueError("`output_dir` and `results` have no effect on a Space: its folder is published as it is.")
 
 
-def publish(config: PublishConfig) -> list[str]:
-    """Write and push what was asked for.
-
-    Returns:
-        What was done, a line each.
+def publish(config: PublishConfig) -> None:
+    """Write and push what was asked for, and say so.
 
     Raises:
         HubError, CardError, FileExistsError: what was not done, and why.
     """
-    done = []
     if config.output_dir is not None:
-        done.append(f"Wrote {copy_published(config.folder, config.output_dir)}")
+        print(f"Wrote {copy_published(config.folder, config.output_dir)}")
     if config.hub.push_to_hub:
         if config.kind == "space":
             address = push_space_folder(config.folder, config.hub)
@@ -536,5 +532,4 @@ def publish(config: PublishConfig) -> list[str]:
             address = push_results(str(config.folder), config.results, config.hub)
         else:
             address = push_model_folder(config.folder, config.hub)
-        done.append(f"Published: {address}")
-    return done
+        print(f"Published: {address}")

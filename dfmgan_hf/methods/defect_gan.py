@@ -16,7 +16,7 @@ from ..losses import critic_loss, gradient_penalty
 from ..metrics.sampler import Samples
 from ..models.base import channels_at
 from ..models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, DefectGANGeneratorOutput, control_map
-from ..training.sheets import tile, to_pixels
+from ..sheets import sheet_of, to_pixels
 from ..training.task import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from .method import Defaults, Method, SamplerRequest, TaskRequest, at_least_float32, autocast, register
 from .translation import Decay, Photographs, TranslationSettings, decayed_lr, set_lr
@@ -329,7 +329,8 @@ class DefectGANTask(Task):
     def sample_sheet(self) -> Image.Image:
         sampler = DefectGANSampler(self.generator, self.good, classes=self.classes)
         good, output = sampler.translate([self.settings.sheet_seed + i for i in range(self.settings.sheet_samples)])
-        return tile([to_pixels(good), to_pixels(output.distribution * 2 - 1), to_pixels(output.images)], columns=4)
+        headings = ("good", "where it changes", "defect")
+        return sheet_of(good, output.distribution * 2 - 1, output.images, headings=headings, columns=4)
 
     def export(self, folder: Path) -> None:
         self.generator.save_pretrained(folder / "generator")

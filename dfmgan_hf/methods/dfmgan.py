@@ -27,7 +27,7 @@ from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, Trunk, to_layer_latents
 from ..pipeline import DFMGANPipeline
-from ..training.sheets import tile, to_pixels
+from ..sheets import sheet_of
 from ..training.task import (
     Batch,
     ExponentialMovingAverage,
@@ -612,7 +612,7 @@ class Stage2Task(AdversarialTask):
         twins = torch.cat([part.defect_free_images for part in parts])
         masks = torch.cat([(part.mask_logits >= 0).to(torch.float32) * 2 - 1 for part in parts])
         images = torch.cat([part.images for part in parts])
-        return tile([to_pixels(twins), to_pixels(masks), to_pixels(images)], columns=3)
+        return sheet_of(twins, masks, images, headings=("defect-free", "mask", "defect"), columns=3)
 
     def export(self, folder: Path) -> None:
         DFMGANPipeline(generator=self.generator_ema).save_pretrained(str(folder))

@@ -236,11 +236,11 @@ def recipe_from_backbone(overrides: RecipeOverrides, backbone: StyleGAN2Generato
         ValueError: a size is overridden with another value than the backbone's.
     """
     sizes = {name: backbone.config[name] for name in FROM_BACKBONE}
-    for field in fields(overrides):
-        wanted = getattr(overrides, field.name)
-        if field.name in sizes and wanted is not None and wanted != sizes[field.name]:
+    for entry in fields(overrides):
+        wanted = getattr(overrides, entry.name)
+        if entry.name in sizes and wanted is not None and wanted != sizes[entry.name]:
             raise ValueError(
-                f"`{field.name}` is {sizes[field.name]} in the pretrained backbone and cannot be {wanted}; "
+                f"`{entry.name}` is {sizes[entry.name]} in the pretrained backbone and cannot be {wanted}; "
                 "leave it out."
             )
     return replace(overrides, **{name: value for name, value in sizes.items() if value is not None})

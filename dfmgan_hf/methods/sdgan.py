@@ -18,7 +18,7 @@ from ..metrics.sampler import Samples
 from ..models.base import channels_at
 from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
 from ..pipeline import DFMGANPipeline
-from ..training.sheets import tile, to_pixels
+from ..sheets import sheet_of, to_pixels
 from ..training.task import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
 from .method import Defaults, Method, SamplerRequest, TaskRequest, at_least_float32, autocast, register
 from .translation import (
@@ -341,7 +341,7 @@ class SDGANTask(Task):
     def sample_sheet(self) -> Image.Image:
         good = ShuffledPhotographs(self.good).pick(range(self.settings.sheet_samples), self.settings.sheet_seed)
         drawn = torch.cat([self.generator(part).images for part in good.split(8)])
-        return tile([to_pixels(good), to_pixels(drawn)], columns=4)
+        return sheet_of(good, drawn, headings=("good", "defect"), columns=4)
 
     def export(self, folder: Path) -> None:
         for name, network in self.networks.items():

@@ -23,7 +23,7 @@ from ..losses import (
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import MappingNetwork, NoiseInput, StyleGAN2Generator
 from ..pipeline import DFMGANPipeline
-from ..training.sheets import tile, to_pixels
+from ..sheets import sheet_of
 from ..training.task import (
     Batch,
     ExponentialMovingAverage,
@@ -400,7 +400,7 @@ class Stage1Task(AdversarialTask):
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
         images = [self.generator_ema(z, noise_mode="const").images for z in self._sheet_latents.split(8)]
-        return tile([to_pixels(torch.cat(images))], columns=8)
+        return sheet_of(torch.cat(images), columns=8)
 
     def export(self, folder: Path) -> None:
         DFMGANPipeline(generator=self.generator_ema).save_pretrained(str(folder))

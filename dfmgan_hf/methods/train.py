@@ -15,7 +15,8 @@ from ..hub.push import HubConfig, prepare_push, push_trained
 from ..metrics.scoring import prepare_scorer
 from ..processes import ProcessGroup
 from ..training.checkpointing import ScoreConfig
-from ..training.run import fit_run, start_accelerator, train
+from ..training.run import fit_run, start_accelerator
+from ..training.run import train as train_task
 from ..training.task import NonFiniteLossError, Task
 from ..training.trainer import RunConfig
 from .method import (
@@ -30,7 +31,7 @@ from .method import (
     load_backbone,
     open_pipeline,
 )
-from .registry import get_method
+from .registry import METHODS, get_method
 
 Options = TypeVar("Options")
 
@@ -150,7 +151,7 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
         see `prepare` and `training.run.train`.
     """
     prepared = prepare(method, config)
-    train(
+    train_task(
         prepared.build,
         prepared.dataset,
         prepared.run,
@@ -242,3 +243,22 @@ def train_from_arguments(name: str, arguments: Sequence[str]) -> None:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     train_models(method, config)
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train what the first argument names, with the options that follow: stage1, stage2, or a method to compare with.
+
+    Raises:
+        SystemExit: after --help.
+        ValueError: there is no such method.
+        see `train_from_arguments`.
+    """
+    methods = {"stage1": "stage1", "stage2": "dfmgan"}
+    methods |= {name: name for name, method in METHODS.items() if method.is_trained and name != "dfmgan"}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        titles = "\n".join(f"  {name:<12} {get_method(methods[name]).title}" for name in methods)
+        print(f"usage: dfmgan train METHOD [options]\n\n{titles}\n\n`dfmgan train METHOD --help` lists its options.")
+        raise SystemExit(0)
+    if arguments[0] not in methods:
+        raise ValueError(f"The method must be one of {', '.join(methods)}, but is {arguments[0]!r}.")
+    train_from_arguments(methods[arguments[0]], arguments[1:])

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import tyro
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..data import DataConfig
 from ..files import whole_file, write_json
 from ..metrics.sampler import Sampler, batches, draw
 from ..processes import ProcessGroup
+from ..training.run import to_json
+from .method import NoOptions, SamplerRequest
+from .registry import get_method, method_of, open_sampler
 
 SETTINGS_FILE = "settings.json"
 
@@ -85,3 +92,97 @@ def _save(image: Tensor, path: Path) -> None:
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     with whole_file(path) as aside:
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")
+
+
+Drawing = TypeVar("Drawing")
+
+
+@dataclass(frozen=True)
+class _Choice:
+    model: str | None = None
+    revision: str | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True)
+class WriteSamplesConfig(Generic[Drawing]):
+    """Draw many images from any method into a folder.
+
+    Args:
+        output_dir: Folder to fill; given again, the same command goes on where it stopped.
+        options: Of the method.
+        model: Trained model: a folder, or the name of a Hub repository.
+        revision: Revision of the Hub repository.
+        method: Instead of a model: a method that is not trained, such as crop_paste.
+        defect: Kind of defect; may be left out if the data has only one, and the model has not learnt several jointly.
+        resolution: Side of the images of a method that is not trained.
+        num_images: How many.
+        seed: Image i depends on this number and i alone.
+        batch_size: Images drawn at once.
+    """
+
+    output_dir: Path
+    options: Drawing
+    model: str | None = None
+    revision: str | None = None
+    method: str | None = None
+    defect: str | None = None
+    resolution: int = 256
+    num_images: int = 1000
+    seed: int = 0
+    batch_size: int = 16
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+def _parse(arguments: Sequence[str]) -> WriteSamplesConfig:
+    """The options of drawing depend on the method, so the command line is read twice.
+
+    Raises:
+        OSError, ValueError: no such method, or a folder that none draws with.
+    """
+    choice, _ = tyro.cli(_Choice, args=arguments, return_unknown_args=True, add_help=False)
+    drawing: type = NoOptions
+    if choice.method is not None:
+        drawing = get_method(choice.method).drawing
+    elif choice.model is not None:
+        drawing = method_of(choice.model, choice.revision).drawing
+    return tyro.cli(
+        WriteSamplesConfig[drawing],  # type: ignore[valid-type]
+        args=arguments,
+        default=WriteSamplesConfig(output_dir=tyro.MISSING, options=drawing()),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGroup | None = None) -> None:
+    """Draw many images from any method as a command line says: the fields of `WriteSamplesConfig`.
+
+    Raises:
+        SystemExit: after --help, or an option that is not known.
+        OSError, ValueError: no such model or method, or a folder that was begun with other settings.
+    """
+    config, processes = _parse(arguments), processes or ProcessGroup()
+    # Without photographs, whoever needs some says so.
+    has_data = config.data.data_dir is not None or config.data.good_dir is not None
+    request = SamplerRequest(
+        source=config.model,
+        data=config.data if has_data else None,
+        defect=config.defect,
+        resolution=config.resolution,
+        options=config.options,
+        device=processes.device,
+        revision=config.revision,
+    )
+    chosen = to_json(config)
+    names = ("model", "revision", "method", "defect", "resolution", "options", "data")
+    drawn = write_samples(
+        open_sampler(request, config.method),
+        config.output_dir,
+        config.num_images,
+        settings={name: chosen[name] for name in names},
+        seed=config.seed,
+        batch_size=config.batch_size,
+        processes=processes,
+    )
+    if processes.is_main:
+        print(f"{config.num_images} images in {config.output_dir}; this process drew {drawn} of them.")

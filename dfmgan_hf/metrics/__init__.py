@@ -31,7 +31,6 @@ from .kid import (
     precision_recall,
 )
 from .masks import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
-from .nearest_sheet import nearest_sheet
 from .networks import (
     DEFAULT_METRICS,
     LPIPS,
@@ -114,7 +113,6 @@ __all__ = [
     "mean_pairwise",
     "measure_masks",
     "nearest_real",
-    "nearest_sheet",
     "precision_recall",
     "quick_score",
     "save_evaluation",

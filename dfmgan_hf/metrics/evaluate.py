@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ..data.training_set import ImageMaskDataset
-from ..files import whole_file, write_json
+from ..files import write_json
 from ..processes import ProcessGroup
+from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
 from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
 from .masks import MEASUREMENTS, compare_masks, measure_masks, summarize_masks
-from .nearest_sheet import nearest_sheet
 from .networks import (
     DEFAULT_METRICS,
     FEATURE_METRICS,
@@ -578,14 +579,43 @@ def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDat
     written = [output_dir / "results.json"]
     write_json(written[0], to_dict(evaluation, **more))
     if (near := evaluation.nearest) is not None:
-        page = nearest_sheet(
-            *(near.images, near.masks, real.images, near.indices, near.distances, real.file_names),
-            note=_yardstick(evaluation.metrics.get("nearest", {})),
-        )
-        written.append(output_dir / "nearest.png")
-        with whole_file(written[1]) as aside:
-            page.save(aside, format="PNG")
+        note = _yardstick(evaluation.metrics.get("nearest", {}))
+        written.append(save_sheet(nearest_sheet(near, real, note=note), output_dir / "nearest.png"))
     return written
+
+
+def nearest_sheet(near: Nearest, real: ImageMaskDataset, *, pairs: int = 12, note: str = "") -> Image.Image:
+    """Draw generated images beside their nearest real ones, their masks outlined.
+
+    The upper half of the page has the images that are closest to a real one, the worst suspects; the lower half has
+    the first images as they were drawn.
+
+    Args:
+        near: K generated images and their nearest real ones.
+        real: M real images; their names are written below.
+        pairs: pairs in each half, at most.
+        note: words after the title.
+    """
+    pairs = min(pairs, len(near.images))
+    halves = {
+        f"The {pairs} generated images (left) that are nearest to a real one (right). {note}": torch.argsort(
+            near.distances
+        )[:pairs],
+        f"The first {pairs} generated images (left) and their nearest real ones (right)": torch.arange(pairs),
+    }
+    size = 160
+    pages = []
+    for title, chosen in halves.items():
+        generated, photographs = to_pictures(near.images[chosen]), to_pictures(real.images[near.indices[chosen]])
+        if near.masks is not None:
+            masks = to_pictures(near.masks[chosen])
+            generated = [outlined(image, mask, size) for image, mask in zip(generated, masks, strict=True)]
+        captions = [
+            f"{i}: LPIPS {float(near.distances[i]):.3f}  {real.file_names[int(near.indices[i])]}" for i in chosen
+        ]
+        samples = list(zip(generated, photographs, strict=True))
+        pages.append(contact_sheet(samples, title=title, captions=captions, columns=3, picture_size=size))
+    return stack(pages)
 
 
 def versions() -> dict[str, str]:

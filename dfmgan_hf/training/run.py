@@ -6,8 +6,7 @@ import importlib
 import importlib.metadata
 import platform
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,33 +17,10 @@ from accelerate.utils import set_seed
 
 from ..data.training_set import ImageMaskDataset
 from ..files import write_json
-from .checkpointing import BEST_FOLDER, BestRule, CheckpointError, ScoreConfig, Scorer, flatten
+from .checkpointing import BEST_FOLDER, BestRule, ScoreConfig, Scorer, flatten
 from .report import write_report
-from .task import BatchStream, NonFiniteLossError, Task
+from .task import BatchStream, Task
 from .trainer import RunConfig, Trainer, check_batch, out_of_memory, tracker_options
-
-# --- How a training script ends on what its user can mend: with the message, and without a traceback.
-
-# Those of data, metrics and the Hub are kinds of OSError and ValueError.
-EXPECTED_ERRORS = (CheckpointError, NonFiniteLossError, torch.OutOfMemoryError, ImportError, OSError, ValueError)
-
-
-@contextmanager
-def end_in_words() -> Iterator[None]:
-    """Inside, errors that the user can mend end the program with status 1 and their message alone.
-
-    Anything else is a fault of the program and keeps its traceback.
-
-    Raises:
-        SystemExit: with the message.
-    """
-    try:
-        yield
-    except EXPECTED_ERRORS as error:
-        raise SystemExit(f"Stopped: {error}") from error
-
-
-# --- What every training script does around the trainer: options, processes, seeds, tracker, record of settings.
 
 CONFIG_FILE = "training_config.json"
 LOW_VRAM_IMAGES = 4

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..processes import ProcessGroup
+from ..sheets import save_sheet
 from .checkpointing import (
     BEST_FOLDER,
     BestModel,
@@ -39,7 +40,6 @@ from .checkpointing import (
     restore_state,
     write_checkpoint,
 )
-from .sheets import save_sheet
 from .task import (
     PATIENCE,
     Batch,

@@ -1,0 +1,134 @@
+"""`dfmgan`: all that a person who installed the package does from a command line.
+
+    dfmgan draw --model models/dfmgan-magnetic-tile --output_dir out
+    dfmgan train stage2 --help
+
+Each subcommand is a function of the package; the files in examples/ start the same functions, for `accelerate launch`.
+Nothing heavy is imported before a subcommand is chosen.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+COMMANDS = {
+    "draw": ("dfmgan_hf.export.generate:draw", "Draw a few samples, and a contact sheet of them"),
+    "generate": ("dfmgan_hf.export.generate:generate", "Draw a data set of triplets in bulk"),
+    "check": ("dfmgan_hf.data.doctor:check_dataset", "Say what is wrong with photographs and masks"),
+    "cut-patches": ("dfmgan_hf.data.patches:cut_dataset", "Cut large photographs into patches"),
+    "train": ("dfmgan_hf.methods.train:train", "Train stage1, stage2, or a method to compare with"),
+    "sample": ("dfmgan_hf.methods.write_samples:write_samples_from_arguments", "Draw images in bulk from any method"),
+    "evaluate": ("dfmgan_hf.evaluation:measure", "Measure a model or a folder of images"),
+    "card": ("dfmgan_hf.hub.cards:make_card", "Write the card of a model"),
+    "push": ("dfmgan_hf.hub.push:publish", "Publish a model, results or a Space on the Hub"),
+    "convert": ("dfmgan_hf.conversion.official:convert", "Convert a snapshot of the official code"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the subcommand that the first argument names: what `dfmgan` starts."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    name, *options = arguments
+    if name not in COMMANDS:
+        sys.exit(_refuse(f"There is no subcommand {name!r}.\n\n{usage()}"))
+    module, _, function = COMMANDS[name][0].partition(":")
+    with end_in_words():
+        chosen = getattr(importlib.import_module(module), function)
+    run(chosen, options, prog=f"dfmgan {name}")
+
+
+def usage() -> str:
+    """Return what `dfmgan --help` prints."""
+    rows = "\n".join(f"  {name:<12} {summary}" for name, (_, summary) in COMMANDS.items())
+    return f"usage: dfmgan SUBCOMMAND [options]\n\n{rows}\n\n`dfmgan SUBCOMMAND --help` lists the options of one."
+
+
+def run(
+    function: Callable[..., Any],
+    arguments: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    default: Any = None,
+) -> None:
+    """Call a function with the options of a command line, and end on a user's mistake in words.
+
+    Args:
+        function: takes `config`, a dataclass that says what the options are, or `arguments`, which it reads itself;
+            and, where a launch of several processes may share the work, `processes`. An int that it returns is the
+            exit status.
+        arguments: the command line; None for the program's own.
+        prog: what the help calls the program.
+        default: the config that options change.
+
+    Raises:
+        SystemExit: always, at the end.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parameters = inspect.signature(function).parameters
+    given: dict[str, Any] = {}
+    with end_in_words():
+        if "config" in parameters:
+            import tyro
+
+            given["config"] = tyro.cli(
+                typing.get_type_hints(function)["config"],
+                prog=prog,
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes,),
+                **({} if default is None else {"default": default}),
+            )
+        else:
+            given["arguments"] = arguments
+        if "processes" in parameters:
+            from accelerate import Accelerator
+
+            from .processes import ProcessGroup
+
+            given["processes"] = ProcessGroup(Accelerator())
+        status = function(**given)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def end_in_words() -> Iterator[None]:
+    """Inside, errors that the user can mend end the program with status 2 and their message alone.
+
+    These are the package's own errors, wrong values, files that cannot be read or written, libraries of extras that
+    are not installed, and memory that does not suffice. Anything else is a fault of the program and keeps its
+    traceback; with the environment variable DFMGAN_TRACEBACK set, all do.
+
+    Raises:
+        SystemExit: with status 2; the message is on standard error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get("DFMGAN_TRACEBACK") or not is_mendable(error):
+            raise
+        raise SystemExit(_refuse(f"Stopped: {error}")) from error
+
+
+def is_mendable(error: Exception) -> bool:
+    """Return whether an error is one that the user can do something about."""
+    is_own = type(error).__module__.split(".")[0] == "dfmgan_hf"
+    is_memory = type(error).__name__ == "OutOfMemoryError"
+    return is_own or is_memory or isinstance(error, (ValueError, OSError, ImportError))
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

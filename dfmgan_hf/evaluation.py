@@ -1,0 +1,185 @@
+"""Measure a model of any method, or any folder of generated images, against real photographs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from .data import DataConfig, ImageMaskDataset
+from .files import write_json
+from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
+from .methods.method import SamplerRequest
+from .methods.registry import open_sampler
+from .metrics import (
+    EvaluationConfig,
+    FolderSampler,
+    NetworksConfig,
+    PipelineSampler,
+    ProcessGroup,
+    Sampler,
+    TensorSampler,
+    evaluate,
+    format_table,
+    load_networks,
+    save_evaluation,
+    to_dict,
+)
+from .metrics.sampler import draw
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Measure a model or a folder of images against real photographs.
+
+    Args:
+        model: Model to draw from, of any method: a folder, or the name of a Hub repository.
+        revision: Revision of the Hub repository.
+        method: Instead of a model: a method that is not trained, such as crop_paste.
+        generated: Instead of a model: folder of generated images.
+        generated_masks: Their masks, named like them; found without this in the layouts that generate.py writes.
+        defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
+            the data has only one.
+        defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
+        references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
+            photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
+        resolution: Side of the compared images in pixels. None: the model's; 256 for a folder or a method without
+            one.
+        output_dir: Where results.json and nearest.png go.
+        truncation_psi: Truncation of the latents, in models on StyleGAN2.
+        noise_mode: Stored noise, or new noise for each image.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    method: str | None = None
+    generated: Path | None = None
+    generated_masks: Path | None = None
+    defect: str | None = None
+    defect_free: bool = False
+    references: tuple[str, ...] = ()
+    resolution: int | None = None
+    output_dir: Path = Path("evaluation")
+    truncation_psi: float = 1.0
+    noise_mode: Literal["const", "random"] = "const"
+    networks: NetworksConfig = field(default_factory=NetworksConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    hub: HubConfig = field(default_factory=HubConfig)
+
+
+def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, int]:
+    """Open what is measured, and say at which resolution it draws."""
+    if config.generated is not None:
+        resolution = config.resolution or 256
+        images = FolderSampler(config.generated, config.generated_masks, defect=config.defect, resolution=resolution)
+        return images, resolution
+    request = SamplerRequest(
+        source=config.model,
+        revision=config.revision,
+        data=config.data,
+        defect=config.defect,
+        resolution=config.resolution or 256,
+        device=device,
+    )
+    sampler = open_sampler(request, config.method)
+    resolution = draw(sampler, [0], 0)[0].shape[-1]
+    if config.resolution not in (None, resolution):
+        raise ValueError(
+            f"--resolution {config.resolution}: the model draws {resolution}x{resolution} images. Leave it out."
+        )
+    if isinstance(sampler, PipelineSampler):
+        sampler = PipelineSampler(
+            sampler.pipe,
+            truncation_psi=config.truncation_psi,
+            noise_mode=config.noise_mode,
+            defect_free=config.defect_free,
+        )
+    return sampler, resolution
+
+
+def load_references(config: MeasureConfig, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
+    """The photographs of each reference, by what the tables call it."""
+    data = replace(config.data, shots=None, file_list=None)
+    loaded = {}
+    for name in config.references:
+        resolution = real.images.shape[-1]
+        if name == "copies":
+            loaded["real images copied"] = real
+        elif name == "good":
+            loaded["real good"] = data.load_good(resolution=resolution)
+        else:
+            loaded[f"real {name}"] = data.load_defects(name, resolution=resolution)
+    return loaded
+
+
+def check_output_dir(folder: Path) -> None:
+    """Find out before minutes of measuring, rather than after them, that the results can be written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"--output_dir {folder}: {existing} is no folder that can be written to. Name another one.")
+
+
+def publish(config: MeasureConfig, hub: HubConfig) -> None:
+    """Publish what was measured with its model, or say how to do it later."""
+    try:
+        print(f"Published: {push_results(str(config.model), config.output_dir, hub, revision=config.revision)}")
+    except (CardError, OSError) as error:
+        model = str(config.model)
+        again = shlex.join(["--folder", model, "--results", str(config.output_dir), *hub.arguments(model)])
+        raise CardError(f"Not published: {error}\nOnce that is mended: dfmgan push {again}") from error
+
+
+def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> None:
+    """Measure what `config` names, print a table, and write results.json, nearest.png and reference_results.json.
+
+    Raises:
+        DataError, CardError, MissingWeightsError, BadWeightsError: (kinds of `OSError` and `ValueError`) something is
+            missing or wrong; found out before minutes of measuring where that is possible.
+    """
+    if [config.model, config.method, config.generated].count(None) != 2:
+        raise ValueError("Give one of --model, --generated and --method.")
+    if config.hub.push_to_hub and config.model is None:
+        raise ValueError("--push_to_hub publishes numbers with their model: give --model.")
+    check_output_dir(config.output_dir)
+    processes = processes or ProcessGroup()
+    hub = config.hub if config.model is None else config.hub.for_model(config.model)
+    sampler, resolution = make_sampler(config, processes.device)
+    if config.defect_free:
+        real = config.data.load_good(resolution=resolution)
+    else:
+        real = config.data.load_defects(config.defect, resolution=resolution)
+    references = load_references(config, real)
+    if config.model is not None and processes.is_main:
+        prepare_push({Path(config.model): hub})
+    networks = load_networks(
+        config.evaluation.metrics, config.networks, device=processes.device, progress=processes.is_main
+    )
+    result = evaluate(sampler, real, networks, config.evaluation, processes=processes)
+    compared = {
+        name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
+        for name, r in references.items()
+    }
+    if not processes.is_main:
+        return
+    print(format_table(result))
+    for name, reference in compared.items():
+        print(f"\n{name}:\n{format_table(reference)}")
+    more = {
+        "options": asdict(config),
+        "device": str(processes.device),
+        "num_processes": processes.count,
+        "cpu_threads": torch.get_num_threads(),
+    }
+    written = save_evaluation(config.output_dir, result, real, **more)
+    if compared:
+        written.append(config.output_dir / REFERENCES_FILE)
+        write_json(written[-1], {name: to_dict(r) for name, r in compared.items()})
+    for path in written:
+        print(f"Wrote {path}")
+    if hub.push_to_hub:
+        publish(config, hub)

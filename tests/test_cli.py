@@ -1,0 +1,105 @@
+"""The command line: subcommands start, what a user can mend ends in words with status 2, bugs keep a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dfmgan_hf import cli
+from dfmgan_hf.data import DataError
+from dfmgan_hf.training import CheckpointError
+from tests.training.test_scripts import run_script
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CheckpointError("what and where"),
+        DataError("mask", "a.png", found="nothing", expected="a mask", advice="Draw one."),
+        FileNotFoundError("what and where"),
+        ImportError("what and where"),
+        ValueError("what and where"),
+        torch.OutOfMemoryError("what and where"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_user_can_mend_ends_in_words(error, capsys, monkeypatch):
+    monkeypatch.delenv("DFMGAN_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as end, cli.end_in_words():
+        raise error
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"Stopped: {error}\n"
+    monkeypatch.setenv("DFMGAN_TRACEBACK", "1")
+    with pytest.raises(type(error)), cli.end_in_words():
+        raise error
+
+
+@pytest.mark.parametrize("kind", [TypeError, RuntimeError, AssertionError, KeyError])
+def test_faults_of_the_program_pass(kind):
+    with pytest.raises(kind), cli.end_in_words():
+        raise kind("a bug")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_subcommand_lists_its_options(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([name, "--help"])
+    assert end.value.code == 0
+    assert f"dfmgan {name}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_that_trains_measures_or_publishes():
+    parts = ["training", "data", "metrics", "methods", "export", "hub"]
+    code = f"""
+import sys
+from dfmgan_hf import cli
+cli.main(["--help"])
+assert not {{f"dfmgan_hf.{{part}}" for part in {parts}}} & set(sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert all(name in run.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["drow"], "no subcommand 'drow'"),
+        (["train", "stage3"], "must be one of stage1, stage2,"),
+        (["draw", "--model", "nowhere"], "nowhere"),
+        (["check", "nowhere"], "nowhere"),
+        (["evaluate"], "--model, --generated and --method"),
+        (["push", "--folder", "x"], "Nothing to do"),
+        (["convert", "--snapshot", "nowhere.pkl", "--output_dir", "x"], "nowhere.pkl"),
+        (["sample", "--method", "cdc", "--output_dir", "x"], "trained"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_argument_is_said_in_words(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("train_stage1.py", []),
+        ("train_stage2.py", ["--pretrained_backbone", "nowhere"]),
+        ("train_baseline.py", ["diffaug"]),
+    ],
+)
+def test_scripts_say_what_is_wrong_without_a_traceback(script, options, tmp_path):
+    missing = tmp_path / "photographs"
+    run = run_script(script, *options, "--data_dir", missing, "--output_dir", tmp_path / "run", check=False)
+    assert run.returncode == 2
+    assert "Stopped: " in run.stderr
+    assert (str(missing) if "--pretrained_backbone" not in options else "nowhere") in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "run").exists()
