@@ -10,7 +10,7 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality space screenshots benchmarks clean
+.PHONY: help demo test wheel quality space screenshots benchmarks clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -21,6 +21,15 @@ demo: $(VENV)/.installed-demo ## Draw 16 triplets with the shipped model into de
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	$(RUN) -m pytest -q --durations=15
+
+wheel: $(VENV)/.created ## Build the wheel, install it alone into a new environment, and draw with it
+	rm -rf build/wheel
+	$(PIP) wheel -q --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/pip install -q --disable-pip-version-check build/wheel/dfmgan_hf-*.whl
+	cd build/wheel && time env/bin/dfmgan --help
+	cd build/wheel && env/bin/dfmgan draw --model $(CURDIR)/models/dfmgan-magnetic-tile --num_images 4 --output_dir drawn
+	test -s build/wheel/drawn/contact_sheet.png
 
 quality: $(VENV)/.installed-test ## Lint, formatting and types
 	$(RUN) -m ruff check .
