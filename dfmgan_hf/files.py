@@ -145,13 +145,14 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file's content or a folder's entries."""
-    if path.is_dir():
-        if os.name == "nt":  # Windows opens no folders, and needs no such call
+    """Wait until the disk has a file's content or a folder's entries; Windows opens no folders and needs no such call."""
+    try:
+        # Windows syncs only what may be written.
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except PermissionError:
+        if path.is_dir():
             return
-        descriptor = os.open(path, os.O_RDONLY)
-    else:
-        descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what may be written
+        raise
     try:
         os.fsync(descriptor)
     finally:

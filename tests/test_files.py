@@ -66,3 +66,15 @@ def test_a_program_killed_between_the_two_renames_loses_nothing(tmp_path):
     recover_folder(path)
     assert [file.name for file in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_system_that_opens_no_folders_writes_them_all_the_same(tmp_path, monkeypatch):
+    def open_files_only(path, flags, *args, _open=os.open, **kwargs):
+        if os.path.isdir(path):
+            raise PermissionError(path)
+        return _open(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", open_files_only)
+    with whole_folder(tmp_path / "a", durable=True) as aside:
+        (aside / "b").write_text("b")
+    assert (tmp_path / "a" / "b").read_text() == "b"
