@@ -145,7 +145,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file's content or a folder's entries; Windows opens no folders and needs no such call."""
+    """Wait until the disk has a file's content or a folder's entries, where the system opens folders at all."""
     try:
         # Windows syncs only what may be written.
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
