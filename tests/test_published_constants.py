@@ -25,6 +25,7 @@ from dfmgan_hf.augmentation import TRANSFORMS
 from dfmgan_hf.methods.dfmgan import METHOD, Stage2Options, build_stage2
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeOverrides, Target, recipe_from_backbone, resolve_recipe
 from dfmgan_hf.methods.stylegan2 import build_stage1
+from dfmgan_hf.metrics import EvaluationConfig
 from dfmgan_hf.models.dfmgan import soft_mask
 from dfmgan_hf.models.layers import EqualizedConv2d
 from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, StyledConv2d, ToChannels
@@ -321,3 +322,13 @@ def test_dfmgan_as_one_of_the_methods_has_the_same_constants():
     direct = resolve_recipe("auto", recipe_from_backbone(RecipeOverrides(), backbone), "stage2", 1)
     assert METHOD.resolve("auto", RecipeOverrides(), backbone, 1) == direct
     assert METHOD.defaults.augmentation == AugmentationConfig().augmentation == "bgc"
+
+
+# --- how the paper measures (DFMGAN 4.1): KID@5k as the mean over subsets, clustered LPIPS@1k ---
+
+
+def test_evaluation():
+    config = EvaluationConfig()
+    assert (config.num_images, config.num_lpips_images) == (5000, 1000)
+    assert (config.kid_num_subsets, config.kid_max_subset_size) == (100, 1000)
+    assert {"kid", "clustered_lpips"} <= set(config.metrics)

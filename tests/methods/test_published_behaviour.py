@@ -54,14 +54,19 @@ def inputs_of(network: nn.Module) -> list[Tensor]:
 def test_ada_watches_the_real_images(tmp_path, stage, real, expected):
     """Augmentation becomes stronger if the discriminator knows them by heart, whatever it says of generated ones."""
 
-    def judge(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> Tensor:
+    shown_real: list[bool] = []
+
+    def look(_: nn.Module, args: tuple[Tensor]) -> None:
         pixels = (args[0] + 1) * 127.5
-        is_real = torch.allclose(pixels, pixels.round(), atol=1e-3)
-        return logits * 1e-6 + (real if is_real else -real)
+        shown_real.append(torch.allclose(pixels, pixels.round(), atol=1e-3))
+
+    def judge(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> Tensor:
+        return logits * 1e-6 + (real if shown_real[-1] else -real)
 
     task = tiny.MAKE[stage]()
     task.ada = AdaController(tiny.BATCH, interval=2, ramp_kimg=tiny.BATCH * 2 / 1000 / 0.01)
-    task.discriminator.register_forward_hook(judge)
+    task.discriminator.register_forward_pre_hook(look)
+    task.discriminator.head.register_forward_hook(judge)
     tiny.make_trainer(task, tmp_path, steps=2, checkpoint_steps=0).train()
     assert task.ada.r_t.item() == real
     assert task.ada.p.item() == pytest.approx(expected)
