@@ -18,7 +18,6 @@ from .methods.registry import open_sampler
 from .metrics import (
     EvaluationConfig,
     FolderSampler,
-    NetworksConfig,
     PipelineSampler,
     ProcessGroup,
     Sampler,
@@ -66,7 +65,6 @@ class MeasureConfig:
     output_dir: Path = Path("evaluation")
     truncation_psi: float = 1.0
     noise_mode: Literal["const", "random"] = "const"
-    networks: NetworksConfig = field(default_factory=NetworksConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hub: HubConfig = field(default_factory=HubConfig)
@@ -156,9 +154,7 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     references = load_references(config, real)
     if config.model is not None and processes.is_main:
         prepare_push({Path(config.model): hub})
-    networks = load_networks(
-        config.evaluation.metrics, config.networks, device=processes.device, progress=processes.is_main
-    )
+    networks = load_networks(config.evaluation, device=processes.device, progress=processes.is_main)
     result = evaluate(sampler, real, networks, config.evaluation, processes=processes)
     compared = {
         name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
