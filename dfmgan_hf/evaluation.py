@@ -22,13 +22,13 @@ from .metrics import (
     ProcessGroup,
     Sampler,
     TensorSampler,
+    draw,
     evaluate,
     format_table,
     load_networks,
     save_evaluation,
     to_dict,
 )
-from .metrics.sampler import draw
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,10 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
 
 
 def load_references(config: MeasureConfig, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
-    """The photographs of each reference, by what the tables call it."""
-    data = replace(config.data, shots=None, file_list=None)
+    """Load the photographs of each reference, by what the tables call it."""
+    data, resolution = replace(config.data, shots=None, file_list=None), real.images.shape[-1]
     loaded = {}
     for name in config.references:
-        resolution = real.images.shape[-1]
         if name == "copies":
             loaded["real images copied"] = real
         elif name == "good":
@@ -165,13 +164,15 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     print(format_table(result))
     for name, reference in compared.items():
         print(f"\n{name}:\n{format_table(reference)}")
-    more = {
-        "options": asdict(config),
-        "device": str(processes.device),
-        "num_processes": processes.count,
-        "cpu_threads": torch.get_num_threads(),
-    }
-    written = save_evaluation(config.output_dir, result, real, **more)
+    written = save_evaluation(
+        config.output_dir,
+        result,
+        real,
+        options=asdict(config),
+        device=str(processes.device),
+        num_processes=processes.count,
+        cpu_threads=torch.get_num_threads(),
+    )
     if compared:
         written.append(config.output_dir / REFERENCES_FILE)
         write_json(written[-1], {name: to_dict(r) for name, r in compared.items()})

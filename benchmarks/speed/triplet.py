@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,15 +77,9 @@ def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[st
     naive_generator = naive_way.make_contiguous(copy.deepcopy(generator))
     latents = torch.randn(2, batch_size, generator.config["z_dim"])
 
-    def triplet() -> DFMGANGeneratorOutput:
+    def triplet(dtype: torch.dtype | None = None) -> DFMGANGeneratorOutput:
+        generator.set_mixed_precision(dtype, len(generator.synthesis.resolutions))
         return generator(*latents, noise_mode="const", return_defect_free=True)
-
-    def triplet_bf16() -> DFMGANGeneratorOutput:
-        generator.set_mixed_precision(torch.bfloat16, len(generator.synthesis.resolutions))
-        try:
-            return triplet()
-        finally:
-            generator.set_mixed_precision(None)
 
     def naive() -> tuple[Tensor, Tensor, Tensor]:
         return naive_way.triplet(naive_generator, *latents)
@@ -92,7 +87,7 @@ def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[st
     difference = largest_difference(triplet(), naive())
     if difference > arguments.check:
         raise RuntimeError(f"The naive way draws something else: {difference:.2g} of the largest magnitude apart.")
-    calls = {"float32": triplet, "bf16": triplet_bf16, "naive": naive}
+    calls = {"float32": triplet, "bf16": partial(triplet, torch.bfloat16), "naive": naive}
     row: dict[str, Any] = {"batch_size": batch_size, "mask_share": mask_share, "difference": difference}
     with hold_weights(generator):
         timings = time_in_turns(calls, arguments.repeats)

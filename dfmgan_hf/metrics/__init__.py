@@ -31,7 +31,7 @@ from .networks import (
     load_lpips,
 )
 from .sampler import FolderSampler, PipelineSampler, Sampler, TensorSampler, as_pair, as_real, as_sampler, draw
-from .scoring import load_quick_networks, quick_score
+from .scoring import quick_score
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -63,7 +63,6 @@ __all__ = [
     "kid_unbiased",
     "load_lpips",
     "load_networks",
-    "load_quick_networks",
     "lpips_distances",
     "mean_pairwise",
     "measure_masks",

@@ -14,8 +14,6 @@ from tqdm import tqdm
 from ..processes import ProcessGroup
 from .networks import LPIPS, full_precision
 
-# --- Tables of LPIPS distances in bounded memory, by one process or many.
-
 _LARGEST_TILE = 128
 # Numbers of an embedding that are summed in float32 before float64 takes over: sums of 640,128 terms would lose
 # digits.
@@ -23,7 +21,7 @@ _FLOAT32_RUN = 8192
 
 
 class _Tiles:
-    """Embeddings of the tiles of some images; the least recently used ones make room for others."""
+    """Embeddings of images, tile by tile; the least recently used tiles make room for others."""
 
     def __init__(self, lpips: LPIPS, images: Tensor, size: int, batch_size: int) -> None:
         self.lpips = lpips
@@ -40,14 +38,16 @@ class _Tiles:
         while self.cache and len(self.cache) >= room:
             self.cache.popitem(last=False)
         images = self.images[self.slices[index]]
-        embedding: Tensor | None = None
+        embedding = torch.empty(0)
         for start in range(0, len(images), self.batch_size):
             part = self.lpips.embed(images[start : start + self.batch_size])
-            if embedding is None:
+            if start == 0:
                 embedding = part.new_empty(len(images), part.shape[1])
             embedding[start : start + len(part)] = part
-        assert embedding is not None  # no tile is empty
-        self.cache[index] = (embedding, _squared_norms(embedding))
+        squared = torch.zeros(len(images), dtype=torch.float64, device=embedding.device)
+        for run in embedding.split(_FLOAT32_RUN, dim=1):
+            squared += run.square().sum(dim=1)
+        self.cache[index] = embedding, squared
         return self.cache[index]
 
 
@@ -61,7 +61,6 @@ def lpips_distances(
     batch_size: int = 16,
     processes: ProcessGroup | None = None,
     progress: bool = False,
-    description: str = "LPIPS",
 ) -> Tensor:
     """Measure the LPIPS distances of all pairs.
 
@@ -76,7 +75,6 @@ def lpips_distances(
         batch_size: images the network takes at once.
         processes: share of the work; every process gets the whole table.
         progress: whether to draw a progress bar.
-        description: its text.
 
     Returns:
         float32 (N, M) on the CPU, at least 0. Without `others` it is symmetric and exactly 0 on the diagonal. The
@@ -111,7 +109,7 @@ def lpips_distances(
     table = torch.zeros(len(images), len(second))
     for i, j in tqdm(
         processes.mine(pairs),
-        desc=description,
+        desc="LPIPS",
         unit="block",
         disable=not (progress and processes.is_main),
         leave=False,
@@ -131,22 +129,10 @@ def lpips_distances(
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Scalar products a[i].b[j], float64 (n, m), of float32 embeddings (n, D) and (m, D)."""
-    runs = zip(a.split(_FLOAT32_RUN, dim=1), b.split(_FLOAT32_RUN, dim=1), strict=True)
     total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
-    for run_a, run_b in runs:
+    for run_a, run_b in zip(a.split(_FLOAT32_RUN, dim=1), b.split(_FLOAT32_RUN, dim=1), strict=True):
         total += run_a @ run_b.T
     return total
-
-
-def _squared_norms(a: Tensor) -> Tensor:
-    """Scalar products a[i].a[i], float64 (n,), of float32 embeddings (n, D)."""
-    total = torch.zeros(len(a), dtype=torch.float64, device=a.device)
-    for run in a.split(_FLOAT32_RUN, dim=1):
-        total += run.square().sum(dim=1)
-    return total
-
-
-# --- Diversity of generated images around the few real ones: clustered LPIPS, IC-LPIPS and plain pairwise LPIPS.
 
 
 @dataclass(frozen=True)
@@ -156,9 +142,7 @@ class ClusteredLPIPS:
     Args:
         clustered_lpips: mean over all clusters, those of fewer than two members counting 0 (the paper's metric).
         clustered_lpips_nonempty: mean over the clusters of two or more members; nan if there are none.
-        num_clusters: one for each real image.
-        num_empty: clusters without a member.
-        num_single: clusters of one member.
+        num_clusters, num_empty, num_single: all clusters, those without a member, and those of one.
         cluster_sizes: members of each cluster, in the order of the real images.
         cluster_values: mean pairwise LPIPS within each cluster, 0 below two members.
     """
@@ -206,12 +190,14 @@ def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
     Raises:
         ValueError: if the tables don't belong together.
     """
-    assignment = _assign(to_real, among_generated)
-    sizes, values = [], []
-    for cluster in range(to_real.shape[1]):
-        members = torch.nonzero(assignment == cluster).flatten()
-        sizes.append(len(members))
-        values.append(mean_pairwise(among_generated[members][:, members]) if len(members) > 1 else 0.0)
+    if among_generated.shape != (len(to_real), len(to_real)):
+        raise ValueError(
+            f"`among_generated` must be {(len(to_real), len(to_real))} to fit `to_real`, but is "
+            f"{tuple(among_generated.shape)}."
+        )
+    clusters = _clusters(to_real)
+    sizes = [len(members) for members in clusters]
+    values = [mean_pairwise(among_generated[m][:, m]) if len(m) > 1 else 0.0 for m in clusters]
     valid = [value for value, size in zip(values, sizes, strict=True) if size > 1]
     return ClusteredLPIPS(
         clustered_lpips=sum(values) / len(values),
@@ -247,20 +233,18 @@ def ic_lpips(
     Raises:
         ValueError: if `to_real` is not a table.
     """
-    assignment = _assign(to_real)
     generator = torch.Generator().manual_seed(seed)
-    sizes, values = [], []
-    for cluster in range(to_real.shape[1]):
-        members = torch.nonzero(assignment == cluster).flatten()
-        sizes.append(len(members))
+    clusters = _clusters(to_real)
+    values = []
+    for members in clusters:
         order = torch.randperm(len(members), generator=generator)
         if len(members) > 1:
             values.append(mean_pairwise(distances(members[order[:max_cluster_size]])))
     return ICLPIPS(
         ic_lpips=sum(values) / len(values) if values else math.nan,
-        num_clusters=len(sizes),
-        num_left_out=len(sizes) - len(values),
-        cluster_sizes=sizes,
+        num_clusters=len(clusters),
+        num_left_out=len(clusters) - len(values),
+        cluster_sizes=[len(members) for members in clusters],
     )
 
 
@@ -275,21 +259,14 @@ def mean_pairwise(distances: Tensor) -> float:
     return float(off_diagonal / (n * (n - 1)))
 
 
-def _assign(to_real: Tensor, among_generated: Tensor | None = None) -> Tensor:
-    """Nearest real image of each generated one, (N,)."""
+def _clusters(to_real: Tensor) -> list[Tensor]:
+    """For each real image, the numbers of the generated ones that it is the nearest real image of."""
     if to_real.ndim != 2 or 0 in to_real.shape:
         raise ValueError(
             f"`to_real` must be (N, M) with at least one image of each kind, but is {tuple(to_real.shape)}."
         )
-    if among_generated is not None and among_generated.shape != (len(to_real), len(to_real)):
-        raise ValueError(
-            f"`among_generated` must be {(len(to_real), len(to_real))} to fit `to_real`, but is "
-            f"{tuple(among_generated.shape)}."
-        )
-    return to_real.argmin(dim=1)
-
-
-# --- Is it copying? LPIPS distances of generated images to the nearest training image, and what they are worth.
+    nearest = to_real.argmin(dim=1)
+    return [torch.nonzero(nearest == cluster).flatten() for cluster in range(to_real.shape[1])]
 
 
 @dataclass(frozen=True)

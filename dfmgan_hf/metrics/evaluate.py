@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
@@ -104,9 +105,9 @@ class Networks:
     """The measuring networks; None where nothing needs one.
 
     Args:
-        extractor: features for KID, FID, Inception Score, precision and recall: any network.
-        lpips: LPIPS for clustered LPIPS and nearest images.
-        lpips_vgg: LPIPS for IC-LPIPS.
+        extractor: any network, for KID, FID, Inception Score, precision and recall.
+        lpips: for clustered LPIPS and nearest images.
+        lpips_vgg: for IC-LPIPS.
     """
 
     extractor: FeatureExtractor | None = None
@@ -119,24 +120,14 @@ class Networks:
             if not set(group).isdisjoint(metrics) and getattr(self, name) is None:
                 raise ValueError(f"Measuring {', '.join(group)} needs `networks.{name}`, but it is None.")
 
-    def describe(self) -> dict[str, Any]:
-        """Return name and hashes of each network, for results."""
-        networks = {"extractor": self.extractor, "lpips": self.lpips, "lpips_vgg": self.lpips_vgg}
-        return {name: asdict(network.network) for name, network in networks.items() if network is not None}
-
 
 def load_networks(
     config: EvaluationConfig | None = None, *, device: torch.device | str = "cpu", progress: bool = True
 ) -> Networks:
     """Load the networks that the metrics of `config` need; None for the defaults.
 
-    Args:
-        config: what is to be measured, and the places of the weights.
-        device: where they run.
-        progress: whether downloads draw a progress bar.
-
     Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips` and the extractors.
+        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
     """
     config = config or EvaluationConfig()
     wanted = set(config.metrics)
@@ -243,7 +234,10 @@ def evaluate(
     if max(num_images, num_lpips) == 0:
         raise ValueError("`sampler` holds no images to measure.")
 
-    result = Evaluation(networks=networks.describe())
+    result = Evaluation()
+    for name in ("extractor", "lpips", "lpips_vgg"):
+        if (network := getattr(networks, name)) is not None:
+            result.networks[name] = asdict(network.network)
     with _timed(result, "drawing"):
         drawn = _draw(sampler, real, max(num_images, num_lpips), num_lpips, extractor, config, processes, progress)
     result.settings = {
@@ -264,12 +258,25 @@ def evaluate(
             _measure_features(
                 result, Features(drawn.features[:num_images], logits), real.images, extractor, config, processes
             )
+    distances = partial(
+        lpips_distances,
+        max_memory_gib=config.max_memory_gib,
+        batch_size=config.batch_size,
+        processes=processes,
+        progress=progress,
+    )
     if lpips is not None:
         with _timed(result, "LPIPS metrics"):
-            _measure_lpips(result, drawn, real.images, lpips, config, processes, progress)
+            _measure_lpips(result, drawn, real.images, lpips, config, distances)
     if lpips_vgg is not None:
         with _timed(result, "IC-LPIPS"):
-            _measure_ic_lpips(result, drawn.images, real.images, lpips_vgg, config, processes, progress)
+            value = ic_lpips(
+                distances(lpips_vgg, drawn.images, real.images),
+                lambda members: distances(lpips_vgg, drawn.images[members]),
+                max_cluster_size=config.ic_lpips_max_cluster_size,
+                seed=config.seed,
+            )
+            result.metrics["ic_lpips"] = {"network": lpips_vgg.network.name, **asdict(value)}
     if "masks" in wanted:
         with _timed(result, "mask statistics"):
             _measure_masks(result, drawn.measurements, num_images, real.masks)
@@ -399,20 +406,12 @@ def _measure_lpips(
     real: Tensor,
     lpips: LPIPS,
     config: EvaluationConfig,
-    processes: ProcessGroup,
-    progress: bool,
+    distances: Callable[..., Tensor],
 ) -> None:
     """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them."""
     n, m = len(drawn.images), len(real)
     # One table of everything embeds every image once.
-    table = lpips_distances(
-        lpips,
-        torch.cat([drawn.images, real.expand(-1, 3, -1, -1)]),
-        max_memory_gib=config.max_memory_gib,
-        batch_size=config.batch_size,
-        processes=processes,
-        progress=progress,
-    )
+    table = distances(lpips, torch.cat([drawn.images, real.expand(-1, 3, -1, -1)]))
     among_generated, to_real, among_real = table[:n, :n], table[:n, n:], table[n:, n:]
     if "clustered_lpips" in config.metrics:
         result.metrics["clustered_lpips"] = {
@@ -424,33 +423,8 @@ def _measure_lpips(
     if "nearest" in config.metrics:
         nearest = nearest_real(to_real, among_real, config.copy_threshold)
         result.metrics["nearest"] = {"network": lpips.network.name, **asdict(nearest)}
-    distances, indices = to_real.min(dim=1)
-    result.nearest = Nearest(drawn.images, drawn.masks, indices, distances)
-
-
-def _measure_ic_lpips(
-    result: Evaluation,
-    generated: Tensor,
-    real: Tensor,
-    lpips: LPIPS,
-    config: EvaluationConfig,
-    processes: ProcessGroup,
-    progress: bool,
-) -> None:
-    options: dict[str, Any] = {
-        "max_memory_gib": config.max_memory_gib,
-        "batch_size": config.batch_size,
-        "processes": processes,
-        "progress": progress,
-        "description": "IC-LPIPS",
-    }
-    value = ic_lpips(
-        lpips_distances(lpips, generated, real, **options),
-        lambda members: lpips_distances(lpips, generated[members], **options),
-        max_cluster_size=config.ic_lpips_max_cluster_size,
-        seed=config.seed,
-    )
-    result.metrics["ic_lpips"] = {"network": lpips.network.name, **asdict(value)}
+    nearest_distances, indices = to_real.min(dim=1)
+    result.nearest = Nearest(drawn.images, drawn.masks, indices, nearest_distances)
 
 
 def _measure_masks(result: Evaluation, measurements: Tensor | None, count: int, real_masks: Tensor | None) -> None:
@@ -476,9 +450,7 @@ def _timed(result: Evaluation, step: str) -> Iterator[None]:
 def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
     """Return an evaluation as plain types that JSON knows; numbers that are not finite become None.
 
-    Args:
-        evaluation: what was measured.
-        more: what else the reader must know, such as model and data; placed first.
+    `more` is what else the reader must know, such as model and data; placed first.
     """
     return _plain(
         {
@@ -494,17 +466,7 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
-    """Write results.json, and nearest.png if nearest images were found.
-
-    Args:
-        output_dir: folder; made if need be.
-        evaluation: what was measured.
-        real: the real images it was measured against.
-        more: see `to_dict`.
-
-    Returns:
-        The files written.
-    """
+    """Write results.json (see `to_dict`), and nearest.png if nearest images were found; return what was written."""
     written = [output_dir / "results.json"]
     write_json(written[0], to_dict(evaluation, **more))
     if evaluation.nearest is not None:
@@ -523,19 +485,12 @@ def nearest_sheet(near: Nearest, real: ImageMaskDataset, *, pairs: int = 12, not
     """Draw generated images beside their nearest real ones, their masks outlined.
 
     The upper half of the page has the images that are closest to a real one, the worst suspects; the lower half has
-    the first images as they were drawn.
-
-    Args:
-        near: K generated images and their nearest real ones.
-        real: M real images; their names are written below.
-        pairs: pairs in each half, at most.
-        note: words after the title.
+    the first images as they were drawn. Each half has at most `pairs`; `note` follows the title.
     """
     pairs = min(pairs, len(near.images))
+    worst = torch.argsort(near.distances)[:pairs]
     halves = {
-        f"The {pairs} generated images (left) that are nearest to a real one (right). {note}": torch.argsort(
-            near.distances
-        )[:pairs],
+        f"The {pairs} generated images (left) that are nearest to a real one (right). {note}": worst,
         f"The first {pairs} generated images (left) and their nearest real ones (right)": torch.arange(pairs),
     }
     size = 160

@@ -145,11 +145,6 @@ class NetworkId:
 def find_weights(published: PublishedWeights, path: str | Path | None = None, progress: bool = True) -> Path:
     """Find the file to read `published` from: the given path, the environment's, torch.hub's cache, or a download.
 
-    Args:
-        published: what is looked for.
-        path: file that the user gave; any other way is then not tried.
-        progress: whether a download draws a progress bar.
-
     Raises:
         MissingWeightsError: if the given file does not exist, or there is none and it cannot be downloaded.
     """
@@ -231,14 +226,7 @@ def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
 
 
 class FeatureMaps(nn.Module):
-    """A torchvision classifier's convolutions, giving the maps that LPIPS reads.
-
-    Args:
-        net: `"alex"` or `"vgg"`.
-
-    Attributes:
-        channels: channels of each map.
-    """
+    """A torchvision classifier's convolutions, giving the maps that LPIPS reads; `channels` has each map's."""
 
     shift: Tensor
     scale: Tensor
@@ -277,8 +265,7 @@ class LPIPS(nn.Module):
     Args:
         maps: the network.
         channel_weights: LPIPS's non-negative weights, one tensor of C_l values for each map.
-        name: goes into results, such as `"lpips-alex-v0.1"`.
-        files: the weight files, for results.
+        name, files: for results: such as `"lpips-alex-v0.1"`, and the weight files.
     """
 
     def __init__(
@@ -324,7 +311,7 @@ class LPIPS(nn.Module):
         return embedding
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """LPIPS of images a[i] and b[i], (N,); for a table of distances use `dfmgan_hf.metrics.distances`."""
+        """Return the LPIPS of images a[i] and b[i], (N,); `lpips_distances` makes a table of all pairs."""
         return (self.embed(a) - self.embed(b)).square().sum(dim=1)
 
 
@@ -339,11 +326,10 @@ def load_lpips(
 
     Args:
         net: `"alex"`, for the clustered LPIPS of the DFMGAN paper, or `"vgg"`, for IC-LPIPS.
+        device, progress: where it runs, and whether a download draws a progress bar.
         weights: file of the network: torchvision's .pth, or a .safetensors with the same names (`features.0.weight`,
             ...), in both cases with or without LPIPS's channel weights (`lin0.model.1.weight`, ...). Default: the
             environment's DFMGAN_LPIPS_WEIGHTS (VGG: DFMGAN_LPIPS_VGG_WEIGHTS), else torchvision's own download.
-        device: where it runs.
-        progress: whether a download draws a progress bar.
 
     Raises:
         MissingWeightsError: if the file is missing and cannot be downloaded.
@@ -355,7 +341,7 @@ def load_lpips(
     path = find_weights(published, weights, progress)
     tensors, file = read_weights(path)
     warn_if_not_published(file, published, also=(_ALEXNET_WITH_HEADS_SHA256,) if net == "alex" else ())
-    load_feature_maps(maps, tensors, path)
+    _load_feature_maps(maps, tensors, path)
 
     files: tuple[WeightFile, ...] = (file,)
     if _HEAD.format(0) not in tensors:
@@ -374,12 +360,8 @@ def load_lpips(
     return LPIPS(maps, channel_weights, f"lpips-{net}-v0.1", files).to(device)
 
 
-def load_feature_maps(maps: FeatureMaps, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load `features.*` of a torchvision state dict; what else it holds (its classifier) is not needed.
-
-    Raises:
-        BadWeightsError: if tensors are missing or have other shapes, naming the file.
-    """
+def _load_feature_maps(maps: FeatureMaps, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load `features.*` of a torchvision state dict; what else it holds (its classifier) is not needed."""
     expected = maps.features.state_dict()
     given = {name: tensors.get(f"features.{name}") for name in expected}
     wrong = [
@@ -408,12 +390,7 @@ def _packaged_heads(net: str) -> Path:
 
 
 class Features(NamedTuple):
-    """What a network says of images.
-
-    Args:
-        features: float32 (N, d), on the CPU.
-        logits: float32 (N, classes), on the CPU; None for a network without classes.
-    """
+    """Features float32 (N, d) of images, and logits (N, classes) or None for a network without classes; on the CPU."""
 
     features: Tensor
     logits: Tensor | None
@@ -425,8 +402,7 @@ class FeatureExtractor:
     Args:
         module: takes uint8 images (N, 3, H, W), returns features (N, d) or a pair of features and class logits (N,
             classes).
-        name: goes into results.
-        files: the weight files, for results.
+        name, files: for results: its name, and the weight files.
         device: where it runs.
     """
 
@@ -468,16 +444,8 @@ def inception_extractor(
 ) -> FeatureExtractor:
     """Load Inception-v3 (2015-12-05): 2048 pooled features, and 1008 class scores without bias for Inception Scores.
 
-    Args:
-        weights: file in torch-fidelity's names, .pth or .safetensors. Default: the environment's
-            DFMGAN_INCEPTION_WEIGHTS, else torch-fidelity's own download.
-        device: where it runs.
-        progress: whether a download draws a progress bar.
-
-    Raises:
-        MissingWeightsError: if the file is missing and cannot be downloaded.
-        BadWeightsError: if it is damaged or holds another network.
-        ImportError: if torch-fidelity is not installed.
+    The weights are a file in torch-fidelity's names, .pth or .safetensors. Default: the environment's
+    DFMGAN_INCEPTION_WEIGHTS, else torch-fidelity's own download. Errors are those of `load_lpips`.
     """
     require("torch_fidelity", purpose="Inception-v3")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -501,18 +469,14 @@ def inception_extractor(
 
 
 class AlexNetFeatures(nn.Module):
-    """Mean over the image of AlexNet's five ReLU maps, concatenated: 1152 features of texture and parts.
-
-    Args:
-        maps: the network.
-    """
+    """Mean over the image of AlexNet's five ReLU maps, concatenated: 1152 features of texture and parts."""
 
     def __init__(self, maps: FeatureMaps) -> None:
         super().__init__()
         self.maps = maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 1152) of uint8 images (N, 3, H, W)."""
+        """Return features (N, 1152) of uint8 images (N, 3, H, W)."""
         return torch.cat([features.mean(dim=(2, 3)) for features in self.maps(images / 127.5 - 1)], dim=1)
 
 
@@ -522,17 +486,10 @@ def alexnet_extractor(
     """Load AlexNet as features: the same weights as LPIPS needs, and fast enough to score while training.
 
     KID on them orders models of one run; it is another number than KID on Inception features, and says so by its name.
-
-    Args:
-        weights: see `load_lpips` with net="alex"; LPIPS's channel weights in the file are not used.
-        device: where it runs.
-        progress: whether a download draws a progress bar.
-
-    Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
+    Arguments and errors are those of `load_lpips`; LPIPS's channel weights in the file are not used.
     """
     maps = FeatureMaps("alex")
     path = find_weights(ALEXNET, weights, progress)
     tensors, file = read_weights(path)
-    load_feature_maps(maps, tensors, path)
+    _load_feature_maps(maps, tensors, path)
     return FeatureExtractor(AlexNetFeatures(maps), "alexnet-relu1to5-mean", (file,), device)

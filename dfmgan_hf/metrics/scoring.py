@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from ..data.training_set import ImageMaskDataset
 from ..processes import ProcessGroup
@@ -23,21 +20,11 @@ if TYPE_CHECKING:
 QUICK_METRICS: tuple[Metric, ...] = ("kid", "clustered_lpips", "nearest", "masks")
 
 
-def load_quick_networks(lpips_weights: Path | None = None, device: torch.device | str = "cpu") -> Networks:
-    """Load AlexNet as LPIPS and as features, once and given to each `quick_score`.
-
-    Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
-    """
-    config = EvaluationConfig(metrics=QUICK_METRICS, kid_features="alexnet", lpips_weights=lpips_weights)
-    return load_networks(config, device=device)
-
-
 def quick_score(
     samples: Generated,
     real: Real,
+    networks: Networks,
     *,
-    networks: Networks | None = None,
     num_images: int = 500,
     seed: int = 0,
     processes: ProcessGroup | None = None,
@@ -47,7 +34,7 @@ def quick_score(
 
     Args:
         samples, real: see `evaluate`.
-        networks: from `load_quick_networks`, or with another extractor; None loads them.
+        networks: an extractor and LPIPS; while training, both are AlexNet.
         num_images: generated images; image i is drawn with seed + i, the same for every checkpoint.
         seed: base seed.
         processes: of an accelerate launch; then every process must call it.
@@ -69,7 +56,6 @@ def quick_score(
     config = EvaluationConfig(
         metrics=QUICK_METRICS, num_images=num_images, num_lpips_images=num_images, seed=seed, kid_num_subsets=1
     )
-    networks = networks or load_quick_networks()
     result = evaluate(samples, real, networks, config, processes=processes, progress=progress)
     kid = result.metrics.get("kid", {}).get("unbiased", {})
     lpips, nearest = result.metrics["clustered_lpips"], result.metrics["nearest"]
@@ -118,13 +104,11 @@ def prepare_scorer(
 
     Returns:
         What makes a scorer for a task, or None if no scores are wanted.
-
-    Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see `load_quick_networks`.
     """
     if config.eval_every_kimg <= 0:
         return None
-    networks = load_quick_networks(config.lpips_weights, device=accelerator.device)
+    alexnet = EvaluationConfig(QUICK_METRICS, kid_features="alexnet", lpips_weights=config.lpips_weights)
+    networks = load_networks(alexnet, device=accelerator.device)
     processes = ProcessGroup(accelerator)
 
     def make_scorer(task: Task) -> Scorer:
@@ -132,7 +116,7 @@ def prepare_scorer(
         return lambda: quick_score(
             sampler,
             real,
-            networks=networks,
+            networks,
             num_images=config.eval_images,
             processes=processes,
             progress=accelerator.is_main_process,

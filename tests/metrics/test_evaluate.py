@@ -205,20 +205,20 @@ def test_saved_files(networks: Networks, tmp_path: Path):
 
 def test_quick_score(networks: Networks):
     real = dataset(draw_images(6, seed=100), draw_masks(6))
-    score = quick_score(Fresh(), real, networks=networks, num_images=20, progress=False)
+    score = quick_score(Fresh(), real, networks, num_images=20, progress=False)
     assert (score["num_images"], score["num_real"], score["kid_features"]) == (20, 6, "tiny")
     assert score["kid"] is not None
     assert score["kid_interval"] is not None
     assert score["kid_interval"][0] < score["kid"] < score["kid_interval"][1]
     assert score["mask_area"] == pytest.approx(8 * 8 / 32**2)
     assert score["real_mask_area"] == score["mask_area"]
-    assert score == quick_score(Fresh(), real, networks=networks, num_images=20, progress=False)
+    assert score == quick_score(Fresh(), real, networks, num_images=20, progress=False)
     json.dumps(score)
 
 
 def test_quick_score_of_tensors_and_of_one_real_image(networks: Networks):
     images = draw_images(10)
-    score = quick_score(images, images[:1], networks=networks, progress=False)
+    score = quick_score(images, images[:1], networks, progress=False)
     assert score["kid"] is None
     assert score["mask_area"] is None
     assert score["num_images"] == 10
