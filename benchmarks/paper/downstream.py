@@ -388,15 +388,15 @@ class DownstreamBenchmark(ABC):
     def _draw(self, trial: Trial, subject: Subject) -> LabelledImages:
         parts, origin = [], {}
         for defect in subject.defects:
-            sampler = self._open(trial, subject, defect)
+            sampler = self.open_source(trial, subject, defect)
             parts.append(
                 draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.resolution)
             )
             origin[defect] = getattr(sampler, "settings", {})
         return replace(join(parts), origin=origin)
 
-    def _open(self, trial: Trial, subject: Subject, defect: str) -> Sampler:
-        """Open the sampler of one kind of defect."""
+    def open_source(self, trial: Trial, subject: Subject, defect: str) -> Sampler:
+        """Open the sampler of one kind of defect: a folder of images, a trained model, or the photographs' method."""
         source, resolution = self.sources[trial.source], self.config.resolution
         if source.images is not None:
             # A folder of its own for each defect may call it anything.
