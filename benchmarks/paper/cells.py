@@ -79,11 +79,7 @@ PHOTOGRAPHS_FILE = "photographs.png"
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one kind of defect.
-
-    Args:
-        category, defect, method: names; the category is "object" where the data has none.
-    """
+    """One method on one kind of defect; the category is "object" where the data has none."""
 
     category: str
     defect: str
@@ -217,13 +213,7 @@ def split_by_groups(
     """Take a third of each kind of defect to train on and the rest to test on, as P1 of Table 2, by whole parts.
 
     Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
-    part of its own. The lists go to the category's folder.
-
-    Returns:
-        The files with the names to train on and to test on.
-
-    Raises:
-        ValueError: see `make_partitions`; every good photograph shows a part that is tested on.
+    part of its own. Returns the files with the names to train on and to test on.
     """
     listing = data.listing()
     (partition,) = make_partitions([r for r in listing.records if r.defect in defects], 1, seed=1, groups=groups)
@@ -273,13 +263,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_files(output_dir: Path, markdown: str, rows: Sequence[dict[str, Any]], plot: Callable[[], bytes]) -> None:
-    """Write table.md, table.csv, table.json and table.png; without matplotlib no figure, which a warning says.
+    """Write table.md, table.csv and table.json of the same rows, and table.png, which `plot` draws.
 
-    Args:
-        output_dir: of the benchmark.
-        markdown: the tables as text.
-        rows: the same as numbers, one dictionary for each row of the CSV.
-        plot: draws the figure, a PNG file.
+    Without matplotlib there is no figure, which a warning says.
     """
     write_text(output_dir / "table.md", markdown)
     write_json(output_dir / "table.json", list(rows))

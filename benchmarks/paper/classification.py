@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -34,8 +35,8 @@ from benchmarks.paper.downstream import (
     Trial,
     adam,
     entry,
+    more_notes,
     plot_points,
-    reconstruction_note,
     row_names,
     run_benchmark,
     seeds_note,
@@ -357,9 +358,7 @@ def _notes(results: Results) -> str:
         f"is {one:.1f} points; always naming the most frequent kind gives {100 * most:.1f} %. Balanced: the mean over "
         f"the {kinds} kinds, of which guessing gets {100 / kinds:.0f} %."
     ]
-    if classifier["select"] != "last":
-        notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
-    notes += reconstruction_note(results)
+    notes += more_notes(results, classifier["select"])
     if any((trial.category, trial.split, trial.training_set) in TABLE_2 for trial in results):
         notes.append("In brackets: the paper, a single classifier on partitions that are not known.")
     return "\n\n".join(notes)
@@ -380,9 +379,9 @@ def _plot(trials: Sequence[Trial], results: Results, title: Callable[[str], str]
     return plot_points(panels, "accuracy in %", published, chance)
 
 
-def main(config: ClassificationConfig) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Train and test all classifiers that are still missing."""
-    run_benchmark(ClassificationBenchmark, config)
+    run_benchmark(ClassificationBenchmark, tyro.cli(ClassificationConfig, args=arguments))
 
 
 if __name__ == "__main__":

@@ -44,13 +44,9 @@ _MAX_COLUMNS = 4
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images of several kinds of defect.
+    """Images uint8 (n, 3, R, R) of several kinds of defect, the number of the kind, int64 (n,), and masks or None.
 
-    Args:
-        images: uint8 (n, 3, R, R).
-        labels: int64 (n,), the number of the kind.
-        masks: uint8 (n, 1, R, R) with 0 and 255, or None.
-        origin: what is known of how generated images were drawn, for results.
+    `origin` is what is known of how generated images were drawn, for results.
     """
 
     images: Tensor
@@ -75,10 +71,6 @@ class Source:
     name: str
     images: str | None = None
     model: str | None = None
-
-    @property
-    def title(self) -> str:
-        return METHODS[self.name].title if self.name in METHODS else self.name
 
 
 def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequence[str]) -> list[Source]:
@@ -203,14 +195,9 @@ class DownstreamConfig:
 
 @dataclass(frozen=True)
 class Trial:
-    """One network, trained once and tested.
+    """One network, trained once on the images of a source ("real" for none), and tested.
 
-    Args:
-        category: of the data.
-        split: which photographs may be trained on and which are tested on.
-        source: name of what generated the images; "real" for none.
-        with_real: whether the photographs of the split are trained on too.
-        seed: of the network.
+    `split` says which photographs may be trained on and which are tested on, `with_real` whether the former are.
     """
 
     category: str
@@ -238,8 +225,7 @@ class Subject:
     """One category with its splits.
 
     Args:
-        data: its photographs.
-        defects: kinds of defect, in the order of their numbers.
+        data, defects: its photographs, and the kinds of defect in the order of their numbers.
         lists: of each split, the files with the names to train on and to test on.
         groups: which part each photograph shows, where several show the same.
     """
@@ -331,7 +317,7 @@ class DownstreamBenchmark(ABC):
     def title(self, training_set: str) -> str:
         """Name of a training set in tables."""
         name, plus, _ = training_set.partition("+")
-        title = "Photographs" if name == REAL else self.sources[name].title
+        title = "Photographs" if name == REAL else METHODS[name].title if name in METHODS else name
         if is_reconstruction(training_set):
             title += " *"
         return f"{title} + photographs" if plus else title
@@ -462,15 +448,19 @@ def entry(values: Sequence[float], digits: int = 1) -> str:
 
 
 def seeds_note(results: Results) -> str:
-    """How many networks a number stands for."""
+    """Say how many networks a number stands for."""
     count = len({trial.seed for trial in results})
     return f"Mean and standard deviation of {count} networks." if count > 1 else "A single network."
 
 
-def reconstruction_note(results: Results) -> list[str]:
-    """What the star behind a method says, if there is one."""
-    starred = any(is_reconstruction(trial.source) for trial in results)
-    return [RECONSTRUCTION_NOTE] if starred else []
+def more_notes(results: Results, select: str) -> list[str]:
+    """Say what the choice of the test and the star behind a method mean."""
+    notes = []
+    if select != "last":
+        notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
+    if any(is_reconstruction(trial.source) for trial in results):
+        notes.append(RECONSTRUCTION_NOTE)
+    return notes
 
 
 def row_names(trials: Sequence[Trial]) -> list[str]:
@@ -484,16 +474,10 @@ def plot_points(
     published: Mapping[tuple[str, str], float] | None = None,
     chance: float | None = None,
 ) -> bytes:
-    """A PNG file: a panel for each of `panels`, in it a line of points for each row, one for each seed.
+    """Draw a panel for each of `panels`, in it a line of points for each row, one for each seed; return the PNG file.
 
-    Args:
-        panels: values by row, by title of the panel.
-        label: of the axis, which goes from 0 to 100.
-        published: numbers of the paper by panel and row, as hollow marks.
-        chance: what a trivial answer would score, as a dotted line.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    The axis goes from 0 to 100. Hollow marks are the paper's numbers, by panel and row; the dotted line is what a
+    trivial answer would score.
     """
     from matplotlib.figure import Figure
 

@@ -310,8 +310,7 @@ class GenerationBenchmark:
         return replace(data, file_list=self.lists[cell.category][0]) if cell.category in self.lists else data
 
     def _backbone(self, cell: Cell) -> str | None:
-        template = self.config.pretrained_backbone
-        return None if template is None else cell.fill(template)
+        return cell.fill(self.config.pretrained_backbone) if self.config.pretrained_backbone else None
 
     def _trained_folder(self, cell: Cell) -> Path | None:
         template = trained_template(self.config.trained, cell.method)
@@ -415,19 +414,19 @@ class Estimate(NamedTuple):
 
 def seconds_per_step(task: Task, batch: Batch) -> float:
     """Time of a training step on average over the phases' intervals; no weight is changed."""
-    seconds = 0.0
-    statistics = RunningStatistics()
+    seconds, statistics = 0.0, RunningStatistics()
+    wait = torch.cuda.synchronize if batch.images.device.type == "cuda" else lambda: None
     for phase in task.phases:
         for parameter in phase.parameters:
             parameter.requires_grad_(True)
         # The first pass chooses kernels and reserves memory.
         for is_timed in (False, True):
-            _wait_for(batch)
+            wait()
             start = time.perf_counter()
             if phase.prepare is not None:
                 phase.prepare([batch])
             phase.loss(batch, statistics).backward()
-            _wait_for(batch)
+            wait()
             if is_timed:
                 seconds += (time.perf_counter() - start) / phase.interval
         phase.optimizer.zero_grad(set_to_none=True)
@@ -439,10 +438,7 @@ def seconds_per_step(task: Task, batch: Batch) -> float:
 def seconds_to_measure(
     sampler: Sampler, real: ImageMaskDataset, networks: Networks, config: EvaluationConfig
 ) -> float:
-    """Time to draw and measure as many images as `config` says.
-
-    Drawing and features grow with the number of images, LPIPS with the number of pairs.
-    """
+    """Estimate the time to draw and measure: drawing and features grow with the images, LPIPS with their pairs."""
     few = replace(
         config,
         num_images=min(SAMPLES, config.num_images),
@@ -455,11 +451,6 @@ def seconds_to_measure(
     images = max(config.num_images, config.num_lpips_images) / max(few.num_images, few.num_lpips_images)
     pairs = ((config.num_lpips_images + len(real)) / (few.num_lpips_images + len(real))) ** 2
     return sum(value * (pairs if "LPIPS" in step else images) for step, value in seconds.items())
-
-
-def _wait_for(batch: Batch) -> None:
-    if batch.images.device.type == "cuda":
-        torch.cuda.synchronize(batch.images.device)
 
 
 def write_tables(output_dir: Path, cells: Sequence[Cell]) -> str:
@@ -539,11 +530,7 @@ def to_markdown(cells: Sequence[Cell], results: Results) -> str:
 
 
 def plot(cells: Sequence[Cell], results: Results) -> bytes:
-    """A PNG file with KID and clustered LPIPS of all methods, defect by defect; hollow marks are the paper's numbers.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Draw KID and clustered LPIPS of all methods, defect by defect, hollow marks for the paper's; return the PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -620,8 +607,9 @@ def _times_1000(value: float | None) -> float | None:
     return None if value is None else 1000 * value
 
 
-def main(config: GenerationConfig) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Do the comparison, and print its table. Returns 1 if the training of a cell diverged."""
+    config = tyro.cli(GenerationConfig, args=arguments)
     accelerator = Accelerator()
     networks = load_networks(config.evaluation, device=accelerator.device, progress=accelerator.is_main_process)
     benchmark = GenerationBenchmark(config, networks, accelerator)

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -39,8 +40,8 @@ from benchmarks.paper.downstream import (
     Trial,
     adam,
     entry,
+    more_notes,
     plot_points,
-    reconstruction_note,
     row_names,
     run_benchmark,
     seeds_note,
@@ -76,7 +77,7 @@ _SELECTED_BY = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
 
 
 def measure(maps: Array, masks: Array, image_scores: Array) -> dict[str, float]:
-    """All of `MEASURES`.
+    """Measure all of `MEASURES`.
 
     Args:
         maps: anomaly score of each pixel, 0 to 1, float (n, H, W).
@@ -117,18 +118,11 @@ def f1_max(scores: Array, truth: Array) -> float:
 
 
 def pro(maps: Array, masks: Array, limit: float = PRO_FPR_LIMIT) -> float:
-    """Area under the curve of per-region overlap against false positives, up to `limit` of these, divided by it.
+    """Integrate per-region overlap over false positives, up to a rate `limit` of these; divided by it, from 0 to 1.
 
     A region is a connected part of a mask (eight neighbours). Its overlap is the share of it that is found; the curve
-    has the mean over all regions of all images, small ones counting as much as large ones.
-
-    Args:
-        maps: scores, float (n, H, W).
-        masks: the truth, bool (n, H, W).
-        limit: largest rate of false positives.
-
-    Returns:
-        From 0 to 1. Constant maps have `limit` / 2: the straight line.
+    has the mean over all regions of all images, small ones counting as much as large ones. Constant maps have
+    `limit` / 2: the straight line.
     """
     from scipy.integrate import trapezoid
 
@@ -440,9 +434,7 @@ def _notes(results: Results) -> str:
         f"{seeds_note(results)} Tested on {result['tested']} photographs with defects "
         f"and {result['tested_good']} without."
     ]
-    if segmenter["select"] != "last":
-        notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
-    notes += reconstruction_note(results)
+    notes += more_notes(results, segmenter["select"])
     published = "; ".join(
         f"{method} {' / '.join(f'{value:.1f}' for value in values)}" for method, values in LOCALIZATION.items()
     )
@@ -461,9 +453,9 @@ def _plot(categories: Sequence[str], trials: Sequence[Trial], results: Results, 
     return plot_points(panels, "%")
 
 
-def main(config: LocalizationConfig) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Train and test all segmentation networks that are still missing."""
-    run_benchmark(LocalizationBenchmark, config)
+    run_benchmark(LocalizationBenchmark, tyro.cli(LocalizationConfig, args=arguments))
 
 
 if __name__ == "__main__":

@@ -29,13 +29,7 @@ from dfmgan_hf.training import Batch
 
 
 class BoxMask(ToChannels):
-    """ToMask of a network whose masks are a box in the middle, so that the size of the defect can be chosen.
-
-    Args:
-        (others): of `ToChannels`.
-        resolution: of the first residual block.
-        share: area of the box, of the picture.
-    """
+    """ToMask of a network whose masks are a box in the middle: `share` of a picture as wide as the first residual."""
 
     box: Tensor
 
@@ -138,11 +132,6 @@ def to_channels(layer: ToChannels, x: Tensor, w: Tensor) -> Tensor:
     return x if layer.conv_clamp is None else x.clamp(-layer.conv_clamp, layer.conv_clamp)
 
 
-def to_mask(layer: ToChannels, x: Tensor, w: Tensor) -> Tensor:
-    mask = to_channels(layer, x, w)
-    return layer.place(mask) if isinstance(layer, BoxMask) else mask
-
-
 def synthesize(
     network: StyleGAN2Generator, ws: Tensor, noise: NoiseOf, defect_ws: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
@@ -158,7 +147,11 @@ def synthesize(
             first += first > 0
             residual = styled_conv(defect_block.conv0, x, defect_ws[:, first], noise)
             residual = styled_conv(defect_block.conv1, residual, defect_ws[:, first + 1], noise)
-            mask = to_mask(network.to_mask, residual, defect_ws[:, 2]) if mask is None else upsample(mask)
+            if mask is None:
+                mask = to_channels(network.to_mask, residual, defect_ws[:, 2])
+                mask = network.to_mask.place(mask) if isinstance(network.to_mask, BoxMask) else mask
+            else:
+                mask = upsample(mask)
         first = network.synthesis.first_latent(r)
         if x is None:
             x = block.const.unsqueeze(0).repeat(len(ws), 1, 1, 1)

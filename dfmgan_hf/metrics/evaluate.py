@@ -32,7 +32,6 @@ from .sampler import Generated, Real, Sampler, as_pair, batches, draw
 Metric = Literal[
     "kid", "fid", "inception_score", "precision_recall", "clustered_lpips", "ic_lpips", "nearest", "masks"
 ]
-
 METRICS: tuple[Metric, ...] = get_args(Metric)
 FEATURE_METRICS: tuple[Metric, ...] = ("kid", "fid", "inception_score", "precision_recall")
 LPIPS_METRICS: tuple[Metric, ...] = ("clustered_lpips", "nearest")

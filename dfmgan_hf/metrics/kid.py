@@ -135,44 +135,6 @@ def kid_unbiased(
     )
 
 
-def _kernel(x: Array, y: Array) -> Array:
-    result: Array = (x @ y.T / x.shape[1] + 1) ** 3
-    return result
-
-
-def _mmd2(x: Array, y: Array) -> float:
-    """Unbiased squared MMD of two sets of the same size m."""
-    m = len(x)
-    within = _kernel(x, x) + _kernel(y, y)
-    return float((within.sum() - np.diag(within).sum()) / (m - 1) / m - _kernel(x, y).sum() * 2 / m / m)
-
-
-def _weighted_mean(
-    x: Array, y: Array, weights_x: Array, weights_y: Array, block_size: int, exclude_diagonal: bool = False
-) -> Array:
-    """Means of k(x_i, y_j) with weights w_i v_j, one for each row of the weights; by blocks of rows of the kernel."""
-    total = np.zeros(len(weights_x))
-    for start in range(0, len(x), block_size):
-        rows = slice(start, start + block_size)
-        kernel = _kernel(x[rows], y)
-        if exclude_diagonal:
-            kernel[np.arange(len(kernel)), np.arange(start, start + len(kernel))] = 0
-        total += np.einsum("bi,bi->b", weights_x[:, rows], weights_y @ kernel.T)
-    mass = weights_x.sum(axis=1) * weights_y.sum(axis=1)
-    if exclude_diagonal:
-        mass = mass - (weights_x * weights_y).sum(axis=1)
-    result: Array = total / mass
-    return result
-
-
-def _bootstrap_weights(rng: np.random.Generator, draws: int, size: int) -> Array:
-    """How often each of `size` images is drawn, (draws, size); draws of one image only have no pairs: redrawn."""
-    weights = rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
-    while (single := weights.max(axis=1, initial=0) == size).any():
-        weights[single] = rng.multinomial(size, np.full(size, 1 / size), size=int(single.sum()))
-    return weights
-
-
 @dataclass(frozen=True)
 class InceptionScore:
     """Inception Score (Salimans et al., NeurIPS 2016): mean, from 1 up, and standard deviation over the splits."""
@@ -253,6 +215,44 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) ->
         verbose=False,
     )
     return PrecisionRecall(score[KEY_METRIC_PRECISION], score[KEY_METRIC_RECALL], neighbourhood)
+
+
+def _kernel(x: Array, y: Array) -> Array:
+    result: Array = (x @ y.T / x.shape[1] + 1) ** 3
+    return result
+
+
+def _mmd2(x: Array, y: Array) -> float:
+    """Unbiased squared MMD of two sets of the same size m."""
+    m = len(x)
+    within = _kernel(x, x) + _kernel(y, y)
+    return float((within.sum() - np.diag(within).sum()) / (m - 1) / m - _kernel(x, y).sum() * 2 / m / m)
+
+
+def _weighted_mean(
+    x: Array, y: Array, weights_x: Array, weights_y: Array, block_size: int, exclude_diagonal: bool = False
+) -> Array:
+    """Means of k(x_i, y_j) with weights w_i v_j, one for each row of the weights; by blocks of rows of the kernel."""
+    total = np.zeros(len(weights_x))
+    for start in range(0, len(x), block_size):
+        rows = slice(start, start + block_size)
+        kernel = _kernel(x[rows], y)
+        if exclude_diagonal:
+            kernel[np.arange(len(kernel)), np.arange(start, start + len(kernel))] = 0
+        total += np.einsum("bi,bi->b", weights_x[:, rows], weights_y @ kernel.T)
+    mass = weights_x.sum(axis=1) * weights_y.sum(axis=1)
+    if exclude_diagonal:
+        mass = mass - (weights_x * weights_y).sum(axis=1)
+    result: Array = total / mass
+    return result
+
+
+def _bootstrap_weights(rng: np.random.Generator, draws: int, size: int) -> Array:
+    """How often each of `size` images is drawn, (draws, size); draws of one image only have no pairs: redrawn."""
+    weights = rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
+    while (single := weights.max(axis=1, initial=0) == size).any():
+        weights[single] = rng.multinomial(size, np.full(size, 1 / size), size=int(single.sum()))
+    return weights
 
 
 def _check_features(what: str, generated: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
