@@ -18,18 +18,17 @@ from .methods.registry import open_sampler
 from .metrics import (
     EvaluationConfig,
     FolderSampler,
-    NetworksConfig,
     PipelineSampler,
     ProcessGroup,
     Sampler,
     TensorSampler,
+    draw,
     evaluate,
     format_table,
     load_networks,
     save_evaluation,
     to_dict,
 )
-from .metrics.sampler import draw
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,6 @@ class MeasureConfig:
     output_dir: Path = Path("evaluation")
     truncation_psi: float = 1.0
     noise_mode: Literal["const", "random"] = "const"
-    networks: NetworksConfig = field(default_factory=NetworksConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hub: HubConfig = field(default_factory=HubConfig)
@@ -103,11 +101,10 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
 
 
 def load_references(config: MeasureConfig, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
-    """The photographs of each reference, by what the tables call it."""
-    data = replace(config.data, shots=None, file_list=None)
+    """Load the photographs of each reference, by what the tables call it."""
+    data, resolution = replace(config.data, shots=None, file_list=None), real.images.shape[-1]
     loaded = {}
     for name in config.references:
-        resolution = real.images.shape[-1]
         if name == "copies":
             loaded["real images copied"] = real
         elif name == "good":
@@ -156,9 +153,7 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     references = load_references(config, real)
     if config.model is not None and processes.is_main:
         prepare_push({Path(config.model): hub})
-    networks = load_networks(
-        config.evaluation.metrics, config.networks, device=processes.device, progress=processes.is_main
-    )
+    networks = load_networks(config.evaluation, device=processes.device, progress=processes.is_main)
     result = evaluate(sampler, real, networks, config.evaluation, processes=processes)
     compared = {
         name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
@@ -169,13 +164,15 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     print(format_table(result))
     for name, reference in compared.items():
         print(f"\n{name}:\n{format_table(reference)}")
-    more = {
-        "options": asdict(config),
-        "device": str(processes.device),
-        "num_processes": processes.count,
-        "cpu_threads": torch.get_num_threads(),
-    }
-    written = save_evaluation(config.output_dir, result, real, **more)
+    written = save_evaluation(
+        config.output_dir,
+        result,
+        real,
+        options=asdict(config),
+        device=str(processes.device),
+        num_processes=processes.count,
+        cpu_threads=torch.get_num_threads(),
+    )
     if compared:
         written.append(config.output_dir / REFERENCES_FILE)
         write_json(written[-1], {name: to_dict(r) for name, r in compared.items()})

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dfmgan_hf.data import DataConfig, Partition, make_partitions, read_file_list, read_groups
+from dfmgan_hf.files import write_bytes, write_json, write_text
 from dfmgan_hf.methods.registry import METHODS
+from dfmgan_hf.training.checkpointing import changed_settings
 from dfmgan_hf.training.run import CONFIG_FILE
 
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper reports of one method on one defect.
-
-    Args:
-        kid: KID x 1000 of 5,000 images on Inception features; None where the paper leaves it out.
-        clustered_lpips: of 1,000 images.
-    """
+    """What the paper reports of one method on one defect: KID x 1000 of 5,000 images on Inception features (None where
+    it is left out), and the clustered LPIPS of 1,000 images."""
 
     kid: float | None
     clustered_lpips: float
 
 
-_HAZELNUT = ("crack", "cut", "hole", "print")
 _TABLE_1: dict[str, tuple[tuple[float | None, ...], tuple[float, ...]]] = {
     "finetune": ((41.64, 21.80, 30.54, 28.75), (0.1541, 0.1192, 0.1263, 0.1526)),
     "diffaug": ((24.69, 19.84, 22.43, 39.03), (0.0570, 0.0456, 0.0466, 0.0604)),
@@ -41,7 +41,7 @@ _TABLE_1: dict[str, tuple[tuple[float | None, ...], tuple[float, ...]]] = {
 TABLE_1: dict[tuple[str, str, str], Published] = {
     ("hazelnut", defect, method): Published(kid, lpips)
     for method, (kids, lpips_values) in _TABLE_1.items()
-    for defect, kid, lpips in zip(_HAZELNUT, kids, lpips_values, strict=True)
+    for defect, kid, lpips in zip(("crack", "cut", "hole", "print"), kids, lpips_values, strict=True)
 }
 """By category, defect and name of the method."""
 
@@ -63,18 +63,15 @@ TABLE_2: dict[tuple[str, str, str], float] = {
 """Accuracy in % on 48 photographs, by category, partition and name of the method; generated images only. Which
 photographs the paper's partitions hold is not known."""
 
-_LOCALIZATION_MEASURES = ("pixel_auroc", "pixel_ap", "pixel_f1", "image_auroc", "image_ap", "image_f1")
-
-LOCALIZATION: dict[str, dict[str, float]] = {
-    name: dict(zip(_LOCALIZATION_MEASURES, values, strict=True))
-    for name, values in {
-        "DFMGAN": (90.0, 62.7, 62.1, 87.2, 94.8, 94.7),
-        "AnomalyDiffusion": (99.1, 81.4, 76.3, 99.2, 99.7, 98.7),
-    }.items()
+LOCALIZATION_MEASURES = ("pixel_auroc", "pixel_ap", "pixel_f1", "image_auroc", "image_ap", "image_f1")
+LOCALIZATION: dict[str, tuple[float, ...]] = {
+    "DFMGAN": (90.0, 62.7, 62.1, 87.2, 94.8, 94.7),
+    "AnomalyDiffusion": (99.1, 81.4, 76.3, 99.2, 99.7, 98.7),
 }
 """Means over MVTec AD in %, as AnomalyDiffusion (AAAI 2024) reports them of its U-Net."""
 
-
+RECONSTRUCTION_NOTE = "\\* A reconstruction: filled in here where no source says how it is."
+SPLITS_FOLDER = "splits"
 RESULTS_FILE = "results.json"
 SHEET_FILE = "samples.png"
 PHOTOGRAPHS_FILE = "photographs.png"
@@ -82,42 +79,31 @@ PHOTOGRAPHS_FILE = "photographs.png"
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one kind of defect.
-
-    Args:
-        category, defect, method: names; the category is "object" where the data has none.
-    """
+    """One method on one kind of defect; the category is "object" where the data has none."""
 
     category: str
     defect: str
     method: str
 
     def folder(self, output_dir: Path) -> Path:
-        """Where its model, results and samples are."""
+        """Return where its model, results and samples are."""
         return output_dir / self.category / self.defect / self.method
 
     def is_done(self, output_dir: Path) -> bool:
-        """Whether it has been measured."""
+        """Return whether it has been measured."""
         return (self.folder(output_dir) / RESULTS_FILE).is_file()
 
     def fill(self, template: str) -> str:
-        """A path in which {category}, {defect} and {method} stand for the cell's."""
+        """Return a path in which {category}, {defect} and {method} stand for the cell's."""
         return template.format(category=self.category, defect=self.defect, method=self.method)
 
 
 def list_cells(
     data: DataConfig, methods: Sequence[str], categories: Sequence[str], defects: Sequence[str]
 ) -> list[Cell]:
-    """All cells, category by category and defect by defect.
-
-    Args:
-        data: the photographs.
-        methods: names.
-        categories: names; empty for the only one.
-        defects: kinds to take where a category has them; empty for all.
+    """List the cells, category by category and defect by defect: without `defects` all, without `categories` the only.
 
     Raises:
-        DataError: see `find_listing`.
         ValueError: no category has one of `defects`.
     """
     cells: list[Cell] = []
@@ -135,7 +121,7 @@ def list_cells(
 
 
 def read_results(output_dir: Path, cells: Sequence[Cell]) -> dict[Cell, dict[str, Any]]:
-    """Results of the cells that are done."""
+    """Read the results of the cells that are done."""
     return {
         cell: json.loads((cell.folder(output_dir) / RESULTS_FILE).read_text())
         for cell in cells
@@ -144,14 +130,9 @@ def read_results(output_dir: Path, cells: Sequence[Cell]) -> dict[Cell, dict[str
 
 
 def trained_template(trained: Sequence[str], method: str) -> str | None:
-    """Where the trained models of a method are.
+    """Find where the trained models of a method are, or None.
 
-    Args:
-        trained: templates of folders: METHOD=FOLDER for one method, FOLDER alone for all without one of their own.
-        method: its name.
-
-    Returns:
-        The template, or None if there is none.
+    `trained` has templates of folders: METHOD=FOLDER for one method, FOLDER alone for all without one of their own.
 
     Raises:
         ValueError: two templates are for the same.
@@ -168,12 +149,9 @@ def trained_template(trained: Sequence[str], method: str) -> str | None:
 
 
 def check_learnt(source: Path, defect: str, template: str) -> None:
-    """See that a model that is taken for several kinds of defect has learnt this one.
+    """See that a model that is taken for several kinds of defect has learnt this one, as far as its record says.
 
-    Args:
-        source: folder that training wrote; without a record nothing is known.
-        defect: what it is to draw.
-        template: what names the folder; if it names {defect}, the user has said which model draws what.
+    If the template of its folder names {defect}, the user has said which model draws what.
 
     Raises:
         ValueError: it was trained on others.
@@ -190,14 +168,9 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
 
 
 def check_held_out(source: Path, test_list: Path) -> None:
-    """See that a model has seen none of the photographs that its images are measured against.
-
-    Args:
-        source: folder that training wrote; without a record nothing is known.
-        test_list: file with the names of those photographs.
+    """See that a model has seen none of the photographs that a list names, as far as its record says.
 
     Raises:
-        DataError: see `read_file_list`.
         ValueError: it was trained on some of them.
     """
     path = source / CONFIG_FILE
@@ -211,28 +184,17 @@ def check_held_out(source: Path, test_list: Path) -> None:
 
 
 def hash_of_names(file_list: Path) -> str:
-    """What a list says, in short, so that results are known to be of other photographs.
-
-    Raises:
-        DataError: see `read_file_list`.
-    """
+    """Return what a list says, in short, so that results are known to be of other photographs."""
     return hashlib.sha256("\n".join(sorted(read_file_list(file_list))).encode()).hexdigest()[:16]
 
 
 def of_category(data: DataConfig, cell: Cell) -> DataConfig:
-    """The photographs of a cell's category; one's own folders have no categories."""
+    """Return the photographs of a cell's category; one's own folders have no categories."""
     return data if data.data_dir is None else replace(data, category=cell.category)
 
 
-SPLITS_FOLDER = "splits"
-
-
 def keep_lists(folder: Path, splits: Mapping[str, Partition]) -> dict[str, tuple[Path, Path]]:
-    """Write the lists of splits, but for those that lie there already: of an earlier start, or the user's own.
-
-    Args:
-        folder: of a category.
-        splits: by name.
+    """Write the lists of a category's splits, but for those that lie there: of an earlier start, or the user's own.
 
     Returns:
         Of each split, the files with the names to train on and to test on.
@@ -248,21 +210,10 @@ def keep_lists(folder: Path, splits: Mapping[str, Partition]) -> dict[str, tuple
 def split_by_groups(
     folder: Path, data: DataConfig, defects: Sequence[str], groups: Mapping[str, str]
 ) -> tuple[Path, Path]:
-    """A third of each kind of defect to train on and the rest to test on, as P1 of Table 2; whole parts on one side.
+    """Take a third of each kind of defect to train on and the rest to test on, as P1 of Table 2, by whole parts.
 
-    Good photographs of parts that are tested on are not trained on either.
-
-    Args:
-        folder: of the category, for the lists.
-        data: photographs of the category.
-        defects: kinds to divide.
-        groups: which part each photograph shows; a good one that is not in it shows a part of its own.
-
-    Returns:
-        The files with the names to train on and to test on.
-
-    Raises:
-        ValueError: see `make_partitions`; every good photograph shows a part that is tested on.
+    Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
+    part of its own. Returns the files with the names to train on and to test on.
     """
     listing = data.listing()
     (partition,) = make_partitions([r for r in listing.records if r.defect in defects], 1, seed=1, groups=groups)
@@ -272,7 +223,7 @@ def split_by_groups(
 
 
 def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:
-    """Numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
+    """Return the numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
 
     Raises:
         ValueError: there are none.
@@ -287,12 +238,46 @@ def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[
 
 
 def read_category_groups(template: str | None, category: str) -> dict[str, str] | None:
-    """Which part each photograph of a category shows; {category} in the path stands for it. None for no path.
+    """Read which part each photograph of a category shows; {category} in the path stands for it. None for no path."""
+    return None if template is None else read_groups(template.format(category=category))
+
+
+def check_unchanged(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """See that a result that lies there was measured with the settings of today.
 
     Raises:
-        DataError: see `read_groups`.
+        ValueError: it was not.
     """
-    return None if template is None else read_groups(template.format(category=category))
+    changes = changed_settings(old, new)
+    if changes:
+        raise ValueError(
+            f"{path} was measured with other settings: {'; '.join(changes)}. Give those settings or another "
+            "--output_dir, or delete the file to measure it again."
+        )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose first column is text and whose others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_files(output_dir: Path, markdown: str, rows: Sequence[dict[str, Any]], plot: Callable[[], bytes]) -> None:
+    """Write table.md, table.csv and table.json of the same rows, and table.png, which `plot` draws.
+
+    Without matplotlib there is no figure, which a warning says.
+    """
+    write_text(output_dir / "table.md", markdown)
+    write_json(output_dir / "table.json", list(rows))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(output_dir / "table.csv", stream.getvalue())
+    try:
+        write_bytes(output_dir / "table.png", plot())
+    except ImportError as error:
+        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[train]`.", stacklevel=2)
 
 
 def format_seconds(seconds: float) -> str:

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from benchmarks.paper.cells import TABLE_2
+from benchmarks.paper.cells import TABLE_2, markdown_table, write_files
 from benchmarks.paper.downstream import (
     DownstreamBenchmark,
     DownstreamConfig,
@@ -35,24 +35,21 @@ from benchmarks.paper.downstream import (
     Trial,
     adam,
     entry,
-    markdown_table,
+    more_notes,
     plot_points,
-    reconstruction_note,
     row_names,
     run_benchmark,
     seeds_note,
     spread,
-    write_files,
 )
+from dfmgan_hf.cli import run
 from dfmgan_hf.data import Partition, make_partitions
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.metrics import MissingWeightsError
 from dfmgan_hf.metrics.networks import PublishedWeights, find_weights, read_weights, require
 
 RESNET34 = PublishedWeights(
-    file_name="resnet34-b627a593.pth",
     url="https://download.pytorch.org/models/resnet34-b627a593.pth",
-    sha256="b627a593",
     option="--classifier.weights",
     environment="DFMGAN_RESNET34_WEIGHTS",
     megabytes=83,
@@ -86,26 +83,18 @@ class ClassifierConfig:
     select: Literal["last", "best_on_test"] = "last"
 
 
-@dataclass(frozen=True)
-class Start:
-    """What the classifier starts from.
-
-    Args:
-        name: for results: "scratch", or the file of the weights with its hash.
-        tensors: of the network; None from scratch.
-    """
+class Start(NamedTuple):
+    """What the classifier starts from: a name for results, and the network's tensors, None from scratch."""
 
     name: str
     tensors: dict[str, Tensor] | None = None
 
 
 def load_start(config: ClassifierConfig, progress: bool = True) -> Start:
-    """The weights to start from, as `config.init` says.
+    """Load the weights to start from, as `config.init` says.
 
     Raises:
         MissingWeightsError: they are asked for, and neither given nor to be downloaded.
-        BadWeightsError: the file is damaged.
-        ImportError: torchvision is not installed.
     """
     require("torchvision", purpose="Classification")
     if config.init == "scratch":
@@ -142,14 +131,7 @@ def train_classifier(
     seed: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Train with cross-entropy and test.
-
-    Args:
-        training, test: images with labels below `num_classes`.
-        config: how.
-        start: from `load_start`.
-        seed: of the new layers and of the order of the images.
-        device: where it computes.
+    """Train with cross-entropy and test; the seed is that of the new layers and of the order of the images.
 
     Returns:
         accuracy (0 to 1), balanced_accuracy (mean over the classes), correct, tested, confusion (rows: truth), step of
@@ -241,16 +223,7 @@ class ClassificationConfig(DownstreamConfig):
 
 
 class ClassificationBenchmark(DownstreamBenchmark):
-    """Which kind of defect is it? Accuracy on two thirds of the photographs (paper, section 4.3).
-
-    Args:
-        config: what to compare.
-        accelerator: of the launch, or of a single process.
-
-    Raises:
-        BadWeightsError, MissingWeightsError: what the classifier is to start from.
-        Others: as `DownstreamBenchmark`.
-    """
+    """Which kind of defect is it? Accuracy on two thirds of the photographs (paper, section 4.3)."""
 
     config: ClassificationConfig
 
@@ -301,17 +274,7 @@ class ClassificationBenchmark(DownstreamBenchmark):
 
 
 def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:
-    """Write table.md, table.csv, table.json and table.png.
-
-    Args:
-        output_dir: of the benchmark.
-        trials: all, done or not.
-        results: of those that are done.
-        title: of a training set.
-
-    Returns:
-        The Markdown.
-    """
+    """Write table.md, table.csv, table.json and table.png of all trials, done or not, and return the Markdown."""
     categories = list(dict.fromkeys(trial.category for trial in trials))
     rows = [row for category in categories for row in _rows(category, trials, results)]
     parts = [_markdown(category, trials, results, title) for category in categories]
@@ -335,11 +298,6 @@ def _splits(category: str, trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(trial.split for trial in trials if trial.category == category))
 
 
-def _published(category: str, split: str, training_set: str) -> float | None:
-    """The paper's accuracy, of training sets without photographs."""
-    return TABLE_2.get((category, split, training_set))
-
-
 def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict[str, Any]]:
     """A row for each training set and split."""
     rows = []
@@ -356,7 +314,7 @@ def _rows(category: str, trials: Sequence[Trial], results: Results) -> list[dict
                     "deviation": deviation,
                     "balanced_percent": spread(accuracies(results, category, split, name, "balanced_accuracy"))[0],
                     "seeds": len(values),
-                    "paper_percent": _published(category, split, name),
+                    "paper_percent": TABLE_2.get((category, split, name)),
                 }
             )
     return rows
@@ -368,7 +326,7 @@ def _markdown(category: str, trials: Sequence[Trial], results: Results, title: C
     for name in row_names(trials):
         cells = []
         for split in splits:
-            published = _published(category, split, name)
+            published = TABLE_2.get((category, split, name))
             text = entry(accuracies(results, category, split, name))
             cells.append(text if published is None else f"{text} ({published:.2f})")
         kinds = ("accuracy", "balanced_accuracy") if len(splits) > 1 else ("balanced_accuracy",)
@@ -400,10 +358,8 @@ def _notes(results: Results) -> str:
         f"is {one:.1f} points; always naming the most frequent kind gives {100 * most:.1f} %. Balanced: the mean over "
         f"the {kinds} kinds, of which guessing gets {100 / kinds:.0f} %."
     ]
-    if classifier["select"] != "last":
-        notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
-    notes += reconstruction_note(results)
-    if any(_published(trial.category, trial.split, trial.training_set) is not None for trial in results):
+    notes += more_notes(results, classifier["select"])
+    if any((trial.category, trial.split, trial.training_set) in TABLE_2 for trial in results):
         notes.append("In brackets: the paper, a single classifier on partitions that are not known.")
     return "\n\n".join(notes)
 
@@ -416,13 +372,17 @@ def _plot(trials: Sequence[Trial], results: Results, title: Callable[[str], str]
             panel = f"{category}, {split}"
             panels[panel] = {title(n): accuracies(results, category, split, n) for n in row_names(trials)}
             for name in row_names(trials):
-                number = _published(category, split, name)
-                if number is not None:
-                    published[panel, title(name)] = number
+                if (category, split, name) in TABLE_2:
+                    published[panel, title(name)] = TABLE_2[category, split, name]
     most = {max(map(sum, result["confusion"])) / result["tested"] for result in results.values()}
     chance = 100 * most.pop() if len(most) == 1 else None
     return plot_points(panels, "accuracy in %", published, chance)
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Train and test all classifiers that are still missing."""
+    run_benchmark(ClassificationBenchmark, tyro.cli(ClassificationConfig, args=arguments))
+
+
 if __name__ == "__main__":
-    run_benchmark(ClassificationBenchmark, tyro.cli(ClassificationConfig))
+    run(main)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 import statistics
-import sys
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,22 +18,22 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from benchmarks.paper.cells import (
+    RECONSTRUCTION_NOTE,
     check_held_out,
     check_learnt,
+    check_unchanged,
     format_seconds,
     hash_of_names,
     keep_lists,
     read_category_groups,
     trained_template,
 )
-from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset, Partition
+from dfmgan_hf.data import DataConfig, Partition
 from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.files import write_bytes, write_json, write_text
+from dfmgan_hf.files import write_json
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
-from dfmgan_hf.metrics import BadWeightsError, FolderSampler, MissingWeightsError, Sampler
-from dfmgan_hf.metrics.sampler import draw
-from dfmgan_hf.training.checkpointing import changed_settings
+from dfmgan_hf.metrics import FolderSampler, Sampler, draw
 from dfmgan_hf.training.run import environment, to_json
 
 _BATCH_SIZE = 32
@@ -47,13 +44,9 @@ _MAX_COLUMNS = 4
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images of several kinds of defect.
+    """Images uint8 (n, 3, R, R) of several kinds of defect, the number of the kind, int64 (n,), and masks or None.
 
-    Args:
-        images: uint8 (n, 3, R, R).
-        labels: int64 (n,), the number of the kind.
-        masks: uint8 (n, 1, R, R) with 0 and 255, or None.
-        origin: what is known of how generated images were drawn, for results.
+    `origin` is what is known of how generated images were drawn, for results.
     """
 
     images: Tensor
@@ -63,33 +56,6 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.images)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where photographs and generated images of one kind of defect come from.
-
-    Args:
-        data: the photographs of the category.
-        category, defect, split: names, for folders that are named after them.
-        base_list: file list of the photographs that a generator may have seen.
-        test_list: file list of those that are tested on.
-        resolution: of the images.
-        device: where networks draw.
-    """
-
-    data: DataConfig
-    category: str
-    defect: str
-    split: str
-    base_list: Path
-    test_list: Path
-    resolution: int
-    device: torch.device
-
-    def fill(self, template: str, method: str) -> str:
-        """A path in which {category}, {defect}, {split} and {method} stand for the names."""
-        return template.format(category=self.category, defect=self.defect, split=self.split, method=method)
 
 
 @dataclass(frozen=True)
@@ -106,47 +72,9 @@ class Source:
     images: str | None = None
     model: str | None = None
 
-    @property
-    def title(self) -> str:
-        return METHODS[self.name].title if self.name in METHODS else self.name
-
-    def check(self, place: Place) -> None:
-        """See that the model is one for this place, as far as its record says.
-
-        Raises:
-            ValueError: it has not learnt this kind of defect, or has seen photographs that are tested on.
-        """
-        if self.model is not None:
-            folder = Path(place.fill(self.model, self.name))
-            check_learnt(folder, place.defect, self.model)
-            check_held_out(folder, place.test_list)
-
-    def open(self, place: Place) -> Sampler:
-        """The sampler of one kind of defect.
-
-        Raises:
-            DataError: the folder of images cannot be used.
-            OSError: the folder of the model holds none.
-            ValueError: the model draws at another resolution.
-        """
-        if self.images is not None:
-            folder = Path(place.fill(self.images, self.name))
-            # A folder of its own for each defect may call it anything.
-            defect = None if "{defect}" in self.images else place.defect
-            return FolderSampler(folder, defect=defect, resolution=place.resolution)
-        data = replace(place.data, file_list=place.base_list, shots=None)
-        model = None if self.model is None else place.fill(self.model, self.name)
-        request = SamplerRequest(model, data, place.defect, place.resolution, device=place.device)
-        return open_sampler(request, None if model is not None else self.name)
-
 
 def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequence[str]) -> list[Source]:
-    """What command lines say as sources.
-
-    Args:
-        methods: names of the registry.
-        trained: templates of the folders of trained models, see `trained_template`.
-        generated: "NAME=FOLDER" each; a NAME of the registry gets its title.
+    """Make sources of what a command line says, see `DownstreamConfig`.
 
     Raises:
         ValueError: an unknown method, one without its folder, text without "=", or a name that occurs twice.
@@ -174,7 +102,7 @@ def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequ
 
 
 def draw_images(sampler: Sampler, count: int, seed: int, resolution: int) -> tuple[Tensor, Tensor | None]:
-    """Images uint8 (count, 3, R, R) and masks uint8 (count, 1, R, R) or None.
+    """Draw images uint8 (count, 3, R, R) and masks uint8 (count, 1, R, R) or None.
 
     Raises:
         ValueError: the sampler has fewer images, or draws at another resolution.
@@ -196,7 +124,7 @@ def draw_images(sampler: Sampler, count: int, seed: int, resolution: int) -> tup
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor | None]]) -> LabelledImages:
-    """One set of the images and masks of several kinds, which get the numbers 0, 1, ..."""
+    """Make one set of the images and masks of several kinds, which get the numbers 0, 1, ..."""
     masks = [part_masks for _, part_masks in parts if part_masks is not None]
     return LabelledImages(
         torch.cat([images for images, _ in parts]),
@@ -206,22 +134,20 @@ def join(parts: Sequence[tuple[Tensor, Tensor | None]]) -> LabelledImages:
 
 
 def merge(first: LabelledImages, second: LabelledImages) -> LabelledImages:
-    """One set of two; without masks if one of them has none."""
+    """Make one set of two; without masks if one of them has none."""
     masks = None if first.masks is None or second.masks is None else torch.cat([first.masks, second.masks])
     images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
     return LabelledImages(images, labels, masks, first.origin | second.origin)
 
 
 def load_listed(data: DataConfig, defects: Sequence[str], file_list: Path, resolution: int) -> LabelledImages:
-    """The photographs that a list names, with their masks.
+    """Load the photographs that a list names, with their masks.
 
     Raises:
         DataError: a photograph cannot be used, or the list names none of a kind.
     """
-    listed: dict[str, Any] = {"file_list": file_list, "shots": None}
-    sets: list[ImageMaskDataset] = [
-        replace(data, **listed).load_defects(defect, resolution=resolution) for defect in defects
-    ]
+    listed = replace(data, file_list=file_list, shots=None)
+    sets = [listed.load_defects(defect, resolution=resolution) for defect in defects]
     return join([(dataset.images, dataset.masks) for dataset in sets])
 
 
@@ -269,14 +195,9 @@ class DownstreamConfig:
 
 @dataclass(frozen=True)
 class Trial:
-    """One network, trained once and tested.
+    """One network, trained once on the images of a source ("real" for none), and tested.
 
-    Args:
-        category: of the data.
-        split: which photographs may be trained on and which are tested on.
-        source: name of what generated the images; "real" for none.
-        with_real: whether the photographs of the split are trained on too.
-        seed: of the network.
+    `split` says which photographs may be trained on and which are tested on, `with_real` whether the former are.
     """
 
     category: str
@@ -290,8 +211,12 @@ class Trial:
         """Name in tables and folders."""
         return f"{self.source}+real" if self.with_real and self.source != REAL else self.source
 
+    def fill(self, template: str, defect: str) -> str:
+        """Return a path in which {category}, {defect}, {split} and {method} stand for the names."""
+        return template.format(category=self.category, defect=defect, split=self.split, method=self.source)
+
     def path(self, output_dir: Path) -> Path:
-        """Where its result is."""
+        """Return where its result is."""
         return output_dir / self.category / self.split / self.training_set / f"seed_{self.seed}.json"
 
 
@@ -300,8 +225,7 @@ class Subject:
     """One category with its splits.
 
     Args:
-        data: its photographs.
-        defects: kinds of defect, in the order of their numbers.
+        data, defects: its photographs, and the kinds of defect in the order of their numbers.
         lists: of each split, the files with the names to train on and to test on.
         groups: which part each photograph shows, where several show the same.
     """
@@ -315,14 +239,9 @@ class Subject:
 class DownstreamBenchmark(ABC):
     """Trains and tests the network of each trial; the processes of a launch share the trials.
 
-    Args:
-        config: what to compare.
-        accelerator: of the launch, or of a single process.
-
     Raises:
-        ValueError: a source or defect is not what was expected; a model has seen what is tested
-            on; results have other settings.
-        DataError: the photographs cannot be listed.
+        ValueError: a source or defect is not what was expected; a model has seen what is tested on; results have other
+            settings.
     """
 
     def __init__(self, config: DownstreamConfig, accelerator: Accelerator) -> None:
@@ -338,8 +257,6 @@ class DownstreamBenchmark(ABC):
         self.pending = [trial for trial in mine if not self._is_done(trial)]
         self._check_models()  # a wrong one is said before anything starts
         self._drawn: tuple[tuple[str, str, str], LabelledImages] | None = None
-
-    # --- what the two benchmarks differ in ---
 
     @abstractmethod
     def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
@@ -360,8 +277,6 @@ class DownstreamBenchmark(ABC):
     @abstractmethod
     def write_tables(self) -> str:
         """Write tables and figure of all trials that are done, and return the Markdown."""
-
-    # --- the same in both ---
 
     def run(self) -> None:
         """Do all pending trials; the main process writes the tables anew after each of its own."""
@@ -402,7 +317,7 @@ class DownstreamBenchmark(ABC):
     def title(self, training_set: str) -> str:
         """Name of a training set in tables."""
         name, plus, _ = training_set.partition("+")
-        title = "Photographs" if name == REAL else self.sources[name].title
+        title = "Photographs" if name == REAL else METHODS[name].title if name in METHODS else name
         if is_reconstruction(training_set):
             title += " *"
         return f"{title} + photographs" if plus else title
@@ -458,48 +373,42 @@ class DownstreamBenchmark(ABC):
 
     def _draw(self, trial: Trial, subject: Subject) -> LabelledImages:
         parts, origin = [], {}
-        for place in self._places(trial, subject):
-            sampler = self.sources[trial.source].open(place)
+        for defect in subject.defects:
+            sampler = self.open_source(trial, subject, defect)
             parts.append(
                 draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.resolution)
             )
-            origin[place.defect] = getattr(sampler, "settings", {})
+            origin[defect] = getattr(sampler, "settings", {})
         return replace(join(parts), origin=origin)
 
-    def _places(self, trial: Trial, subject: Subject) -> list[Place]:
-        """Where the images of a trial come from, by the number of the kind of defect."""
-        base_list, test_list = subject.lists[trial.split]
-        return [
-            Place(
-                data=subject.data,
-                category=trial.category,
-                defect=defect,
-                split=trial.split,
-                base_list=base_list,
-                test_list=test_list,
-                resolution=self.config.resolution,
-                device=self.accelerator.device,
-            )
-            for defect in subject.defects
-        ]
+    def open_source(self, trial: Trial, subject: Subject, defect: str) -> Sampler:
+        """Open the sampler of one kind of defect: a folder of images, a trained model, or the photographs' method."""
+        source, resolution = self.sources[trial.source], self.config.resolution
+        if source.images is not None:
+            # A folder of its own for each defect may call it anything.
+            named = None if "{defect}" in source.images else defect
+            return FolderSampler(trial.fill(source.images, defect), defect=named, resolution=resolution)
+        data = replace(subject.data, file_list=subject.lists[trial.split][0], shots=None)
+        model = None if source.model is None else trial.fill(source.model, defect)
+        request = SamplerRequest(model, data, defect, resolution, device=self.accelerator.device)
+        return open_sampler(request, None if model is not None else source.name)
 
     def _check_models(self) -> None:
+        """See that models have learnt what they are to draw, and have not seen what is tested on."""
         drawn = {(trial.category, trial.split, trial.source): trial for trial in self.pending if trial.source != REAL}
         for trial in drawn.values():
-            for place in self._places(trial, self.subjects[trial.category]):
-                self.sources[trial.source].check(place)
+            template, subject = self.sources[trial.source].model, self.subjects[trial.category]
+            if template is not None:
+                for defect in subject.defects:
+                    folder = Path(trial.fill(template, defect))
+                    check_learnt(folder, defect, template)
+                    check_held_out(folder, subject.lists[trial.split][1])
 
     def _is_done(self, trial: Trial) -> bool:
         path = trial.path(self.config.output_dir)
-        if not path.is_file():
-            return False
-        changes = changed_settings(json.loads(path.read_text())["settings"], self._settings(trial))
-        if changes:
-            raise ValueError(
-                f"{path} was measured with other settings: {'; '.join(changes)}. Give those settings or another "
-                "--output_dir, or delete the file to measure it again."
-            )
-        return True
+        if path.is_file():
+            check_unchanged(path, json.loads(path.read_text())["settings"], self._settings(trial))
+        return path.is_file()
 
     def _settings(self, trial: Trial) -> dict[str, Any]:
         """What decides the numbers of a trial."""
@@ -539,48 +448,24 @@ def entry(values: Sequence[float], digits: int = 1) -> str:
 
 
 def seeds_note(results: Results) -> str:
-    """How many networks a number stands for."""
+    """Say how many networks a number stands for."""
     count = len({trial.seed for trial in results})
     return f"Mean and standard deviation of {count} networks." if count > 1 else "A single network."
 
 
-def reconstruction_note(results: Results) -> list[str]:
-    """What the star behind a method says, if there is one."""
-    starred = any(is_reconstruction(trial.source) for trial in results)
-    return ["\\* A reconstruction: filled in here where no source says how it is."] if starred else []
+def more_notes(results: Results, select: str) -> list[str]:
+    """Say what the choice of the test and the star behind a method mean."""
+    notes = []
+    if select != "last":
+        notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
+    if any(is_reconstruction(trial.source) for trial in results):
+        notes.append(RECONSTRUCTION_NOTE)
+    return notes
 
 
 def row_names(trials: Sequence[Trial]) -> list[str]:
     """Training sets in the order of the trials."""
     return list(dict.fromkeys(trial.training_set for trial in trials))
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write_files(output_dir: Path, markdown: str, rows: Sequence[dict[str, Any]], plot: Callable[[], bytes]) -> None:
-    """Write table.md, table.csv, table.json and table.png; without matplotlib no figure, which a warning says.
-
-    Args:
-        output_dir: of the benchmark.
-        markdown: the tables as text.
-        rows: the same as numbers, one dictionary for each row of the CSV.
-        plot: draws the figure, a PNG file.
-    """
-    write_text(output_dir / "table.md", markdown)
-    write_json(output_dir / "table.json", list(rows))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output_dir / "table.csv", stream.getvalue())
-    try:
-        write_bytes(output_dir / "table.png", plot())
-    except ImportError as error:
-        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[train]`.", stacklevel=2)
 
 
 def plot_points(
@@ -589,16 +474,10 @@ def plot_points(
     published: Mapping[tuple[str, str], float] | None = None,
     chance: float | None = None,
 ) -> bytes:
-    """A PNG file: a panel for each of `panels`, in it a line of points for each row, one for each seed.
+    """Draw a panel for each of `panels`, in it a line of points for each row, one for each seed; return the PNG file.
 
-    Args:
-        panels: values by row, by title of the panel.
-        label: of the axis, which goes from 0 to 100.
-        published: numbers of the paper by panel and row, as hollow marks.
-        chance: what a trivial answer would score, as a dotted line.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    The axis goes from 0 to 100. Hollow marks are the paper's numbers, by panel and row; the dotted line is what a
+    trivial answer would score.
     """
     from matplotlib.figure import Figure
 
@@ -644,13 +523,10 @@ def adam(model: nn.Module, lr: float, steps: int) -> tuple[torch.optim.Adam, tor
 def run_benchmark(kind: type[DownstreamBenchmark], config: DownstreamConfig) -> None:
     """Do the pending trials of a benchmark and print its table: what both scripts do."""
     accelerator = Accelerator()
-    try:
-        benchmark = kind(config, accelerator)
-        if config.estimate and benchmark.pending and accelerator.is_main_process:
-            print(benchmark.describe_estimate(), flush=True)
-        benchmark.run()
-    except (BadWeightsError, DataError, ImportError, MissingWeightsError, OSError, ValueError) as error:
-        sys.exit(f"Not finished: {error}")
+    benchmark = kind(config, accelerator)
+    if config.estimate and benchmark.pending and accelerator.is_main_process:
+        print(benchmark.describe_estimate(), flush=True)
+    benchmark.run()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         print(benchmark.write_tables())

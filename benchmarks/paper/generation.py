@@ -13,43 +13,45 @@ others as --trained 'runs/{defect}/{method}' defect_gan=runs/joint.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import tyro
 from accelerate import Accelerator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from benchmarks.paper.cells import (
     PHOTOGRAPHS_FILE,
+    RECONSTRUCTION_NOTE,
     RESULTS_FILE,
     SHEET_FILE,
     TABLE_1,
     Cell,
     check_held_out,
     check_learnt,
+    check_unchanged,
     format_seconds,
     hash_of_names,
     list_cells,
+    markdown_table,
     of_category,
     read_category_groups,
     read_results,
     split_by_groups,
     trained_template,
+    write_files,
 )
-from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
-from dfmgan_hf.files import write_bytes, write_text
+from dfmgan_hf.cli import run
+from dfmgan_hf.data import DataConfig, ImageMaskDataset
 from dfmgan_hf.methods.method import (
     FROM_BACKBONE,
     PRESETS,
@@ -62,23 +64,19 @@ from dfmgan_hf.methods.method import (
 from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.train import TrainingConfig, prepare, train_method
 from dfmgan_hf.metrics import (
-    BadWeightsError,
     EvaluationConfig,
-    MissingWeightsError,
     Networks,
-    NetworksConfig,
     ProcessGroup,
     Sampler,
     TensorSampler,
+    draw,
     evaluate,
     load_networks,
     save_evaluation,
 )
-from dfmgan_hf.metrics.sampler import draw
 from dfmgan_hf.models.base import SafetensorsModel
-from dfmgan_hf.sheets import contact_sheet, save_sheet, to_pictures
+from dfmgan_hf.sheets import contact_sheet, save_sheet, stack, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
-from dfmgan_hf.training.checkpointing import changed_settings
 from dfmgan_hf.training.run import CONFIG_FILE, to_json
 from dfmgan_hf.training.trainer import RunConfig
 
@@ -86,16 +84,9 @@ MODEL_FOLDER = "model"
 SHEET_SAMPLES = 16
 SAMPLES = 32
 """Images that are drawn and measured for an estimate."""
-_TITLE_HEIGHT = 30
 # Largest ratio of KIDs that a linear axis shows.
 _LOGARITHMIC = 20
 Results = Mapping[Cell, dict[str, Any]]
-COLUMNS = (
-    "category", "defect", "method", "kid_x1000", "kid_low_x1000", "kid_high_x1000", "kid_subsets_x1000",
-    "clustered_lpips", "clustered_lpips_nonempty", "empty_clusters", "pairwise_lpips", "copy_rate", "unique_share",
-    "generated", "generated_lpips", "real", "compared_with", "resolution", "features", "trained_kimg",
-    "training_images", "training_seconds", "reconstruction", "paper_kid_x1000", "paper_clustered_lpips",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,7 +134,6 @@ class GenerationConfig:
     estimate: bool = True
     recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
-    networks: tyro.conf.OmitArgPrefixes[NetworksConfig] = field(default_factory=NetworksConfig)
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(
         default_factory=lambda: EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
     )
@@ -152,16 +142,10 @@ class GenerationConfig:
 class GenerationBenchmark:
     """Runs the cells of a comparison one after the other; every process of a launch does the same.
 
-    Args:
-        config: what to compare.
-        networks: for the metrics.
-        accelerator: of the launch.
-
     Raises:
         ValueError: an unknown method or defect; a method lacks the backbone that it starts from;
             groups that do not fit the photographs; a trained model has learnt other defects, or has seen what it is
             measured against.
-        DataError: the photographs cannot be listed.
     """
 
     def __init__(self, config: GenerationConfig, networks: Networks, accelerator: Accelerator) -> None:
@@ -190,8 +174,6 @@ class GenerationBenchmark:
         # Nobody writes before everyone has looked.
         accelerator.wait_for_everyone()
 
-    # --- before ---
-
     def estimate(self) -> dict[str, Estimate]:
         """Seconds that a cell of each pending method takes, from timed steps and samples on its first cell."""
         estimates: dict[str, Estimate] = {}
@@ -206,7 +188,7 @@ class GenerationBenchmark:
         lines, total = [], 0.0
         for name, estimate in estimates.items():
             count = sum(cell.method == name for cell in self.pending)
-            total += count * estimate.total
+            total += count * sum(estimate)
             lines.append(
                 f"  {get_method(name).title:<11} {count} cells, each about {format_seconds(estimate.training)} of "
                 f"training and {format_seconds(estimate.measuring)} of measuring"
@@ -231,8 +213,6 @@ class GenerationBenchmark:
         real = self._real(cell, sampler)
         measuring = seconds_to_measure(sampler, real, self.networks, self.config.evaluation)
         return Estimate(training, measuring / self.processes.count)
-
-    # --- the cells ---
 
     def run(self) -> list[str]:
         """Do all pending cells, and write the tables anew after each.
@@ -263,9 +243,9 @@ class GenerationBenchmark:
         sampler = self._open(cell, source)
         real = self._real(cell, sampler)
         if self.processes.is_main:
-            save_sheet(sample_sheet(sampler, self.config.evaluation.seed), folder / SHEET_FILE)
+            save_sheet(sample_sheet(sampler, method.title, self.config.evaluation.seed), folder / SHEET_FILE)
             photographs = TensorSampler(real.images, real.masks)
-            save_sheet(sample_sheet(photographs, 0), folder.parent / PHOTOGRAPHS_FILE)
+            save_sheet(sample_sheet(photographs, "photographs"), folder.parent / PHOTOGRAPHS_FILE)
         result = evaluate(sampler, real, self.networks, self.config.evaluation, processes=self.processes)
         if self.processes.is_main:
             published = TABLE_1.get((cell.category, cell.defect, cell.method))
@@ -290,12 +270,7 @@ class GenerationBenchmark:
         if not cell.is_done(self.config.output_dir):
             return False
         path = cell.folder(self.config.output_dir) / RESULTS_FILE
-        changes = changed_settings(json.loads(path.read_text())["benchmark"], self._settings(cell))
-        if changes:
-            raise ValueError(
-                f"{path} was measured with other settings: {'; '.join(changes)}. Give those settings or another "
-                "--output_dir, or delete the file to measure it again."
-            )
+        check_unchanged(path, json.loads(path.read_text())["benchmark"], self._settings(cell))
         return True
 
     def _settings(self, cell: Cell) -> dict[str, Any]:
@@ -303,17 +278,17 @@ class GenerationBenchmark:
         left_out = (
             "output_dir", "methods", "categories", "defects", "groups", "checkpoint_every_kimg", "estimate",
         )  # fmt: skip
-        places = ("networks", "data")
         settings = to_json(self.config)
-        data = {k: v for k, v in settings["data"].items() if k in ("fit", "bit_depth", "shots", "shots_seed")}
+        data = {k: v for k, v in settings.pop("data").items() if k in ("fit", "bit_depth", "shots", "shots_seed")}
         if self.config.data.file_list is not None:
             data["file_list"] = hash_of_names(self.config.data.file_list)
-        settings = {name: value for name, value in settings.items() if name not in (*left_out, *places)}
+        settings = {name: value for name, value in settings.items() if name not in left_out}
+        evaluation = {k: v for k, v in settings.pop("evaluation").items() if not k.endswith("_weights")}
         if cell.category in self.lists:
             data["lists"] = dict(zip(("base", "test"), map(hash_of_names, self.lists[cell.category]), strict=True))
         else:
             settings["compared_with"] = None
-        return {**settings, "kid_features": self.config.networks.kid_features, "data": data}
+        return {**settings, "kid_features": evaluation.pop("kid_features"), "evaluation": evaluation, "data": data}
 
     def _make_lists(self) -> dict[str, tuple[Path, Path]]:
         """Of each category, the files with the names to train on and to test on; none without groups."""
@@ -335,8 +310,7 @@ class GenerationBenchmark:
         return replace(data, file_list=self.lists[cell.category][0]) if cell.category in self.lists else data
 
     def _backbone(self, cell: Cell) -> str | None:
-        template = self.config.pretrained_backbone
-        return None if template is None else cell.fill(template)
+        return cell.fill(self.config.pretrained_backbone) if self.config.pretrained_backbone else None
 
     def _trained_folder(self, cell: Cell) -> Path | None:
         template = trained_template(self.config.trained, cell.method)
@@ -409,12 +383,13 @@ class GenerationBenchmark:
         return compared.load_defects(cell.defect, resolution=images.shape[-1])
 
 
-def sample_sheet(sampler: Sampler, seed: int) -> Image.Image:
-    """The first images of a sampler, each with its mask if there is one."""
+def sample_sheet(sampler: Sampler, title: str, seed: int = 0) -> Image.Image:
+    """Lay out the first images of a sampler, each with its mask if there is one."""
     count = min(SHEET_SAMPLES, len(sampler)) if isinstance(sampler, Sized) else SHEET_SAMPLES
     images, masks = draw(sampler, range(count), seed)
     pictures = [to_pictures(pixels) for pixels in (images, masks) if pixels is not None]
-    return contact_sheet(list(zip(*pictures, strict=True)), columns=8 // len(pictures), picture_size=96)
+    samples = list(zip(*pictures, strict=True))
+    return contact_sheet(samples, title=title, columns=8 // len(pictures), picture_size=96)
 
 
 def _image_size(backbone: str) -> dict[str, Any]:
@@ -430,38 +405,28 @@ def _training_record(source: Path | None) -> dict[str, Any] | None:
     return {name: record.get(name) for name in ("method", "recipe", "settings", "result", "environment", "images")}
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds that one cell takes.
-
-    Args:
-        training: of the model; 0 if there is nothing to train.
-        measuring: drawing the images and measuring them.
-    """
+class Estimate(NamedTuple):
+    """Seconds that one cell takes: the training of its model, and drawing the images and measuring them."""
 
     training: float
     measuring: float
 
-    @property
-    def total(self) -> float:
-        return self.training + self.measuring
-
 
 def seconds_per_step(task: Task, batch: Batch) -> float:
     """Time of a training step on average over the phases' intervals; no weight is changed."""
-    seconds = 0.0
-    statistics = RunningStatistics()
+    seconds, statistics = 0.0, RunningStatistics()
+    wait = torch.cuda.synchronize if batch.images.device.type == "cuda" else lambda: None
     for phase in task.phases:
         for parameter in phase.parameters:
             parameter.requires_grad_(True)
         # The first pass chooses kernels and reserves memory.
         for is_timed in (False, True):
-            _wait_for(batch)
+            wait()
             start = time.perf_counter()
             if phase.prepare is not None:
                 phase.prepare([batch])
             phase.loss(batch, statistics).backward()
-            _wait_for(batch)
+            wait()
             if is_timed:
                 seconds += (time.perf_counter() - start) / phase.interval
         phase.optimizer.zero_grad(set_to_none=True)
@@ -473,15 +438,11 @@ def seconds_per_step(task: Task, batch: Batch) -> float:
 def seconds_to_measure(
     sampler: Sampler, real: ImageMaskDataset, networks: Networks, config: EvaluationConfig
 ) -> float:
-    """Time to draw and measure as many images as `config` says.
-
-    Drawing and features grow with the number of images, LPIPS with the number of pairs.
-    """
-    few = EvaluationConfig(
-        metrics=config.metrics,
+    """Estimate the time to draw and measure: drawing and features grow with the images, LPIPS with their pairs."""
+    few = replace(
+        config,
         num_images=min(SAMPLES, config.num_images),
         num_lpips_images=min(SAMPLES, config.num_lpips_images),
-        batch_size=config.batch_size,
         kid_num_subsets=1,
         num_bootstrap=1,
         inception_splits=1,
@@ -492,56 +453,25 @@ def seconds_to_measure(
     return sum(value * (pairs if "LPIPS" in step else images) for step, value in seconds.items())
 
 
-def _wait_for(batch: Batch) -> None:
-    if batch.images.device.type == "cuda":
-        torch.cuda.synchronize(batch.images.device)
-
-
 def write_tables(output_dir: Path, cells: Sequence[Cell]) -> str:
-    """Write table.md, table.csv, table.png, and for each defect page.png with samples of all methods.
-
-    Without matplotlib there is no figure; a warning says so.
-
-    Args:
-        output_dir: of the comparison.
-        cells: all of it, done or not.
+    """Write tables and figure of all cells, done or not, and for each defect page.png with samples of all methods.
 
     Returns:
         The Markdown.
     """
     results = read_results(output_dir, cells)
     text = to_markdown(cells, results)
-    write_text(output_dir / "table.md", text)
-    write_text(output_dir / "table.csv", to_csv(results))
-    try:
-        write_bytes(output_dir / "table.png", plot(cells, results))
-    except ImportError as error:
-        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[train]`.", stacklevel=2)
+    rows = [row_of(cell, result) for cell, result in results.items()]
+    write_files(output_dir, text, rows, lambda: plot(cells, results))
     for folder in {cell.folder(output_dir).parent for cell in results}:
-        sheets = {"photographs": folder / PHOTOGRAPHS_FILE} | {
-            get_method(cell.method).title: cell.folder(output_dir) / SHEET_FILE
-            for cell in results
-            if cell.folder(output_dir).parent == folder
-        }
-        write_bytes(folder / "page.png", page({title: path for title, path in sheets.items() if path.is_file()}))
+        done = [cell.folder(output_dir) for cell in results if cell.folder(output_dir).parent == folder]
+        sheets = [folder / PHOTOGRAPHS_FILE, *(path / SHEET_FILE for path in done)]
+        save_sheet(stack([Image.open(path) for path in sheets if path.is_file()]), folder / "page.png")
     return text
 
 
-def page(sheets: Mapping[str, Path]) -> bytes:
-    """Sample sheets one under the other with their titles, as a PNG file."""
-    pictures = {title: Image.open(path).convert("RGB") for title, path in sheets.items()}
-    width = max(picture.width for picture in pictures.values())
-    whole = Image.new("RGB", (width, sum(picture.height + _TITLE_HEIGHT for picture in pictures.values())), "white")
-    pen, top = ImageDraw.Draw(whole), 0
-    for title, picture in pictures.items():
-        pen.text((4, top + 4), title, fill="black", font=ImageFont.load_default(18))
-        whole.paste(picture, (0, top + _TITLE_HEIGHT))
-        top += picture.height + _TITLE_HEIGHT
-    return _png(whole.save)
-
-
 def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of one cell by the names of `COLUMNS`; None where there is none."""
+    """Return the numbers of one cell by the names of the CSV's columns; None where there is none."""
     metrics, settings = result["metrics"], result["settings"]
     kid, lpips = metrics.get("kid", {}), metrics.get("clustered_lpips", {})
     unbiased = kid.get("unbiased", {})
@@ -578,15 +508,6 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_csv(results: Results) -> str:
-    """A line for each cell."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row_of(cell, result) for cell, result in results.items())
-    return stream.getvalue()
-
-
 def to_markdown(cells: Sequence[Cell], results: Results) -> str:
     """A table for each category: methods down, defects across; the paper's numbers in brackets."""
     rows = {cell: row_of(cell, result) for cell, result in results.items()}
@@ -595,27 +516,21 @@ def to_markdown(cells: Sequence[Cell], results: Results) -> str:
         of_category = list(members)
         defects = list(dict.fromkeys(cell.defect for cell in of_category))
         methods = list(dict.fromkeys(cell.method for cell in of_category))
-        lines = [
-            f"### {category.replace('_', ' ')}",
-            "",
-            "| | " + " | ".join(f"{d}: KID x 1000 | clustered LPIPS" for d in defects) + " |",
-            "|---|" + "---|---|" * len(defects),
-        ]
+        header, lines = ["", *(name for d in defects for name in (f"{d}: KID x 1000", "clustered LPIPS"))], []
         for name in methods:
             method = get_method(name)
-            entries = [_entries(rows.get(Cell(category, defect, name))) for defect in defects]
-            mark = " *" if method.is_reconstruction else ""
-            lines.append(f"| {method.title}{mark} | " + " | ".join(f"{k} | {c}" for k, c in entries) + " |")
-        parts.append("\n".join(lines))
+            entries = [f"{method.title} *" if method.is_reconstruction else method.title]
+            for defect in defects:
+                row = rows.get(Cell(category, defect, name), {})
+                entries.append(_entry(row.get("kid_x1000"), row.get("paper_kid_x1000"), 2))
+                entries.append(_entry(row.get("clustered_lpips"), row.get("paper_clustered_lpips"), 4))
+            lines.append(entries)
+        parts.append(f"### {category.replace('_', ' ')}\n\n{markdown_table(header, lines)}")
     return "\n\n".join([*parts, _notes(list(rows.values()))]) + "\n"
 
 
 def plot(cells: Sequence[Cell], results: Results) -> bytes:
-    """A PNG file with KID and clustered LPIPS of all methods, defect by defect; hollow marks are the paper's numbers.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Draw KID and clustered LPIPS of all methods, defect by defect, hollow marks for the paper's; return the PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -654,16 +569,9 @@ def plot(cells: Sequence[Cell], results: Results) -> bytes:
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="x", alpha=0.3)
         axes.set_ylim(len(groups) * (len(methods) + 1.5) - 1.5, -1.8)
-    return _png(figure.savefig, dpi=130)
-
-
-def _entries(row: dict[str, Any] | None) -> tuple[str, str]:
-    if row is None:
-        return "-", "-"
-    return (
-        _entry(row["kid_x1000"], row["paper_kid_x1000"], 2),
-        _entry(row["clustered_lpips"], row["paper_clustered_lpips"], 4),
-    )
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130)
+    return stream.getvalue()
 
 
 def _entry(measured: float | None, published: float | None, digits: int) -> str:
@@ -689,35 +597,22 @@ def _notes(rows: list[dict[str, Any]]) -> str:
     if any(row["compared_with"] == "held_out" for row in rows):
         notes.append("These are photographs of other parts than the models were trained on.")
     if any(row["reconstruction"] for row in rows):
-        notes.append("\\* A reconstruction: filled in here where no source says how it is.")
+        notes.append(RECONSTRUCTION_NOTE)
     if any(row["paper_clustered_lpips"] is not None for row in rows):
         notes.append("In brackets: the paper (Inception features, 256 pixels, 400 kimg for DFMGAN).")
     return "\n\n".join(notes)
-
-
-def _png(save: Callable[..., object], **options: Any) -> bytes:
-    stream = io.BytesIO()
-    save(stream, format="png", **options)
-    return stream.getvalue()
 
 
 def _times_1000(value: float | None) -> float | None:
     return None if value is None else 1000 * value
 
 
-def main(config: GenerationConfig) -> None:
-    """Do the comparison, and print its table."""
+def main(arguments: Sequence[str]) -> int:
+    """Do the comparison, and print its table. Returns 1 if the training of a cell diverged."""
+    config = tyro.cli(GenerationConfig, args=arguments)
     accelerator = Accelerator()
-    try:
-        networks = load_networks(
-            config.evaluation.metrics,
-            config.networks,
-            device=accelerator.device,
-            progress=accelerator.is_main_process,
-        )
-        benchmark = GenerationBenchmark(config, networks, accelerator)
-    except (BadWeightsError, DataError, ImportError, MissingWeightsError, OSError, ValueError) as error:
-        sys.exit(f"Not started: {error}")
+    networks = load_networks(config.evaluation, device=accelerator.device, progress=accelerator.is_main_process)
+    benchmark = GenerationBenchmark(config, networks, accelerator)
     if config.estimate and benchmark.pending:
         benchmark.say(benchmark.describe(benchmark.estimate()))
     failures = benchmark.run()
@@ -725,8 +620,9 @@ def main(config: GenerationConfig) -> None:
         print(write_tables(config.output_dir, benchmark.all_cells))
     accelerator.end_training()
     if failures:
-        sys.exit("\n".join(["These cells are missing:", *failures]))
+        print("\n".join(["These cells are missing:", *failures]), file=sys.stderr)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(GenerationConfig))
+    run(main)

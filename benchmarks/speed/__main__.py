@@ -17,13 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from benchmarks.speed.timing import RESULTS
+from dfmgan_hf.files import write_text
 
 README = Path(__file__).parents[1] / "README.md"
 Row = dict[str, Any]
@@ -101,7 +101,7 @@ def gpu(results: Row) -> str:
     header = ("how", "batch", "ms a batch", "triplets/s", "TFLOP/s", "time / ceiling", "peak GiB")
     triplets = [
         (
-            row["how"], row["batch_size"], seconds(row["seconds"], 1e3), f"{row['triplets_per_second']:.0f}",
+            row["how"], row["batch_size"], seconds(row["seconds"], 1e3), f"{row['images_per_second']:.0f}",
             f"{row['tflops']:.1f}", f"{row['time_to_ceiling']:.2f}", row["peak_gib"] and f"{row['peak_gib']:.2f}",
         )
         for row in results["triplets"]
@@ -149,30 +149,24 @@ BENCHMARKS = {
 }
 
 
-@dataclass
-class Arguments:
-    """What to run.
+def main(only: tuple[str, ...] = tuple(BENCHMARKS)) -> int:
+    """Run benchmarks and write the tables.
 
     Args:
         only: Names of benchmarks.
     """
-
-    only: tuple[str, ...] = tuple(BENCHMARKS)
-
-
-def main(arguments: Arguments) -> int:
     failed = []
-    for name in arguments.only:
+    for name in only:
         start = time.perf_counter()
         command = [sys.executable, "-m", *BENCHMARKS[name]]
         if subprocess.run(command, cwd=README.parents[1], stdout=subprocess.DEVNULL).returncode:
             failed.append(name)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    README.write_text(update(README.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    write_text(README, update(README.read_text(encoding="utf-8"), RESULTS))
     if failed:
         print(f"Failed: {', '.join(failed)}")
     return len(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments, description=__doc__)))
+    sys.exit(tyro.cli(main, description=__doc__))

@@ -71,18 +71,6 @@ class Conv:
         return lambda: torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, wanted)
 
 
-def _plain(kind: Kind, x: Tensor, weight: Tensor, stride: int, padding: int, transposed: bool) -> Conv:
-    """The plain convolution with the multiplications of a recorded one."""
-    n, _, height, width = x.shape
-    kernel = weight.shape[-1]
-    if transposed:
-        # Every input pixel is multiplied with the whole kernel, as in a plain convolution that keeps the size.
-        c_in, c_out = weight.shape[:2]
-        return Conv(kind, n, c_in, c_out, kernel, 1, kernel // 2, height, width, x.dtype)
-    c_out, c_in = weight.shape[:2]
-    return Conv(kind, n, c_in, c_out, kernel, stride, padding, height, width, x.dtype)
-
-
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -94,17 +82,25 @@ class _Recorder(TorchDispatchMode):
             self._add("forward", x, weight, stride, padding, transposed, groups)
         elif func is torch.ops.aten.convolution_backward.default:
             _, x, weight, _, stride, padding, _, transposed, _, groups, wanted = args[:11]
-            for kind, want in (("input_gradient", wanted[0]), ("weight_gradient", wanted[1])):
-                if want:
-                    self._add(kind, x, weight, stride, padding, transposed, groups)
+            if wanted[0]:
+                self._add("input_gradient", x, weight, stride, padding, transposed, groups)
+            if wanted[1]:
+                self._add("weight_gradient", x, weight, stride, padding, transposed, groups)
         return func(*args, **(kwargs or {}))
 
     def _add(
-        self, kind: Any, x: Tensor, weight: Tensor, stride: Any, padding: Any, transposed: bool, groups: int
+        self, kind: Kind, x: Tensor, weight: Tensor, stride: Any, padding: Any, transposed: bool, groups: int
     ) -> None:
-        if groups != 1:
-            return
-        self.convs[_plain(kind, x, weight, stride[0], padding[0], transposed)] += 1
+        """Count the plain convolution with the multiplications of this one; depthwise ones do not count."""
+        n, c_in, height, width = x.shape
+        kernel = weight.shape[-1]
+        if transposed:
+            # Every input pixel is multiplied with the whole kernel, as in a plain convolution that keeps the size.
+            geometry = weight.shape[1], kernel, 1, kernel // 2
+        else:
+            geometry = weight.shape[0], kernel, stride[0], padding[0]
+        if groups == 1:
+            self.convs[Conv(kind, n, c_in, *geometry, height, width, x.dtype)] += 1
 
 
 def record(call: Callable[[], object]) -> Counter[Conv]:

@@ -19,9 +19,9 @@ import torch
 import tyro
 
 from benchmarks.speed.ceiling import ceiling_seconds, flop, record
-from benchmarks.speed.timing import Timing, seconds_of, time_in_turns, write_json
-from benchmarks.speed.training import make_batch, make_task, run_phase
-from benchmarks.speed.triplet import make_generator
+from benchmarks.speed.timing import time_in_turns, write_json
+from benchmarks.speed.training import make_batch, make_task, measure, run_phase
+from benchmarks.speed.triplet import make_generator, summary
 from dfmgan_hf.methods.method import RecipeOverrides, Target
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.stylegan2 import hold_weights
@@ -89,56 +89,29 @@ def measure_triplets(arguments: Arguments, device: torch.device) -> list[dict[st
         with hold_weights(generator):
             for name, call in calls.items():
                 timing = time_in_turns({name: call}, arguments.repeats, warm_up=3)[name]
-                rows.append(
-                    {
-                        "how": name,
-                        "batch_size": batch_size,
-                        "seconds": timing,
-                        "triplets_per_second": batch_size / timing.median,
-                        "tflops": flop(convs) / timing.median / 1e12,
-                        "ceiling_seconds": ceiling,
-                        "time_to_ceiling": timing.median / ceiling,
-                        "peak_gib": peak_gib(device),
-                    }
-                )
+                row = summary(timing, batch_size, flop(convs), ceiling)
+                rows.append({"how": name, "batch_size": batch_size, **row, "peak_gib": peak_gib(device)})
     return rows
 
 
 def measure_training(arguments: Arguments, stage: Literal["stage1", "stage2"], batch_size: int) -> dict[str, Any]:
-    device = torch.device(arguments.device)
+    target = Target(torch.device(arguments.device), getattr(torch, arguments.dtype))
     overrides = RecipeOverrides(
         batch_size=batch_size, resolution=arguments.resolution, channel_base=arguments.channel_base
     )
-    peak_gib(device)
-    task = make_task(stage, overrides, "auto", Target(device, getattr(torch, arguments.dtype)))
-    batch = make_batch(task, batch_size, device)
-    statistics = RunningStatistics(lambda sums: sums)
-    total = ceiling = 0.0
-    phases: dict[str, Timing] = {}
-    for phase in task.phases:
-
-        def step(phase=phase) -> None:
-            run_phase(phase, batch, statistics)
-
-        step()
-        if arguments.check_synchronization and device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("error")
-            step()
-            torch.cuda.set_sync_debug_mode("default")
-        convs = record(step)
-        phases[phase.name] = Timing.of([seconds_of(step) for _ in range(arguments.repeats)])
-        total += phases[phase.name].median / phase.interval
-        ceiling += ceiling_seconds(convs, device) / phase.interval
-    return {
-        "stage": stage,
-        "batch_size": batch_size,
-        "seconds": total,
-        "seconds_per_kimg": total * 1000 / batch_size,
-        "ceiling_seconds": ceiling,
-        "time_to_ceiling": total / ceiling,
-        "phases": phases,
-        "peak_gib": peak_gib(device),
-    }
+    peak_gib(target.device)
+    if arguments.check_synchronization:
+        task = make_task(stage, overrides, "auto", target)
+        batch, statistics = make_batch(task, batch_size, target.device), RunningStatistics(lambda sums: sums)
+        for mode in ("default", "error"):  # the first step reserves memory, which may wait
+            torch.cuda.set_sync_debug_mode(mode)
+            for phase in task.phases:
+                run_phase(phase, batch, statistics)
+        torch.cuda.set_sync_debug_mode("default")
+        del task
+        peak_gib(target.device)
+    row = measure(stage, "auto", overrides, target, repeats=arguments.repeats, check=None)
+    return {**row, "peak_gib": peak_gib(target.device)}
 
 
 def main(arguments: Arguments) -> dict[str, Any]:

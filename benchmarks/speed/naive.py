@@ -29,13 +29,7 @@ from dfmgan_hf.training import Batch
 
 
 class BoxMask(ToChannels):
-    """ToMask of a network whose masks are a box in the middle, so that the size of the defect can be chosen.
-
-    Args:
-        (others): of `ToChannels`.
-        resolution: of the first residual block.
-        share: area of the box, of the picture.
-    """
+    """ToMask of a network whose masks are a box in the middle: `share` of a picture as wide as the first residual."""
 
     box: Tensor
 
@@ -63,10 +57,6 @@ def make_contiguous(network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return network
-
-
-def const_noise(layer: StyledConv2d, n: int) -> Tensor:
-    return layer.noise_const
 
 
 class RandomNoise:
@@ -142,11 +132,6 @@ def to_channels(layer: ToChannels, x: Tensor, w: Tensor) -> Tensor:
     return x if layer.conv_clamp is None else x.clamp(-layer.conv_clamp, layer.conv_clamp)
 
 
-def to_mask(layer: ToChannels, x: Tensor, w: Tensor) -> Tensor:
-    mask = to_channels(layer, x, w)
-    return layer.place(mask) if isinstance(layer, BoxMask) else mask
-
-
 def synthesize(
     network: StyleGAN2Generator, ws: Tensor, noise: NoiseOf, defect_ws: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
@@ -162,7 +147,11 @@ def synthesize(
             first += first > 0
             residual = styled_conv(defect_block.conv0, x, defect_ws[:, first], noise)
             residual = styled_conv(defect_block.conv1, residual, defect_ws[:, first + 1], noise)
-            mask = to_mask(network.to_mask, residual, defect_ws[:, 2]) if mask is None else upsample(mask)
+            if mask is None:
+                mask = to_channels(network.to_mask, residual, defect_ws[:, 2])
+                mask = network.to_mask.place(mask) if isinstance(network.to_mask, BoxMask) else mask
+            else:
+                mask = upsample(mask)
         first = network.synthesis.first_latent(r)
         if x is None:
             x = block.const.unsqueeze(0).repeat(len(ws), 1, 1, 1)
@@ -177,21 +166,28 @@ def synthesize(
     return image, mask
 
 
-def layer_latents(network: MappingNetwork, z: Tensor, num_latents: int) -> Tensor:
+def triplet(network: DFMGANGenerator, object_latents: Tensor, defect_latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Defect images, mask logits, and the defect-free twins from the same latents, computed from scratch."""
+    ws = repeated(network.mapping, object_latents, network.num_latents)
+    defect_ws = repeated(network.defect_mapping, defect_latents, network.num_defect_latents)
+    images, masks = synthesize(network, ws, lambda layer, n: layer.noise_const, defect_ws)
+    twin_ws = repeated(network.mapping, object_latents, network.num_latents)
+    twins, _ = synthesize(network, twin_ws, lambda layer, n: layer.noise_const)
+    assert masks is not None
+    return images, masks, twins
+
+
+def repeated(network: MappingNetwork, z: Tensor, num_latents: int) -> Tensor:
+    """The latent of every layer, (N, num_latents, D)."""
     return mapping(network, z).unsqueeze(1).repeat(1, num_latents, 1)
 
 
-def triplet(
-    network: DFMGANGenerator, object_latents: Tensor, defect_latents: Tensor, noise: NoiseOf = const_noise
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Defect images, mask logits, and the defect-free twins from the same latents, computed from scratch."""
-    ws = layer_latents(network.mapping, object_latents, network.num_latents)
-    defect_ws = layer_latents(network.defect_mapping, defect_latents, network.num_defect_latents)
-    images, masks = synthesize(network, ws, noise, defect_ws)
-    twin_ws = layer_latents(network.mapping, object_latents, network.num_latents)
-    twins, _ = synthesize(network, twin_ws, noise)
-    assert masks is not None
-    return images, masks, twins
+def latents(network: MappingNetwork, drawn: LatentDraw, num_latents: int) -> Tensor:
+    ws = repeated(network, drawn.z, num_latents)
+    if drawn.mixed_z is None:
+        return ws
+    other = repeated(network, drawn.mixed_z, num_latents)
+    return torch.cat([ws[:, : drawn.cut], other[:, drawn.cut :]], dim=1)
 
 
 def conv(layer: EqualizedConv2d, x: Tensor) -> Tensor:
@@ -233,17 +229,8 @@ def discriminate(network: StyleGAN2Discriminator, images: Tensor) -> Tensor:
 
 @dataclass
 class NaivePhase:
-    """One loss, what it trains, and how often it is due.
+    """One loss of a batch, what it trains with Adam, one tensor after the other, and how often it is due."""
 
-    Args:
-        name: as in the task.
-        loss: of a batch.
-        parameters: what it trains.
-        optimizer: Adam, one tensor after the other.
-        interval: iterations between two.
-    """
-
-    name: str
     loss: Callable[[Batch], Tensor]
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -265,7 +252,6 @@ def naive_phases(task: Stage1Task | Stage2Task) -> list[NaivePhase]:
         make_contiguous(network).requires_grad_(True)
     return [
         NaivePhase(
-            phase.name,
             getattr(losses, phase.name),
             phase.parameters,
             torch.optim.Adam(phase.parameters, lr=0.0025, betas=(0.0, 0.99), foreach=False, fused=False),
@@ -273,14 +259,6 @@ def naive_phases(task: Stage1Task | Stage2Task) -> list[NaivePhase]:
         )
         for phase in task.phases
     ]
-
-
-def latents(network: MappingNetwork, drawn: LatentDraw, num_latents: int) -> Tensor:
-    ws = mapping(network, drawn.z).unsqueeze(1).repeat(1, num_latents, 1)
-    if drawn.mixed_z is None:
-        return ws
-    other = mapping(network, drawn.mixed_z).unsqueeze(1).repeat(1, num_latents, 1)
-    return torch.cat([ws[:, : drawn.cut], other[:, drawn.cut :]], dim=1)
 
 
 def r1(logits: Tensor, inputs: Tensor) -> Tensor:

@@ -55,9 +55,8 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
             pipe(seeds=range(drawn, drawn + n), output_type="np")
             drawn += n
         seconds = time.perf_counter() - start
-        rows.append(
-            {"images": mark, "images_per_second": (mark - last) / seconds, "resident_mib": round(resident_mib(), 1)}
-        )
+        speed = (mark - last) / seconds
+        rows.append({"images": mark, "images_per_second": speed, "resident_mib": round(resident_mib(), 1)})
         last, start = drawn, time.perf_counter()
     return rows
 

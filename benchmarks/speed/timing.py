@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,12 +22,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call.
-
-    Args:
-        median, low, high: the median and the quartiles.
-        repeats: number of calls.
-    """
+    """Seconds of one call: the median and the quartiles of so many calls."""
 
     median: float
     low: float
@@ -39,16 +35,12 @@ class Timing:
         return cls(median, low, high, len(seconds))
 
 
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def seconds_of(call: Callable[[], object]) -> float:
-    synchronize()
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     start = time.perf_counter()
     call()
-    synchronize()
+    wait()
     return time.perf_counter() - start
 
 
@@ -73,28 +65,15 @@ def time_in_turns(calls: Mapping[str, Callable[[], object]], repeats: int, warm_
     return {name: Timing.of(values) for name, values in seconds.items()}
 
 
-def processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def processor_features() -> list[str]:
-    """What of the processor's instruction sets decides how fast convolutions are."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return []
-    return [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile") if f" {name} " in text]
-
-
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """What the numbers depend on; of the processor's instruction sets, those that decide about convolutions."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    models = re.findall(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     facts: dict[str, Any] = {
-        "processor": processor_name(),
-        "features": processor_features(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "features": [
+            name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile") if f" {name} " in cpuinfo
+        ],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -102,8 +81,7 @@ def machine() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
     }
     if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
-        facts["cuda"] = torch.version.cuda
+        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     return facts
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -127,55 +129,50 @@ def measure(
     *,
     repeats: int,
     warm_up: int = 1,
-    check: float = 2e-2,
+    check: float | None = 2e-2,
 ) -> dict[str, Any]:
-    """Seconds of an iteration, ours, ours in bf16, naive and of the convolutions, with the phases apart."""
+    """Seconds of an iteration and of its convolutions, with the phases apart; with `check`, also in bf16 and naively.
+
+    Raises:
+        RuntimeError: a gradient of the naive way is farther than `check` from ours, of the gradient's norm.
+    """
     assert overrides.batch_size is not None
     task = make_task(stage, overrides, preset, target)
-    bf16_task = make_task(stage, overrides, preset, replace(target, low_precision_dtype=torch.bfloat16))
-    naive = naive_phases(copy.deepcopy(task))
     batch = make_batch(task, overrides.batch_size, target.device)
     statistics = RunningStatistics(lambda sums: sums)
+    ways: dict[str, list[Callable[[], object]]] = {
+        "seconds": [partial(run_phase, phase, batch, statistics) for phase in task.phases]
+    }
+    if check is not None:
+        bf16_task = make_task(stage, overrides, preset, replace(target, low_precision_dtype=torch.bfloat16))
+        naive = naive_phases(copy.deepcopy(task))
+        # Before the first step, after which the weights differ.
+        for phase, naive_phase in zip(task.phases, naive, strict=True):
+            if (apart := difference(phase, naive_phase, batch)) > check:
+                raise RuntimeError(
+                    f"{stage}, {phase.name}: the naive way's gradient is {apart:.2g} of its norm apart."
+                )
+        ways["bf16_seconds"] = [partial(run_phase, phase, batch, statistics) for phase in bf16_task.phases]
+        ways["naive_seconds"] = [partial(phase.run, batch) for phase in naive]
     row: dict[str, Any] = {"stage": stage, "preset": preset, "batch_size": overrides.batch_size, "phases": {}}
     row["resolution"] = task.generator.config["resolution"]
-    # All of them before the first step, after which the weights differ.
-    differences = {p.name: difference(p, n, batch) for p, n in zip(task.phases, naive, strict=True)}
-    for name, apart in differences.items():
-        if apart > check:
-            raise RuntimeError(f"{stage}, {name}: the naive way's gradient is {apart:.2g} of its norm apart.")
     total: Counter[str] = Counter()
-    for phase, bf16_phase, naive_phase in zip(task.phases, bf16_task.phases, naive, strict=True):
-        timings = time_in_turns(
-            {
-                "ours": lambda phase=phase: run_phase(phase, batch, statistics),  # type: ignore[misc]
-                "bf16": lambda phase=bf16_phase: run_phase(phase, batch, statistics),  # type: ignore[misc]
-                "naive": lambda phase=naive_phase: phase.run(batch),  # type: ignore[misc]
-            },
-            repeats,
-            warm_up,
-        )
-        convs = record(lambda phase=phase: run_phase(phase, batch, statistics))  # type: ignore[misc]
+    for index, phase in enumerate(task.phases):
+        timings = time_in_turns({name: calls[index] for name, calls in ways.items()}, repeats, warm_up)
+        convs = record(ways["seconds"][index])
         ceiling = ceiling_seconds(convs, target.device)
-        row["phases"][phase.name] = {
-            "interval": phase.interval,
-            "seconds": timings["ours"],
-            "bf16_seconds": timings["bf16"],
-            "naive_seconds": timings["naive"],
-            "ceiling_seconds": ceiling,
-            "difference": differences[phase.name],
-        }
-        share = 1 / phase.interval
-        total["seconds"] += timings["ours"].median * share
-        total["bf16_seconds"] += timings["bf16"].median * share
-        total["naive_seconds"] += timings["naive"].median * share
-        total["ceiling_seconds"] += ceiling * share
-        total["flop"] += flop(convs) * share
-    row |= {name: total[name] for name in ("seconds", "bf16_seconds", "naive_seconds", "ceiling_seconds")}
-    row["seconds_per_kimg"] = total["seconds"] * 1000 / overrides.batch_size
-    row["tflops"] = total["flop"] / total["seconds"] / 1e12
-    row["time_to_ceiling"] = total["seconds"] / total["ceiling_seconds"]
-    row["naive_to_time"] = total["naive_seconds"] / total["seconds"]
-    row["naive_to_bf16"] = total["naive_seconds"] / total["bf16_seconds"]
+        row["phases"][phase.name] = {"interval": phase.interval, **timings, "ceiling_seconds": ceiling}
+        once = {name: timing.median for name, timing in timings.items()}
+        for name, value in {**once, "ceiling_seconds": ceiling, "flop": flop(convs)}.items():
+            total[name] += value / phase.interval  # type: ignore[assignment]
+    work, seconds = total.pop("flop"), total["seconds"]
+    row |= total
+    row["seconds_per_kimg"] = seconds * 1000 / overrides.batch_size
+    row["tflops"] = work / seconds / 1e12
+    row["time_to_ceiling"] = seconds / total["ceiling_seconds"]
+    if check is not None:
+        row["naive_to_time"] = total["naive_seconds"] / seconds
+        row["naive_to_bf16"] = total["naive_seconds"] / total["bf16_seconds"]
     return row
 
 

@@ -8,87 +8,42 @@ its KID knows only subsets, and its LPIPS takes pairs.
 """
 
 from ..processes import ProcessGroup
-from .diversity import (
-    ICLPIPS,
-    ClusteredLPIPS,
-    NearestReal,
-    clustered_lpips,
-    ic_lpips,
-    lpips_distances,
-    mean_pairwise,
-    nearest_real,
-)
-from .evaluate import Evaluation, EvaluationConfig, evaluate, format_table, save_evaluation, to_dict
-from .kid import (
-    InceptionScore,
-    KIDSubsets,
-    KIDUnbiased,
-    PrecisionRecall,
-    fid,
-    inception_score,
-    kid_subsets,
-    kid_unbiased,
-    precision_recall,
-)
-from .masks import MaskComparison, MaskStatistics, compare_masks, measure_masks, summarize_masks
-from .networks import (
+from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
+from .evaluate import (
     DEFAULT_METRICS,
-    LPIPS,
+    Evaluation,
+    EvaluationConfig,
+    Networks,
+    evaluate,
+    format_table,
+    load_networks,
+    save_evaluation,
+    to_dict,
+)
+from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
+from .masks import compare_masks, measure_masks, summarize_masks
+from .networks import (
     BadWeightsError,
     FeatureExtractor,
-    Features,
-    Metric,
     MissingWeightsError,
-    NetworkId,
-    Networks,
-    NetworksConfig,
     alexnet_extractor,
     inception_extractor,
     load_lpips,
-    load_networks,
 )
-from .sampler import (
-    FolderSampler,
-    Generated,
-    PipelineSampler,
-    Real,
-    Sampler,
-    TensorSampler,
-    as_pair,
-    as_real,
-    as_sampler,
-    draw,
-)
-from .scoring import QuickScore, load_quick_networks, quick_score
+from .sampler import FolderSampler, PipelineSampler, Sampler, TensorSampler, as_pair, as_real, as_sampler, draw
+from .scoring import quick_score
 
 __all__ = [
     "DEFAULT_METRICS",
-    "ICLPIPS",
-    "LPIPS",
     "BadWeightsError",
-    "ClusteredLPIPS",
     "Evaluation",
     "EvaluationConfig",
     "FeatureExtractor",
-    "Features",
     "FolderSampler",
-    "Generated",
-    "InceptionScore",
-    "KIDSubsets",
-    "KIDUnbiased",
-    "MaskComparison",
-    "MaskStatistics",
-    "Metric",
     "MissingWeightsError",
-    "NearestReal",
-    "NetworkId",
     "Networks",
-    "NetworksConfig",
     "PipelineSampler",
-    "PrecisionRecall",
     "ProcessGroup",
-    "QuickScore",
-    "Real",
     "Sampler",
     "TensorSampler",
     "alexnet_extractor",
@@ -108,7 +63,6 @@ __all__ = [
     "kid_unbiased",
     "load_lpips",
     "load_networks",
-    "load_quick_networks",
     "lpips_distances",
     "mean_pairwise",
     "measure_masks",

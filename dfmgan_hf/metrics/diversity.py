@@ -14,139 +14,10 @@ from tqdm import tqdm
 from ..processes import ProcessGroup
 from .networks import LPIPS, full_precision
 
-# --- Tables of LPIPS distances in bounded memory, by one process or many.
-
 _LARGEST_TILE = 128
 # Numbers of an embedding that are summed in float32 before float64 takes over: sums of 640,128 terms would lose
 # digits.
 _FLOAT32_RUN = 8192
-
-
-class _Tiles:
-    """Embeddings of the tiles of some images; the least recently used ones make room for others."""
-
-    def __init__(self, lpips: LPIPS, images: Tensor, size: int, batch_size: int) -> None:
-        self.lpips = lpips
-        self.images = images
-        self.batch_size = batch_size
-        self.slices = [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
-        self.cache: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
-
-    def get(self, index: int, room: int) -> tuple[Tensor, Tensor]:
-        """Embeddings (n, D) and their squared lengths (n,) of tile `index`, leaving at most `room` tiles cached."""
-        if index in self.cache:
-            self.cache.move_to_end(index)
-            return self.cache[index]
-        while self.cache and len(self.cache) >= room:
-            self.cache.popitem(last=False)
-        images = self.images[self.slices[index]]
-        embedding: Tensor | None = None
-        for start in range(0, len(images), self.batch_size):
-            part = self.lpips.embed(images[start : start + self.batch_size])
-            if embedding is None:
-                embedding = part.new_empty(len(images), part.shape[1])
-            embedding[start : start + len(part)] = part
-        assert embedding is not None  # no tile is empty
-        self.cache[index] = (embedding, _squared_norms(embedding))
-        return self.cache[index]
-
-
-@full_precision()
-def lpips_distances(
-    lpips: LPIPS,
-    images: Tensor,
-    others: Tensor | None = None,
-    *,
-    max_memory_gib: float = 6.0,
-    batch_size: int = 16,
-    processes: ProcessGroup | None = None,
-    progress: bool = False,
-    description: str = "LPIPS",
-) -> Tensor:
-    """Measure the LPIPS distances of all pairs.
-
-    1,000 images of 256x256 among themselves take 2.6 GB of embeddings and about 20 s on two CPU cores (AlexNet). With
-    less memory the table is the same; embeddings are then computed more than once.
-
-    Args:
-        lpips: the network, see `load_lpips`.
-        images: (N, 3 or 1, H, W), uint8, or floating-point in [-1, 1].
-        others: (M, 3 or 1, H, W), of the same size. None: `images` again.
-        max_memory_gib: limit for the embeddings in memory; at least one image of each set is kept, whatever it takes.
-        batch_size: images the network takes at once.
-        processes: share of the work; every process gets the whole table.
-        progress: whether to draw a progress bar.
-        description: its text.
-
-    Returns:
-        float32 (N, M) on the CPU, at least 0. Without `others` it is symmetric and exactly 0 on the diagonal. The
-        matrix product leaves an absolute error around 1e-6, also where two different images are equal.
-
-    Raises:
-        ValueError: if there are no images or sizes differ.
-    """
-    processes = processes or ProcessGroup()
-    same = others is None
-    second = images if others is None else others
-    for name, some in (("images", images), ("others", second)):
-        if some.ndim != 4 or len(some) == 0:
-            raise ValueError(f"`{name}` must be at least one image, (N, C, H, W), but is {tuple(some.shape)}.")
-    if images.shape[2:] != second.shape[2:]:
-        raise ValueError(
-            f"LPIPS compares images of one size, but got {tuple(images.shape[2:])} and {tuple(second.shape[2:])}."
-        )
-
-    bytes_per_image = lpips.embed(images[:1]).nbytes
-    fitting = max(2, int(max_memory_gib * 2**30 / bytes_per_image))
-    tile = min(_LARGEST_TILE, fitting // 2)
-    room = fitting // tile
-    rows = _Tiles(lpips, images, tile, batch_size)
-    columns = rows if same else _Tiles(lpips, second, tile, batch_size)
-
-    pairs = []
-    for i in range(len(rows.slices)):
-        js = list(range(i if same else 0, len(columns.slices)))
-        # To and fro: the tiles that the last row ended with are still cached when the next one begins.
-        pairs += [(i, j) for j in (reversed(js) if i % 2 else js)]
-    table = torch.zeros(len(images), len(second))
-    for i, j in tqdm(
-        processes.mine(pairs),
-        desc=description,
-        unit="block",
-        disable=not (progress and processes.is_main),
-        leave=False,
-    ):
-        # Rows come in order, so of another set's rows only the current tile is ever needed again.
-        a, a_squared = rows.get(i, room if same else 1)
-        b, b_squared = columns.get(j, room if same else room - 1)
-        block = (a_squared[:, None] + b_squared - 2 * _dot(a, b)).clamp(min=0).float().cpu()
-        if same and i == j:
-            # Both triangles come from one product, whose rounding need not be symmetric.
-            block = block.triu(1) + block.triu(1).T
-        table[rows.slices[i], columns.slices[j]] = block
-        if same and i != j:
-            table[rows.slices[j], columns.slices[i]] = block.T
-    return processes.sum(table)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Scalar products a[i].b[j], float64 (n, m), of float32 embeddings (n, D) and (m, D)."""
-    runs = zip(a.split(_FLOAT32_RUN, dim=1), b.split(_FLOAT32_RUN, dim=1), strict=True)
-    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
-    for run_a, run_b in runs:
-        total += run_a @ run_b.T
-    return total
-
-
-def _squared_norms(a: Tensor) -> Tensor:
-    """Scalar products a[i].a[i], float64 (n,), of float32 embeddings (n, D)."""
-    total = torch.zeros(len(a), dtype=torch.float64, device=a.device)
-    for run in a.split(_FLOAT32_RUN, dim=1):
-        total += run.square().sum(dim=1)
-    return total
-
-
-# --- Diversity of generated images around the few real ones: clustered LPIPS, IC-LPIPS and plain pairwise LPIPS.
 
 
 @dataclass(frozen=True)
@@ -156,9 +27,7 @@ class ClusteredLPIPS:
     Args:
         clustered_lpips: mean over all clusters, those of fewer than two members counting 0 (the paper's metric).
         clustered_lpips_nonempty: mean over the clusters of two or more members; nan if there are none.
-        num_clusters: one for each real image.
-        num_empty: clusters without a member.
-        num_single: clusters of one member.
+        num_clusters, num_empty, num_single: all clusters, those without a member, and those of one.
         cluster_sizes: members of each cluster, in the order of the real images.
         cluster_values: mean pairwise LPIPS within each cluster, 0 below two members.
     """
@@ -206,12 +75,14 @@ def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
     Raises:
         ValueError: if the tables don't belong together.
     """
-    assignment = _assign(to_real, among_generated)
-    sizes, values = [], []
-    for cluster in range(to_real.shape[1]):
-        members = torch.nonzero(assignment == cluster).flatten()
-        sizes.append(len(members))
-        values.append(mean_pairwise(among_generated[members][:, members]) if len(members) > 1 else 0.0)
+    if among_generated.shape != (len(to_real), len(to_real)):
+        raise ValueError(
+            f"`among_generated` must be {(len(to_real), len(to_real))} to fit `to_real`, but is "
+            f"{tuple(among_generated.shape)}."
+        )
+    clusters = _clusters(to_real)
+    sizes = [len(members) for members in clusters]
+    values = [mean_pairwise(among_generated[m][:, m]) if len(m) > 1 else 0.0 for m in clusters]
     valid = [value for value, size in zip(values, sizes, strict=True) if size > 1]
     return ClusteredLPIPS(
         clustered_lpips=sum(values) / len(values),
@@ -247,20 +118,18 @@ def ic_lpips(
     Raises:
         ValueError: if `to_real` is not a table.
     """
-    assignment = _assign(to_real)
     generator = torch.Generator().manual_seed(seed)
-    sizes, values = [], []
-    for cluster in range(to_real.shape[1]):
-        members = torch.nonzero(assignment == cluster).flatten()
-        sizes.append(len(members))
+    clusters = _clusters(to_real)
+    values = []
+    for members in clusters:
         order = torch.randperm(len(members), generator=generator)
         if len(members) > 1:
             values.append(mean_pairwise(distances(members[order[:max_cluster_size]])))
     return ICLPIPS(
         ic_lpips=sum(values) / len(values) if values else math.nan,
-        num_clusters=len(sizes),
-        num_left_out=len(sizes) - len(values),
-        cluster_sizes=sizes,
+        num_clusters=len(clusters),
+        num_left_out=len(clusters) - len(values),
+        cluster_sizes=[len(members) for members in clusters],
     )
 
 
@@ -275,21 +144,14 @@ def mean_pairwise(distances: Tensor) -> float:
     return float(off_diagonal / (n * (n - 1)))
 
 
-def _assign(to_real: Tensor, among_generated: Tensor | None = None) -> Tensor:
-    """Nearest real image of each generated one, (N,)."""
+def _clusters(to_real: Tensor) -> list[Tensor]:
+    """For each real image, the numbers of the generated ones that it is the nearest real image of."""
     if to_real.ndim != 2 or 0 in to_real.shape:
         raise ValueError(
             f"`to_real` must be (N, M) with at least one image of each kind, but is {tuple(to_real.shape)}."
         )
-    if among_generated is not None and among_generated.shape != (len(to_real), len(to_real)):
-        raise ValueError(
-            f"`among_generated` must be {(len(to_real), len(to_real))} to fit `to_real`, but is "
-            f"{tuple(among_generated.shape)}."
-        )
-    return to_real.argmin(dim=1)
-
-
-# --- Is it copying? LPIPS distances of generated images to the nearest training image, and what they are worth.
+    nearest = to_real.argmin(dim=1)
+    return [torch.nonzero(nearest == cluster).flatten() for cluster in range(to_real.shape[1])]
 
 
 @dataclass(frozen=True)
@@ -348,3 +210,118 @@ def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | No
         copy_threshold=copy_threshold,
         copy_rate=None if copy_threshold is None else float((nearest < copy_threshold).double().mean()),
     )
+
+
+@full_precision()
+def lpips_distances(
+    lpips: LPIPS,
+    images: Tensor,
+    others: Tensor | None = None,
+    *,
+    max_memory_gib: float = 6.0,
+    batch_size: int = 16,
+    processes: ProcessGroup | None = None,
+    progress: bool = False,
+) -> Tensor:
+    """Measure the LPIPS distances of all pairs.
+
+    1,000 images of 256x256 among themselves take 2.6 GB of embeddings and about 20 s on two CPU cores (AlexNet). With
+    less memory the table is the same; embeddings are then computed more than once.
+
+    Args:
+        lpips: the network, see `load_lpips`.
+        images: (N, 3 or 1, H, W), uint8, or floating-point in [-1, 1].
+        others: (M, 3 or 1, H, W), of the same size. None: `images` again.
+        max_memory_gib: limit for the embeddings in memory; at least one image of each set is kept, whatever it takes.
+        batch_size: images the network takes at once.
+        processes: share of the work; every process gets the whole table.
+        progress: whether to draw a progress bar.
+
+    Returns:
+        float32 (N, M) on the CPU, at least 0. Without `others` it is symmetric and exactly 0 on the diagonal. The
+        matrix product leaves an absolute error around 1e-6, also where two different images are equal.
+
+    Raises:
+        ValueError: if there are no images or sizes differ.
+    """
+    processes = processes or ProcessGroup()
+    same = others is None
+    second = images if others is None else others
+    for name, some in (("images", images), ("others", second)):
+        if some.ndim != 4 or len(some) == 0:
+            raise ValueError(f"`{name}` must be at least one image, (N, C, H, W), but is {tuple(some.shape)}.")
+    if images.shape[2:] != second.shape[2:]:
+        raise ValueError(
+            f"LPIPS compares images of one size, but got {tuple(images.shape[2:])} and {tuple(second.shape[2:])}."
+        )
+
+    bytes_per_image = lpips.embed(images[:1]).nbytes
+    fitting = max(2, int(max_memory_gib * 2**30 / bytes_per_image))
+    tile = min(_LARGEST_TILE, fitting // 2)
+    room = fitting // tile
+    rows = _Tiles(lpips, images, tile, batch_size)
+    columns = rows if same else _Tiles(lpips, second, tile, batch_size)
+
+    pairs = []
+    for i in range(len(rows.slices)):
+        js = list(range(i if same else 0, len(columns.slices)))
+        # To and fro: the tiles that the last row ended with are still cached when the next one begins.
+        pairs += [(i, j) for j in (reversed(js) if i % 2 else js)]
+    table = torch.zeros(len(images), len(second))
+    for i, j in tqdm(
+        processes.mine(pairs),
+        desc="LPIPS",
+        unit="block",
+        disable=not (progress and processes.is_main),
+        leave=False,
+    ):
+        # Rows come in order, so of another set's rows only the current tile is ever needed again.
+        a, a_squared = rows.get(i, room if same else 1)
+        b, b_squared = columns.get(j, room if same else room - 1)
+        block = (a_squared[:, None] + b_squared - 2 * _dot(a, b)).clamp(min=0).float().cpu()
+        if same and i == j:
+            # Both triangles come from one product, whose rounding need not be symmetric.
+            block = block.triu(1) + block.triu(1).T
+        table[rows.slices[i], columns.slices[j]] = block
+        if same and i != j:
+            table[rows.slices[j], columns.slices[i]] = block.T
+    return processes.sum(table)
+
+
+class _Tiles:
+    """Embeddings of images, tile by tile; the least recently used tiles make room for others."""
+
+    def __init__(self, lpips: LPIPS, images: Tensor, size: int, batch_size: int) -> None:
+        self.lpips = lpips
+        self.images = images
+        self.batch_size = batch_size
+        self.slices = [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
+        self.cache: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def get(self, index: int, room: int) -> tuple[Tensor, Tensor]:
+        """Embeddings (n, D) and their squared lengths (n,) of tile `index`, leaving at most `room` tiles cached."""
+        if index in self.cache:
+            self.cache.move_to_end(index)
+            return self.cache[index]
+        while self.cache and len(self.cache) >= room:
+            self.cache.popitem(last=False)
+        images = self.images[self.slices[index]]
+        embedding = torch.empty(0)
+        for start in range(0, len(images), self.batch_size):
+            part = self.lpips.embed(images[start : start + self.batch_size])
+            if start == 0:
+                embedding = part.new_empty(len(images), part.shape[1])
+            embedding[start : start + len(part)] = part
+        squared = torch.zeros(len(images), dtype=torch.float64, device=embedding.device)
+        for run in embedding.split(_FLOAT32_RUN, dim=1):
+            squared += run.square().sum(dim=1)
+        self.cache[index] = embedding, squared
+        return self.cache[index]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products a[i].b[j], float64 (n, m), of float32 embeddings (n, D) and (m, D)."""
+    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
+    for run_a, run_b in zip(a.split(_FLOAT32_RUN, dim=1), b.split(_FLOAT32_RUN, dim=1), strict=True):
+        total += run_a @ run_b.T
+    return total

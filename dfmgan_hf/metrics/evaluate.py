@@ -6,11 +6,13 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from PIL import Image
@@ -23,27 +25,28 @@ from ..processes import ProcessGroup
 from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
 from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
-from .masks import MEASUREMENTS, compare_masks, measure_masks, summarize_masks
-from .networks import (
-    DEFAULT_METRICS,
-    FEATURE_METRICS,
-    LPIPS,
-    LPIPS_METRICS,
-    METRICS,
-    VGG_METRICS,
-    FeatureExtractor,
-    Features,
-    Metric,
-    Networks,
-)
+from .masks import compare_masks, measure_masks, summarize_masks
+from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips
 from .sampler import Generated, Real, Sampler, as_pair, batches, draw
 
-# --- What is measured and how.
+Metric = Literal[
+    "kid", "fid", "inception_score", "precision_recall", "clustered_lpips", "ic_lpips", "nearest", "masks"
+]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+FEATURE_METRICS: tuple[Metric, ...] = ("kid", "fid", "inception_score", "precision_recall")
+LPIPS_METRICS: tuple[Metric, ...] = ("clustered_lpips", "nearest")
+VGG_METRICS: tuple[Metric, ...] = ("ic_lpips",)
+DEFAULT_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, *LPIPS_METRICS, "masks")
+
+T = TypeVar("T")
+_PACKAGES = (
+    "dfmgan-hf", "torch", "torchvision", "torch-fidelity", "lpips", "numpy", "scipy", "diffusers", "accelerate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured and how; all of it goes into the results.
+    """What is measured, how, and with which networks; all of it but the places of weights goes into the results.
 
     Attributes:
         metrics: What to measure. ic_lpips is not among the defaults: it needs VGG16's 528 MB and many minutes on a
@@ -61,6 +64,12 @@ class EvaluationConfig:
         copy_threshold: LPIPS to the nearest real image below which a generated one counts as a copy. Default: half of
             the real images' median distance to their nearest neighbour.
         max_memory_gib: Limit for LPIPS embeddings in memory, for each process.
+        kid_features: Network for KID, FID, precision and recall; results name it. Papers take inception; alexnet has
+            no classes, so that there is no Inception Score.
+        inception_weights: Inception-v3 of 2015-12-05 as torch-fidelity has it. None: the file that
+            DFMGAN_INCEPTION_WEIGHTS names, or a download.
+        lpips_weights: AlexNet. None: the file that DFMGAN_LPIPS_WEIGHTS names, or torchvision's download.
+        lpips_vgg_weights: VGG16, for ic_lpips only. None: DFMGAN_LPIPS_VGG_WEIGHTS, or torchvision's download.
     """
 
     metrics: tuple[Metric, ...] = DEFAULT_METRICS
@@ -76,6 +85,10 @@ class EvaluationConfig:
     ic_lpips_max_cluster_size: int = 50
     copy_threshold: float | None = None
     max_memory_gib: float = 6.0
+    kid_features: Literal["inception", "alexnet"] = "inception"
+    inception_weights: Path | None = None
+    lpips_weights: Path | None = None
+    lpips_vgg_weights: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics or not set(self.metrics) <= set(METRICS):
@@ -86,292 +99,48 @@ class EvaluationConfig:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
 
 
-# --- Draw images once and take from them all that the metrics need.
-
-
 @dataclass(frozen=True)
-class Collected:
-    """What was taken from N drawn images, of which the first K were kept; the same in every process.
+class Networks:
+    """The measuring networks; None where nothing needs one.
 
     Args:
-        images: uint8 (K, 3, H, W).
-        masks: uint8 (K, 1, H, W), values 0 and 255; None if the sampler has no masks.
-        mask_measurements: of all N masks, see `measure_masks`; None if the sampler has no masks.
-        features: of all N images, or None without an extractor.
-        unique_share: share of the N images that differ from all before them, in (0, 1].
+        extractor: any network, for KID, FID, Inception Score, precision and recall.
+        lpips: for clustered LPIPS and nearest images.
+        lpips_vgg: for IC-LPIPS.
     """
 
-    images: Tensor
-    masks: Tensor | None
-    mask_measurements: Tensor | None
-    features: Features | None
-    unique_share: float
+    extractor: FeatureExtractor | None = None
+    lpips: LPIPS | None = None
+    lpips_vgg: LPIPS | None = None
+
+    def check(self, metrics: Collection[Metric]) -> None:
+        """Raise a ValueError if one of `metrics` lacks its network."""
+        for name, group in (("extractor", FEATURE_METRICS), ("lpips", LPIPS_METRICS), ("lpips_vgg", VGG_METRICS)):
+            if not set(group).isdisjoint(metrics) and getattr(self, name) is None:
+                raise ValueError(f"Measuring {', '.join(group)} needs `networks.{name}`, but it is None.")
 
 
-def collect(
-    sampler: Sampler,
-    num_images: int,
-    *,
-    num_kept: int,
-    size: tuple[int, int],
-    seed: int = 0,
-    batch_size: int = 16,
-    extractor: FeatureExtractor | None = None,
-    with_masks: bool = True,
-    processes: ProcessGroup | None = None,
-    progress: bool = False,
-    description: str = "Drawing",
-) -> Collected:
-    """Draw images 0..num_images-1 of a sampler in batches that the processes share.
-
-    Args:
-        sampler: draws; image i depends on `seed + i` alone.
-        num_images: N.
-        num_kept: K, images that are kept themselves, at most N.
-        size: (H, W) that the images must have.
-        seed: base seed.
-        batch_size: images drawn, and passed through the extractor, at once. Batches are the same for any number of
-            processes.
-        extractor: gives the features.
-        with_masks: whether masks are measured and kept.
-        processes: share of the work.
-        progress: whether to draw a progress bar.
-        description: its text.
+def load_networks(
+    config: EvaluationConfig | None = None, *, device: torch.device | str = "cpu", progress: bool = True
+) -> Networks:
+    """Load the networks that the metrics of `config` need; None for the defaults.
 
     Raises:
-        ValueError: if the sampler's images have another size.
+        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
     """
-    processes = processes or ProcessGroup()
-    images = torch.zeros(num_kept, 3, *size, dtype=torch.uint8)
-    masks = torch.zeros(num_kept, 1, *size, dtype=torch.uint8)
-    measurements = torch.zeros(num_images, MEASUREMENTS, dtype=torch.float64)
-    digests = torch.zeros(num_images, dtype=torch.int64)
-    unmasked = torch.zeros(1)
-    features: list[Tensor] = []
-    logits: list[Tensor] = []
-
-    work = processes.mine(batches(num_images, batch_size))
-    with tqdm(
-        total=sum(len(batch) for batch in work),
-        desc=description,
-        unit="image",
-        disable=not (progress and processes.is_main),
-        leave=False,
-    ) as bar:
-        for batch in work:
-            drawn, drawn_masks = draw(sampler, batch, seed)
-            if tuple(drawn.shape[2:]) != size:
-                raise ValueError(
-                    f"Generated images are {drawn.shape[3]}x{drawn.shape[2]}, the real ones {size[1]}x{size[0]}; load "
-                    "the real ones at the generated ones' size (--resolution)."
-                )
-            kept = range(batch.start, min(batch.stop, num_kept))
-            images[batch.start : kept.stop] = drawn[: len(kept)]
-            digests[batch.start : batch.stop] = _digests(drawn)
-            if drawn_masks is None:
-                unmasked += 1
-            elif with_masks:
-                masks[batch.start : kept.stop] = drawn_masks[: len(kept)]
-                measurements[batch.start : batch.stop] = measure_masks(drawn_masks)
-            if extractor is not None:
-                output = extractor(drawn)
-                features.append(output.features)
-                logits.append(torch.empty(len(drawn), 0) if output.logits is None else output.logits)
-            bar.update(len(drawn))
-
-    has_masks = with_masks and float(processes.sum(unmasked)) == 0
-    return Collected(
-        images=processes.sum(images),
-        masks=processes.sum(masks) if has_masks else None,
-        mask_measurements=processes.sum(measurements) if has_masks else None,
-        features=None if extractor is None else _gather(features, logits, num_images, batch_size, processes),
-        unique_share=len(processes.sum(digests).unique()) / num_images,
-    )
-
-
-def extract(
-    images: Tensor, extractor: FeatureExtractor, *, batch_size: int = 16, processes: ProcessGroup | None = None
-) -> Features:
-    """Extract features of images uint8 (N, 3 or 1, H, W); the processes share the work and each gets the whole."""
-    processes = processes or ProcessGroup()
-    work = processes.mine(batches(len(images), batch_size))
-    outputs = [extractor(images[batch.start : batch.stop]) for batch in work]
-    features = [output.features for output in outputs]
-    logits = [torch.empty(len(f), 0) if o.logits is None else o.logits for f, o in zip(features, outputs, strict=True)]
-    return _gather(features, logits, len(images), batch_size, processes)
-
-
-def _gather(
-    features: list[Tensor], logits: list[Tensor], count: int, batch_size: int, processes: ProcessGroup
-) -> Features:
-    """Put this process's batches into their places and add the others'."""
-    # A process without a batch learns the widths from the others.
-    widths = torch.zeros(2, dtype=torch.int64)
-    if processes.is_main:
-        widths = torch.tensor([features[0].shape[1], logits[0].shape[1]])
-    widths = processes.sum(widths)
-    whole = []
-    for parts, width in zip((features, logits), widths.tolist(), strict=True):
-        tensor = torch.zeros(count, width)
-        for batch, part in zip(processes.mine(batches(count, batch_size)), parts, strict=True):
-            tensor[batch.start : batch.stop] = part
-        whole.append(processes.sum(tensor) if width else None)
-    assert whole[0] is not None
-    return Features(whole[0], whole[1])
-
-
-def _digests(images: Tensor) -> Tensor:
-    """A 64-bit hash of each image's pixels, int64 (N,)."""
-    hashes = (hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in images)
-    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in hashes])
-
-
-# --- From features, images and masks to values, for each group of metrics that shares its inputs.
-
-
-@dataclass(frozen=True)
-class NotMeasurable:
-    """Why a metric has no value for these images."""
-
-    reason: str
-
-
-Values = dict[str, dict[str, Any] | NotMeasurable]
-
-
-def measure_features(network: str, generated: Features, real: Features, config: EvaluationConfig) -> Values:
-    """Measure KID, FID, Inception Score, precision and recall, as far as `config` asks for them.
-
-    Args:
-        network: name of the network, which goes into each value.
-        generated, real: its features.
-        config: which metrics, and how.
-
-    Returns:
-        By metric. `kid` holds both estimates; its `kid` is the one from all images.
-    """
-    x, y = generated.features, real.features
-    values: Values = {}
-    if "kid" in config.metrics:
-        values["kid"] = _too_few("KID", x, y) or {"features": network, **_kid(x, y, config)}
-    if "fid" in config.metrics:
-        values["fid"] = _too_few("FID", x, y) or {"features": network, "fid": fid(x, y)}
-    if "precision_recall" in config.metrics:
-        values["precision_recall"] = _too_few("Precision and recall", x, y) or {
-            "features": network,
-            **asdict(precision_recall(x, y, config.neighbourhood)),
-        }
-    if "inception_score" in config.metrics:
-        if generated.logits is None:
-            values["inception_score"] = NotMeasurable(f"{network} has no classes")
-        elif len(x) < config.inception_splits:
-            values["inception_score"] = NotMeasurable(f"{len(x)} images for {config.inception_splits} splits")
-        else:
-            score = inception_score(generated.logits, config.inception_splits)
-            values["inception_score"] = {"features": network, **asdict(score)}
-    return values
-
-
-def measure_lpips(
-    generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
-) -> tuple[Values, Tensor]:
-    """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them.
-
-    Args:
-        generated: uint8 (N, 3, H, W).
-        real: uint8 (M, 3 or 1, H, W).
-        lpips: the network.
-        config: which metrics, and how.
-        processes: share of the work.
-        progress: whether to draw a progress bar.
-
-    Returns:
-        By metric, and the table (N, M) of distances to the real images.
-    """
-    options: dict[str, Any] = {
-        "max_memory_gib": config.max_memory_gib,
-        "batch_size": config.batch_size,
-        "processes": processes,
-        "progress": progress,
-    }
-    n = len(generated)
-    # One table of everything embeds every image once.
-    table = lpips_distances(lpips, torch.cat([generated, real.expand(-1, 3, -1, -1)]), **options)
-    among_generated, to_real, among_real = table[:n, :n], table[:n, n:], table[n:, n:]
-    values: Values = {}
-    if "clustered_lpips" in config.metrics:
-        clusters = clustered_lpips(to_real, among_generated)
-        values["clustered_lpips"] = {
-            "network": lpips.network.name,
-            **asdict(clusters),
-            "pairwise_lpips": mean_pairwise(among_generated) if n > 1 else None,
-            "pairwise_lpips_real": mean_pairwise(among_real) if len(among_real) > 1 else None,
-        }
-    if "nearest" in config.metrics:
-        nearest = nearest_real(to_real, among_real, config.copy_threshold)
-        values["nearest"] = {"network": lpips.network.name, **asdict(nearest)}
-    return values, to_real
-
-
-def measure_ic_lpips(
-    generated: Tensor, real: Tensor, lpips: LPIPS, config: EvaluationConfig, processes: ProcessGroup, progress: bool
-) -> Values:
-    """Measure IC-LPIPS; arguments as in `measure_lpips`."""
-    options: dict[str, Any] = {
-        "max_memory_gib": config.max_memory_gib,
-        "batch_size": config.batch_size,
-        "processes": processes,
-        "progress": progress,
-        "description": "IC-LPIPS",
-    }
-    result = ic_lpips(
-        lpips_distances(lpips, generated, real, **options),
-        lambda members: lpips_distances(lpips, generated[members], **options),
-        max_cluster_size=config.ic_lpips_max_cluster_size,
-        seed=config.seed,
-    )
-    return {"ic_lpips": {"network": lpips.network.name, **asdict(result)}}
-
-
-def measure_mask_statistics(measurements: Tensor | None, count: int, real_masks: Tensor | None) -> Values:
-    """Summarize the first `count` generated masks, beside those of the real ones if there are any.
-
-    Args:
-        measurements: what `measure_masks` took of the generated masks; None if there are none.
-        count: masks to use.
-        real_masks: uint8 (M, 1, H, W), or None.
-    """
-    if measurements is None:
-        return {"masks": NotMeasurable("the generated images come without masks")}
-    generated = measurements[:count]
-    value: dict[str, Any] = {"generated": asdict(summarize_masks(generated))}
-    if real_masks is not None:
-        real = measure_masks(real_masks)
-        value |= {"real": asdict(summarize_masks(real)), "comparison": asdict(compare_masks(generated, real))}
-    return {"masks": value}
-
-
-def _kid(x: Tensor, y: Tensor, config: EvaluationConfig) -> dict[str, Any]:
-    unbiased = kid_unbiased(x, y, num_bootstrap=config.num_bootstrap, seed=config.seed)
-    subsets = kid_subsets(
-        x,
-        y,
-        num_subsets=config.kid_num_subsets,
-        max_subset_size=config.kid_max_subset_size,
-        seed=config.seed,
-    )
-    return {"kid": unbiased.kid, "unbiased": asdict(unbiased), "subsets": asdict(subsets)}
-
-
-def _too_few(what: str, x: Tensor, y: Tensor) -> NotMeasurable | None:
-    if min(len(x), len(y)) >= 2:
-        return None
-    return NotMeasurable(
-        f"{what} needs 2 images of each kind, but there are {len(x)} generated and {len(y)} real ones"
-    )
-
-
-# --- Measure generated images against real ones: all metrics from one pass over the samples.
+    config = config or EvaluationConfig()
+    wanted = set(config.metrics)
+    options: dict[str, Any] = {"device": device, "progress": progress}
+    extractor = lpips = lpips_vgg = None
+    if wanted & set(FEATURE_METRICS) and config.kid_features == "inception":
+        extractor = inception_extractor(config.inception_weights, **options)
+    elif wanted & set(FEATURE_METRICS):
+        extractor = alexnet_extractor(config.lpips_weights, **options)
+    if wanted & set(LPIPS_METRICS):
+        lpips = load_lpips("alex", config.lpips_weights, **options)
+    if wanted & set(VGG_METRICS):
+        lpips_vgg = load_lpips("vgg", config.lpips_vgg_weights, **options)
+    return Networks(extractor, lpips, lpips_vgg)
 
 
 @dataclass(frozen=True)
@@ -440,8 +209,12 @@ def evaluate(
         progress: whether to draw progress bars.
 
     Raises:
-        ValueError: if there are no real images, sizes differ, or a metric lacks its network.
+        ValueError: if there are no images, sizes differ, or a metric lacks its network.
         DataError: if a folder has no images, or one cannot be read or would have to be enlarged.
+
+    Example:
+        >>> config = EvaluationConfig(metrics=("clustered_lpips", "nearest", "masks"))
+        >>> print(format_table(evaluate(PipelineSampler(pipe), "part/test/scratch", load_networks(config), config)))
     """
     config = config or EvaluationConfig()
     processes = processes or ProcessGroup()
@@ -449,107 +222,234 @@ def evaluate(
     sampler, real = as_pair(sampler, real, resolution, config.seed)
     if len(real) == 0:
         raise ValueError("`real` holds no images to measure against.")
-    clock = _Clock()
 
-    height, width = real.images.shape[2:]
     wanted = set(config.metrics)
     extractor = networks.extractor if wanted & set(FEATURE_METRICS) else None
     lpips = networks.lpips if wanted & set(LPIPS_METRICS) else None
     lpips_vgg = networks.lpips_vgg if wanted & set(VGG_METRICS) else None
-    num_images = _available(sampler, config.num_images) if extractor or "masks" in wanted else 0
-    num_lpips = _available(sampler, config.num_lpips_images) if lpips or lpips_vgg else 0
-    drawn = collect(
-        sampler,
-        max(num_images, num_lpips),
-        num_kept=num_lpips,
-        size=(height, width),
-        seed=config.seed,
+    available = len(sampler) if isinstance(sampler, Sized) else math.inf
+    num_images = int(min(available, config.num_images)) if extractor or "masks" in wanted else 0
+    num_lpips = int(min(available, config.num_lpips_images)) if lpips or lpips_vgg else 0
+    if max(num_images, num_lpips) == 0:
+        raise ValueError("`sampler` holds no images to measure.")
+
+    result = Evaluation()
+    for name in ("extractor", "lpips", "lpips_vgg"):
+        if (network := getattr(networks, name)) is not None:
+            result.networks[name] = asdict(network.network)
+    with _timed(result, "drawing"):
+        drawn = _draw(sampler, real, max(num_images, num_lpips), num_lpips, extractor, config, processes, progress)
+    result.settings = {
+        # The networks are named by their hashes, wherever their weights lie.
+        "evaluation": {name: value for name, value in asdict(config).items() if not name.endswith("_weights")},
+        "num_generated": num_images,
+        "num_generated_lpips": num_lpips,
+        "unique_share": len(drawn.digests.unique()) / len(drawn.digests),
+        "sampler": {"type": type(sampler).__name__, **getattr(sampler, "settings", {})},
+        "resolution": list(real.images.shape[2:]),
+        "num_real": len(real),
+        "real_file_names": list(real.file_names),
+        "real_sha256": hashlib.sha256(real.images.contiguous().numpy().tobytes()).hexdigest(),
+    }
+    if extractor is not None and drawn.features is not None:
+        with _timed(result, "feature metrics"):
+            logits = None if drawn.logits is None else drawn.logits[:num_images]
+            _measure_features(
+                result, Features(drawn.features[:num_images], logits), real.images, extractor, config, processes
+            )
+    distances = partial(
+        lpips_distances,
+        max_memory_gib=config.max_memory_gib,
         batch_size=config.batch_size,
-        extractor=extractor,
         processes=processes,
         progress=progress,
     )
-    clock.lap("drawing")
-
-    evaluation = Evaluation(
-        settings={
-            "evaluation": asdict(config),
-            "num_generated": num_images,
-            "num_generated_lpips": num_lpips,
-            "unique_share": drawn.unique_share,
-            "sampler": {"type": type(sampler).__name__, **getattr(sampler, "settings", {})},
-            "resolution": [height, width],
-            "num_real": len(real),
-            "real_file_names": list(real.file_names),
-            "real_sha256": hashlib.sha256(real.images.contiguous().numpy().tobytes()).hexdigest(),
-        },
-        networks=networks.describe(),
-        seconds=clock.laps,
-    )
-    measured: Values = {}
-    if extractor is not None and drawn.features is not None:
-        real_features = extract(real.images, extractor, batch_size=config.batch_size, processes=processes)
-        measured |= measure_features(extractor.network.name, drawn.features.first(num_images), real_features, config)
-        clock.lap("feature metrics")
     if lpips is not None:
-        values, to_real = measure_lpips(drawn.images, real.images, lpips, config, processes, progress)
-        measured |= values
-        nearest = to_real.min(dim=1)
-        evaluation.nearest = Nearest(drawn.images, drawn.masks, nearest.indices, nearest.values)
-        clock.lap("LPIPS metrics")
+        with _timed(result, "LPIPS metrics"):
+            _measure_lpips(result, drawn, real.images, lpips, config, distances)
     if lpips_vgg is not None:
-        measured |= measure_ic_lpips(drawn.images, real.images, lpips_vgg, config, processes, progress)
-        clock.lap("IC-LPIPS")
+        with _timed(result, "IC-LPIPS"):
+            value = ic_lpips(
+                distances(lpips_vgg, drawn.images, real.images),
+                lambda members: distances(lpips_vgg, drawn.images[members]),
+                max_cluster_size=config.ic_lpips_max_cluster_size,
+                seed=config.seed,
+            )
+            result.metrics["ic_lpips"] = {"network": lpips_vgg.network.name, **asdict(value)}
     if "masks" in wanted:
-        measured |= measure_mask_statistics(drawn.mask_measurements, num_images, real.masks)
-        clock.lap("mask statistics")
-    for name, value in measured.items():
-        if isinstance(value, NotMeasurable):
-            evaluation.not_measured[name] = value.reason
+        with _timed(result, "mask statistics"):
+            _measure_masks(result, drawn.measurements, num_images, real.masks)
+    return result
+
+
+class _Drawn(NamedTuple):
+    """What is taken from drawn images, of one batch or of all. Without masks, features or classes these are None.
+
+    Of the first K images: images uint8 (K, 3, H, W), masks uint8 (K, 1, H, W). Of all: a hash of each image's pixels,
+    measurements of the masks, features and logits.
+    """
+
+    images: Tensor
+    digests: Tensor
+    masks: Tensor | None
+    measurements: Tensor | None
+    features: Tensor | None
+    logits: Tensor | None
+
+
+def _draw(
+    sampler: Sampler,
+    real: ImageMaskDataset,
+    num_images: int,
+    num_kept: int,
+    extractor: FeatureExtractor | None,
+    config: EvaluationConfig,
+    processes: ProcessGroup,
+    progress: bool,
+) -> _Drawn:
+    """Draw images 0..num_images-1 once, in batches that the processes share."""
+    height, width = real.images.shape[2:]
+
+    def take(batch: range) -> _Drawn:
+        images, masks = draw(sampler, batch, config.seed)
+        if images.shape[2:] != (height, width):
+            raise ValueError(
+                f"Generated images are {images.shape[3]}x{images.shape[2]}, the real ones {width}x{height}; load "
+                "the real ones at the generated ones' size (--resolution)."
+            )
+        kept = slice(max(0, min(batch.stop, num_kept) - batch.start))
+        features, logits = (None, None) if extractor is None else extractor(images)
+        return _Drawn(
+            images=images[kept].expand(-1, 3, -1, -1),
+            digests=_digests(images),
+            masks=None if masks is None else masks[kept],
+            measurements=None if masks is None else measure_masks(masks),
+            features=features,
+            logits=logits,
+        )
+
+    bar = "Drawing" if progress else None
+    parts = _in_batches(num_images, config.batch_size, take, processes, bar)
+    return _Drawn(*map(_join, zip(*parts, strict=True)))  # type: ignore[arg-type]
+
+
+def _in_batches(
+    count: int, size: int, work: Callable[[range], T], processes: ProcessGroup, bar: str | None = None
+) -> list[T]:
+    """Do batches of numbered work, shared by the processes; each of them gets all results, in order."""
+    todo = batches(count, size)
+    mine = processes.mine(todo)
+    hidden = bar is None or not processes.is_main
+    shares = processes.gather([work(batch) for batch in tqdm(mine, bar, unit="batch", disable=hidden, leave=False)])
+    return [shares[k % processes.count][k // processes.count] for k in range(len(todo))]
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
+
+
+def _digests(images: Tensor) -> Tensor:
+    """A 64-bit hash of each image's pixels, int64 (N,)."""
+    hashes = (hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in images)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in hashes])
+
+
+def _measure_features(
+    result: Evaluation,
+    generated: Features,
+    real: Tensor,
+    extractor: FeatureExtractor,
+    config: EvaluationConfig,
+    processes: ProcessGroup,
+) -> None:
+    """Measure KID, FID, Inception Score, precision and recall, as far as `config` asks for them."""
+    real_parts = _in_batches(
+        len(real), config.batch_size, lambda b: extractor(real[b.start : b.stop]).features, processes
+    )
+    x, y, network = generated.features, torch.cat(real_parts), extractor.network.name
+    measures: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+        "kid": ("KID", lambda: _kid(x, y, config)),
+        "fid": ("FID", lambda: {"fid": fid(x, y)}),
+        "precision_recall": ("Precision and recall", lambda: asdict(precision_recall(x, y, config.neighbourhood))),
+    }
+    for name, (title, measure) in measures.items():
+        if name not in config.metrics:
+            continue
+        if min(len(x), len(y)) < 2:
+            result.not_measured[name] = (
+                f"{title} needs 2 images of each kind, but there are {len(x)} generated and {len(y)} real ones"
+            )
         else:
-            evaluation.metrics[name] = value
-    return evaluation
+            result.metrics[name] = {"features": network, **measure()}
+    if "inception_score" in config.metrics:
+        if generated.logits is None:
+            result.not_measured["inception_score"] = f"{network} has no classes"
+        elif len(x) < config.inception_splits:
+            result.not_measured["inception_score"] = f"{len(x)} images for {config.inception_splits} splits"
+        else:
+            score = inception_score(generated.logits, config.inception_splits)
+            result.metrics["inception_score"] = {"features": network, **asdict(score)}
 
 
-class _Clock:
-    """Wall time of the steps since the last one, in seconds."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self.start = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self.start, 3)
-        self.start = now
+def _kid(x: Tensor, y: Tensor, config: EvaluationConfig) -> dict[str, Any]:
+    unbiased = kid_unbiased(x, y, num_bootstrap=config.num_bootstrap, seed=config.seed)
+    size = config.kid_max_subset_size
+    subsets = kid_subsets(x, y, num_subsets=config.kid_num_subsets, max_subset_size=size, seed=config.seed)
+    return {"kid": unbiased.kid, "unbiased": asdict(unbiased), "subsets": asdict(subsets)}
 
 
-def _available(sampler: Sampler, wanted: int) -> int:
-    """Images that a sampler can give, at most `wanted`."""
-    return min(wanted, len(sampler)) if isinstance(sampler, Sized) else wanted
+def _measure_lpips(
+    result: Evaluation,
+    drawn: _Drawn,
+    real: Tensor,
+    lpips: LPIPS,
+    config: EvaluationConfig,
+    distances: Callable[..., Tensor],
+) -> None:
+    """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them."""
+    n, m = len(drawn.images), len(real)
+    # One table of everything embeds every image once.
+    table = distances(lpips, torch.cat([drawn.images, real.expand(-1, 3, -1, -1)]))
+    among_generated, to_real, among_real = table[:n, :n], table[:n, n:], table[n:, n:]
+    if "clustered_lpips" in config.metrics:
+        result.metrics["clustered_lpips"] = {
+            "network": lpips.network.name,
+            **asdict(clustered_lpips(to_real, among_generated)),
+            "pairwise_lpips": mean_pairwise(among_generated) if n > 1 else None,
+            "pairwise_lpips_real": mean_pairwise(among_real) if m > 1 else None,
+        }
+    if "nearest" in config.metrics:
+        nearest = nearest_real(to_real, among_real, config.copy_threshold)
+        result.metrics["nearest"] = {"network": lpips.network.name, **asdict(nearest)}
+    nearest_distances, indices = to_real.min(dim=1)
+    result.nearest = Nearest(drawn.images, drawn.masks, indices, nearest_distances)
 
 
-# --- What an evaluation leaves behind: a table on screen and results.json.
+def _measure_masks(result: Evaluation, measurements: Tensor | None, count: int, real_masks: Tensor | None) -> None:
+    """Summarize the first `count` generated masks, beside those of the real ones if there are any."""
+    if measurements is None:
+        result.not_measured["masks"] = "the generated images come without masks"
+        return
+    generated = measurements[:count]
+    value: dict[str, Any] = {"generated": asdict(summarize_masks(generated))}
+    if real_masks is not None:
+        real = measure_masks(real_masks)
+        value |= {"real": asdict(summarize_masks(real)), "comparison": asdict(compare_masks(generated, real))}
+    result.metrics["masks"] = value
 
-_PACKAGES = (
-    "dfmgan-hf",
-    "torch",
-    "torchvision",
-    "torch-fidelity",
-    "lpips",
-    "numpy",
-    "scipy",
-    "diffusers",
-    "accelerate",
-)
+
+@contextmanager
+def _timed(result: Evaluation, step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    result.seconds[step] = time.perf_counter() - start
 
 
 def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
     """Return an evaluation as plain types that JSON knows; numbers that are not finite become None.
 
-    Args:
-        evaluation: what was measured.
-        more: what else the reader must know, such as model and data; placed first.
+    `more` is what else the reader must know, such as model and data; placed first.
     """
     return _plain(
         {
@@ -565,22 +465,18 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
-    """Write results.json, and nearest.png if nearest images were found.
-
-    Args:
-        output_dir: folder; made if need be.
-        evaluation: what was measured.
-        real: the real images it was measured against.
-        more: see `to_dict`.
-
-    Returns:
-        The files written.
-    """
+    """Write results.json (see `to_dict`), and nearest.png if nearest images were found; return what was written."""
     written = [output_dir / "results.json"]
     write_json(written[0], to_dict(evaluation, **more))
-    if (near := evaluation.nearest) is not None:
-        note = _yardstick(evaluation.metrics.get("nearest", {}))
-        written.append(save_sheet(nearest_sheet(near, real, note=note), output_dir / "nearest.png"))
+    if evaluation.nearest is not None:
+        note, nearest = "", evaluation.metrics.get("nearest", {})
+        if nearest.get("real_median") is not None:
+            note = (
+                f"From a real image to the nearest other one it is LPIPS {nearest['real_median']:.3f} (median); below "
+                f"{nearest['copy_threshold']:.3f} counts as a copy: {nearest['copy_rate']:.1%} of the generated ones."
+            )
+        sheet = nearest_sheet(evaluation.nearest, real, note=note)
+        written.append(save_sheet(sheet, output_dir / "nearest.png"))
     return written
 
 
@@ -588,19 +484,12 @@ def nearest_sheet(near: Nearest, real: ImageMaskDataset, *, pairs: int = 12, not
     """Draw generated images beside their nearest real ones, their masks outlined.
 
     The upper half of the page has the images that are closest to a real one, the worst suspects; the lower half has
-    the first images as they were drawn.
-
-    Args:
-        near: K generated images and their nearest real ones.
-        real: M real images; their names are written below.
-        pairs: pairs in each half, at most.
-        note: words after the title.
+    the first images as they were drawn. Each half has at most `pairs`; `note` follows the title.
     """
     pairs = min(pairs, len(near.images))
+    worst = torch.argsort(near.distances)[:pairs]
     halves = {
-        f"The {pairs} generated images (left) that are nearest to a real one (right). {note}": torch.argsort(
-            near.distances
-        )[:pairs],
+        f"The {pairs} generated images (left) that are nearest to a real one (right). {note}": worst,
         f"The first {pairs} generated images (left) and their nearest real ones (right)": torch.arange(pairs),
     }
     size = 160
@@ -622,24 +511,20 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that measured."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def format_table(evaluation: Evaluation) -> str:
     """Format the main numbers, a line each: name, value, what it says."""
-    m = evaluation.metrics
+    m, settings = evaluation.metrics, evaluation.settings
     rows: list[tuple[str, str, str]] = []
     if kid := m.get("kid"):
-        low, high = (f"{1000 * value:.2f}" for value in kid["unbiased"]["interval"])
-        confidence = f"{kid['unbiased']['confidence']:.0%}"
-        rows.append(
-            ("KID x 1000", f"{1000 * kid['unbiased']['kid']:.2f}", f"all images; {confidence} from {low} to {high}")
-        )
-        subsets = kid["subsets"]
+        unbiased, subsets = kid["unbiased"], kid["subsets"]
+        low, high = (f"{1000 * value:.2f}" for value in unbiased["interval"])
+        about = f"all images; {unbiased['confidence']:.0%} from {low} to {high}"
+        rows.append(("KID x 1000", f"{1000 * unbiased['kid']:.2f}", about))
         about = f"mean of {subsets['num_subsets']} subsets of {subsets['subset_size']} (as papers report it)"
         rows.append(("KID x 1000, subsets", f"{1000 * subsets['kid']:.2f}", about))
     if value := m.get("fid"):
@@ -648,15 +533,19 @@ def format_table(evaluation: Evaluation) -> str:
         about = f"k = {value['neighbourhood']}"
         rows += [("Precision", f"{value['precision']:.3f}", about), ("Recall", f"{value['recall']:.3f}", about)]
     if value := m.get("inception_score"):
-        rows.append(
-            ("Inception Score", f"{value['mean']:.3f}", f"sd {value['std']:.3f} over {value['splits']} splits")
-        )
+        about = f"sd {value['std']:.3f} over {value['splits']} splits"
+        rows.append(("Inception Score", f"{value['mean']:.3f}", about))
     if value := m.get("clustered_lpips"):
         about = f"{value['num_empty']} empty, {value['num_single']} single of {value['num_clusters']} clusters"
-        rows.append(("Clustered LPIPS", f"{value['clustered_lpips']:.4f}", about))
-        rows.append(("  clusters of 2 and more", _number(value["clustered_lpips_nonempty"]), ""))
-        about = f"real images: {_number(value['pairwise_lpips_real'])}"
-        rows.append(("Pairwise LPIPS", _number(value["pairwise_lpips"]), about))
+        rows += [
+            ("Clustered LPIPS", f"{value['clustered_lpips']:.4f}", about),
+            ("  clusters of 2 and more", _number(value["clustered_lpips_nonempty"]), ""),
+            (
+                "Pairwise LPIPS",
+                _number(value["pairwise_lpips"]),
+                f"real images: {_number(value['pairwise_lpips_real'])}",
+            ),
+        ]
     if value := m.get("ic_lpips"):
         rows.append(("IC-LPIPS", _number(value["ic_lpips"]), f"{value['num_left_out']} clusters left out"))
     if value := m.get("nearest"):
@@ -666,34 +555,20 @@ def format_table(evaluation: Evaluation) -> str:
             rows.append(("Copies", f"{value['copy_rate']:.1%}", f"LPIPS below {value['copy_threshold']:.4f}"))
     if value := m.get("masks"):
         generated, real = value["generated"], value.get("real")
-        about = f"real: {real['area_mean']:.2%}" if real else ""
-        rows.append(("Mask area", f"{generated['area_mean']:.2%}", about))
-        rows.append(
-            ("Empty masks", f"{generated['empty_rate']:.1%}", f"real: {real['empty_rate']:.1%}" if real else "")
-        )
-        rows.append(("Masks over half the image", f"{generated['large_rate']:.1%}", ""))
+        rows += [
+            ("Mask area", f"{generated['area_mean']:.2%}", f"real: {real['area_mean']:.2%}" if real else ""),
+            ("Empty masks", f"{generated['empty_rate']:.1%}", f"real: {real['empty_rate']:.1%}" if real else ""),
+            ("Masks over half the image", f"{generated['large_rate']:.1%}", ""),
+        ]
     rows += [(name, "-", reason) for name, reason in evaluation.not_measured.items()]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
     lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {about}".rstrip() for name, value, about in rows]
-    settings = evaluation.settings
-    counts = f"{settings['num_generated'] or settings['num_generated_lpips']} generated"
-    if settings["num_generated_lpips"]:
-        counts += f" ({settings['num_generated_lpips']} for LPIPS)"
+    lpips_count, (height, width) = settings["num_generated_lpips"], settings["resolution"]
+    counts = f"{settings['num_generated'] or lpips_count} generated"
+    counts += f" ({lpips_count} for LPIPS)" if lpips_count else ""
     networks = ", ".join(network["name"] for network in evaluation.networks.values())
-    header = (
-        f"{counts} against {settings['num_real']} real images, {settings['resolution'][1]}x{settings['resolution'][0]}"
-    )
+    header = f"{counts} against {settings['num_real']} real images, {width}x{height}"
     return "\n".join([header, f"Networks: {networks or 'none'}", *lines])
-
-
-def _yardstick(nearest: Mapping[str, Any]) -> str:
-    """What the distances on the page of nearest images are to be judged by."""
-    if nearest.get("real_median") is None:
-        return ""
-    return (
-        f"From a real image to the nearest other one it is LPIPS {nearest['real_median']:.3f} (median); below "
-        f"{nearest['copy_threshold']:.3f} counts as a copy: {nearest['copy_rate']:.1%} of the generated images."
-    )
 
 
 def _number(value: float | None) -> str:

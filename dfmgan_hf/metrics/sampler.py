@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.layouts import metadata_files, split_images_and_masks
-from ..data.preparation import fit_to_square
+from ..data.preparation import check_pair, fit_to_square
 from ..data.reading import image_to_array, mask_to_array, read_image, read_mask
 from ..data.records import GOOD, DataError, ImageRecord, image_files, shorten
 from ..data.sources import DataSource, find_listing
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
     from ..pipeline import DFMGANPipeline
 
-
-# --- Where measured images come from: a pipeline, a folder, tensors, or any method that can draw samples.
 
 Samples = tuple[Tensor, Tensor | None]
 """Images uint8 (n, 3 or 1, H, W), and masks uint8 (n, 1, H, W) with values 0 and 255, or None; on the CPU."""
@@ -49,6 +46,15 @@ class Sampler(Protocol):
         Image i depends on `seed + i` alone (images that lie there already: on i alone), whatever else is drawn.
         """
         ...
+
+
+Generated: TypeAlias = Sampler | Tensor | str | Path
+"""A sampler, a folder (see `FolderSampler`), or images uint8 (N, 3 or 1, H, W)."""
+
+Real: TypeAlias = "ImageMaskDataset | Dataset | Tensor | str | Path"
+"""A set that is loaded, rows of a Hugging Face data set, images uint8 (M, 3 or 1, H, W), or a folder."""
+
+FOLDER_RESOLUTION = 256
 
 
 def draw(sampler: Sampler, indices: Sequence[int], seed: int) -> Samples:
@@ -77,7 +83,7 @@ class PipelineSampler:
         pipe: DFMGANPipeline,
         *,
         truncation_psi: float = 1.0,
-        noise_mode: str = "const",
+        noise_mode: Literal["const", "random", "none"] = "const",
         defect_free: bool = False,
     ) -> None:
         self.pipe = pipe
@@ -97,9 +103,11 @@ class PipelineSampler:
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
         """Draw the images with seeds `seed + i`."""
-        pipe: Any = self.pipe
-        with _no_progress_bar(pipe):
-            output = pipe(
+        # The pipeline's own bar would start anew for every batch; whoever draws has one for all.
+        before = dict(getattr(self.pipe, "_progress_bar_config", {}))
+        self.pipe.set_progress_bar_config(**{**before, "disable": True})
+        try:
+            output: Any = self.pipe(
                 seeds=[seed + i for i in indices],
                 num_images=len(indices),
                 truncation_psi=self.truncation_psi,
@@ -107,6 +115,8 @@ class PipelineSampler:
                 batch_size=len(indices),
                 output_type="pt",
             )
+        finally:
+            self.pipe.set_progress_bar_config(**before)
         if self.defect_free:
             return to_uint8(output.defect_free_images), None
         masks = output.masks
@@ -145,11 +155,10 @@ class FolderSampler:
 
     Args:
         directory: images directly inside, in which case `x_mask.png` beside `x.png` is its mask; or a data set in
-            MVTec AD's layout or an imagefolder with a mask column, as examples/generate.py writes them.
+            MVTec AD's layout or an imagefolder with a mask column, as `dfmgan generate` writes them.
         mask_dir: masks named like the images, with or without a suffix such as `_mask`.
         defect: kind of defect, where the folder holds several.
         resolution: side of the square that images are scaled down to; None leaves them as they are, all of one size.
-        image_channels: 1 or 3.
 
     Raises:
         DataError: if there are no images, or masks don't match, or (when drawn) a file cannot be read.
@@ -162,12 +171,10 @@ class FolderSampler:
         *,
         defect: str | None = None,
         resolution: int | None = None,
-        image_channels: int = 3,
     ) -> None:
         self.directory = Path(directory)
         self.records = _find_records(self.directory, None if mask_dir is None else Path(mask_dir), defect)
         self.resolution = resolution
-        self.image_channels = image_channels
         self.has_masks = all(record.mask_path is not None for record in self.records)
 
     @property
@@ -182,10 +189,17 @@ class FolderSampler:
         """Return the images of these numbers, in order of their names; the seed has no effect."""
         images, masks = [], []
         for index in indices:
-            image, mask = self._read(self.records[index])
-            images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
+            record = self.records[index]
+            photograph = read_image(record.image_path, 3)
+            drawn = read_mask(record.mask_path) if self.has_masks and record.mask_path else None
+            if drawn is not None and drawn.defect.any():  # a generated mask may be empty
+                check_pair(record, photograph, drawn)
+            image, mask = _to_tensors(
+                photograph, None if drawn is None else drawn.defect, self.resolution, record.image_path
+            )
+            images.append(image)
             if mask is not None:
-                masks.append(torch.from_numpy(mask)[None].to(torch.uint8) * 255)
+                masks.append(mask)
         sizes = {tuple(image.shape) for image in images}
         if len(sizes) > 1:
             raise DataError(
@@ -197,33 +211,23 @@ class FolderSampler:
             )
         return torch.stack(images), torch.stack(masks) if masks else None
 
-    def _read(self, record: ImageRecord) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-        image = read_image(record.image_path, self.image_channels)
-        mask = read_mask(record.mask_path).defect if self.has_masks and record.mask_path else None
-        if mask is not None and mask.shape != image.shape[:2]:
+
+def _to_tensors(
+    image: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None, resolution: int | None, path: Path | str
+) -> tuple[Tensor, Tensor | None]:
+    """Scale a decoded image down to a square if asked to, with its mask; uint8 (3, H, W) and (1, H, W)."""
+    if resolution is not None:
+        if min(image.shape[:2]) < resolution:
             raise DataError(
-                "size_mismatch",
-                record.mask_path or record.image_path,
-                found=f"a mask of {mask.shape[1]}x{mask.shape[0]} pixels",
-                expected=f"{image.shape[1]}x{image.shape[0]}, the size of {record.image_path}",
-                advice="Export image and mask again together.",
+                "too_small",
+                path,
+                found=f"an image of {image.shape[1]}x{image.shape[0]} pixels",
+                expected=f"{resolution}x{resolution} or larger",
+                advice="Enlarged images would be measured as blurred: give a smaller --resolution.",
             )
-        if self.resolution is None:
-            return image, mask
-        if min(image.shape[:2]) < self.resolution:
-            raise too_small(record.image_path, image.shape, self.resolution)
-        return fit_to_square(image, mask, self.resolution)
-
-
-def too_small(path: Path | str, shape: Sequence[int], resolution: int) -> DataError:
-    """Make the error for an image (H, W, ...) that would have to be enlarged."""
-    return DataError(
-        "too_small",
-        path,
-        found=f"an image of {shape[1]}x{shape[0]} pixels",
-        expected=f"{resolution}x{resolution} or larger",
-        advice="Enlarged images would be measured as blurred: give a smaller --resolution.",
-    )
+        image, mask = fit_to_square(image, mask, resolution)
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return pixels, None if mask is None else torch.from_numpy(mask)[None].to(torch.uint8) * 255
 
 
 def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) -> list[ImageRecord]:
@@ -237,12 +241,10 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
         )
     images = image_files(directory)[0]
     if images and not metadata_files(directory):
-        _, masks = split_images_and_masks(images)
-        if masks or mask_dir is not None:
-            listing = find_listing(DataSource(defect_dir=directory, mask_dir=mask_dir), defect)
+        if mask_dir is not None or split_images_and_masks(images)[1]:
+            records = find_listing(DataSource(defect_dir=directory, mask_dir=mask_dir), defect).records
         else:
-            listing = find_listing(DataSource(good_dir=directory))
-        records = listing.records
+            records = find_listing(DataSource(good_dir=directory)).records
     else:
         listing = find_listing(DataSource(directory))
         kinds = listing.defects or [GOOD]
@@ -263,60 +265,12 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
     return records
 
 
-def batches(count: int, size: int) -> list[range]:
-    """Cut 0..count-1 into consecutive ranges of `size`, the last one shorter."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Turn images in [0, 1] into 8 bits, rounded as a PNG export rounds them."""
-    return (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8)
-
-
-def _check_samples(name: str, images: Tensor, masks: Tensor | None, count: int) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
-        raise ValueError(
-            f"{name} must give {count} images, uint8 (n, 3 or 1, H, W), but gave {images.dtype} {tuple(images.shape)}."
-        )
-    if masks is not None and (masks.dtype != torch.uint8 or masks.shape != (count, 1, *images.shape[2:])):
-        raise ValueError(
-            f"{name} must give masks uint8 {(count, 1, *images.shape[2:])}, but gave {masks.dtype} "
-            f"{tuple(masks.shape)}."
-        )
-
-
-@contextmanager
-def _no_progress_bar(pipe: Any) -> Iterator[None]:
-    """A pipeline's own bar would start anew for every batch; the evaluation has one for all."""
-    before = dict(getattr(pipe, "_progress_bar_config", {}))
-    pipe.set_progress_bar_config(**{**before, "disable": True})
-    try:
-        yield
-    finally:
-        pipe.set_progress_bar_config(**before)
-
-
-# --- What can be measured against what: samplers, folders, tensors and Hugging Face data sets, made alike.
-
-Generated: TypeAlias = Sampler | Tensor | str | Path
-"""A sampler, a folder (see `FolderSampler`), or images uint8 (N, 3 or 1, H, W)."""
-
-Real: TypeAlias = "ImageMaskDataset | Dataset | Tensor | str | Path"
-"""A set that is loaded, rows of a Hugging Face data set, images uint8 (M, 3 or 1, H, W), or a folder."""
-
-FOLDER_RESOLUTION = 256
-
-
 def as_sampler(samples: Generated, resolution: int | None = None) -> Sampler:
-    """Make a sampler of what is to be measured.
-
-    Args:
-        samples: a sampler; or images uint8 (N, 3 or 1, H, W); or a folder in any layout that `FolderSampler` reads.
-        resolution: side that the images of a folder are scaled down to.
+    """Make a sampler of what is to be measured; images of a folder are scaled down to `resolution`.
 
     Raises:
         DataError: there are no images in the folder.
-        ValueError: a tensor of another type or shape.
+        ValueError: a tensor of another type or shape than `Generated` says.
         TypeError: anything else.
     """
     if isinstance(samples, Tensor):
@@ -356,26 +310,32 @@ def as_real(real: Real, resolution: int) -> ImageMaskDataset:
             "`real` must be an ImageMaskDataset, a folder, a uint8 tensor (M, 3, H, W) or a datasets.Dataset with a "
             f"column 'image', but is a {type(real).__name__}."
         )
-    return _from_rows(real, resolution)
+    photographs, defects, names = [], [], []
+    for i, row in enumerate(real):
+        names.append(str(row.get("file_name", i)))
+        array = image_to_array(row["image"], 3, path=names[-1])
+        defect = None if row.get("mask") is None else mask_to_array(row["mask"]).defect
+        photograph, mask = _to_tensors(array, defect, resolution, names[-1])
+        photographs.append(photograph)
+        if mask is not None:
+            defects.append(mask)
+    if not names:
+        raise ValueError("`real` holds no images to measure against.")
+    return ImageMaskDataset(
+        torch.stack(photographs), torch.stack(defects) if len(defects) == len(names) else None, names
+    )
 
 
 def as_pair(
-    samples: Generated,
-    real: Real,
-    resolution: int | None = None,
-    seed: int = 0,
+    samples: Generated, real: Real, resolution: int | None = None, seed: int = 0
 ) -> tuple[Sampler, ImageMaskDataset]:
-    """Make both sides of a comparison, of one size.
+    """Make both sides of a comparison, of one size; see `as_sampler` and `as_real`.
 
     Args:
-        samples: see `as_sampler`.
-        real: see `as_real`.
+        samples, real: the sides.
         resolution: side for images that are read from files. None: that of the side that is in memory or drawn; 256
             if both come from files.
         seed: of the image that is drawn to learn the size of a sampler's images.
-
-    Raises:
-        As `as_sampler` and `as_real`.
     """
     if resolution is None and isinstance(real, (ImageMaskDataset, Tensor)):
         resolution = (real.images if isinstance(real, ImageMaskDataset) else real).shape[-1]
@@ -385,19 +345,23 @@ def as_pair(
     return as_sampler(samples, resolution), as_real(real, resolution)
 
 
-def _from_rows(rows: Dataset, resolution: int) -> ImageMaskDataset:
-    images, masks, names = [], [], []
-    for i, row in enumerate(rows):
-        name = str(row.get("file_name", i))
-        photograph = image_to_array(row["image"], 3, path=name)
-        if min(photograph.shape[:2]) < resolution:
-            raise too_small(name, photograph.shape, resolution)
-        defect = None if row.get("mask") is None else mask_to_array(row["mask"]).defect
-        image, mask = fit_to_square(photograph, defect, resolution)
-        images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
-        if mask is not None:
-            masks.append(torch.from_numpy(mask)[None].to(torch.uint8) * 255)
-        names.append(name)
-    if not images:
-        raise ValueError("`real` holds no images to measure against.")
-    return ImageMaskDataset(torch.stack(images), torch.stack(masks) if len(masks) == len(images) else None, names)
+def batches(count: int, size: int) -> list[range]:
+    """Cut 0..count-1 into consecutive ranges of `size`, the last one shorter."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Turn images in [0, 1] into 8 bits, rounded as a PNG export rounds them."""
+    return (images.float() * 255).round().clamp(0, 255).to("cpu", torch.uint8)
+
+
+def _check_samples(name: str, images: Tensor, masks: Tensor | None, count: int) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
+        raise ValueError(
+            f"{name} must give {count} images, uint8 (n, 3 or 1, H, W), but gave {images.dtype} {tuple(images.shape)}."
+        )
+    if masks is not None and (masks.dtype != torch.uint8 or masks.shape != (count, 1, *images.shape[2:])):
+        raise ValueError(
+            f"{name} must give masks uint8 {(count, 1, *images.shape[2:])}, but gave {masks.dtype} "
+            f"{tuple(masks.shape)}."
+        )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.paper.localization import MEASURES, auroc, f1_max, measure, pro
+from benchmarks.paper.localization import MEASURES, f1_max, measure, pro
 
 pytest.importorskip("sklearn", reason="the benchmarks extra is not installed")
 
@@ -38,7 +38,9 @@ def test_small_regions_count_as_much_as_large_ones():
     # The large region is found at once; the small one on the straight line to the end, with all good pixels.
     line = 0.5 + 0.5 * 0.3 / 2
     assert pro(maps, masks) == pytest.approx(line)
-    assert auroc(maps.ravel(), masks.ravel()) == pytest.approx(12 / 14 + 0.5 * 2 / 14)
+    values = measure(maps, masks, np.array([1.0, 0.0]))
+    assert values["pro"] == pytest.approx(line)
+    assert values["pixel_auroc"] == pytest.approx(12 / 14 + 0.5 * 2 / 14)
 
 
 def test_false_positives_beyond_the_limit_do_not_matter():

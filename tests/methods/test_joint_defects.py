@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.paper.cells import check_learnt
-from benchmarks.paper.downstream import Place, make_sources
+from benchmarks.paper.classification import ClassificationBenchmark, ClassificationConfig, ClassifierConfig
+from benchmarks.paper.downstream import Trial
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig
 from dfmgan_hf.data import DataConfig, DataError
 from dfmgan_hf.methods import defect_gan
@@ -20,8 +21,8 @@ from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.methods.registry import open_sampler
 from dfmgan_hf.metrics import EvaluationConfig, Networks
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGenerator, control_map
+from dfmgan_hf.sheets import to_pixels
 from dfmgan_hf.training import Batch, NonFiniteLossError, RunningStatistics
-from dfmgan_hf.training.sheets import to_pixels
 from tests.methods.test_defect_gan import Fixed, Judge
 from tests.methods.translation import make_task, run_phase
 from tests.metrics.drawn import tiny_extractor
@@ -231,12 +232,19 @@ def test_one_model_draws_every_kind_in_the_benchmarks(category, trained, tmp_pat
     }
     assert {kind: result["settings"]["sampler"]["defect"] for kind, result in results.items()} == {k: k for k in KINDS}
 
-    (source,) = make_sources(["defect_gan"], ["runs/{defect}", f"defect_gan={trained}"], [])
-    names, others = tmp_path / "names.txt", tmp_path / "others.txt"
-    names.write_text("test/dot/000.png\ntest/spot/001.png\n")
-    others.write_text("test/dot/002.png\n")
-    place = Place(DataConfig(data_dir=category), "plate", "spot", "P1", names, others, 32, torch.device("cpu"))
-    assert source.open(place).settings["defect"] == "spot"
+    chosen = ClassificationConfig(
+        output_dir=tmp_path / "downstream",
+        methods=("defect_gan",),
+        trained=("runs/{defect}", f"defect_gan={trained}"),
+        training_sets=("real",),
+        resolution=32,
+        data=DataConfig(data_dir=category),
+        classifier=ClassifierConfig(init="scratch"),
+    )
+    benchmark = ClassificationBenchmark(chosen, Accelerator(cpu=True))
+    ((name, subject),) = benchmark.subjects.items()
+    sampler = benchmark.open_source(Trial(name, "P1", "defect_gan", False, 0), subject, "spot")
+    assert sampler.settings["defect"] == "spot"
 
 
 def test_one_model_of_one_kind_is_not_taken_for_others(category, trained, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
 from dfmgan_hf.hub import CardFacts, write_model_card
-from dfmgan_hf.metrics.networks import METRICS
+from dfmgan_hf.metrics.evaluate import METRICS
 from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
 from tests.metrics.test_sampler import SIZES, save_images
 
@@ -54,10 +55,24 @@ def model(tmp_path: Path) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Runs the script in `tmp_path` with these arguments."""
 
-    def run_script(*arguments: str | Path) -> None:
+    def run_script(*arguments: str | Path, status: int = 0) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
-        runpy.run_path(str(ROOT / "examples" / "evaluate.py"), run_name="__main__")
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "examples" / "evaluate.py"), run_name="__main__")
+        assert ended.value.code == status
+
+    return run_script
+
+
+@pytest.fixture
+def refused(run, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Runs the script and sees that it ends with status 2 and words that match."""
+
+    def run_script(pattern: str, *arguments: str | Path) -> None:
+        capsys.readouterr()
+        run(*arguments, status=2)
+        assert re.search(f"^Stopped: {pattern}", capsys.readouterr().err, re.MULTILINE)
 
     return run_script
 
@@ -116,7 +131,7 @@ def test_every_metric_with_weight_files(tmp_path: Path, two_defects: Path, model
     assert entries["ic_lpips"] == "IC-LPIPS, higher is more varied (lpips-vgg-v0.1)"
 
 
-def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file: Path, run, capsys):
+def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file: Path, run, refused, capsys):
     """Photographs in the generated images' place, measured like them."""
     common = ("--data_dir", two_defects, "--defect", "hole", "--kid_features", "alexnet", "--num_images", "6")
     common += ("--metrics", "kid", "nearest", "masks", "--lpips_weights", alexnet_file)
@@ -137,8 +152,7 @@ def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file
     alone = json.loads((tmp_path / "cut" / "results.json").read_text())
     assert alone["metrics"] == references["real cut"]["metrics"]
 
-    with pytest.raises(SystemExit, match=r"^Not measured: .*dent"):
-        run("--model", model, *common, "--references", "dent")
+    refused(".*dent", "--model", model, *common, "--references", "dent")
 
 
 @pytest.mark.slow
@@ -180,7 +194,7 @@ def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, m
     assert "without masks" in written["not_measured"]["masks"]
 
 
-def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, run):
+def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, run, refused):
     common = ("--data_dir", nut, "--category", "nut", "--defect", "hole", "--resolution", "32")
     run(
         *("--method", "crop_paste", *common, "--num_images", "6", "--num_lpips_images", "4"),
@@ -189,25 +203,17 @@ def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, 
     written = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert written["settings"]["sampler"]["type"] == "CropPasteSampler"
     assert written["metrics"]["masks"]["generated"]["num_masks"] == 6
-    with pytest.raises(SystemExit, match=r"^Not measured: Finetune is trained: give the folder"):
-        run("--method", "finetune", *common)
+    refused("Finetune is trained: give the folder", "--method", "finetune", *common)
 
 
-def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, run):
+def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, model: Path, alexnet_file: Path, refused):
     save_images(tmp_path / "drawn", draw_images(3))
     common = ("--data_dir", nut, "--category", "nut", "--resolution", "32", "--lpips_weights", alexnet_file)
-    with pytest.raises(SystemExit, match=r"^Give one of --model, --generated and --method\.$"):
-        run(*common)
-    with pytest.raises(SystemExit, match=r"^Not measured: nowhere\.pth: there is no such file\."):
-        run("--generated", tmp_path / "drawn", *common, "--inception_weights", "nowhere.pth")
-    with pytest.raises(SystemExit, match=r"^Not measured: .*missing: there is no such folder"):
-        run("--generated", tmp_path / "missing", *common)
-    with pytest.raises(
-        SystemExit, match=r"^Not measured: .* holds no model: .* Give one of the folders in it: model,"
-    ):
-        run("--model", model.parent, *common)
-    with pytest.raises(
-        SystemExit, match=r"^--output_dir .*000\.png/out: .*000\.png is no folder that can be written to"
-    ):
-        run("--model", model, *common, "--output_dir", tmp_path / "drawn" / "000.png" / "out")
+    folder = ("--generated", tmp_path / "drawn", *common)
+    refused(r"Give one of --model, --generated and --method\.$", *common)
+    refused(r"nowhere\.pth: there is no such file\.", *folder, "--inception_weights", "nowhere.pth")
+    refused(".*missing: there is no such folder", "--generated", tmp_path / "missing", *common)
+    refused(".* holds no model: .* Give one of the folders in it: model,", "--model", model.parent, *common)
+    elsewhere = ("--output_dir", tmp_path / "drawn" / "000.png" / "out")
+    refused(r"--output_dir .*000\.png/out: .*000\.png is no folder that", "--model", model, *common, *elsewhere)
     assert not (tmp_path / "evaluation").exists()
