@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
+from .reading import Array
 
 DuplicateKind = Literal["exact", "near", "turned"]
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .reading import Mask, read_image, read_mask
+from .reading import Array, Mask, read_image, read_mask
 from .records import GOOD, DataError, ImageRecord
-
-# --- Bring a photograph and its mask to a square of the training resolution, together.
-
-Array = np.ndarray[Any, Any]
 
 Fit = Literal["resize", "center_crop", "pad"]
 """`resize` stretches to the square, `center_crop` keeps the middle square, `pad` adds a border of the rim's colour."""
 
-FITS: tuple[str, ...] = get_args(Fit)
+FULL_AREA = 0.98
+"""A mask over this share of a photograph, or more, is probably inverted or has a background that is not zero."""
 
 # A part of a mask is thick if a fully covered pixel is no farther away than this.
 _CORE_DISTANCE = 2
@@ -32,8 +29,8 @@ def check_square(resolution: int, fit: str) -> None:
     """Raise a ValueError that names the option if photographs cannot be made square so."""
     if resolution < 1:
         raise ValueError(f"`resolution` must be at least 1 pixel, but is {resolution}.")
-    if fit not in FITS:
-        raise ValueError(f"`fit` must be one of {', '.join(FITS)}, but is {fit!r}.")
+    if fit not in get_args(Fit):
+        raise ValueError(f"`fit` must be one of {', '.join(get_args(Fit))}, but is {fit!r}.")
 
 
 def fit_to_square(
@@ -167,9 +164,6 @@ def _round_keeping_area(coverage: Array, block: int) -> Array:
         chosen[index, most_covered] = cells[index, most_covered] > 0
     blocks = chosen.reshape(2**levels, 2**levels, block, block).transpose(0, 2, 1, 3)
     return blocks.reshape(side, side)[:resolution, :resolution]
-
-
-# --- Bring one photograph and its mask from the files to the arrays that are trained on.
 
 
 def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:

@@ -20,11 +20,10 @@ from torch.utils.data import Dataset
 from ..files import whole_file
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
-from .preparation import Array, Fit, prepare_example
+from .preparation import FULL_AREA, prepare_example
+from .reading import Array
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, image_files, shorten
-from .sources import DataSource, find_listing
-
-# --- The set that a trainer reads: photographs and masks in memory.
+from .sources import SquareSource, find_listing
 
 
 class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
@@ -92,37 +91,24 @@ def join_kinds(sets: Mapping[str, ImageMaskDataset]) -> ImageMaskDataset:
     )
 
 
-# --- From what the user names to the set that a trainer reads.
-
-_FULL_AREA = 0.98
-
-
 @dataclass(frozen=True)
-class DataConfig(DataSource):
-    """Where the photographs are and how they are read: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
+class DataConfig(SquareSource):
+    """What to train on: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`; see `DataSource`.
 
     Attributes:
-        fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
-        bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         shots: Train on this many defect photographs, drawn at random.
         shots_seed: Seed of that draw.
         file_list: Text file with the names of the photographs to use, one a line. If it names no defect-free
             photograph, it does not restrict them.
-        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
-        cache_dir: Folder that keeps prepared photographs for the next run.
     """
 
-    fit: Fit = "resize"
-    bit_depth: int = 16
     shots: int | None = None
     shots_seed: int = 0
     file_list: Path | None = None
-    skip_bad_files: bool = False
-    cache_dir: Path | None = None
 
     def listing(self, defect: str | None = None) -> Listing:
         """List all files of the category, before any choice; see `find_listing`."""
-        return find_listing(self, defect, cache_dir=self.cache_dir)
+        return find_listing(self, defect)
 
     def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
         """Load the defect-free photographs, those for training or for testing; see `load_training_set`."""
@@ -362,7 +348,7 @@ def _notes(dataset: ImageMaskDataset, candidates: int, soft: Sequence[str]) -> l
         listed = "\n".join(f"  {error}" for error in dataset.skipped)
         notes.append(f"{len(dataset.skipped)} of {candidates} files were left out:\n{listed}")
     areas = [] if dataset.masks is None else (dataset.masks > 0).float().mean(dim=(1, 2, 3)).tolist()
-    full = [name for name, area in zip(dataset.file_names, areas, strict=False) if area >= _FULL_AREA]
+    full = [name for name, area in zip(dataset.file_names, areas, strict=False) if area >= FULL_AREA]
     if full:
         notes.append(
             f"{len(full)} masks cover (almost) all of the photograph, for example that of {full[0]}: every non-zero "

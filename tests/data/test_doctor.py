@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import imagecodecs
 import numpy as np
 import pytest
-import tyro
 from PIL import Image
 
-from dfmgan_hf.data import DataSource, find_listing
-from dfmgan_hf.data.contact_sheet import draw_contact_sheet, save_contact_sheet
-from dfmgan_hf.data.doctor import ADVISED_DEFECTS, ADVISED_GOOD, Report, examine
+from dfmgan_hf.cli import run
+from dfmgan_hf.data.doctor import (
+    ADVISED_DEFECTS,
+    ADVISED_GOOD,
+    CheckConfig,
+    Report,
+    check_dataset,
+    draw_contact_sheet,
+    examine,
+)
 from dfmgan_hf.data.duplicates import DuplicatePair, group_duplicates
+from dfmgan_hf.sheets import OUTLINE
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "check_dataset.py"
 
 
 def check(folder: Path, **options) -> Report:
-    return examine(find_listing(DataSource(folder)), **{"resolution": 32, **options})[0]
+    return examine(CheckConfig(folder, **{"resolution": 32, **options}))[0]
 
 
 def codes(report: Report) -> dict[str, tuple[str, ...]]:
@@ -274,24 +279,26 @@ def test_flat_photographs_are_compared_by_their_bytes(tmp_path: Path) -> None:
     assert "near_duplicates" not in found
 
 
-def test_contact_sheet_outlines_defects_without_hiding_them(tmp_path: Path) -> None:
+def test_the_contact_sheet_has_a_title_and_a_row_for_each_kind(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=3, defects={"dent": 12})
-    report, inspections = examine(find_listing(DataSource(folder)), resolution=32)
-    sheet = draw_contact_sheet(inspections, "plate", duplicate_groups=report.duplicate_groups, columns=4)
-    pixels = np.asarray(sheet)
-    magenta = (pixels == (255, 0, 190)).all(axis=2)
-    assert sheet.width == 2 * 24 + 4 * 210 - 10
-    # Three rows (train/good, test/good, test/dent); outlines are in the last of them only.
-    assert magenta.any()
-    assert not magenta[: 56 + 2 * 262].any()
-    path = save_contact_sheet(sheet, tmp_path / "out" / "sheet.png")
-    assert np.array_equal(np.asarray(Image.open(path)), pixels)
-    assert [file.name for file in path.parent.iterdir()] == ["sheet.png"]
+    pixels = np.asarray(draw_contact_sheet(*examine(CheckConfig(folder, resolution=32)), columns=4))
+    outlines = np.flatnonzero((pixels == OUTLINE).all(axis=2).any(axis=1))
+    row = (len(pixels) - 48) // 3  # below the title: train/good, test/good, test/dent
+    assert outlines.min() > 48 + 2 * row
+    assert (pixels[:48] != 255).any(), "no title"
+    assert 4 * 200 < pixels.shape[1] < 4 * 220
 
 
-def test_the_json_holds_all_of_it(category_folder: Path, tmp_path: Path) -> None:
+def test_a_contact_sheet_of_nothing_usable_is_a_title(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=0, defects={"dent": 1}, test_good=0)
+    (folder / "ground_truth" / "dent" / "000_mask.png").unlink()
+    sheet = draw_contact_sheet(*examine(CheckConfig(folder)))
+    assert sheet.height < 100 < sheet.width
+
+
+def test_the_json_holds_all_of_it(category_folder: Path) -> None:
     report = check(category_folder)
-    saved = json.loads(report.save_json(tmp_path / "out" / "report.json").read_text())
+    saved = json.loads(json.dumps(report.to_dict()))
     assert saved["exit_status"] == report.exit_status == 1
     assert {kind["kind"]: kind["photographs"] for kind in saved["kinds"] if kind["split"] == "test"} == {
         "good": 2,
@@ -305,25 +312,17 @@ def test_the_json_holds_all_of_it(category_folder: Path, tmp_path: Path) -> None
     }  # fmt: skip
 
 
-def _load_script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("check_dataset", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["check_dataset"] = module  # dataclasses look their module up there
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_the_script_prints_writes_and_exits(
+def test_the_command_prints_writes_and_exits(
     healthy_folder: Path, category_folder: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    script = _load_script()
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        status = script.main(tyro.cli(script.Config, args=[str(argument) for argument in arguments]))
-        return (status, *capsys.readouterr())
+    def run_check(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run(check_dataset, [str(argument) for argument in arguments])
+        return (ended.value.code, *capsys.readouterr())
 
-    status, output, _ = run(healthy_folder.parent, "--category", "plate", "--resolution", 32)
+    status, output, _ = run_check(healthy_folder.parent, "--category", "plate", "--resolution", 32)
     assert status == 0
     assert "Ready to train." in output
     written = tmp_path / "outputs" / "check_dataset"
@@ -332,11 +331,11 @@ def test_the_script_prints_writes_and_exits(
 
     (category_folder / "ground_truth" / "dent" / "000_mask.png").unlink()
     options = ("--resolution", 32, "--output_dir", "here")
-    status, output, _ = run(category_folder, *options)
+    status, output, _ = run_check(category_folder, *options)
     assert status == 2
     assert "test/dent/000.png" in output
-    assert run(category_folder, *options, "--skip_bad_files")[0] == 1
-    status, output, _ = run(
+    assert run_check(category_folder, *options, "--skip_bad_files")[0] == 1
+    status, output, _ = run_check(
         "--good_dir", category_folder / "train" / "good",
         "--defect_dir", category_folder / "test" / "scratch",
         "--mask_dir", category_folder / "ground_truth" / "scratch",
@@ -344,19 +343,17 @@ def test_the_script_prints_writes_and_exits(
     )  # fmt: skip
     assert status == 1
     assert "stage 2 scratch 5 10 few" in " ".join(output.split())
-    status, output, errors = run(tmp_path / "nowhere")
-    assert status == 2
-    assert "nowhere: there is no such folder" in errors
     (tmp_path / "file").touch()
-    for option, value, message in (
-        ("--resolution", 0, "`resolution` must be at least 1"),
-        ("--bit_depth", 20, "`bit_depth` must be from 8 to 16, but is 20"),
-        ("--columns", 0, "--columns must be at least 1"),
-        ("--output_dir", tmp_path / "file", "file: not writable"),
+    for arguments, message in (
+        ((tmp_path / "nowhere",), "nowhere: there is no such folder"),
+        ((category_folder, "--resolution", 0), "`resolution` must be at least 1"),
+        ((category_folder, "--bit_depth", 20), "`bit_depth` must be from 8 to 16, but is 20"),
+        ((category_folder, "--columns", 0), "`columns` must be at least 1"),
+        ((category_folder, "--output_dir", tmp_path / "file"), "file"),
     ):
-        status, output, errors = run(category_folder, option, value)
+        status, _, errors = run_check(*arguments)
         assert status == 2
-        assert errors.startswith("ERROR    ")
+        assert errors.startswith("Stopped: ")
         assert message in errors
 
 
@@ -364,14 +361,14 @@ def test_the_script_prints_writes_and_exits(
 def test_the_script_hands_its_status_to_the_shell(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
     command = [sys.executable, str(SCRIPT), str(tmp_path)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 2
-    assert "no category folder" in run.stderr
-    assert "Traceback" not in run.stderr
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 2
+    assert "no category folder" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_real_photographs_are_examined(magnetic_tile_root: Path) -> None:
-    report, inspections = examine(find_listing(DataSource(magnetic_tile_root, "magnetic_tile")))
+    report, inspections = examine(CheckConfig(magnetic_tile_root, "magnetic_tile"))
     assert report.exit_status == 1
     assert all(not inspection.errors for inspection in inspections)
     assert all(stage.verdict == "ready" for stage in report.stages)

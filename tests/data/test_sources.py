@@ -265,7 +265,7 @@ def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:
 def test_the_downloaded_archive_is_a_source(tmp_path: Path, ending: str, mode: str, prefix: str) -> None:
     folder = draw_category(tmp_path / "original")
     archive = _pack(folder, tmp_path / f"plate.{ending}", mode, prefix)
-    listing = find_listing(DataSource(archive, "plate"), cache_dir=tmp_path / "cache")
+    listing = find_listing(DataSource(archive, "plate", cache_dir=tmp_path / "cache"))
     assert [record.name for record in listing.records] == [
         record.name for record in find_listing(DataSource(folder)).records
     ]
