@@ -133,21 +133,13 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem.
-
-    Attributes:
-        severity: `error` if training cannot run, `warning` if it would suffer, `note` otherwise.
-        code: Short stable name.
-        message: What was found.
-        advice: What to do.
-        files: Names of the files concerned.
-    """
+    """One kind of problem: an `error` if training cannot run, a `warning` if it would suffer, a `note` otherwise."""
 
     severity: Severity
-    code: str
-    message: str
-    advice: str
-    files: tuple[str, ...] = ()
+    code: str  # short and stable
+    message: str  # what was found
+    advice: str  # what to do
+    files: tuple[str, ...] = ()  # names of those concerned
 
     def to_text(self) -> str:
         """Return a paragraph with the first few files."""
@@ -162,46 +154,27 @@ class Finding:
 
 @dataclass(frozen=True)
 class KindSummary:
-    """The photographs of one kind in one split.
-
-    Attributes:
-        split: `train` or `test`.
-        kind: `good`, or the kind of defect.
-        photographs: How many there are.
-        usable: How many of them have no problem.
-        sizes: Number of photographs by `<width>x<height>`.
-        modes: Number of photographs by Pillow's mode.
-        mask_area_percent: Minimum, quartiles and maximum (`min`, `25`, `50`, `75`, `max`) of the masks' share of the
-            photograph; empty without masks.
-        mask_area_histogram: Number of masks with a share of up to 0.1, 0.3, 1, 3, 10, 30 and 100 %.
-    """
+    """The photographs of one kind (`good`, or a kind of defect) in one split."""
 
     split: str
     kind: str
     photographs: int
-    usable: int
-    sizes: dict[str, int]
-    modes: dict[str, int]
-    mask_area_percent: dict[str, float]
-    mask_area_histogram: dict[str, int]
+    usable: int  # photographs without any problem
+    sizes: dict[str, int]  # number of photographs by "WIDTHxHEIGHT"
+    modes: dict[str, int]  # number of photographs by `Inspection.mode`
+    # Of the masks' share of the photograph; both empty without masks.
+    mask_area_percent: dict[str, float]  # "min", "25", "50", "75" (quartiles), "max"
+    mask_area_histogram: dict[str, int]  # number of masks by "<=LIMIT", see _AREA_LIMITS_PERCENT
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """Whether one stage of training can run.
+    """Whether one stage of training can run."""
 
-    Attributes:
-        stage: `stage 1` or `stage 2`.
-        kind: What it trains on.
-        usable: Usable photographs.
-        advised: Number from which results are as good as the method's.
-        verdict: `ready`, `few` or `cannot train`.
-    """
-
-    stage: str
-    kind: str
+    stage: str  # "stage 1" or "stage 2"
+    kind: str  # what it trains on
     usable: int
-    advised: int
+    advised: int  # number from which results are as good as the method's
     verdict: Literal["ready", "few", "cannot train"]
 
 
@@ -276,38 +249,21 @@ def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
 
 @dataclass
 class Inspection:
-    """What was found about one record.
-
-    Attributes:
-        record: The files.
-        errors: What keeps it from being used for training.
-        width: Of the upright photograph, in pixels; 0 if it cannot be read.
-        height: Likewise.
-        mode: Pillow's mode of the file: `L`, `RGB`, `I;16`, ...; with `;16` added where colour has 16 bits, which
-            Pillow's mode does not say.
-        sha256: Digest of the photograph's file.
-        is_coloured: Whether more than 1 % of its pixels are not grey.
-        is_rotated: Whether EXIF says that the photograph is to be turned.
-        highest_sample: Largest sample of a 16-bit photograph, else None.
-        mask_area: Share of the photograph that is defect, 0 to 1; None without a readable mask.
-        has_soft_mask: See `reading.Mask.is_soft`.
-        has_lossy_mask: Whether the mask is compressed in a way that changes pixels, as JPEG.
-        detail: Descriptor for finding duplicates, see `duplicates.describe_detail`; None if unreadable.
-    """
+    """What was found about one photograph and its mask; the defaults stand where it cannot be read."""
 
     record: ImageRecord
-    errors: list[DataError] = field(default_factory=list)
-    width: int = 0
+    errors: list[DataError] = field(default_factory=list)  # what keeps it from being used for training
+    width: int = 0  # of the upright photograph, in pixels
     height: int = 0
-    mode: str = ""
-    sha256: str = ""
-    is_coloured: bool = False
-    is_rotated: bool = False
-    highest_sample: int | None = None
-    mask_area: float | None = None
-    has_soft_mask: bool = False
-    has_lossy_mask: bool = False
-    detail: Array | None = None
+    mode: str = ""  # Pillow's, and ";16" where colour has 16 bits, which Pillow does not say
+    sha256: str = ""  # of the photograph's file
+    is_coloured: bool = False  # more than 1 % of its pixels are not grey
+    is_rotated: bool = False  # EXIF says that it is to be turned
+    highest_sample: int | None = None  # of a 16-bit photograph
+    mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
+    has_soft_mask: bool = False  # see `reading.Mask`
+    has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
+    detail: Array | None = None  # see `duplicates.describe_detail`
 
     @contextmanager
     def noting(self) -> Iterator[None]:

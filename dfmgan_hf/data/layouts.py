@@ -92,13 +92,8 @@ def find_category(root: Path, category: str | None) -> Path:
         DataError: (`no_images`, `unknown_category`) that lists the names that would be right.
     """
     if not root.is_dir():
-        raise DataError(
-            "no_images",
-            root,
-            found="there is no such folder",
-            expected="a folder in the layout of MVTec AD",
-            advice="Check the path, or give --good_dir, --defect_dir and --mask_dir for photographs without it.",
-        )
+        advice = "Check the path, or give --good_dir, --defect_dir and --mask_dir for photographs without it."
+        raise DataError("no_images", root, "there is no such folder", "a folder in the layout of MVTec AD", advice)
     if is_category_folder(root) and category in (None, root.name):
         return root
     present = category_folders(root)
@@ -172,8 +167,7 @@ def list_folders(
     Args:
         good_dir: Defect-free photographs.
         defect_dir: Photographs of one kind of defect.
-        mask_dir: Their masks, matched by stem with or without a suffix such as `_mask`; None if they lie in
-            `defect_dir` beside the photographs.
+        mask_dir: Their masks; None if they lie in `defect_dir` beside the photographs.
         defect: Name of the kind of defect; None for the name of `defect_dir`.
         category: Name of the object; None for the name of the folder that holds the photographs' folder.
 
@@ -405,18 +399,11 @@ def make_once(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int = 64 * 2**30) -> Path:
-    """Extract a tar archive (xz, gz, bz2 or plain) of images, unless that has been done before.
+    """Extract a tar archive (xz, gz, bz2 or plain) of images below `cache_dir`, and return the folder.
 
-    Only regular files with the ending of an image or a text are written. A member that points outside the folder, a
-    link or a device stops the extraction; nothing half-extracted is left behind.
-
-    Args:
-        archive: The archive; a change of its size or time makes a new extraction.
-        cache_dir: Folder under which it is extracted; None for `default_cache_dir`.
-        max_bytes: Limit of the extracted size.
-
-    Returns:
-        The folder that holds the archive's content.
+    That is done once, unless the archive's size or time changes. Only regular files with the ending of an image or a
+    text are written. A member that points outside the folder, a link or a device stops the extraction, and so do more
+    than `max_bytes`; nothing half-extracted is left behind.
 
     Raises:
         DataError: (`archive`) that names the archive and the member.

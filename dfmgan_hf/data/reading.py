@@ -13,12 +13,11 @@ from PIL.ExifTags import Base as Tag
 
 from .records import DataError
 
-# --- Decode image files with Pillow, and with imagecodecs what Pillow would cut or misread.
-
 Array = np.ndarray[Any, Any]
 
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
+_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
 _WHITE_IS_ZERO = 0
 _FAX_COMPRESSIONS = frozenset({"tiff_ccitt", "group3", "group4"})
@@ -42,13 +41,7 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
             file.
     """
     if not path.is_file():
-        raise DataError(
-            "unreadable",
-            path,
-            found="there is no such file",
-            expected="an image file",
-            advice="Check the path.",
-        )
+        raise DataError("unreadable", path, "there is no such file", "an image file", "Check the path.")
     try:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
@@ -131,11 +124,6 @@ def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
         and image.tag_v2.get(Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
         and image.info.get("compression") not in _FAX_COMPRESSIONS
     )
-
-
-# --- Turn any photograph into 8-bit samples and any mask into booleans: 8 and 16 bits, grey, RGB, RGBA, palette.
-
-_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
 class Mask(NamedTuple):

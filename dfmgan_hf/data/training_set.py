@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -73,24 +73,6 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
         return item
 
 
-def join_kinds(sets: Mapping[str, ImageMaskDataset]) -> ImageMaskDataset:
-    """Join several kinds of defect to one set, which `labels` numbers in this order; without masks if one has none.
-
-    Args:
-        sets: by the name of the kind, of the same size and channels.
-    """
-    parts = list(sets.values())
-    masks = [part.masks for part in parts if part.masks is not None]
-    return ImageMaskDataset(
-        torch.cat([part.images for part in parts]),
-        torch.cat(masks) if len(masks) == len(parts) else None,
-        [name for part in parts for name in part.file_names],
-        [error for part in parts for error in part.skipped],
-        labels=torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
-        kinds=tuple(sets),
-    )
-
-
 @dataclass(frozen=True)
 class DataConfig(SquareSource):
     """What to train on: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`; see `DataSource`.
@@ -119,11 +101,6 @@ class DataConfig(SquareSource):
     ) -> ImageMaskDataset:
         """Load the photographs of one kind of defect with their masks; see `load_training_set`.
 
-        Args:
-            defect: Kind of defect; None if there is only one, as with `defect_dir`.
-            resolution: Side of the training images in pixels.
-            image_channels: 3, or 1 for grey.
-
         Raises:
             DataError: also (`unknown_defect`) if `defect` is None and there are several.
         """
@@ -143,12 +120,7 @@ class DataConfig(SquareSource):
     def load_kinds(
         self, defects: Sequence[str] = (), *, resolution: int = 256, image_channels: int = 3
     ) -> ImageMaskDataset:
-        """Load the photographs of several kinds of defect as one labelled set; `shots` are of each kind.
-
-        Args:
-            defects: Kinds of defect; all of the category if empty.
-            resolution: Side of the training images in pixels.
-            image_channels: 3, or 1 for grey.
+        """Load these kinds of defect, or all, as one set that `labels` numbers in this order; `shots` of each kind.
 
         Raises:
             DataError: see `load_training_set`; (`one_kind`) if that is one kind alone.
@@ -163,8 +135,15 @@ class DataConfig(SquareSource):
                 expected="at least two, to be learnt jointly",
                 advice=f"Name more of {shorten(listing.defects)} with --defect, or leave --joint out.",
             )
-        return join_kinds(
-            {k: self.load_defects(k, resolution=resolution, image_channels=image_channels) for k in kinds}
+        sets = [self.load_defects(kind, resolution=resolution, image_channels=image_channels) for kind in kinds]
+        masks = [each.masks for each in sets if each.masks is not None]
+        return ImageMaskDataset(
+            torch.cat([each.images for each in sets]),
+            torch.cat(masks) if len(masks) == len(sets) else None,
+            [name for each in sets for name in each.file_names],
+            [error for each in sets for error in each.skipped],
+            labels=torch.cat([torch.full((len(each),), number) for number, each in enumerate(sets)]),
+            kinds=kinds,
         )
 
     def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: int = 256) -> Tensor:
@@ -237,7 +216,17 @@ def load_training_set(
     if shots is not None and shots < 1:
         raise ValueError(f"`shots` must be at least 1, but is {shots}.")
     listing = data.listing(defect)
-    candidates = _candidates(listing, defect, split or (None if defect else "train"))
+    split = split or (None if defect else "train")
+    candidates = listing.select(defect, split)
+    if not candidates:
+        kind = "defect-free photographs" if defect is None else f"photographs with the defect '{defect}'"
+        raise DataError(
+            "no_images",
+            listing.root,
+            found=f"no {kind}{f' in {split}' if split else ''}",
+            expected=f"{split or 'test'}/{defect or GOOD}/*.png",
+            advice=f"Defects in this folder: {shorten(repr(name) for name in listing.defects)}.",
+        )
     if data.file_list is not None:
         names = read_file_list(data.file_list)
         # A list of defect photographs, such as a partition, says nothing about the defect-free ones.
@@ -274,29 +263,10 @@ def load_training_set(
     return dataset
 
 
-def _candidates(listing: Listing, defect: str | None, split: Split | None) -> list[ImageRecord]:
-    candidates = listing.select(defect, split)
-    if not candidates:
-        kind = "defect-free photographs" if defect is None else f"photographs with the defect '{defect}'"
-        kinds = [f"'{name}'" for name in listing.defects]
-        raise DataError(
-            "no_images",
-            listing.root,
-            found=f"no {kind}{f' in {split}' if split else ''}",
-            expected=f"{split or 'test'}/{defect or GOOD}/*.png",
-            advice=f"Defects in this folder: {shorten(kinds)}.",
-        )
-    return candidates
-
-
 def _prepare(
     candidates: Sequence[ImageRecord], data: DataConfig, resolution: int, image_channels: int, shots: int | None
 ) -> tuple[ImageMaskDataset, list[str]]:
-    """Decode records, in parallel, and keep those without problems, sorted by name.
-
-    Returns:
-        The set: with `shots`, the first so many usable ones. And what is to be said about it.
-    """
+    """Decode records, keep those without problems (the first `shots` of them), and say what is odd about them."""
 
     def prepare(record: ImageRecord) -> tuple[Array, Array | None, bool] | DataError:
         try:
@@ -333,12 +303,11 @@ def _prepare(
             names.append(record.name)
             if len(names) == shots:
                 break
-    order = sorted(range(len(names)), key=names.__getitem__)
-    is_sorted = order == list(range(len(names)))
-    images, masks = (
-        tensor[: len(names)] if is_sorted else tensor[order] for tensor in (images, masks)
-    )  # a slice takes no memory
-    dataset = ImageMaskDataset(images, masks if has_masks else None, [names[index] for index in order], skipped)
+    images, masks = images[: len(names)], masks[: len(names)]
+    if names != sorted(names):  # as with shots; otherwise a copy would only take memory
+        order = sorted(range(len(names)), key=names.__getitem__)
+        images, masks, names = images[order], masks[order], sorted(names)
+    dataset = ImageMaskDataset(images, masks if has_masks else None, names, skipped)
     return dataset, _notes(dataset, len(candidates), sorted(soft))
 
 
