@@ -540,33 +540,24 @@ def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator
 
 def _check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """Report photographs that occur twice, and what leaks from the training into the test photographs."""
-    keep = "Keep one of each, or keep them together when you split the set."
     exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
     leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
     conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
+    same_view = "of photographs that show the same view,"
+    keep = "Keep one of each, or keep them together when you split the set."
+    move = "Move both to the same side, or what is measured on test rewards what was only remembered."
+    remove = "Remove one of the two."
     rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
         (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
-        (
-            near,
-            "note",
-            "near_duplicates",
-            "of photographs that show the same view, saved, scaled or lit differently",
-            keep,
-        ),
-        (turned, "note", "turned_duplicates", "of photographs that show the same view, rotated or mirrored", keep),
-        (
-            leaks,
-            "warning",
-            "train_test_leak",
-            "with one photograph in train and the other in test",
-            "Move both to the same side, or what is measured on test rewards what was only remembered.",
-        ),
+        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
+        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
+        (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
         (
             conflicts,
             "warning",
             "conflicting_labels",
             "of the same file, once as defect-free and once as defect",
-            "Remove one of the two.",
+            remove,
         ),
     )
     for found, severity, code, what, advice in rows:

@@ -105,16 +105,10 @@ def load_mvtec_ad(
 
 
 def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets.Features:
-    """Return the features of a set of these categories and kinds of defect.
+    """Return the features of a set of these categories and kinds of defect; see `load_mvtec_ad` for the columns.
 
-    Args:
-        categories: Names of the objects; for those of MVTec AD all 15 become names of the class label, so that sets
-            of different categories can be joined.
-        defects: Kinds of defect, without `good`.
-
-    Returns:
-        image (RGB), mask (8-bit grey, 0 and 255, None for defect-free photographs), label
-        (normal, anomalous), defect (good, ...), category, file_name (as in `ImageRecord.name`).
+    If all are categories of MVTec AD, its 15 become names of the class label, so that sets of different ones can be
+    joined.
     """
     known = list(MVTEC_AD_DEFECTS)
     return datasets.Features(
@@ -234,13 +228,10 @@ def from_mirror(
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
     """Bring one category in the columns of TheoM55/mvtec_all_objects_split to the form of `make_features`.
 
-    Args:
-        dataset: Splits `train` and `test` with image_path (image), mask_path (image or None), defect (name) and label.
-        category: The category.
-        source: Named in errors.
+    These are image_path (image), mask_path (image or None), defect (name) and label.
 
     Raises:
-        DataError: (`columns`) if columns are missing.
+        DataError: (`columns`) that names `source`, if columns are missing.
     """
     _check_columns(dataset, _MIRROR_COLUMNS, source)
     converted = {}

@@ -160,15 +160,8 @@ def make_partitions(
 def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, str] | None = None) -> Partition:
     """Make the division that AnomalyDiffusion and its successors test localisation on: nothing about it is random.
 
-    Args:
-        records: Photographs of one category; the defect-free ones are left aside.
-        groups: As in `make_partitions`; their protocol has none.
-
-    Returns:
-        The first third (rounded down) of each kind of defect in the order of the names, and the rest.
-
-    Raises:
-        ValueError: as `make_partitions`.
+    The base set is the first third (rounded down) of each kind of defect in the order of the names. Arguments and
+    errors are those of `make_partitions`; their protocol has no groups.
     """
     return _divide(_by_kind(records), groups, seed=None)
 

@@ -121,12 +121,7 @@ class Place(NamedTuple):
 
 
 def covering_places(height: int, width: int, patch_size: int) -> list[Place]:
-    """Return places of the fewest evenly spaced patches that cover a whole photograph.
-
-    Args:
-        height, width: Size of the photograph in pixels, at least `patch_size`.
-        patch_size: Side of a patch.
-    """
+    """Return places of the fewest evenly spaced patches that cover a photograph of at least a patch's size."""
     rows, columns = (
         np.linspace(0, side - patch_size, math.ceil(side / patch_size)).round().astype(int) for side in (height, width)
     )

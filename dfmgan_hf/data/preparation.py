@@ -169,11 +169,6 @@ def _round_keeping_area(coverage: Array, block: int) -> Array:
 def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
     """Decode a photograph and its mask at their own size, and check that they fit together.
 
-    Args:
-        record: The files.
-        image_channels: 1 (grey) or 3 (RGB).
-        bit_depth: Significant bits of a 16-bit photograph.
-
     Returns:
         uint8 `(H, W, image_channels)`, and the mask or None for defect-free photographs.
 
@@ -192,11 +187,7 @@ def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16)
 
 
 def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
-    """Check that a mask belongs to its photograph.
-
-    Raises:
-        DataError: `size_mismatch` if it has another size, `empty_mask` if it has no pixel but zeros.
-    """
+    """Raise a DataError if a mask has another size (`size_mismatch`) or no pixel but zeros (`empty_mask`)."""
     path = record.mask_path or record.image_path
     height, width = image.shape[:2]
     if mask.defect.shape != (height, width):
@@ -208,15 +199,11 @@ def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
             advice="Export the mask again from the photograph as it is now (not rotated, cropped or scaled).",
         )
     if not mask.defect.any():
-        is_product = record.defect == GOOD
+        what, advice = "defect", f"Draw the defect, or move {record.image_path.name} to the defect-free images."
+        if record.defect == GOOD:
+            what, advice = "product", "Draw the mask anew."
         raise DataError(
-            "empty_mask",
-            path,
-            found=f"a mask without any {'product' if is_product else 'defect'} pixel",
-            expected=f"non-zero pixels on the {'product' if is_product else 'defect'}",
-            advice="Draw the mask anew."
-            if is_product
-            else f"Draw the defect, or move {record.image_path.name} to the defect-free images.",
+            "empty_mask", path, f"a mask without any {what} pixel", f"non-zero pixels on the {what}", advice
         )
 
 
@@ -226,8 +213,7 @@ def prepare_example(
     """Decode one photograph and its mask, check them, and bring them to the training resolution.
 
     Returns:
-        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None for defect-free
-        photographs; whether the mask held several values (see `reading.Mask.is_soft`).
+        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None; `Mask.is_soft`.
 
     Raises:
         DataError: as `read_pair`, and `cropped_mask` if `center_crop` cuts off all that the mask shows.

@@ -201,11 +201,11 @@ def _scale_to_8_bits(samples: Array, bit_depth: int, path: Path | str) -> Array:
 
 
 def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Array:
-    """Read a photograph, upright, as uint8 `(H, W, channels)`; see `image_to_array`.
+    """Read a photograph, upright, as uint8 `(H, W, channels)`; see `decode` and `image_to_array`.
 
-    Raises:
-        DataError: `unreadable` if the file is missing, empty, truncated or not an image, `pixel_format` if its samples
-            cannot be used; it names the file.
+    Example:
+        >>> read_image("raw_12_bit.tif", channels=1, bit_depth=12).shape
+        (480, 640, 1)
     """
     return image_to_array(decode(Path(path)), channels, bit_depth, path)
 
@@ -270,11 +270,7 @@ def _mask_from_colour(samples: Array) -> Mask:
 
 
 def read_mask(path: Path | str) -> Mask:
-    """Read a mask file; see `mask_to_array`.
-
-    Raises:
-        DataError: `unreadable` if the file is missing, empty, truncated or not an image; it names the file.
-    """
+    """Read a mask file; see `decode` and `mask_to_array`."""
     return mask_to_array(decode(Path(path), is_mask=True))
 
 

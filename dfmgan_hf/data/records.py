@@ -78,21 +78,13 @@ class ImageRecord:
 
 @dataclass
 class Listing:
-    """The photographs found, and what else is in the folders (nothing has been decoded).
+    """The photographs found, and what else is in the folders (nothing has been decoded)."""
 
-    Attributes:
-        root: The folder that the names refer to.
-        category: Name of the object or texture.
-        records: Sorted by name.
-        orphan_masks: Masks that belong to no photograph.
-        ignored_files: Files that are neither photographs nor masks.
-    """
-
-    root: Path
-    category: str
-    records: list[ImageRecord] = field(default_factory=list)
-    orphan_masks: list[Path] = field(default_factory=list)
-    ignored_files: list[Path] = field(default_factory=list)
+    root: Path  # the folder that the names refer to
+    category: str  # name of the object or texture
+    records: list[ImageRecord] = field(default_factory=list)  # sorted by name
+    orphan_masks: list[Path] = field(default_factory=list)  # those that belong to no photograph
+    ignored_files: list[Path] = field(default_factory=list)  # neither photographs nor masks
 
     def select(self, defect: str | None, split: Split | None = None) -> list[ImageRecord]:
         """Return the records of one kind: `defect=None` for the defect-free ones, `split=None` for both splits."""

@@ -93,7 +93,7 @@ class DataConfig(SquareSource):
         return find_listing(self, defect)
 
     def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
-        """Load the defect-free photographs, those for training or for testing; see `load_training_set`."""
+        """Load the defect-free photographs for training, or for testing; see `load_training_set`."""
         return load_training_set(self, resolution=resolution, image_channels=image_channels, split=split)
 
     def load_defects(
@@ -150,13 +150,12 @@ class DataConfig(SquareSource):
         """Load where the product is on defect-free photographs, brought to the training resolution as these are.
 
         Args:
-            folder: A mask for each of them, named like it with or without a suffix such as _mask; non-zero pixels are
-                the product.
+            folder: A mask for each, named like it with or without a suffix such as _mask; not zero on the product.
             file_names: Of the photographs, as `load_good` gives them.
             resolution: Side of the square in pixels.
 
         Returns:
-            bool `(N, resolution, resolution)`, in the order of `file_names`.
+            bool `(N, resolution, resolution)`.
 
         Raises:
             DataError: `no_images` if the folder is missing or empty; `no_mask` or `several_masks` of a photograph;

@@ -266,7 +266,7 @@ import json, sys
 import numpy as np
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
 from dfmgan_hf.data.hub import load_mvtec_ad
-from tests.data.test_mvtec_ad import _mirror
+from tests.data.test_hub import _mirror
 import datasets
 from pathlib import Path
 
