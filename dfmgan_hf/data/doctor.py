@@ -53,7 +53,7 @@ _PICTURE_SIZE = 200
 
 @dataclass(frozen=True)
 class CheckConfig(SquareSource):
-    """Check photographs and masks before training on them.
+    """Check photographs and masks before training on them; with `skip_bad_files`, bad files are warnings, not errors.
 
     Attributes:
         resolution: Resolution that is planned for training, in pixels.
@@ -207,15 +207,13 @@ class Report:
 
     def to_text(self) -> str:
         """Write a readable table, without colours, at most 110 columns wide apart from file names."""
-        kinds = [
-            (
-                *(k.split, k.kind, str(k.photographs), str(k.usable)),
-                *(_size_range(k.sizes), ", ".join(k.modes) or "-"),
-                "  ".join(f"{k.mask_area_percent[key]:6.3g}" for key in ("min", "50", "max") if k.mask_area_percent)
-                or "-",
+        kinds = []
+        for k in self.kinds:
+            areas = "  ".join(f"{k.mask_area_percent[q]:6.3g}" for q in ("min", "50", "max") if k.mask_area_percent)
+            sizes, modes = _size_range(k.sizes), ", ".join(k.modes)
+            kinds.append(
+                (k.split, k.kind, str(k.photographs), str(k.usable), sizes or "-", modes or "-", areas or "-")
             )
-            for k in self.kinds
-        ]
         stages = [(s.stage, s.kind, str(s.usable), str(s.advised), s.verdict) for s in self.stages]
         severities = Counter(finding.severity for finding in self.findings)
         found = ", ".join(_count(severities[name], name) for name in reversed(_EXIT_STATUS) if severities[name])
@@ -232,7 +230,7 @@ class Report:
 
 def _size_range(sizes: dict[str, int]) -> str:
     sides = zip(*(map(int, size.split("x")) for size in sizes), strict=True)
-    return " x ".join(_range(side, "..") for side in sides) or "-"
+    return " x ".join(_range(side, "..") for side in sides)
 
 
 def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:

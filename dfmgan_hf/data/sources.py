@@ -25,8 +25,8 @@ class DataSource:
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
-        cache_dir: Folder in which archives and sets of the Hub are unpacked, and which keeps prepared photographs for
-            the next run.
+        cache_dir: Folder in which archives and sets of the Hub are unpacked; None for that of `datasets`. For
+            training, it also keeps prepared photographs for the next run.
     """
 
     data_dir: Path | None = None
