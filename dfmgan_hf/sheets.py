@@ -90,10 +90,12 @@ def contact_sheet(
     return page
 
 
-def stack(pages: Sequence[Image.Image]) -> Image.Image:
-    """Put pages under each other, flush left."""
-    whole = Image.new("RGB", (max(page.width for page in pages), sum(page.height for page in pages)), PAPER)
-    top = 0
+def stack(pages: Sequence[Image.Image], title: str = "") -> Image.Image:
+    """Put pages under each other, flush left, below a title for all of them."""
+    font, top = ImageFont.load_default(24), 48 if title else 0
+    width = max([math.ceil(font.getlength(title)) + 24, *(page.width for page in pages)])
+    whole = Image.new("RGB", (width, top + sum(page.height for page in pages)), PAPER)
+    ImageDraw.Draw(whole).text((12, 12), title, INK, font)
     for page in pages:
         whole.paste(page, (0, top))
         top += page.height

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .doctor import examine
 from .layouts import MVTEC_AD_DEFECTS
 from .partitions import (
     Partition,
@@ -29,7 +28,6 @@ __all__ = [
     "DataWarning",
     "ImageMaskDataset",
     "Partition",
-    "examine",
     "find_listing",
     "first_third_partition",
     "fit_to_square",

@@ -6,7 +6,9 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,173 +20,161 @@ from PIL.ExifTags import Base as Tag
 from ..files import file_sha256, write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
 from .duplicates import DuplicatePair, describe_detail, find_duplicates, group_duplicates
-from .preparation import Fit, check_pair, check_square
-from .reading import Mask, decode, highest_sample, image_to_array, is_deep_colour, read_image, read_mask
+from .preparation import FULL_AREA, check_pair, check_square
+from .reading import Array, decode, highest_sample, image_to_array, is_deep_colour, read_image, read_mask
 from .records import GOOD, DataError, ImageRecord, Listing
-from .sources import DataSource, find_listing
+from .sources import SquareSource, find_listing
 
-# --- Everything there is to know about one photograph and its mask, problems included.
+# Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
+# of each kind of defect.
+ADVISED_GOOD = 200
+ADVISED_DEFECTS = 10
+_MINIMUM_GOOD = 2
+_MINIMUM_DEFECTS = 1
+# A third, rounded down, must leave one photograph to train on (paper, section 4.3).
+_MINIMUM_FOR_PARTITIONS = 3
 
-Array = np.ndarray[Any, Any]
-
+# What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
+_LARGEST_MASK_GRID = 64
+_LARGE_AREA = 0.5
+_ELONGATED = 1.5
+_MIXED_SHAPES = 1.3
 _GREY_TOLERANCE = 16
 _LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
-
-
-@dataclass
-class Inspection:
-    """What was found about one record.
-
-    Attributes:
-        record: The files.
-        errors: What keeps it from being used for training.
-        width: Of the upright photograph, in pixels; 0 if it cannot be read.
-        height: Likewise.
-        mode: Pillow's mode of the file: `L`, `RGB`, `I;16`, ...; with `;16` added where colour has 16 bits, which
-            Pillow's mode does not say.
-        sha256: Digest of the photograph's file.
-        is_coloured: Whether more than 1 % of its pixels are not grey.
-        is_rotated: Whether EXIF says that the photograph is to be turned.
-        highest_sample: Largest sample of a 16-bit photograph, else None.
-        mask_area: Share of the photograph that is defect, 0 to 1; None without a readable mask.
-        has_soft_mask: See `reading.Mask.is_soft`.
-        has_lossy_mask: Whether the mask is compressed in a way that changes pixels, as JPEG.
-        detail: Descriptor for finding duplicates, see `duplicates.describe_detail`; None if unreadable.
-    """
-
-    record: ImageRecord
-    errors: list[DataError] = field(default_factory=list)
-    width: int = 0
-    height: int = 0
-    mode: str = ""
-    sha256: str = ""
-    is_coloured: bool = False
-    is_rotated: bool = False
-    highest_sample: int | None = None
-    mask_area: float | None = None
-    has_soft_mask: bool = False
-    has_lossy_mask: bool = False
-    detail: Array | None = None
-
-
-def inspect_listing(listing: Listing, bit_depth: int = 16) -> list[Inspection]:
-    """Open every photograph and mask of a listing. Nothing is raised: problems are in `Inspection.errors`.
-
-    Args:
-        listing: The files.
-        bit_depth: Significant bits of 16-bit photographs.
-    """
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda record: _inspect(record, bit_depth), listing.records))
-
-
-def _inspect(record: ImageRecord, bit_depth: int) -> Inspection:
-    found = Inspection(record)
-    if record.error is not None:
-        found.errors.append(record.error)
-    image: Array | None = None
-    mask: Mask | None = None
-    try:
-        decoded = decode(record.image_path)
-        image = image_to_array(decoded, 3, bit_depth, record.image_path)
-        found.highest_sample = highest_sample(decoded)
-        found.height, found.width = image.shape[:2]
-        found.is_coloured = bool((np.ptp(image, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
-        found.detail = describe_detail(image)
-        found.sha256 = file_sha256(record.image_path)
-        with Image.open(record.image_path) as file:
-            found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
-            found.is_rotated = file.getexif().get(Tag.Orientation, 1) != 1
-    except DataError as error:
-        found.errors.append(error)
-    if record.mask_path is not None:
-        try:
-            mask = read_mask(record.mask_path)
-            found.mask_area = float(mask.defect.mean())
-            found.has_soft_mask = mask.is_soft
-            with Image.open(record.mask_path) as file:
-                found.has_lossy_mask = file.format in _LOSSY_FORMATS
-        except DataError as error:
-            found.errors.append(error)
-    if image is not None and mask is not None:
-        try:
-            check_pair(record, image, mask)
-        except DataError as error:
-            found.errors.append(error)
-    return found
-
-
-# --- What the doctor found, as a table for people and as JSON for programs.
+_AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
 
 Severity = Literal["error", "warning", "note"]
+_EXIT_STATUS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
 
-EXIT_STATUS = {"note": 0, "warning": 1, "error": 2}
-
-_WIDTH = 110
+_TEXT_WIDTH = 110
 _FILES_SHOWN = 5
+_PICTURE_SIZE = 200
+
+
+@dataclass(frozen=True)
+class CheckConfig(SquareSource):
+    """Check photographs and masks before training on them; with `skip_bad_files`, bad files are warnings, not errors.
+
+    Attributes:
+        resolution: Resolution that is planned for training, in pixels.
+        output_dir: Folder for report.json and contact_sheet.png.
+        columns: Photographs of each kind on the contact sheet.
+    """
+
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    resolution: int = 256
+    output_dir: Path = Path("outputs/check_dataset")
+    columns: int = 8
+
+
+def check_dataset(config: CheckConfig) -> int:
+    """Print what is in a data set and what is wrong with it; write report.json and contact_sheet.png.
+
+    Returns:
+        0 if all is well, 1 for warnings, 2 if training cannot run.
+
+    Raises:
+        DataError: there is nothing to check.
+        OSError: something cannot be read, or the report not be written.
+    """
+    if config.columns < 1:
+        raise ValueError(f"`columns` must be at least 1, but is {config.columns}.")
+    report, inspections = examine(config)
+    print(report.to_text())
+    sheet = draw_contact_sheet(report, inspections, columns=config.columns, bit_depth=config.bit_depth)
+    written = config.output_dir / "report.json", config.output_dir / "contact_sheet.png"
+    write_json(written[0], report.to_dict())
+    save_sheet(sheet, written[1])
+    print("", *written, sep="\n")
+    return report.exit_status
+
+
+def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
+    """Open every file of a data set, check it against what training needs, and compare all photographs.
+
+    Returns:
+        The report, and what was found about each photograph, in the order of their names.
+
+    Raises:
+        DataError: there is nothing to check.
+        ValueError: that names the option whose value is not possible.
+
+    Example:
+        >>> report, _ = examine(CheckConfig(Path("mvtec_ad"), "hazelnut", resolution=256))
+        >>> print(report.to_text())
+    """
+    check_square(config.resolution, config.fit)
+    listing = find_listing(config)
+    with ThreadPoolExecutor() as pool:
+        inspections = list(pool.map(partial(_inspect, bit_depth=config.bit_depth), listing.records))
+    pairs = find_duplicates([i.detail for i in inspections], [i.sha256 for i in inspections])
+    stages = _judge_stages(inspections)
+    findings = [
+        *_check_numbers(stages),
+        *_check_files(inspections, config.skip_bad_files),
+        *_check_folder(listing),
+        *_check_masks(inspections, config.resolution),
+        *_check_shapes(inspections, config.resolution, config.fit),
+        *_check_pixels(inspections, config.bit_depth),
+        *_check_duplicates([i.record for i in inspections], pairs),
+    ]
+    report = Report(
+        root=str(listing.root),
+        category=listing.category,
+        resolution=config.resolution,
+        fit=config.fit,
+        kinds=[_summarise(split, kind, members) for (split, kind), members in _by_kind(inspections).items()],
+        stages=stages,
+        findings=sorted(findings, key=lambda finding: -_EXIT_STATUS[finding.severity]),
+        duplicate_groups=[[inspections[i].record.name for i in group] for group in group_duplicates(pairs)],
+    )
+    return report, inspections
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem.
-
-    Attributes:
-        severity: `error` if training cannot run, `warning` if it would suffer, `note` otherwise.
-        code: Short stable name.
-        message: What was found.
-        advice: What to do.
-        files: Names of the files concerned.
-    """
+    """One kind of problem: an `error` if training cannot run, a `warning` if it would suffer, a `note` otherwise."""
 
     severity: Severity
-    code: str
-    message: str
-    advice: str
-    files: tuple[str, ...] = ()
+    code: str  # short and stable
+    message: str  # what was found
+    advice: str  # what to do
+    files: tuple[str, ...] = ()  # names of those concerned
+
+    def to_text(self) -> str:
+        """Return a paragraph with the first few files."""
+        margin = " " * 9
+        wrap = partial(textwrap.fill, width=_TEXT_WIDTH, subsequent_indent=margin, break_on_hyphens=False)
+        lines = [wrap(f"{self.severity.upper():<9}{self.message}"), wrap(f"{margin}-> {self.advice}")]
+        lines += [f"{margin}   {name}" for name in self.files[:_FILES_SHOWN]]
+        if len(self.files) > _FILES_SHOWN:
+            lines.append(f"{margin}   and {len(self.files) - _FILES_SHOWN} more (all of them are in the JSON)")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class KindSummary:
-    """The photographs of one kind in one split.
-
-    Attributes:
-        split: `train` or `test`.
-        kind: `good`, or the kind of defect.
-        photographs: How many there are.
-        usable: How many of them have no problem.
-        sizes: Number of photographs by `<width>x<height>`.
-        modes: Number of photographs by Pillow's mode.
-        mask_area_percent: Minimum, quartiles and maximum (`min`, `25`, `50`, `75`, `max`) of the masks' share of the
-            photograph; empty without masks.
-        mask_area_histogram: Number of masks with a share of up to 0.1, 0.3, 1, 3, 10, 30 and 100 %.
-    """
+    """The photographs of one kind (`good`, or a kind of defect) in one split."""
 
     split: str
     kind: str
     photographs: int
-    usable: int
-    sizes: dict[str, int]
-    modes: dict[str, int]
-    mask_area_percent: dict[str, float]
-    mask_area_histogram: dict[str, int]
+    usable: int  # photographs without any problem
+    sizes: dict[str, int]  # number of photographs by "WIDTHxHEIGHT"
+    modes: dict[str, int]  # number of photographs by `Inspection.mode`
+    # Of the masks' share of the photograph; both empty without masks.
+    mask_area_percent: dict[str, float]  # "min", "25", "50", "75" (quartiles), "max"
+    mask_area_histogram: dict[str, int]  # number of masks by "<=LIMIT", see _AREA_LIMITS_PERCENT
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """Whether one stage of training can run.
+    """Whether one stage of training can run."""
 
-    Attributes:
-        stage: `stage 1` or `stage 2`.
-        kind: What it trains on.
-        usable: Usable photographs.
-        advised: Number from which results are as good as the method's.
-        verdict: `ready`, `few` or `cannot train`.
-    """
-
-    stage: str
-    kind: str
+    stage: str  # "stage 1" or "stage 2"
+    kind: str  # what it trains on
     usable: int
-    advised: int
+    advised: int  # number from which results are as good as the method's
     verdict: Literal["ready", "few", "cannot train"]
 
 
@@ -202,113 +192,200 @@ class Report:
     duplicate_groups: list[list[str]] = field(default_factory=list)
 
     @property
+    def photographs(self) -> int:
+        """Number of photographs, usable or not."""
+        return sum(kind.photographs for kind in self.kinds)
+
+    @property
     def exit_status(self) -> int:
         """Exit status of a script: 0 for nothing to complain of, 1 for warnings, 2 if training cannot run."""
-        return max((EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
+        return max((_EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         return {**asdict(self), "exit_status": self.exit_status}
 
-    def save_json(self, path: Path | str) -> Path:
-        """Write `to_dict` as JSON."""
-        write_json(path, self.to_dict())
-        return Path(path)
-
     def to_text(self) -> str:
         """Write a readable table, without colours, at most 110 columns wide apart from file names."""
-        total = sum(kind.photographs for kind in self.kinds)
+        kinds = []
+        for k in self.kinds:
+            areas = "  ".join(f"{k.mask_area_percent[q]:6.3g}" for q in ("min", "50", "max") if k.mask_area_percent)
+            sizes, modes = _size_range(k.sizes), ", ".join(k.modes)
+            kinds.append(
+                (k.split, k.kind, str(k.photographs), str(k.usable), sizes or "-", modes or "-", areas or "-")
+            )
+        stages = [(s.stage, s.kind, str(s.usable), str(s.advised), s.verdict) for s in self.stages]
+        severities = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(_count(severities[name], name) for name in reversed(_EXIT_STATUS) if severities[name])
+        verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
         parts = [
-            f"{self.category}: {total} photographs in {self.root}",
-            _table(_KIND_HEADER, [_kind_row(kind) for kind in self.kinds]),
-            _table(_STAGE_HEADER, [_stage_row(stage) for stage in self.stages]),
-            *(_finding_text(finding) for finding in self.findings),
-            self._verdict(),
+            f"{self.category}: {self.photographs} photographs in {self.root}",
+            _table("split|kind|photos|usable|size in pixels|mode|defect area in % (min, median, max)", kinds),
+            _table("stage|trains on|usable|advised|verdict", stages),
+            *(finding.to_text() for finding in self.findings),
+            f"{verdicts[self.exit_status]} {found}".strip(),
         ]
         return "\n\n".join(parts)
 
-    def _verdict(self) -> str:
-        counts = {severity: sum(f.severity == severity for f in self.findings) for severity in EXIT_STATUS}
-        verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
-        found = ", ".join(f"{n} {name}{'s' if n != 1 else ''}" for name, n in reversed(counts.items()) if n)
-        return f"{verdicts[self.exit_status]} {found}".strip()
-
-
-_KIND_HEADER = ("split", "kind", "photos", "usable", "size in pixels", "mode", "defect area in % (min, median, max)")
-_STAGE_HEADER = ("stage", "trains on", "usable", "advised", "verdict")
-
-
-def _kind_row(kind: KindSummary) -> tuple[str, ...]:
-    area = kind.mask_area_percent
-    areas = "  ".join(f"{area[key]:6.3g}" for key in ("min", "50", "max")) if area else "-"
-    modes = ", ".join(kind.modes) or "-"
-    return kind.split, kind.kind, str(kind.photographs), str(kind.usable), _size_range(kind.sizes), modes, areas
-
-
-def _stage_row(stage: StageSummary) -> tuple[str, ...]:
-    return stage.stage, stage.kind, str(stage.usable), str(stage.advised), stage.verdict
-
 
 def _size_range(sizes: dict[str, int]) -> str:
-    pairs = [tuple(map(int, size.split("x"))) for size in sizes]
-    if not pairs:
-        return "-"
-    sides = [(min(side), max(side)) for side in zip(*pairs, strict=True)]
-    return " x ".join(str(low) if low == high else f"{low}..{high}" for low, high in sides)
+    sides = zip(*(map(int, size.split("x")) for size in sizes), strict=True)
+    return " x ".join(_range(side, "..") for side in sides)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    right = [all(row[column].isdigit() for row in rows) and bool(rows) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
-
-
-def _finding_text(finding: Finding) -> str:
-    def wrap(text: str, first: str) -> str:
-        return textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * 9, break_on_hyphens=False)
-
-    lines = [wrap(finding.message, f"{finding.severity.upper():<9}"), wrap(f"-> {finding.advice}", " " * 9)]
-    lines += [f"{' ' * 9}   {name}" for name in finding.files[:_FILES_SHOWN]]
-    if len(finding.files) > _FILES_SHOWN:
-        lines.append(f"{' ' * 9}   and {len(finding.files) - _FILES_SHOWN} more (all of them are in the JSON)")
+def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
+    columns = list(zip(header.split("|"), *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    is_right = [bool(rows) and all(cell.isdigit() for cell in column[1:]) for column in columns]
+    rule = tuple("-" * width for width in widths)
+    lines = []
+    for row in (tuple(header.split("|")), rule, *rows):
+        cells = (c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, is_right, strict=True))
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
-# --- The doctor's rules: each looks at the inspected photographs and says what is wrong, if anything.
+@dataclass
+class Inspection:
+    """What was found about one photograph and its mask; the defaults stand where it cannot be read."""
 
-# What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
-_LARGEST_MASK_GRID = 64
-_LARGE_AREA = 0.5
-_FULL_AREA = 0.98
-_ELONGATED = 1.5
-_MIXED_SHAPES = 1.3
+    record: ImageRecord
+    errors: list[DataError] = field(default_factory=list)  # what keeps it from being used for training
+    width: int = 0  # of the upright photograph, in pixels
+    height: int = 0
+    mode: str = ""  # Pillow's, and ";16" where colour has 16 bits, which Pillow does not say
+    sha256: str = ""  # of the photograph's file
+    is_coloured: bool = False  # more than 1 % of its pixels are not grey
+    is_rotated: bool = False  # EXIF says that it is to be turned
+    highest_sample: int | None = None  # of a 16-bit photograph
+    mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
+    has_soft_mask: bool = False  # see `reading.Mask`
+    has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
+    detail: Array | None = None  # see `duplicates.describe_detail`
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Inside, a DataError is noted among the errors and ends the block."""
+        try:
+            yield
+        except DataError as error:
+            self.errors.append(error)
 
 
-def check_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
-    """Report photographs and masks that cannot be used, by kind of problem."""
-    by_code: dict[str, list[tuple[Inspection, DataError]]] = {}
+def _inspect(record: ImageRecord, bit_depth: int) -> Inspection:
+    """Open a photograph and its mask; nothing is raised."""
+    found = Inspection(record, [] if record.error is None else [record.error])
+    image = mask = None
+    with found.noting():
+        decoded = decode(record.image_path)
+        image = image_to_array(decoded, 3, bit_depth, record.image_path)
+        found.highest_sample = highest_sample(decoded)
+        found.height, found.width = image.shape[:2]
+        found.is_coloured = bool((np.ptp(image, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
+        found.detail = describe_detail(image)
+        found.sha256 = file_sha256(record.image_path)
+        with Image.open(record.image_path) as file:
+            found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
+            found.is_rotated = file.getexif().get(Tag.Orientation, 1) != 1
+    with found.noting():
+        if record.mask_path is not None:
+            mask = read_mask(record.mask_path)
+            found.mask_area = float(mask.defect.mean())
+            found.has_soft_mask = mask.is_soft
+            with Image.open(record.mask_path) as file:
+                found.has_lossy_mask = file.format in _LOSSY_FORMATS
+    with found.noting():
+        if image is not None and mask is not None:
+            check_pair(record, image, mask)
+    return found
+
+
+def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[Inspection]]:
+    """Group by split and kind: training before test, defect-free before defects."""
+    kinds: dict[tuple[str, str], list[Inspection]] = {}
     for inspection in inspections:
-        for error in inspection.errors:
-            by_code.setdefault(error.code, []).append((inspection, error))
-    severity: Severity = "warning" if skip_bad_files else "error"
-    for code, cases in by_code.items():
-        first = cases[0][1]
-        yield Finding(
-            severity,
-            code,
-            f"{_count(cases, 'file')}: {_FILE_PROBLEMS.get(code, code)}. "
-            f"The first: {first.found}; expected {first.expected}.",
-            first.advice if skip_bad_files or "--skip_bad_files" in first.advice else f"{first.advice} {_SKIP}",
-            tuple(inspection.record.name for inspection, _ in cases),
+        kinds.setdefault((inspection.record.split, inspection.record.defect), []).append(inspection)
+    return dict(sorted(kinds.items(), key=lambda item: (item[0][0] != "train", item[0][1] != GOOD, item[0][1])))
+
+
+def _summarise(split: str, kind: str, members: Sequence[Inspection]) -> KindSummary:
+    areas = 100 * np.array([i.mask_area for i in members if i.mask_area is not None])
+    percent: dict[str, float] = {}
+    histogram: dict[str, int] = {}
+    if areas.size:
+        quartiles = np.quantile(areas, (0, 0.25, 0.5, 0.75, 1)).tolist()
+        percent = dict(zip(("min", "25", "50", "75", "max"), quartiles, strict=True))
+        bins = Counter(np.searchsorted(_AREA_LIMITS_PERCENT, areas).tolist())
+        histogram = {f"<={limit:g}": bins[index] for index, limit in enumerate(_AREA_LIMITS_PERCENT)}
+    return KindSummary(
+        split,
+        kind,
+        photographs=len(members),
+        usable=sum(not i.errors for i in members),
+        sizes=dict(Counter(f"{i.width}x{i.height}" for i in members if i.width).most_common()),
+        modes=dict(Counter(i.mode for i in members if i.mode).most_common()),
+        mask_area_percent=percent,
+        mask_area_histogram=histogram,
+    )
+
+
+def _judge_stages(inspections: Sequence[Inspection]) -> list[StageSummary]:
+    usable = Counter((i.record.split, i.record.defect) for i in inspections if not i.errors)
+    rows = [("stage 1", "defect-free", usable["train", GOOD], ADVISED_GOOD, _MINIMUM_GOOD)]
+    for kind in sorted({i.record.defect for i in inspections} - {GOOD}):
+        count = usable["train", kind] + usable["test", kind]
+        rows.append(("stage 2", kind, count, ADVISED_DEFECTS, _MINIMUM_DEFECTS))
+    return [
+        StageSummary(
+            stage, kind, count, advised, "cannot train" if count < minimum else "few" if count < advised else "ready"
         )
+        for stage, kind, count, advised, minimum in rows
+    ]
 
 
-_SKIP = "Or leave them out with --skip_bad_files."
+def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
+    """Report kinds with too few photographs."""
+    good, *defects = stages
+    if good.verdict == "cannot train":
+        yield Finding(
+            "error",
+            "too_few_good",
+            f"{good.usable} usable defect-free photographs; stage 1 needs at least {_MINIMUM_GOOD}.",
+            f"Put defect-free photographs into train/good; {ADVISED_GOOD} are advised.",
+        )
+    elif good.verdict == "few":
+        yield Finding(
+            "warning",
+            "few_good",
+            f"{good.usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
+            "Photograph more, which needs no defects. With few, the discriminator remembers them.",
+        )
+    if not defects:
+        yield Finding(
+            "error",
+            "no_defects",
+            "No photographs of defects; stage 2 cannot be trained.",
+            "Put them into test/DEFECT and their masks into ground_truth/DEFECT.",
+        )
+    for stage in defects:
+        if stage.verdict == "cannot train":
+            yield Finding(
+                "error",
+                "too_few_defects",
+                f"'{stage.kind}' has no usable photograph; stage 2 cannot be trained on it.",
+                f"Add photographs with masks; {ADVISED_DEFECTS} are advised.",
+            )
+        elif stage.verdict == "few":
+            also = f" Classification needs at least {_MINIMUM_FOR_PARTITIONS}."
+            yield Finding(
+                "warning",
+                "few_defects",
+                f"'{stage.kind}' has {stage.usable} usable photographs; {ADVISED_DEFECTS} are advised.",
+                "Add more if you can; what is generated will stay close to these few."
+                f"{also if stage.usable < _MINIMUM_FOR_PARTITIONS else ''}",
+            )
+
+
 _FILE_PROBLEMS = {
     "unreadable": "not readable as an image",
     "pixel_format": "samples that cannot be used",
@@ -319,104 +396,119 @@ _FILE_PROBLEMS = {
 }
 
 
-def check_folder(listing: Listing) -> Iterator[Finding]:
+def _check_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
+    """Report photographs and masks that cannot be used, by kind of problem."""
+    by_code: dict[str, list[tuple[str, DataError]]] = {}
+    for inspection in inspections:
+        for error in inspection.errors:
+            by_code.setdefault(error.code, []).append((inspection.record.name, error))
+    for code, cases in by_code.items():
+        first = cases[0][1]
+        says_so = skip_bad_files or "--skip_bad_files" in first.advice
+        yield Finding(
+            "warning" if skip_bad_files else "error",
+            code,
+            f"{_count(len(cases), 'file')}: {_FILE_PROBLEMS.get(code, code)}. "
+            f"The first: {first.found}; expected {first.expected}.",
+            first.advice if says_so else f"{first.advice} Or leave them out with --skip_bad_files.",
+            tuple(name for name, _ in cases),
+        )
+
+
+def _check_folder(listing: Listing) -> Iterator[Finding]:
     """Report files that lie in the folders and are not used."""
-    if listing.orphan_masks:
-        yield Finding(
-            "warning",
-            "orphan_masks",
-            f"{_count(listing.orphan_masks, 'mask')} without a photograph.",
-            "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
-            _names(listing, listing.orphan_masks),
-        )
-    if listing.ignored_files:
-        yield Finding(
-            "note",
-            "ignored_files",
-            f"{_count(listing.ignored_files, 'file')} ignored for want of an image's ending.",
-            "Nothing, unless they should be images.",
-            _names(listing, listing.ignored_files),
-        )
+    orphans, ignored = (
+        [str(path).removeprefix(f"{listing.root}/") for path in paths]
+        for paths in (listing.orphan_masks, listing.ignored_files)
+    )
+    yield from _if_any(
+        orphans,
+        "warning",
+        "orphan_masks",
+        f"{_count(len(orphans), 'mask')} without a photograph.",
+        "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
+    )
+    yield from _if_any(
+        ignored,
+        "note",
+        "ignored_files",
+        f"{_count(len(ignored), 'file')} ignored for want of an image's ending.",
+        "Nothing, unless they should be images.",
+    )
 
 
-def check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
+def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
     """Report masks that can be used but are probably not meant as they are."""
-    masked = [inspection for inspection in inspections if inspection.mask_area]
-    full = [i for i in masked if _area(i) >= _FULL_AREA]
-    if full:
-        yield Finding(
-            "warning",
-            "full_mask",
-            f"{_count(full, 'mask')} over (almost) all of the photograph.",
-            "Any non-zero pixel counts as defect: perhaps the background is not 0, or the mask is inverted.",
-            _records(full),
-        )
-    large = [i for i in masked if _LARGE_AREA < _area(i) < _FULL_AREA]
-    if large:
-        yield Finding(
-            "warning",
-            "large_mask",
-            f"{_count(large, 'mask')} over more than half of the photograph.",
-            "Check that they are not inverted. The method adds a local defect to an object that it leaves as it is.",
-            _records(large),
-        )
-    soft = [i for i in masked if i.has_soft_mask]
-    if soft:
-        lossy = sum(i.has_lossy_mask for i in soft)
-        yield Finding(
-            "warning",
-            "soft_mask",
-            f"{_count(soft, 'mask')} with several grey values or colours"
-            f"{f', {lossy} of them compressed with losses' if lossy else ''}; every non-zero pixel counts as defect.",
-            "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
-            _records(soft),
-        )
+    areas = {i.record.name: i.mask_area for i in inspections if i.mask_area}
+    full = [name for name, area in areas.items() if area >= FULL_AREA]
+    yield from _if_any(
+        full,
+        "warning",
+        "full_mask",
+        f"{_count(len(full), 'mask')} over (almost) all of the photograph.",
+        "Any non-zero pixel counts as defect: perhaps the background is not 0, or the mask is inverted.",
+    )
+    large = [name for name, area in areas.items() if _LARGE_AREA < area < FULL_AREA]
+    yield from _if_any(
+        large,
+        "warning",
+        "large_mask",
+        f"{_count(len(large), 'mask')} over more than half of the photograph.",
+        "Check that they are not inverted. The method adds a local defect to an object that it leaves as it is.",
+    )
+    soft = [i for i in inspections if i.mask_area and i.has_soft_mask]
+    lossy = sum(i.has_lossy_mask for i in soft)
+    yield from _if_any(
+        [i.record.name for i in soft],
+        "warning",
+        "soft_mask",
+        f"{_count(len(soft), 'mask')} with several grey values or colours"
+        f"{f', {lossy} of them compressed with losses' if lossy else ''}; every non-zero pixel counts as defect.",
+        "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
+    )
     grid = min(_LARGEST_MASK_GRID, resolution // 4)
-    tiny = [i for i in masked if _area(i) * grid**2 < 1]
-    if tiny:
-        pixels = [round(_area(i) * resolution**2, 1) for i in tiny]
-        yield Finding(
-            "warning",
-            "tiny_defect",
-            f"{_count(tiny, 'defect')} smaller than one pixel of the {grid}x{grid} grid "
-            f"on which masks are generated ({_range(pixels)} pixels at {resolution}x{resolution}).",
-            "They may not be learnt as they are: train larger, or on patches of the photographs (cut_patches.py).",
-            _records(tiny),
-        )
+    tiny = [name for name, area in areas.items() if area * grid**2 < 1]
+    pixels = _range([round(areas[name] * resolution**2, 1) for name in tiny])
+    yield from _if_any(
+        tiny,
+        "warning",
+        "tiny_defect",
+        f"{_count(len(tiny), 'defect')} smaller than one pixel of the {grid}x{grid} grid "
+        f"on which masks are generated ({pixels} pixels at {resolution}x{resolution}).",
+        "They may not be learnt as they are: train larger, or on patches of the photographs (cut_patches.py).",
+    )
 
 
-def check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
+def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
     """Report sizes that suffer on the way to the training square."""
-    readable = [i for i in inspections if i.width]
-    if not readable:
+    sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
+    if not sides:
         return
-    ratios = np.array([i.width / i.height for i in readable])
-    if fit == "resize" and (
-        ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
-    ):
+    ratios = np.array([width / height for width, height in sides.values()])
+    is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
+    if fit == "resize" and is_mixed:
         yield Finding(
             "warning",
             "distorted",
             f"Shapes go from {ratios.min():.2f} to {ratios.max():.2f} (width / height); fit=resize makes all square.",
             "If proportions matter, use --fit center_crop or --fit pad, or crop the photographs alike.",
         )
-    small = [i for i in readable if _smallest_scaled_side(i, fit) < resolution]
-    if small:
-        side = min(_smallest_scaled_side(i, fit) for i in small)
-        yield Finding(
-            "warning" if 2 * len(small) > len(readable) else "note",
-            "enlarged",
-            f"{_count(small, 'photograph')} with a side below {resolution} pixels (down to {side}), to be enlarged.",
-            "Train at a lower --resolution if the result looks soft.",
-            _records(small),
-        )
+    scaled = {name: max(pair) if fit == "pad" else min(pair) for name, pair in sides.items()}
+    small = [name for name, side in scaled.items() if side < resolution]
+    yield from _if_any(
+        small,
+        "warning" if 2 * len(small) > len(sides) else "note",
+        "enlarged",
+        f"{_count(len(small), 'photograph')} with a side below {resolution} pixels (down to {min(scaled.values())}), "
+        "to be enlarged.",
+        "Train at a lower --resolution if the result looks soft.",
+    )
 
 
-def check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[Finding]:
+def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[Finding]:
     """Report what is odd about colour, depth and orientation."""
     readable = [i for i in inspections if i.mode]
-    good = [i.is_coloured for i in readable if i.record.defect == GOOD]
-    bad = [i.is_coloured for i in readable if i.record.defect != GOOD]
+    good, bad = ([i.is_coloured for i in readable if (i.record.defect == GOOD) is side] for side in (True, False))
     if good and bad and (2 * sum(good) > len(good)) != (2 * sum(bad) > len(bad)):
         yield Finding(
             "warning",
@@ -424,375 +516,117 @@ def check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[
             f"{sum(good)} of {len(good)} defect-free photographs are coloured, {sum(bad)} of {len(bad)} with defects.",
             "Use the same camera settings for both, or the generator learns colour as part of the defect.",
         )
-    deep = [i for i in readable if i.highest_sample is not None]
-    highest = max((i.highest_sample or 0 for i in deep), default=0)
-    if deep and (bits := max(8, highest.bit_length())) < bit_depth:
-        yield Finding(
-            "warning",
-            "bit_depth",
-            f"{_count(deep, 'photograph')} of 16 bits without a sample above {highest}, which would be too dark.",
-            f"Give --bit_depth {bits}.",
-            _records(deep),
-        )
-    rotated = [i for i in readable if i.is_rotated]
-    if rotated:
-        masked = any(i.record.mask_path for i in rotated)
-        yield Finding(
-            "note",
-            "exif_rotated",
-            f"{_count(rotated, 'photograph')} to be turned upright by the EXIF orientation.",
-            "Check in the contact sheet that their masks fit." if masked else "Nothing.",
-            _records(rotated),
-        )
+    deep = {i.record.name: i.highest_sample for i in readable if i.highest_sample is not None}
+    highest = max(deep.values(), default=0)
+    bits = max(8, highest.bit_length())
+    yield from _if_any(
+        list(deep) if bits < bit_depth else [],
+        "warning",
+        "bit_depth",
+        f"{_count(len(deep), 'photograph')} of 16 bits without a sample above {highest}, which would be too dark.",
+        f"Give --bit_depth {bits}.",
+    )
+    rotated = [i.record for i in readable if i.is_rotated]
+    yield from _if_any(
+        [record.name for record in rotated],
+        "note",
+        "exif_rotated",
+        f"{_count(len(rotated), 'photograph')} to be turned upright by the EXIF orientation.",
+        "Check in the contact sheet that their masks fit." if any(r.mask_path for r in rotated) else "Nothing.",
+    )
 
 
-def check_duplicates(inspections: Sequence[Inspection], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
+def _check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
     """Report photographs that occur twice, and what leaks from the training into the test photographs."""
-    records = [i.record for i in inspections]
-    for kind, severity, what in (
-        ("exact", "warning", "that are the same file"),
-        ("near", "note", "that show the same view, saved, scaled or lit differently"),
-        ("turned", "note", "that show the same view, rotated or mirrored"),
-    ):
-        found = [pair for pair in pairs if pair.kind == kind]
-        if found:
-            yield Finding(
-                severity,  # type: ignore[arg-type]
-                f"{kind}_duplicates",
-                f"{_count(found, 'pair')} of photographs {what}.",
-                "Keep one of each, or keep them together when you split the set.",
-                tuple(f"{records[p.first].name} = {records[p.second].name}" for p in found),
-            )
+    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
     leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
-    if leaks:
-        yield Finding(
-            "warning",
-            "train_test_leak",
-            f"{_count(leaks, 'pair')} with one photograph in train and the other in test.",
-            "Move both to the same side, or what is measured on test rewards what was only remembered.",
-            tuple(f"{records[p.first].name} = {records[p.second].name}" for p in leaks),
-        )
-    conflicts = [
-        p
-        for p in pairs
-        if p.kind == "exact" and (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)
-    ]
-    if conflicts:
-        yield Finding(
+    conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
+    same_view = "of photographs that show the same view,"
+    keep = "Keep one of each, or keep them together when you split the set."
+    move = "Move both to the same side, or what is measured on test rewards what was only remembered."
+    remove = "Remove one of the two."
+    rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
+        (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
+        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
+        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
+        (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
+        (
+            conflicts,
             "warning",
             "conflicting_labels",
-            f"{_count(conflicts, 'pair')} of the same file, once as defect-free and once as defect.",
-            "Remove one of the two.",
-            tuple(f"{records[p.first].name} = {records[p.second].name}" for p in conflicts),
-        )
-
-
-def _area(inspection: Inspection) -> float:
-    return inspection.mask_area or 0.0
-
-
-def _smallest_scaled_side(inspection: Inspection, fit: str) -> int:
-    sides = inspection.width, inspection.height
-    return max(sides) if fit == "pad" else min(sides)
-
-
-def _records(inspections: Sequence[Inspection]) -> tuple[str, ...]:
-    return tuple(inspection.record.name for inspection in inspections)
-
-
-def _names(listing: Listing, paths: Sequence[object]) -> tuple[str, ...]:
-    root = f"{listing.root}/"
-    return tuple(str(path).removeprefix(root) for path in paths)
-
-
-def _range(values: Sequence[float]) -> str:
-    lowest, highest = min(values), max(values)
-    return f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
-
-
-def _count(items: Sequence[object], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
-
-
-# --- What is wrong with this folder? Looks at all of it and reports everything at once.
-
-# Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
-# of each kind of defect.
-ADVISED_GOOD = 200
-ADVISED_DEFECTS = 10
-MINIMUM_GOOD = 2
-MINIMUM_DEFECTS = 1
-# A third, rounded down, must leave one photograph to train on (paper, section 4.3).
-MINIMUM_FOR_PARTITIONS = 3
-
-_AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
-
-
-def examine(
-    listing: Listing,
-    *,
-    resolution: int = 256,
-    fit: Fit = "resize",
-    bit_depth: int = 16,
-    skip_bad_files: bool = False,
-) -> tuple[Report, list[Inspection]]:
-    """Open every file of a data set, check it against what training needs, and compare all photographs.
-
-    Args:
-        listing: As `sources.find_listing` returns it.
-        resolution: Resolution that is planned for training.
-        fit: How photographs will become square.
-        bit_depth: Significant bits of 16-bit photographs.
-        skip_bad_files: Whether training will leave out files with problems; they are warnings then, not errors.
-
-    Returns:
-        The report, and what was found about each photograph, in the listing's order.
-
-    Raises:
-        ValueError: that names the option whose value is not possible.
-    """
-    check_square(resolution, fit)
-    inspections = inspect_listing(listing, bit_depth)
-    pairs = find_duplicates([i.detail for i in inspections], [i.sha256 for i in inspections])
-    stages = _judge_stages(inspections)
-    findings = [
-        *_check_numbers(stages),
-        *check_files(inspections, skip_bad_files),
-        *check_folder(listing),
-        *check_masks(inspections, resolution),
-        *check_shapes(inspections, resolution, fit),
-        *check_pixels(inspections, bit_depth),
-        *check_duplicates(inspections, pairs),
-    ]
-    findings.sort(key=lambda finding: -EXIT_STATUS[finding.severity])
-    groups = [[inspections[index].record.name for index in group] for group in group_duplicates(pairs)]
-    report = Report(
-        root=str(listing.root),
-        category=listing.category,
-        resolution=resolution,
-        fit=fit,
-        kinds=_summarise_kinds(inspections),
-        stages=stages,
-        findings=findings,
-        duplicate_groups=groups,
+            "of the same file, once as defect-free and once as defect",
+            remove,
+        ),
     )
-    return report, inspections
+    for found, severity, code, what, advice in rows:
+        names = [f"{records[pair.first].name} = {records[pair.second].name}" for pair in found]
+        yield from _if_any(names, severity, code, f"{_count(len(found), 'pair')} {what}.", advice)
 
 
-def _summarise_kinds(inspections: Sequence[Inspection]) -> list[KindSummary]:
-    kinds: dict[tuple[str, str], list[Inspection]] = {}
-    for inspection in inspections:
-        kinds.setdefault((inspection.record.split, inspection.record.defect), []).append(inspection)
-    # Training before test, defect-free before defects.
-    order = sorted(kinds, key=lambda key: (key[0] != "train", key[1] != GOOD, key[1]))
-    return [_summarise(split, kind, kinds[split, kind]) for split, kind in order]
+def _if_any(names: Sequence[str], severity: Severity, code: str, message: str, advice: str) -> Iterator[Finding]:
+    """Yield a finding about these files, if there are any."""
+    if names:
+        yield Finding(severity, code, message, advice, tuple(names))
 
 
-def _summarise(split: str, kind: str, members: Sequence[Inspection]) -> KindSummary:
-    areas = 100 * np.array([i.mask_area for i in members if i.mask_area is not None])
-    quantiles = dict(zip(("min", "25", "50", "75", "max"), (0, 0.25, 0.5, 0.75, 1), strict=True))
-    bins = np.searchsorted(_AREA_LIMITS_PERCENT, areas)
-    return KindSummary(
-        split=split,
-        kind=kind,
-        photographs=len(members),
-        usable=sum(not i.errors for i in members),
-        sizes=dict(Counter(f"{i.width}x{i.height}" for i in members if i.width).most_common()),
-        modes=dict(Counter(i.mode for i in members if i.mode).most_common()),
-        mask_area_percent={name: float(np.quantile(areas, q)) for name, q in quantiles.items()} if areas.size else {},
-        mask_area_histogram={
-            f"<={limit:g}": int((bins == index).sum()) for index, limit in enumerate(_AREA_LIMITS_PERCENT)
-        }
-        if areas.size
-        else {},
-    )
+def _range(values: Sequence[float], to: str = " to ") -> str:
+    lowest, highest = min(values, default=0), max(values, default=0)
+    return f"{lowest:g}" if lowest == highest else f"{lowest:g}{to}{highest:g}"
 
 
-def _judge_stages(inspections: Sequence[Inspection]) -> list[StageSummary]:
-    usable = Counter((i.record.split, i.record.defect) for i in inspections if not i.errors)
-    good = usable["train", GOOD]
-    stages = [_judge("stage 1", "defect-free", good, ADVISED_GOOD, MINIMUM_GOOD)]
-    for kind in sorted({i.record.defect for i in inspections} - {GOOD}):
-        count = usable["train", kind] + usable["test", kind]
-        stages.append(_judge("stage 2", kind, count, ADVISED_DEFECTS, MINIMUM_DEFECTS))
-    return stages
-
-
-def _judge(stage: str, kind: str, usable: int, advised: int, minimum: int) -> StageSummary:
-    verdict = "cannot train" if usable < minimum else "few" if usable < advised else "ready"
-    return StageSummary(stage, kind, usable, advised, verdict)  # type: ignore[arg-type]
-
-
-def _check_numbers(stages: Sequence[StageSummary]) -> list[Finding]:
-    findings = []
-    first, *second = stages
-    if first.verdict == "cannot train":
-        findings.append(
-            Finding(
-                "error",
-                "too_few_good",
-                f"{first.usable} usable defect-free photographs; stage 1 needs at least {MINIMUM_GOOD}.",
-                f"Put defect-free photographs into train/good; {ADVISED_GOOD} are advised.",
-            )
-        )
-    elif first.verdict == "few":
-        findings.append(
-            Finding(
-                "warning",
-                "few_good",
-                f"{first.usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
-                "Photograph more, which needs no defects. With few, the discriminator remembers them.",
-            )
-        )
-    if not second:
-        findings.append(
-            Finding(
-                "error",
-                "no_defects",
-                "No photographs of defects; stage 2 cannot be trained.",
-                "Put them into test/DEFECT and their masks into ground_truth/DEFECT.",
-            )
-        )
-    for stage in second:
-        if stage.verdict == "cannot train":
-            findings.append(
-                Finding(
-                    "error",
-                    "too_few_defects",
-                    f"'{stage.kind}' has no usable photograph; stage 2 cannot be trained on it.",
-                    f"Add photographs with masks; {ADVISED_DEFECTS} are advised.",
-                )
-            )
-        elif stage.verdict == "few":
-            also = ""
-            if stage.usable < MINIMUM_FOR_PARTITIONS:
-                also = f" Classification needs at least {MINIMUM_FOR_PARTITIONS}."
-            findings.append(
-                Finding(
-                    "warning",
-                    "few_defects",
-                    f"'{stage.kind}' has {stage.usable} usable photographs; {ADVISED_DEFECTS} are advised.",
-                    f"Add more if you can; what is generated will stay close to these few.{also}",
-                )
-            )
-    return findings
-
-
-# --- The page, and the command line
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def draw_contact_sheet(
-    inspections: Sequence[Inspection],
-    title: str,
-    *,
-    duplicate_groups: Sequence[Sequence[str]] = (),
-    columns: int = 8,
-    bit_depth: int = 16,
+    report: Report, inspections: Sequence[Inspection], *, columns: int = 8, bit_depth: int = 16
 ) -> Image.Image:
     """Draw up to `columns` photographs of each kind, defects outlined, from the smallest mask to the largest.
 
     Args:
-        inspections: As `examine` returns them; those with problems are left out.
-        title: Written above.
-        duplicate_groups: Names of photographs that show the same thing; the first few are drawn side by side.
+        report: As `examine` returns it: of the photographs that show the same thing, the first few are drawn.
+        inspections: Likewise; those with problems are left out.
         columns: Photographs in a row.
         bit_depth: Significant bits of 16-bit photographs.
 
     Returns:
-        RGB image.
+        One page, RGB.
     """
     usable = [inspection for inspection in inspections if not inspection.errors]
-    kinds: dict[tuple[str, str], list[Inspection]] = {}
-    for inspection in usable:
-        kinds.setdefault((inspection.record.split, inspection.record.defect), []).append(inspection)
-    rows = []
-    for split, kind in sorted(kinds, key=lambda key: (key[0] != "train", key[1] != GOOD, key[1])):
-        members = sorted(kinds[split, kind], key=lambda inspection: inspection.mask_area or 0)
-        chosen = np.unique(np.linspace(0, len(members) - 1, min(columns, len(members))).round().astype(int))
+    rows: list[tuple[str, list[Inspection], list[str]]] = []
+    for (split, kind), members in _by_kind(usable).items():
+        members.sort(key=lambda inspection: inspection.mask_area or 0)
+        chosen = np.linspace(0, len(members) - 1, min(columns, len(members))).round().astype(int)
+        shown = [members[index] for index in chosen]
         order = "" if kind == GOOD else ", from the smallest defect to the largest"
-        rows.append((f"{split} / {kind}: {len(members)} photographs{order}", [members[index] for index in chosen]))
+        heading = f"{split} / {kind}: {_count(len(members), 'photograph')}{order}"
+        rows.append((heading, shown, [_caption(inspection) for inspection in shown]))
     by_name = {inspection.record.name: inspection for inspection in usable}
-    same = [by_name[name] for group in duplicate_groups for name in group if name in by_name]
+    same = [name for group in report.duplicate_groups for name in group if name in by_name][:columns]
     if same:
-        rows.append(("photographs that show the same view", same[:columns]))
-    pages: list[Image.Image] = []
-    for name, members in rows:
-        pictures = [[_thumbnail(inspection.record, bit_depth)] for inspection in members]
-        captions = [_caption(inspection) for inspection in members]
-        heading = name if pages else f"{title}    {name}"
-        pages.append(contact_sheet(pictures, title=heading, captions=captions, columns=columns, picture_size=_CELL))
-    return stack(pages)
-
-
-_CELL = 200
+        rows.append(("photographs that show the same view", [by_name[name] for name in same], same))
+    pages = [
+        contact_sheet(
+            [[_thumbnail(inspection.record, bit_depth)] for inspection in shown],
+            title=heading,
+            captions=captions,
+            columns=columns,
+            picture_size=_PICTURE_SIZE,
+        )
+        for heading, shown, captions in rows
+    ]
+    return stack(pages, title=f"{report.category}: {_count(report.photographs, 'photograph')}")
 
 
 def _thumbnail(record: ImageRecord, bit_depth: int) -> Image.Image:
     photograph = Image.fromarray(read_image(record.image_path, 3, bit_depth))
     if record.mask_path is None:
-        photograph.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+        photograph.thumbnail((_PICTURE_SIZE, _PICTURE_SIZE), Image.Resampling.LANCZOS)
         return photograph
-    return outlined(photograph, Image.fromarray(read_mask(record.mask_path).defect), _CELL)
+    return outlined(photograph, Image.fromarray(read_mask(record.mask_path).defect), _PICTURE_SIZE)
 
 
 def _caption(inspection: Inspection) -> str:
-    name = inspection.record.name
+    """Return the share that is defect, and the end of the name: the heading says split and kind."""
     area = "" if inspection.mask_area is None else f"{100 * inspection.mask_area:.2g} %  "
-    return area + (name if len(name) <= 24 else f"...{name[-21:]}")
-
-
-@dataclass(frozen=True)
-class CheckConfig(DataSource):
-    """Check photographs and masks before training on them.
-
-    Args:
-        resolution: Resolution that is planned for training, in pixels.
-        fit: How photographs will become square.
-        bit_depth: Significant bits of 16-bit photographs.
-        skip_bad_files: Training will leave out files with problems: call them warnings, not errors.
-        output_dir: Folder for report.json and contact_sheet.png.
-        columns: Photographs of each kind on the contact sheet.
-    """
-
-    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    resolution: int = 256
-    fit: Fit = "resize"
-    bit_depth: int = 16
-    skip_bad_files: bool = False
-    output_dir: Path = Path("outputs/check_dataset")
-    columns: int = 8
-
-
-def check_dataset(config: CheckConfig) -> int:
-    """Print what is in a data set and what is wrong with it; write report.json and contact_sheet.png.
-
-    Returns:
-        0 if all is well, 1 for warnings, 2 if training cannot run.
-
-    Raises:
-        DataError: there is nothing to check.
-        OSError: something cannot be read, or the report not be written.
-    """
-    if config.columns < 1:
-        raise ValueError(f"`columns` must be at least 1, but is {config.columns}.")
-    listing = find_listing(config)
-    report, inspections = examine(
-        listing,
-        resolution=config.resolution,
-        fit=config.fit,
-        bit_depth=config.bit_depth,
-        skip_bad_files=config.skip_bad_files,
-    )
-    print(report.to_text())
-    title = f"{listing.category}: {len(inspections)} photographs"
-    sheet = draw_contact_sheet(
-        inspections,
-        title,
-        duplicate_groups=report.duplicate_groups,
-        columns=config.columns,
-        bit_depth=config.bit_depth,
-    )
-    written = report.save_json(config.output_dir / "report.json"), config.output_dir / "contact_sheet.png"
-    save_sheet(sheet, written[1])
-    print("", *written, sep="\n")
-    return report.exit_status
+    return area + Path(inspection.record.name).name

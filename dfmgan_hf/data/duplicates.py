@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
-
-DuplicateKind = Literal["exact", "near", "turned"]
+from .reading import Array
 
 _SIDE = 64
 _COARSE_SIDE = 16
@@ -25,19 +23,12 @@ _ROWS_AT_ONCE = 1024
 
 
 class DuplicatePair(NamedTuple):
-    """Two photographs that show the same thing.
-
-    Attributes:
-        first: Index of one.
-        second: Index of the other, larger.
-        kind: `exact` (the same bytes), `near` (the same view) or `turned` (the same view, rotated or mirrored).
-        similarity: Correlation of their detail, up to 1.
-    """
+    """Two photographs that show the same thing."""
 
     first: int
-    second: int
-    kind: DuplicateKind
-    similarity: float
+    second: int  # larger than `first`
+    kind: Literal["exact", "near", "turned"]  # same bytes; same view; same view, rotated or mirrored
+    similarity: float  # correlation of their detail, up to 1
 
 
 def describe_detail(image: Array) -> Array:
@@ -76,12 +67,16 @@ def find_duplicates(details: Sequence[Array | None], digests: Sequence[str]) -> 
     for turn, turned in enumerate(_turns(stacked)):
         for i, j, similarity in _similar_pairs(normalised, _normalise(turned), _TURNED if turn else _NEAR):
             first, second = sorted((indices[i], indices[j]))
-            kind: DuplicateKind = "turned" if turn else "near"
-            if digests[first] == digests[second]:
-                kind = "exact"
+            is_exact = digests[first] == digests[second]
+            pair = DuplicatePair(first, second, "exact" if is_exact else "turned" if turn else "near", similarity)
             # The plain comparison comes first and wins: a symmetric view agrees with its mirror image too.
-            pairs.setdefault((first, second), DuplicatePair(first, second, kind, similarity))
-    _add_equal_files(pairs, digests)
+            pairs.setdefault((first, second), pair)
+    # Flat photographs have no detail, but equal bytes.
+    first_with: dict[str, int] = {}
+    for index, digest in enumerate(digests):
+        first = first_with.setdefault(digest, index)
+        if digest and first != index:
+            pairs.setdefault((first, index), DuplicatePair(first, index, "exact", 1.0))
     return sorted(pairs.values())
 
 
@@ -120,13 +115,3 @@ def _similar_pairs(left: Array, right: Array, threshold: float) -> Iterator[tupl
         for row, column in np.argwhere(similarity > threshold):
             if start + row < column:
                 yield int(start + row), int(column), float(similarity[row, column])
-
-
-def _add_equal_files(pairs: dict[tuple[int, int], DuplicatePair], digests: Sequence[str]) -> None:
-    """Compare files by their bytes: flat photographs have no detail."""
-    first_with: dict[str, int] = {}
-    for index, digest in enumerate(digests):
-        if digest:
-            first = first_with.setdefault(digest, index)
-            if first != index:
-                pairs.setdefault((first, index), DuplicatePair(first, index, "exact", 1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,27 +17,98 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unpacked
+from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category, unpacked
 from .preparation import read_pair
-from .reading import is_deep_colour, mask_to_array
+from .reading import Array, is_deep_colour, mask_to_array
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, fingerprint, is_hub_id, shorten
-
-# --- Rows of a Hugging Face data set: photograph, mask, label, defect, category, file name.
 
 LABELS = ("normal", "anomalous")
 
+# Columns of TheoM55/mvtec_all_objects_split; its splits are named `bottle.train`, `bottle.test`, ...
+_MIRROR_COLUMNS = frozenset({"image_path", "mask_path", "defect", "label"})
 
-def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets.Features:
-    """Return the features of a set of these categories and kinds of defect.
+
+def load_mvtec_ad(
+    source: Path | str,
+    category: str | None = None,
+    *,
+    streaming: bool = False,
+    skip_bad_files: bool = False,
+    bit_depth: int = 16,
+    cache_dir: Path | str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> datasets.DatasetDict | datasets.IterableDatasetDict:
+    """Load one category of MVTec AD or of a set in its layout, or all of them, as `train` and `test`.
+
+    Columns: image (RGB), mask (8-bit grey with 0 and 255, None for defect-free photographs), label (normal or
+    anomalous), defect (good, ...), category, file_name.
 
     Args:
-        categories: Names of the objects; for those of MVTec AD all 15 become names of the class label, so that sets
-            of different categories can be joined.
-        defects: Kinds of defect, without `good`.
+        source: Root of an extracted MVTec AD, one of its category folders, the downloaded archive, or the id of a set
+            on the Hub: one that `push_to_hub` wrote, or with the columns of TheoM55/mvtec_all_objects_split.
+        category: Category; None for all of those in a folder or archive, or for the only one on the Hub.
+        streaming: Make rows as they are asked for, instead of all of them beforehand.
+        skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
+        bit_depth: Significant bits of 16-bit photographs.
+        cache_dir: Where rows are cached and an archive is extracted; None for the cache of `datasets`. A changed
+            folder is noticed, by the names, sizes and times of its files.
+        revision: Commit, branch or tag of a set on the Hub.
+        token: Access token for private sets on the Hub.
 
     Returns:
-        image (RGB), mask (8-bit grey, 0 and 255, None for defect-free photographs), label
-        (normal, anomalous), defect (good, ...), category, file_name (as in `ImageRecord.name`).
+        A `datasets.DatasetDict` whose `push_to_hub` writes a card, or an `IterableDatasetDict` if `streaming`.
+
+    Raises:
+        DataError: that names the first file with a problem, or lists the right categories; of the Hub (`hub`) if there
+            is no such repository or no connection, (`columns`) if the columns are of neither form.
+
+    Example:
+        >>> load_mvtec_ad("mvtec_anomaly_detection.tar.xz", "hazelnut")["test"][0]["mask"]
+    """
+    if is_hub_id(source):
+        cache = None if cache_dir is None else str(cache_dir)
+        hub = {"revision": revision, "token": token}
+        loaded = _load_from_hub(Path(source).as_posix(), category, hub, streaming=streaming, cache_dir=cache)
+        return loaded if streaming else DefectDatasetDict(loaded)
+    root = unpacked(Path(source), cache_dir)
+    present = category_folders(root) if category is None and not metadata_files(root) else []
+    listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
+    features = make_features([listing.category for listing in listings], _known_defects(listings))
+
+    def make_split(split: str) -> Any:
+        records = [(each.category, record) for each in listings for record in each.records if record.split == split]
+        generate = partial(_generate_rows, records, bit_depth, skip_bad_files)
+        if streaming:
+            return datasets.IterableDataset.from_generator(generate, features=features, split=split)
+        if not records:
+            return datasets.Dataset.from_dict({name: [] for name in features}, features=features, split=split)
+        # Left to itself, datasets fingerprints the code and arguments and would serve the rows of files long changed.
+        settings = {
+            "split": split, "skip_bad_files": skip_bad_files, "bit_depth": bit_depth, "features": str(features)
+        }  # fmt: skip
+        return datasets.Dataset.from_generator(
+            generate,
+            features=features,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            split=split,
+            fingerprint=fingerprint((record for _, record in records), settings)[:32],
+        )
+
+    try:
+        splits = {split: make_split(split) for split in ("train", "test")}
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None
+        raise
+    return datasets.IterableDatasetDict(splits) if streaming else DefectDatasetDict(splits)
+
+
+def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets.Features:
+    """Return the features of a set of these categories and kinds of defect; see `load_mvtec_ad` for the columns.
+
+    If all are categories of MVTec AD, its 15 become names of the class label, so that sets of different ones can be
+    joined.
     """
     known = list(MVTEC_AD_DEFECTS)
     return datasets.Features(
@@ -52,101 +123,63 @@ def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets
     )
 
 
-def generate_rows(
+def _known_defects(listings: list[Listing]) -> list[str]:
+    """List the kinds of defect: those of MVTec AD in its order where the category is its own, then any others."""
+    names: list[str] = []
+    for listing in listings:
+        names += [name for name in MVTEC_AD_DEFECTS.get(listing.category, ()) if name not in names]
+    return names + sorted({name for listing in listings for name in listing.defects} - set(names))
+
+
+def _generate_rows(
     records: Sequence[tuple[str, ImageRecord]], bit_depth: int, skip_bad_files: bool
 ) -> Iterator[dict[str, Any]]:
-    """Read, check and yield rows in the form of `make_features`.
-
-    8-bit grey and RGB photographs are referred to by path and stay as they are; others are stored as 8-bit PNG, since
-    `datasets` would clip 16-bit samples and forget what is transparent.
-
-    Args:
-        records: Category and record.
-        bit_depth: Significant bits of 16-bit photographs.
-        skip_bad_files: Leave files with problems out and warn with their list.
-
-    Raises:
-        DataError: that names the first file with a problem, unless `skip_bad_files`.
-    """
+    """Read, check and yield rows in the form of `make_features`, from categories and records."""
     skipped: list[DataError] = []
     for category, record in records:
         try:
-            yield _make_row(category, record, bit_depth)
+            photograph, mask = read_pair(record, 3, bit_depth)
         except DataError as problem:
             if not skip_bad_files:
                 raise
             skipped.append(problem)
+            continue
+        # Others than plain ones are stored as 8-bit PNG, since `datasets` would clip 16-bit samples and forget what
+        # is transparent.
+        is_plain = _is_plain(record.image_path)
+        yield {
+            "image": {"path": str(record.image_path.resolve()), "bytes": None} if is_plain else _encode(photograph),
+            "mask": None if mask is None else _encode_mask(mask.defect),
+            "label": LABELS[record.defect != GOOD],
+            "defect": record.defect,
+            "category": category,
+            "file_name": record.name,
+        }
     if skipped:
         listed = "\n".join(f"  {error}" for error in skipped)
         warnings.warn(f"{len(skipped)} of {len(records)} files were left out:\n{listed}", DataWarning, stacklevel=2)
 
 
-def encode_mask(defect: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Return a mask `(H, W)` as the `datasets` image of an 8-bit PNG with 0 and 255."""
-    return {"path": None, "bytes": _to_png(np.where(defect, 255, 0).astype(np.uint8))}
-
-
-def _make_row(category: str, record: ImageRecord, bit_depth: int) -> dict[str, Any]:
-    photograph, mask = read_pair(record, 3, bit_depth)
-    image: dict[str, Any]
-    if _is_plain(record.image_path):
-        image = {"path": str(record.image_path.resolve()), "bytes": None}
-    else:
-        image = {"path": None, "bytes": _to_png(photograph)}
-    return {
-        "image": image,
-        "mask": None if mask is None else encode_mask(mask.defect),
-        "label": LABELS[record.defect != GOOD],
-        "defect": record.defect,
-        "category": category,
-        "file_name": record.name,
-    }
-
-
 def _is_plain(path: Path) -> bool:
-    """Tell whether `datasets` would decode the file as this package does, see `decoding.decode`."""
+    """Tell whether `datasets` would decode the file as this package does, see `reading.decode`."""
     with Image.open(path) as image:
         is_eight_bit = image.mode in ("L", "RGB") and "transparency" not in image.info and not is_deep_colour(image)
         return is_eight_bit and (image.format != "TIFF" or image.getexif().get(Tag.Orientation, 1) == 1)
 
 
-def _to_png(array: np.ndarray[Any, Any]) -> bytes:
+def _encode_mask(defect: Array) -> dict[str, Any]:
+    return _encode(np.where(defect, 255, 0).astype(np.uint8))
+
+
+def _encode(pixels: Array) -> dict[str, Any]:
+    """Return an image as `datasets` takes it, encoded as PNG."""
     stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "PNG")
-    return stream.getvalue()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return {"path": None, "bytes": stream.getvalue()}
 
 
-# --- Data sets on the Hugging Face Hub, in this package's form or in that of a known mirror of MVTec AD.
-
-# Columns of TheoM55/mvtec_all_objects_split; its splits are named `bottle.train`, `bottle.test`, ...
-_MIRROR_COLUMNS = frozenset({"image_path", "mask_path", "defect", "label"})
-
-
-def load_from_hub(
-    repo_id: str,
-    category: str | None = None,
-    *,
-    streaming: bool = False,
-    cache_dir: str | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Load a category from the Hub, in the form of `rows.make_features`.
-
-    Args:
-        repo_id: Repository that `DefectDatasetDict.push_to_hub` wrote, or one with the columns of the mirror
-            TheoM55/mvtec_all_objects_split.
-        category: Category; None if there is only one.
-        streaming: Read rows over the network as they are asked for.
-        cache_dir: As in `datasets.load_dataset`.
-        revision: Commit, branch or tag.
-        token: Access token for private repositories.
-
-    Raises:
-        DataError: (`hub`) if there is no such repository or no connection, (`unknown_category`) that lists the right
-            names, (`columns`) if the columns are of neither form.
-    """
-    hub = {"revision": revision, "token": token}
+def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **options: Any) -> Any:
+    """Load a category from the Hub, in the form of `make_features`."""
     try:
         configs = datasets.get_dataset_config_names(repo_id, **hub)
     except (datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError) as error:
@@ -165,9 +198,11 @@ def load_from_hub(
             expected="a path, or the id of a data set and a connection",
             advice="Check the spelling of the path, or the network (HF_ENDPOINT, proxies).",
         ) from error
-    options = {**hub, "streaming": streaming, "cache_dir": cache_dir}
+    options |= hub
     if category in configs or (category is None and len(configs) == 1 and configs != ["default"]):
-        return _checked(datasets.load_dataset(repo_id, category or configs[0], **options), repo_id)
+        loaded = datasets.load_dataset(repo_id, category or configs[0], **options)
+        _check_columns(loaded, make_features([], []), repo_id)
+        return loaded
 
     splits = datasets.get_dataset_split_names(repo_id, configs[0], **hub) if configs == ["default"] else []
     categories = sorted({name.partition(".")[0] for name in splits if "." in name})
@@ -177,37 +212,43 @@ def load_from_hub(
         loaded = datasets.load_dataset(repo_id, data_files=files, verification_mode="no_checks", **options)
         return from_mirror(loaded, str(category), repo_id)
     if not categories and configs == ["default"]:
-        loaded = _checked(datasets.load_dataset(repo_id, **options), repo_id)
-        return loaded if category is None else _one_category(loaded, category, repo_id)
-    raise _unknown_category(repo_id, category, categories or configs)
+        loaded = datasets.load_dataset(repo_id, **options)
+        _check_columns(loaded, make_features([], []), repo_id)
+        categories = next(iter(loaded.values())).features["category"].names
+        if category is None:
+            return loaded
+        if category in categories:
+            wanted = categories.index(category)
+            return loaded.filter(lambda value: value == wanted, input_columns="category")
+    raise unknown_category(repo_id, category, sorted(categories or configs))
 
 
 def from_mirror(
     dataset: Mapping[str, Any], category: str, source: str = "data set"
 ) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Bring one category in the columns of the mirror to the form of `rows.make_features`.
+    """Bring one category in the columns of TheoM55/mvtec_all_objects_split to the form of `make_features`.
 
-    Args:
-        dataset: Splits `train` and `test` with image_path (image), mask_path (image or None), defect (name) and label.
-        category: The category.
-        source: Named in errors.
+    These are image_path (image), mask_path (image or None), defect (name) and label.
 
     Raises:
-        DataError: (`columns`) if columns are missing.
+        DataError: (`columns`) that names `source`, if columns are missing.
     """
+    _check_columns(dataset, _MIRROR_COLUMNS, source)
     converted = {}
     for split, rows in dataset.items():
-        columns = set(rows.column_names or [])
-        if not columns >= _MIRROR_COLUMNS:
-            raise _wrong_columns(source, columns)
+        columns = list(rows.column_names)
         for column in ("image_path", "mask_path"):
             rows = rows.cast_column(column, datasets.Image(decode=False))
-        features = make_features([category], _mirror_defects(rows, category))
         is_streaming = isinstance(rows, datasets.IterableDataset)
+        defects = MVTEC_AD_DEFECTS.get(category)
+        if defects is None:
+            names = {row["defect"] for row in rows} if is_streaming else set(rows.unique("defect"))
+            defects = tuple(sorted(names - {GOOD}))
+        features = make_features([category], defects)
         rows = rows.map(
             _convert_mirror_row,
             fn_kwargs={"category": category, "split": split, "features": features},
-            remove_columns=list(columns),
+            remove_columns=columns,
             **({} if is_streaming else {"features": features}),
         )
         # A stream takes features given to map as a promise and would leave the images undecoded.
@@ -216,17 +257,10 @@ def from_mirror(
     return datasets.IterableDatasetDict(converted) if is_streaming else datasets.DatasetDict(converted)
 
 
-def _mirror_defects(rows: Any, category: str) -> tuple[str, ...]:
-    if category in MVTEC_AD_DEFECTS:
-        return MVTEC_AD_DEFECTS[category]
-    names = rows.unique("defect") if isinstance(rows, datasets.Dataset) else {row["defect"] for row in rows}
-    return tuple(sorted(set(names) - {GOOD}))
-
-
 def _convert_mirror_row(row: dict[str, Any], category: str, split: str, features: Any) -> dict[str, Any]:
     mask, defect = row["mask_path"], row["defect"]
     if mask is not None:
-        mask = encode_mask(mask_to_array(datasets.Image().decode_example(mask)).defect)
+        mask = _encode_mask(mask_to_array(datasets.Image().decode_example(mask)).defect)
     return {
         "image": row["image_path"],
         "mask": mask if defect != GOOD else None,
@@ -237,154 +271,21 @@ def _convert_mirror_row(row: dict[str, Any], category: str, split: str, features
     }
 
 
-def _checked(dataset: Any, repo_id: str) -> Any:
+def _check_columns(dataset: Mapping[str, Any], expected: Iterable[str], source: str) -> None:
     for rows in dataset.values():
         columns = set(rows.column_names or [])
-        if not columns >= set(make_features([], [])):
-            raise _wrong_columns(repo_id, columns)
-    return dataset
-
-
-def _one_category(dataset: Any, category: str, repo_id: str) -> Any:
-    names = next(iter(dataset.values())).features["category"].names
-    if category not in names:
-        raise _unknown_category(repo_id, category, names)
-    wanted = names.index(category)
-    return dataset.filter(lambda value: value == wanted, input_columns="category")
-
-
-def _unknown_category(repo_id: str, category: str | None, names: list[str]) -> DataError:
-    return DataError(
-        "unknown_category",
-        repo_id,
-        found="several categories and none was chosen" if category is None else f"no category '{category}'",
-        expected=f"one of {shorten(sorted(names), 20)}",
-        advice="Give one of these as the category.",
-    )
-
-
-def _wrong_columns(source: str, columns: set[str]) -> DataError:
-    return DataError(
-        "columns",
-        source,
-        found=f"the columns {shorten(sorted(columns))}",
-        expected=f"{', '.join(make_features([], []))}, or {', '.join(sorted(_MIRROR_COLUMNS))}",
-        advice="Save the photographs in the folder layout of MVTec AD and give that folder.",
-    )
-
-
-# --- MVTec AD, and everything in its folder layout, as a Hugging Face data set.
-
-
-def load_mvtec_ad(
-    source: Path | str,
-    category: str | None = None,
-    *,
-    streaming: bool = False,
-    skip_bad_files: bool = False,
-    bit_depth: int = 16,
-    cache_dir: Path | str | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Load one category, or all of them, as `train` and `test`.
-
-    Columns: image (RGB), mask (8-bit grey with 0 and 255, None for defect-free photographs), label (normal or
-    anomalous), defect (good, ...), category, file_name.
-
-    Args:
-        source: Root of an extracted MVTec AD, one of its category folders, the downloaded archive, or the id of a set
-            on the Hub (see `hub.load_from_hub`). Other categories in the same layout work as well.
-        category: Category; None for all of those in a folder or archive, or for the only one on the Hub.
-        streaming: Make rows as they are asked for, instead of all of them beforehand.
-        skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
-        bit_depth: Significant bits of 16-bit photographs.
-        cache_dir: Where rows are cached and an archive is extracted; None for the cache of `datasets`. A changed
-            folder is noticed, by the names, sizes and times of its files.
-        revision: Commit, branch or tag of a set on the Hub.
-        token: Access token for private sets on the Hub.
-
-    Returns:
-        A `datasets.DatasetDict` whose `push_to_hub` writes a card, or an `IterableDatasetDict` if `streaming`.
-
-    Raises:
-        DataError: that names the first file with a problem, or lists the right categories.
-    """
-    if is_hub_id(source):
-        cache = None if cache_dir is None else str(cache_dir)
-        loaded = load_from_hub(
-            Path(source).as_posix(), category, streaming=streaming, cache_dir=cache, revision=revision, token=token
-        )
-        return loaded if streaming else DefectDatasetDict(loaded)
-    root = unpacked(Path(source), cache_dir)
-    present = category_folders(root) if category is None and not metadata_files(root) else []
-    listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
-    splits = {
-        split: _make_split(listings, split, streaming, skip_bad_files, bit_depth, cache_dir)
-        for split in ("train", "test")
-    }
-    return datasets.IterableDatasetDict(splits) if streaming else DefectDatasetDict(splits)
-
-
-def _make_split(
-    listings: list[Listing],
-    split: str,
-    streaming: bool,
-    skip_bad_files: bool,
-    bit_depth: int,
-    cache_dir: Path | str | None,
-) -> Any:
-    features = make_features([listing.category for listing in listings], _known_defects(listings))
-    records = [
-        (listing.category, record) for listing in listings for record in listing.records if record.split == split
-    ]
-    if not records and not streaming:
-        return datasets.Dataset.from_dict({name: [] for name in features}, features=features, split=split)
-    generate = partial(generate_rows, records, bit_depth, skip_bad_files)
-    if streaming:
-        return datasets.IterableDataset.from_generator(generate, features=features, split=split)
-    # Left to itself, datasets fingerprints the code and arguments and would serve the rows of files long changed.
-    settings = {"split": split, "skip_bad_files": skip_bad_files, "bit_depth": bit_depth, "features": str(features)}
-    try:
-        return datasets.Dataset.from_generator(
-            generate,
-            features=features,
-            cache_dir=None if cache_dir is None else str(cache_dir),
-            split=split,
-            fingerprint=fingerprint((record for _, record in records), settings)[:32],
-        )
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, DataError):
-            raise error.__cause__ from None
-        raise
-
-
-def _known_defects(listings: list[Listing]) -> list[str]:
-    """List the kinds of defect: those of MVTec AD in its order where the category is its own, then any others."""
-    names: list[str] = []
-    for listing in listings:
-        names += [name for name in MVTEC_AD_DEFECTS.get(listing.category, ()) if name not in names]
-    return names + sorted({name for listing in listings for name in listing.defects} - set(names))
-
-
-# --- A `DatasetDict` that brings a card along when it is pushed to the Hub.
-
-_MVTEC_AD_LICENSE = "cc-by-nc-sa-4.0"
-_COUNTS_HEADER = """| category | defect | train | test |
-|---|---|---|---|
-"""
-_MVTEC_AD_NOTES = """
-The photographs are those of [MVTec AD](https://www.mvtec.com/company/research/datasets/mvtec-ad), under
-[CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/): no commercial use, and what is derived from them
-is shared alike.
-
-> Paul Bergmann, Michael Fauser, David Sattlegger, Carsten Steger: MVTec AD - A Comprehensive Real-World Dataset for
-> Unsupervised Anomaly Detection. CVPR 2019.
-"""
+        if not columns >= set(expected):
+            raise DataError(
+                "columns",
+                source,
+                found=f"the columns {shorten(sorted(columns))}",
+                expected=f"{', '.join(make_features([], []))}, or {', '.join(sorted(_MIRROR_COLUMNS))}",
+                advice="Save the photographs in the folder layout of MVTec AD and give that folder.",
+            )
 
 
 class DefectDatasetDict(datasets.DatasetDict):
-    """A `datasets.DatasetDict` with the features of `rows.make_features`; pushing it writes a data set card."""
+    """A `datasets.DatasetDict` with the features of `make_features`; pushing it writes a data set card."""
 
     def push_to_hub(self, repo_id: str, config_name: str | None = None, **options: Any) -> Any:
         """Push the set as parquet, photographs and masks included, with a card.
@@ -419,12 +320,26 @@ class DefectDatasetDict(datasets.DatasetDict):
             revision=revision,
             commit_message="Upload the card",
         )
-        categories = present_categories(self)
+        categories = _present_categories(self)
         name = config_name or (categories[0] if len(categories) == 1 else "default")
         return super().push_to_hub(repo_id, config_name=name, **options)
 
 
-def present_categories(dataset: datasets.DatasetDict) -> list[str]:
+_MVTEC_AD_LICENSE = "cc-by-nc-sa-4.0"
+_COUNTS_HEADER = """| category | defect | train | test |
+|---|---|---|---|
+"""
+_MVTEC_AD_NOTES = """
+The photographs are those of [MVTec AD](https://www.mvtec.com/company/research/datasets/mvtec-ad), under
+[CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/): no commercial use, and what is derived from them
+is shared alike.
+
+> Paul Bergmann, Michael Fauser, David Sattlegger, Carsten Steger: MVTec AD - A Comprehensive Real-World Dataset for
+> Unsupervised Anomaly Detection. CVPR 2019.
+"""
+
+
+def _present_categories(dataset: datasets.DatasetDict) -> list[str]:
     """Return the names of the categories that occur, in the order of the class label."""
     names: set[str] = set()
     for split in dataset.values():
@@ -437,11 +352,11 @@ def make_dataset_card(dataset: datasets.DatasetDict, repo_id: str, license: str 
     """Write the card of a set: licence, counts, columns, how to load it, and whom to cite.
 
     Args:
-        dataset: With the features of `rows.make_features`.
+        dataset: With the features of `make_features`.
         repo_id: Where it will lie.
         license: Licence as the Hub spells it; None for that of MVTec AD if all categories are its own, else `unknown`.
     """
-    categories = present_categories(dataset)
+    categories = _present_categories(dataset)
     is_mvtec_ad = set(categories) <= set(MVTEC_AD_DEFECTS)
     licence = license or (_MVTEC_AD_LICENSE if is_mvtec_ad else "unknown")
     title = repo_id.split("/")[-1]
@@ -500,6 +415,6 @@ def _with_counts(text: str, dataset: datasets.DatasetDict) -> str:
         for kind in sorted(train | test)
     ]
     old = after.split("\n\n", 1)[0]
-    present = tuple(f"| {category} |" for category in present_categories(dataset))
+    present = tuple(f"| {category} |" for category in _present_categories(dataset))
     kept = [row for row in old.splitlines() if row and not row.startswith(present)]
     return before + header + "\n".join([*kept, *rows]) + after[len(old) :]

@@ -23,121 +23,53 @@ from filelock import FileLock
 from ..files import whole_folder
 from .records import GOOD, IMAGE_EXTENSIONS, DataError, ImageRecord, Listing, Split, image_files, shorten
 
-# --- Find each photograph's mask by its name.
-
-# `_mask`, `-gt`, `.label`, `_ground_truth`: words, never numbers, so that part_2_mask is not taken for a mask of part.
-_SUFFIX = re.compile(r"(?:[_\-. ][A-Za-z]+){0,2}")
-
-
-def match_masks(
-    images: Sequence[Path], masks: Sequence[Path], mask_dir: Path
-) -> tuple[dict[Path, Path | DataError], list[Path]]:
-    """Match masks to photographs by stem, with or without a suffix such as `_mask`; file endings may differ.
-
-    Args:
-        images: Photographs.
-        masks: Files of `mask_dir`.
-        mask_dir: Named in the errors.
-
-    Returns:
-        By photograph its mask, or an error with the code `no_mask` or `several_masks`; and the masks without one.
-    """
-    image_stems = {image.stem for image in images}
-    by_stem: dict[str | None, list[Path]] = {}
-    for mask in masks:
-        by_stem.setdefault(_image_stem(mask.stem, image_stems), []).append(mask)
-    orphans = by_stem.pop(None, [])
-    matches: dict[Path, Path | DataError] = {}
-    for image in images:
-        found = by_stem.get(image.stem, [])
-        if len(found) == 1:
-            matches[image] = found[0]
-        elif not found:
-            matches[image] = DataError(
-                "no_mask",
-                image,
-                found=f"an image without a mask; {mask_dir} holds {shorten(m.name for m in masks)}",
-                expected=f"{mask_dir / image.stem}_mask.png, or the same stem with another suffix or file ending",
-                advice="Add the mask, rename it, or leave the image out with --skip_bad_files or --file_list.",
-            )
-        else:
-            matches[image] = DataError(
-                "several_masks",
-                image,
-                found=f"{len(found)} files that could be its mask: {shorten(m.name for m in found)}",
-                expected=f"one mask in {mask_dir}",
-                advice="Move the others elsewhere, or merge them into one mask.",
-            )
-    return matches, orphans
-
-
-def add_defects(
-    listing: Listing, images: Sequence[Path], masks: Sequence[Path], mask_dir: Path, defect: str, split: Split
-) -> None:
-    """Add photographs of one kind of defect to a listing, with their masks or what is wrong with these."""
-    matches, orphans = match_masks(images, masks, mask_dir)
-    listing.orphan_masks += orphans
-    for image, mask in matches.items():
-        name = f"{split}/{defect}/{image.name}"
-        path, error = (None, mask) if isinstance(mask, DataError) else (mask, None)
-        listing.records.append(ImageRecord(name, image, path, defect, split, error))
-
-
-def split_images_and_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Tell photographs from masks where both lie in one folder: `x_mask.png` is a mask if there is an `x`."""
-    stems = {path.stem for path in files}
-    is_mask = {path: _image_stem(path.stem, stems - {path.stem}) is not None for path in files}
-    return [p for p in files if not is_mask[p]], [p for p in files if is_mask[p]]
-
-
-def _image_stem(mask_stem: str, image_stems: set[str]) -> str | None:
-    """Return the longest image stem that `mask_stem` is, or begins with followed by a suffix of words."""
-    for length in range(len(mask_stem), 0, -1):
-        stem = mask_stem[:length]
-        if stem in image_stems and _SUFFIX.fullmatch(mask_stem[length:]):
-            return stem
-    return None
-
-
-# --- The folder layout of MVTec AD, and the names of its categories and defects.
-
+_MVTEC_AD_DEFECTS = {
+    "bottle": "broken_large broken_small contamination",
+    "cable": "bent_wire cable_swap combined cut_inner_insulation cut_outer_insulation missing_cable missing_wire "
+    "poke_insulation",
+    "capsule": "crack faulty_imprint poke scratch squeeze",
+    "carpet": "color cut hole metal_contamination thread",
+    "grid": "bent broken glue metal_contamination thread",
+    "hazelnut": "crack cut hole print",
+    "leather": "color cut fold glue poke",
+    "metal_nut": "bent color flip scratch",
+    "pill": "color combined contamination crack faulty_imprint pill_type scratch",
+    "screw": "manipulated_front scratch_head scratch_neck thread_side thread_top",
+    "tile": "crack glue_strip gray_stroke oil rough",
+    "toothbrush": "defective",
+    "transistor": "bent_lead cut_lead damaged_case misplaced",
+    "wood": "color combined hole liquid scratch",
+    "zipper": "broken_teeth combined fabric_border fabric_interior rough split_teeth squeezed_teeth",
+}
 MVTEC_AD_DEFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "bottle": ("broken_large", "broken_small", "contamination"),
-        "cable": (
-            "bent_wire",
-            "cable_swap",
-            "combined",
-            "cut_inner_insulation",
-            "cut_outer_insulation",
-            "missing_cable",
-            "missing_wire",
-            "poke_insulation",
-        ),
-        "capsule": ("crack", "faulty_imprint", "poke", "scratch", "squeeze"),
-        "carpet": ("color", "cut", "hole", "metal_contamination", "thread"),
-        "grid": ("bent", "broken", "glue", "metal_contamination", "thread"),
-        "hazelnut": ("crack", "cut", "hole", "print"),
-        "leather": ("color", "cut", "fold", "glue", "poke"),
-        "metal_nut": ("bent", "color", "flip", "scratch"),
-        "pill": ("color", "combined", "contamination", "crack", "faulty_imprint", "pill_type", "scratch"),
-        "screw": ("manipulated_front", "scratch_head", "scratch_neck", "thread_side", "thread_top"),
-        "tile": ("crack", "glue_strip", "gray_stroke", "oil", "rough"),
-        "toothbrush": ("defective",),
-        "transistor": ("bent_lead", "cut_lead", "damaged_case", "misplaced"),
-        "wood": ("color", "combined", "hole", "liquid", "scratch"),
-        "zipper": (
-            "broken_teeth",
-            "combined",
-            "fabric_border",
-            "fabric_interior",
-            "rough",
-            "split_teeth",
-            "squeezed_teeth",
-        ),
-    }
+    {category: tuple(kinds.split()) for category, kinds in _MVTEC_AD_DEFECTS.items()}
 )
 """The 15 categories of MVTec AD (Bergmann et al., CVPR 2019) with their kinds of defect."""
+
+_METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+_MASK_COLUMNS = ("mask_file_name", "mask")
+# `_mask`, `-gt`, `.label`, `_ground_truth`: words, never numbers, so that part_2_mask is not taken for a mask of part.
+_SUFFIX = re.compile(r"(?:[_\-. ][A-Za-z]+){0,2}")
+_TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
+
+
+def list_data_dir(root: Path, category: str | None = None) -> Listing:
+    """List one category of a data set in either layout: an imagefolder, or that of MVTec AD.
+
+    Args:
+        root: The data set, or the folder of the category.
+        category: Name of the object; None if there is only one.
+
+    Raises:
+        DataError: see `list_imagefolder` and `find_category`.
+    """
+    for folder in (root / category, root) if category else (root,):
+        if metadata_files(folder):
+            return list_imagefolder(folder, category)
+    return list_category(find_category(root, category))
+
+
+# The folder layout of MVTec AD
 
 
 def is_category_folder(folder: Path) -> bool:
@@ -156,84 +88,67 @@ def category_folders(root: Path) -> list[str]:
 def find_category(root: Path, category: str | None) -> Path:
     """Find the folder of a category, given the data set's root or that folder itself.
 
-    Args:
-        root: Folder that holds category folders, or a category folder.
-        category: Name of the category; None if `root` is one, or holds only one.
-
     Raises:
         DataError: (`no_images`, `unknown_category`) that lists the names that would be right.
     """
     if not root.is_dir():
-        raise DataError(
-            "no_images",
-            root,
-            found="there is no such folder",
-            expected="a folder in the layout of MVTec AD",
-            advice="Check the path, or give --good_dir, --defect_dir and --mask_dir for photographs without it.",
-        )
+        advice = "Check the path, or give --good_dir, --defect_dir and --mask_dir for photographs without it."
+        raise DataError("no_images", root, "there is no such folder", "a folder in the layout of MVTec AD", advice)
     if is_category_folder(root) and category in (None, root.name):
         return root
     present = category_folders(root)
-    if category is None and len(present) == 1:
-        return root / present[0]
-    if category in present:
-        return root / str(category)
-    if not present:
-        advice = "Give --good_dir, --defect_dir and --mask_dir for photographs without that layout."
-        found = f"no category '{category}'" if category else "no category folder"
-        if is_category_folder(root):
-            advice = f"This folder is itself a category: leave --category out, or say --category {root.name}."
-        elif category is not None and category not in MVTEC_AD_DEFECTS:
-            close = difflib.get_close_matches(category, MVTEC_AD_DEFECTS, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            advice += f" MVTec AD has {', '.join(MVTEC_AD_DEFECTS)}{hint}."
-        raise DataError(
-            "unknown_category",
-            root,
-            found=f"{found}; the folder holds {shorten(sorted(path.name for path in root.iterdir()))}",
-            expected="CATEGORY/train/good/*.png, CATEGORY/test/DEFECT/*.png, CATEGORY/ground_truth/DEFECT/*_mask.png",
-            advice=advice,
-        )
-    close = difflib.get_close_matches(category or "", present, n=1)
+    if category in present or (category is None and len(present) == 1):
+        return root / (category or present[0])
+    if present:
+        raise unknown_category(root, category, present)
+    advice = "Give --good_dir, --defect_dir and --mask_dir for photographs without that layout."
+    if is_category_folder(root):
+        advice = f"This folder is itself a category: leave --category out, or say --category {root.name}."
+    elif category is not None and category not in MVTEC_AD_DEFECTS:
+        close = difflib.get_close_matches(category, MVTEC_AD_DEFECTS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        advice += f" MVTec AD has {', '.join(MVTEC_AD_DEFECTS)}{hint}."
+    found = f"no category '{category}'" if category else "no category folder"
     raise DataError(
         "unknown_category",
         root,
+        found=f"{found}; the folder holds {shorten(sorted(path.name for path in root.iterdir()))}",
+        expected="CATEGORY/train/good/*.png, CATEGORY/test/DEFECT/*.png, CATEGORY/ground_truth/DEFECT/*_mask.png",
+        advice=advice,
+    )
+
+
+def unknown_category(source: Path | str, category: str | None, present: Sequence[str]) -> DataError:
+    """Return the error for a category that is not among those present, or for none that was chosen of several."""
+    close = difflib.get_close_matches(category or "", present, n=1)
+    return DataError(
+        "unknown_category",
+        source,
         found="several categories and none was chosen" if category is None else f"no category '{category}'",
-        expected=f"one of {', '.join(present)}",
+        expected=f"one of {shorten(present, 20)}",
         advice=f"Say --category {close[0] if close else present[0]}.",
     )
 
 
 def list_category(folder: Path) -> Listing:
-    """List one category: `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>`.
-
-    Args:
-        folder: The category's folder, as `find_category` returns it.
-    """
+    """List a category's folder: `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>`."""
     listing = Listing(root=folder, category=folder.name)
     for split in get_args(Split):
         parent = folder / split
-        kinds = sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        for kind in kinds:
-            _list_kind(listing, kind, split)
+        for kind in sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []:
+            images, others = image_files(kind)
+            listing.ignored_files += others
+            if kind.name == GOOD:
+                listing.records += [ImageRecord(f"{split}/{GOOD}/{i.name}", i, None, GOOD, split) for i in images]
+                continue
+            mask_dir = folder / "ground_truth" / kind.name
+            masks, others = image_files(mask_dir) if mask_dir.is_dir() else ([], [])
+            listing.ignored_files += others
+            _add_defects(listing, images, masks, mask_dir, kind.name, split)
     return listing
 
 
-def _list_kind(listing: Listing, kind: Path, split: Split) -> None:
-    images, others = image_files(kind)
-    listing.ignored_files += others
-    if kind.name == GOOD:
-        listing.records += [ImageRecord(f"{split}/{GOOD}/{path.name}", path, None, GOOD, split) for path in images]
-        return
-    mask_dir = listing.root / "ground_truth" / kind.name
-    masks: list[Path] = []
-    if mask_dir.is_dir():
-        masks, others = image_files(mask_dir)
-        listing.ignored_files += others
-    add_defects(listing, images, masks, mask_dir, kind.name, split)
-
-
-# --- One's own photographs: a folder of good ones, a folder of defects and a folder of masks.
+# One's own folders: good photographs, photographs of a defect, masks
 
 
 def list_folders(
@@ -252,8 +167,7 @@ def list_folders(
     Args:
         good_dir: Defect-free photographs.
         defect_dir: Photographs of one kind of defect.
-        mask_dir: Their masks, matched by stem with or without a suffix such as `_mask`; None if they lie in
-            `defect_dir` beside the photographs.
+        mask_dir: Their masks; None if they lie in `defect_dir` beside the photographs.
         defect: Name of the kind of defect; None for the name of `defect_dir`.
         category: Name of the object; None for the name of the folder that holds the photographs' folder.
 
@@ -268,7 +182,12 @@ def list_folders(
     root = (good_dir or defect_dir or Path()).resolve().parent
     listing = Listing(root=root, category=category or root.name)
     if defect_dir is not None:
-        _list_defects(listing, defect_dir, mask_dir, defect or defect_dir.resolve().name)
+        files = _images(listing, defect_dir, "defect_dir")
+        if mask_dir is None or mask_dir.resolve() == defect_dir.resolve():
+            images, masks = split_images_and_masks(files)
+        else:
+            images, masks = files, _images(listing, mask_dir, "mask_dir")
+        _add_defects(listing, images, masks, mask_dir or defect_dir, defect or defect_dir.resolve().name, "test")
     if good_dir is not None:
         for image in _images(listing, good_dir, "good_dir"):
             listing.records.append(ImageRecord(f"train/{GOOD}/{image.name}", image, None, GOOD, "train"))
@@ -276,23 +195,10 @@ def list_folders(
     return listing
 
 
-def _list_defects(listing: Listing, defect_dir: Path, mask_dir: Path | None, defect: str) -> None:
-    files = _images(listing, defect_dir, "defect_dir")
-    if mask_dir is None or mask_dir.resolve() == defect_dir.resolve():
-        images, masks = split_images_and_masks(files)
-    else:
-        images, masks = files, _images(listing, mask_dir, "mask_dir")
-    add_defects(listing, images, masks, mask_dir or defect_dir, defect, "test")
-
-
 def _images(listing: Listing, folder: Path, option: str) -> list[Path]:
     if not folder.is_dir():
         raise DataError(
-            "no_images",
-            folder,
-            found="there is no such folder",
-            expected=f"a folder of images (--{option})",
-            advice="Check the path.",
+            "no_images", folder, "there is no such folder", f"a folder of images (--{option})", "Check the path."
         )
     images, others = image_files(folder)
     listing.ignored_files += others
@@ -310,33 +216,13 @@ def _images(listing: Listing, folder: Path, option: str) -> list[Path]:
     return images
 
 
-# --- Hugging Face imagefolders: photographs and a metadata file with a column of masks.
-
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
-_MASK_COLUMNS = ("mask_file_name", "mask")
-_UNNAMED_DEFECT = "defect"
+# Hugging Face imagefolders: photographs and a metadata file with a column of masks
 
 
 def metadata_files(root: Path) -> list[Path]:
     """Return the metadata files of an imagefolder, in `root` or in its `train` and `test`; empty if it is none."""
     folders = [root, root / "train", root / "test"]
-    return [folder / name for folder in folders for name in METADATA_NAMES if (folder / name).is_file()]
-
-
-def list_data_dir(root: Path, category: str | None = None) -> Listing:
-    """List one category of a data set in either layout: an imagefolder, or that of MVTec AD.
-
-    Args:
-        root: The data set, or the folder of the category.
-        category: Category; None if there is only one.
-
-    Raises:
-        DataError: see `list_imagefolder` and `find_category`.
-    """
-    for folder in (root / category, root) if category else (root,):
-        if metadata_files(folder):
-            return list_imagefolder(folder, category)
-    return list_category(find_category(root, category))
+    return [folder / name for folder in folders for name in _METADATA_NAMES if (folder / name).is_file()]
 
 
 def list_imagefolder(root: Path, category: str | None = None) -> Listing:
@@ -345,10 +231,6 @@ def list_imagefolder(root: Path, category: str | None = None) -> Listing:
     Rows without a mask are defect-free, unless `defect` says otherwise. The kind of defect is the column `defect`, or
     `defect` where there is no such column. The split is that of the folder `train` or `test` in which the metadata
     lies, or else `train` for defect-free rows and `test` for the others.
-
-    Args:
-        root: The imagefolder, with a metadata file (see `metadata_files`).
-        category: Name of the object; None for the folder's name.
 
     Raises:
         DataError: (`metadata`) if its metadata are not what is described above.
@@ -371,7 +253,7 @@ def _add_row(listing: Listing, file: Path, row: dict[str, Any]) -> None:
     image = _inside(file, row["file_name"])
     mask_name = next((row[column] for column in _MASK_COLUMNS if row.get(column)), None)
     mask = _inside(file, mask_name) if mask_name else None
-    defect = str(row.get("defect") or (_UNNAMED_DEFECT if mask else GOOD))
+    defect = str(row.get("defect") or ("defect" if mask else GOOD))
     if defect in (".", "..") or any(character in defect for character in "/\\:\0"):  # it becomes a folder's name
         raise _bad_metadata(file, f"the defect {defect!r}", "a name that a folder can have", "Rename it.")
     split: Split = "train" if defect == GOOD else "test"
@@ -396,10 +278,7 @@ def _inside(file: Path, name: object) -> Path:
     path = os.path.normpath(os.path.join(folder, name)) if isinstance(name, str) and "\0" not in name else ""
     if not path.startswith(f"{folder}{os.sep}"):
         raise _bad_metadata(
-            file,
-            f"the file name {name!r}",
-            "paths of files below its folder",
-            "Move the files there, or mend the row.",
+            file, f"the file name {name!r}", "paths of files below its folder", "Move the files, or mend the row."
         )
     return Path(path)
 
@@ -430,9 +309,76 @@ def _bad_metadata(
     return DataError("metadata", file, found=found, expected=expected, advice=advice)
 
 
-# --- Extract a downloaded archive once, and only what belongs to a data set.
+# Masks and their photographs have names alike
 
-_TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
+
+def match_masks(
+    images: Sequence[Path], masks: Sequence[Path], mask_dir: Path
+) -> tuple[dict[Path, Path | DataError], list[Path]]:
+    """Match masks to photographs by stem, with or without a suffix such as `_mask`; file endings may differ.
+
+    Returns:
+        By photograph its mask, or an error that names `mask_dir` (`no_mask` or `several_masks`); and the masks that
+        belong to none.
+    """
+    image_stems = {image.stem for image in images}
+    by_stem: dict[str | None, list[Path]] = {}
+    for mask in masks:
+        by_stem.setdefault(_image_stem(mask.stem, image_stems), []).append(mask)
+    orphans = by_stem.pop(None, [])
+    matches: dict[Path, Path | DataError] = {}
+    for image in images:
+        found = by_stem.get(image.stem, [])
+        if len(found) == 1:
+            matches[image] = found[0]
+        elif not found:
+            matches[image] = DataError(
+                "no_mask",
+                image,
+                found=f"an image without a mask; {mask_dir} holds {shorten(m.name for m in masks)}",
+                expected=f"{mask_dir / image.stem}_mask.png, or the same stem with another suffix or file ending",
+                advice="Add the mask, rename it, or leave the image out with --skip_bad_files or --file_list.",
+            )
+        else:
+            matches[image] = DataError(
+                "several_masks",
+                image,
+                found=f"{len(found)} files that could be its mask: {shorten(m.name for m in found)}",
+                expected=f"one mask in {mask_dir}",
+                advice="Move the others elsewhere, or merge them into one mask.",
+            )
+    return matches, orphans
+
+
+def _add_defects(
+    listing: Listing, images: Sequence[Path], masks: Sequence[Path], mask_dir: Path, defect: str, split: Split
+) -> None:
+    """Add photographs of one kind of defect to a listing, with their masks or what is wrong with these."""
+    matches, orphans = match_masks(images, masks, mask_dir)
+    listing.orphan_masks += orphans
+    for image, mask in matches.items():
+        name = f"{split}/{defect}/{image.name}"
+        path, error = (None, mask) if isinstance(mask, DataError) else (mask, None)
+        listing.records.append(ImageRecord(name, image, path, defect, split, error))
+
+
+def split_images_and_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell photographs from masks where both lie in one folder: `x_mask.png` is a mask if there is an `x`."""
+    stems = {path.stem for path in files}
+    is_mask = {path: _image_stem(path.stem, stems - {path.stem}) is not None for path in files}
+    return [p for p in files if not is_mask[p]], [p for p in files if is_mask[p]]
+
+
+def _image_stem(mask_stem: str, image_stems: set[str]) -> str | None:
+    """Return the longest image stem that `mask_stem` is, or begins with followed by a suffix of words."""
+    for length in range(len(mask_stem), 0, -1):
+        stem = mask_stem[:length]
+        if stem in image_stems and _SUFFIX.fullmatch(mask_stem[length:]):
+            return stem
+    return None
+
+
+# Archives: extracted once, and only what belongs to a data set
 
 
 def default_cache_dir() -> Path:
@@ -453,18 +399,11 @@ def make_once(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int = 64 * 2**30) -> Path:
-    """Extract a tar archive (xz, gz, bz2 or plain) of images, unless that has been done before.
+    """Extract a tar archive (xz, gz, bz2 or plain) of images below `cache_dir`, and return the folder.
 
-    Only regular files with the ending of an image or a text are written. A member that points outside the folder, a
-    link or a device stops the extraction; nothing half-extracted is left behind.
-
-    Args:
-        archive: The archive; a change of its size or time makes a new extraction.
-        cache_dir: Folder under which it is extracted; None for `default_cache_dir`.
-        max_bytes: Limit of the extracted size.
-
-    Returns:
-        The folder that holds the archive's content.
+    That is done once, unless the archive's size or time changes. Only regular files with the ending of an image or a
+    text are written. A member that points outside the folder, a link or a device stops the extraction, and so do more
+    than `max_bytes`; nothing half-extracted is left behind.
 
     Raises:
         DataError: (`archive`) that names the archive and the member.

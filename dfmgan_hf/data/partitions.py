@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,42 +25,28 @@ def read_file_list(path: Path | str) -> list[str]:
     Raises:
         DataError: (`file_list`) if there is no such file, no name in it, or if it is no text.
     """
-    path = Path(path)
+    names: list[str] = []
+    found, advice = "no names", "Write one with save_file_list, or by hand."
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    except FileNotFoundError:
+        found = "there is no such file"
     except UnicodeDecodeError as error:
-        raise DataError(
-            "file_list",
-            path,
-            found=f"what is no text in UTF-8 ({error})",
-            expected="a text file with one name a line, such as test/crack/000.png",
-            advice="Save it as UTF-8.",
-        ) from error
-    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        found, advice = f"what is no text in UTF-8 ({error})", "Save it as UTF-8."
     if not names:
-        raise DataError(
-            "file_list",
-            path,
-            found="no names" if path.is_file() else "there is no such file",
-            expected="a text file with one name a line, such as test/crack/000.png",
-            advice="Write one with save_file_list, or by hand.",
-        )
+        expected = "a text file with one name a line, such as test/crack/000.png"
+        raise DataError("file_list", path, found, expected, advice)
     return names
 
 
 def select_listed(
     candidates: Sequence[ImageRecord], known: Iterable[ImageRecord], names: Sequence[str], source: Path | str
 ) -> list[ImageRecord]:
-    """Return the candidates that are listed, in the candidates' order.
-
-    Args:
-        candidates: Records of one kind.
-        known: All records of the data set; a list may name several kinds.
-        names: Content of the file list.
-        source: The file list, named in errors.
+    """Return the candidates that are listed, in the candidates' order; the list may name others that are known.
 
     Raises:
-        DataError: (`file_list`) if a name is listed that no record has, or if no candidate is listed.
+        DataError: (`file_list`) that names `source`, if a name is listed that no record has, or if no candidate is.
     """
     listed = set(names)
     unknown = sorted(listed - {record.name for record in known})
@@ -80,16 +65,7 @@ def select_listed(
 
 
 def save_file_list(path: Path | str, names: Iterable[str], comment: str | None = None) -> Path:
-    """Write names of files, one a line.
-
-    Args:
-        path: Text file; its folder is made if need be.
-        names: Names as in `ImageMaskDataset.file_names`.
-        comment: Written above them, after `#`.
-
-    Returns:
-        The path.
-    """
+    """Write names as in `ImageMaskDataset.file_names`, one a line, below a comment; return the path."""
     header = [f"# {line}" for line in (comment or "").splitlines()]
     write_text(path, "\n".join([*header, *names]) + "\n")
     return Path(path)
@@ -134,24 +110,24 @@ class Partition:
 def read_groups(path: Path | str) -> dict[str, str]:
     """Read which photographs show the same part, from a CSV file with the columns file and group.
 
-    Args:
-        path: a line for each photograph: its name, such as test/crack/000.png, and what its part is called.
+    Returns:
+        What the part is called, by the photograph's name, such as test/crack/000.png.
 
     Raises:
         DataError: (`groups`) if there is no such file, or it has not these columns.
     """
-    path = Path(path)
-    with path.open(newline="", encoding="utf-8") if path.is_file() else io.StringIO() as stream:
-        rows = list(csv.DictReader(stream))
+    rows: list[dict[str, str]] = []
+    found = "no lines"
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except FileNotFoundError:
+        found = "there is no such file"
     if not rows or not {"file", "group"} <= rows[0].keys():
         raise DataError(
             "groups",
             path,
-            found=f"the columns {', '.join(rows[0])}"
-            if rows
-            else "no lines"
-            if path.is_file()
-            else "there is no such file",
+            found=f"the columns {', '.join(rows[0])}" if rows else found,
             expected="a CSV file with the columns file and group",
             advice="Write a line for each photograph, such as test/crack/000.png,part_17.",
         )
@@ -184,15 +160,8 @@ def make_partitions(
 def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, str] | None = None) -> Partition:
     """Make the division that AnomalyDiffusion and its successors test localisation on: nothing about it is random.
 
-    Args:
-        records: Photographs of one category; the defect-free ones are left aside.
-        groups: As in `make_partitions`; their protocol has none.
-
-    Returns:
-        The first third (rounded down) of each kind of defect in the order of the names, and the rest.
-
-    Raises:
-        ValueError: as `make_partitions`.
+    The base set is the first third (rounded down) of each kind of defect in the order of the names. Arguments and
+    errors are those of `make_partitions`; their protocol has no groups.
     """
     return _divide(_by_kind(records), groups, seed=None)
 

@@ -6,11 +6,10 @@ import csv
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import tyro
@@ -19,19 +18,19 @@ from tqdm import tqdm
 
 from ..files import whole_folder
 from .preparation import read_pair
-from .records import GOOD, DataError, ImageRecord, Listing
+from .reading import Array
+from .records import GOOD, DataError, ImageRecord
 from .sources import DataSource, find_listing
-
-Array = np.ndarray[Any, Any]
 
 TABLE_FILE = "patches.csv"
 
 
 @dataclass(frozen=True)
-class PatchConfig:
-    """How photographs are cut.
+class PatchConfig(DataSource):
+    """Cut photographs and their masks into patches.
 
-    Args:
+    Attributes:
+        output_dir: Folder for the patches; made if missing, otherwise it must be empty.
         patch_size: Side of a patch in pixels of the photograph. A defect should be between a tenth and half of it.
         good_patches: Patches of a defect-free photograph: this many of those that cover it. 0 takes all.
         defect_patches: Patches of a photograph with a defect, each at a place of its own around the defect.
@@ -39,18 +38,16 @@ class PatchConfig:
             patches show the rim and not only its inside.
         seed: Seed of the places.
         image_channels: 3, or 1 for grey.
-        bit_depth: Significant bits of 16-bit photographs.
-        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
     """
 
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    output_dir: Path = field(kw_only=True)
     patch_size: int = 256
     good_patches: int = 4
     defect_patches: int = 1
     max_defect_area: float = 0.5
     seed: int = 0
     image_channels: int = 3
-    bit_depth: int = 16
-    skip_bad_files: bool = False
 
     def __post_init__(self) -> None:
         if self.patch_size < 8:
@@ -64,6 +61,58 @@ class PatchConfig:
             raise ValueError(f"`max_defect_area` must be above 0 and at most 1, but is {self.max_defect_area}.")
 
 
+def cut_dataset(config: PatchConfig) -> None:
+    """Cut a data set into patches and print how many there are of each kind; see `cut_patches`."""
+    patches, skipped = cut_patches(config)
+    for problem in skipped:
+        print(f"LEFT OUT {problem}", file=sys.stderr)
+    for kind, number in sorted(patches.items()):
+        print(f"{number:7d} patches in {kind}")
+    print(f"{config.output_dir / TABLE_FILE} says where they were.")
+
+
+def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
+    """Cut every photograph of a data set into patches and write them as a data set in the layout of MVTec AD.
+
+    All patches of a photograph stay in its split and kind. The folder gets a table (`patches.csv`) that says where in
+    which photograph each patch was. The places depend on the seed and the photograph's name alone.
+
+    Returns:
+        Number of patches by split and kind, such as `train/good`; what was wrong with the photographs left out.
+
+    Raises:
+        FileExistsError: there is something in `output_dir` already.
+        DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
+
+    Example:
+        >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
+    """
+    records = find_listing(config).records
+    patches: Counter[str] = Counter()
+    skipped: list[DataError] = []
+    stems = _distinct_stems(records)
+    with whole_folder(config.output_dir) as folder, (folder / TABLE_FILE).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "photograph", "x", "y", "patch_size"])
+        for record in tqdm(records, desc="Cutting", disable=None):
+            try:
+                cut = list(_cut(record, config))
+            except DataError as error:
+                if not config.skip_bad_files:
+                    raise
+                skipped.append(error)
+                continue
+            for place, image, mask in cut:
+                kind = f"{record.split}/{record.defect}"
+                stem = f"{stems[record.name]}_x{place.x:05d}_y{place.y:05d}"
+                _save(image, folder / kind / f"{stem}.png")
+                if mask is not None:
+                    _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
+                table.writerow([f"{kind}/{stem}.png", record.name, place.x, place.y, config.patch_size])
+                patches[kind] += 1
+    return dict(patches), skipped
+
+
 class Place(NamedTuple):
     """Upper left corner of a patch in its photograph, in pixels."""
 
@@ -71,25 +120,8 @@ class Place(NamedTuple):
     y: int
 
 
-class PatchCounts(NamedTuple):
-    """What `cut_patches` wrote.
-
-    Attributes:
-        patches: Number of patches by split and kind, such as `train/good`.
-        skipped: What was wrong with the photographs that were left out.
-    """
-
-    patches: dict[str, int]
-    skipped: list[DataError]
-
-
 def covering_places(height: int, width: int, patch_size: int) -> list[Place]:
-    """Return places of the fewest evenly spaced patches that cover a whole photograph.
-
-    Args:
-        height, width: Size of the photograph in pixels, at least `patch_size`.
-        patch_size: Side of a patch.
-    """
+    """Return places of the fewest evenly spaced patches that cover a photograph of at least a patch's size."""
     rows, columns = (
         np.linspace(0, side - patch_size, math.ceil(side / patch_size)).round().astype(int) for side in (height, width)
     )
@@ -118,62 +150,6 @@ def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng
     ys, xs = np.nonzero((pixels <= allowed) & (pixels >= max(0.95 * most, 1)))
     chosen = rng.permutation(len(ys))[:count]
     return [Place(int(xs[i]), int(ys[i])) for i in chosen]
-
-
-def cut_patches(
-    listing: Listing,
-    output_dir: Path | str,
-    config: PatchConfig,
-    progress: Callable[[list[ImageRecord]], Iterable[ImageRecord]] = iter,
-) -> PatchCounts:
-    """Cut every photograph of a data set into patches and write them as a data set in the layout of MVTec AD.
-
-    All patches of a photograph stay in its split and kind. The folder gets a table (`patches.csv`) that says where in
-    which photograph each patch was. The places depend on the seed and the photograph's name alone.
-
-    Args:
-        listing: The photographs, as `find_listing` returns them.
-        output_dir: Folder that is made; it must not exist or be empty.
-        config: How to cut.
-        progress: Wraps the list of photographs, for a progress bar.
-
-    Raises:
-        FileExistsError: there is something in `output_dir` already.
-        DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
-    """
-    with whole_folder(output_dir) as aside:
-        return _write(listing, aside, config, progress)
-
-
-def _write(
-    listing: Listing,
-    folder: Path,
-    config: PatchConfig,
-    progress: Callable[[list[ImageRecord]], Iterable[ImageRecord]],
-) -> PatchCounts:
-    patches: Counter[str] = Counter()
-    skipped: list[DataError] = []
-    stems = _distinct_stems(listing.records)
-    with (folder / TABLE_FILE).open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "photograph", "x", "y", "patch_size"])
-        for record in progress(listing.records):
-            try:
-                cut = list(_cut(record, config))
-            except DataError as error:
-                if not config.skip_bad_files:
-                    raise
-                skipped.append(error)
-                continue
-            for place, image, mask in cut:
-                kind = f"{record.split}/{record.defect}"
-                stem = f"{stems[record.name]}_x{place.x:05d}_y{place.y:05d}"
-                _save(image, folder / kind / f"{stem}.png")
-                if mask is not None:
-                    _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
-                table.writerow([f"{kind}/{stem}.png", record.name, place.x, place.y, config.patch_size])
-                patches[kind] += 1
-    return PatchCounts(dict(patches), skipped)
 
 
 def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
@@ -223,33 +199,3 @@ def _cut(record: ImageRecord, config: PatchConfig) -> Iterator[tuple[Place, Arra
 def _save(pixels: Array, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.squeeze()).save(path)
-
-
-@dataclass(frozen=True)
-class CutConfig(DataSource):
-    """Cut photographs and their masks into patches.
-
-    Args:
-        output_dir: Folder for the patches; made if missing, otherwise it must be empty.
-    """
-
-    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    output_dir: Path = field(kw_only=True)
-    patches: PatchConfig = field(default_factory=PatchConfig)
-
-
-def cut_dataset(config: CutConfig) -> None:
-    """Cut a data set into patches and print how many there are of each kind.
-
-    Raises:
-        DataError: there is nothing to cut.
-        OSError: something cannot be read or written.
-    """
-    counts = cut_patches(
-        find_listing(config), config.output_dir, config.patches, progress=partial(tqdm, desc="Cutting")
-    )
-    for problem in counts.skipped:
-        print(f"LEFT OUT {problem}", file=sys.stderr)
-    for kind, number in sorted(counts.patches.items()):
-        print(f"{number:7d} patches in {kind}")
-    print(f"{config.output_dir / TABLE_FILE} says where they were.")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .reading import Mask, read_image, read_mask
+from .reading import Array, Mask, read_image, read_mask
 from .records import GOOD, DataError, ImageRecord
-
-# --- Bring a photograph and its mask to a square of the training resolution, together.
-
-Array = np.ndarray[Any, Any]
 
 Fit = Literal["resize", "center_crop", "pad"]
 """`resize` stretches to the square, `center_crop` keeps the middle square, `pad` adds a border of the rim's colour."""
 
-FITS: tuple[str, ...] = get_args(Fit)
+FULL_AREA = 0.98
+"""A mask over this share of a photograph, or more, is probably inverted or has a background that is not zero."""
 
 # A part of a mask is thick if a fully covered pixel is no farther away than this.
 _CORE_DISTANCE = 2
@@ -32,8 +29,8 @@ def check_square(resolution: int, fit: str) -> None:
     """Raise a ValueError that names the option if photographs cannot be made square so."""
     if resolution < 1:
         raise ValueError(f"`resolution` must be at least 1 pixel, but is {resolution}.")
-    if fit not in FITS:
-        raise ValueError(f"`fit` must be one of {', '.join(FITS)}, but is {fit!r}.")
+    if fit not in get_args(Fit):
+        raise ValueError(f"`fit` must be one of {', '.join(get_args(Fit))}, but is {fit!r}.")
 
 
 def fit_to_square(
@@ -169,16 +166,8 @@ def _round_keeping_area(coverage: Array, block: int) -> Array:
     return blocks.reshape(side, side)[:resolution, :resolution]
 
 
-# --- Bring one photograph and its mask from the files to the arrays that are trained on.
-
-
 def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
     """Decode a photograph and its mask at their own size, and check that they fit together.
-
-    Args:
-        record: The files.
-        image_channels: 1 (grey) or 3 (RGB).
-        bit_depth: Significant bits of a 16-bit photograph.
 
     Returns:
         uint8 `(H, W, image_channels)`, and the mask or None for defect-free photographs.
@@ -198,11 +187,7 @@ def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16)
 
 
 def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
-    """Check that a mask belongs to its photograph.
-
-    Raises:
-        DataError: `size_mismatch` if it has another size, `empty_mask` if it has no pixel but zeros.
-    """
+    """Raise a DataError if a mask has another size (`size_mismatch`) or no pixel but zeros (`empty_mask`)."""
     path = record.mask_path or record.image_path
     height, width = image.shape[:2]
     if mask.defect.shape != (height, width):
@@ -214,15 +199,11 @@ def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
             advice="Export the mask again from the photograph as it is now (not rotated, cropped or scaled).",
         )
     if not mask.defect.any():
-        is_product = record.defect == GOOD
+        what, advice = "defect", f"Draw the defect, or move {record.image_path.name} to the defect-free images."
+        if record.defect == GOOD:
+            what, advice = "product", "Draw the mask anew."
         raise DataError(
-            "empty_mask",
-            path,
-            found=f"a mask without any {'product' if is_product else 'defect'} pixel",
-            expected=f"non-zero pixels on the {'product' if is_product else 'defect'}",
-            advice="Draw the mask anew."
-            if is_product
-            else f"Draw the defect, or move {record.image_path.name} to the defect-free images.",
+            "empty_mask", path, f"a mask without any {what} pixel", f"non-zero pixels on the {what}", advice
         )
 
 
@@ -232,8 +213,7 @@ def prepare_example(
     """Decode one photograph and its mask, check them, and bring them to the training resolution.
 
     Returns:
-        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None for defect-free
-        photographs; whether the mask held several values (see `reading.Mask.is_soft`).
+        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None; `Mask.is_soft`.
 
     Raises:
         DataError: as `read_pair`, and `cropped_mask` if `center_crop` cuts off all that the mask shows.

@@ -13,12 +13,11 @@ from PIL.ExifTags import Base as Tag
 
 from .records import DataError
 
-# --- Decode image files with Pillow, and with imagecodecs what Pillow would cut or misread.
-
 Array = np.ndarray[Any, Any]
 
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
+_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
 _WHITE_IS_ZERO = 0
 _FAX_COMPRESSIONS = frozenset({"tiff_ccitt", "group3", "group4"})
@@ -42,13 +41,7 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
             file.
     """
     if not path.is_file():
-        raise DataError(
-            "unreadable",
-            path,
-            found="there is no such file",
-            expected="an image file",
-            advice="Check the path.",
-        )
+        raise DataError("unreadable", path, "there is no such file", "an image file", "Check the path.")
     try:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
@@ -133,11 +126,6 @@ def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
     )
 
 
-# --- Turn any photograph into 8-bit samples and any mask into booleans: 8 and 16 bits, grey, RGB, RGBA, palette.
-
-_SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-
-
 class Mask(NamedTuple):
     """A decoded mask.
 
@@ -213,11 +201,11 @@ def _scale_to_8_bits(samples: Array, bit_depth: int, path: Path | str) -> Array:
 
 
 def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Array:
-    """Read a photograph, upright, as uint8 `(H, W, channels)`; see `image_to_array`.
+    """Read a photograph, upright, as uint8 `(H, W, channels)`; see `decode` and `image_to_array`.
 
-    Raises:
-        DataError: `unreadable` if the file is missing, empty, truncated or not an image, `pixel_format` if its samples
-            cannot be used; it names the file.
+    Example:
+        >>> read_image("raw_12_bit.tif", channels=1, bit_depth=12).shape
+        (480, 640, 1)
     """
     return image_to_array(decode(Path(path)), channels, bit_depth, path)
 
@@ -282,11 +270,7 @@ def _mask_from_colour(samples: Array) -> Mask:
 
 
 def read_mask(path: Path | str) -> Mask:
-    """Read a mask file; see `mask_to_array`.
-
-    Raises:
-        DataError: `unreadable` if the file is missing, empty, truncated or not an image; it names the file.
-    """
+    """Read a mask file; see `decode` and `mask_to_array`."""
     return mask_to_array(decode(Path(path), is_mask=True))
 
 

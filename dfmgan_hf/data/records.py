@@ -1,4 +1,4 @@
-"""What every source of data is first turned into: a list of files, not yet opened."""
+"""What every source of data is first turned into, a list of files not yet opened; and what can be wrong with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# --- What is wrong with a file or folder, said so that the reader can mend it.
+GOOD = "good"
+"""The name of what has no defect, as in MVTec AD."""
+
+Split = Literal["train", "test"]
+
+IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+"""Lower-case file name endings that are taken for images."""
+
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+# Raise it when the same files and settings would be prepared differently than before.
+_PREPARATION_VERSION = 4
 
 
 class DataError(ValueError):
@@ -26,7 +37,7 @@ class DataError(ValueError):
         advice: What to do about it.
     """
 
-    def __init__(self, code: str, path: Path | str, *, found: str, expected: str, advice: str) -> None:
+    def __init__(self, code: str, path: Path | str, found: str, expected: str, advice: str) -> None:
         self.code = code
         self.path = str(path)
         self.found = found
@@ -36,31 +47,11 @@ class DataError(ValueError):
 
     def __reduce__(self) -> tuple[Callable[..., DataError], tuple[str, ...]]:
         # Worker processes send exceptions home by their positional arguments, which are the message alone.
-        return _rebuild, (self.code, self.path, self.found, self.expected, self.advice)
-
-
-def _rebuild(code: str, path: str, found: str, expected: str, advice: str) -> DataError:
-    return DataError(code, path, found=found, expected=expected, advice=advice)
+        return DataError, (self.code, self.path, self.found, self.expected, self.advice)
 
 
 class DataWarning(UserWarning):
     """Something that works but is probably not what the user meant, such as a mask with grey values."""
-
-
-# --- What every source of data is first turned into: a list of files, not yet opened.
-
-GOOD = "good"
-"""The name of what has no defect, as in MVTec AD."""
-
-Split = Literal["train", "test"]
-
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
-"""Lower-case file name endings that are taken for images."""
-
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-# Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -87,21 +78,13 @@ class ImageRecord:
 
 @dataclass
 class Listing:
-    """The photographs found, and what else is in the folders (nothing has been decoded).
+    """The photographs found, and what else is in the folders (nothing has been decoded)."""
 
-    Attributes:
-        root: The folder that the names refer to.
-        category: Name of the object or texture.
-        records: Sorted by name.
-        orphan_masks: Masks that belong to no photograph.
-        ignored_files: Files that are neither photographs nor masks.
-    """
-
-    root: Path
-    category: str
-    records: list[ImageRecord] = field(default_factory=list)
-    orphan_masks: list[Path] = field(default_factory=list)
-    ignored_files: list[Path] = field(default_factory=list)
+    root: Path  # the folder that the names refer to
+    category: str  # name of the object or texture
+    records: list[ImageRecord] = field(default_factory=list)  # sorted by name
+    orphan_masks: list[Path] = field(default_factory=list)  # those that belong to no photograph
+    ignored_files: list[Path] = field(default_factory=list)  # neither photographs nor masks
 
     def select(self, defect: str | None, split: Split | None = None) -> list[ImageRecord]:
         """Return the records of one kind: `defect=None` for the defect-free ones, `split=None` for both splits."""

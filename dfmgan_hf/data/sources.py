@@ -8,25 +8,79 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .layouts import default_cache_dir, list_category, list_data_dir, list_folders, make_once, unpacked
+from .preparation import Fit
 from .records import DataError, Listing, Split, is_hub_id
 
-# --- A data set on the Hub as files in the folder layout of MVTec AD, so that all else works on it unchanged.
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where the photographs are, and how their files are read: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
+
+    Attributes:
+        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, an imagefolder
+            with a mask column, or the Hub id of a set.
+        category: Category of the data set; needed if there are several.
+        good_dir: One's own photographs without that layout: the defect-free ones.
+        defect_dir: One's own photographs: those of one kind of defect.
+        mask_dir: Their masks, named like them with or without a suffix such as _mask.
+        bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
+        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
+        cache_dir: Folder in which archives and sets of the Hub are unpacked; None for that of `datasets`. For
+            training, it also keeps prepared photographs for the next run.
+    """
+
+    data_dir: Path | None = None
+    category: str | None = None
+    good_dir: Path | None = None
+    defect_dir: Path | None = None
+    mask_dir: Path | None = None
+    bit_depth: int = 16
+    skip_bad_files: bool = False
+    cache_dir: Path | None = None
 
 
-def download_category(repo_id: str, category: str | None = None, cache_dir: Path | str | None = None) -> Path:
-    """Write a category from the Hub as `train/good`, `test/<defect>` and `ground_truth/<defect>`, once.
+@dataclass(frozen=True)
+class SquareSource(DataSource):
+    """Photographs that are brought to squares.
+
+    Attributes:
+        fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
+    """
+
+    fit: Fit = "resize"
+
+
+def find_listing(source: DataSource, defect: str | None = None) -> Listing:
+    """List the photographs of a data set or of one's own folders.
 
     Args:
-        repo_id: As in `hub.load_from_hub`.
-        category: Category; None if there is only one.
-        cache_dir: Folder under which it is written; None for that of `archive.default_cache_dir`.
-
-    Returns:
-        The category's folder.
+        source: Where they are.
+        defect: Name for the kind of defect in `defect_dir`; None for the folder's own.
 
     Raises:
-        DataError: see `hub.load_from_hub`.
+        DataError: that names the folder or archive and says what it lacks.
+        ValueError: if both `data_dir` and own folders are given, or neither.
+
+    Example:
+        >>> find_listing(DataSource(Path("mvtec_ad"), "hazelnut")).defects
+        ['crack', 'cut', 'hole', 'print']
     """
+    folders = source.good_dir, source.defect_dir, source.mask_dir
+    if any(folders):
+        if source.data_dir is not None:
+            raise ValueError("Give either data_dir or good_dir, defect_dir and mask_dir, not both.")
+        own = [None if folder is None else Path(folder) for folder in folders]
+        return list_folders(*own, defect=defect, category=source.category)
+    if source.data_dir is None:
+        raise ValueError("Give data_dir (and category), or good_dir, defect_dir and mask_dir.")
+    root = Path(source.data_dir)
+    if is_hub_id(root):
+        return list_category(_download_category(root.as_posix(), source.category, source.cache_dir))
+    return list_data_dir(unpacked(root, source.cache_dir), source.category)
+
+
+def _download_category(repo_id: str, category: str | None, cache_dir: Path | None) -> Path:
+    """Write a category from the Hub in the folder layout of MVTec AD, once, so that all else works on it unchanged."""
     # It takes a second to import, which those who train on a folder need not wait for.
     import datasets
 
@@ -82,52 +136,3 @@ def _checked(name: str) -> str:
 def _write(path: Path, image: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes())
-
-
-# --- From what the user names (a data set, an archive, own folders, a set on the Hub) to a list of files.
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where the photographs are: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
-
-    Attributes:
-        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, an imagefolder
-            with a mask column, or the Hub id of a set.
-        category: Category of the data set; needed if there are several.
-        good_dir: One's own photographs without that layout: the defect-free ones.
-        defect_dir: One's own photographs: those of one kind of defect.
-        mask_dir: Their masks, named like them with or without a suffix such as _mask.
-    """
-
-    data_dir: Path | None = None
-    category: str | None = None
-    good_dir: Path | None = None
-    defect_dir: Path | None = None
-    mask_dir: Path | None = None
-
-
-def find_listing(source: DataSource, defect: str | None = None, *, cache_dir: Path | None = None) -> Listing:
-    """List the photographs of a data set or of one's own folders.
-
-    Args:
-        source: Where they are.
-        defect: Name for the kind of defect in `defect_dir`; None for the folder's own.
-        cache_dir: Where an archive or a set from the Hub is unpacked.
-
-    Raises:
-        DataError: that names the folder or archive and says what it lacks.
-        ValueError: if both `data_dir` and own folders are given, or neither.
-    """
-    folders = source.good_dir, source.defect_dir, source.mask_dir
-    if any(folders):
-        if source.data_dir is not None:
-            raise ValueError("Give either data_dir or good_dir, defect_dir and mask_dir, not both.")
-        own = [None if folder is None else Path(folder) for folder in folders]
-        return list_folders(*own, defect=defect, category=source.category)
-    if source.data_dir is None:
-        raise ValueError("Give data_dir (and category), or good_dir, defect_dir and mask_dir.")
-    root, category = Path(source.data_dir), source.category
-    if is_hub_id(root):
-        return list_category(download_category(root.as_posix(), category, cache_dir))
-    return list_data_dir(unpacked(root, cache_dir), category)

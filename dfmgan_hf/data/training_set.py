@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,11 +20,10 @@ from torch.utils.data import Dataset
 from ..files import whole_file
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
-from .preparation import Array, Fit, prepare_example
+from .preparation import FULL_AREA, prepare_example
+from .reading import Array
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, image_files, shorten
-from .sources import DataSource, find_listing
-
-# --- The set that a trainer reads: photographs and masks in memory.
+from .sources import SquareSource, find_listing
 
 
 class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
@@ -74,69 +73,33 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
         return item
 
 
-def join_kinds(sets: Mapping[str, ImageMaskDataset]) -> ImageMaskDataset:
-    """Join several kinds of defect to one set, which `labels` numbers in this order; without masks if one has none.
-
-    Args:
-        sets: by the name of the kind, of the same size and channels.
-    """
-    parts = list(sets.values())
-    masks = [part.masks for part in parts if part.masks is not None]
-    return ImageMaskDataset(
-        torch.cat([part.images for part in parts]),
-        torch.cat(masks) if len(masks) == len(parts) else None,
-        [name for part in parts for name in part.file_names],
-        [error for part in parts for error in part.skipped],
-        labels=torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
-        kinds=tuple(sets),
-    )
-
-
-# --- From what the user names to the set that a trainer reads.
-
-_FULL_AREA = 0.98
-
-
 @dataclass(frozen=True)
-class DataConfig(DataSource):
-    """Where the photographs are and how they are read: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
+class DataConfig(SquareSource):
+    """What to train on: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`; see `DataSource`.
 
     Attributes:
-        fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
-        bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         shots: Train on this many defect photographs, drawn at random.
         shots_seed: Seed of that draw.
         file_list: Text file with the names of the photographs to use, one a line. If it names no defect-free
             photograph, it does not restrict them.
-        skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
-        cache_dir: Folder that keeps prepared photographs for the next run.
     """
 
-    fit: Fit = "resize"
-    bit_depth: int = 16
     shots: int | None = None
     shots_seed: int = 0
     file_list: Path | None = None
-    skip_bad_files: bool = False
-    cache_dir: Path | None = None
 
     def listing(self, defect: str | None = None) -> Listing:
         """List all files of the category, before any choice; see `find_listing`."""
-        return find_listing(self, defect, cache_dir=self.cache_dir)
+        return find_listing(self, defect)
 
     def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
-        """Load the defect-free photographs, those for training or for testing; see `load_training_set`."""
+        """Load the defect-free photographs for training, or for testing; see `load_training_set`."""
         return load_training_set(self, resolution=resolution, image_channels=image_channels, split=split)
 
     def load_defects(
         self, defect: str | None = None, *, resolution: int = 256, image_channels: int = 3
     ) -> ImageMaskDataset:
         """Load the photographs of one kind of defect with their masks; see `load_training_set`.
-
-        Args:
-            defect: Kind of defect; None if there is only one, as with `defect_dir`.
-            resolution: Side of the training images in pixels.
-            image_channels: 3, or 1 for grey.
 
         Raises:
             DataError: also (`unknown_defect`) if `defect` is None and there are several.
@@ -157,12 +120,7 @@ class DataConfig(DataSource):
     def load_kinds(
         self, defects: Sequence[str] = (), *, resolution: int = 256, image_channels: int = 3
     ) -> ImageMaskDataset:
-        """Load the photographs of several kinds of defect as one labelled set; `shots` are of each kind.
-
-        Args:
-            defects: Kinds of defect; all of the category if empty.
-            resolution: Side of the training images in pixels.
-            image_channels: 3, or 1 for grey.
+        """Load these kinds of defect, or all, as one set that `labels` numbers in this order; `shots` of each kind.
 
         Raises:
             DataError: see `load_training_set`; (`one_kind`) if that is one kind alone.
@@ -177,21 +135,27 @@ class DataConfig(DataSource):
                 expected="at least two, to be learnt jointly",
                 advice=f"Name more of {shorten(listing.defects)} with --defect, or leave --joint out.",
             )
-        return join_kinds(
-            {k: self.load_defects(k, resolution=resolution, image_channels=image_channels) for k in kinds}
+        sets = [self.load_defects(kind, resolution=resolution, image_channels=image_channels) for kind in kinds]
+        masks = [each.masks for each in sets if each.masks is not None]
+        return ImageMaskDataset(
+            torch.cat([each.images for each in sets]),
+            torch.cat(masks) if len(masks) == len(sets) else None,
+            [name for each in sets for name in each.file_names],
+            [error for each in sets for error in each.skipped],
+            labels=torch.cat([torch.full((len(each),), number) for number, each in enumerate(sets)]),
+            kinds=kinds,
         )
 
     def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: int = 256) -> Tensor:
         """Load where the product is on defect-free photographs, brought to the training resolution as these are.
 
         Args:
-            folder: A mask for each of them, named like it with or without a suffix such as _mask; non-zero pixels are
-                the product.
+            folder: A mask for each, named like it with or without a suffix such as _mask; not zero on the product.
             file_names: Of the photographs, as `load_good` gives them.
             resolution: Side of the square in pixels.
 
         Returns:
-            bool `(N, resolution, resolution)`, in the order of `file_names`.
+            bool `(N, resolution, resolution)`.
 
         Raises:
             DataError: `no_images` if the folder is missing or empty; `no_mask` or `several_masks` of a photograph;
@@ -251,7 +215,17 @@ def load_training_set(
     if shots is not None and shots < 1:
         raise ValueError(f"`shots` must be at least 1, but is {shots}.")
     listing = data.listing(defect)
-    candidates = _candidates(listing, defect, split or (None if defect else "train"))
+    split = split or (None if defect else "train")
+    candidates = listing.select(defect, split)
+    if not candidates:
+        kind = "defect-free photographs" if defect is None else f"photographs with the defect '{defect}'"
+        raise DataError(
+            "no_images",
+            listing.root,
+            found=f"no {kind}{f' in {split}' if split else ''}",
+            expected=f"{split or 'test'}/{defect or GOOD}/*.png",
+            advice=f"Defects in this folder: {shorten(repr(name) for name in listing.defects)}.",
+        )
     if data.file_list is not None:
         names = read_file_list(data.file_list)
         # A list of defect photographs, such as a partition, says nothing about the defect-free ones.
@@ -288,29 +262,10 @@ def load_training_set(
     return dataset
 
 
-def _candidates(listing: Listing, defect: str | None, split: Split | None) -> list[ImageRecord]:
-    candidates = listing.select(defect, split)
-    if not candidates:
-        kind = "defect-free photographs" if defect is None else f"photographs with the defect '{defect}'"
-        kinds = [f"'{name}'" for name in listing.defects]
-        raise DataError(
-            "no_images",
-            listing.root,
-            found=f"no {kind}{f' in {split}' if split else ''}",
-            expected=f"{split or 'test'}/{defect or GOOD}/*.png",
-            advice=f"Defects in this folder: {shorten(kinds)}.",
-        )
-    return candidates
-
-
 def _prepare(
     candidates: Sequence[ImageRecord], data: DataConfig, resolution: int, image_channels: int, shots: int | None
 ) -> tuple[ImageMaskDataset, list[str]]:
-    """Decode records, in parallel, and keep those without problems, sorted by name.
-
-    Returns:
-        The set: with `shots`, the first so many usable ones. And what is to be said about it.
-    """
+    """Decode records, keep those without problems (the first `shots` of them), and say what is odd about them."""
 
     def prepare(record: ImageRecord) -> tuple[Array, Array | None, bool] | DataError:
         try:
@@ -347,12 +302,11 @@ def _prepare(
             names.append(record.name)
             if len(names) == shots:
                 break
-    order = sorted(range(len(names)), key=names.__getitem__)
-    is_sorted = order == list(range(len(names)))
-    images, masks = (
-        tensor[: len(names)] if is_sorted else tensor[order] for tensor in (images, masks)
-    )  # a slice takes no memory
-    dataset = ImageMaskDataset(images, masks if has_masks else None, [names[index] for index in order], skipped)
+    images, masks = images[: len(names)], masks[: len(names)]
+    if names != sorted(names):  # as with shots; otherwise a copy would only take memory
+        order = sorted(range(len(names)), key=names.__getitem__)
+        images, masks, names = images[order], masks[order], sorted(names)
+    dataset = ImageMaskDataset(images, masks if has_masks else None, names, skipped)
     return dataset, _notes(dataset, len(candidates), sorted(soft))
 
 
@@ -362,7 +316,7 @@ def _notes(dataset: ImageMaskDataset, candidates: int, soft: Sequence[str]) -> l
         listed = "\n".join(f"  {error}" for error in dataset.skipped)
         notes.append(f"{len(dataset.skipped)} of {candidates} files were left out:\n{listed}")
     areas = [] if dataset.masks is None else (dataset.masks > 0).float().mean(dim=(1, 2, 3)).tolist()
-    full = [name for name, area in zip(dataset.file_names, areas, strict=False) if area >= _FULL_AREA]
+    full = [name for name, area in zip(dataset.file_names, areas, strict=False) if area >= FULL_AREA]
     if full:
         notes.append(
             f"{len(full)} masks cover (almost) all of the photograph, for example that of {full[0]}: every non-zero "

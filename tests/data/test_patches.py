@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
+from dfmgan_hf.data import DataConfig, DataError, load_training_set
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
 from tests.data.conftest import draw_category, draw_photograph, save
 
-CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1)
+CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1, output_dir=Path())
 
 
 def _cut(source: Path, output: Path, config: PatchConfig = CONFIG) -> dict[str, int]:
-    return cut_patches(find_listing(DataSource(source)), output, config).patches
+    return cut_patches(dataclasses.replace(config, data_dir=source, output_dir=output))[0]
 
 
 def _table(folder: Path) -> list[dict[str, str]]:
@@ -116,11 +116,9 @@ def test_the_places_depend_on_the_seed_and_the_photograph_alone(category_folder:
 def test_photographs_of_one_stem_keep_their_own_patches(category_folder: Path, tmp_path: Path) -> None:
     good = category_folder / "train" / "good"
     save(draw_photograph(77), good / "000.bmp")
-    cut = cut_patches(
-        find_listing(DataSource(category_folder)), tmp_path / "cut", PatchConfig(patch_size=24, good_patches=0)
-    )
+    patches = _cut(category_folder, tmp_path / "cut", dataclasses.replace(CONFIG, image_channels=3))
     folder = tmp_path / "cut" / "train" / "good"
-    assert len(list(folder.iterdir())) == cut.patches["train/good"] == 7 * 4
+    assert len(list(folder.iterdir())) == patches["train/good"] == 7 * 4
     first, second = (np.asarray(Image.open(folder / f"{stem}_x00000_y00000.png")) for stem in ("000", "000_2"))
     np.testing.assert_array_equal(first[:, :, 0], draw_photograph(77)[:24, :24])  # .bmp comes before .png
     np.testing.assert_array_equal(second[:, :, 0], draw_photograph(0)[:24, :24])
@@ -134,11 +132,11 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     assert raised.value.code == "too_small"
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
-    counts = cut_patches(
-        find_listing(DataSource(folder)), tmp_path / "patches", dataclasses.replace(CONFIG, skip_bad_files=True)
+    patches, skipped = cut_patches(
+        dataclasses.replace(CONFIG, data_dir=folder, output_dir=tmp_path / "patches", skip_bad_files=True)
     )
-    assert [error.path for error in counts.skipped] == [str(small)]
-    assert counts.patches["train/good"] == 24
+    assert [error.path for error in skipped] == [str(small)]
+    assert patches["train/good"] == 24
 
     with pytest.raises(FileExistsError, match="patches exists already"):
         _cut(folder, tmp_path / "patches")
@@ -149,4 +147,4 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
 )
 def test_impossible_options_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
-        PatchConfig(**values)  # type: ignore[arg-type]
+        PatchConfig(output_dir=Path(), **values)  # type: ignore[arg-type]

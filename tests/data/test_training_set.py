@@ -18,20 +18,15 @@ from torch.utils.data import DataLoader
 from dfmgan_hf.data import (
     DataConfig,
     DataError,
-    DataSource,
     DataWarning,
     ImageMaskDataset,
-    find_listing,
     load_training_set,
-    make_partitions,
-    read_file_list,
     read_mask,
     save_file_list,
     training_set,
 )
-from dfmgan_hf.data.partitions import Partition
 from dfmgan_hf.training.task import BatchStream
-from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
+from tests.data.conftest import draw_mask, draw_photograph, save
 
 
 def test_defect_images_come_with_binary_masks(load_defects: Callable) -> None:
@@ -170,59 +165,6 @@ def test_shots_are_drawn_from_the_good_files_when_bad_ones_are_skipped(category_
                 DataConfig(category_folder, shots=4, shots_seed=seed, skip_bad_files=True), "scratch", resolution=32
             )
         assert dataset.file_names == [f"test/scratch/{index:03d}.png" for index in (1, 2, 3, 4)]
-
-
-def test_partitions_are_a_third_and_two_thirds_and_load_again(tmp_path: Path) -> None:
-    folder = draw_category(tmp_path, defects={"crack": 7, "hole": 6})
-    listing = find_listing(DataSource(folder))
-    partitions = make_partitions(listing.records, seed=3)
-    assert len(partitions) == 3
-    assert partitions == make_partitions(list(reversed(listing.records)), seed=3)
-    assert len(set(partitions)) > 1
-    for partition in partitions:
-        assert [sum(f"/{kind}/" in name for name in partition.base) for kind in ("crack", "hole")] == [2, 2]
-        assert [sum(f"/{kind}/" in name for name in partition.test) for kind in ("crack", "hole")] == [5, 4]
-        assert not set(partition.base) & set(partition.test)
-    base, test = partitions[1].save(tmp_path / "lists", 1)
-    assert Partition.load(tmp_path / "lists", 1) == partitions[1]
-    trained_on = load_training_set(DataConfig(folder, file_list=base), "crack", resolution=32)
-    tested_on = load_training_set(DataConfig(folder, file_list=test), "crack", resolution=32)
-    assert len(trained_on) == 2
-    assert len(tested_on) == 5
-    assert trained_on.file_names == [name for name in partitions[1].base if "crack" in name]
-    with pytest.raises(ValueError, match="'crack' has 2 photographs"):
-        make_partitions(listing.select("crack")[:2])
-
-
-def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text("# comment\n\ntest/scratch/001.png\ntest/scratch/777.png\n")
-    assert read_file_list(listed) == ["test/scratch/001.png", "test/scratch/777.png"]
-    with pytest.raises(DataError, match=r"list\.txt: 1 names that are not in the data set \(test/scratch/777\.png\)"):
-        load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
-    listed.write_text("test/dent/001.png\n")
-    with pytest.raises(DataError, match="1 names, none of them among the 5 photographs asked for"):
-        load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
-    with pytest.raises(DataError, match="there is no such file"):
-        load_training_set(DataConfig(category_folder, file_list=tmp_path / "none.txt"), "scratch")
-
-
-def test_file_lists_of_text_editors(category_folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "names.txt"
-    path.write_bytes("\ufefftest/scratch/003.png\r\n".encode())
-    names = load_training_set(DataConfig(category_folder, file_list=path), "scratch", resolution=32).file_names
-    assert names == ["test/scratch/003.png"]
-    path.write_bytes("test/scratch/003.png".encode("utf-16"))
-    with pytest.raises(DataError, match=r"names\.txt: what is no text in UTF-8.*Save it as UTF-8"):
-        load_training_set(DataConfig(category_folder, file_list=path), "scratch", resolution=32)
-
-
-def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Path, tmp_path: Path) -> None:
-    listed = save_file_list(tmp_path / "list.txt", ["test/dent/001.png"])
-    assert len(load_training_set(DataConfig(category_folder, file_list=listed), resolution=32)) == 6
-    save_file_list(listed, ["test/dent/001.png", "train/good/003.png", "train/good/004.png"])
-    good = load_training_set(DataConfig(category_folder, file_list=listed), resolution=32)
-    assert good.file_names == ["train/good/003.png", "train/good/004.png"]
 
 
 @pytest.fixture

@@ -265,8 +265,8 @@ CLIENT = """
 import json, sys
 import numpy as np
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
-from dfmgan_hf.data.mvtec_ad import load_mvtec_ad
-from tests.data.test_mvtec_ad import _mirror
+from dfmgan_hf.data.hub import load_mvtec_ad
+from tests.data.test_hub import _mirror
 import datasets
 from pathlib import Path
 
@@ -308,7 +308,7 @@ here = load_training_set(DataConfig(root, "hazelnut"), "crack", resolution=32)
 there = load_training_set(DataConfig("me/nuts", "hazelnut", cache_dir=work / "e"), "crack", resolution=32)
 result["training"] = bool((here.images == there.images).all() and (here.masks == there.masks).all())
 result["names"] = here.file_names == there.file_names
-again = find_listing(DataSource("me/nuts", "hazelnut"), cache_dir=work / "e")
+again = find_listing(DataSource("me/nuts", "hazelnut", cache_dir=work / "e"))
 result["folder"] = sorted(path.name for path in again.root.parent.glob("[!.]*"))
 Path(sys.argv[3]).write_text(json.dumps(result))
 """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from dfmgan_hf.data import fit_to_square, resize_mask
-from dfmgan_hf.data.preparation import FITS
+from dfmgan_hf.data.preparation import Fit
 
 
 def _scratch(
@@ -98,7 +99,7 @@ def _photograph_with_square(height: int, width: int) -> tuple[np.ndarray, np.nda
     return image, mask
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("fit", get_args(Fit))
 @pytest.mark.parametrize("shape", [(120, 200), (200, 120), (96, 96), (31, 47)])
 def test_image_and_mask_stay_aligned_in_every_fit(fit: str, shape: tuple[int, int]) -> None:
     image, mask = _photograph_with_square(*shape)

@@ -1,0 +1,357 @@
+"""Every way to say where the photographs are, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfmgan_hf.data import (
+    MVTEC_AD_DEFECTS,
+    DataConfig,
+    DataError,
+    DataSource,
+    find_listing,
+    load_training_set,
+)
+from dfmgan_hf.data.layouts import extract_archive
+from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
+
+
+def test_all_mvtec_ad_categories_and_defects_are_known() -> None:
+    assert len(MVTEC_AD_DEFECTS) == 15
+    # 73 kinds of defect in all (Bergmann et al., table 1).
+    assert sum(len(defects) for defects in MVTEC_AD_DEFECTS.values()) == 73
+    assert MVTEC_AD_DEFECTS["hazelnut"] == ("crack", "cut", "hole", "print")
+
+
+def test_root_and_category_folder_list_the_same(category_folder: Path) -> None:
+    by_root = find_listing(DataSource(category_folder.parent, "plate"))
+    by_folder = find_listing(DataSource(category_folder))
+    only_one = find_listing(DataSource(category_folder.parent))
+    assert by_root.records == by_folder.records == only_one.records
+    assert by_root.defects == ["dent", "scratch"]
+    assert [record.name for record in by_root.select("dent")] == [f"test/dent/{i:03d}.png" for i in range(3)]
+    assert len(by_root.select(None, "train")) == 6
+    assert not any(record.error for record in by_root.records)
+
+
+def test_a_wrong_category_lists_the_right_ones(tmp_path: Path) -> None:
+    draw_category(tmp_path, "hazelnut", good=1, defects={"crack": 1})
+    draw_category(tmp_path, "bracket", good=1, defects={"crack": 1})
+    with pytest.raises(
+        DataError, match=r"no category 'hazlenut'. Expected one of bracket, hazelnut. Say --category haz"
+    ):
+        find_listing(DataSource(tmp_path, "hazlenut"))
+    with pytest.raises(DataError, match=r"several categories and none was chosen. Expected one of bracket, hazelnut"):
+        find_listing(DataSource(tmp_path))
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"MVTec AD has bottle, cable, .* zipper \(did you mean hazelnut\?\)"):
+        find_listing(DataSource(empty, "hazelnutt"))
+    with pytest.raises(DataError, match=r"nowhere: there is no such folder"):
+        find_listing(DataSource(tmp_path / "nowhere", "hazelnut"))
+
+
+def test_the_category_folder_itself_with_another_category_is_explained(category_folder: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"This folder is itself a category: leave --category out, or say --category plate"
+    ):
+        find_listing(DataSource(category_folder, "hazelnut"))
+
+
+@pytest.mark.parametrize("suffix", ["", "_mask", "-mask", ".gt", "_ground_truth", "_label"])
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".TIF"])
+def test_own_folders_match_masks_by_stem(tmp_path: Path, suffix: str, ending: str) -> None:
+    for index in (1, 12):
+        save(draw_photograph(index), tmp_path / "parts" / "ok" / f"{index}.jpg")
+        save(draw_photograph(index), tmp_path / "parts" / "scratched" / f"part {index}.jpg")
+        save(draw_mask(index).astype(np.uint8), tmp_path / "annotations" / f"part {index}{suffix}{ending}")
+    folders = {
+        "good_dir": tmp_path / "parts" / "ok",
+        "defect_dir": tmp_path / "parts" / "scratched",
+        "mask_dir": tmp_path / "annotations",
+    }
+    listing = find_listing(DataSource(**folders))
+    assert not any(record.error for record in listing.records)
+    assert not listing.orphan_masks
+    assert listing.category == "parts"
+    assert listing.defects == ["scratched"]
+    good = load_training_set(DataConfig(**folders), resolution=32)
+    assert good.file_names == ["train/good/1.jpg", "train/good/12.jpg"]
+    assert good.masks is None
+    bad = load_training_set(DataConfig(**folders), "scratch", resolution=32)
+    assert bad.file_names == ["test/scratch/part 1.jpg", "test/scratch/part 12.jpg"]
+    assert [float(mask.float().mean()) / 255 for mask in bad.masks] == pytest.approx(
+        [draw_mask(1).mean(), draw_mask(12).mean()], rel=0.05
+    )
+
+
+def test_masks_beside_the_photographs_are_told_apart(tmp_path: Path) -> None:
+    for index in range(2):
+        save(draw_photograph(index), tmp_path / "dents" / f"{index}.png")
+        save(draw_mask(index), tmp_path / "dents" / f"{index}_mask.png")
+    listing = find_listing(DataSource(defect_dir=tmp_path / "dents"))
+    assert [record.name for record in listing.records] == ["test/dents/0.png", "test/dents/1.png"]
+    assert [record.mask_path.name for record in listing.records] == ["0_mask.png", "1_mask.png"]
+
+
+def test_numbers_are_no_suffix_and_the_longest_stem_wins(tmp_path: Path) -> None:
+    for name in ("part", "part_b", "part_2"):
+        save(draw_photograph(1), tmp_path / "images" / f"{name}.png")
+    for name in ("part_mask", "part_b_mask", "part_3_mask"):
+        save(draw_mask(1), tmp_path / "masks" / f"{name}.png")
+    listing = find_listing(DataSource(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks"), "dent")
+    masks = {record.image_path.stem: record.mask_path and record.mask_path.stem for record in listing.records}
+    assert masks == {"part": "part_mask", "part_b": "part_b_mask", "part_2": None}
+    assert [path.name for path in listing.orphan_masks] == ["part_3_mask.png"]
+    errors = [(record.name, record.error.code) for record in listing.records if record.error]
+    assert errors == [("test/dent/part_2.png", "no_mask")]
+
+
+def test_several_masks_for_one_photograph_are_an_error(tmp_path: Path) -> None:
+    save(draw_photograph(1), tmp_path / "images" / "a.png")
+    save(draw_mask(1), tmp_path / "masks" / "a.png")
+    save(draw_mask(1), tmp_path / "masks" / "a_mask.png")
+    with pytest.raises(
+        DataError, match=r"a\.png: 2 files that could be its mask: a\.png, a_mask\.png. Expected one mask"
+    ):
+        load_training_set(
+            DataConfig(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks"), "dent", resolution=32
+        )
+
+
+def test_own_folders_without_images_say_where_to_look(tmp_path: Path) -> None:
+    save(draw_photograph(1), tmp_path / "photos" / "monday" / "a.png")
+    with pytest.raises(DataError, match=r"photos: no images.*Give the folder that holds them, such as .*monday"):
+        find_listing(DataSource(good_dir=tmp_path / "photos"))
+    with pytest.raises(DataError, match=r"missing: there is no such folder.*--mask_dir"):
+        find_listing(DataSource(defect_dir=tmp_path / "photos" / "monday", mask_dir=tmp_path / "missing"))
+    with pytest.raises(ValueError, match=r"mask_dir=.* needs defect_dir"):
+        find_listing(DataSource(mask_dir=tmp_path / "photos"))
+    with pytest.raises(ValueError, match="not both"):
+        find_listing(DataSource(tmp_path, good_dir=tmp_path))
+    with pytest.raises(ValueError, match="Give data_dir"):
+        find_listing(DataSource())
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "split_folders"])
+def test_imagefolder_with_a_mask_column(tmp_path: Path, form: str) -> None:
+    rows = []
+    for index in range(4):
+        folder = tmp_path / ("train" if index < 2 else "test") if form == "split_folders" else tmp_path
+        save(draw_photograph(index), folder / f"{index}.png")
+        row = {"file_name": f"{index}.png", "mask_file_name": ""}
+        if index >= 2:
+            save(draw_mask(index), folder / "masks" / f"{index}.png")
+            row["mask_file_name"] = f"masks/{index}.png"
+        rows.append((folder, row))
+    for folder in {folder for folder, _ in rows}:
+        own = [row for where, row in rows if where == folder]
+        if form == "jsonl":
+            (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in own))
+        else:
+            with (folder / "metadata.csv").open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, own[0])
+                writer.writeheader()
+                writer.writerows(own)
+    listing = find_listing(DataSource(tmp_path))
+    assert [(record.defect, record.split) for record in listing.records].count(("good", "train")) == 2
+    assert [(record.defect, record.split) for record in listing.records].count(("defect", "test")) == 2
+    assert len(load_training_set(DataConfig(tmp_path), resolution=32)) == 2
+    defects = load_training_set(DataConfig(tmp_path), "defect", resolution=32)
+    assert defects.masks.float().mean() / 255 == pytest.approx(
+        (draw_mask(2).mean() + draw_mask(3).mean()) / 2, rel=0.05
+    )
+
+    if form == "split_folders":
+        return  # datasets cannot read a column that is empty in one split
+    # What is read here is what datasets reads there.
+    import datasets
+
+    rows = datasets.load_dataset("imagefolder", data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    assert sum(split.num_rows for split in rows.values()) == len(listing.records)
+
+
+def test_imagefolder_with_named_defects_and_its_errors(tmp_path: Path) -> None:
+    save(draw_photograph(0), tmp_path / "a.png")
+    save(draw_mask(0), tmp_path / "m.png")
+    metadata = tmp_path / "metadata.csv"
+    metadata.write_text("file_name,mask,defect\na.png,m.png,dent\n")
+    assert find_listing(DataSource(tmp_path)).defects == ["dent"]
+    metadata.write_text("file_name,mask,defect\na.png,,dent\n")
+    with pytest.raises(DataError, match=r"a row of .*metadata\.csv with defect 'dent' and without a mask"):
+        load_training_set(DataConfig(tmp_path), "dent", resolution=32)
+    assert (
+        find_listing(DataSource(tmp_path.parent, tmp_path.name)).records == find_listing(DataSource(tmp_path)).records
+    )
+    metadata.write_text("file_name,label\na.png,1\n")
+    with pytest.raises(DataError, match=r"metadata\.csv: the columns file_name, label. Expected .*mask_file_name"):
+        find_listing(DataSource(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("../a.png,m.png,dent", r"the file name '\.\./a\.png'. Expected paths of files below its folder"),
+        ("/etc/a.png,m.png,dent", r"the file name '/etc/a\.png'"),
+        ("a.png,../../m.png,dent", r"the file name '\.\./\.\./m\.png'"),
+        ("a.png,m.png,../../../dent", r"the defect '\.\./\.\./\.\./dent'. Expected a name that a folder can have"),
+        ("a.png,m.png,..", r"the defect '\.\.'"),
+        ("a.png,m.png,dent\na.png,m.png,dent", r"a\.png in two rows"),
+    ],
+)
+def test_imagefolder_rows_that_point_outside_or_come_twice_are_refused(tmp_path: Path, row: str, message: str) -> None:
+    """A kind of defect becomes the name of a folder where patches are cut, and metadata may come out of an archive."""
+    root = tmp_path / "set"
+    save(draw_photograph(0), root / "a.png")
+    save(draw_mask(0), root / "m.png")
+    (root / "metadata.csv").write_text(f"file_name,mask,defect\n{row}\n")
+    with pytest.raises(DataError, match=rf"metadata\.csv: {message}"):
+        find_listing(DataSource(root))
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", '"a.png"', '{"file_name": 3, "mask": ""}', '{"file_name": "a.png", "mask": {}']
+)
+def test_metadata_that_is_not_of_rows_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metadata.jsonl").write_text(f"{line}\n")
+    with pytest.raises(DataError, match=r"metadata\.jsonl: "):
+        find_listing(DataSource(tmp_path))
+
+
+def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:
+    with tarfile.open(archive, mode) as tar:
+        tar.add(folder, arcname=f"{prefix}{folder.name}")
+    return archive
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("tar.xz", "w:xz"), ("tar.gz", "w:gz"), ("tar", "w")])
+@pytest.mark.parametrize("prefix", ["", "mvtec_anomaly_detection/"])
+def test_the_downloaded_archive_is_a_source(tmp_path: Path, ending: str, mode: str, prefix: str) -> None:
+    folder = draw_category(tmp_path / "original")
+    archive = _pack(folder, tmp_path / f"plate.{ending}", mode, prefix)
+    listing = find_listing(DataSource(archive, "plate", cache_dir=tmp_path / "cache"))
+    assert [record.name for record in listing.records] == [
+        record.name for record in find_listing(DataSource(folder)).records
+    ]
+    for record in listing.records:
+        assert record.image_path.read_bytes() == (folder / record.name).read_bytes()
+
+
+def test_an_archive_is_extracted_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    archive = _pack(draw_category(tmp_path / "original"), tmp_path / "plate.tar.xz", "w:xz")
+    first = extract_archive(archive, tmp_path / "cache")
+    (marker := first / "marker.txt").write_text("still there")
+    assert extract_archive(archive, tmp_path / "cache") == first
+    assert marker.exists()
+    _pack(draw_category(tmp_path / "changed", good=7), archive, "w:xz")
+    assert extract_archive(archive, tmp_path / "cache") != first
+
+
+def _archive_with(tmp_path: Path, member: tarfile.TarInfo, content: bytes = b"") -> Path:
+    archive = tmp_path / "bad.tar"
+    with tarfile.open(archive, "w") as tar:
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+@pytest.mark.parametrize("name", ["/etc/evil.png", "../evil.png", "plate/../../evil.png", "C:\\evil.png"])
+def test_archive_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
+    archive = _archive_with(tmp_path, tarfile.TarInfo(name), b"x")
+    with pytest.raises(DataError, match=r"bad\.tar: the member .*evil\.png', which points outside"):
+        extract_archive(archive, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("[!.]*")), "something half-extracted was left behind"
+    assert not list((tmp_path / "cache").glob("*.partial"))
+    assert not (tmp_path / "evil.png").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_archive_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("plate/train/good/000.png")
+    member.type, member.linkname = kind, "/etc/passwd"
+    with pytest.raises(DataError, match="a link or device"):
+        extract_archive(_archive_with(tmp_path, member), tmp_path / "cache")
+
+
+def test_archives_too_large_or_cut_short_leave_nothing_behind(tmp_path: Path) -> None:
+    archive = _pack(draw_category(tmp_path / "original"), tmp_path / "plate.tar.xz", "w:xz")
+    with pytest.raises(DataError, match="more than 5000 bytes"):
+        extract_archive(archive, tmp_path / "cache", max_bytes=5000)
+    archive.write_bytes(archive.read_bytes()[:-4000])
+    with pytest.raises(DataError, match=r"plate\.tar\.xz: an archive that does not unpack.*Download it again"):
+        extract_archive(archive, tmp_path / "cache")
+    archive.write_bytes(b"<html>404</html>")
+    with pytest.raises(DataError, match=r"an archive that does not unpack \(no tar archive"):
+        extract_archive(archive, tmp_path / "cache")
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
+
+
+def _archive_of(path: Path, names: list[str], mode: Any) -> Path:
+    """An archive of incompressible members of 3000 bytes, so that a byte's place in it tells what the byte is for."""
+    content = np.random.default_rng(0).bytes(3000)
+    with tarfile.open(path, mode) as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.9999])
+def test_damage_anywhere_in_a_compressed_archive_is_noticed(tmp_path: Path, ending: str, place: float) -> None:
+    mode = "w" if ending == "tar" else f"w:{ending[4:]}"
+    archive = _archive_of(tmp_path / f"data.{ending}", [f"plate/train/good/{i:03d}.png" for i in range(20)], mode)
+    content = bytearray(archive.read_bytes())
+    if ending == "tar":  # nothing protects the content of its files; headers lie every seven blocks
+        content[3584 * int(place * 20) + 2] ^= 255
+    else:
+        content[int(len(content) * place)] ^= 255
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.tar.*does not unpack.*Download it again"):
+        extract_archive(archive, tmp_path / "cache")
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
+
+
+def test_a_tar_that_breaks_off_between_two_files_is_noticed(tmp_path: Path) -> None:
+    archive = _archive_of(tmp_path / "data.tar", ["plate/train/good/000.png", "plate/train/good/001.png"], "w")
+    archive.write_bytes(archive.read_bytes()[:3584])
+    with pytest.raises(DataError, match=r"breaks off without an end"):
+        extract_archive(archive, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "names", [["a.png", "a.png/b.png"], ["a.png/b.png", "a.png"], ["x" * 300 + ".png"]], ids=["file", "folder", "long"]
+)
+def test_members_that_cannot_be_written_are_named(tmp_path: Path, names: list[str]) -> None:
+    archive = _archive_of(tmp_path / "data.tar.xz", names, "w:xz")
+    with pytest.raises(DataError, match=r"data\.tar\.xz: a member that cannot be written \(.*\.png.*extract it"):
+        extract_archive(archive, tmp_path / "cache")
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
+
+
+def test_programs_in_an_archive_are_not_written(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "original")
+    (folder / "setup.py").write_text("raise SystemExit")
+    shutil.copy(folder / "setup.py", folder / "licence.txt")
+    extracted = extract_archive(_pack(folder, tmp_path / "plate.tar", "w"), tmp_path / "cache")
+    assert (extracted / "plate" / "licence.txt").exists()
+    assert not (extracted / "plate" / "setup.py").exists()
+
+
+def test_hidden_and_other_files_are_ignored_but_remembered(category_folder: Path) -> None:
+    (category_folder / "train" / "good" / "Thumbs.db").write_bytes(b"x")
+    (category_folder / "train" / "good" / "._000.png").write_bytes(b"x")
+    Image.fromarray(draw_photograph(9)).save(category_folder / "train" / "good" / "UPPER.PNG")
+    listing = find_listing(DataSource(category_folder))
+    assert len(listing.select(None, "train")) == 7
+    assert [path.name for path in listing.ignored_files] == ["Thumbs.db"]
