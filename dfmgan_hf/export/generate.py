@@ -428,7 +428,7 @@ def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> 
         raise ExportError(
             f"The format {config.format} is thousands of small files, for which the Hub is not made: push parquet."
         )
-    Repository.open(repo_id, kind="dataset", private=private).check_write()
+    Repository(repo_id, "dataset", private=private).check_write()
 
 
 def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str:
@@ -457,5 +457,5 @@ def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str
             f"{output_dir} holds no finished export in parquet. Give the command that began it again: it goes on "
             "where it stopped."
         )
-    repository = Repository.open(repo_id, kind="dataset", private=private)
+    repository = Repository(repo_id, "dataset", private=private)
     return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

@@ -1,6 +1,4 @@
-"""Model cards, and the way to the Hub."""
-
-from __future__ import annotations
+"""Write model cards, and publish models with them on the Hugging Face Hub."""
 
 from ..hub_errors import HubError
 from .cards import (
@@ -10,12 +8,8 @@ from .cards import (
     CardFacts,
     add_results,
     build_model_card,
-    companion_files,
-    copy_published,
     make_card,
-    origin,
     read_facts,
-    write_model_card,
 )
 from .push import (
     HubConfig,
@@ -38,10 +32,7 @@ __all__ = [
     "PublishConfig",
     "add_results",
     "build_model_card",
-    "companion_files",
-    "copy_published",
     "make_card",
-    "origin",
     "prepare_push",
     "publish",
     "push_model_folder",
@@ -49,5 +40,4 @@ __all__ = [
     "push_space_folder",
     "push_trained",
     "read_facts",
-    "write_model_card",
 ]
