@@ -6,18 +6,15 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from ..files import whole_folder
-from ..models.base import block_resolutions, channels_at
+from ..models.base import SafetensorsModel, block_resolutions, channels_at
 from ..models.dfmgan import DFMGANGenerator
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import StyleGAN2Generator
@@ -32,8 +29,6 @@ from .unpickling import (
     TensorReader,
     read_records,
 )
-
-# --- Official DFMGAN and StyleGAN2-ADA (PyTorch) snapshots, read without running what is inside them.
 
 PERSISTENT_OBJECT = ("torch_utils.persistence", "_reconstruct_persistent_obj")
 PERSISTENCE_VERSION = 6
@@ -55,16 +50,32 @@ ALLOWED_GLOBALS = frozenset(
     }
 )
 NETWORK_NAMES = ("G", "D", "G_ema", "D_match")
+_LEGACY_TENSORFLOW = ("dnnlib.tflib", "tflib", "tfutil", "network.Network")
 
-# A 1024x1024 snapshot has some 0.5 GB, a network some 150 modules in 4 levels.
+# A 1024x1024 snapshot has some 0.5 GB; a network has some 150 modules in 4 levels, with some 30 entries each.
 MAX_FILE_BYTES = 4 * 2**30
-MAX_MODULES = 10_000
 MAX_MODULE_DEPTH = 8
-MAX_ATTRIBUTE_ITEMS = 64
-MAX_ATTRIBUTE_DEPTH = 3
+MAX_ENTRIES = 200_000
 MAX_ATTRIBUTE_CHARS = 1000
 
-_LEGACY_TENSORFLOW = ("dnnlib.tflib", "tflib", "tfutil", "network.Network")
+FIR_NAME = "resample_filter"
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+MAPPING_LR_MULTIPLIER = 0.01
+
+GENERATOR_RENAMES = (
+    (r"^(mapping|defect_mapping)\.fc(\d+)\.", r"\1.layers.\2."),
+    (r"^synthesis\.res_b\d+\.torgb\.", r"to_mask."),
+    (r"^synthesis\.res_b(\d+)\.", r"defect_blocks.\1."),
+    (r"^synthesis\.b(\d+)\.torgb\.", r"synthesis.blocks.\1.to_rgb."),
+    (r"^synthesis\.b(\d+)\.", r"synthesis.blocks.\1."),
+)
+DISCRIMINATOR_RENAMES = (
+    (r"^b4\.", r"head."),
+    (r"^b(\d+)\.fromrgb\.", r"blocks.\1.from_rgb."),
+    (r"^b(\d+)\.", r"blocks.\1."),
+)
+# The averaged generator becomes the pipeline's component; the others lie beside it.
+FOLDERS = {"G_ema": "generator", "G": "generator_raw", "D": "discriminator", "D_match": "match_discriminator"}
 
 
 @dataclass
@@ -73,8 +84,8 @@ class OfficialNetwork:
 
     Args:
         class_name: name of its class, e.g. "Generator".
-        attributes: plain attributes of all its modules by dotted name, e.g. "synthesis.b4.conv1.conv_clamp";
-            constructor arguments are "_init_args" and "_init_kwargs".
+        attributes: numbers and texts among the attributes of all its modules, by dotted name, e.g.
+            "synthesis.b4.conv1.conv_clamp"; "_init_kwargs" is the dict of a module's constructor arguments.
         tensors: parameters and buffers by dotted name, float32.
     """
 
@@ -91,14 +102,12 @@ class OfficialSnapshot:
         path: the file.
         networks: those of G, D, G_ema and D_match that it has.
         augment_pipe: the adaptive augmentation, whose tensor "p" is its probability; None if it has none.
-        training_set_kwargs: the official data loader's arguments, plain values only.
         ignored_source_chars: length of the Python source that came with it and was not executed.
     """
 
     path: Path
     networks: dict[str, OfficialNetwork]
     augment_pipe: OfficialNetwork | None
-    training_set_kwargs: dict[str, Any]
     ignored_source_chars: int
 
 
@@ -144,12 +153,10 @@ def read_official_snapshot(path: str | os.PathLike[str]) -> OfficialSnapshot:
             "network-snapshot-*.pkl that the training wrote."
         )
     augment_pipe = top.get("augment_pipe")
-    training_set_kwargs = top.get("training_set_kwargs")
     return OfficialSnapshot(
         path=path,
         networks=networks,
         augment_pipe=None if augment_pipe is None else reader.read(augment_pipe, "augment_pipe"),
-        training_set_kwargs=_plain(training_set_kwargs) if isinstance(training_set_kwargs, dict) else {},
         ignored_source_chars=sum(map(len, reader.sources)),
     )
 
@@ -160,36 +167,41 @@ class _NetworkReader:
     def __init__(self, where: str, tensors: TensorReader) -> None:
         self.where = where
         self.tensors = tensors
-        self.modules_left = MAX_MODULES
+        self.entries_left = MAX_ENTRIES
         self.sources: set[str] = set()
 
     def read(self, record: Any, name: str) -> OfficialNetwork:
-        class_name, _ = self.open_module(record, name)
-        network = OfficialNetwork(class_name)
+        network = OfficialNetwork(self.open_module(record, name)[0])
         self.collect(network, record, "", name, 0)
         return network
 
     def collect(self, network: OfficialNetwork, record: Any, prefix: str, name: str, depth: int) -> None:
-        self.modules_left -= 1
-        if depth > MAX_MODULE_DEPTH or self.modules_left < 0:
-            raise SnapshotError(f"{self.where}: {name} nests more modules than any official network does.")
         _, state = self.open_module(record, name)
-        for key, value in state.items():
-            if isinstance(key, str) and (not key.startswith("_") or key.startswith("_init_")) and _is_plain(value):
-                network.attributes[prefix + key] = _plain(value)
-        for kind in ("_parameters", "_buffers"):
-            for key, value in self.members(state, kind, name):
-                if value is not None:
-                    network.tensors[prefix + key] = self.tensors.read(value, f"{name}.{key}")
-        for key, value in self.members(state, "_modules", name):
+        arguments, *members = (
+            self.entries(state.get(kind) or {}, f"{name}{kind}", depth)
+            for kind in ("_init_kwargs", "_parameters", "_buffers", "_modules")
+        )
+        own = self.entries(state, name, depth)
+        network.attributes |= {prefix + key: value for key, value in own.items() if _is_scalar(value)}
+        if arguments:
+            scalars = {key: value for key, value in arguments.items() if _is_scalar(value)}
+            network.attributes[f"{prefix}_init_kwargs"] = scalars
+        parameters, buffers, modules = members
+        for key, value in [*parameters.items(), *buffers.items()]:
+            if value is not None:
+                network.tensors[prefix + key] = self.tensors.read(value, f"{name}.{key}")
+        for key, value in modules.items():
             if value is not None:
                 self.collect(network, value, f"{prefix}{key}.", f"{name}.{key}", depth + 1)
 
-    def members(self, state: dict[Any, Any], kind: str, name: str) -> list[tuple[str, Any]]:
-        members = state.get(kind, {})
+    def entries(self, members: Any, name: str, depth: int) -> dict[str, Any]:
+        """A dict of a module, counted: one dict may stand for those of many modules."""
         if not isinstance(members, dict) or not all(isinstance(key, str) for key in members):
-            raise SnapshotError(f"{self.where}: {name}{kind} is no dict of names.")
-        return list(members.items())
+            raise SnapshotError(f"{self.where}: {name} is no dict of names.")
+        self.entries_left -= len(members) + 1
+        if depth > MAX_MODULE_DEPTH or self.entries_left < 0:
+            raise SnapshotError(f"{self.where}: {name} nests more modules than any official network does.")
+        return members
 
     def open_module(self, record: Any, name: str) -> tuple[str, dict[Any, Any]]:
         """Class name and attributes of a module's record."""
@@ -224,28 +236,10 @@ def _check_looks_like_pickle(content: bytes, path: Path) -> None:
         raise SnapshotError(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull`.")
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether a value consists of scalars in shallow, short containers."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return (
-            depth < MAX_ATTRIBUTE_DEPTH
-            and len(value) <= MAX_ATTRIBUTE_ITEMS
-            and all(_is_plain(item, depth + 1) for item in value)
-        )
+def _is_scalar(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= MAX_ATTRIBUTE_CHARS
     return value is None or isinstance(value, (bool, int, float))
-
-
-def _plain(value: Any) -> Any:
-    """A copy of the plain parts of a value; a dict loses its other entries."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if _is_plain(item)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _describe(value: Any) -> str:
@@ -255,26 +249,6 @@ def _describe(value: Any) -> str:
     if isinstance(value, (bool, int, float)):
         return str(value)[:40]
     return "nothing" if value is None else f"a {type(value).__name__}"
-
-
-# --- Our configurations and tensor names from the official networks' attributes and tensors.
-
-FIR_NAME = "resample_filter"
-FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
-MAPPING_LR_MULTIPLIER = 0.01
-
-GENERATOR_RENAMES = (
-    (r"^(mapping|defect_mapping)\.fc(\d+)\.", r"\1.layers.\2."),
-    (r"^synthesis\.res_b\d+\.torgb\.", r"to_mask."),
-    (r"^synthesis\.res_b(\d+)\.", r"defect_blocks.\1."),
-    (r"^synthesis\.b(\d+)\.torgb\.", r"synthesis.blocks.\1.to_rgb."),
-    (r"^synthesis\.b(\d+)\.", r"synthesis.blocks.\1."),
-)
-DISCRIMINATOR_RENAMES = (
-    (r"^b4\.", r"head."),
-    (r"^b(\d+)\.fromrgb\.", r"blocks.\1.from_rgb."),
-    (r"^b(\d+)\.", r"blocks.\1."),
-)
 
 
 def has_defect_branch(generator: OfficialNetwork) -> bool:
@@ -293,7 +267,7 @@ def generator_config(network: OfficialNetwork) -> dict[str, Any]:
     _check_mapping(network, "mapping")
     widths = _widths(network, r"^synthesis\.b(\d+)\.conv1\.weight$")
     resolution = _resolution(widths)
-    channel_base, channel_max = _channels(widths, _constructor_arguments(network, "synthesis."))
+    channel_base, channel_max = _channels(widths, network.attributes.get("synthesis._init_kwargs", {}))
     config: dict[str, Any] = {
         "resolution": resolution,
         "image_channels": _shape(network, f"synthesis.b{resolution}.torgb.weight")[0],
@@ -322,7 +296,7 @@ def discriminator_config(network: OfficialNetwork) -> dict[str, Any]:
     widths = _widths(network, r"^b(\d+)\.conv0\.weight$")
     widths[4] = _shape(network, "b4.out.weight")[1]
     resolution = _resolution(widths)
-    channel_base, channel_max = _channels(widths, _constructor_arguments(network))
+    channel_base, channel_max = _channels(widths, network.attributes.get("_init_kwargs", {}))
     num_channels = network.attributes.get("b4.mbstd.num_channels", 1)
     group_size = network.attributes.get("b4.mbstd.group_size")
     if num_channels != 1 or not isinstance(group_size, int) or group_size < 1:
@@ -367,11 +341,6 @@ def infer_channels(widths: dict[int, int]) -> tuple[int, int] | None:
     lowest = max(width * r for r, width in widths.items())
     below = min(((width + 1) * r for r, width in widths.items() if width < channel_max), default=math.inf)
     return (lowest, channel_max) if lowest < below else None
-
-
-def _constructor_arguments(network: OfficialNetwork, prefix: str = "") -> dict[str, Any]:
-    arguments = network.attributes.get(f"{prefix}_init_kwargs")
-    return arguments if isinstance(arguments, dict) else {}
 
 
 def _channels(widths: dict[int, int], arguments: dict[str, Any]) -> tuple[int, int]:
@@ -472,14 +441,8 @@ def _check_gate(network: OfficialNetwork) -> None:
     threshold = network.attributes.get("mask_threshold", 0.0)
     if threshold != 0:
         raise SnapshotError(f"mask threshold {threshold}; our residual blocks are gated by mask logits >= 0.")
-    if _constructor_arguments(network, "synthesis.").get("no_round"):
+    if network.attributes.get("synthesis._init_kwargs", {}).get("no_round"):
         raise SnapshotError("a soft mask (no_round); our residual blocks are gated by the hard mask.")
-
-
-# --- Official snapshots to safetensors folders that `from_pretrained` loads.
-
-# The averaged generator becomes the pipeline's component "generator"; the others lie beside it.
-FOLDERS = {"G": "generator_raw", "D": "discriminator", "D_match": "match_discriminator"}
 
 
 @dataclass
@@ -539,19 +502,15 @@ def convert_official_snapshot(snapshot: Path, output_dir: Path, *, overwrite: bo
     output_dir = Path(output_dir)
     _check_output_dir(output_dir, overwrite)
     official = read_official_snapshot(snapshot)
-    generator = _build_generator(official, "G_ema")
-    models: dict[str, ModelMixin] = {"generator": generator}
-    for name, folder in FOLDERS.items():
-        if name in official.networks:
-            build = _build_generator if name == "G" else _build_discriminator
-            models[folder] = build(official, name)
+    models: dict[str, Any] = {
+        folder: _build(official, name) for name, folder in FOLDERS.items() if name in official.networks
+    }
     with whole_folder(output_dir, replace=overwrite) as staging:
-        DFMGANPipeline(generator=generator).save_pretrained(str(staging))
+        DFMGANPipeline(generator=models["generator"]).save_pretrained(staging)
         for folder, model in models.items():
             if folder != "generator":
-                model.save_pretrained(str(staging / folder))
-    augment_pipe = official.augment_pipe
-    p = None if augment_pipe is None else augment_pipe.tensors.get("p")
+                model.save_pretrained(staging / folder)
+    p = official.augment_pipe.tensors.get("p") if official.augment_pipe else None
     return ConvertedSnapshot(
         output_dir=output_dir,
         stage=2 if has_defect_branch(official.networks["G_ema"]) else 1,
@@ -565,24 +524,24 @@ def convert_official_snapshot(snapshot: Path, output_dir: Path, *, overwrite: bo
     )
 
 
-def _build_generator(snapshot: OfficialSnapshot, name: str) -> StyleGAN2Generator:
+def _build(snapshot: OfficialSnapshot, name: str) -> SafetensorsModel:
+    """One of our networks with the tensors of an official one; errors say which file and network they are about."""
     network = snapshot.networks[name]
-    with _naming(snapshot, name):
-        model_class = DFMGANGenerator if has_defect_branch(network) else StyleGAN2Generator
-        model = model_class(**generator_config(network))
-        _fill(model, network, GENERATOR_RENAMES)
+    model: SafetensorsModel
+    try:
+        if name in ("G", "G_ema"):
+            model_class = DFMGANGenerator if has_defect_branch(network) else StyleGAN2Generator
+            model = model_class(**generator_config(network))
+            _fill(model, network, GENERATOR_RENAMES)
+        else:
+            model = StyleGAN2Discriminator(**discriminator_config(network))
+            _fill(model, network, DISCRIMINATOR_RENAMES)
+    except ValueError as error:
+        raise SnapshotError(f"{snapshot.path}: {name} cannot be converted: {error}") from error
     return model
 
 
-def _build_discriminator(snapshot: OfficialSnapshot, name: str) -> StyleGAN2Discriminator:
-    network = snapshot.networks[name]
-    with _naming(snapshot, name):
-        model = StyleGAN2Discriminator(**discriminator_config(network))
-        _fill(model, network, DISCRIMINATOR_RENAMES)
-    return model
-
-
-def _fill(model: ModelMixin, network: OfficialNetwork, rules: tuple[tuple[str, str], ...]) -> None:
+def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[str, str], ...]) -> None:
     """Load the network's tensors; nothing may be missing, unknown or of another shape."""
     broken = [name for name, tensor in network.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -607,15 +566,6 @@ def _fill(model: ModelMixin, network: OfficialNetwork, rules: tuple[tuple[str, s
 def _listed(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-@contextmanager
-def _naming(snapshot: OfficialSnapshot, name: str) -> Iterator[None]:
-    """Errors inside say which file and network they are about."""
-    try:
-        yield
-    except ValueError as error:
-        raise SnapshotError(f"{snapshot.path}: {name} cannot be converted: {error}") from error
 
 
 def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
