@@ -46,12 +46,7 @@ class SnapshotError(ValueError):
 
 
 class ForbiddenGlobalError(SnapshotError):
-    """A pickle that names something outside the list of allowed globals.
-
-    Args:
-        name: the full name, e.g. "os.system".
-        where: what named it, for the message.
-    """
+    """A pickle that names something outside the list of allowed globals, such as "os.system"."""
 
     def __init__(self, name: str, where: str) -> None:
         name = name[:MAX_NAME_CHARS]
@@ -75,13 +70,7 @@ class Global:
 
 @dataclass
 class Record:
-    """A call that a pickle asked for, never made.
-
-    Args:
-        name: full name of what should have been called.
-        arguments: its arguments.
-        state: what the object's state should have been set to.
-    """
+    """A call that a pickle asked for, never made: of what, with which arguments, and the state set afterwards."""
 
     name: str
     arguments: tuple[Any, ...]
