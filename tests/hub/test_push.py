@@ -15,7 +15,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import load_file
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
-from dfmgan_hf.export import ExportConfig, ExportError, check_push, generate_dataset, push_to_hub
+from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset
+from dfmgan_hf.export.generate import check_push, push_to_hub
 from dfmgan_hf.hub import (
     CardError,
     HubConfig,
