@@ -1,26 +1,8 @@
 """Write model cards, and publish models with them on the Hugging Face Hub."""
 
 from ..hub_errors import HubError
-from .cards import (
-    REFERENCES_FILE,
-    CardConfig,
-    CardError,
-    CardFacts,
-    add_results,
-    build_model_card,
-    make_card,
-    read_facts,
-)
-from .push import (
-    HubConfig,
-    PublishConfig,
-    prepare_push,
-    publish,
-    push_model_folder,
-    push_results,
-    push_space_folder,
-    push_trained,
-)
+from .cards import REFERENCES_FILE, CardConfig, CardError, CardFacts, build_model_card, make_card
+from .push import HubConfig, PublishConfig, prepare_push, publish, push_model_folder, push_results
 
 __all__ = [
     "REFERENCES_FILE",
@@ -30,14 +12,10 @@ __all__ = [
     "HubConfig",
     "HubError",
     "PublishConfig",
-    "add_results",
     "build_model_card",
     "make_card",
     "prepare_push",
     "publish",
     "push_model_folder",
     "push_results",
-    "push_space_folder",
-    "push_trained",
-    "read_facts",
 ]

@@ -116,13 +116,7 @@ def read_facts(path: Path) -> CardFacts:
 
 
 def facts_from_folder(model_dir: Path) -> CardFacts:
-    """Return what a model's folder says: the facts of its last card, then what its training's record tells.
-
-    The latter are category and defect in words, and the Hub id of the backbone if it has one.
-
-    Raises:
-        CardError: a record cannot be read.
-    """
+    """Return what a model's folder says: the facts of its last card, then what its training's record tells."""
     record = read_record(model_dir / TRAINING_FILE) or {}
     category, defect = record.get("config", {}).get("data", {}).get("category"), record.get("defect")
     of_training = CardFacts(
@@ -139,11 +133,7 @@ def _facts_of_last_card(model_dir: Path) -> CardFacts:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None if there is no such file.
-
-    Raises:
-        CardError: the file holds something else.
-    """
+    """Read a JSON object; None if there is no such file, `CardError` if it holds something else."""
     if not path.exists():
         return None
     try:
@@ -185,16 +175,13 @@ def build_model_card(
     records: Mapping[str, dict[str, Any]] | None = None,
     with_picture: bool = False,
 ) -> ModelCard:
-    """Fill the template for a pipeline's folder.
+    """Return the card of a pipeline's folder, the template filled; `save` it as README.md there.
 
     Args:
         model_dir: folder that `DFMGANPipeline.save_pretrained` wrote, with those of `RECORD_FILES` that it has.
         facts: what these files do not know; what is missing here too is left out of the card.
         records: contents of `RECORD_FILES` by name, in the place of the folder's.
         with_picture: show samples.png.
-
-    Returns:
-        The card; `save` it as README.md of the folder.
 
     Raises:
         CardError: the folder holds no generator, a JSON file in it cannot be read, or the results are those of other
@@ -285,20 +272,12 @@ def _checkpoint(records: Mapping[str, Any]) -> str | None:
 
 
 class Row(NamedTuple):
-    """One line of the table of measured numbers.
-
-    Args:
-        name: what is measured.
-        path: where the value stands in the metrics of results.json, with dots.
-        form: how it is written.
-        metric_type: the metric's name on the Hub, for the card's metadata; None keeps the row out of it.
-        factor: of the value, before it is written.
-    """
+    """One line of the table of measured numbers."""
 
     name: str
-    path: str
+    path: str  # of the value in the metrics of results.json
     form: str = ".4f"
-    metric_type: str | None = None
+    metric_type: str | None = None  # its name on the Hub; None keeps it out of the card's metadata
     factor: float = 1
 
 
@@ -350,8 +329,7 @@ def add_results(
         results: a results.json.
         references: results by name of what the numbers are to be compared with.
         model_name: Hub id of the model.
-        dataset_id: Hub id of the data they were measured on; None for the card's.
-        dataset_name: its name in words; None for what the card says, or "photographs".
+        dataset_id, dataset_name: the data they were measured on; None for what the card says.
     """
     data: Any = card.data
     listed = data.get("datasets")
@@ -445,11 +423,7 @@ def _put_measured(text: str, content: str) -> str:
 
 
 def check_measured(results: dict[str, Any], model_dir: Path) -> None:
-    """Find out whether numbers are those of the weights in a folder, as far as results.json tells.
-
-    Raises:
-        CardError: they were measured of other weights.
-    """
+    """Raise `CardError` if numbers are not those of the weights in a folder, as far as results.json tells."""
     measured = results.get("settings", {}).get("sampler", {}).get("weights_sha256")
     if measured is None:
         return
@@ -494,13 +468,10 @@ class CardConfig:
 
 
 def make_card(config: CardConfig) -> Path:
-    """Write README.md of a model's folder: what `dfmgan card` does.
+    """Write README.md of a model's folder and return its path: what `dfmgan card` does.
 
     Beside it go the picture and the records that it is made of, so that it can be made again; the facts are kept as
     card_facts.json and, with the training's record, fill the gaps the next time.
-
-    Returns:
-        The card's path.
 
     Raises:
         OSError, ValueError: the folder is no pipeline's, a record is missing or cannot be read, the results are those

@@ -218,10 +218,7 @@ def published_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, P
     These are the pipeline's networks, the card with the pictures that it shows, and the records without local paths.
     Checkpoints, logs and photographs are not among them. `model_dir` stays as it is.
 
-    Args:
-        model_dir: folder of a pipeline.
-        aside: empty folder for files that are made here.
-        hub: options: variant, size of the shards, whether the networks of training are among the files.
+    Those that are made here (other precision, shards, cut records) are in the empty folder `aside`.
 
     Raises:
         CardError: the folder is no pipeline's, or not whole.
@@ -287,8 +284,7 @@ def _network_files(folder: Path) -> dict[str, Path]:
 def prepare_push(models: Mapping[Path, HubConfig]) -> None:
     """Find out before a training, rather than after it, that its results can be published.
 
-    Args:
-        models: options by folder, which need not exist yet; those that do not say `push_to_hub` are left alone.
+    `models` are the options by folder, which need not exist yet; without `push_to_hub` they are left alone.
 
     Raises:
         HubError: no connection, or a token that may not write there.
@@ -382,11 +378,7 @@ def _last_sample_sheet(model_dir: Path) -> Path | None:
 def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
     """Publish what trainings left behind: of each its best model if it was scored, otherwise its last.
 
-    Args:
-        runs: options by output folder; folders whose options do not say `push_to_hub` are left out.
-
-    Returns:
-        Addresses of the commits.
+    `runs` are the options by output folder. The addresses of the commits are returned.
 
     Raises:
         HubError: some were not published; the others were. The message says how to publish them again.
@@ -473,12 +465,7 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
 
 
 def push_space_folder(space_dir: Path | str, hub: HubConfig) -> str:
-    """Publish the folder of a Gradio Space in one commit, and return the commit's address.
-
-    Raises:
-        HubError: nothing was published.
-        CardError: the folder is no Space's.
-    """
+    """Publish the folder of a Gradio Space in one commit, and return the commit's address."""
     files = space_files(Path(space_dir))
     message = hub.hub_commit_message or "Upload Space"
     return hub.open_repository(space_dir, "space").push(files, message)
@@ -525,11 +512,7 @@ class PublishConfig:
 
 
 def publish(config: PublishConfig) -> None:
-    """Write and push what was asked for, and say so: what `dfmgan push` does.
-
-    Raises:
-        HubError, CardError, FileExistsError: what was not done, and why.
-    """
+    """Write and push what was asked for, and say so: what `dfmgan push` does."""
     if config.output_dir is not None:
         with whole_folder(config.output_dir) as whole, tempfile.TemporaryDirectory() as aside:
             for name, path in published_files(config.folder, Path(aside), config.hub).items():

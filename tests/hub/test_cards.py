@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.hub import CardConfig, CardError, CardFacts, add_results, build_model_card, make_card, read_facts
-from dfmgan_hf.hub.cards import loaded_from
+from dfmgan_hf.hub import CardConfig, CardError, CardFacts, build_model_card, make_card
+from dfmgan_hf.hub.cards import add_results, loaded_from, read_facts
 
 FACTS = CardFacts(model_name="org/plates", title="Plates", product="steel plates", defect="scratches")
 RESULTS = {

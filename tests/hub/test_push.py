@@ -26,11 +26,9 @@ from dfmgan_hf.hub import (
     publish,
     push_model_folder,
     push_results,
-    push_space_folder,
-    push_trained,
 )
 from dfmgan_hf.hub.cards import without_local_paths
-from dfmgan_hf.hub.push import published_files
+from dfmgan_hf.hub.push import published_files, push_space_folder, push_trained
 from dfmgan_hf.hub_errors import clear_errors
 from dfmgan_hf.models.base import PickledWeightsError
 
