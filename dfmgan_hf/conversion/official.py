@@ -248,8 +248,7 @@ def read_official_snapshot(path: str | os.PathLike[str]) -> OfficialSnapshot:
         raise
     if not isinstance(top, dict) or not any(name in top for name in FOLDERS):
         raise SnapshotError(
-            f"{path} is a pickle, but not a snapshot: expected a dict with {', '.join(FOLDERS)}, "
-            f"got {_describe(top)}."
+            f"{path} is a pickle, but not a snapshot: expected a dict with {', '.join(FOLDERS)}, got {_describe(top)}."
         )
     # Half-precision tensors become float32, hence twice the file.
     reader = _NetworkReader(str(path), TensorReader(str(path), max_bytes=2 * size))
