@@ -626,8 +626,8 @@ class DFMGANPipeline(DiffusionPipeline):
             ValueError: `safe_serialization=False`, or an unknown variant.
         """
         # Only who publishes needs the package's roof.
-        from .hub.cards import CardFacts, companion_files
-        from .hub.push import HubConfig, push_model_folder
+        from .hub.cards import CardFacts
+        from .hub.push import HubConfig, companion_files, push_model_folder
 
         origin = self.config.get("_name_or_path") or ""
         with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.files import module_sha256
-from dfmgan_hf.hub import CardError, CardFacts, write_model_card
+from dfmgan_hf.hub import CardConfig, CardError, CardFacts, make_card
 from dfmgan_hf.hub.cards import look_up
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def readme_table() -> list[str]:
     results, references = read("results.json"), read("reference_results.json")
     columns = [results["metrics"], *(references[name]["metrics"] for name in REFERENCES)]
 
-    def row(name: str, path: tuple[str, ...], text: str, factor: float = 1) -> str:
+    def row(name: str, path: str, text: str, factor: float = 1) -> str:
         values = [look_up(metrics, path) for metrics in columns]
         return f"| {name} | " + " | ".join("-" if v is None else text.format(factor * v) for v in values) + " |"
 
@@ -43,13 +43,13 @@ def readme_table() -> list[str]:
     return [
         "| | shipped model | " + " | ".join(REFERENCES.values()) + " |",
         "|---" * (len(columns) + 1) + "|",
-        row("KID x 1000 (lower is closer)", ("kid", "kid"), "{:.0f}", 1000),
-        row("clustered LPIPS (higher is more varied)", ("clustered_lpips", "clustered_lpips"), "{:.3f}"),
-        row("LPIPS to the nearest training image, median", ("nearest", "median"), "{:.3f}"),
-        row("copies of training images", ("nearest", "copy_rate"), "{:.1f} %", 100),
+        row("KID x 1000 (lower is closer)", "kid.kid", "{:.0f}", 1000),
+        row("clustered LPIPS (higher is more varied)", "clustered_lpips.clustered_lpips", "{:.3f}"),
+        row("LPIPS to the nearest training image, median", "nearest.median", "{:.3f}"),
+        row("copies of training images", "nearest.copy_rate", "{:.1f} %", 100),
         row(f"mean area of the masks (real breaks: {real_area:.1%})".replace("%)", " %)"),
-            ("masks", "generated", "area_mean"), "{:.1f} %", 100),
-        row("empty masks", ("masks", "generated", "empty_rate"), "{:.1f} %", 100),
+            "masks.generated.area_mean", "{:.1f} %", 100),
+        row("empty masks", "masks.generated.empty_rate", "{:.1f} %", 100),
     ]  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_the_card_is_made_of_the_folders_records(tmp_path: Path):
     folder = tmp_path / FOLDER.name
     shutil.copytree(FOLDER, folder)
     (folder / "README.md").unlink()
-    again = write_model_card(folder, CardFacts())
+    again = make_card(CardConfig(CardFacts(), folder, num_samples=0))
     assert again.read_text(encoding="utf-8") == (FOLDER / "README.md").read_text(encoding="utf-8"), AGAIN
     assert ModelCard.load(FOLDER / "README.md").data.eval_results
 
@@ -84,13 +84,13 @@ def test_other_weights_do_not_get_these_numbers(tmp_path: Path):
         DFMGANPipeline.from_pretrained(tmp_path / "model").generator
     )
     (tmp_path / "model" / "results.json").write_text(json.dumps(before))
-    write_model_card(tmp_path / "model", CardFacts("org/same"))
+    make_card(CardConfig(CardFacts("org/same"), tmp_path / "model", num_samples=0))
 
     tensors["mapping.w_avg"] += 1
     save_file(tensors, path)
     files = {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
     with pytest.raises(CardError, match=r"not those of the model in .*Measure this one: examples/evaluate.py --model"):
-        write_model_card(tmp_path / "model", CardFacts("org/other"))
+        make_card(CardConfig(CardFacts("org/other"), tmp_path / "model", num_samples=0))
     assert files == {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
 
 

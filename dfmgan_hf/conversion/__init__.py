@@ -1,4 +1,4 @@
-"""Official snapshots to safetensors, without running what is inside them."""
+"""Convert official snapshots to safetensors, without running what is inside them."""
 
 from .official import (
     ConvertedSnapshot,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from ..files import whole_folder
-from ..models.base import block_resolutions, channels_at
+from ..models.base import SafetensorsModel, block_resolutions
 from ..models.dfmgan import DFMGANGenerator
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import StyleGAN2Generator
@@ -32,8 +28,6 @@ from .unpickling import (
     TensorReader,
     read_records,
 )
-
-# --- Official DFMGAN and StyleGAN2-ADA (PyTorch) snapshots, read without running what is inside them.
 
 PERSISTENT_OBJECT = ("torch_utils.persistence", "_reconstruct_persistent_obj")
 PERSISTENCE_VERSION = 6
@@ -54,17 +48,142 @@ ALLOWED_GLOBALS = frozenset(
         ("numpy._core.multiarray", "_reconstruct"),
     }
 )
-NETWORK_NAMES = ("G", "D", "G_ema", "D_match")
+_LEGACY_TENSORFLOW = ("dnnlib.tflib", "tflib", "tfutil", "network.Network")
 
-# A 1024x1024 snapshot has some 0.5 GB, a network some 150 modules in 4 levels.
+# A 1024x1024 snapshot has some 0.5 GB; a network has some 150 modules in 4 levels, with some 30 entries each.
 MAX_FILE_BYTES = 4 * 2**30
-MAX_MODULES = 10_000
 MAX_MODULE_DEPTH = 8
-MAX_ATTRIBUTE_ITEMS = 64
-MAX_ATTRIBUTE_DEPTH = 3
+MAX_ENTRIES = 200_000
 MAX_ATTRIBUTE_CHARS = 1000
 
-_LEGACY_TENSORFLOW = ("dnnlib.tflib", "tflib", "tfutil", "network.Network")
+FIR_NAME = "resample_filter"
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+MAPPING_LR_MULTIPLIER = 0.01
+
+GENERATOR_RENAMES = (
+    (r"^(mapping|defect_mapping)\.fc(\d+)\.", r"\1.layers.\2."),
+    (r"^synthesis\.res_b\d+\.torgb\.", r"to_mask."),
+    (r"^synthesis\.res_b(\d+)\.", r"defect_blocks.\1."),
+    (r"^synthesis\.b(\d+)\.torgb\.", r"synthesis.blocks.\1.to_rgb."),
+    (r"^synthesis\.b(\d+)\.", r"synthesis.blocks.\1."),
+)
+DISCRIMINATOR_RENAMES = (
+    (r"^b4\.", r"head."),
+    (r"^b(\d+)\.fromrgb\.", r"blocks.\1.from_rgb."),
+    (r"^b(\d+)\.", r"blocks.\1."),
+)
+# The averaged generator becomes the pipeline's component; the others lie beside it.
+FOLDERS = {"G_ema": "generator", "G": "generator_raw", "D": "discriminator", "D_match": "match_discriminator"}
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Convert an official DFMGAN or StyleGAN2-ADA snapshot; nothing that it contains is executed.
+
+    Args:
+        snapshot: The official snapshot, network-snapshot-*.pkl.
+        output_dir: Folder to write; it appears complete or not at all, and may exist if it is empty.
+        overwrite: Replace the pipeline that output_dir already holds.
+    """
+
+    snapshot: Path
+    output_dir: Path
+    overwrite: bool = False
+
+
+def convert(config: ConvertConfig) -> None:
+    """Do what `dfmgan convert` does: `convert_official_snapshot`, and say what was found and written."""
+    print(convert_official_snapshot(config.snapshot, config.output_dir, overwrite=config.overwrite))
+
+
+def convert_official_snapshot(
+    snapshot: Path | str, output_dir: Path | str, *, overwrite: bool = False
+) -> ConvertedSnapshot:
+    """Convert an official DFMGAN or unconditional StyleGAN2-ADA snapshot; nothing that it contains is executed.
+
+    `output_dir` becomes a pipeline's folder, with `generator` from the snapshot's averaged G_ema, and `generator_raw`
+    (G), `discriminator` (D) and `match_discriminator` (D_match) beside it where the snapshot has them, each loadable
+    by its class's `from_pretrained(output_dir, subfolder=...)`. The arguments are those of `ConvertConfig`.
+
+    Raises:
+        ForbiddenGlobalError: the pickle names anything but what snapshots are made of.
+        SnapshotError: the file is no complete snapshot, or holds networks that ours cannot represent.
+        FileExistsError: `output_dir` is in use.
+
+    Example:
+        >>> convert_official_snapshot("network-snapshot-000400.pkl", "hazelnut-hole").stage
+        2
+    """
+    output_dir = Path(output_dir)
+    _check_output_dir(output_dir, overwrite)
+    official = read_official_snapshot(snapshot)
+    models: dict[str, Any] = {
+        folder: _build(official, name) for name, folder in FOLDERS.items() if name in official.networks
+    }
+    with whole_folder(output_dir, replace=overwrite) as staging:
+        DFMGANPipeline(generator=models["generator"]).save_pretrained(staging)
+        for folder, model in models.items():
+            if folder != "generator":
+                model.save_pretrained(staging / folder)
+    return ConvertedSnapshot(
+        output_dir=output_dir,
+        stage=2 if has_defect_branch(official.networks["G_ema"]) else 1,
+        configs={
+            folder: {k: v for k, v in model.config.items() if not k.startswith("_")}
+            for folder, model in models.items()
+        },
+        parameters={folder: sum(p.numel() for p in model.parameters()) for folder, model in models.items()},
+        augmentation_probability=official.augmentation_probability,
+        ignored_source_chars=official.ignored_source_chars,
+    )
+
+
+def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
+    """Refuse before minutes of reading what `whole_folder` would refuse after them, and to replace other things."""
+    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
+        return
+    if not overwrite or not output_dir.is_dir():
+        raise FileExistsError(f"{output_dir} is in use. Name another folder, or replace it with overwrite=True.")
+    if not (output_dir / DFMGANPipeline.config_name).is_file():
+        raise FileExistsError(
+            f"{output_dir} holds no pipeline ({DFMGANPipeline.config_name} is missing), so it is not replaced."
+        )
+
+
+@dataclass
+class ConvertedSnapshot:
+    """What a conversion found and wrote.
+
+    Args:
+        output_dir: the folder; `DFMGANPipeline.from_pretrained` loads it.
+        stage: 1 (backbone only, also a StyleGAN2-ADA network) or 2 (with the defect branch).
+        configs: constructor arguments of each network by subfolder.
+        parameters: trainable parameters of each network by subfolder.
+        augmentation_probability: ADA's p when the snapshot was written, or None.
+        ignored_source_chars: length of the Python source in the snapshot that was not executed.
+    """
+
+    output_dir: Path
+    stage: int
+    configs: dict[str, dict[str, Any]]
+    parameters: dict[str, int]
+    augmentation_probability: float | None
+    ignored_source_chars: int
+
+    def __str__(self) -> str:
+        generator = self.configs["generator"]
+        kind = "2 (defects and masks)" if self.stage == 2 else "1 (defect-free images only)"
+        size = f"{generator['resolution']}x{generator['resolution']}, {generator['image_channels']} channel(s)"
+        ignored = f"ignored {self.ignored_source_chars} characters of source text"
+        lines = [f"Found a snapshot of stage {kind}, {size}; {ignored}."]
+        if self.augmentation_probability is not None:
+            lines.append(f"Its augmentation probability (ADA) was {self.augmentation_probability:.3f}.")
+        lines.append(f"Wrote {self.output_dir}:")
+        for folder, config in self.configs.items():
+            sizes = ", ".join(f"{name}={value}" for name, value in config.items())
+            lines.append(f"  {folder}: {self.parameters[folder]:,} parameters ({sizes})")
+        lines.append(f'Load it with DFMGANPipeline.from_pretrained("{self.output_dir}").')
+        return "\n".join(lines)
 
 
 @dataclass
@@ -73,8 +192,8 @@ class OfficialNetwork:
 
     Args:
         class_name: name of its class, e.g. "Generator".
-        attributes: plain attributes of all its modules by dotted name, e.g. "synthesis.b4.conv1.conv_clamp";
-            constructor arguments are "_init_args" and "_init_kwargs".
+        attributes: numbers and texts among the attributes of all its modules, by dotted name, e.g.
+            "synthesis.b4.conv1.conv_clamp"; "_init_kwargs" is the dict of a module's constructor arguments.
         tensors: parameters and buffers by dotted name, float32.
     """
 
@@ -88,17 +207,14 @@ class OfficialSnapshot:
     """What an official snapshot holds.
 
     Args:
-        path: the file.
         networks: those of G, D, G_ema and D_match that it has.
-        augment_pipe: the adaptive augmentation, whose tensor "p" is its probability; None if it has none.
-        training_set_kwargs: the official data loader's arguments, plain values only.
+        augmentation_probability: that of the adaptive augmentation (ADA); None if it has none.
         ignored_source_chars: length of the Python source that came with it and was not executed.
     """
 
     path: Path
     networks: dict[str, OfficialNetwork]
-    augment_pipe: OfficialNetwork | None
-    training_set_kwargs: dict[str, Any]
+    augmentation_probability: float | None
     ignored_source_chars: int
 
 
@@ -130,26 +246,25 @@ def read_official_snapshot(path: str | os.PathLike[str]) -> OfficialSnapshot:
                 "Convert it to a PyTorch snapshot first, with the legacy.py of the stylegan2-ada-pytorch repository."
             ) from error
         raise
-    if not isinstance(top, dict) or not any(name in top for name in NETWORK_NAMES):
+    if not isinstance(top, dict) or not any(name in top for name in FOLDERS):
         raise SnapshotError(
-            f"{path} is a pickle, but not a snapshot: expected a dict with {', '.join(NETWORK_NAMES)}, "
-            f"got {_describe(top)}."
+            f"{path} is a pickle, but not a snapshot: expected a dict with {', '.join(FOLDERS)}, got {_describe(top)}."
         )
     # Half-precision tensors become float32, hence twice the file.
     reader = _NetworkReader(str(path), TensorReader(str(path), max_bytes=2 * size))
-    networks = {name: reader.read(top[name], name) for name in NETWORK_NAMES if top.get(name) is not None}
+    networks = {name: reader.read(top[name], name) for name in FOLDERS if top.get(name) is not None}
     if "G_ema" not in networks:
         raise SnapshotError(
             f"{path} has no averaged generator 'G_ema', only {', '.join(networks)}. Use the complete "
             "network-snapshot-*.pkl that the training wrote."
         )
-    augment_pipe = top.get("augment_pipe")
-    training_set_kwargs = top.get("training_set_kwargs")
+    p = None
+    if top.get("augment_pipe") is not None:
+        p = reader.read(top["augment_pipe"], "augment_pipe").tensors.get("p")
     return OfficialSnapshot(
         path=path,
         networks=networks,
-        augment_pipe=None if augment_pipe is None else reader.read(augment_pipe, "augment_pipe"),
-        training_set_kwargs=_plain(training_set_kwargs) if isinstance(training_set_kwargs, dict) else {},
+        augmentation_probability=float(p) if p is not None and p.numel() == 1 else None,
         ignored_source_chars=sum(map(len, reader.sources)),
     )
 
@@ -160,36 +275,37 @@ class _NetworkReader:
     def __init__(self, where: str, tensors: TensorReader) -> None:
         self.where = where
         self.tensors = tensors
-        self.modules_left = MAX_MODULES
+        self.entries_left = MAX_ENTRIES
         self.sources: set[str] = set()
 
     def read(self, record: Any, name: str) -> OfficialNetwork:
-        class_name, _ = self.open_module(record, name)
-        network = OfficialNetwork(class_name)
+        network = OfficialNetwork(self.open_module(record, name)[0])
         self.collect(network, record, "", name, 0)
         return network
 
     def collect(self, network: OfficialNetwork, record: Any, prefix: str, name: str, depth: int) -> None:
-        self.modules_left -= 1
-        if depth > MAX_MODULE_DEPTH or self.modules_left < 0:
-            raise SnapshotError(f"{self.where}: {name} nests more modules than any official network does.")
-        _, state = self.open_module(record, name)
-        for key, value in state.items():
-            if isinstance(key, str) and (not key.startswith("_") or key.startswith("_init_")) and _is_plain(value):
-                network.attributes[prefix + key] = _plain(value)
-        for kind in ("_parameters", "_buffers"):
-            for key, value in self.members(state, kind, name):
-                if value is not None:
-                    network.tensors[prefix + key] = self.tensors.read(value, f"{name}.{key}")
-        for key, value in self.members(state, "_modules", name):
+        state = self.entries(self.open_module(record, name)[1], name, depth)
+        arguments, parameters, buffers, modules = (
+            self.entries(state.get(kind) or {}, f"{name}{kind}", depth)
+            for kind in ("_init_kwargs", "_parameters", "_buffers", "_modules")
+        )
+        network.attributes |= {prefix + key: value for key, value in state.items() if _is_scalar(value)}
+        network.attributes[f"{prefix}_init_kwargs"] = {k: v for k, v in arguments.items() if _is_scalar(v)}
+        for key, value in [*parameters.items(), *buffers.items()]:
+            if value is not None:
+                network.tensors[prefix + key] = self.tensors.read(value, f"{name}.{key}")
+        for key, value in modules.items():
             if value is not None:
                 self.collect(network, value, f"{prefix}{key}.", f"{name}.{key}", depth + 1)
 
-    def members(self, state: dict[Any, Any], kind: str, name: str) -> list[tuple[str, Any]]:
-        members = state.get(kind, {})
+    def entries(self, members: Any, name: str, depth: int) -> dict[str, Any]:
+        """A dict of a module, counted: one dict may stand for those of many modules."""
         if not isinstance(members, dict) or not all(isinstance(key, str) for key in members):
-            raise SnapshotError(f"{self.where}: {name}{kind} is no dict of names.")
-        return list(members.items())
+            raise SnapshotError(f"{self.where}: {name} is no dict of names.")
+        self.entries_left -= len(members) + 1
+        if depth > MAX_MODULE_DEPTH or self.entries_left < 0:
+            raise SnapshotError(f"{self.where}: {name} nests more modules than any official network does.")
+        return members
 
     def open_module(self, record: Any, name: str) -> tuple[str, dict[Any, Any]]:
         """Class name and attributes of a module's record."""
@@ -224,28 +340,10 @@ def _check_looks_like_pickle(content: bytes, path: Path) -> None:
         raise SnapshotError(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull`.")
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether a value consists of scalars in shallow, short containers."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return (
-            depth < MAX_ATTRIBUTE_DEPTH
-            and len(value) <= MAX_ATTRIBUTE_ITEMS
-            and all(_is_plain(item, depth + 1) for item in value)
-        )
+def _is_scalar(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= MAX_ATTRIBUTE_CHARS
     return value is None or isinstance(value, (bool, int, float))
-
-
-def _plain(value: Any) -> Any:
-    """A copy of the plain parts of a value; a dict loses its other entries."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if _is_plain(item)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _describe(value: Any) -> str:
@@ -257,72 +355,49 @@ def _describe(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
-# --- Our configurations and tensor names from the official networks' attributes and tensors.
-
-FIR_NAME = "resample_filter"
-FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
-MAPPING_LR_MULTIPLIER = 0.01
-
-GENERATOR_RENAMES = (
-    (r"^(mapping|defect_mapping)\.fc(\d+)\.", r"\1.layers.\2."),
-    (r"^synthesis\.res_b\d+\.torgb\.", r"to_mask."),
-    (r"^synthesis\.res_b(\d+)\.", r"defect_blocks.\1."),
-    (r"^synthesis\.b(\d+)\.torgb\.", r"synthesis.blocks.\1.to_rgb."),
-    (r"^synthesis\.b(\d+)\.", r"synthesis.blocks.\1."),
-)
-DISCRIMINATOR_RENAMES = (
-    (r"^b4\.", r"head."),
-    (r"^b(\d+)\.fromrgb\.", r"blocks.\1.from_rgb."),
-    (r"^b(\d+)\.", r"blocks.\1."),
-)
-
-
 def has_defect_branch(generator: OfficialNetwork) -> bool:
-    """Whether a generator comes from stage 2."""
+    """Return whether a generator comes from stage 2."""
     return any(name.startswith(("synthesis.res_b", "defect_mapping.")) for name in generator.tensors)
 
 
 def generator_config(network: OfficialNetwork) -> dict[str, Any]:
-    """Constructor arguments of `StyleGAN2Generator`, or of `DFMGANGenerator` for a generator with a defect branch.
+    """Return the configuration of our generator for an official one; with a defect branch, `DFMGANGenerator`'s.
 
-    Raises:
-        SnapshotError: a generator that our networks cannot represent; the message says what is in the way.
+    `SnapshotError` if our networks cannot represent it; the message says what is in the way.
     """
-    _check_unconditional(network)
-    _check_filters(network)
+    _check_kind(network)
     _check_mapping(network, "mapping")
     widths = _widths(network, r"^synthesis\.b(\d+)\.conv1\.weight$")
     resolution = _resolution(widths)
-    channel_base, channel_max = _channels(widths, _constructor_arguments(network, "synthesis."))
+    channel_base, channel_max = infer_channels(widths)
     config: dict[str, Any] = {
         "resolution": resolution,
         "image_channels": _shape(network, f"synthesis.b{resolution}.torgb.weight")[0],
         "z_dim": _shape(network, "mapping.fc0.weight")[1],
         "w_dim": _shape(network, "synthesis.b4.conv1.affine.weight")[1],
-        "mapping_layers": _count_layers(network, "mapping"),
+        "mapping_layers": sum(re.fullmatch(r"mapping\.fc\d+\.weight", name) is not None for name in network.tensors),
         "channel_base": channel_base,
         "channel_max": channel_max,
         "conv_clamp": _conv_clamp(network),
     }
     if has_defect_branch(network):
         _check_mapping(network, "defect_mapping")
-        _check_gate(network)
+        threshold = network.attributes.get("mask_threshold", 0.0)
+        if threshold != 0:
+            raise SnapshotError(f"mask threshold {threshold}; our residual blocks are gated by mask logits >= 0.")
+        if network.attributes.get("synthesis._init_kwargs", {}).get("no_round"):
+            raise SnapshotError("a soft mask (no_round); our residual blocks are gated by the hard mask.")
         config["residual_resolution"] = min(_widths(network, r"^synthesis\.res_b(\d+)\.conv1\.weight$"))
     return config
 
 
 def discriminator_config(network: OfficialNetwork) -> dict[str, Any]:
-    """Constructor arguments of `StyleGAN2Discriminator`, for D or D_match.
-
-    Raises:
-        SnapshotError: a discriminator that ours cannot represent; the message says what is in the way.
-    """
-    _check_unconditional(network)
-    _check_filters(network)
+    """Return the configuration of our discriminator for D or D_match; `SnapshotError` as for the generator."""
+    _check_kind(network)
     widths = _widths(network, r"^b(\d+)\.conv0\.weight$")
     widths[4] = _shape(network, "b4.out.weight")[1]
     resolution = _resolution(widths)
-    channel_base, channel_max = _channels(widths, _constructor_arguments(network))
+    channel_base, channel_max = infer_channels(widths)
     num_channels = network.attributes.get("b4.mbstd.num_channels", 1)
     group_size = network.attributes.get("b4.mbstd.group_size")
     if num_channels != 1 or not isinstance(group_size, int) or group_size < 1:
@@ -340,7 +415,7 @@ def discriminator_config(network: OfficialNetwork) -> dict[str, Any]:
     }
 
 
-def rename(tensors: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
+def _rename(tensors: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
     """Tensors under our names, without the fixed FIR filters; the first rule that fits a name is applied."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -357,49 +432,23 @@ def rename(tensors: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> di
     return renamed
 
 
-def infer_channels(widths: dict[int, int]) -> tuple[int, int] | None:
-    """The smallest (channel_base, channel_max) with min(channel_base // r, channel_max) = widths[r] for all r.
-
-    Returns:
-        None if there is none.
-    """
+def infer_channels(widths: dict[int, int]) -> tuple[int, int]:
+    """Return the smallest (channel_base, channel_max) that give these widths by resolution."""
     channel_max = max(widths.values())
     lowest = max(width * r for r, width in widths.items())
-    below = min(((width + 1) * r for r, width in widths.items() if width < channel_max), default=math.inf)
-    return (lowest, channel_max) if lowest < below else None
-
-
-def _constructor_arguments(network: OfficialNetwork, prefix: str = "") -> dict[str, Any]:
-    arguments = network.attributes.get(f"{prefix}_init_kwargs")
-    return arguments if isinstance(arguments, dict) else {}
-
-
-def _channels(widths: dict[int, int], arguments: dict[str, Any]) -> tuple[int, int]:
-    """(channel_base, channel_max): those the network was built with if they fit the widths, else inferred ones."""
-    base, maximum = arguments.get("channel_base"), arguments.get("channel_max")
-    if (
-        isinstance(base, int)
-        and isinstance(maximum, int)
-        and all(channels_at(r, base, maximum) == width for r, width in widths.items())
-    ):
-        return base, maximum
-    inferred = infer_channels(widths)
-    if inferred is None:
+    if any(width < channel_max and lowest >= (width + 1) * r for r, width in widths.items()):
         table = ", ".join(f"{r}: {widths[r]}" for r in sorted(widths))
         raise SnapshotError(
             f"channel widths ({table}) that no channel_base and channel_max give: ours are "
             "min(channel_base // resolution, channel_max) at each resolution."
         )
-    return inferred
+    return lowest, channel_max
 
 
 def _widths(network: OfficialNetwork, pattern: str) -> dict[int, int]:
     """Output channels by resolution, from the weights whose name fits the pattern."""
-    widths = {}
-    for name, tensor in network.tensors.items():
-        found = re.match(pattern, name)
-        if found and tensor.ndim == 4:
-            widths[int(found[1])] = tensor.shape[0]
+    found = ((re.match(pattern, name), tensor) for name, tensor in network.tensors.items() if tensor.ndim == 4)
+    widths = {int(match[1]): tensor.shape[0] for match, tensor in found if match}
     if not widths:
         raise SnapshotError(f"a {network.class_name} without convolutions that StyleGAN2 has; is it another network?")
     return widths
@@ -420,10 +469,6 @@ def _shape(network: OfficialNetwork, name: str) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def _count_layers(network: OfficialNetwork, mapping: str) -> int:
-    return sum(re.match(rf"^{mapping}\.fc\d+\.weight$", name) is not None for name in network.tensors)
-
-
 def _conv_clamp(network: OfficialNetwork) -> float | None:
     """The clamp that all activations share; a discriminator's skips have no activation and no clamp."""
     clamps = {
@@ -438,17 +483,12 @@ def _conv_clamp(network: OfficialNetwork) -> float | None:
     return None if clamp is None else float(clamp)
 
 
-def _check_unconditional(network: OfficialNetwork) -> None:
-    c_dim = network.attributes.get("c_dim", 0)
-    cmap_dim = network.attributes.get("b4.cmap_dim", 0)
-    embedded = any(".embed." in name for name in network.tensors)
-    if c_dim or cmap_dim or embedded:
+def _check_kind(network: OfficialNetwork) -> None:
+    c_dim, cmap_dim = network.attributes.get("c_dim", 0), network.attributes.get("b4.cmap_dim", 0)
+    if c_dim or cmap_dim or any(".embed." in name for name in network.tensors):
         raise SnapshotError(
             f"class-conditional (c_dim {c_dim}): only networks trained without labels (c_dim 0) can be converted."
         )
-
-
-def _check_filters(network: OfficialNetwork) -> None:
     taps = torch.tensor(FIR_TAPS)
     fir = torch.outer(taps, taps) / taps.sum().square()
     for name, tensor in network.tensors.items():
@@ -458,138 +498,36 @@ def _check_filters(network: OfficialNetwork) -> None:
 
 def _check_mapping(network: OfficialNetwork, mapping: str) -> None:
     # A linear layer's bias gain is its learning-rate multiplier; weights mean nothing without it.
-    multiplier = network.attributes.get(f"{mapping}.fc0.bias_gain", MAPPING_LR_MULTIPLIER)
-    if multiplier != MAPPING_LR_MULTIPLIER:
-        raise SnapshotError(
-            f"{mapping} network with the lr multiplier {multiplier}; ours has {MAPPING_LR_MULTIPLIER}."
-        )
+    multiplier, ours = network.attributes.get(f"{mapping}.fc0.bias_gain", MAPPING_LR_MULTIPLIER), MAPPING_LR_MULTIPLIER
+    if multiplier != ours:
+        raise SnapshotError(f"{mapping} network with the lr multiplier {multiplier}; ours has {ours}.")
     activation = network.attributes.get(f"{mapping}.fc0.activation", "lrelu")
     if activation != "lrelu":
         raise SnapshotError(f"{mapping} network with the activation {activation!r}; ours has 'lrelu'.")
 
 
-def _check_gate(network: OfficialNetwork) -> None:
-    threshold = network.attributes.get("mask_threshold", 0.0)
-    if threshold != 0:
-        raise SnapshotError(f"mask threshold {threshold}; our residual blocks are gated by mask logits >= 0.")
-    if _constructor_arguments(network, "synthesis.").get("no_round"):
-        raise SnapshotError("a soft mask (no_round); our residual blocks are gated by the hard mask.")
-
-
-# --- Official snapshots to safetensors folders that `from_pretrained` loads.
-
-# The averaged generator becomes the pipeline's component "generator"; the others lie beside it.
-FOLDERS = {"G": "generator_raw", "D": "discriminator", "D_match": "match_discriminator"}
-
-
-@dataclass
-class ConvertedSnapshot:
-    """What a conversion found and wrote.
-
-    Args:
-        output_dir: the folder; `DFMGANPipeline.from_pretrained` loads it.
-        stage: 1 (backbone only, also a StyleGAN2-ADA network) or 2 (with the defect branch).
-        configs: constructor arguments of each network by subfolder.
-        parameters: trainable parameters of each network by subfolder.
-        augmentation_probability: ADA's p when the snapshot was written, or None.
-        ignored_source_chars: length of the Python source in the snapshot that was not executed.
-    """
-
-    output_dir: Path
-    stage: int
-    configs: dict[str, dict[str, Any]]
-    parameters: dict[str, int]
-    augmentation_probability: float | None
-    ignored_source_chars: int
-
-    def __str__(self) -> str:
-        generator = self.configs["generator"]
-        kind = "2 (defects and masks)" if self.stage == 2 else "1 (defect-free images only)"
-        lines = [
-            f"Found a snapshot of stage {kind}, {generator['resolution']}x{generator['resolution']}, "
-            f"{generator['image_channels']} channel(s); ignored {self.ignored_source_chars} characters of source text."
-        ]
-        if self.augmentation_probability is not None:
-            lines.append(f"Its augmentation probability (ADA) was {self.augmentation_probability:.3f}.")
-        lines.append(f"Wrote {self.output_dir}:")
-        for folder, config in self.configs.items():
-            sizes = ", ".join(f"{name}={value}" for name, value in config.items())
-            lines.append(f"  {folder}: {self.parameters[folder]:,} parameters ({sizes})")
-        lines.append(f'Load it with DFMGANPipeline.from_pretrained("{self.output_dir}").')
-        return "\n".join(lines)
-
-
-def convert_official_snapshot(snapshot: Path, output_dir: Path, *, overwrite: bool = False) -> ConvertedSnapshot:
-    """Convert an official DFMGAN or unconditional StyleGAN2-ADA snapshot; nothing that it contains is executed.
-
-    `output_dir` becomes a pipeline's folder, with `generator` from the snapshot's averaged G_ema, and `generator_raw`
-    (G), `discriminator` (D) and `match_discriminator` (D_match) beside it where the snapshot has them, each loadable
-    by its class's `from_pretrained(output_dir, subfolder=...)`. It appears complete or not at all.
-
-    Args:
-        snapshot: the official snapshot, network-snapshot-*.pkl.
-        output_dir: folder to write; it appears complete or not at all, and may exist if it is empty.
-        overwrite: replace the pipeline that output_dir already holds.
-
-    Raises:
-        ForbiddenGlobalError: the pickle names anything but what snapshots are made of.
-        SnapshotError: the file is no complete snapshot, or holds networks that ours cannot represent.
-        FileExistsError: `output_dir` is in use.
-    """
-    output_dir = Path(output_dir)
-    _check_output_dir(output_dir, overwrite)
-    official = read_official_snapshot(snapshot)
-    generator = _build_generator(official, "G_ema")
-    models: dict[str, ModelMixin] = {"generator": generator}
-    for name, folder in FOLDERS.items():
-        if name in official.networks:
-            build = _build_generator if name == "G" else _build_discriminator
-            models[folder] = build(official, name)
-    with whole_folder(output_dir, replace=overwrite) as staging:
-        DFMGANPipeline(generator=generator).save_pretrained(str(staging))
-        for folder, model in models.items():
-            if folder != "generator":
-                model.save_pretrained(str(staging / folder))
-    augment_pipe = official.augment_pipe
-    p = None if augment_pipe is None else augment_pipe.tensors.get("p")
-    return ConvertedSnapshot(
-        output_dir=output_dir,
-        stage=2 if has_defect_branch(official.networks["G_ema"]) else 1,
-        configs={
-            folder: {k: v for k, v in model.config.items() if not k.startswith("_")}
-            for folder, model in models.items()
-        },
-        parameters={folder: sum(p.numel() for p in model.parameters()) for folder, model in models.items()},
-        augmentation_probability=None if p is None or p.numel() != 1 else float(p),
-        ignored_source_chars=official.ignored_source_chars,
-    )
-
-
-def _build_generator(snapshot: OfficialSnapshot, name: str) -> StyleGAN2Generator:
+def _build(snapshot: OfficialSnapshot, name: str) -> SafetensorsModel:
+    """One of our networks with the tensors of an official one; errors say which file and network they are about."""
     network = snapshot.networks[name]
-    with _naming(snapshot, name):
-        model_class = DFMGANGenerator if has_defect_branch(network) else StyleGAN2Generator
-        model = model_class(**generator_config(network))
-        _fill(model, network, GENERATOR_RENAMES)
+    model: SafetensorsModel
+    try:
+        if name in ("G", "G_ema"):
+            model_class = DFMGANGenerator if has_defect_branch(network) else StyleGAN2Generator
+            model = model_class(**generator_config(network))
+            _fill(model, network, GENERATOR_RENAMES)
+        else:
+            model = StyleGAN2Discriminator(**discriminator_config(network))
+            _fill(model, network, DISCRIMINATOR_RENAMES)
+    except ValueError as error:
+        raise SnapshotError(f"{snapshot.path}: {name} cannot be converted: {error}") from error
     return model
 
 
-def _build_discriminator(snapshot: OfficialSnapshot, name: str) -> StyleGAN2Discriminator:
-    network = snapshot.networks[name]
-    with _naming(snapshot, name):
-        model = StyleGAN2Discriminator(**discriminator_config(network))
-        _fill(model, network, DISCRIMINATOR_RENAMES)
-    return model
-
-
-def _fill(model: ModelMixin, network: OfficialNetwork, rules: tuple[tuple[str, str], ...]) -> None:
+def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[str, str], ...]) -> None:
     """Load the network's tensors; nothing may be missing, unknown or of another shape."""
-    broken = [name for name, tensor in network.tensors.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise SnapshotError(
-            f"NaN or infinity in {_listed(broken)}: the training had diverged; use an earlier snapshot."
-        )
-    ours, theirs = model.state_dict(), rename(network.tensors, rules)
+    if broken := [name for name, tensor in network.tensors.items() if not torch.isfinite(tensor).all()]:
+        raise SnapshotError(f"NaN or infinity in {_listed(broken)}: the training had diverged; use an earlier one.")
+    ours, theirs = model.state_dict(), _rename(network.tensors, rules)
     problems = {
         "missing": [name for name in ours if name not in theirs],
         "unknown": [name for name in theirs if name not in ours],
@@ -607,44 +545,3 @@ def _fill(model: ModelMixin, network: OfficialNetwork, rules: tuple[tuple[str, s
 def _listed(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-@contextmanager
-def _naming(snapshot: OfficialSnapshot, name: str) -> Iterator[None]:
-    """Errors inside say which file and network they are about."""
-    try:
-        yield
-    except ValueError as error:
-        raise SnapshotError(f"{snapshot.path}: {name} cannot be converted: {error}") from error
-
-
-def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
-    """Refuse before minutes of reading what `whole_folder` would refuse after them, and to replace other things."""
-    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
-        return
-    if not overwrite or not output_dir.is_dir():
-        raise FileExistsError(f"{output_dir} is in use. Name another folder, or replace it with overwrite=True.")
-    if not (output_dir / DFMGANPipeline.config_name).is_file():
-        raise FileExistsError(
-            f"{output_dir} holds no pipeline ({DFMGANPipeline.config_name} is missing), so it is not replaced."
-        )
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """Convert an official DFMGAN or StyleGAN2-ADA snapshot; nothing that it contains is executed.
-
-    Args:
-        snapshot: The official snapshot, network-snapshot-*.pkl.
-        output_dir: Folder to write; it appears complete or not at all, and may exist if it is empty.
-        overwrite: Replace the pipeline that output_dir already holds.
-    """
-
-    snapshot: Path
-    output_dir: Path
-    overwrite: bool = False
-
-
-def convert(config: ConvertConfig) -> None:
-    """Convert a snapshot and say what was found and written; errors as `convert_official_snapshot`."""
-    print(convert_official_snapshot(config.snapshot, config.output_dir, overwrite=config.overwrite))

@@ -5,54 +5,40 @@ from __future__ import annotations
 import io
 import math
 import pickletools
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-# --- Read a pickle as plain data: a stack machine that has no way to call anything.
-
 # An official snapshot has some 25,000 opcodes at 64x64 and about twice as many at 1024x1024.
 MAX_OPCODES = 500_000
-
 # A name in a message is cut there: a hostile one may be as long as the file.
 MAX_NAME_CHARS = 200
 
 _SCALARS = (str, bytes, int, float, type(None))
-
+# Opcodes whose argument is the value.
 _LITERALS = frozenset(
-    {
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-    }
+    [
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    ]
 )
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
-_SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_NO_EFFECT = frozenset({"PROTO", "FRAME"})
-
 # What these build is a container and nothing else, so the container itself stands for the call.
 _DICTS = frozenset({("collections", "OrderedDict"), ("dnnlib.util", "EasyDict"), ("dnnlib", "EasyDict")})
 _SETS = frozenset({("builtins", "set")})
+
+REBUILD_PARAMETER = ("torch._utils", "_rebuild_parameter")
+REBUILD_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
+LOAD_STORAGE = ("torch.storage", "_load_from_bytes")
+
+_FLOAT_STORAGES = frozenset(("torch", f"{name}Storage") for name in ("Float", "Half", "Double", "BFloat16"))
+_MAX_DIMENSIONS = 8
+# torch writes a storage as five pickles (magic number, version, system, storage, keys) and then the raw numbers.
+_STORAGE_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_STORAGE_PICKLES = 5
 
 
 class SnapshotError(ValueError):
@@ -60,12 +46,7 @@ class SnapshotError(ValueError):
 
 
 class ForbiddenGlobalError(SnapshotError):
-    """A pickle that names something outside the list of allowed globals.
-
-    Args:
-        name: the full name, e.g. "os.system".
-        where: what named it, for the message.
-    """
+    """A pickle that names something outside the list of allowed globals, such as "os.system"."""
 
     def __init__(self, name: str, where: str) -> None:
         name = name[:MAX_NAME_CHARS]
@@ -89,13 +70,7 @@ class Global:
 
 @dataclass
 class Record:
-    """A call that a pickle asked for, never made.
-
-    Args:
-        name: full name of what should have been called.
-        arguments: its arguments.
-        state: what the object's state should have been set to.
-    """
+    """A call that a pickle asked for, never made: of what, with which arguments, and the state set afterwards."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -124,7 +99,7 @@ def read_records(file: BinaryIO, allowed: Collection[tuple[str, str]], where: st
             if count >= MAX_OPCODES:
                 raise SnapshotError(f"{where} has more than {MAX_OPCODES} opcodes; an official snapshot has fewer.")
             if opcode.name == "STOP":
-                return machine.pop()
+                return machine.stack.pop()
             machine.step(opcode.name, argument)
     except SnapshotError:
         raise
@@ -136,6 +111,8 @@ def read_records(file: BinaryIO, allowed: Collection[tuple[str, str]], where: st
 
 
 class _StackMachine:
+    """The pickle machine without the means to import or call: every opcode that is not below is refused."""
+
     def __init__(self, allowed: frozenset[tuple[str, str]], where: str) -> None:
         self.allowed = allowed
         self.where = where
@@ -143,8 +120,84 @@ class _StackMachine:
         self.outer_stacks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def pop(self) -> Any:
-        return self.stack.pop()
+    def step(self, opcode: str, argument: Any) -> None:
+        push, pop = self.stack.append, self.stack.pop
+        match opcode:
+            case "PROTO" | "FRAME":
+                pass
+            case _ if opcode in _LITERALS:
+                push(argument)
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.stack[-1]
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self.stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                push(self.memo[argument])
+            case "NONE":
+                push(None)
+            case "NEWTRUE" | "NEWFALSE":
+                push(opcode == "NEWTRUE")
+            case "EMPTY_DICT":
+                push({})
+            case "EMPTY_LIST":
+                push([])
+            case "EMPTY_SET":
+                push(set())
+            case "EMPTY_TUPLE":
+                push(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                items = [pop() for _ in range(int(opcode[-1]))]
+                push(tuple(reversed(items)))
+            case "MARK":
+                self.outer_stacks.append(self.stack)
+                self.stack = []
+            case "TUPLE":
+                items = self.pop_to_mark()
+                self.stack.append(tuple(items))
+            case "LIST":
+                items = self.pop_to_mark()
+                self.stack.append(items)
+            case "DICT":
+                items = self.pop_to_mark()
+                self.stack.append({})
+                self.set_items(items)
+            case "APPEND":
+                item = pop()
+                self.top(list, opcode).append(item)
+            case "APPENDS":
+                items = self.pop_to_mark()
+                self.top(list, opcode).extend(items)
+            case "SETITEM":
+                value, key = pop(), pop()
+                self.set_items([key, value])
+            case "SETITEMS":
+                self.set_items(self.pop_to_mark())
+            case "ADDITEMS":
+                items = self.pop_to_mark()
+                self.check_hashable(items)
+                self.top(set, opcode).update(items)
+            case "GLOBAL":
+                module, _, name = argument.partition(" ")
+                self.push_global(module, name)
+            case "STACK_GLOBAL":
+                name, module = pop(), pop()
+                self.push_global(module, name)
+            case "INST":
+                # It names a class and calls it in one; no snapshot is old enough to use it, but its name is worth
+                # telling.
+                module, _, name = argument.partition(" ")
+                self.push_global(module, name)
+                raise self.malformed("the opcode INST")
+            case "BINPERSID":
+                push(Record("persistent_id", (pop(),)))
+            case "REDUCE" | "NEWOBJ":
+                arguments, callee = pop(), pop()
+                push(self.recorded_call(callee, arguments))
+            case "BUILD":
+                state = pop()
+                self.top(Record, opcode).state = state
+            case _:
+                raise self.malformed(f"the opcode {opcode}")
 
     def pop_to_mark(self) -> list[Any]:
         items = self.stack
@@ -156,70 +209,12 @@ class _StackMachine:
             raise self.malformed(f"{opcode} on a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
-    def malformed(self, what: str) -> SnapshotError:
-        return SnapshotError(f"{self.where} holds {what}, which no official snapshot does. Nothing was executed.")
-
-    def step(self, opcode: str, argument: Any) -> None:
-        if opcode in _NO_EFFECT:
-            return
-        if opcode in _LITERALS:
-            self.stack.append(argument)
-        elif opcode in _CONSTANTS:
-            self.stack.append(_CONSTANTS[opcode])
-        elif opcode in _EMPTY:
-            self.stack.append(_EMPTY[opcode]())
-        elif opcode in _SHORT_TUPLES:
-            items = [self.pop() for _ in range(_SHORT_TUPLES[opcode])]
-            self.stack.append(tuple(reversed(items)))
-        else:
-            handler = _HANDLERS.get(opcode)
-            if handler is None:
-                raise self.malformed(f"the opcode {opcode}")
-            handler(self, argument)
-
-    def mark(self, _: Any) -> None:
-        self.outer_stacks.append(self.stack)
-        self.stack = []
-
-    def tuple_(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        self.stack.append(tuple(items))
-
-    def list_(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        self.stack.append(items)
-
-    def dict_(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        self.stack.append({})
-        self.set_pairs(items)
-
-    def append(self, _: Any) -> None:
-        item = self.pop()
-        self.top(list, "APPEND").append(item)
-
-    def appends(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        self.top(list, "APPENDS").extend(items)
-
-    def set_item(self, _: Any) -> None:
-        value, key = self.pop(), self.pop()
-        self.set_pairs([key, value])
-
-    def set_items(self, _: Any) -> None:
-        self.set_pairs(self.pop_to_mark())
-
-    def set_pairs(self, items: list[Any]) -> None:
+    def set_items(self, items: list[Any]) -> None:
         target = self.top(dict, "SETITEMS")
         if len(items) % 2:
             raise self.malformed("a dict with a key that has no value")
         self.check_hashable(items[::2])
         target.update(zip(items[::2], items[1::2], strict=True))
-
-    def add_items(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        self.check_hashable(items)
-        self.top(set, "ADDITEMS").update(items)
 
     def check_hashable(self, items: list[Any]) -> None:
         # Scalars only: hashing a tuple recurses in C, and a deep one crashes the interpreter.
@@ -227,105 +222,37 @@ class _StackMachine:
             if not isinstance(item, _SCALARS):
                 raise self.malformed(f"a {type(item).__name__} as a key")
 
-    def memoize(self, _: Any) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-
-    def get(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    def global_(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.push_global(module, name)
-
-    def stack_global(self, _: Any) -> None:
-        name, module = self.pop(), self.pop()
+    def push_global(self, module: Any, name: Any) -> None:
         if not isinstance(name, str) or not isinstance(module, str):
             raise self.malformed("a global whose name is no string")
-        self.push_global(module, name)
-
-    def instance(self, argument: str) -> None:
-        # INST names a class and calls it in one; no snapshot is old enough to use it, but its name is worth telling.
-        self.global_(argument)
-        raise self.malformed("the opcode INST")
-
-    def push_global(self, module: str, name: str) -> None:
         if (module, name) not in self.allowed:
             raise ForbiddenGlobalError(f"{module}.{name}", self.where)
         self.stack.append(Global(module, name))
 
-    def persistent_id(self, _: Any) -> None:
-        self.stack.append(Record("persistent_id", (self.pop(),)))
-
-    def reduce(self, _: Any) -> None:
-        arguments, callee = self.pop(), self.pop()
+    def recorded_call(self, callee: Any, arguments: Any) -> Any:
+        """What stands for a call on the stack: a plain container, or a record of it."""
         if not isinstance(callee, Global):
             raise self.malformed(f"a call of a {type(callee).__name__}")
         if not isinstance(arguments, tuple):
             raise self.malformed(f"a call of {callee} whose arguments are no tuple")
-        key = (callee.module, callee.name)
-        if key in _DICTS:
+        name = (callee.module, callee.name)
+        if name in _DICTS:
             if arguments:
                 raise self.malformed(f"a call of {callee} with arguments")
-            self.stack.append({})
-        elif key in _SETS:
-            items = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else None
-            if items is None:
+            return {}
+        if name in _SETS:
+            if len(arguments) != 1 or not isinstance(arguments[0], list):
                 raise self.malformed(f"a call of {callee} without a list")
-            self.check_hashable(items)
-            self.stack.append(set(items))
-        else:
-            self.stack.append(Record(str(callee), arguments))
+            self.check_hashable(arguments[0])
+            return set(arguments[0])
+        return Record(str(callee), arguments)
 
-    def build(self, _: Any) -> None:
-        state = self.pop()
-        self.top(Record, "BUILD").state = state
-
-
-_HANDLERS: dict[str, Callable[[_StackMachine, Any], None]] = {
-    "MARK": _StackMachine.mark,
-    "TUPLE": _StackMachine.tuple_,
-    "LIST": _StackMachine.list_,
-    "DICT": _StackMachine.dict_,
-    "APPEND": _StackMachine.append,
-    "APPENDS": _StackMachine.appends,
-    "SETITEM": _StackMachine.set_item,
-    "SETITEMS": _StackMachine.set_items,
-    "ADDITEMS": _StackMachine.add_items,
-    "MEMOIZE": _StackMachine.memoize,
-    "PUT": _StackMachine.put,
-    "BINPUT": _StackMachine.put,
-    "LONG_BINPUT": _StackMachine.put,
-    "GET": _StackMachine.get,
-    "BINGET": _StackMachine.get,
-    "LONG_BINGET": _StackMachine.get,
-    "GLOBAL": _StackMachine.global_,
-    "STACK_GLOBAL": _StackMachine.stack_global,
-    "INST": _StackMachine.instance,
-    "BINPERSID": _StackMachine.persistent_id,
-    "REDUCE": _StackMachine.reduce,
-    "NEWOBJ": _StackMachine.reduce,
-    "BUILD": _StackMachine.build,
-}
-
-
-# --- Tensors out of the records of a pickle: storages through torch's weights-only reader, shapes checked here.
-
-REBUILD_PARAMETER = ("torch._utils", "_rebuild_parameter")
-REBUILD_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
-LOAD_STORAGE = ("torch.storage", "_load_from_bytes")
-
-_FLOAT_STORAGES = frozenset(("torch", f"{name}Storage") for name in ("Float", "Half", "Double", "BFloat16"))
-_MAX_DIMENSIONS = 8
-# torch writes a storage as five pickles (magic number, version, system, storage, keys) and then the raw numbers.
-_STORAGE_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_STORAGE_PICKLES = 5
+    def malformed(self, what: str) -> SnapshotError:
+        return SnapshotError(f"{self.where} holds {what}, which no official snapshot does. Nothing was executed.")
 
 
 class TensorReader:
-    """Builds tensors from records.
+    """Build tensors from records: storages through torch's weights-only reader, views checked here.
 
     Args:
         where: what is being read, for messages.
@@ -339,7 +266,7 @@ class TensorReader:
         self.bytes_left = max_bytes
 
     def read(self, record: Any, name: str) -> Tensor:
-        """The tensor or parameter `name`, as contiguous float32 with memory of its own.
+        """Return the tensor or parameter `name`, as contiguous float32 with memory of its own.
 
         Raises:
             SnapshotError: not a tensor of floating-point numbers, a view that leaves its storage, too much memory.
@@ -353,7 +280,7 @@ class TensorReader:
         storage_record, offset, size, stride = record.arguments[:4]
         if not _is_call(storage_record, LOAD_STORAGE):
             raise SnapshotError(f"{where} has no storage.")
-        storage = load_storage(storage_record.arguments, where)
+        storage = _load_storage(storage_record.arguments, where)
         _check_view(offset, size, stride, storage.numel(), where)
         self.bytes_left -= 4 * math.prod(size)
         if self.bytes_left < 0:
@@ -361,20 +288,20 @@ class TensorReader:
         return torch.as_strided(storage, size, stride, offset).to(torch.float32, copy=True).contiguous()
 
 
-def load_storage(arguments: tuple[Any, ...], where: str) -> Tensor:
+def _load_storage(arguments: tuple[Any, ...], where: str) -> Tensor:
     """A storage as a flat tensor, from the arguments of `torch.storage._load_from_bytes`.
 
     torch's own function of that name unpickles without restriction. Here the bytes are first read as records, since
     `weights_only=True` honours whatever else the running program has declared safe, and only then loaded with it.
-
-    Raises:
-        ForbiddenGlobalError: a global that is no float storage.
-        SnapshotError: bytes that are no storage.
     """
     if len(arguments) != 1 or not isinstance(arguments[0], bytes):
         raise SnapshotError(f"{where}: its storage is not given as bytes.")
     data: bytes = arguments[0]
-    _check_storage_header(data, where)
+    if not data.startswith(_STORAGE_MAGIC):
+        raise SnapshotError(f"{where}: its storage is not in the format that torch uses inside pickles.")
+    stream = io.BytesIO(data)
+    for _ in range(_STORAGE_PICKLES):
+        read_records(stream, _FLOAT_STORAGES, f"{where}: the pickle nested in its storage")
     try:
         storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # broken bytes can make torch's reader raise anything
@@ -385,14 +312,6 @@ def load_storage(arguments: tuple[Any, ...], where: str) -> Tensor:
     # The typed storage's public accessor warns that typed storages are deprecated; torch itself uses this attribute.
     untyped = storage._untyped_storage
     return torch.empty(0, dtype=storage.dtype).set_(untyped)  # type: ignore[call-overload]
-
-
-def _check_storage_header(data: bytes, where: str) -> None:
-    if not data.startswith(_STORAGE_MAGIC):
-        raise SnapshotError(f"{where}: its storage is not in the format that torch uses inside pickles.")
-    stream = io.BytesIO(data)
-    for _ in range(_STORAGE_PICKLES):
-        read_records(stream, _FLOAT_STORAGES, f"{where}: the pickle nested in its storage")
 
 
 def _check_view(offset: Any, size: Any, stride: Any, numel: int, where: str) -> None:

@@ -1,19 +1,7 @@
 """Draw data sets of triplets in the forms that others read."""
 
-from .generate import (
-    DrawConfig,
-    ExportSummary,
-    GenerateConfig,
-    candidate_seed,
-    check_push,
-    draw,
-    draw_samples,
-    generate,
-    generate_dataset,
-    make_writer,
-    push_to_hub,
-)
-from .writers import ExportConfig, ExportError, ExportFormat, Record, Sample, read_record
+from .generate import DrawConfig, ExportSummary, GenerateConfig, draw, draw_samples, generate, generate_dataset
+from .writers import ExportConfig, ExportError, ExportFormat, Sample, make_writer
 
 __all__ = [
     "DrawConfig",
@@ -22,15 +10,10 @@ __all__ = [
     "ExportFormat",
     "ExportSummary",
     "GenerateConfig",
-    "Record",
     "Sample",
-    "candidate_seed",
-    "check_push",
     "draw",
     "draw_samples",
     "generate",
     "generate_dataset",
     "make_writer",
-    "push_to_hub",
-    "read_record",
 ]

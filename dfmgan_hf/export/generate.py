@@ -8,12 +8,12 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,107 +31,15 @@ from .writers import (
     RECORD_DIR,
     ExportConfig,
     ExportError,
-    ImageFolderWriter,
-    MVTecWriter,
-    ParquetWriter,
     Record,
     Sample,
-    make_card,
+    Writer,
+    dataset_card,
+    make_writer,
 )
 
-# --- Draw numbered triplets: number i depends on the settings and i alone, whatever else is drawn.
-
-Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
-
-
-def candidate_seed(seed: int, index: int, attempt: int) -> int:
-    """Return the seed of draw number `attempt` for image number `index` of an export with the seed `seed`.
-
-    It is `numpy.random.SeedSequence([seed, index, attempt]).generate_state(1)[0]`, from 0 to 2^32 - 1. Sets of other
-    seeds share no images but by rare coincidence, as they would if image i had the seed `seed + i`.
-
-    Example:
-        >>> candidate_seed(0, 1, 0)
-        3964924996
-    """
-    return int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
-
-
-def why_dropped(area: float, config: ExportConfig) -> str | None:
-    """Return why a mask that covers the share `area` of the image is dropped; None if it is kept."""
-    if area == 0 and config.min_mask_area != 0:
-        return "empty"
-    if area < (config.min_mask_area or 0):
-        return "too_small"
-    return "too_large" if area > config.max_mask_area else None
-
-
-def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int]) -> Iterator[Sample]:
-    """Draw the triplets of these numbers, in this order; `batch_size` of them at a time.
-
-    Image i is the first of the draws `candidate_seed(config.seed, i, 0)`, `(..., i, 1)` and so on whose mask has an
-    area within the bounds. Other batch sizes and other devices round differently: a few pixels may differ by one.
-
-    Args:
-        pipe: a pipeline, on the device that draws.
-        config: what to draw and what to keep.
-        indices: numbers from 0 on, taken as needed.
-
-    Raises:
-        ExportError: the pipeline has a backbone only, or an image has used up its attempts.
-    """
-    if not pipe.has_defects:
-        raise ExportError(
-            "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
-            "this one (examples/train_stage2.py) and give its output folder."
-        )
-    # A pipeline of its own: silencing its progress bar does not silence the caller's.
-    pipe = DFMGANPipeline(pipe.generator)
-    pipe.set_progress_bar_config(disable=True)
-    numbers = iter(indices)
-    with ThreadPoolExecutor() as pool:  # a GPU draws faster than one core compresses
-        while batch := list(islice(numbers, config.batch_size)):
-            yield from pool.map(lambda drawn: Sample.encode(*drawn), _draw_batch(pipe, config, batch))
-
-
-def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) -> list[Drawn]:
-    kept: dict[int, Drawn] = {}
-    dropped: dict[int, Counter[str]] = {index: Counter() for index in batch}
-    for attempt in range(config.max_attempts):
-        wanted = [index for index in batch if index not in kept]
-        if not wanted:
-            break
-        seeds = [candidate_seed(config.seed, index, attempt) for index in wanted]
-        output: Any = pipe(
-            seeds=seeds,
-            truncation_psi=config.truncation_psi,
-            noise_mode=config.noise_mode,
-            mask_threshold=config.mask_threshold,
-            batch_size=len(seeds),
-        )
-        drawn = zip(wanted, seeds, output.images, output.masks, output.defect_free_images, strict=True)
-        for index, seed, image, mask, defect_free in drawn:
-            area = float((np.asarray(mask) != 0).mean())
-            reason = why_dropped(area, config)
-            if reason is None:
-                counts = {f"dropped_{name}": count for name, count in dropped[index].items()}
-                kept[index] = (Record(index, seed, area, **counts), image, mask, defect_free)
-            else:
-                dropped[index][reason] += 1
-    for index in batch:
-        if index not in kept:
-            reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped[index].items())
-            raise ExportError(
-                f"None of the first {config.max_attempts} draws of image {index} has a mask of the wanted area "
-                f"({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to go on in "
-                "this one, or train the model longer."
-            )
-    return [kept[index] for index in batch]
-
-
-# --- Draw a data set of triplets: what is missing of it, in all processes, in one of the formats.
-
 SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
+SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
 _FREE = ("output_dir", "batch_size", "max_attempts")
@@ -139,21 +47,95 @@ _FREE = ("output_dir", "batch_size", "max_attempts")
 _NOT_COMPARED = ("model", "dfmgan-hf")
 _SHEET_SIZE = 16
 
-
-class Writer(Protocol):
-    """A form of output; `MVTecWriter` says what each method does."""
-
-    def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]: ...
-    def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]: ...
-    def finish(self) -> Iterator[Record]: ...
-    def read(self, count: int) -> list[Sample]: ...
+Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
 
 
-def make_writer(config: ExportConfig) -> Writer:
-    """Return what writes `config.format` into `config.output_dir`."""
-    if config.format == "parquet":
-        return ParquetWriter(config)
-    return MVTecWriter(config) if config.format == "mvtec" else ImageFolderWriter(config)
+@dataclass(frozen=True)
+class DrawConfig:
+    """Draw a few triplets and a contact sheet of them.
+
+    Attributes:
+        model: A folder that save_pretrained or a training wrote, or a repository on the Hub.
+        output_dir: Folder for the pictures.
+        num_images: Triplets to draw.
+        first_seed: Triplet i is drawn from seed first_seed + i, and looks the same on every run.
+        truncation_psi: 1 is the full variety; less is more typical.
+        device: Where to compute; a GPU if there is one.
+    """
+
+    model: str
+    output_dir: Path = Path("demo_output")
+    num_images: int = 16
+    first_seed: int = 0
+    truncation_psi: float = 1.0
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def draw(config: DrawConfig) -> list[Path]:
+    """Draw triplets into a folder, three PNG files each, named after the seed: what `dfmgan draw` does.
+
+    A backbone of stage 1 draws defect-free images alone.
+
+    Returns:
+        The files that were written, contact_sheet.png first.
+    """
+    pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
+    pipe.set_progress_bar_config(desc="Drawing", unit="sample")
+    seeds = range(config.first_seed, config.first_seed + config.num_images)
+    start = time.perf_counter()
+    output: Any = pipe(config.num_images, seeds=seeds, truncation_psi=config.truncation_psi)
+    seconds = time.perf_counter() - start
+    columns = {"defect-free": output.defect_free_images}
+    if pipe.has_defects:
+        columns |= {"mask": output.masks, "defect": output.images}
+    side = output.images[0].width
+    title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
+    samples = list(zip(*columns.values(), strict=True))
+    captions = [f"seed {seed}" for seed in seeds]
+    files = {"contact_sheet.png": contact_sheet(samples, title=title, headings=tuple(columns), captions=captions)}
+    for name, pictures in columns.items():
+        files |= {f"{s:05d}_{name.replace('-', '_')}.png": p for s, p in zip(seeds, pictures, strict=True)}
+    for name, picture in files.items():
+        save_sheet(picture, config.output_dir / name)
+    print(
+        f"Drew {config.num_images} samples ({', '.join(columns)}) of {side} x {side} pixels in {seconds:.1f} s on "
+        f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
+    )
+    return [config.output_dir / name for name in files]
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Draw triplets in bulk, in the layout of MVTec AD, as an imagefolder or as parquet.
+
+    Attributes:
+        model: Model to draw from: a folder, or the name of a repository on the Hub.
+        revision: Revision of the Hub repository.
+        push_to_hub: Data set repository user/name to upload to; needs the format parquet.
+        private: Make a new repository private.
+    """
+
+    model: str
+    export: ExportConfig
+    revision: str | None = None
+    push_to_hub: str | None = None
+    private: bool = False
+
+
+def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
+    """Load a model, draw a data set from it, say what came of it, and publish it: what `dfmgan generate` does."""
+    processes = processes or ProcessGroup()
+    if config.push_to_hub is not None and processes.is_main:
+        check_push(config.export, config.push_to_hub, private=config.private)
+    pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
+    # A path says nothing to others; a folder's name may.
+    name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
+    summary = generate_dataset(pipe, config.export, model_name=name, processes=processes)
+    if summary is not None:
+        print(f"{config.export.output_dir}:\n{summary}")
+        if config.push_to_hub is not None:
+            address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private)
+            print(f"  pushed  {address}")
 
 
 @dataclass(frozen=True)
@@ -197,10 +179,7 @@ def generate_dataset(
         pipe: with defects, on the device that draws.
         config: what to draw and where to.
         model_name: what the model is called, for the card and the record.
-        processes: of a launch, which share the work: every one calls this.
-
-    Returns:
-        The summary; None in all processes but the main one.
+        processes: of a launch, which share the work: every one calls this, and all but the main one get None.
 
     Raises:
         ExportError: the folder or the model are not usable, another run is writing to the folder, or the bounds of
@@ -218,26 +197,17 @@ def generate_dataset(
             stack.enter_context(_only_run(config.output_dir))
         processes.wait()
         writer = make_writer(config)
-        drawn = sum(1 for _ in writer.write(_with_progress(pipe, config, writer, processes)))
+        missing = list(writer.missing(processes.rank, processes.count))
+        quiet = not processes.is_main or not missing
+        samples = tqdm(draw_samples(pipe, config, missing), "Generating", len(missing), unit="img", disable=quiet)
+        drawn = sum(1 for _ in writer.write(samples))
         # The sum also waits for the files of the other processes.
         num_drawn = int(processes.sum(torch.tensor(drawn)))
         return _finish(writer, config, settings, num_drawn, start) if processes.is_main else None
 
 
-def _with_progress(
-    pipe: DFMGANPipeline, config: ExportConfig, writer: Writer, processes: ProcessGroup
-) -> Iterator[Sample]:
-    missing = list(writer.missing(processes.rank, processes.count))
-    samples = draw_samples(pipe, config, missing)
-    yield from tqdm(samples, "Generating", len(missing), unit="img", disable=not processes.is_main or not missing)
-
-
 def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str) -> dict[str, Any]:
-    """Store the settings in an empty or new folder, or check that they are those that it was begun with.
-
-    Returns:
-        The stored settings.
-    """
+    """Store and return the settings, in an empty or new folder, or check that they are those that it has."""
     options = {name: value for name, value in vars(config).items() if name not in _FREE}
     settings = {
         "model": model_name,
@@ -300,125 +270,102 @@ def _finish(
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
     kinds = {"defect-free": "defect_free", "mask": "mask", "defect": "image"}
     sheet = contact_sheet(
-        [[Image.open(io.BytesIO(sample.files[kind])) for kind in kinds.values()] for sample in samples],
+        [[Image.open(io.BytesIO(getattr(sample, kind))) for kind in kinds.values()] for sample in samples],
         title=f"{config.category}: {config.defect}, the first {len(samples)} of {config.num_images:,}",
         headings=tuple(kinds),
         captions=[str(sample.record.index) for sample in samples],
     )
     save_sheet(sheet, config.output_dir / RECORD_DIR / "contact_sheet.png")
     if config.format == "parquet":
-        write_text(config.output_dir / "README.md", make_card(settings, record_of_all))
-    write_json(config.output_dir / RECORD_DIR / "summary.json", record_of_all)
+        write_text(config.output_dir / "README.md", dataset_card(settings, record_of_all))
+    write_json(config.output_dir / SUMMARY_FILE, record_of_all)
     return summary
 
 
-@dataclass(frozen=True)
-class GenerateConfig:
-    """Draw triplets in bulk, in the layout of MVTec AD, as an imagefolder or as parquet.
+def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int]) -> Iterator[Sample]:
+    """Draw the triplets of these numbers, in this order; `batch_size` of them at a time.
 
-    Attributes:
-        model: Model to draw from: a folder, or the name of a repository on the Hub.
-        revision: Revision of the Hub repository.
-        push_to_hub: Data set repository user/name to upload to; needs the format parquet.
-        private: Make a new repository private.
-    """
-
-    model: str
-    export: ExportConfig
-    revision: str | None = None
-    push_to_hub: str | None = None
-    private: bool = False
-
-
-def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
-    """Load a model, draw a data set from it, say what came of it, and publish it if that is asked for.
+    Image i is the first of the draws `candidate_seed(config.seed, i, 0)`, `(..., i, 1)` and so on whose mask has an
+    area within the bounds. Other batch sizes and other devices round differently: a few pixels may differ by one.
 
     Raises:
-        OSError, ValueError: with a message that says what to do.
+        ExportError: the pipeline has a backbone only, or an image has used up its attempts.
     """
-    processes = processes or ProcessGroup()
-    if config.push_to_hub is not None and processes.is_main:
-        check_push(config.export, config.push_to_hub, private=config.private)
-    pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
-    # A path says nothing to others; a folder's name may.
-    name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
-    summary = generate_dataset(pipe, config.export, model_name=name, processes=processes)
-    if summary is not None:
-        print(f"{config.export.output_dir}:\n{summary}")
-        if config.push_to_hub is not None:
-            address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private)
-            print(f"  pushed  {address}")
+    if not pipe.has_defects:
+        raise ExportError(
+            "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
+            "this one (examples/train_stage2.py) and give its output folder."
+        )
+    # A pipeline of its own: silencing its progress bar does not silence the caller's.
+    pipe = DFMGANPipeline(pipe.generator)
+    pipe.set_progress_bar_config(disable=True)
+    numbers = iter(indices)
+    with ThreadPoolExecutor() as pool:  # a GPU draws faster than one core compresses
+        while batch := list(islice(numbers, config.batch_size)):
+            yield from pool.map(lambda drawn: Sample.encode(*drawn), _draw_batch(pipe, config, batch))
 
 
-@dataclass(frozen=True)
-class DrawConfig:
-    """Draw a few triplets and a contact sheet of them.
+def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) -> list[Drawn]:
+    kept: dict[int, Drawn] = {}
+    dropped: dict[int, Counter[str]] = {index: Counter() for index in batch}
+    for attempt in range(config.max_attempts):
+        wanted = [index for index in batch if index not in kept]
+        if not wanted:
+            break
+        seeds = [candidate_seed(config.seed, index, attempt) for index in wanted]
+        output: Any = pipe(
+            seeds=seeds,
+            truncation_psi=config.truncation_psi,
+            noise_mode=config.noise_mode,
+            mask_threshold=config.mask_threshold,
+            batch_size=len(seeds),
+        )
+        drawn = zip(wanted, seeds, output.images, output.masks, output.defect_free_images, strict=True)
+        for index, seed, image, mask, defect_free in drawn:
+            area = float((np.asarray(mask) != 0).mean())
+            reason = why_dropped(area, config)
+            if reason is None:
+                counts = {f"dropped_{name}": count for name, count in dropped[index].items()}
+                kept[index] = (Record(index, seed, area, **counts), image, mask, defect_free)
+            else:
+                dropped[index][reason] += 1
+    for index in batch:
+        if index not in kept:
+            reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped[index].items())
+            raise ExportError(
+                f"None of the first {config.max_attempts} draws of image {index} has a mask of the wanted area "
+                f"({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to go on in "
+                "this one, or train the model longer."
+            )
+    return [kept[index] for index in batch]
 
-    Attributes:
-        model: A folder that save_pretrained or a training wrote, or a repository on the Hub.
-        output_dir: Folder for the pictures.
-        num_images: Triplets to draw.
-        first_seed: Triplet i is drawn from seed first_seed + i, and looks the same on every run.
-        truncation_psi: 1 is the full variety; less is more typical.
-        device: Where to compute; a GPU if there is one.
+
+def candidate_seed(seed: int, index: int, attempt: int) -> int:
+    """Return the seed of draw number `attempt` for image number `index` of an export with the seed `seed`.
+
+    It is `numpy.random.SeedSequence([seed, index, attempt]).generate_state(1)[0]`, from 0 to 2^32 - 1. Sets of other
+    seeds share no images but by rare coincidence, as they would if image i had the seed `seed + i`.
+
+    Example:
+        >>> candidate_seed(0, 1, 0)
+        3964924996
     """
-
-    model: str
-    output_dir: Path = Path("demo_output")
-    num_images: int = 16
-    first_seed: int = 0
-    truncation_psi: float = 1.0
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    return int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
 
 
-def draw(config: DrawConfig) -> list[Path]:
-    """Draw triplets into a folder: three PNG files each, named after the seed, and contact_sheet.png.
-
-    A backbone of stage 1 draws defect-free images alone.
-
-    Returns:
-        The files that were written, the contact sheet first.
-
-    Raises:
-        OSError, ValueError: no such model, or an option that is not possible. Nothing was written.
-    """
-    pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
-    pipe.set_progress_bar_config(desc="Drawing", unit="sample")
-    seeds = range(config.first_seed, config.first_seed + config.num_images)
-    start = time.perf_counter()
-    output: Any = pipe(config.num_images, seeds=seeds, truncation_psi=config.truncation_psi)
-    seconds = time.perf_counter() - start
-    columns = {"defect-free": output.defect_free_images}
-    if pipe.has_defects:
-        columns |= {"mask": output.masks, "defect": output.images}
-    side = output.images[0].width
-    title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
-    samples = list(zip(*columns.values(), strict=True))
-    captions = [f"seed {seed}" for seed in seeds]
-    files = {"contact_sheet.png": contact_sheet(samples, title=title, headings=tuple(columns), captions=captions)}
-    for name, pictures in columns.items():
-        files |= {f"{s:05d}_{name.replace('-', '_')}.png": p for s, p in zip(seeds, pictures, strict=True)}
-    for name, picture in files.items():
-        save_sheet(picture, config.output_dir / name)
-    print(
-        f"Drew {config.num_images} samples ({', '.join(columns)}) of {side} x {side} pixels in {seconds:.1f} s on "
-        f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
-    )
-    return [config.output_dir / name for name in files]
-
-
-# --- The way of a parquet export to the Hugging Face Hub.
+def why_dropped(area: float, config: ExportConfig) -> str | None:
+    """Return why a mask that covers the share `area` of the image is dropped; None if it is kept."""
+    if area == 0 and config.min_mask_area != 0:
+        return "empty"
+    if area < (config.min_mask_area or 0):
+        return "too_small"
+    return "too_large" if area > config.max_mask_area else None
 
 
 def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> None:
-    """Find out whether an export can be pushed to `repo_id`: before hours are spent on drawing it.
+    """Find out whether an export can be pushed to the repository "user/name": before hours are spent on drawing it.
 
-    The repository is made if there is none.
-
-    Args:
-        config: of the export.
-        repo_id: `user/name`.
-        private: visibility of a new repository.
+    The repository is made if there is none, `private` or not.
 
     Raises:
         ExportError: the format is not one for the Hub.
@@ -428,21 +375,14 @@ def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> 
         raise ExportError(
             f"The format {config.format} is thousands of small files, for which the Hub is not made: push parquet."
         )
-    Repository.open(repo_id, kind="dataset", private=private).check_write()
+    Repository(repo_id, "dataset", private=private).check_write()
 
 
 def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str:
-    """Send a finished parquet export to a data set repository, which is made if there is none, in one commit.
+    """Send a finished parquet export to the data set repository "user/name" in one commit; return its address.
 
-    The shards of an earlier export in that repository are removed by the same commit.
-
-    Args:
-        output_dir: folder of the export.
-        repo_id: `user/name`.
-        private: visibility of a new repository.
-
-    Returns:
-        Address of the commit.
+    The repository is made if there is none, `private` or not. The shards of an earlier export in it are removed by
+    the same commit.
 
     Raises:
         ExportError: the export is not finished, or is in another format.
@@ -452,10 +392,10 @@ def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str
     files = {
         path.relative_to(output_dir).as_posix(): path for pattern in patterns for path in output_dir.glob(pattern)
     }
-    if not files.keys() >= {"README.md", f"{RECORD_DIR}/summary.json"}:
+    if not files.keys() >= {"README.md", SUMMARY_FILE}:
         raise ExportError(
             f"{output_dir} holds no finished export in parquet. Give the command that began it again: it goes on "
             "where it stopped."
         )
-    repository = Repository.open(repo_id, kind="dataset", private=private)
+    repository = Repository(repo_id, "dataset", private=private)
     return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

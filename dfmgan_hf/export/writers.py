@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
-from huggingface_hub import DatasetCardData
+from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -25,15 +25,20 @@ from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI, check_choice, check_number,
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-
-# --- The options of an export.
-
 ExportFormat = Literal["mvtec", "imagefolder", "parquet"]
 
+# Folder in the output folder that says how it was made: settings, summary, contact sheet.
 RECORD_DIR = "generation"
-"""Folder in the output folder that says how it was made: settings, summary, contact sheet."""
+DATA_DIR = "data"
+# A reader holds a whole row group in memory: small ones keep streaming and the Hub's viewer quick.
+ROW_GROUP_SIZE = 50
+CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]*")
+# The entry in an image's PNG file that holds its record.
+_TEXT_KEY = "dfmgan_hf"
+_KINDS = ("image", "mask", "defect_free")
+_SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
 class ExportError(ValueError):
@@ -104,11 +109,6 @@ class ExportConfig:
                 )
 
 
-# --- One exported triplet: three PNG files, and what is known of how it was drawn.
-
-_TEXT_KEY = "dfmgan_hf"
-
-
 @dataclass(frozen=True)
 class Record:
     """What is known of a triplet; a row of the table of seeds.
@@ -145,12 +145,10 @@ class Sample:
         """Make the PNG files; the same triplet always gives the same bytes."""
         text = PngInfo()
         text.add_text(_TEXT_KEY, json.dumps(asdict(record)))
-        return cls(record, _to_png(image, text), _to_png(mask), _to_png(defect_free))
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The PNG files by kind: image, mask, defect_free."""
-        return {"image": self.image, "mask": self.mask, "defect_free": self.defect_free}
+        streams = io.BytesIO(), io.BytesIO(), io.BytesIO()
+        for stream, picture in zip(streams, (image, mask, defect_free), strict=True):
+            picture.save(stream, "PNG", pnginfo=text if picture is image else None)
+        return cls(record, *(stream.getvalue() for stream in streams))
 
 
 def read_record(source: Path | BinaryIO) -> Record:
@@ -163,23 +161,6 @@ def read_record(source: Path | BinaryIO) -> Record:
                 f"{source} lacks the text that an export writes into its images. Delete it and give the same command "
                 "again: it is drawn anew."
             ) from error
-
-
-def _to_png(image: Image.Image, text: PngInfo | None = None) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG", pnginfo=text)
-    return stream.getvalue()
-
-
-# --- Exports as PNG files in folders: the layout of MVTec AD, and that of a Hugging Face imagefolder.
-
-
-class FileNames(NamedTuple):
-    """Where a triplet lies, relative to the output folder."""
-
-    image: str
-    mask: str
-    defect_free: str
 
 
 class MVTecWriter:
@@ -195,9 +176,6 @@ class MVTecWriter:
 
     The image is written last, so where it is, its mask and its twin are; it also holds its row of the table. That is
     all the state there is: whatever was written before a process was killed counts, and nothing else has to agree.
-
-    Args:
-        config: with the output folder.
     """
 
     table = "seeds.csv"
@@ -206,27 +184,26 @@ class MVTecWriter:
         self.config = config
         self.root = config.output_dir
 
-    def names(self, index: int) -> FileNames:
-        """Return where triplet number `index` goes."""
+    def names(self, index: int) -> dict[str, str]:
+        """Return where the three files of triplet number `index` go, by kind."""
         category, defect = self.config.category, self.config.defect
-        return FileNames(
-            f"{category}/test/{defect}/{index:06d}.png",
-            f"{category}/ground_truth/{defect}/{index:06d}_mask.png",
-            f"{category}/{self.config.twins}/good/{index:06d}.png",
-        )
+        return {
+            "image": f"{category}/test/{defect}/{index:06d}.png",
+            "mask": f"{category}/ground_truth/{defect}/{index:06d}_mask.png",
+            "defect_free": f"{category}/{self.config.twins}/good/{index:06d}.png",
+        }
 
     def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
         """Yield the numbers that process `rank` of `count` has to draw, rising."""
         for index in range(rank, self.config.num_images, count):
-            if not all((self.root / name).is_file() for name in self.names(index)):
+            if not all((self.root / name).is_file() for name in self.names(index).values()):
                 yield index
 
     def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
         """Write triplets, and yield the record of each. What stops it leaves those before it, and no half file."""
         for sample in samples:
-            names = self.names(sample.record.index)
-            for kind in ("mask", "defect_free", "image"):
-                write_bytes(self.root / getattr(names, kind), getattr(sample, kind))
+            for kind, name in reversed(self.names(sample.record.index).items()):
+                write_bytes(self.root / name, getattr(sample, kind))
             yield sample.record
 
     def finish(self) -> Iterator[Record]:
@@ -237,14 +214,16 @@ class MVTecWriter:
             table.writerow([*files, *RECORD_FIELDS, "category", "defect"])
             for index in range(self.config.num_images):
                 names = self.names(index)
-                record = read_record(self.root / names.image)
-                table.writerow([*names, *asdict(record).values(), self.config.category, self.config.defect])
+                record = read_record(self.root / names["image"])
+                table.writerow([*names.values(), *asdict(record).values(), self.config.category, self.config.defect])
                 yield record
 
     def read(self, count: int) -> list[Sample]:
         """Read the first `count` triplets."""
-        paths = [[self.root / name for name in self.names(index)] for index in range(count)]
-        return [Sample(read_record(image), *(path.read_bytes() for path in (image, *more))) for image, *more in paths]
+        paths = ({kind: self.root / name for kind, name in self.names(index).items()} for index in range(count))
+        return [
+            Sample(read_record(p["image"]), **{kind: path.read_bytes() for kind, path in p.items()}) for p in paths
+        ]
 
 
 class ImageFolderWriter(MVTecWriter):
@@ -252,20 +231,10 @@ class ImageFolderWriter(MVTecWriter):
 
     table = "metadata.csv"
 
-    def names(self, index: int) -> FileNames:
-        """Return where triplet number `index` goes."""
-        return FileNames(f"images/{index:06d}.png", f"masks/{index:06d}.png", f"defect_free/{index:06d}.png")
-
-
-# --- Exports as parquet shards with a data set card, the form for the Hugging Face Hub.
-
-DATA_DIR = "data"
-# A reader holds a whole row group in memory: small ones keep streaming and the Hub's viewer quick.
-ROW_GROUP_SIZE = 50
-
-_IMAGES = ("image", "mask", "defect_free")
-_SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-_SHOWN = ("model", "model_sha256", "seed", "truncation_psi", "noise_mode", "mask_threshold")
+    def names(self, index: int) -> dict[str, str]:
+        """Return where the three files of triplet number `index` go, by kind."""
+        folders = {"image": "images", "mask": "masks", "defect_free": "defect_free"}
+        return {kind: f"{folder}/{index:06d}.png" for kind, folder in folders.items()}
 
 
 class ParquetWriter:
@@ -273,9 +242,6 @@ class ParquetWriter:
 
     Their columns are those of every data set of this package (`load_mvtec_ad` reads it from the Hub like any other),
     the twin, and the fields of `Record`.
-
-    Args:
-        config: with the output folder and the number of triplets in a shard.
     """
 
     def __init__(self, config: ExportConfig) -> None:
@@ -329,14 +295,14 @@ class ParquetWriter:
 
     def read(self, count: int) -> list[Sample]:
         """Read the first `count` triplets; at most those of the first shard."""
-        rows = next(self._open(0).iter_batches(batch_size=count, columns=list(_IMAGES))).to_pylist()
-        pictures = [[row[name]["bytes"] for name in _IMAGES] for row in rows]
+        rows = next(self._open(0).iter_batches(batch_size=count, columns=list(_KINDS))).to_pylist()
+        pictures = [[row[name]["bytes"] for name in _KINDS] for row in rows]
         return [Sample(read_record(io.BytesIO(image)), image, *more) for image, *more in pictures]
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         name = f"{sample.record.index:06d}.png"
         return {
-            **{kind: {"bytes": content, "path": name} for kind, content in sample.files.items()},
+            **{kind: {"bytes": getattr(sample, kind), "path": name} for kind in _KINDS},
             "label": LABELS.index("anomalous"),
             "defect": self._features["defect"].str2int(self.config.defect),
             "category": self._features["category"].str2int(self.config.category),
@@ -360,14 +326,19 @@ class ParquetWriter:
             ) from error
 
 
-def make_card(settings: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Return the README.md of a parquet export: how to load it, what the columns are, how it was drawn.
+Writer = MVTecWriter | ParquetWriter
 
-    Args:
-        settings: those in the export's settings.json.
-        summary: that in its summary.json.
-    """
-    count, dropped, area = summary["num_images"], summary["dropped"], summary["mask_area"]
+
+def make_writer(config: ExportConfig) -> Writer:
+    """Return what writes `config.format` into `config.output_dir`."""
+    if config.format == "parquet":
+        return ParquetWriter(config)
+    return MVTecWriter(config) if config.format == "mvtec" else ImageFolderWriter(config)
+
+
+def dataset_card(settings: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Return the README.md of a parquet export, from its settings.json and its summary.json."""
+    count = summary["num_images"]
     title = f"{settings['category']}: {settings['defect']}"
     data = DatasetCardData(
         license=settings["license"],
@@ -379,46 +350,5 @@ def make_card(settings: dict[str, Any], summary: dict[str, Any]) -> str:
             {"config_name": "default", "data_files": [{"split": "train", "path": f"{DATA_DIR}/train-*.parquet"}]}
         ],
     )
-    shown = "\n".join(f"| {name} | {settings[name]} |" for name in _SHOWN)
-    lowest = "one pixel" if settings["min_mask_area"] is None else f"{settings['min_mask_area']:g}"
-    return f"""---
-{data.to_yaml()}
----
-# {title}
-
-{count:,} generated defect images, each with the pixel-exact mask of its defect and its defect-free twin: the same
-object without the defect. Nothing here is a photograph.
-
-```python
-from datasets import load_dataset
-
-dataset = load_dataset("path/or/id", split="train")
-dataset[0]["image"], dataset[0]["mask"], dataset[0]["defect_free"]
-```
-
-| column | content |
-|---|---|
-| `image` | image with the defect |
-| `mask` | 8-bit grey, 255 on the defect and 0 elsewhere |
-| `defect_free` | the same object without the defect |
-| `label`, `defect`, `category`, `file_name` | as in photographs that dfmgan-hf prepares |
-| `index` | number of the image |
-| `seed` | draws it again: `pipe(seeds=[seed])` with the settings below |
-| `mask_area` | share of the image that the mask covers; here {area["min"]:.2%} to {area["max"]:.2%}, \
-mean {area["mean"]:.2%} |
-| `dropped_empty`, `dropped_too_small`, `dropped_too_large` | draws before this one that were not kept |
-
-## How it was drawn
-
-| setting | value |
-|---|---|
-{shown}
-
-Every mask covers from {lowest} to {settings["max_mask_area"]:g} of the image. {sum(dropped.values()):,} other draws
-were dropped: {dropped["empty"]:,} empty, {dropped["too_small"]:,} too small, {dropped["too_large"]:,} too large.
-
-A model inherits questions of licence from the photographs that it was trained on: MVTec AD, for one, is
-CC BY-NC-SA 4.0.
-
-Drawn with DFMGAN ([AAAI 2023](https://arxiv.org/abs/2303.02389)) by dfmgan-hf.
-"""
+    options: dict[str, Any] = {"title": title, "settings": settings, "summary": summary}
+    return str(DatasetCard.from_template(data, template_path=str(CARD_TEMPLATE), **options))

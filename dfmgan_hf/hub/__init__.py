@@ -1,32 +1,8 @@
-"""Model cards, and the way to the Hub."""
-
-from __future__ import annotations
+"""Write model cards, and publish models with them on the Hugging Face Hub."""
 
 from ..hub_errors import HubError
-from .cards import (
-    REFERENCES_FILE,
-    CardConfig,
-    CardError,
-    CardFacts,
-    add_results,
-    build_model_card,
-    companion_files,
-    copy_published,
-    make_card,
-    origin,
-    read_facts,
-    write_model_card,
-)
-from .push import (
-    HubConfig,
-    PublishConfig,
-    prepare_push,
-    publish,
-    push_model_folder,
-    push_results,
-    push_space_folder,
-    push_trained,
-)
+from .cards import REFERENCES_FILE, CardConfig, CardError, CardFacts, build_model_card, make_card
+from .push import HubConfig, PublishConfig, prepare_push, publish, push_model_folder, push_results
 
 __all__ = [
     "REFERENCES_FILE",
@@ -36,18 +12,10 @@ __all__ = [
     "HubConfig",
     "HubError",
     "PublishConfig",
-    "add_results",
     "build_model_card",
-    "companion_files",
-    "copy_published",
     "make_card",
-    "origin",
     "prepare_push",
     "publish",
     "push_model_folder",
     "push_results",
-    "push_space_folder",
-    "push_trained",
-    "read_facts",
-    "write_model_card",
 ]

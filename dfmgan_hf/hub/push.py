@@ -1,180 +1,53 @@
-"""Publish a model's folder, what was measured of it, or a Space."""
+"""Publish a model's folder, what was measured of it, or a Space: one commit each, and errors that say what to do."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    ModelCard,
-    hf_hub_download,
-    snapshot_download,
-)
+from diffusers import DiffusionPipeline
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
-from ..files import write_json, write_text
+from ..files import whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
-from ..models.base import VARIANTS
+from ..models.base import VARIANTS, refuse_pickles
 from .cards import (
-    BEST_FOLDER,
     CARD_FILE,
-    INDEX_FILE,
     RECORD_FILES,
     REFERENCES_FILE,
     RESULTS_FILE,
     SAMPLES_FILE,
+    SCORE_FILE,
     CardError,
     CardFacts,
     add_results,
     build_model_card,
     check_measured,
-    component_names,
-    copy_published,
     facts_from_folder,
-    last_sample_sheet,
+    full_precision_weights,
     loaded_from,
-    published_files,
     read_facts,
     read_record,
     without_local_paths,
 )
 
-# --- Repositories on the Hub: one commit a push, and errors that say what to do.
-
-RepositoryType = Literal["model", "dataset", "space"]
-
+INDEX_FILE = "model_index.json"
+# Of a training's output folder.
+BEST_FOLDER = "best"
 # A commit is all or nothing, so that sending it again is safe. The client itself retries the files, not the commit.
 COMMIT_ATTEMPTS = 3
 
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository on the Hub that can be written to.
-
-    Args:
-        name: "org/name".
-        kind: what it holds.
-        revision: branch to write to; None for main.
-        token: access token; None for HF_TOKEN or that of `hf auth login`.
-    """
-
-    name: str
-    kind: RepositoryType = "model"
-    revision: str | None = None
-    token: str | None = None
-
-    @property
-    def _api(self) -> HfApi:
-        return HfApi(token=self.token, library_name="dfmgan-hf")
-
-    @classmethod
-    def open(
-        cls,
-        name: str,
-        *,
-        kind: RepositoryType = "model",
-        revision: str | None = None,
-        private: bool = False,
-        token: str | None = None,
-    ) -> Repository:
-        """The repository `name`, made if it does not exist, and its branch likewise.
-
-        Args:
-            name: "org/name", or a name in your own namespace.
-            kind, revision, token: see `Repository`.
-            private: visibility of a new repository; one that exists stays as it is.
-
-        Raises:
-            HubError: no connection, or a token that may not write there.
-        """
-        api = HfApi(token=token, library_name="dfmgan-hf")
-        sdk = "gradio" if kind == "space" else None
-        with clear_errors(f"{name} cannot be written to", name, revision):
-            url = api.create_repo(
-                name, repo_type=kind, private=True if private else None, exist_ok=True, space_sdk=sdk
-            )
-            if revision is not None:
-                api.create_branch(url.repo_id, repo_type=kind, branch=revision, exist_ok=True)
-        return cls(url.repo_id, kind, revision, token)
-
-    def check_write(self) -> None:
-        """Find out whether the token may write here; `open` lets one pass that may only read a repository.
-
-        Raises:
-            HubError: no connection, or a token that may not.
-        """
-        with clear_errors(f"{self.name} cannot be written to", self.name):
-            self._api.auth_check(self.name, repo_type=self.kind, write=True)
-
-    def file_names(self) -> list[str]:
-        """Paths of the files in the branch."""
-        with clear_errors(f"{self.name} cannot be listed", self.name, self.revision):
-            return self._api.list_repo_files(self.name, repo_type=self.kind, revision=self.revision)
-
-    def push(
-        self,
-        files: Mapping[str, Path],
-        message: str,
-        *,
-        replaced_folders: Sequence[str] = (),
-        create_pr: bool = False,
-    ) -> str:
-        """Send files in one commit: whoever pulls gets the files from before or those from after, never a mixture.
-
-        (`upload_folder` splits what it sends into several commits where hf_xet is installed.)
-
-        Args:
-            files: where each file lies, by its path in the repository. A card goes first.
-            message: of the commit.
-            replaced_folders: folders that afterwards hold what is in `files` and nothing else: shards or an index of
-                an earlier push would be loaded instead of the new weights.
-            create_pr: open a pull request instead of writing to the branch.
-
-        Returns:
-            Address of the commit, or of the pull request.
-
-        Raises:
-            HubError: it was not sent. The branch is as it was.
-        """
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationAdd(name, files[name]) for name in sorted(files, key=lambda name: (name != CARD_FILE, name))
-        ]
-        if replaced_folders:
-            operations += [
-                CommitOperationDelete(name)
-                for name in self.file_names()
-                if name not in files and name.startswith(tuple(f"{folder}/" for folder in replaced_folders))
-            ]
-        with clear_errors(f"Nothing was published in {self.name}", self.name, self.revision):
-            for attempt in range(COMMIT_ATTEMPTS):
-                try:
-                    commit = self._api.create_commit(
-                        self.name,
-                        operations,
-                        commit_message=message,
-                        repo_type=self.kind,
-                        revision=self.revision,
-                        create_pr=create_pr,
-                    )
-                    break
-                except httpx.TransportError:
-                    if attempt == COMMIT_ATTEMPTS - 1:
-                        raise
-                    time.sleep(2**attempt)
-        return commit.pr_url or commit.commit_url
-
-
-# --- Publishing a model's folder, what was measured of it, or a Space: what `--push_to_hub` does.
+_CARD_PICTURE = re.compile(r"!\[[^\]]*\]\(([^):]+)\)")
 
 
 @dataclass(frozen=True)
@@ -216,42 +89,202 @@ class HubConfig:
             raise ValueError(f"`hub_variant` must be one of {', '.join(VARIANTS)}, but is {self.hub_variant!r}.")
 
     def for_part(self, part: str, run_dir: Path | str) -> HubConfig:
-        """Options for one of several models of a run: the repository gets the part's name at its end."""
+        """Return the options for one of several models of a run: the part's name ends the repository's."""
         if not self.push_to_hub:
             return self
         suffix = re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")
-        return replace(self, hub_model_id=f"{self.hub_model_id or _default_name(run_dir)}-{suffix}")
+        return replace(self, hub_model_id=f"{self._name(run_dir)}-{suffix}")
 
     def for_model(self, model: Path | str) -> HubConfig:
-        """Options for what was measured of a model: without another name, its own repository if it came from there."""
+        """Return the options for what was measured of a model: by default its own repository if it came from there."""
         if not self.push_to_hub or self.hub_model_id is not None or Path(model).is_dir():
             return self
         return replace(self, hub_model_id=str(model))
 
     def arguments(self, folder: Path | str) -> list[str]:
-        """These options on a command line that publishes `folder`, the repository named."""
-        named = replace(self, hub_model_id=self.hub_model_id or _default_name(folder))
+        """Return these options as on a command line that publishes `folder`, the repository named."""
+        named = replace(self, hub_model_id=self._name(folder))
         given = {f.name: getattr(named, f.name) for f in fields(named) if getattr(named, f.name) != f.default}
         options = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
         return [part for option in options for part in option]
 
-    def open_repository(
-        self, folder: Path | str, token: str | None = None, kind: RepositoryType = "model"
-    ) -> Repository:
-        """The repository that these options name, made if need be.
+    def open_repository(self, folder: Path | str, kind: str = "model", *, token: str | None = None) -> Repository:
+        """Open the repository that these options name."""
+        name, private = self._name(folder), self.hub_private_repo
+        return Repository(name, kind, revision=self.hub_revision, private=private, token=token)
+
+    def _name(self, folder: Path | str) -> str:
+        """The repository: if nobody names it, as the folder, or as the run whose best model the folder is."""
+        path = Path(folder).resolve()
+        return self.hub_model_id or (path.parent.name if path.name == BEST_FOLDER else path.name)
+
+
+class Repository:
+    """A repository on the Hub that can be written to, made if it does not exist, and its branch likewise.
+
+    Args:
+        name: "org/name", or a name in your own namespace.
+        kind: what it holds: "model", "dataset" or "space".
+        revision: branch to write to; None for main.
+        private: visibility of a new repository; one that exists stays as it is.
+        token: access token; None for HF_TOKEN or that of `hf auth login`.
+
+    Raises:
+        HubError: no connection, or a token that may not write there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str = "model",
+        *,
+        revision: str | None = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> None:
+        self.kind, self.revision = kind, revision
+        self.api = HfApi(token=token, library_name="dfmgan-hf")
+        sdk = "gradio" if kind == "space" else None
+        with clear_errors(f"{name} cannot be written to", name, revision):
+            url = self.api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True, space_sdk=sdk)
+            self.name = url.repo_id
+            if revision is not None:
+                self.api.create_branch(self.name, repo_type=kind, branch=revision, exist_ok=True)
+
+    def check_write(self) -> None:
+        """Raise `HubError` if the token may not write here; opening lets one pass that may only read."""
+        with clear_errors(f"{self.name} cannot be written to", self.name):
+            self.api.auth_check(self.name, repo_type=self.kind, write=True)
+
+    def file_names(self) -> list[str]:
+        """Return the paths of the files in the branch."""
+        with clear_errors(f"{self.name} cannot be listed", self.name, self.revision):
+            return self.api.list_repo_files(self.name, repo_type=self.kind, revision=self.revision)
+
+    def push(
+        self,
+        files: Mapping[str, Path],
+        message: str,
+        *,
+        replaced_folders: Sequence[str] = (),
+        create_pr: bool = False,
+    ) -> str:
+        """Send files in one commit: whoever pulls gets the files from before or those from after, never a mixture.
+
+        (`upload_folder` splits what it sends into several commits where hf_xet is installed.)
+
+        Args:
+            files: where each file lies, by its path in the repository. A card goes first.
+            message: of the commit.
+            replaced_folders: folders that afterwards hold what is in `files` and nothing else: shards or an index of
+                an earlier push would be loaded instead of the new weights.
+            create_pr: open a pull request instead of writing to the branch.
+
+        Returns:
+            Address of the commit, or of the pull request.
 
         Raises:
-            HubError: no connection, or a token that may not write there.
+            HubError: it was not sent. The branch is as it was.
         """
-        name = self.hub_model_id or _default_name(folder)
-        return Repository.open(name, kind=kind, revision=self.hub_revision, private=self.hub_private_repo, token=token)
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(name, files[name]) for name in sorted(files, key=lambda name: (name != CARD_FILE, name))
+        ]
+        if replaced_folders:
+            folders = tuple(f"{folder}/" for folder in replaced_folders)
+            old = (name for name in self.file_names() if name not in files and name.startswith(folders))
+            operations += [CommitOperationDelete(name) for name in old]
+        with clear_errors(f"Nothing was published in {self.name}", self.name, self.revision):
+            for attempt in range(COMMIT_ATTEMPTS):
+                try:
+                    commit = self.api.create_commit(
+                        self.name,
+                        operations,
+                        commit_message=message,
+                        repo_type=self.kind,
+                        revision=self.revision,
+                        create_pr=create_pr,
+                    )
+                    break
+                except httpx.TransportError:
+                    if attempt == COMMIT_ATTEMPTS - 1:
+                        raise
+                    time.sleep(2**attempt)
+        return commit.pr_url or commit.commit_url
+
+
+def published_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:
+    """Return which files of a model's folder are for others, by their path in the repository.
+
+    These are the pipeline's networks, the card with the pictures that it shows, and the records without local paths.
+    Checkpoints, logs and photographs are not among them. `model_dir` stays as it is.
+
+    Those that are made here (other precision, shards, cut records) are in the empty folder `aside`.
+
+    Raises:
+        CardError: the folder is no pipeline's, or not whole.
+        PickledWeightsError: a network's folder holds pickles.
+    """
+    components, source = component_names(model_dir), model_dir
+    for name in components:
+        if not full_precision_weights(model_dir / name):
+            raise CardError(f"{model_dir / name} holds no weights as safetensors; save the pipeline again.")
+        _network_files(model_dir / name)  # refuses pickles, before anything is loaded
+    if hub.hub_variant is not None or hub.hub_max_shard_size is not None:
+        pipe: Any = DiffusionPipeline.from_pretrained(model_dir)
+        source = aside
+        for variant in dict.fromkeys((None, hub.hub_variant)):
+            pipe.save_pretrained(aside, variant=variant, max_shard_size=hub.hub_max_shard_size)
+    files = {INDEX_FILE: model_dir / INDEX_FILE}
+    for name in components:
+        files |= _network_files(source / name)
+    training_files: dict[str, Path] = {}
+    if hub.hub_training_networks:
+        for config in sorted(model_dir.glob("*/config.json")):
+            if config.parent.name not in components and full_precision_weights(config.parent):
+                training_files |= _network_files(config.parent)
+    files |= training_files | companion_files(model_dir)
+    for name in files:
+        if name.endswith(".json"):
+            record = without_local_paths(read_record(files[name]))
+            if name == INDEX_FILE and training_files:
+                # Those who draw need not download what those who train need.
+                record["_ignore_files"] = sorted(training_files)
+            files[name] = aside / name
+            write_json(files[name], record)
+    return files
+
+
+def component_names(model_dir: Path) -> list[str]:
+    """Return the folders of the networks that a pipeline is made of; CardError if no pipeline was saved there."""
+    index = read_record(model_dir / INDEX_FILE)
+    if index is None:
+        raise CardError(f"{model_dir} has no {INDEX_FILE}; give a folder that DFMGANPipeline or a training has saved.")
+    return [name for name, value in index.items() if isinstance(value, list) and not name.startswith("_") and value[0]]
+
+
+def companion_files(model_dir: Path, *, with_card: bool = True) -> dict[str, Path]:
+    """Return what belongs to a model besides its networks: records, and the card with the pictures that it shows."""
+    files = {name: model_dir / name for name in RECORD_FILES if (model_dir / name).exists()}
+    card = model_dir / CARD_FILE
+    if with_card and card.exists():
+        files[card.name] = card
+        for name in _CARD_PICTURE.findall(card.read_text(encoding="utf-8")):
+            picture = Path(os.path.normpath(model_dir / name.strip()))
+            if model_dir in picture.parents and picture.is_file():
+                files[picture.relative_to(model_dir).as_posix()] = picture
+    return files
+
+
+def _network_files(folder: Path) -> dict[str, Path]:
+    refuse_pickles(str(folder), (path.name for path in folder.iterdir()))
+    wanted = [folder / "config.json", *folder.glob("*.safetensors"), *folder.glob("*.safetensors.index*.json")]
+    return {f"{folder.name}/{path.name}": path for path in wanted}
 
 
 def prepare_push(models: Mapping[Path, HubConfig]) -> None:
     """Find out before a training, rather than after it, that its results can be published.
 
-    Args:
-        models: options by folder, which need not exist yet; those that do not say `push_to_hub` are left alone.
+    `models` are the options by folder, which need not exist yet; without `push_to_hub` they are left alone.
 
     Raises:
         HubError: no connection, or a token that may not write there.
@@ -291,21 +324,24 @@ def push_model_folder(
         HubError: nothing was published.
         CardError: the folder is no whole pipeline, or a record or the facts cannot be read.
         PickledWeightsError: a network's folder holds pickles.
+
+    Example:
+        >>> push_model_folder("runs/crack", HubConfig(push_to_hub=True, hub_model_id="org/dfmgan-crack"))
     """
     model_dir = Path(model_dir)
     components = component_names(model_dir)
-    repository = hub.open_repository(model_dir, token)
+    repository = hub.open_repository(model_dir, token=token)
     with tempfile.TemporaryDirectory() as aside:
-        files = _model_files(model_dir, Path(aside), hub)
+        files = published_files(model_dir, Path(aside), hub)
         published = repository.file_names()
-        if CARD_FILE not in files and CARD_FILE not in published:
-            card, pictures = _new_card(model_dir, hub, facts, repository.name)
-            files |= {CARD_FILE: Path(aside, CARD_FILE), **pictures}
-            card.save(files[CARD_FILE])
-        elif CARD_FILE in files:
+        if CARD_FILE in files:
             text = files[CARD_FILE].read_text(encoding="utf-8")
             files[CARD_FILE] = Path(aside, CARD_FILE)
             write_text(files[CARD_FILE], loaded_from(text, repository.name))
+        elif CARD_FILE not in published:
+            card, pictures = _new_card(model_dir, hub, facts or CardFacts(), repository.name)
+            files |= {CARD_FILE: Path(aside, CARD_FILE), **pictures}
+            card.save(files[CARD_FILE])
         elif RESULTS_FILE in published and RESULTS_FILE not in files:
             warnings.warn(
                 f"The card in {repository.name} keeps the numbers of an earlier model; measure this one: "
@@ -316,14 +352,33 @@ def push_model_folder(
         return repository.push(files, message, replaced_folders=components, create_pr=create_pr)
 
 
+def _new_card(model_dir: Path, hub: HubConfig, facts: CardFacts, name: str) -> tuple[ModelCard, dict[str, Path]]:
+    """A card for a model that has none, and the picture in it by its path in the repository."""
+    facts = replace(facts, model_name=name)
+    if hub.hub_card is not None:
+        facts = facts.filled_from(read_facts(hub.hub_card))
+    facts = facts.filled_from(facts_from_folder(model_dir))
+    sheet = _last_sample_sheet(model_dir)
+    # Trainings name their sheets after the number of images seen.
+    if sheet is not None and sheet.stem.isdecimal():
+        facts = replace(facts, picture_caption=f"Samples after {int(sheet.stem) / 1000:g} kimg of training.")
+    card = build_model_card(model_dir, facts, with_picture=sheet is not None)
+    return card, {} if sheet is None else {SAMPLES_FILE: sheet}
+
+
+def _last_sample_sheet(model_dir: Path) -> Path | None:
+    """The sheet that a training drew last, or for its best model the nearest to that model; None if there is none."""
+    score = read_record(model_dir / SCORE_FILE)
+    if score is None:
+        return max((model_dir / "samples").glob("*.png"), default=None)
+    sheets = sorted((model_dir.parent / "samples").glob("*.png"), reverse=True)
+    return min(sheets, key=lambda sheet: abs(int(sheet.stem) - score["images_seen"]), default=None)
+
+
 def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
     """Publish what trainings left behind: of each its best model if it was scored, otherwise its last.
 
-    Args:
-        runs: options by output folder; folders whose options do not say `push_to_hub` are left out.
-
-    Returns:
-        Addresses of the commits.
+    `runs` are the options by output folder. The addresses of the commits are returned.
 
     Raises:
         HubError: some were not published; the others were. The message says how to publish them again.
@@ -339,16 +394,14 @@ def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
                 again = shlex.join(["--folder", str(folder), *hub.arguments(folder)])
                 failures.append(
                     f"The model is in {folder}, but was not published. {error}\n"
-                    f"Once that is mended: python examples/push_to_hub.py {again}"
+                    f"Once that is mended: dfmgan push {again}"
                 )
     if failures:
         raise HubError("\n".join([*(f"Published: {address}" for address in addresses), *failures]))
     return addresses
 
 
-def push_results(
-    model: str, results_dir: Path | str, hub: HubConfig, *, revision: str | None = None, token: str | None = None
-) -> str:
+def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revision: str | None = None) -> str:
     """Publish measured numbers with their model: results.json, the card's section and its metadata.
 
     The page of nearest images stays here: it shows the photographs. If the repository does not hold the model yet,
@@ -360,7 +413,6 @@ def push_results(
             otherwise the model's own stand beside the new numbers.
         hub: options; without `hub_model_id`, the measured repository.
         revision: of the repository that was measured.
-        token: access token; None for HF_TOKEN or that of `hf auth login`.
 
     Returns:
         Address of the commit.
@@ -371,123 +423,65 @@ def push_results(
     results = read_record(Path(results_dir) / RESULTS_FILE)
     if results is None:
         raise CardError(f"{results_dir} has no {RESULTS_FILE}; measure the model first.")
-    is_folder = Path(model).is_dir()
-    repository = hub.for_model(model).open_repository(model, token)
+    repository = hub.for_model(model).open_repository(model)
     published = repository.file_names()
-    if INDEX_FILE not in published and not is_folder:
-        raise HubError(
-            f"{repository.name} holds no model that was measured. Leave hub_model_id out, or push the model."
-        )
-    model_dir = Path(model) if is_folder else _download_for_card(model, revision, token)
+    model_dir = Path(model)
+    if not model_dir.is_dir():
+        if INDEX_FILE not in published:
+            raise HubError(
+                f"{repository.name} holds no model that was measured. Leave hub_model_id out, or push the model."
+            )
+        # What a card is made from; the weights are in the cache already when the model has just been measured.
+        patterns = [INDEX_FILE, *RECORD_FILES, "generator/*.json", "generator/*.safetensors"]
+        with clear_errors(f"{model} cannot be read", model, revision):
+            model_dir = Path(repository.api.snapshot_download(model, revision=revision, allow_patterns=patterns))
     check_measured(results, model_dir)
+    references = read_record(Path(results_dir) / REFERENCES_FILE)
     with tempfile.TemporaryDirectory() as aside:
         files: dict[str, Path] = {}
         replaced: list[str] = []
         if INDEX_FILE not in published:
-            files, replaced = _model_files(model_dir, Path(aside), hub), component_names(model_dir)
-        references = read_record(Path(results_dir) / REFERENCES_FILE)
-        if references is not None:
-            files[REFERENCES_FILE] = Path(aside, REFERENCES_FILE)
-            write_json(files[REFERENCES_FILE], without_local_paths(references))
-        else:
-            references = read_record(model_dir / REFERENCES_FILE) or {}
+            files, replaced = published_files(model_dir, Path(aside), hub), component_names(model_dir)
         if CARD_FILE in published:
             with clear_errors(f"{repository.name} cannot be read", repository.name, repository.revision):
                 card = ModelCard.load(
-                    hf_hub_download(repository.name, CARD_FILE, revision=repository.revision, token=token)
+                    repository.api.hf_hub_download(repository.name, CARD_FILE, revision=repository.revision)
                 )
         elif (model_dir / CARD_FILE).exists():
             card = ModelCard.load(model_dir / CARD_FILE)
             card.text = loaded_from(card.text, repository.name)
         else:
-            card, pictures = _new_card(model_dir, hub, None, repository.name)
+            card, pictures = _new_card(model_dir, hub, CardFacts(), repository.name)
             files |= pictures
-        add_results(card, results, references, repository.name)
-        files |= {CARD_FILE: Path(aside, CARD_FILE), RESULTS_FILE: Path(aside, RESULTS_FILE)}
+        compared = references if references is not None else read_record(model_dir / REFERENCES_FILE) or {}
+        add_results(card, results, compared, repository.name)
+        files[CARD_FILE] = Path(aside, CARD_FILE)
         card.save(files[CARD_FILE])
-        write_json(files[RESULTS_FILE], without_local_paths(results))
+        for name, record in ((RESULTS_FILE, results), (REFERENCES_FILE, references)):
+            if record is not None:
+                files[name] = Path(aside, name)
+                write_json(files[name], without_local_paths(record))
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
 
 
-def push_space_folder(space_dir: Path | str, hub: HubConfig, *, token: str | None = None) -> str:
-    """Publish the folder of a Gradio Space in one commit, without hidden files and caches.
-
-    Args:
-        space_dir: folder with app.py and a README.md that begins with the Space's settings.
-        hub: options; `hub_model_id` names the Space.
-        token: access token; None for HF_TOKEN or that of `hf auth login`.
-
-    Returns:
-        Address of the commit.
-
-    Raises:
-        HubError: nothing was published.
-        CardError: the folder is no Space's.
-    """
-    files = _all_files(Path(space_dir), (CARD_FILE, "app.py"), "a Gradio Space")
-    repository = hub.open_repository(space_dir, token, kind="space")
-    return repository.push(files, hub.hub_commit_message or "Upload Space")
+def push_space_folder(space_dir: Path | str, hub: HubConfig) -> str:
+    """Publish the folder of a Gradio Space in one commit, and return the commit's address."""
+    files = space_files(Path(space_dir))
+    message = hub.hub_commit_message or "Upload Space"
+    return hub.open_repository(space_dir, "space").push(files, message)
 
 
-def _all_files(folder: Path, needed: tuple[str, ...], what: str) -> dict[str, Path]:
-    for name in needed:
+def space_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a Space's folder by their path in it, without hidden files and caches."""
+    for name in (CARD_FILE, "app.py"):
         if not (folder / name).is_file():
-            raise CardError(f"{folder} has no {name}; give the folder of {what}.")
+            raise CardError(f"{folder} has no {name}; give the folder of a Gradio Space.")
     found = ((path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file())
     return {
         name.as_posix(): path
         for name, path in found
         if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
     }
-
-
-def _default_name(folder: Path | str) -> str:
-    """What a model's repository is called if nobody says: as its folder, or as the run whose best model it is."""
-    path = Path(folder).resolve()
-    return path.parent.name if path.name == BEST_FOLDER else path.name
-
-
-def _model_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:
-    return published_files(
-        model_dir,
-        aside,
-        variant=hub.hub_variant,
-        max_shard_size=hub.hub_max_shard_size,
-        with_training_networks=hub.hub_training_networks,
-    )
-
-
-def _new_card(
-    model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_name: str
-) -> tuple[ModelCard, dict[str, Path]]:
-    """A card for a model that has none, and the picture in it by its path in the repository."""
-    sheet = last_sample_sheet(model_dir)
-    card = build_model_card(
-        model_dir,
-        _all_facts(model_dir, hub, facts, model_name),
-        grid_file=None if sheet is None else SAMPLES_FILE,
-        grid_caption="" if sheet is None else _sheet_caption(sheet),
-    )
-    return card, {} if sheet is None else {SAMPLES_FILE: sheet}
-
-
-def _sheet_caption(sheet: Path) -> str:
-    """Trainings name their sheets after the number of images seen."""
-    return f"Samples after {int(sheet.stem) / 1000:g} kimg of training." if sheet.stem.isdecimal() else ""
-
-
-def _download_for_card(name: str, revision: str | None, token: str | None) -> Path:
-    """What a card is made from; the weights are in the cache already when the model has just been measured."""
-    patterns = [INDEX_FILE, *RECORD_FILES, "generator/*.json", "generator/*.safetensors"]
-    with clear_errors(f"{name} cannot be read", name, revision):
-        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
-
-
-def _all_facts(model_dir: Path, hub: HubConfig, facts: CardFacts | None, model_name: str) -> CardFacts:
-    known = replace(facts or CardFacts(), model_name=model_name)
-    if hub.hub_card is not None:
-        known = known.filled_from(read_facts(hub.hub_card))
-    return known.filled_from(facts_from_folder(model_dir))
 
 
 @dataclass(frozen=True)
@@ -518,13 +512,13 @@ class PublishConfig:
 
 
 def publish(config: PublishConfig) -> None:
-    """Write and push what was asked for, and say so.
-
-    Raises:
-        HubError, CardError, FileExistsError: what was not done, and why.
-    """
+    """Write and push what was asked for, and say so: what `dfmgan push` does."""
     if config.output_dir is not None:
-        print(f"Wrote {copy_published(config.folder, config.output_dir)}")
+        with whole_folder(config.output_dir) as whole, tempfile.TemporaryDirectory() as aside:
+            for name, path in published_files(config.folder, Path(aside), config.hub).items():
+                (whole / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, whole / name)
+        print(f"Wrote {config.output_dir}")
     if config.hub.push_to_hub:
         if config.kind == "space":
             address = push_space_folder(config.folder, config.hub)

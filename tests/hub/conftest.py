@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dfmgan_hf import DFMGANPipeline
 from tests.hub.client import Client, hub_client
 from tests.hub.repositories import WRITE_TOKEN
 from tests.hub.server import LocalHub, local_hub
@@ -49,3 +50,10 @@ def new_name(_numbers: Iterator[int]) -> Callable[[], str]:
 def cache(tmp_path: Path) -> str:
     """An empty cache, where a download starts anew."""
     return str(tmp_path / "cache")
+
+
+@pytest.fixture
+def model_dir(make_generator, tmp_path: Path) -> Path:
+    """The folder of a pipeline."""
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"

@@ -1,4 +1,4 @@
-"""What a Hub keeps: repositories with branches and commits, large files by hash, and who may do what."""
+"""What a Hub keeps: repositories with their commits, large files by hash, and who may do what."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class Refused(Exception):
 
 @dataclass
 class Repository:
-    """Files by commit, and the branches' latest commits."""
+    """Files by commit; the branch main is the last one."""
 
-    private: bool = False
-    sdk: str | None = None
     commits: dict[str, Files] = field(default_factory=dict)
-    messages: dict[str, list[str]] = field(default_factory=dict)
-    branches: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.commit("main", {}, "initial commit")
+        self.commit({}, "initial commit")
+
+    @property
+    def head(self) -> str:
+        return list(self.commits)[-1]
 
     def resolve(self, revision: str) -> str:
-        """The commit that a branch, or a commit, stands for."""
-        commit = self.branches.get(revision, revision)
+        """The commit that main, or a commit, stands for."""
+        commit = self.head if revision == "main" else revision
         if commit not in self.commits:
             raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return commit
@@ -49,13 +50,10 @@ class Repository:
     def files(self, revision: str = "main") -> Files:
         return self.commits[self.resolve(revision)]
 
-    def commit(self, branch: str, files: Files, message: str) -> str:
-        parent = self.branches.get(branch, "")
-        text = parent + message + "".join(name + blob_id(content) for name, content in sorted(files.items()))
-        sha = hashlib.sha1(text.encode()).hexdigest()
+    def commit(self, files: Files, message: str) -> str:
+        sha = hashlib.sha1(f"{len(self.commits)} {message} {sorted(files)}".encode()).hexdigest()
         self.commits[sha] = dict(files)
-        self.branches[branch] = sha
-        self.messages.setdefault(branch, []).append(message)
+        self.messages.append(message)
         return sha
 
 
@@ -67,18 +65,17 @@ class Repositories:
     objects: dict[str, bytes] = field(default_factory=dict)
 
     def find(self, kind: str, name: str, token: str | None) -> Repository:
-        """A repository that the owner of `token` may see; those that they may not see do not exist for them."""
         self.check_token(token)
         repository = self.of.get((kind, name))
-        if repository is None or (repository.private and token is None):
+        if repository is None:
             raise Refused(401 if token is None else 404, "RepoNotFound", "Repository not found")
         return repository
 
-    def create(self, kind: str, name: str, private: bool, sdk: str | None, token: str | None) -> None:
+    def create(self, kind: str, name: str, token: str | None) -> None:
         self.check_write(token)
         if (kind, name) in self.of:
             raise Refused(409, None, "You already created this repo")
-        self.of[kind, name] = Repository(private, sdk)
+        self.of[kind, name] = Repository()
 
     def check_token(self, token: str | None) -> None:
         if token not in (None, WRITE_TOKEN, READ_TOKEN):

@@ -18,9 +18,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.hub.repositories import Files, Refused, Repositories, Repository, blob_id, entries, is_large
 
 _REPO = r"(?P<name>[^/]+/[^/]+)"
-_API = re.compile(rf"/api/(?P<kind>model|dataset|space)s/{_REPO}(?:/(?P<verb>[a-z-]+)(?:/(?P<rest>.*))?)?")
-_RESOLVE = re.compile(rf"/(?:(?P<kind>dataset|space)s/)?{_REPO}/resolve/(?P<rest>.+)")
-_BATCH = re.compile(rf"/(?:(?P<kind>dataset|space)s/)?{_REPO}\.git/info/lfs/objects/batch")
+_API = re.compile(rf"/api/(?P<kind>model|dataset)s/{_REPO}(?:/(?P<verb>[a-z-]+)(?:/(?P<rest>.*))?)?")
+_RESOLVE = re.compile(rf"/(?:(?P<kind>dataset)s/)?{_REPO}/resolve/(?P<rest>.+)")
+_BATCH = re.compile(rf"/(?:(?P<kind>dataset)s/)?{_REPO}\.git/info/lfs/objects/batch")
 
 
 @dataclass
@@ -66,14 +66,9 @@ class LocalHub:
     def repository(self, name: str, kind: str = "model") -> Repository:
         return self.repositories.of[kind, name]
 
-    def files(self, name: str, kind: str = "model", revision: str = "main") -> Files:
+    def files(self, name: str, kind: str = "model") -> Files:
         """Contents by path."""
-        return self.repository(name, kind).files(revision)
-
-    def put(self, name: str, files: Files, kind: str = "model", branch: str = "main", private: bool = False) -> None:
-        """Makes a repository if there is none, and gives a branch of it these files."""
-        repository = self.repositories.of.setdefault((kind, name), Repository(private))
-        repository.commit(branch, files, "put")
+        return self.repository(name, kind).files()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -103,7 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
         repositories = self.hub.repositories
         if match := _RESOLVE.fullmatch(self.route):
             repository = repositories.find(match["kind"] or "model", match["name"], token)
-            return self._resolve(repository, *_split_revision(repository, match["rest"]))
+            revision, _, path = match["rest"].partition("/")
+            return self._resolve(repository, revision, path)
         if match := _BATCH.fullmatch(self.route):
             repositories.check_write(token)
             return self._batch(json.loads(body)["objects"])
@@ -136,14 +132,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create(self, asked: dict, token: str | None) -> Any:
         kind, name = asked.get("type") or "model", f"{asked.get('organization') or 'user'}/{asked['name']}"
-        private = asked.get("visibility") == "private" or bool(asked.get("private"))
         answer = {
             "url": f"{self.hub.address}/{'' if kind == 'model' else kind + 's/'}{name}",
             "name": name,
             "id": name,
         }
         try:
-            self.hub.repositories.create(kind, name, private, asked.get("sdk"), token)
+            self.hub.repositories.create(kind, name, token)
         except Refused as error:
             if error.status != 409:
                 raise
@@ -153,10 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self, repository: Repository, name: str, verb: str | None, rest: str) -> Any:
         if verb == "refs":
-            heads = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in repository.branches.items()]
-            return {"branches": heads, "tags": [], "converts": []}
+            main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repository.head}
+            return {"branches": [main], "tags": [], "converts": []}
         if verb == "tree":
-            revision, folder = _split_revision(repository, rest)
+            revision, _, folder = rest.partition("/")
             found = entries(
                 repository.files(revision), folder, self.query.get("recursive", [""])[0].lower() in ("1", "true")
             )
@@ -167,15 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "EntryNotFound", f"There is no {verb}")
         sha = repository.resolve(rest or "main")
         siblings = [{"rfilename": path} for path in sorted(repository.commits[sha])]
-        return {"id": name, "sha": sha, "siblings": siblings, "private": repository.private, "tags": []}
+        return {"id": name, "sha": sha, "siblings": siblings, "private": False, "tags": []}
 
     def _write(self, repository: Repository, kind: str, name: str, verb: str, rest: str, body: bytes) -> Any:
-        if verb == "branch":
-            if rest in repository.branches:
-                raise Refused(409, None, "Reference already exists")
-            start = json.loads(body or b"{}").get("startingPoint", "main")
-            repository.branches[rest] = repository.resolve(start)
-            return {}
         files = repository.files(rest)
         if verb == "preupload":
             asked = [file["path"] for file in json.loads(body)["files"]]
@@ -190,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             listed = {entry["path"]: entry for entry in entries(files)}
             return [listed[path] for path in ([paths] if isinstance(paths, str) else paths) if path in listed]
         if verb == "commit":
-            sha = repository.commit(rest, *self._changed(files, body))
+            sha = repository.commit(*self._changed(files, body))
             prefix = "" if kind == "model" else f"{kind}s/"
             url = f"{self.hub.address}/{prefix}{name}/commit/{sha}"
             return {"success": True, "commitOid": sha, "commitUrl": url}
@@ -288,15 +277,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError
-
-
-def _split_revision(repository: Repository, rest: str) -> tuple[str, str]:
-    """Revision and path; branches may have slashes in their names."""
-    for branch in repository.branches:
-        if rest == branch or rest.startswith(f"{branch}/"):
-            return branch, rest[len(branch) + 1 :]
-    revision, _, path = rest.partition("/")
-    return revision, path
 
 
 @contextmanager

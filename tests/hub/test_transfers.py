@@ -19,7 +19,7 @@ def test_push_and_pull(hub, client, new_name, cache):
     name = new_name()
     expected = client(actions.push, name, facts={"product": "nuts", "license": "apache-2.0"})
     assert set(hub.files(name)) == {"README.md", "model_index.json", "generator/config.json", WEIGHTS}
-    assert hub.repository(name).messages["main"] == ["initial commit", "Upload DFMGAN pipeline"]
+    assert hub.repository(name).messages == ["initial commit", "Upload DFMGAN pipeline"]
     card = ModelCard(hub.files(name)["README.md"].decode())
     assert card.data.license == "apache-2.0"
     assert f'from_pretrained("{name}")' in card.text
@@ -42,7 +42,7 @@ def test_a_second_push_leaves_no_shards_of_the_first(hub, client, new_name):
 def test_a_repository_with_a_pickle_is_not_loaded(hub, client, new_name):
     name = new_name()
     client(actions.push, name)
-    hub.put(name, {**hub.files(name), "generator/extra.pt": b"\x80\x04harm."})
+    hub.repository(name).commit({**hub.files(name), "generator/extra.pt": b"\x80\x04harm."}, "put")
     hub.requests.clear()
     with pytest.raises(ActionFailed, match=r"OSError.*holds pickles"):
         client(actions.pull, name)
@@ -69,7 +69,7 @@ def test_push_that_breaks_is_tried_again(hub, client, new_name, fault):
     name = new_name()
     hub.faults.append(Fault(*fault, 100, times=2))
     expected = client(actions.push, name, seed=11)
-    assert len(hub.repository(name).messages["main"]) == 2
+    assert len(hub.repository(name).messages) == 2
     assert client(actions.pull, name) == expected
 
 

@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
-from dfmgan_hf.hub import CardFacts, write_model_card
+from dfmgan_hf.hub import CardConfig, CardFacts, make_card
 from dfmgan_hf.metrics.evaluate import METRICS
 from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
 from tests.metrics.test_sampler import SIZES, save_images
@@ -124,7 +124,9 @@ def test_every_metric_with_weight_files(tmp_path: Path, two_defects: Path, model
     assert copies["metrics"]["fid"]["fid"] == pytest.approx(0, abs=1e-3)
     assert copies["metrics"]["ic_lpips"]["ic_lpips"] is None
 
-    card = write_model_card(model, CardFacts("org/nuts"), results=tmp_path / "out" / "results.json")
+    card = make_card(
+        CardConfig(CardFacts("org/nuts"), model, results=tmp_path / "out" / "results.json", num_samples=0)
+    )
     entries = {entry.metric_type: entry.metric_name for entry in ModelCard.load(card).data.eval_results}
     assert set(entries) == {"kid", "fid", "inception_score", "lpips", "ic_lpips"}
     assert entries["fid"] == "FID, lower is closer (inception-v3-2015-12-05)"

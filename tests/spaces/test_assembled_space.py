@@ -52,11 +52,11 @@ def test_assembled_space_runs_by_itself(model_folders, tmp_path):
 
 
 def test_published_files_are_all_that_the_assembled_space_needs(model_folders, tmp_path):
-    from dfmgan_hf.hub.push import _all_files
+    from dfmgan_hf.hub.push import space_files
 
     space = tmp_path / "space"
     assert _assemble("--output_dir", space, "--model", model_folders["Blobs"]).returncode == 0
-    published = _all_files(space, ("app.py",), "a Space")
+    published = space_files(space)
     assert set(published) == {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 
-from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, StyleGAN2Generator
-from dfmgan_hf.hub import CardError, CardFacts, add_results, build_model_card, read_facts
-from dfmgan_hf.hub.cards import loaded_from
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.hub import CardConfig, CardError, CardFacts, build_model_card, make_card
+from dfmgan_hf.hub.cards import add_results, loaded_from, read_facts
 
-TINY = {"resolution": 32, "image_channels": 1, "z_dim": 8, "w_dim": 8, "channel_base": 64, "channel_max": 4}
 FACTS = CardFacts(model_name="org/plates", title="Plates", product="steel plates", defect="scratches")
 RESULTS = {
     "metrics": {
@@ -31,12 +32,6 @@ RESULTS = {
     },
     "settings": {"num_generated": 1000, "num_generated_lpips": 100, "num_real": 4, "resolution": [32, 32]},
 }
-
-
-@pytest.fixture
-def model_dir(tmp_path):
-    DFMGANPipeline(DFMGANGenerator(**TINY, residual_resolution=16)).save_pretrained(str(tmp_path / "model"))
-    return tmp_path / "model"
 
 
 def parse(card) -> ModelCard:
@@ -71,12 +66,14 @@ def test_full_card(model_dir):
         build_model_card(
             model_dir,
             facts,
-            backbone_training={**record, "method": "stage1", "images": 400},
-            references={
-                "another defect": {"metrics": {"kid": {"kid": 0.1, "features": "AlexNet"}}},
-                "another network": {"metrics": {"kid": {"kid": 0.2, "features": "Inception"}}},
+            records={
+                "backbone_training_config.json": {**record, "method": "stage1", "images": 400},
+                "reference_results.json": {
+                    "another defect": {"metrics": {"kid": {"kid": 0.1, "features": "AlexNet"}}},
+                    "another network": {"metrics": {"kid": {"kid": 0.2, "features": "Inception"}}},
+                },
             },
-            grid_file="samples.png",
+            with_picture=True,
         )
     )
     assert {(r.metric_type, r.metric_value) for r in card.data.eval_results} == {("kid", 12.5), ("lpips", 0.25)}
@@ -92,12 +89,13 @@ def test_full_card(model_dir):
 
 def test_how_it_was_measured_is_said(model_dir):
     copies = {"metrics": {"kid": {"kid": -0.1, "features": "AlexNet"}}, "settings": {"num_generated": 4}}
-    card = parse(build_model_card(model_dir, FACTS, results=RESULTS, references={"copies": copies}))
+    records = {"results.json": RESULTS, "reference_results.json": {"copies": copies}}
+    card = parse(build_model_card(model_dir, FACTS, records=records))
     assert "| Images | 1,000 | 4 |" in card.text
     assert "for the same images twice it lies below" in card.text
     names = {r.metric_type: r.metric_name for r in card.data.eval_results}
     assert names["kid"] == "KID x 1000, lower is closer (AlexNet)"
-    plain = parse(build_model_card(model_dir, FACTS, results=RESULTS)).text
+    plain = parse(build_model_card(model_dir, FACTS, records={"results.json": RESULTS})).text
     assert "unbiased" not in plain
 
 
@@ -112,8 +110,8 @@ def test_the_best_checkpoint_is_named(model_dir):
     assert "Checkpoint" not in build_model_card(model_dir, FACTS).text
 
 
-def test_backbone_card_promises_no_defects(tmp_path):
-    DFMGANPipeline(StyleGAN2Generator(**TINY)).save_pretrained(str(tmp_path))
+def test_backbone_card_promises_no_defects(make_backbone, tmp_path):
+    DFMGANPipeline(make_backbone()).save_pretrained(tmp_path)
     card = build_model_card(tmp_path, FACTS)
     assert "defect-free steel plates" in card.text
     assert "out.masks" not in card.text
@@ -205,3 +203,97 @@ def test_facts_that_cannot_be_used(tmp_path, content, message):
         path.write_text(content)
     with pytest.raises(CardError, match=message):
         read_facts(path)
+
+
+MEASURED = {
+    "metrics": {"kid": {"kid": 0.01}},
+    "settings": {"real_file_names": ["a.png"]},
+    "options": {"data_dir": "/home/alice/plates"},
+}
+
+
+def test_card_with_references_and_samples(model_dir, tmp_path):
+    for name, kid in (("own", 0.01), ("cracks", 0.09)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**MEASURED, "metrics": {"kid": {"kid": kid}}}))
+    (tmp_path / "facts.json").write_text(json.dumps({"product": "plates", "defect": "dents", "license": "mit"}))
+    (tmp_path / "training_config.json").write_text(json.dumps({"images": 300}))
+    make_card(
+        CardConfig(
+            CardFacts("org/plates", title="Plates", defect="scratches"),
+            model=model_dir,
+            card=tmp_path / "facts.json",
+            results=tmp_path / "own.json",
+            reference=(f"real cracks={tmp_path}/cracks.json",),
+            backbone=tmp_path,
+            num_samples=2,
+        )
+    )
+    card = ModelCard.load(model_dir / "README.md")
+    assert card.data.license == "mit"
+    assert "Draws images of plates with scratches." in card.text
+    assert "| | this model | real cracks |" in card.text
+    assert "| KID x 1000, lower is closer | 10.00 | 90.00 |" in card.text
+    assert "Stage 1: 300 photographs." in card.text
+    assert "*Not selected: seeds 0 to 1." in card.text
+    assert Image.open(model_dir / "samples.png").width > 300
+    assert not any(b"/home/alice" in path.read_bytes() for path in model_dir.iterdir() if path.is_file())
+    assert not list(model_dir.glob(".*"))
+
+    # Once more, from what the folder has by now.
+    make_card(CardConfig(CardFacts("org/plates", license="apache-2.0"), model=model_dir, num_samples=0))
+    card = ModelCard.load(model_dir / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert "| KID x 1000, lower is closer | 10.00 | 90.00 |" in card.text
+    assert "Stage 1: 300 photographs." in card.text
+    assert "![Generated samples](samples.png)" in card.text
+    assert "*Not selected: seeds 0 to 1." in card.text
+    # What was said the first time need not be said again; what is said again is new.
+    assert "Draws images of plates with scratches." in card.text
+    assert json.loads((model_dir / "card_facts.json").read_text()) == {
+        "model_name": "org/plates",
+        "title": "Plates",
+        "product": "plates",
+        "defect": "scratches",
+        "license": "apache-2.0",
+        "picture_caption": "Not selected: seeds 0 to 1. Nothing here is a photograph.",
+    }
+
+
+def test_facts_of_the_training_are_not_kept(model_dir):
+    """A folder that is trained again for another defect must not keep the old one's name."""
+    for defect in ("dent", "cut"):
+        (model_dir / "training_config.json").write_text(json.dumps({"defect": defect}))
+        make_card(CardConfig(CardFacts("org/plates"), model=model_dir, num_samples=0))
+        assert f'with the defect "{defect}"' in (model_dir / "README.md").read_text()
+
+
+def test_references_beside_the_results_are_taken(model_dir, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(MEASURED))
+    references = {"real images copied": {**MEASURED, "metrics": {"kid": {"kid": -0.2}}, "versions": {"torch": "2"}}}
+    (tmp_path / "reference_results.json").write_text(json.dumps(references))
+    facts = CardFacts("org/plates")
+    make_card(CardConfig(facts, model=model_dir, results=tmp_path / "results.json", num_samples=0))
+    text = (model_dir / "README.md").read_text()
+    assert "| KID x 1000, lower is closer | 10.00 | -200.00 |" in text
+    assert "- The estimate of KID is unbiased" in text
+    written = (model_dir / "reference_results.json").read_text()
+    assert json.loads(written)["real images copied"].keys() == {"metrics", "settings"}
+    assert "a.png" not in written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reference": ("cracks.json",)}, r"`reference` must be name=results.json"),
+        ({"results": Path("missing.json")}, r"missing.json holds no results"),
+        ({"reference": ("cracks=missing.json",)}, r"missing.json holds no results"),
+        ({"backbone": Path("missing")}, r"missing has no training_config.json"),
+        ({"card": Path("missing.json")}, r"There is no file missing.json"),
+        ({"model": Path("missing")}, r"missing "),
+    ],
+)
+def test_nothing_is_written_if_something_is_missing(model_dir, options, message):
+    before = sorted(model_dir.rglob("*"))
+    with pytest.raises((OSError, ValueError), match=message):
+        make_card(CardConfig(CardFacts("org/plates"), **{"model": model_dir, "num_samples": 0, **options}))
+    assert sorted(model_dir.rglob("*")) == before

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.export import ExportConfig, ExportError, candidate_seed, draw_samples
-from dfmgan_hf.export.generate import why_dropped
+from dfmgan_hf.export import ExportConfig, ExportError, draw_samples
+from dfmgan_hf.export.generate import candidate_seed, why_dropped
 
 
 def draw(pipe, indices=range(10), **options):
