@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dfmgan_hf.data import DataConfig, Partition, make_partitions, read_file_list, read_groups
-from dfmgan_hf.methods.registry import METHODS
+from dfmgan_hf.methods import METHODS
 from dfmgan_hf.training.run import CONFIG_FILE
 
 

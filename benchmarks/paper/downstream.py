@@ -32,8 +32,8 @@ from benchmarks.paper.cells import (
 from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset, Partition
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.files import write_bytes, write_json, write_text
+from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
 from dfmgan_hf.metrics import BadWeightsError, FolderSampler, MissingWeightsError, Sampler
 from dfmgan_hf.metrics.sampler import draw
 from dfmgan_hf.training.checkpointing import changed_settings

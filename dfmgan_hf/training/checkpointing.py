@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on bit for bit, and the best model of a run."""
+"""Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON; and the best model of a run."""
 
 from __future__ import annotations
 
@@ -18,156 +18,23 @@ from ..files import file_sha256, recover_folder, remove_folder, whole_folder, wr
 from ..processes import ProcessGroup
 from .task import Task
 
-# --- Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON, whole or not at all.
-
 PREFIX = "checkpoint-"
 STATE_FILE = "state.json"
+BEST_FOLDER = "best"
+SCORE_FILE = "score.json"
+MOST_BAD_MASKS = 0.5
+
+Score = dict[str, Any]
+Scorer = Callable[[], Score]
+"""Draws from the averaged generator and measures it; every process calls it. It must leave the global random
+generators alone."""
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be found, read or used; the message says which and what to do."""
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state tensors by "<parameter index>.<state name>"."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `flatten_optimizer`; hyperparameters stay those of `optimizer`.
-
-    Raises:
-        ValueError: the tensors belong to other parameters.
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        if int(index) >= len(parameters):
-            raise ValueError(f"The optimiser has {len(parameters)} parameters, and no {name}.")
-        parameter = parameters[int(index)]
-        if value.ndim:
-            if value.shape != parameter.shape:
-                raise ValueError(f"{name} of the optimiser is {tuple(value.shape)}, not {tuple(parameter.shape)}.")
-            # In the parameter's memory format: fused Adam walks all of them as flat memory.
-            value = torch.empty_like(parameter).copy_(value)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def random_state() -> dict[str, Tensor]:
-    """Return the states of the random generators that training draws from: torch's on the CPU and the accelerator."""
-    state = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    if torch.backends.mps.is_available():
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def restore_random_state(state: dict[str, Tensor]) -> None:
-    """Take over a state of `random_state`; those of devices that are not there are left alone."""
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
-
-
-def write_checkpoint(
-    folder: Path, images_seen: int, groups: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int | None
-) -> Path:
-    """Write a checkpoint, whole or not at all; older ones beyond `keep` are removed afterwards.
-
-    Later ones stay: a run that went on from an earlier checkpoint, because they are damaged, replaces them.
-
-    Args:
-        folder: holds all checkpoints of the run.
-        images_seen: names the checkpoint.
-        groups: tensors by file; each group becomes <group>.safetensors.
-        state: what else is needed, as JSON.
-        keep: how many checkpoints stay; None for all.
-
-    Raises:
-        CheckpointError: it cannot be written, for example because the disk is full; earlier checkpoints are untouched
-            and nothing partial is left.
-    """
-    target = folder / f"{PREFIX}{images_seen:010d}"
-    try:
-        with whole_folder(target, replace=True, durable=True) as aside:
-            digests = {}
-            for group, tensors in groups.items():
-                path = aside / f"{group}.safetensors"
-                # Clones: safetensors refuses tensors that share memory, and parameters may be views.
-                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
-                digests[path.name] = file_sha256(path)
-            write_json(aside / STATE_FILE, {"images_seen": images_seen, **state, "sha256": digests})
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then go on "
-            "with --resume_from_checkpoint latest."
-        ) from error
-    if keep is not None:
-        until = [path for path in list_checkpoints(folder) if path.name <= target.name]
-        for old in until[:-keep]:
-            remove_folder(old)
-    return target
-
-
-def remove_partial(folder: Path) -> None:
-    """Undo what a killed run left half-written in `folder`."""
-    for path in [*folder.glob(f".{PREFIX}*.partial"), *folder.glob(f".{PREFIX}*.replaced")]:
-        recover_folder(path.with_name(path.stem.removeprefix(".")))
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints in `folder`, oldest first, by name; their contents are not checked."""
-    return sorted(p for p in folder.glob(f"{PREFIX}*") if p.is_dir())
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by group and the JSON state of one checkpoint.
-
-    Raises:
-        CheckpointError: a file is missing, or is not what was written.
-    """
-    try:
-        state = json.loads((path / STATE_FILE).read_text())
-        groups = {}
-        for name, digest in state["sha256"].items():
-            if file_sha256(path / name) != digest:
-                raise CheckpointError(f"Checkpoint {path} is damaged: {name} is not what was written.")
-            groups[name.removesuffix(".safetensors")] = load_file(path / name)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"Checkpoint {path} is damaged or incomplete: {error}.") from error
-    return groups, state
-
-
-def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The checkpoint to go on from.
-
-    Args:
-        folder: the run's checkpoints.
-        which: "latest" (damaged ones are named in a warning and skipped) or a checkpoint's path.
-
-    Raises:
-        CheckpointError: there is none, or the one named is damaged.
-    """
-    if which != "latest":
-        path = Path(which)
-        if not path.is_dir():
-            raise CheckpointError(f"There is no checkpoint folder {path}. Give a folder {PREFIX}*, or 'latest'.")
-        return (path, *read_checkpoint(path))
-    for path in reversed(list_checkpoints(folder)):
-        try:
-            return (path, *read_checkpoint(path))
-        except CheckpointError as error:
-            warnings.warn(f"{error} It is skipped; the one before it is tried.", stacklevel=2)
-    raise CheckpointError(f"No whole checkpoint found in {folder}. Start without --resume_from_checkpoint.")
-
-
-# --- What a checkpoint holds of a run: all that it takes to go on bit for bit.
+# --- What a checkpoint holds: all that it takes to go on bit for bit ---
 
 
 @dataclass
@@ -188,7 +55,7 @@ class Progress:
 def collect_state(
     task: Task, progress: Progress, processes: ProcessGroup, settings: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The tensors by file and the JSON part of a checkpoint; every process must call it.
+    """Return the tensors by file and the JSON part of a checkpoint; every process must call it.
 
     Args:
         task: networks, optimisers and the method's own state.
@@ -254,7 +121,7 @@ def restore_state(
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The settings that differ, as "name: old -> new"; nested ones are named with dots."""
+    """Return the settings that differ, as "name: old -> new"; nested ones are named with dots."""
     before, after = flatten(old), flatten(new)
     names = sorted(before.keys() | after.keys())
     return [
@@ -263,7 +130,7 @@ def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dots in the names."""
+    """Return nested settings as one level, with dots in the names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -274,33 +141,161 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def all_finite(task: Task) -> bool:
-    """Whether every parameter, buffer and optimiser state is finite. Waits for the device."""
+    """Return whether every parameter, buffer and optimiser state is finite. Waits for the device."""
     tensors = [tensor for network in task.networks.values() for tensor in network.state_dict().values()]
     for optimizer in task.optimizers.values():
         tensors += flatten_optimizer(optimizer).values()
     # A sum is finite only if its terms are, and needs no second tensor of their size.
     sums = [tensor.sum(dtype=torch.float64 if tensor.device.type != "mps" else None) for tensor in tensors]
-    return all(bool(torch.stack(group).isfinite().all()) for group in _by_device(sums))
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for value in sums:
+        by_device.setdefault(value.device, []).append(value)
+    return all(bool(torch.stack(group).isfinite().all()) for group in by_device.values())
 
 
-def _by_device(tensors: list[Tensor]) -> list[list[Tensor]]:
-    groups: dict[torch.device, list[Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault(tensor.device, []).append(tensor)
-    return list(groups.values())
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's state tensors by "<parameter index>.<state name>"."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
 
 
-# --- The best model of a run: scored every so often, kept beside the last one.
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `flatten_optimizer` returned; hyperparameters stay those of `optimizer`.
 
-Score = dict[str, Any]
-Scorer = Callable[[], Score]
-"""Draws from the averaged generator and measures it; every process calls it. It must leave the global random
-generators alone."""
+    Raises:
+        ValueError: the tensors belong to other parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        if int(index) >= len(parameters):
+            raise ValueError(f"The optimiser has {len(parameters)} parameters, and no {name}.")
+        parameter = parameters[int(index)]
+        if value.ndim:
+            if value.shape != parameter.shape:
+                raise ValueError(f"{name} of the optimiser is {tuple(value.shape)}, not {tuple(parameter.shape)}.")
+            # In the parameter's memory format: fused Adam walks all of them as flat memory.
+            value = torch.empty_like(parameter).copy_(value)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
-BestBy = Literal["kid", "clustered_lpips"]
-BEST_FOLDER = "best"
-SCORE_FILE = "score.json"
-MOST_BAD_MASKS = 0.5
+
+def random_state() -> dict[str, Tensor]:
+    """Return the states of the random generators that training draws from: torch's on the CPU and the accelerator."""
+    state = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, Tensor]) -> None:
+    """Take over a state of `random_state`; those of devices that are not there are left alone."""
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+
+
+# --- Checkpoints on the disk: safetensors and JSON, whole or not at all ---
+
+
+def write_checkpoint(
+    folder: Path, images_seen: int, groups: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: int | None
+) -> Path:
+    """Write a checkpoint, whole or not at all; older ones beyond `keep` are removed afterwards.
+
+    Later ones stay: a run that went on from an earlier checkpoint, because they are damaged, replaces them.
+
+    Args:
+        folder: holds all checkpoints of the run.
+        images_seen: names the checkpoint.
+        groups: tensors by file; each group becomes <group>.safetensors.
+        state: what else is needed, as JSON.
+        keep: how many checkpoints stay; None for all.
+
+    Raises:
+        CheckpointError: it cannot be written, for example because the disk is full; earlier checkpoints are untouched
+            and nothing partial is left.
+    """
+    target = folder / f"{PREFIX}{images_seen:010d}"
+    try:
+        with whole_folder(target, replace=True, durable=True) as aside:
+            digests = {}
+            for group, tensors in groups.items():
+                path = aside / f"{group}.safetensors"
+                # Clones: safetensors refuses tensors that share memory, and parameters may be views.
+                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+                digests[path.name] = file_sha256(path)
+            write_json(aside / STATE_FILE, {"images_seen": images_seen, **state, "sha256": digests})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then go on "
+            "with --resume_from_checkpoint latest."
+        ) from error
+    if keep is not None:
+        until = [path for path in list_checkpoints(folder) if path.name <= target.name]
+        for old in until[:-keep]:
+            remove_folder(old)
+    return target
+
+
+def remove_partial(folder: Path) -> None:
+    """Undo what a killed run left half-written in `folder`."""
+    for path in [*folder.glob(f".{PREFIX}*.partial"), *folder.glob(f".{PREFIX}*.replaced")]:
+        recover_folder(path.with_name(path.stem.removeprefix(".")))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints in `folder`, oldest first; their contents are not checked."""
+    return sorted(p for p in folder.glob(f"{PREFIX}*") if p.is_dir())
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return tensors by group and the JSON state of one checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing, or is not what was written.
+    """
+    try:
+        state = json.loads((path / STATE_FILE).read_text())
+        groups = {}
+        for name, digest in state["sha256"].items():
+            if file_sha256(path / name) != digest:
+                raise CheckpointError(f"Checkpoint {path} is damaged: {name} is not what was written.")
+            groups[name.removesuffix(".safetensors")] = load_file(path / name)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"Checkpoint {path} is damaged or incomplete: {error}.") from error
+    return groups, state
+
+
+def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return the checkpoint to go on from, with its tensors and its state.
+
+    Args:
+        folder: the run's checkpoints.
+        which: "latest" (damaged ones are named in a warning and skipped) or a checkpoint's path.
+
+    Raises:
+        CheckpointError: there is none, or the one named is damaged.
+    """
+    if which != "latest":
+        path = Path(which)
+        if not path.is_dir():
+            raise CheckpointError(f"There is no checkpoint folder {path}. Give a folder {PREFIX}*, or 'latest'.")
+        return (path, *read_checkpoint(path))
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return (path, *read_checkpoint(path))
+        except CheckpointError as error:
+            warnings.warn(f"{error} It is skipped; the one before it is tried.", stacklevel=2)
+    raise CheckpointError(f"No whole checkpoint found in {folder}. Start without --resume_from_checkpoint.")
+
+
+# --- The best model of a run: scored every so often, kept beside the last one ---
 
 
 @dataclass(frozen=True)
@@ -319,7 +314,7 @@ class ScoreConfig:
 
     eval_every_kimg: float = 0.0
     eval_images: int = 500
-    best_by: BestBy = "kid"
+    best_by: Literal["kid", "clustered_lpips"] = "kid"
     lpips_weights: Path | None = None
 
     def __post_init__(self) -> None:
@@ -327,64 +322,39 @@ class ScoreConfig:
             raise ValueError(f"`eval_every_kimg` must be at least 0, but is {self.eval_every_kimg}.")
 
 
-@dataclass(frozen=True)
-class BestRule:
-    """Which of two scores is better.
+class BestModel:
+    """Remember the best score and keep the model that had it.
 
     Models whose masks are mostly empty or mostly cover over half of the image lose against all others: their images
     can score well, since they are hardly more than the backbone's.
 
     Args:
-        by: "kid", the lowest wins; "clustered_lpips", the highest.
-    """
-
-    by: BestBy = "kid"
-
-    def key(self, score: Score) -> tuple[bool, bool, float]:
-        """Sorts scores: the larger the better."""
-        value = score.get(self.by)
-        bad_masks = max(score.get("mask_empty_rate") or 0.0, score.get("mask_large_rate") or 0.0)
-        number = 0.0 if value is None else -value if self.by == "kid" else value
-        return bad_masks <= MOST_BAD_MASKS, value is not None, number
-
-    def describe(self, every_kimg: float, num_images: int) -> str:
-        """The rule in words, for the record and the model card."""
-        what = "lowest KID on AlexNet features" if self.by == "kid" else "highest clustered LPIPS"
-        return (
-            f"{what} of {num_images} generated images against the training photographs, measured every {every_kimg:g} "
-            "kimg; models with over half of the masks empty, or covering over half of the image, come last"
-        )
-
-
-class BestModel:
-    """Remembers the best score and keeps the model that had it in `folder`.
-
-    Args:
         folder: holds the exported model and score.json.
-        rule: which score is better.
+        config: which score is better.
     """
 
-    def __init__(self, folder: Path, rule: BestRule) -> None:
+    def __init__(self, folder: Path, config: ScoreConfig) -> None:
         self.folder = folder
-        self.rule = rule
+        self.config = config
         self.images_seen = 0
         self.score: Score | None = None
 
     def offer(self, images_seen: int, score: Score, export: Callable[[Path], None]) -> bool:
-        """Keep the model if its score is the best so far; returns whether it is.
-
-        Args:
-            images_seen: how far the run is.
-            score: of the model.
-            export: writes the model into a folder.
-        """
-        if self.score is not None and self.rule.key(score) <= self.rule.key(self.score):
+        """Keep the model that `export` writes into a folder if its score is the best so far; return whether it is."""
+        if self.score is not None and self.rank(score) <= self.rank(self.score):
             return False
         with whole_folder(self.folder, replace=True) as aside:
             export(aside)
             write_json(aside / SCORE_FILE, {"images_seen": images_seen, **score})
         self.images_seen, self.score = images_seen, score
         return True
+
+    def rank(self, score: Score) -> tuple[bool, bool, float]:
+        """Return what sorts scores, the larger the better."""
+        value = score.get(self.config.best_by)
+        bad_masks = max(score.get("mask_empty_rate") or 0.0, score.get("mask_large_rate") or 0.0)
+        number = 0.0 if value is None else -value if self.config.best_by == "kid" else value
+        return bad_masks <= MOST_BAD_MASKS, value is not None, number
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint's JSON."""
@@ -396,10 +366,17 @@ class BestModel:
         if self.folder.is_dir():
             self.images_seen, self.score = state["images_seen"], state["score"]
 
+    def rule(self) -> str:
+        """Return the rule in words, for the record and the model card."""
+        what = "lowest KID on AlexNet features" if self.config.best_by == "kid" else "highest clustered LPIPS"
+        return (
+            f"{what} of {self.config.eval_images} generated images against the training photographs, measured every "
+            f"{self.config.eval_every_kimg:g} kimg; models with over half of the masks empty, or covering over half "
+            "of the image, come last"
+        )
+
     def summary(self) -> str:
-        """One line for people."""
-        if self.score is None:
-            return "none scored"
-        value = self.score.get(self.rule.by)
+        """Return one line for people."""
+        value = None if self.score is None else self.score.get(self.config.best_by)
         shown = "not measurable" if value is None else f"{value:.4f}"
-        return f"after {self.images_seen / 1000:.2f} kimg, {self.rule.by} {shown}, in {self.folder.name}/"
+        return f"after {self.images_seen / 1000:.2f} kimg, {self.config.best_by} {shown}, in {self.folder.name}/"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfmgan_hf.methods.sdgan import D2GANLoss, D2LSGANLoss, DualDiscriminatorLoss
+from dfmgan_hf.methods.sdgan import D2GANLoss, D2LSGANLoss
 
 # Counts of four values among real and among generated images.
 REAL = torch.tensor([4, 3, 2, 1])
@@ -21,13 +21,13 @@ def samples(outputs: Tensor, counts: Tensor) -> Tensor:
     return outputs.repeat_interleave(counts)
 
 
-def game_value(game: DualDiscriminatorLoss, outputs1: Tensor, outputs2: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+def game_value(game: D2GANLoss, outputs1: Tensor, outputs2: Tensor, real: Tensor, fake: Tensor) -> Tensor:
     return game.discriminators(
         samples(outputs1, real), samples(outputs1, fake), samples(outputs2, real), samples(outputs2, fake)
     )
 
 
-def best_outputs(game: DualDiscriminatorLoss, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+def best_outputs(game: D2GANLoss, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     outputs = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([outputs], max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-14)
 

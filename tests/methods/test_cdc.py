@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dfmgan_hf import StyleGAN2Discriminator
-from dfmgan_hf.methods.cdc import CDCSettings, CDCTask, synthesis_features
+from dfmgan_hf.methods.cdc import CDCConfig, CDCTask, synthesis_features
 from dfmgan_hf.models.discriminator import PatchHeadDiscriminator, available_taps
 from dfmgan_hf.training import Batch, RunningStatistics
 from tests.training import tiny
@@ -25,7 +25,7 @@ def make_task(**settings) -> CDCTask:
         generator,
         copy.deepcopy(generator),
         PatchHeadDiscriminator.from_discriminator(discriminator),
-        CDCSettings(**{**tiny.FAST, "num_anchors": 3, **settings}),
+        CDCConfig(**{**tiny.FAST, "num_anchors": 3, **settings}),
     )
 
 

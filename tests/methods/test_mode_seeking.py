@@ -2,12 +2,12 @@
 
 import torch
 
-from dfmgan_hf.methods.dfmgan import Drawing, ratio_of_means, seeking_distances
+from dfmgan_hf.methods.dfmgan import Drawing, mode_seeking_distances, mode_seeking_loss
 from dfmgan_hf.models.stylegan2 import NoiseInput
 from tests.models.golden import assert_close_to_golden, golden_generator, load_numbers
 
 
-def mode_seeking_loss(latents1, latents2, outputs1, outputs2) -> torch.Tensor:
+def equation2(latents1, latents2, outputs1, outputs2) -> torch.Tensor:
     """Equation 2 of DFMGAN, word by word."""
     return (latents1 - latents2).abs().mean() / (outputs1 - outputs2).abs().mean()
 
@@ -21,8 +21,8 @@ def test_golden():
     trunk = generator.run_trunk(ws, NoiseInput("const", len(ws)))
     masks = generator.mask_logits(trunk, defect_ws)
     drawing = Drawing(None, masks, None, trunk, ws, defect_ws, numbers["z_defect"])
-    distances = seeking_distances(generator, drawing, "mask", "w")
-    assert_close_to_golden(ratio_of_means(distances, distances), numbers["mode_seeking_loss"])
+    distances = mode_seeking_distances(generator, drawing, "mask", "w")
+    assert_close_to_golden(mode_seeking_loss(distances, distances), numbers["mode_seeking_loss"])
 
 
 def distances(codes: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
@@ -32,9 +32,9 @@ def distances(codes: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
 
 def test_one_part_is_the_published_loss():
     codes, outputs = torch.randn(4, 3, 5, requires_grad=True), torch.randn(4, 1, 6, 6, requires_grad=True)
-    expected = mode_seeking_loss(codes[:2], codes[2:], outputs[:2], outputs[2:])
+    expected = equation2(codes[:2], codes[2:], outputs[:2], outputs[2:])
     part = distances(codes, outputs)
-    loss = ratio_of_means(part, part.detach())
+    loss = mode_seeking_loss(part, part.detach())
     assert torch.allclose(loss, expected)
     for ours, theirs in zip(
         torch.autograd.grad(loss, [codes, outputs]), torch.autograd.grad(expected, [codes, outputs]), strict=True
@@ -48,12 +48,12 @@ def test_parts_together_are_the_whole_batch():
     outputs = torch.randn(4, 2, 7, dtype=torch.float64, requires_grad=True)
     # The second part's outputs are ten times as far apart.
     masks = outputs * torch.tensor([1.0, 10.0], dtype=torch.float64)[:, None]
-    whole = mode_seeking_loss(codes[:2], codes[2:], masks[:2], masks[2:])
+    whole = equation2(codes[:2], codes[2:], masks[:2], masks[2:])
     parts = [distances(codes[:, i], masks[:, i]) for i in range(2)]
     means = torch.stack(parts).mean(dim=0).detach()
-    loss = sum(ratio_of_means(part, means) for part in parts) / 2
+    loss = sum(mode_seeking_loss(part, means) for part in parts) / 2
     assert torch.allclose(loss, whole)
-    assert not torch.allclose(sum(ratio_of_means(part, part.detach()) for part in parts) / 2, whole)
+    assert not torch.allclose(sum(mode_seeking_loss(part, part.detach()) for part in parts) / 2, whole)
     gradients = torch.autograd.grad(loss, [codes, outputs], retain_graph=True)
     for ours, theirs in zip(gradients, torch.autograd.grad(whole, [codes, outputs]), strict=True):
         assert torch.allclose(ours, theirs)
@@ -62,7 +62,7 @@ def test_parts_together_are_the_whole_batch():
 def test_equal_masks_give_a_finite_loss_and_gradient():
     codes, outputs = torch.randn(2, 3, requires_grad=True), torch.zeros(2, 4, requires_grad=True)
     part = distances(codes, outputs)
-    loss = ratio_of_means(part, part.detach())
+    loss = mode_seeking_loss(part, part.detach())
     loss.backward()
     assert loss.isfinite()
     assert loss > 1e6

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfmgan_hf.losses import path_lengths, r1_penalty
-from dfmgan_hf.methods.method import regularizer_precision
+from dfmgan_hf.methods.stylegan2 import regularizer_precision
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.stylegan2 import NoiseInput, StyleGAN2Generator
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
-from dfmgan_hf.methods.registry import open_sampler
+from dfmgan_hf.methods import open_sampler
+from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
 from dfmgan_hf.methods.sdgan import METHOD, ImageHistory, SDGANDrawing, SDGANSampler
 from dfmgan_hf.methods.translation import GeneratedGoodImages, Photographs, ShuffledPhotographs
 from dfmgan_hf.models.cyclegan import CycleGANGenerator, TranslationOutput
@@ -105,7 +105,7 @@ def test_state_holds_the_history(category):
 def test_published_sizes(category):
     task = make_task(METHOD, category, device="meta", base_channels=64, residual_blocks=9)
     assert task.generator.config["base_channels"] == 64
-    paper = METHOD.resolve("auto", RecipeOverrides(), None, 1)
+    paper = METHOD.resolve("auto", RecipeConfig(), None, 1)
     assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 78.2)
     assert paper.channel_base // paper.resolution == 64
 

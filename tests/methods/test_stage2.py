@@ -9,7 +9,7 @@ import torch
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import change_outside
-from dfmgan_hf.methods.dfmgan import build_joint_discriminator, draw, plan_drawing
+from dfmgan_hf.methods.dfmgan import build_joint_discriminator, plan_drawing, render
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch, RunningStatistics
 from tests.training import tiny
@@ -54,7 +54,7 @@ def test_no_gradient_and_no_graph_for_frozen_parts():
     task = tiny.make_stage2()
     generator = task.generator
     trainable(generator.defect_parameters())
-    drawing = draw(generator, plan_drawing(generator, 4, 0.9))
+    drawing = render(generator, plan_drawing(generator, 4, 0.9))
     assert drawing.trunk.features.grad_fn is None
     assert drawing.trunk.image.grad_fn is None
     assert drawing.ws.grad_fn is None
@@ -92,7 +92,7 @@ def test_mode_seeking_runs_the_first_residual_block_and_to_mask_again_and_nothin
     task = tiny.make_stage2(residual_resolution=8)
     calls = count_calls(task.generator)
     batch = real_batch()
-    task.prepare_generator([batch])
+    task.prepare([batch])
     task.generator_loss(batch, RunningStatistics())
     twice = {name for name, count in calls.items() if count == 2}
     assert twice == {"defect_blocks.8.conv0", "defect_blocks.8.conv1", "to_mask"}
@@ -103,7 +103,7 @@ def test_mode_seeking_runs_the_first_residual_block_and_to_mask_again_and_nothin
 def test_accumulation_looks_ahead_with_the_mask_branch_alone():
     task = tiny.make_stage2(residual_resolution=8)
     calls = count_calls(task.generator)
-    task.prepare_generator([real_batch(2), real_batch(2)])
+    task.prepare([real_batch(2), real_batch(2)])
     assert calls["defect_blocks.8.conv0"] == calls["to_mask"] == 4
     assert calls["defect_blocks.16.conv0"] == calls["synthesis.blocks.8.conv0"] == 0
 
@@ -115,8 +115,8 @@ def test_the_same_plan_draws_the_same_images():
             if name.endswith("noise_strength"):
                 parameter.fill_(0.5)
         plan = plan_drawing(task.generator, 4, 1.0)
-        first, second = draw(task.generator, plan), draw(task.generator, plan)
-        masks = draw(task.generator, plan, masks_only=True)
+        first, second = render(task.generator, plan), render(task.generator, plan)
+        masks = render(task.generator, plan, masks_only=True)
     assert torch.equal(first.images, second.images)
     torch.testing.assert_close(first.mask_logits, masks.mask_logits)
     assert masks.images is None
@@ -142,7 +142,7 @@ def test_real_photographs_need_masks():
 def test_odd_micro_batches_are_refused():
     task = tiny.make_stage2()
     with pytest.raises(ValueError, match="pairs the halves of a micro-batch"):
-        task.prepare_generator([real_batch(1), real_batch(1)])
+        task.prepare([real_batch(1), real_batch(1)])
 
 
 def test_measuring_leaves_the_random_state_alone():
@@ -213,7 +213,7 @@ def test_options_change_the_loss():
         task = tiny.make_stage2(**options)
         batch = real_batch()
         torch.manual_seed(3)
-        task.prepare_generator([batch])
+        task.prepare([batch])
         losses[name] = task.generator_loss(batch, RunningStatistics()).item()
     assert len({round(loss, 6) for loss in losses.values()}) == len(losses), losses
     seeking = losses["published"] - losses["none"]
@@ -247,7 +247,7 @@ def test_the_joint_discriminator_moves_the_masks():
                 parameter[:, 3] = 1.0
     trainable(task.generator.defect_parameters())
     batch = real_batch()
-    task.prepare_generator([batch])
+    task.prepare([batch])
     task.generator_loss(batch, RunningStatistics()).backward()
     assert task.generator.to_mask.weight.grad.abs().sum() > 0
 
@@ -273,7 +273,7 @@ def test_the_term_outside_the_mask_trains_the_residual_blocks_alone():
     parameters = dict(task.generator.named_parameters())
     for parameter in task.generator.defect_parameters():
         parameter.requires_grad_(True)
-    drawing = draw(task.generator, task._plan(4), with_twins=True)
+    drawing = render(task.generator, task._plan(4), with_twins=True)
     assert drawing.twins is not None
     assert not drawing.twins.requires_grad
     change_outside(drawing.images, drawing.twins, drawing.mask_logits).backward()

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from PIL import Image
-
 from dfmgan_hf.pipelines.contact_sheet import contact_sheet
+from PIL import Image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

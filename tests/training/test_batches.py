@@ -23,20 +23,17 @@ def stream(n: int = 7, **options) -> BatchStream:
 
 
 def test_every_pass_shows_every_image_once_in_another_order():
-    batches = stream().iterate(0)
-    shown = [number for _ in range(7) for number in numbers(next(batches))]
+    shown = [number for step in range(7) for number in numbers(stream().at(4 * step))]
     passes = [shown[i : i + 7] for i in range(0, 28, 7)]
     assert all(sorted(p) == list(range(7)) for p in passes)
     assert len({tuple(p) for p in passes}) == 4
 
 
 def test_order_depends_on_seed_and_position_alone():
-    whole = stream().iterate(0)
-    expected = [numbers(next(whole)) for _ in range(6)]
-    resumed = stream().iterate(3 * 4)
-    assert [numbers(next(resumed)) for _ in range(3)] == expected[3:]
-    other = stream(seed=2).iterate(0)
-    assert [numbers(next(other)) for _ in range(6)] != expected
+    whole, resumed, other = stream(), stream(), stream(seed=2)
+    expected = [numbers(whole.at(4 * step)) for step in range(6)]
+    assert [numbers(resumed.at(4 * step)) for step in range(3, 6)] == expected[3:]
+    assert [numbers(other.at(4 * step)) for step in range(6)] != expected
 
 
 @pytest.mark.parametrize("world_size", [2, 4])

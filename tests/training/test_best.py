@@ -8,28 +8,28 @@ import pytest
 import torch
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.training.checkpointing import BestModel, BestRule, list_checkpoints, read_checkpoint
+from dfmgan_hf.training.checkpointing import BestModel, ScoreConfig, list_checkpoints, read_checkpoint
 from tests.training import tiny
 
 
-def better(rule: BestRule, first: dict, second: dict) -> bool:
-    return rule.key(first) > rule.key(second)
+def better(best: BestModel, first: dict, second: dict) -> bool:
+    return best.rank(first) > best.rank(second)
 
 
-def test_rule_by_kid():
-    rule = BestRule("kid")
-    assert better(rule, {"kid": 0.01}, {"kid": 0.02})
-    assert better(rule, {"kid": 0.02}, {"kid": None})
-    assert better(rule, {"kid": 0.5, "mask_empty_rate": 0.5}, {"kid": 0.01, "mask_empty_rate": 0.6})
-    assert better(rule, {"kid": 0.5, "mask_large_rate": 0.1}, {"kid": 0.01, "mask_large_rate": 0.9})
-    assert not better(rule, {"kid": 0.01, "mask_empty_rate": None}, {"kid": 0.01})
-    assert "lowest KID" in rule.describe(10, 500)
+def test_rule_by_kid(tmp_path):
+    best = BestModel(tmp_path, ScoreConfig(eval_every_kimg=10))
+    assert better(best, {"kid": 0.01}, {"kid": 0.02})
+    assert better(best, {"kid": 0.02}, {"kid": None})
+    assert better(best, {"kid": 0.5, "mask_empty_rate": 0.5}, {"kid": 0.01, "mask_empty_rate": 0.6})
+    assert better(best, {"kid": 0.5, "mask_large_rate": 0.1}, {"kid": 0.01, "mask_large_rate": 0.9})
+    assert not better(best, {"kid": 0.01, "mask_empty_rate": None}, {"kid": 0.01})
+    assert "lowest KID" in best.rule()
 
 
-def test_rule_by_clustered_lpips():
-    rule = BestRule("clustered_lpips")
-    assert better(rule, {"clustered_lpips": 0.2, "kid": 9.0}, {"clustered_lpips": 0.1, "kid": 0.0})
-    assert "every 2.5 kimg" in rule.describe(2.5, 100)
+def test_rule_by_clustered_lpips(tmp_path):
+    best = BestModel(tmp_path, ScoreConfig(eval_every_kimg=2.5, best_by="clustered_lpips"))
+    assert better(best, {"clustered_lpips": 0.2, "kid": 9.0}, {"clustered_lpips": 0.1, "kid": 0.0})
+    assert "every 2.5 kimg" in best.rule()
 
 
 class Export:
@@ -43,21 +43,21 @@ class Export:
 
 
 def test_only_better_models_replace_the_best(tmp_path):
-    best = BestModel(tmp_path / "best", BestRule())
+    best = BestModel(tmp_path / "best", ScoreConfig())
     assert best.offer(10, {"kid": 0.3}, Export("a"))
     assert not best.offer(20, {"kid": 0.4}, Export("b"))
     assert best.offer(30, {"kid": 0.2}, Export("c"))
     assert (tmp_path / "best" / "model").read_text() == "c"
     assert json.loads((tmp_path / "best" / "score.json").read_text()) == {"images_seen": 30, "kid": 0.2}
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
-    other = BestModel(tmp_path / "best", BestRule())
+    other = BestModel(tmp_path / "best", ScoreConfig())
     other.load_state_dict(json.loads(json.dumps(best.state_dict())))
     assert not other.offer(40, {"kid": 0.25}, Export("d"))
     assert "after 0.03 kimg, kid 0.2000" in other.summary()
 
 
 def test_failing_export_keeps_the_best(tmp_path):
-    best = BestModel(tmp_path / "best", BestRule())
+    best = BestModel(tmp_path / "best", ScoreConfig())
     best.offer(10, {"kid": 0.3}, Export("a"))
     with pytest.raises(OSError, match="No space left"):
         best.offer(20, {"kid": 0.1}, Export("b", fail=True))
@@ -105,6 +105,6 @@ def test_scores_survive_a_resume_and_change_nothing(tmp_path):
 
 
 def test_a_best_model_that_is_gone_is_not_to_be_beaten(tmp_path):
-    best = BestModel(tmp_path / "best", BestRule())
+    best = BestModel(tmp_path / "best", ScoreConfig())
     best.load_state_dict({"images_seen": 10, "score": {"kid": 0.1}})
     assert best.offer(20, {"kid": 0.2}, Export("a"))

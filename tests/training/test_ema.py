@@ -45,12 +45,12 @@ def test_update_is_the_formula():
 
 def test_frozen_parameters_are_not_averaged():
     """The official averaging pulls a frozen backbone towards other weights; ours must not touch it."""
-    model, averaged = Network(), Network()
+    model = Network()
+    average = ExponentialMovingAverage(model, trained={"trained"}, half_life_kimg=0.001)
     with torch.no_grad():
-        averaged.frozen += 0.1
+        average.averaged.frozen += 0.1
         model.trained += 1
-    average = ExponentialMovingAverage(model, averaged, trained={"trained"}, half_life_kimg=0.001)
-    before = averaged.frozen.clone()
+    before = average.averaged.frozen.clone()
     for step in range(3):
         average.update(8, 8 * step)
     assert torch.equal(average.averaged.frozen, before)

@@ -12,8 +12,7 @@ from accelerate import Accelerator
 from dfmgan_hf.methods.dfmgan import AREA_EDGES
 from dfmgan_hf.training import NonFiniteLossError, RunningStatistics
 from dfmgan_hf.training.checkpointing import list_checkpoints
-from dfmgan_hf.training.task import PATIENCE, LossGuard, TrainingWarning
-from dfmgan_hf.training.trainer import tracker_options
+from dfmgan_hf.training.task import PATIENCE, TrainingWarning
 from tests.training import tiny
 from tests.training.test_health import HEALTHY
 
@@ -46,12 +45,15 @@ def test_statistics_of_several_processes_are_summed():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_guard_remembers_one_bad_loss(value):
-    guard = LossGuard()
+def test_one_bad_loss_is_remembered_until_the_interval_is_over(value):
+    statistics = RunningStatistics()
     for loss in (1.0, value, 1.0):
-        guard.watch("generator", torch.tensor(loss))
-        guard.watch("r1", torch.tensor(0.5))
-    assert guard.bad_names() == ["generator"]
+        statistics.report("loss/generator", torch.tensor(loss))
+        statistics.report("loss/r1", torch.tensor([0.5, 0.5]))
+        statistics.report("logits/real", torch.tensor(loss))
+    assert statistics.non_finite("loss/") == ["generator"]
+    statistics.collect()
+    assert statistics.non_finite("loss/") == []
 
 
 def break_loss(trainer, at_step: int) -> None:
@@ -130,13 +132,7 @@ def test_tensorboard_gets_numbers_histograms_and_sheets_and_forgets_what_is_trai
 
     def run(steps: int, resume: str | None) -> None:
         accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=str(tmp_path / "logs"))
-
-        def start(images_seen: int) -> None:
-            accelerator.init_trackers("dfmgan", init_kwargs=tracker_options("", "run", images_seen))
-
-        trainer = tiny.make_trainer(
-            tiny.make_stage2(), tmp_path, steps=steps, log_steps=1, accelerator=accelerator, start_trackers=start
-        )
+        trainer = tiny.make_trainer(tiny.make_stage2(), tmp_path, steps=steps, log_steps=1, accelerator=accelerator)
         trainer.train(resume)
         for tracker in accelerator.trackers:
             tracker.finish()
