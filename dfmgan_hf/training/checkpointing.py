@@ -37,96 +37,38 @@ class CheckpointError(RuntimeError):
 # --- What a checkpoint holds: all that it takes to go on bit for bit ---
 
 
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    Args:
-        step: training steps.
-        images_seen: real images shown.
-        seconds: time spent training, without starts and stops.
-    """
-
-    step: int = 0
-    images_seen: int = 0
-    seconds: float = 0.0
-
-
-def collect_state(
-    task: Task, progress: Progress, processes: ProcessGroup, settings: dict[str, Any]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Return the tensors by file and the JSON part of a checkpoint; every process must call it.
-
-    Args:
-        task: networks, optimisers and the method's own state.
-        progress: counters.
-        processes: whose random states are gathered.
-        settings: what the run was started with, to be compared when it goes on.
-    """
+def collect_tensors(task: Task, processes: ProcessGroup) -> dict[str, dict[str, Tensor]]:
+    """Return networks, optimisers, the method's own tensors and random states by file; all processes must call it."""
     groups = {f"network_{name}": network.state_dict() for name, network in task.networks.items()}
     for name, optimizer in task.optimizers.items():
         groups[f"optimizer_{name}"] = flatten_optimizer(optimizer)
     groups["task"] = task.state_dict()
     for rank, state in enumerate(processes.gather(random_state())):
         groups[f"random_{rank}"] = state
-    return groups, {
-        "step": progress.step,
-        "seconds": progress.seconds,
-        "num_processes": processes.count,
-        "settings": settings,
-    }
+    return groups
 
 
-def restore_state(
-    task: Task, processes: ProcessGroup, settings: dict[str, Any], folder: Path, which: str
-) -> tuple[Path, Progress, list[str], dict[str, Any] | None]:
-    """Put a checkpoint into a task.
-
-    Args:
-        task: as in `collect_state`.
-        processes: their random states are restored; with another number of them, new ones are seeded.
-        settings: of this run.
-        folder: the run's checkpoints.
-        which: "latest" or a checkpoint's path.
-
-    Returns:
-        The checkpoint's path, the counters, the settings that are not the checkpoint's ("lr: 0.002 -> 0.001"), and the
-        best score so far, if the checkpoint knows of scores.
+def restore_tensors(task: Task, groups: dict[str, dict[str, Tensor]]) -> None:
+    """Put networks, optimisers and the method's own tensors back.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
+        KeyError, RuntimeError, ValueError: they belong to other networks or another method.
     """
-    path, groups, state = find_checkpoint(folder, which)
-    changes = changed_settings(state["settings"], settings) if state.get("settings") else []
     networks = {name.removeprefix("network_") for name in groups if name.startswith("network_")}
-    try:
-        if networks != set(task.networks):
-            raise ValueError(f"It holds {', '.join(sorted(networks))}; this run trains {', '.join(task.networks)}.")
-        for name, network in task.networks.items():
-            network.load_state_dict(groups[f"network_{name}"], strict=True)
-        for name, optimizer in task.optimizers.items():
-            restore_optimizer(optimizer, groups[f"optimizer_{name}"])
-        task.load_state_dict(groups["task"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        differing = f" Settings that differ: {'; '.join(changes)}." if changes else ""
-        raise CheckpointError(
-            f"Checkpoint {path} does not fit this run; use the settings that it was trained with.{differing} {error}"
-        ) from error
-    if f"random_{processes.rank}" in groups and state["num_processes"] == processes.count:
-        restore_random_state(groups[f"random_{processes.rank}"])
-    else:
-        # Another number of processes cannot repeat the old run; let it at least not repeat itself.
-        torch.manual_seed(state["images_seen"] * 1009 + processes.rank)
-    return path, Progress(state["step"], state["images_seen"], state["seconds"]), changes, state.get("best")
+    if networks != set(task.networks):
+        raise ValueError(f"It holds {', '.join(sorted(networks))}; this run trains {', '.join(task.networks)}.")
+    for name, network in task.networks.items():
+        network.load_state_dict(groups[f"network_{name}"], strict=True)
+    for name, optimizer in task.optimizers.items():
+        restore_optimizer(optimizer, groups[f"optimizer_{name}"])
+    task.load_state_dict(groups["task"])
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return the settings that differ, as "name: old -> new"; nested ones are named with dots."""
     before, after = flatten(old), flatten(new)
-    names = sorted(before.keys() | after.keys())
-    return [
-        f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)
-    ]
+    changed = (name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name))
+    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in changed]
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -191,13 +133,18 @@ def random_state() -> dict[str, Tensor]:
     return state
 
 
-def restore_random_state(state: dict[str, Tensor]) -> None:
-    """Take over a state of `random_state`; those of devices that are not there are left alone."""
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
+def restore_random_state(groups: dict[str, dict[str, Tensor]], state: dict[str, Any], processes: ProcessGroup) -> None:
+    """Take over this process's random state; those of devices that are not there are left alone."""
+    own = groups.get(f"random_{processes.rank}")
+    if own is None or state["num_processes"] != processes.count:
+        # Another number of processes cannot repeat the old run; let it at least not repeat itself.
+        torch.manual_seed(state["images_seen"] * 1009 + processes.rank)
+        return
+    torch.set_rng_state(own["torch"])
+    if "cuda" in own and torch.cuda.is_available():
+        torch.cuda.set_rng_state(own["cuda"])
+    if "mps" in own and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(own["mps"])
 
 
 # --- Checkpoints on the disk: safetensors and JSON, whole or not at all ---

@@ -31,15 +31,17 @@ from .checkpointing import (
     BEST_FOLDER,
     BestModel,
     CheckpointError,
-    Progress,
     ScoreConfig,
     Scorer,
     all_finite,
-    collect_state,
+    changed_settings,
+    collect_tensors,
+    find_checkpoint,
     flatten,
     list_checkpoints,
     remove_partial,
-    restore_state,
+    restore_random_state,
+    restore_tensors,
     write_checkpoint,
 )
 from .task import (
@@ -123,6 +125,15 @@ def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) ->
             f"`batch_size` {batch_size} cannot be shared among {num_processes} processes with {accumulation_steps} "
             "accumulation steps each; choose a multiple of their product."
         )
+
+
+@dataclass
+class Progress:
+    """How far a run has come: training steps, real images shown, and seconds spent, without starts and stops."""
+
+    step: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
 
 
 class Trainer:
@@ -362,8 +373,7 @@ class Trainer:
         finite = {name: value for name, value in means.items() if math.isfinite(value)}
         self.accelerator.log(finite, step=self.images_seen)
 
-    def _check_losses(self, diverged: list[str] | None = None) -> None:
-        bad = self.statistics.non_finite("loss/") if diverged is None else diverged
+    def _check_losses(self, bad: list[str]) -> None:
         if bad:
             raise NonFiniteLossError(self._diverged(f"the loss of {', '.join(bad)} is not finite"))
 
@@ -379,7 +389,7 @@ class Trainer:
         """Score the averaged generator, and keep it if none was better."""
         if self.scorer is None or self.score.eval_every_kimg <= 0:
             return
-        self._check_losses()
+        self._check_losses(self.statistics.non_finite("loss/"))
         start = time.perf_counter()
         devices = [self.processes.device] if self.processes.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -427,12 +437,18 @@ class Trainer:
             NonFiniteLossError: a loss or a tensor is not finite; nothing is written.
             CheckpointError: it cannot be written.
         """
-        self._check_losses()
+        self._check_losses(self.statistics.non_finite("loss/"))
         if not all_finite(self.task):
             raise NonFiniteLossError(self._diverged("a weight or an optimiser's state is not finite"))
-        groups, state = collect_state(self.task, self.progress, self.processes, self.settings)
-        state["best"] = self.best.state_dict()
+        groups = collect_tensors(self.task, self.processes)
         if self.processes.is_main:
+            state = {
+                "step": self.progress.step,
+                "seconds": self.progress.seconds,
+                "num_processes": self.processes.count,
+                "settings": self.settings,
+                "best": self.best.state_dict(),
+            }
             keep = self.run.checkpoints_total_limit
             write_checkpoint(self.checkpoints_dir, self.images_seen, groups, state, keep)
         self.processes.wait()
@@ -443,16 +459,26 @@ class Trainer:
         Raises:
             CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
         """
-        path, self.progress, changes, best = restore_state(
-            self.task, self.processes, self.settings, self.checkpoints_dir, which
-        )
-        if best is not None and self.processes.is_main:
-            self.best.load_state_dict(best)
-        if changes and self.processes.is_main:
-            warnings.warn(
-                f"The run goes on from {path} with other settings than it was trained with: {'; '.join(changes)}.",
-                stacklevel=2,
-            )
+        path, groups, state = find_checkpoint(self.checkpoints_dir, which)
+        changes = "; ".join(changed_settings(state["settings"], self.settings) if state.get("settings") else [])
+        try:
+            restore_tensors(self.task, groups)
+        except (KeyError, RuntimeError, ValueError) as error:
+            differing = f" Settings that differ: {changes}." if changes else ""
+            raise CheckpointError(
+                f"Checkpoint {path} does not fit this run; use the settings that it was trained with.{differing} "
+                f"{error}"
+            ) from error
+        restore_random_state(groups, state, self.processes)
+        self.progress = Progress(state["step"], state["images_seen"], state["seconds"])
+        if self.processes.is_main:
+            if state.get("best") is not None:
+                self.best.load_state_dict(state["best"])
+            if changes:
+                warnings.warn(
+                    f"The run goes on from {path} with other settings than it was trained with: {changes}.",
+                    stacklevel=2,
+                )
         self._say(f"Going on from {path}, after {self.images_seen / 1000:.2f} kimg.")
 
 

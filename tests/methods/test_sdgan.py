@@ -10,8 +10,15 @@ from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
 from dfmgan_hf.methods import open_sampler
 from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
-from dfmgan_hf.methods.sdgan import METHOD, ImageHistory, SDGANDrawing, SDGANSampler
-from dfmgan_hf.methods.translation import GeneratedGoodImages, Photographs, ShuffledPhotographs
+from dfmgan_hf.methods.sdgan import (
+    METHOD,
+    GeneratedGoodImages,
+    ImageHistory,
+    SDGANDrawing,
+    SDGANSampler,
+    ShuffledPhotographs,
+)
+from dfmgan_hf.methods.translation import Photographs
 from dfmgan_hf.models.cyclegan import CycleGANGenerator, TranslationOutput
 from dfmgan_hf.training import RunningStatistics
 from tests.methods.translation import BATCH, batch_of, learning_rates, make_task, run_phase

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from dfmgan_hf.pipelines.contact_sheet import contact_sheet
 from PIL import Image
+
+from dfmgan_hf.pipelines.contact_sheet import contact_sheet
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
