@@ -21,7 +21,7 @@ from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import NoiseInput, Trunk, to_layer_latents
 from ..sheets import sheet_of
-from ..training.task import Batch, Panels, Rows, Rule, RunningStatistics, last
+from ..training.task import Batch, Panels, Rule, RunningStatistics
 from .method import Method, TaskRequest, open_pipeline, register
 from .stylegan2 import (
     LatentDraw,
@@ -273,68 +273,46 @@ def mask_difference(first: Tensor, second: Tensor) -> Tensor:
     return (first ^ second).sum(dim=(1, 2, 3)) / union.clamp_min(1)
 
 
-def masks_empty(rows: Rows) -> str | None:
-    """At least 90 % of the generated masks are empty, and at most 10 % of the real ones."""
-    values = last(rows, "mask_empty/fake", "mask_empty/real")
-    if values is None or not all(fake >= 0.9 and real <= 0.1 for fake, real in values):
-        return None
-    return (
-        f"{values[-1][0]:.0%} of the generated masks are empty: no defect is learnt. Check the real masks with "
-        "check_dataset.py; then train on, since masks can take a while to appear, and if they don't, start again "
-        "with another --seed or a larger --mode_seeking_weight."
-    )
-
-
-def masks_full(rows: Rows) -> str | None:
-    """At least half of the generated masks cover nearly everything, and at most 10 % of the real ones."""
-    values = last(rows, "mask_full/fake", "mask_full/real")
-    if values is None or not all(fake >= 0.5 and real <= 0.1 for fake, real in values):
-        return None
-    return (
-        f"{values[-1][0]:.0%} of the generated masks cover nearly the whole image. Check that white means defect in "
-        "the real masks; then start again with another --seed, or a smaller --match_discriminator if D_match's "
-        "accuracy is near 1."
-    )
-
-
-def area_far_from_real(rows: Rows) -> str | None:
-    """The mean generated area is over 4 times, or under a quarter of, the mean real one, with masks neither all empty
-    nor all full."""
-    values = last(rows, "mask_area/fake", "mask_area/real", "mask_empty/fake", "mask_full/fake")
-    if values is None:
-        return None
-    for fake, real, empty, full in values:
-        if real <= 0 or empty >= 0.9 or full >= 0.5 or real / 4 <= fake <= real * 4:
-            return None
-    fake, real = values[-1][:2]
-    return (
-        f"Generated masks cover {fake:.2%} of the image on average, real ones {real:.2%}. Train on if the ratio still "
-        "falls; if not, a larger --match_weight makes the masks follow the real ones more closely."
-    )
-
-
-def masks_at_border(rows: Rows) -> str | None:
-    """Most generated masks touch the border, while few real ones do."""
-    values = last(rows, "mask_border/fake", "mask_border/real")
-    if values is None or not all(fake >= 0.75 and fake - real >= 0.5 for fake, real in values):
-        return None
-    fake, real = values[-1]
-    return (
-        f"{fake:.0%} of the generated masks touch the border, but only {real:.0%} of the real ones. Look at the "
-        "sheets: if frames are drawn instead of defects, start again with another --seed, or with --augmentation "
-        "none, since all others shift the images."
-    )
-
-
-def defects_do_not_change(rows: Rows) -> str | None:
-    """Another z_defect changes neither mask nor image, although there are masks."""
-    values = last(rows, "defect_change/mask", "defect_change/image", "mask_empty/fake")
-    if values is None or not all(mask < 0.05 and image < 0.02 and empty < 0.5 for mask, image, empty in values):
-        return None
-    return (
-        f"The defects hardly change with z_defect (masks differ by {values[-1][0]:.1%} of their union): the generator "
-        "draws one defect. Raise --mode_seeking_weight, or use more photographs of the defect."
-    )
+MASK_RULES = (
+    Rule(
+        "masks_empty",
+        ("mask_empty/fake", "mask_empty/real"),
+        lambda fake, real: fake >= 0.9 and real <= 0.1,
+        "{0:.0%} of the generated masks are empty: no defect is learnt. Check the real masks with check_dataset.py; "
+        "then train on, since masks can take a while to appear, and if they don't, start again with another --seed or "
+        "a larger --mode_seeking_weight.",
+    ),
+    Rule(
+        "masks_full",
+        ("mask_full/fake", "mask_full/real"),
+        lambda fake, real: fake >= 0.5 and real <= 0.1,
+        "{0:.0%} of the generated masks cover nearly the whole image. Check that white means defect in the real "
+        "masks; then start again with another --seed, or a smaller --match_discriminator if D_match's accuracy is "
+        "near 1.",
+    ),
+    Rule(
+        "area_far_from_real",
+        ("mask_area/fake", "mask_area/real", "mask_empty/fake", "mask_full/fake"),
+        lambda fake, real, empty, full: real > 0 and empty < 0.9 and full < 0.5 and not real / 4 <= fake <= real * 4,
+        "Generated masks cover {0:.2%} of the image on average, real ones {1:.2%}. Train on if the ratio still falls; "
+        "if not, a larger --match_weight makes the masks follow the real ones more closely.",
+    ),
+    Rule(
+        "masks_at_border",
+        ("mask_border/fake", "mask_border/real"),
+        lambda fake, real: fake >= 0.75 and fake - real >= 0.5,
+        "{0:.0%} of the generated masks touch the border, but only {1:.0%} of the real ones. Look at the sheets: if "
+        "frames are drawn instead of defects, start again with another --seed, or with --augmentation none, since all "
+        "others shift the images.",
+    ),
+    Rule(
+        "defects_do_not_change",
+        ("defect_change/mask", "defect_change/image", "mask_empty/fake"),
+        lambda mask, image, empty: mask < 0.05 and image < 0.02 and empty < 0.5,
+        "The defects hardly change with z_defect (masks differ by {0:.1%} of their union): the generator draws one "
+        "defect. Raise --mode_seeking_weight, or use more photographs of the defect.",
+    ),
+)
 
 
 # --- Stage 2 ---
@@ -359,14 +337,7 @@ class Stage2Task(Stage1Task):
         ValueError: `batch_size` is odd, but the mode-seeking loss pairs its halves.
     """
 
-    rules: ClassVar[Sequence[Rule]] = (
-        *Stage1Task.rules,
-        masks_empty,
-        masks_full,
-        area_far_from_real,
-        masks_at_border,
-        defects_do_not_change,
-    )
+    rules: ClassVar[Sequence[Rule]] = (*Stage1Task.rules, *MASK_RULES)
     panels: ClassVar[Panels] = {
         "Mask area (share of the image)": ("mask_area/real", "mask_area/fake"),
         "Masks: rates": ("mask_empty/fake", "mask_full/fake", "mask_border/real", "mask_border/fake"),

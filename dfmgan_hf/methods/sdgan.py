@@ -171,15 +171,6 @@ class ImageHistory:
 # --- Training ---
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """What the generators drew in a step, for the discriminators."""
-
-    good: Tensor
-    fake_defect: Tensor
-    fake_good: Tensor
-
-
 class SDGANTask(TranslationTask):
     """Translate between good and defective images without pairs.
 
@@ -223,7 +214,8 @@ class SDGANTask(TranslationTask):
         options = config.options
         self.game = GAMES[options.adversarial](options.alpha, options.beta)
         self.histories = {domain: ImageHistory(options.history_size) for domain in ("defect", "good")}
-        self._drawn: deque[_Drawn] = deque()
+        # Good photographs, and what the generators made of them and of the defective ones, for the discriminators.
+        self._drawn: deque[tuple[Tensor, Tensor, Tensor]] = deque()
         self.phases = [
             Phase("generators", g_parameters, self.optimizers["generators"], self.generators_loss),
             Phase("discriminators", d_parameters, self.optimizers["discriminators"], self.discriminators_loss),
@@ -242,7 +234,7 @@ class SDGANTask(TranslationTask):
             cycled_good, cycled_defect = self.restorer(fake_defect).images, self.generator(fake_good).images
             judged = [self._judge("defect", fake_defect), self._judge("good", fake_good)]
         # The discriminators are shown what was drawn here: it costs half of the step to draw.
-        self._drawn.append(_Drawn(good, *(at_least_float32(fake.detach()) for fake in (fake_defect, fake_good))))
+        self._drawn.append((good, at_least_float32(fake_defect.detach()), at_least_float32(fake_good.detach())))
         cycle = F.l1_loss(cycled_good, good) + F.l1_loss(cycled_defect, defect)
         adversarial = sum((self.game.generator(*outputs) for outputs in judged), torch.zeros_like(cycle))
         statistics.report("cycle", cycle)
@@ -255,8 +247,8 @@ class SDGANTask(TranslationTask):
         return loss
 
     def discriminators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        drawn = self._drawn.popleft()
-        pairs = {"defect": (batch.images, drawn.fake_defect), "good": (drawn.good, drawn.fake_good)}
+        good, fake_defect, fake_good = self._drawn.popleft()
+        pairs = {"defect": (batch.images, fake_defect), "good": (good, fake_good)}
         loss = batch.images.new_zeros(())
         for domain, (real, fake) in pairs.items():
             fake = self.histories[domain].exchange(fake)

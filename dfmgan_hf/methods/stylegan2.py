@@ -34,11 +34,9 @@ from ..training.task import (
     ExponentialMovingAverage,
     Panels,
     Phase,
-    Rows,
     Rule,
     RunningStatistics,
     Task,
-    last,
     lazy_adam,
 )
 from .method import ADA_KIMG, Method, TaskRequest, open_pipeline, register
@@ -195,32 +193,27 @@ def regularizer_precision(network: StyleGAN2Generator | StyleGAN2Discriminator) 
         network.low_precision_dtype = dtype
 
 
-def ada_at_cap(rows: Rows) -> str | None:
-    """The augmentation's probability has been at its limit for whole intervals."""
-    values = last(rows, "ada/at_cap", "ada/p", "ada/r_t")
-    if values is None or not all(at_cap >= 0.99 for at_cap, _, _ in values):
-        return None
-    _, p, r_t = values[-1]
-    return (
-        f"ADA's probability is at its limit {p:.2f} and the discriminator still overfits (r_t {r_t:.2f}): there are "
-        "too few photographs for so long a run. Keep the best checkpoint (--eval_every_kimg) or stop; add "
-        "photographs, --mirror, or a larger --augmentation set if the product allows. Raising --ada_max above 0.8 "
-        "makes augmentations leak into the samples."
-    )
-
-
-def discriminator_memorised(rows: Rows) -> str | None:
-    """D tells nearly every real image from nearly every generated one, with logits far apart."""
-    values = last(rows, "accuracy/real", "accuracy/fake", "logits/real", "logits/fake")
-    if values is None or not all(min(a, b) >= 0.97 and real - fake >= 6 for a, b, real, fake in values):
-        return None
-    _, _, real, fake = values[-1]
-    return (
-        f"The discriminator has memorised the photographs: mean logits {real:.1f} on real and {fake:.1f} on generated "
+RULES = (
+    Rule(
+        "ada_at_cap",
+        ("ada/p", "ada/r_t", "ada/at_cap"),
+        lambda p, r_t, at_cap: at_cap >= 0.99,
+        "ADA's probability is at its limit {0:.2f} and the discriminator still overfits (r_t {1:.2f}): there are too "
+        "few photographs for so long a run. Keep the best checkpoint (--eval_every_kimg) or stop; add photographs, "
+        "--mirror, or a larger --augmentation set if the product allows. Raising --ada_max above 0.8 makes "
+        "augmentations leak into the samples.",
+    ),
+    # D tells nearly every real image from nearly every generated one, with logits far apart.
+    Rule(
+        "discriminator_memorised",
+        ("logits/real", "logits/fake", "accuracy/real", "accuracy/fake"),
+        lambda real, fake, on_real, on_fake: min(on_real, on_fake) >= 0.97 and real - fake >= 6,
+        "The discriminator has memorised the photographs: mean logits {0:.1f} on real and {1:.1f} on generated "
         "images, and both are told apart nearly always. What comes now is seldom better: use the best or an earlier "
         "checkpoint. For the next run: augmentation (--augmentation, not none), more photographs, a larger "
-        "--r1_gamma."
-    )
+        "--r1_gamma.",
+    ),
+)
 
 
 def report_logits(statistics: RunningStatistics, prefix: str, real_logits: Tensor, fake_logits: Tensor) -> None:
@@ -254,7 +247,7 @@ class Stage1Task(Task):
         ['generator', 'path_length', 'discriminator', 'r1']
     """
 
-    rules: ClassVar[Sequence[Rule]] = (ada_at_cap, discriminator_memorised)
+    rules: ClassVar[Sequence[Rule]] = RULES
     panels: ClassVar[Panels] = {
         "Losses": ("loss/generator", "loss/discriminator"),
         "D: mean logits": ("logits/real", "logits/fake"),

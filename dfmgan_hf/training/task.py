@@ -193,30 +193,39 @@ class NonFiniteLossError(RuntimeError):
     """Training has diverged; the last good checkpoint is kept."""
 
 
-Rows = Iterable[dict[str, Any]]
-Rule = Callable[[Rows], str | None]
-
-PATIENCE = 5
-"""Intervals in a row that a condition must hold for: one alone may be chance, and the first ones always look bad."""
-
-
 class TrainingWarning(UserWarning):
     """The run looks as if it will not end well; the message says why and what to do."""
 
 
-def last(rows: Rows, *names: str) -> list[tuple[float, ...]] | None:
-    """Return the named numbers of the last PATIENCE rows, or None if there are fewer or one is missing."""
-    recent = list(rows)[-PATIENCE:]
-    values = [tuple(row.get(name) for name in names) for row in recent]
-    if len(recent) < PATIENCE or any(value is None for numbers in values for value in numbers):
-        return None
-    return values  # type: ignore[return-value]
+PATIENCE = 5
+"""Intervals in a row that a rule must hold for: one alone may be chance, and the first ones always look bad."""
 
 
-def examine(rules: Iterable[Rule], rows: Rows) -> dict[str, str]:
-    """Return advice by the name of the rule that gives it."""
-    advice = {rule.__name__: rule(rows) for rule in rules}
-    return {name: text for name, text in advice.items() if text is not None}
+@dataclass(frozen=True)
+class Rule:
+    """Something that goes wrong in a run, told by the numbers of its log.
+
+    Args:
+        name: of the warning.
+        numbers: names of what is looked at.
+        holds: whether they are ill, from the numbers in this order.
+        advice: what is wrong and what to do; {0}, {1}, ... are the last numbers.
+    """
+
+    name: str
+    numbers: tuple[str, ...]
+    holds: Callable[..., bool]
+    advice: str
+
+
+def examine(rules: Iterable[Rule], rows: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return the advice of each rule that has held in the last PATIENCE rows, by its name."""
+    recent, advice = list(rows)[-PATIENCE:], {}
+    for rule in rules:
+        values = [tuple(row.get(name) for name in rule.numbers) for row in recent]
+        if len(values) == PATIENCE and all(None not in numbers and rule.holds(*numbers) for numbers in values):
+            advice[rule.name] = rule.advice.format(*values[-1])
+    return advice
 
 
 class MetricsLog:

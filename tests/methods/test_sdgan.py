@@ -47,8 +47,8 @@ def test_cycle_is_zero_for_translations_that_undo_each_other(category):
     loss = task.generators_loss(batch_of(category), statistics)
     assert statistics.collect()["cycle"] == 0
     # All that is left is what the discriminators say.
-    drawn = task._drawn.pop()
-    fakes = {"defect": drawn.fake_defect, "good": drawn.fake_good}
+    _, fake_defect, fake_good = task._drawn.pop()
+    fakes = {"defect": fake_defect, "good": fake_good}
     with torch.no_grad():
         judged = sum(task.game.generator(*task._judge(domain, fake)) for domain, fake in fakes.items())
     torch.testing.assert_close(loss, judged)

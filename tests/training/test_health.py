@@ -9,7 +9,7 @@ from dfmgan_hf.methods.stylegan2 import Stage1Task
 from dfmgan_hf.training.task import PATIENCE
 from dfmgan_hf.training.task import examine as examine_with
 
-RULES = [rule.__name__ for rule in Stage2Task.rules]
+RULES = [rule.name for rule in Stage2Task.rules]
 
 HEALTHY = {
     "mask_empty/fake": 0.02,
@@ -88,6 +88,6 @@ def test_rule_waits_until_it_is_sure(rule):
 
 
 def test_stage1_has_no_rules_about_masks():
-    assert {rule.__name__ for rule in Stage1Task.rules} == {"ada_at_cap", "discriminator_memorised"}
+    assert {rule.name for rule in Stage1Task.rules} == {"ada_at_cap", "discriminator_memorised"}
     rows = [{k: v for k, v in HEALTHY.items() if k.startswith(("ada", "accuracy", "logits"))}] * PATIENCE
     assert examine(rows) == {}, "a rule that misses its numbers is silent"
