@@ -7,7 +7,7 @@ and controllers.
 
 How the constants act is pinned elsewhere: layers by models/test_golden_networks.py, losses and their gradients by
 methods/test_golden_phases.py, transforms by augmentation/test_golden_ada.py, gradients that are not finite by
-training/test_phase.py.
+training/test_trainer.py.
 """
 
 from __future__ import annotations

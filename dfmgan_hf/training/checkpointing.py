@@ -102,11 +102,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `flatten_optimizer` returned; hyperparameters stay those of `optimizer`.
-
-    Raises:
-        ValueError: the tensors belong to other parameters.
-    """
+    """Put back what `flatten_optimizer` returned, or raise ValueError; hyperparameters stay those of `optimizer`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -160,7 +156,7 @@ def write_checkpoint(
     Args:
         folder: holds all checkpoints of the run.
         images_seen: names the checkpoint.
-        groups: tensors by file; each group becomes <group>.safetensors.
+        groups: tensors; each group becomes <group>.safetensors.
         state: what else is needed, as JSON.
         keep: how many checkpoints stay; None for all.
 

@@ -29,25 +29,20 @@ LOW_VRAM_IMAGES = 4
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that is ready to start.
-
-    Args:
-        build: puts the task together on a device.
-        dataset: real images, in memory.
-        run: options, of `fit_run`.
-        accelerator: of `start_accelerator`.
-        total_kimg: length in thousands of images.
-        batch_size: images a step over all processes.
-        record: every setting of the run, written beside the results.
-    """
+    """A run that is ready to start."""
 
     build: Callable[[torch.device], Task]
+    """Puts the task together on a device."""
     dataset: ImageMaskDataset
     run: RunConfig
+    """Of `fit_run`."""
     accelerator: Accelerator
+    """Of `start_accelerator`."""
     total_kimg: float
     batch_size: int
+    """Images a step over all processes."""
     record: dict[str, Any]
+    """Every setting, written beside the results."""
 
 
 def start_accelerator(run: RunConfig) -> Accelerator:
@@ -91,12 +86,7 @@ def train(
     score: ScoreConfig | None = None,
     make_scorer: Callable[[Task], Scorer] | None = None,
 ) -> None:
-    """Train a task on a data set and export it to the run's output folder.
-
-    Args:
-        prepared: what is trained, on what, how long.
-        score: when to score and which score is better; None for no scores.
-        make_scorer: makes what measures a task's averaged generator; None for no scores.
+    """Train a task on a data set and export it to the run's output folder; without the last two, without scores.
 
     Raises:
         torch.OutOfMemoryError: with advice.
@@ -135,7 +125,7 @@ def train(
         # Before anything is written: this may be another run's folder.
         trainer.check_output_dir(run.resume_from_checkpoint)
         if accelerator.is_main_process:
-            write_record(run.output_dir, record)
+            write_json(run.output_dir / CONFIG_FILE, to_json(record))
         try:
             trainer.train(run.resume_from_checkpoint)
             if accelerator.is_main_process:
@@ -158,8 +148,8 @@ def _export(trainer: Trainer, record: dict[str, Any]) -> None:
     if best.score is not None:
         record["best"] = {**best.state_dict(), "summary": best.summary()}
         if best.folder.is_dir():
-            write_record(best.folder, record)
-    write_record(folder, record)
+            write_json(best.folder / CONFIG_FILE, to_json(record))
+    write_json(folder / CONFIG_FILE, to_json(record))
 
 
 def try_report(run_dir: Path) -> None:
@@ -174,12 +164,7 @@ def try_report(run_dir: Path) -> None:
 
 @contextmanager
 def advice_on_memory(images: int, precision: str) -> Iterator[None]:
-    """Inside, running out of memory says what helps.
-
-    Args:
-        images: micro-batch of a process.
-        precision: of the run.
-    """
+    """Inside, running out of memory with micro-batches of so many images says what helps."""
     options = []
     if images > LOW_VRAM_IMAGES:
         options.append(f"--low_vram ({LOW_VRAM_IMAGES} instead of {images} images at a time, half precision)")
@@ -197,11 +182,6 @@ def advice_on_memory(images: int, precision: str) -> Iterator[None]:
 
 
 # --- the record ---
-
-
-def write_record(run_dir: Path, record: dict[str, Any]) -> None:
-    """Write training_config.json, whole or not at all."""
-    write_json(run_dir / CONFIG_FILE, to_json(record))
 
 
 def what_decides(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -237,20 +238,19 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows so far; a line cut short, or that is still being written, is left out."""
+        rows = []
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            with suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
     def rewind(self, images_seen: int) -> list[dict[str, Any]]:
-        """Drop lines of more than `images_seen` images and a line cut short, and return the rows that stay."""
-        if not self.path.exists():
-            return []
-        kept, rows = [], []
-        for line in self.path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if row["images_seen"] <= images_seen:
-                kept.append(line)
-                rows.append(row)
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        """Drop lines of more than `images_seen` images, and return the rows that stay."""
+        rows = [row for row in self.rows() if row["images_seen"] <= images_seen]
+        if self.path.exists():
+            write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in rows))
         return rows
 
     def write(self, row: dict[str, Any]) -> None:
@@ -332,11 +332,7 @@ def lazy_adam(
 def ema_decay(batch_size: int, images_seen: int, half_life_kimg: float, rampup: float | None) -> float:
     """Return the decay of one step, 0.5^(batch / half-life in images).
 
-    Args:
-        batch_size: images a step over all processes.
-        images_seen: images so far.
-        half_life_kimg: thousands of images after which a weight counts half.
-        rampup: the half-life is at most `rampup` * `images_seen`; None for no ramp-up.
+    The half-life is `half_life_kimg` thousand images, but at most `rampup` times the images seen so far.
     """
     half_life = half_life_kimg * 1000.0
     if rampup is not None:
