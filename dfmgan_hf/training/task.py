@@ -304,26 +304,19 @@ def lazy_adam(
     *,
     lr: float,
     betas: tuple[float, float] = (0.0, 0.99),
-    eps: float = 1e-8,
     interval: int | None = None,
 ) -> torch.optim.Adam:
     """Build Adam for parameters that are also stepped by a regulariser every `interval` iterations.
 
     With the k-th iteration holding one step more, the learning rate becomes lr k/(k+1) and the betas beta^(k/(k+1))
-    (StyleGAN2, appendix B).
-
-    Args:
-        parameters: what to train.
-        lr: learning rate without lazy regularisation.
-        betas, eps: of Adam.
-        interval: k; None for no regulariser.
+    (StyleGAN2, appendix B); an interval of None stands for no regulariser. Adam's eps is torch's 1e-8.
     """
     ratio = 1.0 if interval is None else interval / (interval + 1)
     parameters = list(parameters)
     # Adam refuses an integer 0 beside a float, and the fused kernel spares a pass over memory for each state tensor.
     scaled = tuple(float(beta**ratio) for beta in betas)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=scaled, eps=eps, fused=fused)  # type: ignore[arg-type]
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=scaled, fused=fused)  # type: ignore[arg-type]
 
 
 # --- The moving average of the generator (Progressive GAN, section 5), with StyleGAN2-ADA's ramp-up ---

@@ -369,7 +369,7 @@ class Trainer:
         return seconds_per_kimg
 
     def _log_means(self, means: dict[str, float]) -> None:
-        """Numbers to all trackers; those that are not finite are left out."""
+        """Give numbers to all trackers; those that are not finite are left out."""
         finite = {name: value for name, value in means.items() if math.isfinite(value)}
         self.accelerator.log(finite, step=self.images_seen)
 
