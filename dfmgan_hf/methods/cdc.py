@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -214,13 +213,6 @@ def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int
     w = generator.mapping(z)
     ws = w.unsqueeze(1).expand(-1, generator.num_latents, -1)
     noise = torch.Generator(z.device).manual_seed(noise_seed)
-    with _recorded(generator) as features:
-        generator.synthesize(ws, NoiseInput("random", len(z), noise))
-    return features, w
-
-
-@contextmanager
-def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Tensor]]:
     features: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: features.append(output))
@@ -228,10 +220,11 @@ def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Tensor]]:
         if isinstance(module, StyledConv2d)
     ]
     try:
-        yield features
+        generator.synthesize(ws, NoiseInput("random", len(z), noise))
     finally:
         for hook in hooks:
             hook.remove()
+    return features, w
 
 
 def build(request: TaskRequest) -> CDCTask:
