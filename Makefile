@@ -23,7 +23,7 @@ test: $(VENV)/.installed-test ## Run the whole test suite
 	$(RUN) -m pytest -q --durations=15
 
 wheel: $(VENV)/.created ## Build the wheel, install it alone into a new environment, and draw with it
-	rm -rf build/wheel
+	rm -rf build
 	$(PIP) wheel -q --no-deps -w build/wheel .
 	$(PYTHON) -m venv build/wheel/env
 	build/wheel/env/bin/pip install -q --disable-pip-version-check build/wheel/dfmgan_hf-*.whl

@@ -13,8 +13,8 @@ import torch
 from .data import DataConfig, ImageMaskDataset
 from .files import write_json
 from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
+from .methods import open_sampler
 from .methods.method import SamplerRequest
-from .methods.registry import open_sampler
 from .metrics import (
     EvaluationConfig,
     FolderSampler,

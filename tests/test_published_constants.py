@@ -7,7 +7,7 @@ and controllers.
 
 How the constants act is pinned elsewhere: layers by models/test_golden_networks.py, losses and their gradients by
 methods/test_golden_phases.py, transforms by augmentation/test_golden_ada.py, gradients that are not finite by
-training/test_phase.py.
+training/test_trainer.py.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 from dfmgan_hf import StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.augmentation import TRANSFORMS
-from dfmgan_hf.methods.dfmgan import METHOD, Stage2Options, build_stage2
-from dfmgan_hf.methods.method import AugmentationConfig, RecipeOverrides, Target, recipe_from_backbone, resolve_recipe
-from dfmgan_hf.methods.stylegan2 import build_stage1
+from dfmgan_hf.methods import get_method
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.metrics import EvaluationConfig
 from dfmgan_hf.models.dfmgan import soft_mask
 from dfmgan_hf.models.layers import EqualizedConv2d
@@ -32,20 +31,23 @@ from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, StyledCo
 from dfmgan_hf.training import Batch, RunningStatistics
 
 STAGES = ("stage1", "stage2")
+METHODS = {"stage1": get_method("stage1"), "stage2": get_method("dfmgan")}
 Task = Any  # of either stage
 
 
 def build(stage: str, preset: str = "auto", processes: int = 1, device: str = "meta", **overrides) -> Task:
     """A task with the defaults of the command line, but for what is overridden."""
-    target, augmentation = Target(torch.device(device)), AugmentationConfig()
-    recipe = resolve_recipe(preset, RecipeOverrides(**overrides), "stage1", processes)
+    target, config = Target(torch.device(device)), RecipeConfig(**overrides)
+    recipe = METHODS["stage1"].resolve(preset, config, None, processes)
     if stage == "stage1":
-        return build_stage1(recipe, augmentation, target)
+        return METHODS[stage].build(TaskRequest(recipe, None, AugmentationConfig(), target))
     with torch.device(device):
         backbone = StyleGAN2Generator(**recipe.network_config())
         discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
-    recipe = resolve_recipe(preset, recipe_from_backbone(RecipeOverrides(**overrides), backbone), "stage2", processes)
-    return build_stage2(backbone, discriminator, recipe, Stage2Options(), augmentation, target)
+    method = METHODS[stage]
+    recipe = method.resolve(preset, config, backbone, processes)
+    augmentation = AugmentationConfig(augmentation=method.augmentation)
+    return method.build(TaskRequest(recipe, method.options(), augmentation, target, None, (backbone, discriminator)))
 
 
 @pytest.fixture(scope="module")
@@ -311,17 +313,15 @@ PRESETS = {
 @pytest.mark.parametrize("preset", PRESETS)
 def test_preset(preset):
     for stage, kimg in (("stage1", 3000), ("stage2", 400)):
-        recipe = resolve_recipe(preset, RecipeOverrides(), stage, 1)
+        recipe = METHODS[stage].resolve(preset, RecipeConfig(), None, 1)
         found = (recipe.resolution, recipe.mapping_layers, recipe.batch_size, recipe.r1_gamma, recipe.ema_kimg)
         assert found == pytest.approx(PRESETS[preset])
         assert recipe.total_kimg == kimg
 
 
-def test_dfmgan_as_one_of_the_methods_has_the_same_constants():
-    backbone = StyleGAN2Generator(resolution=64, z_dim=32, w_dim=32, channel_base=512, channel_max=16)
-    direct = resolve_recipe("auto", recipe_from_backbone(RecipeOverrides(), backbone), "stage2", 1)
-    assert METHOD.resolve("auto", RecipeOverrides(), backbone, 1) == direct
-    assert METHOD.defaults.augmentation == AugmentationConfig().augmentation == "bgc"
+@pytest.mark.parametrize("stage", STAGES)
+def test_default_augmentation(stage):
+    assert METHODS[stage].augmentation == AugmentationConfig().augmentation == "bgc"
 
 
 # --- how the paper measures (DFMGAN 4.1): KID@5k as the mean over subsets, clustered LPIPS@1k ---

@@ -14,7 +14,7 @@ from typing import Any
 
 from dfmgan_hf.data import DataConfig, Partition, make_partitions, read_file_list, read_groups
 from dfmgan_hf.files import write_bytes, write_json, write_text
-from dfmgan_hf.methods.registry import METHODS
+from dfmgan_hf.methods import METHODS
 from dfmgan_hf.training.checkpointing import changed_settings
 from dfmgan_hf.training.run import CONFIG_FILE
 

@@ -52,16 +52,16 @@ from benchmarks.paper.cells import (
 )
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
+from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import (
     FROM_BACKBONE,
     PRESETS,
     AugmentationConfig,
     Method,
     PresetName,
-    RecipeOverrides,
+    RecipeConfig,
     SamplerRequest,
 )
-from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.train import TrainingConfig, prepare, train_method
 from dfmgan_hf.metrics import (
     EvaluationConfig,
@@ -132,7 +132,7 @@ class GenerationConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpoint_every_kimg: float = 20.0
     estimate: bool = True
-    recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(
         default_factory=lambda: EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
@@ -205,9 +205,9 @@ class GenerationBenchmark:
             prepared = prepare(method, self._training_config(cell))
             device = prepared.accelerator.device
             task = prepared.build(device)
-            size = prepared.recipe.batch_size // prepared.accelerator.num_processes
+            size = prepared.batch_size // prepared.accelerator.num_processes
             batch = BatchStream(prepared.dataset, batch_size=size, seed=0, device=device).at(0)
-            steps = prepared.recipe.total_kimg * 1000 / prepared.recipe.batch_size
+            steps = prepared.total_kimg * 1000 / prepared.batch_size
             training = steps * seconds_per_step(task, batch)
             sampler = method.sample_task(task)
         real = self._real(cell, sampler)
@@ -340,7 +340,7 @@ class GenerationBenchmark:
                 report_to="none",
             ),
             options=options,
-            augmentation=AugmentationConfig(augmentation=method.defaults.augmentation),
+            augmentation=AugmentationConfig(augmentation=method.augmentation),
             pretrained_backbone=backbone if from_stage1 else None,
             defect=(cell.defect,),
             preset=config.preset,
@@ -348,14 +348,14 @@ class GenerationBenchmark:
             data=self._training_data(cell),
         )
 
-    def _overrides(self, method: Method, backbone: str | None, from_stage1: bool) -> RecipeOverrides:
+    def _overrides(self, method: Method, backbone: str | None, from_stage1: bool) -> RecipeConfig:
         """What was chosen and the method has a use for; from scratch, the backbone's size of images."""
-        chosen = {f.name: getattr(self.config.recipe, f.name) for f in dataclasses.fields(RecipeOverrides)}
+        chosen = {f.name: getattr(self.config.recipe, f.name) for f in dataclasses.fields(RecipeConfig)}
         if from_stage1:
             chosen = {name: value for name, value in chosen.items() if name not in FROM_BACKBONE}
         elif backbone is not None:
             chosen |= _image_size(backbone)
-        overrides = RecipeOverrides(**{name: v for name, v in chosen.items() if name in method.recipe_fields})
+        overrides = RecipeConfig(**{name: v for name, v in chosen.items() if name in method.recipe_fields})
         return overrides if self.config.kimg is None else replace(overrides, total_kimg=self.config.kimg)
 
     def _resolution(self, cell: Cell) -> int:

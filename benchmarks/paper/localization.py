@@ -50,7 +50,7 @@ from benchmarks.paper.downstream import (
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import Partition, first_third_partition, make_partitions, read_file_list
 from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.methods.registry import METHODS
+from dfmgan_hf.methods import METHODS
 from dfmgan_hf.metrics.networks import require
 
 Array = np.ndarray[Any, Any]

@@ -22,7 +22,7 @@ from benchmarks.speed.ceiling import ceiling_seconds, flop, record
 from benchmarks.speed.timing import time_in_turns, write_json
 from benchmarks.speed.training import make_batch, make_task, measure, run_phase
 from benchmarks.speed.triplet import make_generator, summary
-from dfmgan_hf.methods.method import RecipeOverrides, Target
+from dfmgan_hf.methods.method import RecipeConfig, Target
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.stylegan2 import hold_weights
 from dfmgan_hf.training import RunningStatistics
@@ -96,7 +96,7 @@ def measure_triplets(arguments: Arguments, device: torch.device) -> list[dict[st
 
 def measure_training(arguments: Arguments, stage: Literal["stage1", "stage2"], batch_size: int) -> dict[str, Any]:
     target = Target(torch.device(arguments.device), getattr(torch, arguments.dtype))
-    overrides = RecipeOverrides(
+    overrides = RecipeConfig(
         batch_size=batch_size, resolution=arguments.resolution, channel_base=arguments.channel_base
     )
     peak_gib(target.device)

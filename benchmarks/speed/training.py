@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from benchmarks.speed.ceiling import ceiling_seconds, flop, record
 from benchmarks.speed.naive import NaivePhase, naive_phases
 from benchmarks.speed.timing import time_in_turns, write_json
-from dfmgan_hf.methods.dfmgan import Stage2Options, Stage2Task, build_stage2
-from dfmgan_hf.methods.method import AugmentationConfig, PresetName, RecipeOverrides, Target, resolve_recipe
-from dfmgan_hf.methods.stylegan2 import Stage1Task, build_stage1
-from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
-from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
+from dfmgan_hf.methods import get_method
+from dfmgan_hf.methods.dfmgan import Stage2Task
+from dfmgan_hf.methods.method import AugmentationConfig, PresetName, RecipeConfig, Target, TaskRequest
+from dfmgan_hf.methods.stylegan2 import Stage1Task
 from dfmgan_hf.training import Batch, Phase, RunningStatistics
 
 Stage = Literal["stage1", "stage2"]
@@ -54,17 +53,14 @@ class Arguments:
     name: str = "training"
 
 
-def make_task(stage: Stage, overrides: RecipeOverrides, preset: str, target: Target) -> Stage1Task | Stage2Task:
+def make_task(stage: Stage, overrides: RecipeConfig, preset: str, target: Target) -> Stage1Task | Stage2Task:
     """A new task whose networks have noise."""
     torch.manual_seed(0)
-    recipe = resolve_recipe(preset, overrides, stage, 1)
-    if stage == "stage1":
-        task: Stage1Task | Stage2Task = build_stage1(recipe, AugmentationConfig(), target)
-    else:
-        with target.construct():
-            backbone = StyleGAN2Generator(**recipe.network_config())
-            discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
-        task = build_stage2(backbone, discriminator, recipe, Stage2Options(), AugmentationConfig(), target)
+    method = get_method("stage1" if stage == "stage1" else "dfmgan")
+    assert method.build is not None
+    recipe = method.resolve(preset, overrides, None, 1)
+    # Stage 2 takes new networks for its backbone: time does not depend on what they have learnt.
+    task: Any = method.build(TaskRequest(recipe, method.options(), AugmentationConfig(), target))
     for name, parameter in task.generator.named_parameters():
         if name.endswith("noise_strength"):
             nn.init.constant_(parameter, 0.1)
@@ -124,7 +120,7 @@ def difference(phase: Phase, naive: NaivePhase, batch: Batch) -> float:
 def measure(
     stage: Stage,
     preset: str,
-    overrides: RecipeOverrides,
+    overrides: RecipeConfig,
     target: Target,
     *,
     repeats: int,
@@ -182,7 +178,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
         measure(
             stage,
             preset,
-            RecipeOverrides(batch_size=batch_size),
+            RecipeConfig(batch_size=batch_size),
             Target(torch.device("cpu")),
             repeats=arguments.repeats,
             warm_up=arguments.warm_up,

@@ -1,38 +1,28 @@
-"""CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al., CVPR 2021)."""
+"""CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al. 2021, arXiv 2104.06820)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses import generator_loss, r1_penalty
+from ..losses import generator_loss
 from ..models.discriminator import PatchHeadDiscriminator
 from ..models.stylegan2 import NoiseInput, StyledConv2d, StyleGAN2Generator
 from ..training.task import Batch, RunningStatistics
-from .method import (
-    ADA_KIMG,
-    Defaults,
-    Method,
-    TaskRequest,
-    build_augmentation,
-    open_pipeline,
-    register,
-    regularizer_precision,
-)
-from .stylegan2 import Stage1Settings, Stage1Task, draw_latents
+from .method import Method, RecipeConfig, TaskRequest, open_pipeline, register
+from .stylegan2 import Stage1Config, Stage1Task, draw_latents
 
-# --- Cross-domain distance consistency (Ojha et al., CVPR 2021, section 3.1).
+# --- Cross-domain distance consistency (section 3.1) ---
 
 
 def cross_domain_consistency(source: Sequence[Tensor], target: Sequence[Tensor], layers: Sequence[int]) -> Tensor:
-    """How differently two generators see the same latents: KL between the similarities of their features.
+    """Return how differently two generators see the same latents: KL between the similarities of their features.
 
     For each sample a: cosine similarities of its features to those of the other B - 1 samples at layer `layers[a]`,
     as a distribution by softmax, p in the source and q in the target; p (log p - log q), averaged over all B (B - 1)
@@ -60,14 +50,13 @@ def cross_domain_consistency(source: Sequence[Tensor], target: Sequence[Tensor],
 
 
 def _similarities(features: Tensor, sample: int) -> Tensor:
-    """Log-probabilities (B - 1,) that follow from the similarity of one sample to the others."""
+    """Return log-probabilities (B - 1,) that follow from the similarity of one sample to the others."""
     flat = features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
     others = torch.cat([flat[:sample], flat[sample + 1 :]])
     return F.log_softmax(F.cosine_similarity(flat[sample : sample + 1], others, dim=1), dim=0)
 
 
-# --- CDC: few-shot adaptation of a generator by cross-domain correspondence (Ojha et al., CVPR 2021, arXiv
-# 2104.06820).
+# --- Training ---
 
 
 @dataclass(frozen=True)
@@ -95,14 +84,8 @@ class CDCOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CDCSettings(Stage1Settings, CDCOptions):
-    """Hyperparameters: those of stage 1, without a ramp-up of the average, and the options of CDC.
-
-    Args:
-        num_anchors: as in `CDCOptions`, settled.
-        ema_rampup: as in stage 1.
-        anchor_seed: of the anchors.
-    """
+class CDCConfig(Stage1Config, CDCOptions):
+    """Hyperparameters: those of stage 1, without a ramp-up of the average, and the options of CDC, settled."""
 
     num_anchors: int = 10
     ema_rampup: float | None = None
@@ -116,14 +99,13 @@ class CDCTask(Stage1Task):
         source: stage 1's generator, which stays as it is.
         generator: its copy, to be trained.
         discriminator: stage 1's, with heads for patches.
-        settings: hyperparameters.
-        options: as in `Stage1Task`.
+        config: hyperparameters.
+        arguments: `augment`, `ada` and `mean_over_processes`, as in `Stage1Task`.
 
     Raises:
         ValueError: `num_anchors` or `anchor_interval` is not positive, or a batch too small to compare distances in.
     """
 
-    settings: CDCSettings
     discriminator: PatchHeadDiscriminator
 
     def __init__(
@@ -131,24 +113,24 @@ class CDCTask(Stage1Task):
         source: StyleGAN2Generator,
         generator: StyleGAN2Generator,
         discriminator: PatchHeadDiscriminator,
-        settings: CDCSettings,
-        **options: Any,
+        config: CDCConfig,
+        **arguments: Any,
     ) -> None:
         for name in ("num_anchors", "anchor_interval"):
-            if getattr(settings, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, but is {getattr(settings, name)}.")
-        if settings.batch_size < 3:
+            if getattr(config, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {getattr(config, name)}.")
+        if config.batch_size < 3:
             raise ValueError(
                 "CDC compares the distances of each sample to at least two others, so that `batch_size` must be at "
-                f"least 3, but it is {settings.batch_size}."
+                f"least 3, but it is {config.batch_size}."
             )
-        super().__init__(generator, discriminator, settings, **options)
+        super().__init__(generator, discriminator, config, **arguments)
         self.source = source.eval().requires_grad_(False)
         # A checkpoint without the source could go on with another one unnoticed.
         self.networks["source"] = self.source
         self.step = 0
-        seeded = torch.Generator().manual_seed(settings.anchor_seed)
-        anchors = torch.randn(settings.num_anchors, generator.config["z_dim"], generator=seeded)
+        seeded = torch.Generator().manual_seed(config.anchor_seed)
+        anchors = torch.randn(config.num_anchors, generator.config["z_dim"], generator=seeded)
         self._anchors = anchors.to(generator.mapping.w_avg.device)
 
     # --- the two routes ---
@@ -165,12 +147,10 @@ class CDCTask(Stage1Task):
         return int(torch.randint(len(self.discriminator.taps), (), generator=generator).item())
 
     def judge(self, images: Tensor) -> Tensor:
-        """Augmented images' logits: (N, 1) of whole images, or (N, 1, r, r) of their patches."""
+        """Return augmented images' logits: (N, 1) of whole images, or (N, 1, r, r) of their patches."""
         if not self.judges_patches:
             return super().judge(images)
-        if self.augment is not None:
-            images = self.augment(images, 1.0 if self.ada is None else self.ada.p)
-        return self.discriminator.judge_patches(images, self.tap)
+        return self.discriminator.judge_patches(self.augmented(images), self.tap)
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         if self.judges_patches:
@@ -191,7 +171,7 @@ class CDCTask(Stage1Task):
         return generator_loss(self.judge(images)) + self.settings.consistency_weight * consistency
 
     def consistency(self, n: int) -> Tensor:
-        """The distance consistency on `n` new latents, each sample at a layer drawn for it."""
+        """Return the distance consistency on `n` new latents, each sample at a layer drawn for it."""
         z = draw_latents(self.generator.mapping, n, self.generator.num_latents, mixing_probability=0.0).z
         seeds = [int(seed) for seed in torch.randint(2**31, (2,))]
         if self.settings.shared_noise:
@@ -204,15 +184,6 @@ class CDCTask(Stage1Task):
         # The convolution at 4x4 is left out, as in the authors' code.
         layers = torch.randint(1, len(source), (n,)).tolist()
         return cross_domain_consistency(source, target, layers)
-
-    def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        images = batch.images.detach().requires_grad_()
-        with regularizer_precision(self.discriminator):
-            # One logit an image: patches are averaged first. At the published intervals (16 and 4) there are none.
-            logits = self.judge(images).flatten(1).mean(dim=1, keepdim=True)
-            penalty = r1_penalty(logits, images)
-        statistics.report("r1_penalty", penalty)
-        return self.settings.r1_gamma / 2 * penalty.mean()
 
     # --- state ---
 
@@ -229,7 +200,7 @@ class CDCTask(Stage1Task):
 
 
 def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int) -> tuple[list[Tensor], Tensor]:
-    """Outputs of all 3x3 convolutions of the synthesis network after noise, bias and activation, and w.
+    """Return the outputs of all 3x3 convolutions of the synthesis network after noise, bias and activation, and w.
 
     Args:
         generator: whose features.
@@ -242,13 +213,6 @@ def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int
     w = generator.mapping(z)
     ws = w.unsqueeze(1).expand(-1, generator.num_latents, -1)
     noise = torch.Generator(z.device).manual_seed(noise_seed)
-    with _recorded(generator) as features:
-        generator.synthesize(ws, NoiseInput("random", len(z), noise))
-    return features, w
-
-
-@contextmanager
-def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Tensor]]:
     features: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: features.append(output))
@@ -256,51 +220,41 @@ def _recorded(generator: StyleGAN2Generator) -> Iterator[list[Tensor]]:
         if isinstance(module, StyledConv2d)
     ]
     try:
-        yield features
+        generator.synthesize(ws, NoiseInput("random", len(z), noise))
     finally:
         for hook in hooks:
             hook.remove()
+    return features, w
 
 
 def build(request: TaskRequest) -> CDCTask:
-    """Source, copy and discriminator from stage 1."""
-    recipe, target, options = request.recipe, request.target, request.options
-    generator, stage1_discriminator = request.copy_backbone()
+    """Build source, copy and discriminator from stage 1."""
+    options, target = request.options, request.target
+    generator, stage1_discriminator = request.networks()
     source = copy.deepcopy(generator)
     with target.construct():
         discriminator = PatchHeadDiscriminator.from_discriminator(
             stage1_discriminator, options.num_taps, options.linear_heads
         )
-    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
-    return CDCTask(
-        source,
-        generator,
-        target.place(discriminator),
-        CDCSettings(
-            **recipe.training_settings(),
-            **{
-                **asdict(options),
-                "num_anchors": len(request.dataset) if options.num_anchors is None else options.num_anchors,
-            },
+    if options.num_anchors is None and request.dataset is not None:
+        options = replace(options, num_anchors=len(request.dataset))
+    config = CDCConfig(**request.recipe.training_config(), **asdict(options))
+    return CDCTask(source, generator, target.place(discriminator), config, **request.gan_arguments())
+
+
+METHOD = register(
+    Method(
+        name="cdc",
+        title="CDC",
+        citation=(
+            "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
+            "Cross-domain Correspondence. CVPR 2021."
         ),
-        augment=augment,
-        ada=ada,
-        mean_over_processes=target.mean_over_processes,
+        open_sampler=open_pipeline,
+        build=build,
+        generator="StyleGAN2Generator",
+        options=CDCOptions,
+        defaults=RecipeConfig(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
+        init="stage1",
     )
-
-
-METHOD = Method(
-    name="cdc",
-    title="CDC",
-    citation=(
-        "U. Ojha, Y. Li, J. Lu, A. A. Efros, Y. J. Lee, E. Shechtman, R. Zhang: Few-shot Image Generation via "
-        "Cross-domain Correspondence. CVPR 2021."
-    ),
-    open_sampler=open_pipeline,
-    build=build,
-    generator="StyleGAN2Generator",
-    options=CDCOptions,
-    defaults=Defaults(batch_size=4, lr=0.002, r1_gamma=10.0, ema_kimg=1.25, total_kimg=20.0),
-    init="stage1",
 )
-register(METHOD)

@@ -17,91 +17,7 @@ from ..data.training_set import ImageMaskDataset
 from ..metrics.sampler import Samples
 from .method import Method, SamplerRequest, register
 
-# --- Where a product lies on a plain background, found without any training (Otsu 1979, by OpenCV).
-
 Array = np.ndarray[Any, Any]
-
-# Grey levels between product and background below which there is nothing to tell apart.
-_LEAST_CONTRAST = 8
-# Share of the variance that has to lie between product and background (Otsu's eta). Textures without any product have
-# up to 0.78 (60 photographs of magnetic tiles), products on a plain background above 0.9.
-_LEAST_SEPARATION = 0.8
-# Share of the picture's border that the product may cover: a whole side.
-_MOST_BORDER = 0.25
-# Parts of the product have at least this share of the largest one's area; smaller ones are dust.
-_SMALLEST_PART = 0.1
-
-
-def find_foreground(image: Array, name: str) -> Array:
-    """Pixels that differ from the border's colour by more than Otsu's threshold, without holes.
-
-    This is for products on a background of one colour. It is wrong where the product fills the picture (then its own
-    colour is the border's), where the background has a pattern, a gradient or a shadow (which is then taken for
-    product), and where parts of the product have the background's colour or are transparent (which are then cut off).
-    The clear cases of these are refused; look at the others.
-
-    Args:
-        image: uint8 (H, W, C).
-        name: of the photograph, for errors.
-
-    Returns:
-        bool (H, W).
-
-    Raises:
-        ValueError: nothing stands out, not clearly, or what does covers more than a quarter of the border.
-        ImportError: OpenCV is not installed.
-    """
-    cv2 = import_cv2("foreground='auto'")
-    border = np.ones(image.shape[:2], dtype=bool)
-    border[1:-1, 1:-1] = False
-    background = np.median(image[border], axis=0)
-    difference = np.abs(image - background).max(axis=2).round().astype(np.uint8)
-    smooth = cv2.GaussianBlur(difference, (0, 0), max(1.0, len(image) / 256))
-    level, above = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    advice = "Give --foreground a folder with masks that show where the product is."
-    if level < _LEAST_CONTRAST or not contours:
-        raise ValueError(f"On {name} nothing stands out from the colour of its border. {advice}")
-    separation = _separation(smooth, above > 0)
-    if separation < _LEAST_SEPARATION:
-        raise ValueError(
-            f"On {name} nothing stands out clearly from the border's colour: the difference of the two accounts for "
-            f"{separation:.0%} of the variance, and for at least {_LEAST_SEPARATION:.0%} where a product is on a "
-            f"plain background. {advice}"
-        )
-    areas = [cv2.contourArea(contour) for contour in contours]
-    parts = [c for c, area in zip(contours, areas, strict=True) if area >= _SMALLEST_PART * max(areas)]
-    found: Array = cv2.drawContours(np.zeros_like(above), parts, -1, 255, cv2.FILLED) > 0
-    covered = found[border].mean()
-    if covered > _MOST_BORDER:
-        raise ValueError(
-            f"What stands out on {name} covers {covered:.0%} of its border, so that the product is not on a plain "
-            f"background, or fills the picture. {advice}"
-        )
-    return found
-
-
-def _separation(values: Array, above: Array) -> float:
-    """Share of the variance of `values` that lies between those above a threshold and the others, from 0 to 1."""
-    share, values = above.mean(), values.astype(np.float64)
-    between = share * (1 - share) * (values[above].mean() - values[~above].mean()) ** 2
-    return float(between / values.var())
-
-
-def import_cv2(option: str) -> Any:
-    """OpenCV, for an option of Crop&Paste that needs it.
-
-    Raises:
-        ImportError: that says how to install it.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(f"{option} needs OpenCV: `pip install 'dfmgan-hf[poisson]'`.") from error
-    return cv2
-
-
-# --- Crop&Paste (Lin et al. 2021): the defect's pixels, cut out along its mask, laid over a good photograph.
 
 PLACE_TRIES = 100
 """Random places that are tried for a defect that has to lie on the product."""
@@ -139,7 +55,7 @@ class CropPasteOptions:
 
 
 class CropPasteSampler:
-    """Every pair of a good photograph and one of a defect, once each.
+    """Paste the defects onto the good photographs: every pair, once each.
 
     Args:
         good: defect-free photographs.
@@ -206,17 +122,8 @@ class CropPasteSampler:
         numbers = {"num_good": len(self.good), "num_defects": len(self.defects), "num_available": len(self)}
         return {**numbers, **asdict(self.options)}
 
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n different pairs, in an order that follows from a seed drawn from `generator`.
-
-        Raises:
-            ValueError: there are fewer pairs.
-        """
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-        return self.sample_at(range(n), seed)
-
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draws the pairs of these numbers, in the order that `seed` decides; it decides on shift and rotation too.
+        """Draw the pairs of these numbers, in the order that `seed` decides; it decides on shift and rotation too.
 
         Raises:
             ValueError: a number is not below that of the pairs.
@@ -236,14 +143,18 @@ class CropPasteSampler:
         return torch.stack(images), torch.stack(masks)
 
     def _paste(self, good_index: int, defect_index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """One pair: uint8 (C, R, R) and (1, R, R)."""
+        """Return one pair: uint8 (C, R, R) and (1, R, R)."""
         good = _to_array(self.good[good_index])
         defect, mask = _to_array(self.defects[defect_index]), self.masks[defect_index, 0].numpy() > 0
         if mask.any():
             if self._moves:
                 allowed = None if self.foregrounds is None else self.foregrounds[good_index].numpy()
                 defect, mask = self._move(defect, mask, allowed, np.random.default_rng(seed))
-            region = _fill_box(mask) if self.options.region == "box" else mask
+            region = mask
+            if self.options.region == "box":
+                top, bottom, left, right = _box(mask)
+                region = np.zeros_like(mask)
+                region[top:bottom, left:right] = True
             join = _poisson if self.options.blend == "poisson" else self._blend
             good = join(good, defect, region)
         if len(mask) != self.resolution:
@@ -252,7 +163,7 @@ class CropPasteSampler:
         return image, torch.from_numpy(mask)[None].to(torch.uint8) * 255
 
     def _blend(self, good: Array, defect: Array, mask: Array) -> Array:
-        """(1 - M) g + M d, with M, what is cut out, softened inwards by `feather`."""
+        """Return (1 - M) g + M d, with M, what is cut out, softened inwards by `feather`."""
         weight = mask.astype(np.float32)
         if self.options.feather > 0:
             soft = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(self.options.feather))
@@ -263,7 +174,7 @@ class CropPasteSampler:
     def _move(
         self, defect: Array, mask: Array, allowed: Array | None, random: np.random.Generator
     ) -> tuple[Array, Array]:
-        """The defect and its mask turned about its middle, then shifted as far as it stays in the picture.
+        """Return the defect and its mask turned about its middle, then shifted as far as it stays in the picture.
 
         With `allowed`, bool (R, R), the first of some random places that lies wholly in it; unmoved if there is none.
         """
@@ -271,12 +182,12 @@ class CropPasteSampler:
         centre = ((left + right) / 2, (top + bottom) / 2)
         for _ in range(1 if allowed is None else PLACE_TRIES):
             angle = random.uniform(-self.options.max_rotation, self.options.max_rotation)
-            turned = np.asarray(
-                Image.fromarray(mask.astype(np.uint8)).rotate(angle, Image.Resampling.NEAREST, center=centre)
-            ).astype(bool)
-            turns = bool(turned.any())
-            shift = self._shift(turned if turns else mask, random)
-            placed = np.roll(turned if turns else mask, shift, (0, 1))
+            turned = Image.fromarray(mask.astype(np.uint8)).rotate(angle, Image.Resampling.NEAREST, center=centre)
+            turned_mask = np.asarray(turned).astype(bool)
+            turns = bool(turned_mask.any())
+            base = turned_mask if turns else mask
+            shift = self._shift(base, random)
+            placed = np.roll(base, shift, (0, 1))
             if allowed is None or not (placed & ~allowed).any():
                 if turns:
                     image = _from_array(defect).rotate(angle, Image.Resampling.BICUBIC, center=centre)
@@ -285,7 +196,7 @@ class CropPasteSampler:
         return defect, mask
 
     def _shift(self, mask: Array, random: np.random.Generator) -> tuple[int, int]:
-        """Pixels down and to the right, as far as the mask stays in the picture."""
+        """Return pixels down and to the right, as far as the mask stays in the picture."""
         top, bottom, left, right = _box(mask)
         side = len(mask)
         limit = round(self.options.max_shift * side)
@@ -294,16 +205,9 @@ class CropPasteSampler:
 
 
 def _box(mask: Array) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a mask's bounding box; bottom and right are outside."""
+    """Return top, bottom, left and right of a mask's bounding box; bottom and right are outside."""
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def _fill_box(mask: Array) -> Array:
-    top, bottom, left, right = _box(mask)
-    filled = np.zeros_like(mask)
-    filled[top:bottom, left:right] = True
-    return filled
 
 
 def _to_array(image: Tensor) -> Array:
@@ -315,7 +219,7 @@ def _from_array(image: Array) -> Image.Image:
 
 
 def _poisson(good: Array, defect: Array, mask: Array) -> Array:
-    """The defect's gradients inside of the mask, the good photograph's values at its edge (Perez et al. 2003)."""
+    """Return the defect's gradients inside the mask, the good photograph's values at its edge (Perez et al. 2003)."""
     cv2 = import_cv2("blend='poisson'")
     # OpenCV wants colours and a mask that is clear of the border, and places the middle of the mask's bounding box.
     padded = [np.pad(np.broadcast_to(x, (*x.shape[:2], 3)), ((2, 2), (2, 2), (0, 0)), "edge") for x in (defect, good)]
@@ -326,30 +230,117 @@ def _poisson(good: Array, defect: Array, mask: Array) -> Array:
     return np.where(mask[:, :, None], blended[2:-2, 2:-2, : good.shape[2]], good)
 
 
+# --- Where a product lies on a plain background, found without any training (Otsu 1979, by OpenCV) ---
+
+# Grey levels between product and background below which there is nothing to tell apart.
+_LEAST_CONTRAST = 8
+# Share of the variance that has to lie between product and background (Otsu's eta). Textures without any product have
+# up to 0.78 (60 photographs of magnetic tiles), products on a plain background above 0.9.
+_LEAST_SEPARATION = 0.8
+# Share of the picture's border that the product may cover: a whole side.
+_MOST_BORDER = 0.25
+# Parts of the product have at least this share of the largest one's area; smaller ones are dust.
+_SMALLEST_PART = 0.1
+
+
+def find_foreground(image: Array, name: str) -> Array:
+    """Return pixels that differ from the border's colour by more than Otsu's threshold, without holes.
+
+    This is for products on a background of one colour. It is wrong where the product fills the picture (then its own
+    colour is the border's), where the background has a pattern, a gradient or a shadow (which is then taken for
+    product), and where parts of the product have the background's colour or are transparent (which are then cut off).
+    The clear cases of these are refused; look at the others.
+
+    Args:
+        image: uint8 (H, W, C).
+        name: of the photograph, for errors.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        ValueError: nothing stands out, not clearly, or what does covers more than a quarter of the border.
+        ImportError: OpenCV is not installed.
+    """
+    cv2 = import_cv2("foreground='auto'")
+    border = np.ones(image.shape[:2], dtype=bool)
+    border[1:-1, 1:-1] = False
+    background = np.median(image[border], axis=0)
+    difference = np.abs(image - background).max(axis=2).round().astype(np.uint8)
+    smooth = cv2.GaussianBlur(difference, (0, 0), max(1.0, len(image) / 256))
+    level, above = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    advice = "Give --foreground a folder with masks that show where the product is."
+    if level < _LEAST_CONTRAST or not contours:
+        raise ValueError(f"On {name} nothing stands out from the colour of its border. {advice}")
+    separation = _separation(smooth, above > 0)
+    if separation < _LEAST_SEPARATION:
+        raise ValueError(
+            f"On {name} nothing stands out clearly from the border's colour: the difference of the two accounts for "
+            f"{separation:.0%} of the variance, and for at least {_LEAST_SEPARATION:.0%} where a product is on a "
+            f"plain background. {advice}"
+        )
+    areas = [cv2.contourArea(contour) for contour in contours]
+    parts = [c for c, area in zip(contours, areas, strict=True) if area >= _SMALLEST_PART * max(areas)]
+    found: Array = cv2.drawContours(np.zeros_like(above), parts, -1, 255, cv2.FILLED) > 0
+    covered = found[border].mean()
+    if covered > _MOST_BORDER:
+        raise ValueError(
+            f"What stands out on {name} covers {covered:.0%} of its border, so that the product is not on a plain "
+            f"background, or fills the picture. {advice}"
+        )
+    return found
+
+
+def _separation(values: Array, above: Array) -> float:
+    """Return the share of the variance of `values` that lies between those above a threshold and the others."""
+    share, values = above.mean(), values.astype(np.float64)
+    between = share * (1 - share) * (values[above].mean() - values[~above].mean()) ** 2
+    return float(between / values.var())
+
+
+def import_cv2(option: str) -> Any:
+    """Return OpenCV, for an option of Crop&Paste that needs it.
+
+    Raises:
+        ImportError: that says how to install it.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(f"{option} needs OpenCV: `pip install 'dfmgan-hf[poisson]'`.") from error
+    return cv2
+
+
 def open_sampler(request: SamplerRequest) -> CropPasteSampler:
-    """Draws with the photographs of the request, at its resolution."""
+    """Draw with the photographs of the request, at its resolution."""
     options: CropPasteOptions = request.options
-    size = (options.paste_resolution or request.resolution, options.image_channels)
-    good, foregrounds = request.load_good(*size), None
+    data = request.photographs
+    size: dict[str, Any] = {
+        "resolution": options.paste_resolution or request.resolution,
+        "image_channels": options.image_channels,
+    }
+    good, foregrounds = data.load_good(**size), None
     if options.foreground == "auto":
         found = [find_foreground(_to_array(x), name) for x, name in zip(good.images, good.file_names, strict=True)]
         foregrounds = torch.from_numpy(np.stack(found))
-    elif options.foreground != "none" and request.data is not None:
-        foregrounds = request.data.load_foregrounds(Path(options.foreground), good.file_names, size[0])
-    return CropPasteSampler(good, request.load_defects(*size), options, request.resolution, foregrounds)
+    elif options.foreground != "none":
+        foregrounds = data.load_foregrounds(Path(options.foreground), good.file_names, size["resolution"])
+    defects = data.load_defects(request.defect, **size)
+    return CropPasteSampler(good, defects, options, request.resolution, foregrounds)
 
 
-METHOD = Method(
-    name="crop_paste",
-    title="Crop&Paste",
-    citation=(
-        "D. Lin, Y. Cao, W. Zhu, Y. Li: Few-Shot Defect Segmentation Leveraging Abundant Defect-Free Training Samples "
-        "Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
-    ),
-    open_sampler=open_sampler,
-    drawing=CropPasteOptions,
-    has_masks=True,
-    needs_masks=True,
-    is_reconstruction=True,
+METHOD = register(
+    Method(
+        name="crop_paste",
+        title="Crop&Paste",
+        citation=(
+            "D. Lin, Y. Cao, W. Zhu, Y. Li: Few-Shot Defect Segmentation Leveraging Abundant Defect-Free Training "
+            "Samples Through Normal Background Regularization and Crop-and-Paste Operation. ICME 2021."
+        ),
+        open_sampler=open_sampler,
+        drawing=CropPasteOptions,
+        has_masks=True,
+        is_reconstruction=True,
+    )
 )
-register(METHOD)

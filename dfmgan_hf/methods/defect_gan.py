@@ -10,136 +10,29 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..losses import critic_loss, gradient_penalty
 from ..metrics.sampler import Samples
-from ..models.base import channels_at
 from ..models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, DefectGANGeneratorOutput, control_map
 from ..sheets import sheet_of, to_pixels
-from ..training.task import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
-from .method import Defaults, Method, SamplerRequest, TaskRequest, at_least_float32, autocast, register
-from .translation import Decay, Photographs, TranslationSettings, decayed_lr, set_lr
-
-# --- Drawing with Defect-GAN: defects of a chosen kind on random good photographs.
+from ..training.task import Batch, Panels, Phase, RunningStatistics
+from .method import Method, RecipeConfig, SamplerRequest, TaskRequest, register
+from .translation import (
+    RECIPE_FIELDS,
+    Decay,
+    Photographs,
+    TranslationConfig,
+    TranslationTask,
+    at_least_float32,
+    base_channels,
+    task_arguments,
+)
 
 NORMAL, DEFECT = 0, 1
 """Classes of the control map; with several kinds of defect, 1 is the first of them."""
 
 MASK_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class DefectGANDrawing:
-    """What Defect-GAN draws beside the images.
-
-    Args:
-        pseudo_mask: Give the places with a spatial distribution above 1/2 as masks. They are not what the paper calls
-            masks, and nothing keeps them to the defect.
-    """
-
-    pseudo_mask: bool = False
-
-
-class DefectGANSampler:
-    """Defects on random good photographs.
-
-    Args:
-        generator: trained.
-        good: defect-free photographs.
-        pseudo_mask: give the places with a spatial distribution above 1/2 as masks.
-        classes: what is drawn; with several, each image is of one that its seed picks. A class that occurs twice
-            comes twice as often.
-        defect: name of the kind that is drawn, for results; None where it has none.
-    """
-
-    def __init__(
-        self,
-        generator: DefectGANGenerator,
-        good: Photographs,
-        *,
-        pseudo_mask: bool = False,
-        classes: Sequence[int] = (DEFECT,),
-        defect: str | None = None,
-    ) -> None:
-        self.generator = generator
-        self.good = good
-        self.pseudo_mask = pseudo_mask
-        self.classes = tuple(classes)
-        self.defect = defect
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """For results."""
-        named = {} if self.defect is None else {"defect": self.defect}
-        return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good), **named}
-
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n images with seeds drawn from `generator`."""
-        seeds = torch.randint(2**31, (n,), generator=generator, device=generator.device)
-        return self._draw(seeds.tolist())
-
-    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draws the images with seeds `seed + i`: each picks the photograph, the class, then the noise."""
-        return self._draw([seed + i for i in indices])
-
-    def _draw(self, seeds: list[int]) -> Samples:
-        good, output = self.translate(seeds)
-        masks = (output.distribution > MASK_THRESHOLD).to("cpu", torch.uint8) * 255 if self.pseudo_mask else None
-        return to_pixels(output.images)[:, : good.shape[1]], masks
-
-    @torch.no_grad()
-    def translate(self, seeds: Sequence[int]) -> tuple[Tensor, DefectGANGeneratorOutput]:
-        """Good photographs (n, C, R, R) and what is drawn on them, all of it following from each seed alone."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        good = self.good.at([_pick(len(self.good), g) for g in generators])
-        # A single class takes no random number, so that images of such models stay what they are.
-        picks = [_pick(len(self.classes), g) if len(self.classes) > 1 else 0 for g in generators]
-        wanted = torch.tensor([self.classes[pick] for pick in picks], device=good.device, dtype=torch.int64)
-        # One at a time on the CPU, where batches of different sizes round differently.
-        step = 1 if good.device.type == "cpu" else max(len(good), 1)
-        outputs = []
-        for start in range(0, len(good), step):
-            part = slice(start, start + step)
-            control = control_map(wanted[part], self.generator.config["num_classes"])
-            outputs.append(self.generator(good[part], control, generators[part]))
-        return good, DefectGANGeneratorOutput(
-            **{key: torch.cat([output[key] for output in outputs]) for key in outputs[0]}
-        )
-
-
-def _pick(count: int, generator: torch.Generator) -> int:
-    return int(torch.randint(count, (), generator=generator))
-
-
-def open_sampler(request: SamplerRequest) -> DefectGANSampler:
-    """Draws with a trained folder on photographs; a model of several kinds draws the request's.
-
-    Raises:
-        ValueError: the model knows several kinds, and the request names none or another one.
-    """
-    generator = DefectGANGenerator.from_pretrained(
-        str(request.source), subfolder="generator", revision=request.revision
-    ).to(request.device)
-    names, defect = generator.config["defect_names"], request.defect
-    if names is not None and defect not in names:
-        raise ValueError(
-            f"{request.source} draws the defects {', '.join(names)}"
-            + (": choose one with --defect." if defect is None else f", but not {defect!r}; choose one of them.")
-        )
-    resolution, channels = generator.config["resolution"], generator.config["image_channels"]
-    return DefectGANSampler(
-        generator,
-        Photographs(request.load_good(resolution, channels).images, request.device),
-        pseudo_mask=request.options.pseudo_mask,
-        classes=(DEFECT if names is None else DEFECT + list(names).index(defect),),
-        defect=None if names is None else defect,
-    )
-
-
-# --- Defect-GAN (Zhang et al. 2021): one network defaces good images and restores defective ones, in layers.
-
-BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -188,22 +81,31 @@ class DefectGANOptions:
     spectral_norm: bool = False
 
 
-class DefectGANTask(Task):
-    """Defacement and restoration by one generator, against a critic that also classifies.
+@dataclass(frozen=True)
+class DefectGANDrawing:
+    """What Defect-GAN draws beside the images.
+
+    Args:
+        pseudo_mask: Give the places with a spatial distribution above 1/2 as masks. They are not what the paper calls
+            masks, and nothing keeps them to the defect.
+    """
+
+    pseudo_mask: bool = False
+
+
+# --- Training ---
+
+
+class DefectGANTask(TranslationTask):
+    """Deface and restore by one generator, against a critic that also classifies.
 
     Each item is a photograph of the defect and a random good one, which is to get the same kind of defect. A training
     step is one of the discriminator.
 
     Args:
-        generator: on its device.
-        discriminator: likewise.
-        good: defect-free photographs.
-        settings: hyperparameters.
+        generator, discriminator: on their device.
+        good, config, low_precision_dtype: as in `TranslationTask`. The gradient penalty is always float32.
         classes: those of the defect photographs, for samples: with several kinds one for each photograph.
-        low_precision_dtype: of the convolutions; None for float32. The gradient penalty is always float32.
-
-    Raises:
-        ValueError: the learning rate cannot fall as the options say.
     """
 
     panels: ClassVar[Panels] = {
@@ -218,50 +120,43 @@ class DefectGANTask(Task):
         generator: DefectGANGenerator,
         discriminator: DefectGANDiscriminator,
         good: Photographs,
-        settings: TranslationSettings,
+        config: TranslationConfig,
+        low_precision_dtype: torch.dtype | None = None,
         *,
         classes: Sequence[int] = (DEFECT,),
-        low_precision_dtype: torch.dtype | None = None,
     ) -> None:
-        options = settings.options
-        self.generator = generator.train().requires_grad_(False)
-        self.discriminator = discriminator.train().requires_grad_(False)
-        self.good = good
-        self.settings = settings
+        g_parameters, d_parameters = list(generator.parameters()), list(discriminator.parameters())
+        super().__init__(
+            {"generator": generator, "discriminator": discriminator},
+            {"generator": g_parameters, "discriminator": d_parameters},
+            good,
+            config,
+            low_precision_dtype,
+        )
+        self.discriminator = discriminator
         self.classes = tuple(classes)
         self.num_classes: int = generator.config["num_classes"]
-        self.low_precision_dtype = low_precision_dtype
-        # No network is averaged, as in StarGAN.
-        self.generator_ema = generator
-        self.ema = []
-        self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
-        self._step = 0
-
-        g_parameters, d_parameters = list(generator.parameters()), list(discriminator.parameters())
-        g_optimizer = lazy_adam(g_parameters, lr=settings.lr, betas=BETAS)
-        d_optimizer = lazy_adam(d_parameters, lr=settings.lr, betas=BETAS)
-        self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
-        self._set_lr()
+        every = config.options.discriminator_steps
         self.phases = [
-            Phase("discriminator", d_parameters, d_optimizer, self.discriminator_loss),
+            Phase("discriminator", d_parameters, self.optimizers["discriminator"], self.discriminator_loss),
             # The trainer multiplies the loss by the interval; Adam's steps do not depend on its scale.
-            Phase("generator", g_parameters, g_optimizer, self.generator_loss, interval=options.discriminator_steps),
+            Phase("generator", g_parameters, self.optimizers["generator"], self.generator_loss, interval=every),
         ]
 
     def _domains(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Good images, then defective ones: (2 N, C, R, R), and their classes (2 N,)."""
-        images = torch.cat([self.good.draw(len(batch)), batch.images])
+        """Return good images, then defective ones: (2 N, C, R, R), and their classes (2 N,)."""
+        images = torch.cat([self.good.choose(len(batch)), batch.images])
         labels = torch.full((2 * len(batch),), NORMAL, device=images.device)
         labels[len(batch) :] = DEFECT if batch.labels is None else DEFECT + batch.labels
         return images, labels
 
     def _translate(self, images: Tensor, labels: Tensor) -> DefectGANGeneratorOutput:
-        with autocast(images.device, self.low_precision_dtype):
+        with self.autocast():
             return self.generator(images, control_map(labels, self.num_classes))
 
     def _judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and class logits, in float32, in which the losses are computed."""
-        with autocast(images.device, self.low_precision_dtype):
+        """Return scores and class logits, in float32, in which the losses are computed."""
+        with self.autocast():
             output = self.discriminator(images)
         return at_least_float32(output.scores), at_least_float32(output.class_logits)
 
@@ -308,24 +203,6 @@ class DefectGANTask(Task):
             + options.distribution_weight * distribution
         )
 
-    def after_step(self, step: int, statistics: RunningStatistics) -> None:
-        self._step = step
-        statistics.report("lr", self._set_lr())
-
-    def _set_lr(self) -> float:
-        settings = self.settings
-        progress = self._step * settings.batch_size / (settings.total_kimg * 1000) if self._step else 0.0
-        lr = decayed_lr(progress, settings.lr, decay=settings.options.lr_decay, final_lr=settings.options.final_lr)
-        set_lr(self.optimizers.values(), lr)
-        return lr
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"step": torch.tensor(self._step)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self._step = int(state["step"])
-        self._set_lr()
-
     def sample_sheet(self) -> Image.Image:
         sampler = DefectGANSampler(self.generator, self.good, classes=self.classes)
         good, output = sampler.translate([self.settings.sheet_seed + i for i in range(self.settings.sheet_samples)])
@@ -338,16 +215,16 @@ class DefectGANTask(Task):
 
 
 def _exchange(halves: Tensor) -> Tensor:
-    """Of (2 N, ...), the second N, then the first."""
+    """Return, of (2 N, ...), the second N, then the first."""
     return halves.roll(len(halves) // 2, dims=0)
 
 
 def build(request: TaskRequest) -> DefectGANTask:
-    """New networks, their weights drawn from the global random generator."""
-    recipe, options, target, labels = request.recipe, request.options, request.target, request.dataset.labels
-    kinds = request.dataset.kinds
-    width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
-    shape = {
+    """Build new networks, their weights drawn from the global random generator."""
+    recipe, options, target, dataset = request.recipe, request.options, request.target, request.dataset
+    labels, kinds = (None, ()) if dataset is None else (dataset.labels, dataset.kinds)
+    width = base_channels(request)
+    shape: dict[str, Any] = {
         "resolution": recipe.resolution,
         "image_channels": recipe.image_channels,
         "num_classes": 1 + max(len(kinds), 1),
@@ -364,40 +241,125 @@ def build(request: TaskRequest) -> DefectGANTask:
         discriminator = DefectGANDiscriminator(
             num_layers=options.discriminator_layers, use_spectral_norm=options.spectral_norm, **shape
         )
-    for network in (generator, discriminator):
-        network.to(device=target.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
+    classes = (DEFECT,) if labels is None else (DEFECT + labels).tolist()
     return DefectGANTask(
-        generator,
-        discriminator,
-        Photographs(request.good.images, target.device),
-        TranslationSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
-        classes=(DEFECT,) if labels is None else (DEFECT + labels).tolist(),
-        low_precision_dtype=target.low_precision_dtype,
+        target.place(generator), target.place(discriminator), *task_arguments(request), classes=classes
     )
 
 
-def sample_task(task: Task) -> DefectGANSampler:
-    """Draws with a task's generator on its good photographs, of several kinds in the photographs' proportion."""
-    assert isinstance(task, DefectGANTask)
+# --- Drawing: defects of a chosen kind on random good photographs ---
+
+
+class DefectGANSampler:
+    """Draw defects on random good photographs.
+
+    Args:
+        generator: trained.
+        good: defect-free photographs.
+        pseudo_mask: give the places with a spatial distribution above 1/2 as masks.
+        classes: what is drawn; with several, each image is of one that its seed picks. A class that occurs twice
+            comes twice as often.
+        defect: name of the kind that is drawn, for results; None where it has none.
+    """
+
+    def __init__(
+        self,
+        generator: DefectGANGenerator,
+        good: Photographs,
+        *,
+        pseudo_mask: bool = False,
+        classes: Sequence[int] = (DEFECT,),
+        defect: str | None = None,
+    ) -> None:
+        self.generator = generator
+        self.good = good
+        self.pseudo_mask = pseudo_mask
+        self.classes = tuple(classes)
+        self.defect = defect
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For results."""
+        named = {} if self.defect is None else {"defect": self.defect}
+        return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good), **named}
+
+    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
+        """Draw the images with seeds `seed + i`: each picks the photograph, the class, then the noise."""
+        good, output = self.translate([seed + i for i in indices])
+        masks = (output.distribution > MASK_THRESHOLD).to("cpu", torch.uint8) * 255 if self.pseudo_mask else None
+        return to_pixels(output.images)[:, : good.shape[1]], masks
+
+    @torch.no_grad()
+    def translate(self, seeds: Sequence[int]) -> tuple[Tensor, DefectGANGeneratorOutput]:
+        """Return good photographs (n, C, R, R) and what is drawn on them, all of it following from each seed alone."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        good = self.good.at([_pick(len(self.good), g) for g in generators])
+        # A single class takes no random number, so that images of such models stay what they are.
+        picks = [_pick(len(self.classes), g) if len(self.classes) > 1 else 0 for g in generators]
+        wanted = torch.tensor([self.classes[pick] for pick in picks], device=good.device, dtype=torch.int64)
+        # One at a time on the CPU, where batches of different sizes round differently.
+        step = 1 if good.device.type == "cpu" else max(len(good), 1)
+        outputs = []
+        for start in range(0, len(good), step):
+            part = slice(start, start + step)
+            control = control_map(wanted[part], self.generator.config["num_classes"])
+            outputs.append(self.generator(good[part], control, generators[part]))
+        return good, DefectGANGeneratorOutput(
+            **{key: torch.cat([output[key] for output in outputs]) for key in outputs[0]}
+        )
+
+
+def _pick(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def open_sampler(request: SamplerRequest) -> DefectGANSampler:
+    """Draw with a trained folder on photographs; a model of several kinds draws the request's.
+
+    Raises:
+        ValueError: the model knows several kinds, and the request names none or another one.
+    """
+    generator = DefectGANGenerator.from_pretrained(
+        str(request.source), subfolder="generator", revision=request.revision
+    ).to(request.device)
+    names, defect = generator.config["defect_names"], request.defect
+    if names is not None and defect not in names:
+        raise ValueError(
+            f"{request.source} draws the defects {', '.join(names)}"
+            + (": choose one with --defect." if defect is None else f", but not {defect!r}; choose one of them.")
+        )
+    size = {name: generator.config[name] for name in ("resolution", "image_channels")}
+    return DefectGANSampler(
+        generator,
+        Photographs(request.photographs.load_good(**size).images, request.device),
+        pseudo_mask=request.options.pseudo_mask,
+        classes=(DEFECT if names is None else DEFECT + list(names).index(defect),),
+        defect=None if names is None else defect,
+    )
+
+
+def sample_task(task: DefectGANTask) -> DefectGANSampler:
+    """Draw with a task's generator on its good photographs, of several kinds in the photographs' proportion."""
     return DefectGANSampler(task.generator, task.good, classes=task.classes)
 
 
-METHOD = Method(
-    name="defect_gan",
-    title="Defect-GAN",
-    citation=(
-        "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
-        "Inspection. WACV 2021."
-    ),
-    open_sampler=open_sampler,
-    build=build,
-    generator="DefectGANGenerator",
-    sample_task=sample_task,
-    options=DefectGANOptions,
-    drawing=DefectGANDrawing,
-    # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
-    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=400),
-    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
-    is_reconstruction=True,
+METHOD = register(
+    Method(
+        name="defect_gan",
+        title="Defect-GAN",
+        citation=(
+            "G. Zhang, K. Cui, T.-Y. Hung, S. Lu: Defect-GAN: High-Fidelity Defect Synthesis for Automated Defect "
+            "Inspection. WACV 2021."
+        ),
+        open_sampler=open_sampler,
+        build=build,
+        generator="DefectGANGenerator",
+        sample_task=sample_task,
+        options=DefectGANOptions,
+        drawing=DefectGANDrawing,
+        # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
+        defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=400),
+        recipe_fields=RECIPE_FIELDS,
+        is_reconstruction=True,
+    )
 )
-register(METHOD)

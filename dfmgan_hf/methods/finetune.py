@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..models.discriminator import StyleGAN2Discriminator
-from ..models.stylegan2 import StyleGAN2Generator
-from .method import ADA_KIMG, Defaults, Init, Method, TaskRequest, build_augmentation, open_pipeline, register
-from .stylegan2 import Stage1Settings, Stage1Task
+from .method import Init, Method, RecipeConfig, TaskRequest, open_pipeline, register
+from .stylegan2 import Stage1Config, Stage1Task
 
-# --- Finetune: stage 1 goes on with the photographs of one defect (Finetune in DFMGAN's Table 1).
+# --- Finetune: stage 1 goes on with the photographs of one defect (Finetune in DFMGAN's Table 1) ---
 
 Part = Literal["all", "mapping", "synthesis", "first_blocks", "mapping_and_first_blocks"]
 
@@ -37,46 +35,37 @@ class FinetuneOptions:
     part: Part = "all"
 
 
-def trained_names(generator: StyleGAN2Generator, part: Part) -> set[str]:
-    """Names of the parameters that a part of the generator has."""
-    return {name for name, _ in generator.named_parameters() if name.startswith(PARTS[part])}
-
-
 def build_finetune(request: TaskRequest) -> Stage1Task:
-    """Stage 1's task on stage 1's networks."""
-    generator, discriminator = request.copy_backbone()
-    recipe, target = request.recipe, request.target
-    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
+    """Build stage 1's task on stage 1's networks."""
+    generator, discriminator = request.networks()
+    prefixes = PARTS[request.options.part]
     return Stage1Task(
         generator,
         discriminator,
-        Stage1Settings(**recipe.training_settings(), ema_rampup=None),
-        augment=augment,
-        ada=ada,
-        mean_over_processes=target.mean_over_processes,
-        trained=trained_names(generator, request.options.part),
+        Stage1Config(**request.recipe.training_config(), ema_rampup=None),
+        trained={name for name, _ in generator.named_parameters() if name.startswith(prefixes)},
+        **request.gan_arguments(),
     )
 
 
-FINETUNE = Method(
-    name="finetune",
-    title="Finetune",
-    citation=(
-        "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial Networks "
-        "with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
-    ),
-    open_sampler=open_pipeline,
-    build=build_finetune,
-    generator="StyleGAN2Generator",
-    options=FinetuneOptions,
-    defaults=Defaults(),
-    init="stage1",
+FINETUNE = register(
+    Method(
+        name="finetune",
+        title="Finetune",
+        citation=(
+            "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial "
+            "Networks with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
+        ),
+        open_sampler=open_pipeline,
+        build=build_finetune,
+        generator="StyleGAN2Generator",
+        options=FinetuneOptions,
+        init="stage1",
+    )
 )
-register(FINETUNE)
 
 
-# --- DiffAug: StyleGAN2 with DiffAugment on the photographs of one defect (Zhao et al., NeurIPS 2020, arXiv
-# 2006.10738).
+# --- DiffAug: StyleGAN2 with DiffAugment on the photographs of one defect (Zhao et al. 2020, arXiv 2006.10738) ---
 
 
 @dataclass(frozen=True)
@@ -91,46 +80,27 @@ class DiffAugOptions:
 
 
 def build_diffaug(request: TaskRequest) -> Stage1Task:
-    """Stage 1's task on the photographs of the defect."""
-    recipe, target = request.recipe, request.target
-    if request.options.init == "stage1":
-        generator, discriminator = request.copy_backbone()
-    else:
-        with target.construct():
-            generator = StyleGAN2Generator(**recipe.network_config())
-            discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
-        generator, discriminator = target.place(generator), target.place(discriminator)
-    augment, ada = build_augmentation(request.augmentation, recipe.batch_size, ADA_KIMG["stage2"], target.device)
-    return Stage1Task(
-        generator,
-        discriminator,
-        Stage1Settings(**recipe.training_settings(), ema_rampup=None),
-        augment=augment,
-        ada=ada,
-        mean_over_processes=target.mean_over_processes,
-    )
+    """Build stage 1's task on the photographs of the defect."""
+    config = Stage1Config(**request.recipe.training_config(), ema_rampup=None)
+    return Stage1Task(*request.networks(), config, **request.gan_arguments())
 
 
-DIFFAUG = Method(
-    name="diffaug",
-    title="DiffAug",
-    citation=(
-        "S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu, S. Han: Differentiable Augmentation for Data-Efficient GAN Training. "
-        "NeurIPS 2020."
-    ),
-    open_sampler=open_pipeline,
-    build=build_diffaug,
-    generator="StyleGAN2Generator",
-    options=DiffAugOptions,
-    # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
-    defaults=Defaults(
-        batch_size=8,
-        lr=0.002,
-        r1_gamma=10.0,
-        ema_kimg=10.0,
-        total_kimg=300.0,
-        channel_base=32768,
+DIFFAUG = register(
+    Method(
+        name="diffaug",
+        title="DiffAug",
+        citation=(
+            "S. Zhao, Z. Liu, J. Lin, J.-Y. Zhu, S. Han: Differentiable Augmentation for Data-Efficient GAN Training. "
+            "NeurIPS 2020."
+        ),
+        open_sampler=open_pipeline,
+        build=build_diffaug,
+        generator="StyleGAN2Generator",
+        options=DiffAugOptions,
+        # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
+        defaults=RecipeConfig(
+            batch_size=8, lr=0.002, r1_gamma=10.0, ema_kimg=10.0, total_kimg=300.0, channel_base=32768
+        ),
         augmentation="diffaugment",
-    ),
+    )
 )
-register(DIFFAUG)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -24,14 +24,23 @@ from ..models.stylegan2 import StyleGAN2Generator
 from ..pipeline import DFMGANPipeline
 from ..training.task import Task
 
-# --- Sizes and hyperparameters by name.
-
+Init = Literal["stage1", "scratch"]
+Backbone = tuple[StyleGAN2Generator, StyleGAN2Discriminator]
+Network = TypeVar("Network", bound=nn.Module)
 PresetName = Literal["auto", "small", "paper256", "large512", "large1024"]
+
+FROM_BACKBONE = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+"""Sizes that a method which starts from stage 1 takes over."""
+
+ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
+"""Thousands of images in which ADA's probability can go from 0 to 1: of the good product, and of few photographs."""
+
+# --- Sizes and hyperparameters ---
 
 
 @dataclass(frozen=True)
-class RecipeOverrides:
-    """Network sizes and hyperparameters that both stages share; None takes the preset's value.
+class RecipeConfig:
+    """Network sizes and hyperparameters that the methods share; None takes the method's own or the preset's value.
 
     Args:
         resolution: Height and width of the images, a power of two from 32 to 1024.
@@ -61,10 +70,14 @@ class RecipeOverrides:
     ema_kimg: float | None = None
     total_kimg: float | None = None
 
+    def given(self) -> dict[str, Any]:
+        """Return the values that are set."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """`RecipeOverrides` with every value settled."""
+    """`RecipeConfig` with every value settled, by `Method.resolve`."""
 
     resolution: int
     image_channels: int
@@ -80,15 +93,15 @@ class Recipe:
     total_kimg: float
 
     def network_config(self) -> dict[str, Any]:
-        """Constructor arguments of the generator."""
-        return {**self.discriminator_config(), **self._take("z_dim", "w_dim", "mapping_layers")}
+        """Return the constructor arguments of the generator."""
+        return self._take(*FROM_BACKBONE)
 
     def discriminator_config(self) -> dict[str, Any]:
-        """Constructor arguments of the discriminator."""
+        """Return the constructor arguments of the discriminator."""
         return self._take("resolution", "image_channels", "channel_base", "channel_max")
 
-    def training_settings(self) -> dict[str, Any]:
-        """Hyperparameters that every task on these networks has."""
+    def training_config(self) -> dict[str, Any]:
+        """Return the hyperparameters that every task on these networks has."""
         return self._take("batch_size", "lr", "r1_gamma", "ema_kimg")
 
     def _take(self, *names: str) -> dict[str, Any]:
@@ -128,36 +141,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def resolve_recipe(
-    preset: str, overrides: RecipeOverrides, stage: Literal["stage1", "stage2"], num_processes: int
-) -> Recipe:
-    """Settle every value: what `overrides` sets, then the preset, then StyleGAN2-ADA's rules.
-
-    The rules (StyleGAN2-ADA, appendix D, "auto"): batch = max(min(n min(4096 / R, 32), 64), n) for n processes;
-    gamma = 0.0002 R^2 / batch; half-life = batch * 10 / 32 kimg; channel_base 16384 below 512x512, then 32768;
-    lr 0.0025, from 1024x1024 on 0.002.
-
-    Raises:
-        ValueError: an unknown preset.
-    """
-    if preset not in PRESETS:
-        raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {preset!r}.")
-    values = {**PRESETS[preset], "total_kimg": PRESETS[preset][f"{stage}_kimg"]}
-    values.update({f.name: v for f in fields(overrides) if (v := getattr(overrides, f.name)) is not None})
-    resolution = values["resolution"]
-    per_process = min(4096 // resolution, 32)
-    batch_size = values.setdefault("batch_size", max(min(num_processes * per_process, 64), num_processes))
-    values.setdefault("channel_base", 16384 if resolution < 512 else 32768)
-    values.setdefault("lr", 0.0025 if resolution < 1024 else 0.002)
-    values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
-    values.setdefault("ema_kimg", batch_size * 10 / 32)
-    return Recipe(**{f.name: values[f.name] for f in fields(Recipe)})
-
-
-# --- The discriminator's augmentation as an option: a set of ADA, DiffAugment, or none.
-
-ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
-"""Thousands of images in which ADA's probability can go from 0 to 1: of the good product, and of few photographs."""
+# --- What the discriminator sees ---
 
 
 @dataclass(frozen=True)
@@ -181,7 +165,7 @@ class AugmentationConfig:
 def build_augmentation(
     config: AugmentationConfig, batch_size: int, default_kimg: float, device: torch.device
 ) -> tuple[nn.Module | None, AdaController | None]:
-    """The augmentation and what adapts its probability; either may be None.
+    """Build the augmentation and what adapts its probability; either may be None.
 
     Raises:
         ValueError: an unknown augmentation; the message lists the names.
@@ -203,13 +187,11 @@ def build_augmentation(
     return AugmentPipe.from_set(config.augmentation), controller
 
 
-# --- Starting stage 2, or more training, from a folder or Hub repository that stage 1 wrote.
-
-FROM_BACKBONE = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+# --- What a task and a sampler are made from ---
 
 
-def load_backbone(source: str) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator]:
-    """The averaged generator and the discriminator of stage 1.
+def load_backbone(source: str) -> Backbone:
+    """Load the averaged generator and the discriminator of stage 1.
 
     Args:
         source: the output folder of stage 1, of a converted snapshot, or the Hub id of one.
@@ -225,95 +207,7 @@ def load_backbone(source: str) -> tuple[StyleGAN2Generator, StyleGAN2Discriminat
             "stage 1, a StyleGAN2Generator."
         )
     generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
-    discriminator = StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
-    return generator, discriminator
-
-
-def recipe_from_backbone(overrides: RecipeOverrides, backbone: StyleGAN2Generator) -> RecipeOverrides:
-    """`overrides` with the network sizes of the backbone.
-
-    Raises:
-        ValueError: a size is overridden with another value than the backbone's.
-    """
-    sizes = {name: backbone.config[name] for name in FROM_BACKBONE}
-    for entry in fields(overrides):
-        wanted = getattr(overrides, entry.name)
-        if entry.name in sizes and wanted is not None and wanted != sizes[entry.name]:
-            raise ValueError(
-                f"`{entry.name}` is {sizes[entry.name]} in the pretrained backbone and cannot be {wanted}; "
-                "leave it out."
-            )
-    return replace(overrides, **{name: value for name, value in sizes.items() if value is not None})
-
-
-# --- Low precision where it does no harm, and enough of it for the regularisers.
-
-
-@contextmanager
-def regularizer_precision(network: StyleGAN2Generator | StyleGAN2Discriminator) -> Iterator[None]:
-    """Run a network whose gradient is differentiated once more: in bfloat16 if it is set to it, but not in float16.
-
-    The penalties' gradients are small, and float16 has no room for small numbers; bfloat16 has float32's. Rounding to
-    its 8 bits moves a gradient by 3 to 5 %, a twentieth or less of what another batch does (benchmarks/README.md).
-    """
-    dtype = network.low_precision_dtype
-    if dtype is torch.float16:
-        network.low_precision_dtype = None
-    try:
-        yield
-    finally:
-        network.low_precision_dtype = dtype
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Run the convolutions of networks that know no precision of their own in `dtype`; None for full precision."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """What low precision gave, in the precision that losses are computed in."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-# --- What a method is to scripts, benchmarks and tests: how it is trained, how it draws, and what is known of it.
-
-Init = Literal["stage1", "scratch"]
-Backbone = tuple[StyleGAN2Generator, StyleGAN2Discriminator]
-Network = TypeVar("Network", bound=StyleGAN2Generator | StyleGAN2Discriminator)
-
-STYLEGAN2_FIELDS = tuple(f.name for f in fields(RecipeOverrides))
-"""Recipe values that a method on StyleGAN2's networks uses: all of them."""
-
-_PAPER_KIMG = PRESETS["auto"]["stage2_kimg"]
-_PAPER_RESOLUTION = 256
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The method has no options of its own."""
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """A method's published hyperparameters. None: those of the preset, as in stage 2.
-
-    Args:
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before lazy regularisation.
-        r1_gamma: weight of R1 at 256x256; with other sizes it goes as R^2, as StyleGAN2-ADA's own.
-        ema_kimg: half-life of the averaged generator.
-        total_kimg: length in thousands of images; a preset that shortens stage 2 shortens this in proportion.
-        channel_base: channels at resolution r are min(channel_base // r, channel_max), in presets that set none.
-        augmentation: of the discriminator, see `AugmentationConfig`.
-    """
-
-    batch_size: int | None = None
-    lr: float | None = None
-    r1_gamma: float | None = None
-    ema_kimg: float | None = None
-    total_kimg: float | None = None
-    channel_base: int | None = None
-    augmentation: str = "none"
+    return generator, StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
 
 
 @dataclass(frozen=True)
@@ -330,17 +224,15 @@ class Target:
     low_precision_dtype: torch.dtype | None = None
     mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor
 
-    @property
-    def is_meta(self) -> bool:
-        return self.device.type == "meta"
-
     def construct(self) -> AbstractContextManager[object]:
-        """Weights are drawn on the CPU, so that a seed gives the same ones on every device."""
-        return torch.device("meta") if self.is_meta else nullcontext()
+        """Draw weights on the CPU, so that a seed gives the same ones on every device."""
+        return torch.device("meta") if self.device.type == "meta" else nullcontext()
 
     def place(self, network: Network) -> Network:
-        network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
-        network.set_mixed_precision(self.low_precision_dtype)
+        """Bring a network to the device and the precision."""
+        network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(network, (StyleGAN2Generator, StyleGAN2Discriminator)):
+            network.set_mixed_precision(self.low_precision_dtype)
         return network
 
 
@@ -355,15 +247,15 @@ class TaskRequest:
         target: where and how it computes.
         dataset: what is learnt, which the trainer's batches come from too: photographs of the defect, labelled ones of
             several kinds if the method learns them jointly; or of the good product.
-        backbone: stage 1's averaged generator and its discriminator, on the CPU, to be copied; None from scratch.
-        data: where the defect-free photographs come from, for methods that learn from both (`load_good`).
+        backbone: stage 1's averaged generator and its discriminator, to be copied; None from scratch.
+        data: where the defect-free photographs come from, for methods that learn from both.
     """
 
     recipe: Recipe
     options: Any
     augmentation: AugmentationConfig
     target: Target
-    dataset: ImageMaskDataset
+    dataset: ImageMaskDataset | None = None
     backbone: Backbone | None = None
     data: DataConfig | None = None
 
@@ -373,16 +265,20 @@ class TaskRequest:
         assert self.data is not None
         return self.data.load_good(resolution=self.recipe.resolution, image_channels=self.recipe.image_channels)
 
-    @property
     def networks(self) -> Backbone:
-        """The backbone of a method that cannot do without."""
-        assert self.backbone is not None
-        return self.backbone
-
-    def copy_backbone(self) -> Backbone:
-        """Copies of stage 1's generator and discriminator where the task computes."""
-        generator, discriminator = copy.deepcopy(self.networks)
+        """Copy stage 1's generator and discriminator to where the task computes, or make new ones from scratch."""
+        if self.backbone is not None:
+            generator, discriminator = copy.deepcopy(self.backbone)
+        else:
+            with self.target.construct():
+                generator = StyleGAN2Generator(**self.recipe.network_config())
+                discriminator = StyleGAN2Discriminator(**self.recipe.discriminator_config())
         return self.target.place(generator), self.target.place(discriminator)
+
+    def gan_arguments(self, ada_kimg: float = ADA_KIMG["stage2"]) -> dict[str, Any]:
+        """Return the keyword arguments that all tasks with an augmented discriminator have."""
+        augment, ada = build_augmentation(self.augmentation, self.recipe.batch_size, ada_kimg, self.target.device)
+        return {"augment": augment, "ada": ada, "mean_over_processes": self.target.mean_over_processes}
 
 
 @dataclass(frozen=True)
@@ -407,22 +303,30 @@ class SamplerRequest:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     revision: str | None = None
 
-    def load_good(self, resolution: int, image_channels: int = 3) -> ImageMaskDataset:
-        """The defect-free photographs.
+    @property
+    def photographs(self) -> DataConfig:
+        """What the method draws on.
 
         Raises:
             ValueError: there is no data.
         """
-        return self._data().load_good(resolution=resolution, image_channels=image_channels)
-
-    def load_defects(self, resolution: int, image_channels: int = 3) -> ImageMaskDataset:
-        """The photographs of the defect with their masks; errors as `load_good`."""
-        return self._data().load_defects(self.defect, resolution=resolution, image_channels=image_channels)
-
-    def _data(self) -> DataConfig:
         if self.data is None:
             raise ValueError("This method draws on photographs: give --data_dir (and --category, --defect).")
         return self.data
+
+
+def open_pipeline(request: SamplerRequest) -> PipelineSampler:
+    """Draw with `DFMGANPipeline.from_pretrained(source)`: image i is that of `seeds=[seed + i]`."""
+    pipe = DFMGANPipeline.from_pretrained(str(request.source), revision=request.revision)
+    return PipelineSampler(pipe.to(request.device))
+
+
+# --- The method ---
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The method has no options of its own."""
 
 
 @dataclass(frozen=True)
@@ -437,16 +341,23 @@ class Method:
         build: puts the task together; None for a method that is not trained.
         generator: class of the network that `export` saves in generator/; None for a method that is not trained.
         sample_task: draws from a task while it is trained, for scores.
-        options: dataclass of the method's own options of training.
-        drawing: dataclass of its options of drawing, with a default for each.
-        defaults: published hyperparameters.
-        recipe_fields: values of the recipe that the method uses; overriding another one is an error.
+        options: dataclass of the method's own options of training, with a default for each.
+        drawing: dataclass of its options of drawing, likewise.
+        defaults: published hyperparameters. `r1_gamma` is that at 256x256 and goes as R^2, as StyleGAN2-ADA's own; a
+            preset that shortens stage 2 shortens `total_kimg` in proportion; one with a `channel_base` keeps its own.
+        augmentation: published augmentation of the discriminator, see `AugmentationConfig`.
+        recipe_fields: values of the recipe that the method uses; to set another one is an error.
         learns: the defects, or the good product, as stage 1 does.
         init: what it starts from; an option called `init` prevails.
         has_masks: whether its samples have masks.
-        needs_masks: whether it learns from masks.
         is_reconstruction: whether details that no source gives were filled in here: its results are then no check of
             the published ones.
+
+    Example:
+        >>> METHOD = register(
+        ...     Method(name="mine", title="Mine", citation="...", open_sampler=open_pipeline, build=build,
+        ...            generator="StyleGAN2Generator", defaults=RecipeConfig(batch_size=8))
+        ... )
     """
 
     name: str
@@ -455,15 +366,15 @@ class Method:
     open_sampler: Callable[[SamplerRequest], Sampler]
     build: Callable[[TaskRequest], Task] | None = None
     generator: str | None = None
-    sample_task: Callable[[Task], Sampler] = sample_generator
+    sample_task: Callable[[Any], Sampler] = sample_generator
     options: type = NoOptions
     drawing: type = NoOptions
-    defaults: Defaults = Defaults()
-    recipe_fields: tuple[str, ...] = STYLEGAN2_FIELDS
+    defaults: RecipeConfig = RecipeConfig()
+    augmentation: str = "none"
+    recipe_fields: tuple[str, ...] = tuple(f.name for f in fields(RecipeConfig))
     learns: Literal["defects", "good"] = "defects"
     init: Init = "scratch"
     has_masks: bool = False
-    needs_masks: bool = False
     is_reconstruction: bool = False
 
     @property
@@ -471,63 +382,67 @@ class Method:
         return self.build is not None
 
     def is_joint(self, options: Any) -> bool:
-        """Whether one model learns several kinds of defect: what an option called `joint` says."""
+        """Return whether one model learns several kinds of defect: what an option called `joint` says."""
         return bool(getattr(options, "joint", False))
 
     def init_with(self, options: Any) -> Init:
-        """What the method starts from with these options."""
+        """Return what the method starts from with these options."""
         return getattr(options, "init", self.init)
 
     def resolve(
-        self, preset: str, overrides: RecipeOverrides, backbone: StyleGAN2Generator | None, num_processes: int
+        self, preset: str, config: RecipeConfig, backbone: StyleGAN2Generator | None, num_processes: int
     ) -> Recipe:
-        """Settle every value: what `overrides` sets, then the backbone's sizes, this method's table, the preset.
+        """Settle every value: what `config` sets, then the backbone's sizes, the method's defaults, the preset, rules.
+
+        The rules are StyleGAN2-ADA's (appendix D, "auto"): batch = max(min(n min(4096 / R, 32), 64), n) for n
+        processes; gamma = 0.0002 R^2 / batch; half-life = batch * 10 / 32 kimg; channel_base 16384 below 512x512, then
+        32768; lr 0.0025, from 1024x1024 on 0.002.
 
         Args:
             preset: a name of `PRESETS`.
-            overrides: None where nothing was chosen.
+            config: None where nothing was chosen.
             backbone: stage 1's generator, or None from scratch.
             num_processes: of the launch.
 
         Raises:
-            ValueError: an unknown preset, an override that the method has no use for or that contradicts the backbone.
+            ValueError: an unknown preset, a value that the method has no use for or that contradicts the backbone.
         """
-        for name in (f.name for f in fields(overrides)):
-            if getattr(overrides, name) is not None and name not in self.recipe_fields:
+        if preset not in PRESETS:
+            raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {preset!r}.")
+        chosen = config.given()
+        for name in chosen.keys() - set(self.recipe_fields):
+            raise ValueError(
+                f"`{name}` has no meaning for {self.title}, which uses {', '.join(self.recipe_fields)}; leave it out."
+            )
+        sizes: dict[str, Any] = {} if backbone is None else {name: backbone.config[name] for name in FROM_BACKBONE}
+        for name, size in sizes.items():
+            if size is not None and chosen.setdefault(name, size) != size:
                 raise ValueError(
-                    f"`{name}` has no meaning for {self.title}, which uses {', '.join(self.recipe_fields)}; "
-                    "leave it out."
+                    f"`{name}` is {size} in the pretrained backbone and cannot be {chosen[name]}; leave it out."
                 )
-        if backbone is not None:
-            overrides = recipe_from_backbone(overrides, backbone)
-        table, settled = self.defaults, PRESETS.get(preset, {})
-        resolution = overrides.resolution or settled.get("resolution", _PAPER_RESOLUTION)
-        published: dict[str, Any] = {
-            "batch_size": table.batch_size,
-            "lr": table.lr,
-            "r1_gamma": None if table.r1_gamma is None else table.r1_gamma * (resolution / _PAPER_RESOLUTION) ** 2,
-            "ema_kimg": table.ema_kimg,
-            "channel_base": None if "channel_base" in settled else table.channel_base,
-        }
-        if table.total_kimg is not None:
-            published["total_kimg"] = table.total_kimg * settled.get("stage2_kimg", _PAPER_KIMG) / _PAPER_KIMG
-        missing = {name: value for name, value in published.items() if getattr(overrides, name) is None}
-        stage: Literal["stage1", "stage2"] = "stage1" if self.learns == "good" else "stage2"
-        return resolve_recipe(preset, replace(overrides, **missing), stage, num_processes)
+        table, defaults = PRESETS[preset], self.defaults.given()
+        resolution = chosen.get("resolution", table["resolution"])
+        if "r1_gamma" in defaults:
+            defaults["r1_gamma"] *= (resolution / _PAPER["resolution"]) ** 2
+        if "total_kimg" in defaults:
+            defaults["total_kimg"] *= table["stage2_kimg"] / _PAPER["stage2_kimg"]
+        if "channel_base" in table:
+            defaults.pop("channel_base", None)
+        kimg = table["stage1_kimg" if self.learns == "good" else "stage2_kimg"]
+        values = {**table, "total_kimg": kimg, **defaults, **chosen}
+        batch_size = max(min(num_processes * min(4096 // resolution, 32), 64), num_processes)
+        batch_size = values.setdefault("batch_size", batch_size)
+        values.setdefault("channel_base", 16384 if resolution < 512 else 32768)
+        values.setdefault("lr", 0.0025 if resolution < 1024 else 0.002)
+        values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
+        values.setdefault("ema_kimg", batch_size * 10 / 32)
+        return Recipe(**{f.name: values[f.name] for f in fields(Recipe)})
 
 
 REGISTERED: dict[str, Method] = {}
 
 
-def register(method: Method) -> None:
-    """Make a method known by its name to scripts, benchmarks and tests."""
+def register(method: Method) -> Method:
+    """Make a method known by its name to scripts, benchmarks and tests, and return it."""
     REGISTERED[method.name] = method
-
-
-# --- Drawing from the methods whose result is a `DFMGANPipeline`.
-
-
-def open_pipeline(request: SamplerRequest) -> PipelineSampler:
-    """Draws with `DFMGANPipeline.from_pretrained(source)`: image i is that of `seeds=[seed + i]`."""
-    pipe = DFMGANPipeline.from_pretrained(str(request.source), revision=request.revision)
-    return PipelineSampler(pipe.to(request.device))
+    return method

@@ -1,10 +1,9 @@
-"""SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones."""
+"""SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones, two critics a domain."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,136 +11,27 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..metrics.sampler import Samples
-from ..models.base import channels_at
 from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
 from ..pipeline import DFMGANPipeline
 from ..sheets import sheet_of, to_pixels
-from ..training.task import Batch, Panels, Phase, RunningStatistics, Task, lazy_adam
-from .method import Defaults, Method, SamplerRequest, TaskRequest, at_least_float32, autocast, register
+from ..training.task import Batch, Panels, Phase, RunningStatistics
+from .method import Method, RecipeConfig, SamplerRequest, TaskRequest, register
 from .translation import (
+    RECIPE_FIELDS,
     Decay,
-    GeneratedGoodImages,
-    GoodImages,
     Photographs,
-    ShuffledPhotographs,
-    TranslationSettings,
-    decayed_lr,
-    set_lr,
+    TranslationConfig,
+    TranslationTask,
+    at_least_float32,
+    base_channels,
+    task_arguments,
 )
 
-# --- The adversarial game with two discriminators (D2GAN, Nguyen et al. 2017, equation 1), and its least-squares
-# twin.
-
 LOG_FLOOR = 1e-6
-"""Least argument of the logarithms."""
-
-
-class DualDiscriminatorLoss(ABC):
-    """A game of two discriminators against one generator.
-
-    Args:
-        alpha: weight of D1 on real images.
-        beta: weight of D2 on generated images.
-    """
-
-    def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
-        self.alpha = alpha
-        self.beta = beta
-
-    @abstractmethod
-    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
-        """Loss of both, from their outputs on real and generated images: of D1, then of D2."""
-
-    @abstractmethod
-    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
-        """Loss of the generator, from both discriminators' outputs on its images."""
-
-
-class D2GANLoss(DualDiscriminatorLoss):
-    """D2GAN's own game, on D = softplus(output) > 0.
-
-    With p the density of real and q of generated images, the best discriminators are D1 = alpha p / q and
-    D2 = beta q / p (D2GAN, proposition 1), and the generator minimises alpha KL(p | q) + beta KL(q | p) (theorem 2).
-    """
-
-    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
-        """-alpha log D1(x) + D1(G) + D2(x) - beta log D2(G)."""
-        first = F.softplus(fake1).mean() - self.alpha * _log_softplus(real1).mean()
-        second = F.softplus(real2).mean() - self.beta * _log_softplus(fake2).mean()
-        return first + second
-
-    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
-        """-D1(G) + beta log D2(G)."""
-        return self.beta * _log_softplus(fake2).mean() - F.softplus(fake1).mean()
-
-
-class D2LSGANLoss(DualDiscriminatorLoss):
-    """The same game with squared errors (LSGAN, Mao et al. 2017), which cannot grow without bound.
-
-    The best discriminators are D1 = alpha p / (alpha p + q) and D2 = beta q / (p + beta q).
-    """
-
-    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
-        """alpha (D1(x) - 1)^2 + D1(G)^2 + D2(x)^2 + beta (D2(G) - 1)^2."""
-        first = self.alpha * (real1 - 1).square().mean() + fake1.square().mean()
-        second = real2.square().mean() + self.beta * (fake2 - 1).square().mean()
-        return first + second
-
-    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
-        """(D1(G) - 1)^2 + beta D2(G)^2."""
-        return (fake1 - 1).square().mean() + self.beta * fake2.square().mean()
-
-
-def _log_softplus(x: Tensor) -> Tensor:
-    return torch.log(F.softplus(x).clamp_min(LOG_FLOOR))
-
-
-# --- Earlier generated images, so that discriminators do not forget them (Shrivastava et al. 2017, section 2.3).
-
-
-class ImageHistory:
-    """Keeps images, and gives half of the time an earlier one for a new one.
-
-    Args:
-        size: images to keep; 0 for none.
-
-    Attributes:
-        images: (n, C, R, R) with n up to `size`, or None before the first.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.images: Tensor | None = None
-
-    def exchange(self, images: Tensor) -> Tensor:
-        """Takes in new images (N, C, R, R) and returns as many.
-
-        Until the history is full they are the new ones. Then each is, with probability 1/2, a random earlier one,
-        whose place the new one takes.
-        """
-        shown = []
-        for image in images.detach().split(1):
-            kept = 0 if self.images is None else len(self.images)
-            if kept < self.size:
-                self.images = image.clone() if self.images is None else torch.cat([self.images, image])
-                shown.append(image)
-            elif self.images is not None and torch.rand(()).item() < 0.5:
-                place = int(torch.randint(kept, ()))
-                shown.append(self.images[place : place + 1].clone())
-                self.images[place] = image[0]
-            else:
-                shown.append(image)
-        return torch.cat(shown)
-
-
-# --- SDGAN (Niu et al. 2020): cycle-consistent translation of good images into defective ones, two critics a
-# domain.
-
-GAMES = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
-BETAS = (0.5, 0.999)
+"""Least argument of D2GAN's logarithms."""
 
 
 @dataclass(frozen=True)
@@ -190,17 +80,99 @@ class SDGANDrawing:
     good_model: str | None = None
 
 
+# --- The adversarial game with two discriminators, and its least-squares twin ---
+
+
 @dataclass(frozen=True)
-class _Drawn:
-    """What the generators drew in a step, for the discriminators."""
+class D2GANLoss:
+    """D2GAN's game of two discriminators against one generator (Nguyen et al. 2017, eq. 1), on D = softplus(output).
 
-    good: Tensor
-    fake_defect: Tensor
-    fake_good: Tensor
+    With p the density of real and q of generated images, the best discriminators are D1 = alpha p / q and
+    D2 = beta q / p (D2GAN, proposition 1), and the generator minimises alpha KL(p | q) + beta KL(q | p) (theorem 2).
+
+    Args:
+        alpha: weight of D1 on real images.
+        beta: weight of D2 on generated images.
+    """
+
+    alpha: float = 1.0
+    beta: float = 1.0
+
+    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
+        """Return -alpha log D1(x) + D1(G) + D2(x) - beta log D2(G)."""
+        first = F.softplus(fake1).mean() - self.alpha * _log_softplus(real1).mean()
+        second = F.softplus(real2).mean() - self.beta * _log_softplus(fake2).mean()
+        return first + second
+
+    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
+        """Return -D1(G) + beta log D2(G)."""
+        return self.beta * _log_softplus(fake2).mean() - F.softplus(fake1).mean()
 
 
-class SDGANTask(Task):
-    """Unpaired translation between good and defective images.
+class D2LSGANLoss(D2GANLoss):
+    """The same game with squared errors (LSGAN, Mao et al. 2017), which cannot grow without bound.
+
+    The best discriminators are D1 = alpha p / (alpha p + q) and D2 = beta q / (p + beta q).
+    """
+
+    def discriminators(self, real1: Tensor, fake1: Tensor, real2: Tensor, fake2: Tensor) -> Tensor:
+        """Return alpha (D1(x) - 1)^2 + D1(G)^2 + D2(x)^2 + beta (D2(G) - 1)^2."""
+        first = self.alpha * (real1 - 1).square().mean() + fake1.square().mean()
+        second = real2.square().mean() + self.beta * (fake2 - 1).square().mean()
+        return first + second
+
+    def generator(self, fake1: Tensor, fake2: Tensor) -> Tensor:
+        """Return (D1(G) - 1)^2 + beta D2(G)^2."""
+        return (fake1 - 1).square().mean() + self.beta * fake2.square().mean()
+
+
+def _log_softplus(x: Tensor) -> Tensor:
+    return torch.log(F.softplus(x).clamp_min(LOG_FLOOR))
+
+
+GAMES: dict[str, Callable[[float, float], D2GANLoss]] = {"d2gan": D2GANLoss, "d2lsgan": D2LSGANLoss}
+
+
+class ImageHistory:
+    """Keep generated images, and give half of the time an earlier one for a new one (Shrivastava et al. 2017).
+
+    Args:
+        size: images to keep; 0 for none.
+
+    Attributes:
+        images: (n, C, R, R) with n up to `size`, or None before the first.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: Tensor | None = None
+
+    def exchange(self, images: Tensor) -> Tensor:
+        """Take in new images (N, C, R, R) and return as many.
+
+        Until the history is full they are the new ones. Then each is, with probability 1/2, a random earlier one,
+        whose place the new one takes.
+        """
+        shown = []
+        for image in images.detach().split(1):
+            kept = 0 if self.images is None else len(self.images)
+            if kept < self.size:
+                self.images = image.clone() if self.images is None else torch.cat([self.images, image])
+                shown.append(image)
+            elif self.images is not None and torch.rand(()).item() < 0.5:
+                place = int(torch.randint(kept, ()))
+                shown.append(self.images[place : place + 1].clone())
+                self.images[place] = image[0]
+            else:
+                shown.append(image)
+        return torch.cat(shown)
+
+
+# --- Training ---
+
+
+class SDGANTask(TranslationTask):
+    """Translate between good and defective images without pairs.
 
     Each item is a photograph of the defect and a random good one. Which domain a network works in is in its name:
     `generator` makes good images defective, `restorer` makes defective ones good.
@@ -210,12 +182,7 @@ class SDGANTask(Task):
     Args:
         generator, restorer: on their device.
         discriminators: "defect1", "defect2", "good1", "good2".
-        good: defect-free photographs.
-        settings: hyperparameters.
-        low_precision_dtype: of the convolutions; None for float32.
-
-    Raises:
-        ValueError: the learning rate cannot fall as the options say.
+        good, config, low_precision_dtype: as in `TranslationTask`.
     """
 
     panels: ClassVar[Panels] = {
@@ -230,73 +197,62 @@ class SDGANTask(Task):
         restorer: CycleGANGenerator,
         discriminators: dict[str, PatchDiscriminator],
         good: Photographs,
-        settings: TranslationSettings,
-        *,
+        config: TranslationConfig,
         low_precision_dtype: torch.dtype | None = None,
     ) -> None:
-        options = settings.options
-        self.generator, self.restorer, self.discriminators = generator, restorer, discriminators
-        self.good = good
-        self.settings = settings
-        self.low_precision_dtype = low_precision_dtype
-        self.game = GAMES[options.adversarial](options.alpha, options.beta)
-        # No network is averaged, as in CycleGAN.
-        self.generator_ema = generator
-        self.ema = []
-        self.networks: dict[str, nn.Module] = {
-            "generator": generator,
-            "restorer": restorer,
-            **{f"discriminator_{name}": network for name, network in discriminators.items()},
-        }
-        for network in self.networks.values():
-            network.train().requires_grad_(False)
-        self.histories = {domain: ImageHistory(options.history_size) for domain in ("defect", "good")}
-        self._drawn: deque[_Drawn] = deque()
-        self._step = 0
-
+        named = {f"discriminator_{name}": network for name, network in discriminators.items()}
         g_parameters = [*generator.parameters(), *restorer.parameters()]
         d_parameters = [p for network in discriminators.values() for p in network.parameters()]
-        g_optimizer = lazy_adam(g_parameters, lr=settings.lr, betas=BETAS)
-        d_optimizer = lazy_adam(d_parameters, lr=settings.lr, betas=BETAS)
-        self.optimizers = {"generators": g_optimizer, "discriminators": d_optimizer}
-        self._set_lr()
+        super().__init__(
+            {"generator": generator, "restorer": restorer, **named},
+            {"generators": g_parameters, "discriminators": d_parameters},
+            good,
+            config,
+            low_precision_dtype,
+        )
+        self.restorer, self.discriminators = restorer, discriminators
+        options = config.options
+        self.game = GAMES[options.adversarial](options.alpha, options.beta)
+        self.histories = {domain: ImageHistory(options.history_size) for domain in ("defect", "good")}
+        # Good photographs, and what the generators made of them and of the defective ones, for the discriminators.
+        self._drawn: deque[tuple[Tensor, Tensor, Tensor]] = deque()
         self.phases = [
-            Phase("generators", g_parameters, g_optimizer, self.generators_loss),
-            Phase("discriminators", d_parameters, d_optimizer, self.discriminators_loss),
+            Phase("generators", g_parameters, self.optimizers["generators"], self.generators_loss),
+            Phase("discriminators", d_parameters, self.optimizers["discriminators"], self.discriminators_loss),
         ]
 
     def _judge(self, domain: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What both discriminators of a domain say; the games are computed in float32."""
+        """Return what both discriminators of a domain say; the games are computed in float32."""
         first, second = (at_least_float32(self.discriminators[f"{domain}{i}"](images).logits) for i in (1, 2))
         return first, second
 
     def generators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         options = self.settings.options
-        good, defect = self.good.draw(len(batch)), batch.images
-        with autocast(good.device, self.low_precision_dtype):
+        good, defect = self.good.choose(len(batch)), batch.images
+        with self.autocast():
             fake_defect, fake_good = self.generator(good).images, self.restorer(defect).images
             cycled_good, cycled_defect = self.restorer(fake_defect).images, self.generator(fake_good).images
             judged = [self._judge("defect", fake_defect), self._judge("good", fake_good)]
         # The discriminators are shown what was drawn here: it costs half of the step to draw.
-        self._drawn.append(_Drawn(good, *(at_least_float32(fake.detach()) for fake in (fake_defect, fake_good))))
+        self._drawn.append((good, at_least_float32(fake_defect.detach()), at_least_float32(fake_good.detach())))
         cycle = F.l1_loss(cycled_good, good) + F.l1_loss(cycled_defect, defect)
         adversarial = sum((self.game.generator(*outputs) for outputs in judged), torch.zeros_like(cycle))
         statistics.report("cycle", cycle)
         statistics.report("change", (fake_defect - good).detach().abs())
         loss = adversarial + options.cycle_weight * cycle
         if options.identity_weight > 0:
-            with autocast(good.device, self.low_precision_dtype):
+            with self.autocast():
                 kept = F.l1_loss(self.generator(defect).images, defect) + F.l1_loss(self.restorer(good).images, good)
             loss = loss + options.identity_weight * kept
         return loss
 
     def discriminators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        drawn = self._drawn.popleft()
-        pairs = {"defect": (batch.images, drawn.fake_defect), "good": (drawn.good, drawn.fake_good)}
+        good, fake_defect, fake_good = self._drawn.popleft()
+        pairs = {"defect": (batch.images, fake_defect), "good": (good, fake_good)}
         loss = batch.images.new_zeros(())
         for domain, (real, fake) in pairs.items():
             fake = self.histories[domain].exchange(fake)
-            with autocast(real.device, self.low_precision_dtype):
+            with self.autocast():
                 (real1, real2), (fake1, fake2) = self._judge(domain, real), self._judge(domain, fake)
             loss = loss + self.game.discriminators(real1, fake1, real2, fake2)
             for number, real_output, fake_output in ((1, real1, fake1), (2, real2, fake2)):
@@ -304,42 +260,19 @@ class SDGANTask(Task):
                 statistics.report(f"{domain}{number}/fake", fake_output)
         return loss
 
-    def after_step(self, step: int, statistics: RunningStatistics) -> None:
-        self._step = step
-        statistics.report("lr", self._set_lr())
-
-    def _set_lr(self) -> float:
-        settings = self.settings
-        progress = self._step * settings.batch_size / (settings.total_kimg * 1000) if self._step else 0.0
-        options = settings.options
-        lr = decayed_lr(
-            progress,
-            settings.lr,
-            decay=options.lr_decay,
-            constant_until=options.constant_part,
-            final_lr=options.final_lr,
-        )
-        set_lr(self.optimizers.values(), lr)
-        return lr
-
     def state_dict(self) -> dict[str, Tensor]:
-        histories = {
-            f"history_{domain}": history.images
-            for domain, history in self.histories.items()
-            if history.images is not None
-        }
-        return {"step": torch.tensor(self._step), **histories}
+        kept = {f"history_{domain}": history.images for domain, history in self.histories.items()}
+        return {**super().state_dict(), **{name: images for name, images in kept.items() if images is not None}}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self._step = int(state["step"])
-        self._set_lr()
+        super().load_state_dict(state)
         for domain, history in self.histories.items():
             images = state.get(f"history_{domain}")
             history.images = None if images is None else images.to(self.good.device)
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        good = ShuffledPhotographs(self.good).pick(range(self.settings.sheet_samples), self.settings.sheet_seed)
+        good = ShuffledPhotographs(self.good).at(range(self.settings.sheet_samples), self.settings.sheet_seed)
         drawn = torch.cat([self.generator(part).images for part in good.split(8)])
         return sheet_of(good, drawn, headings=("good", "defect"), columns=4)
 
@@ -348,46 +281,10 @@ class SDGANTask(Task):
             network.save_pretrained(folder / name)  # type: ignore[operator]
 
 
-class SDGANSampler:
-    """Defects on good images. There is no randomness but the choice of the good images.
-
-    Args:
-        generator: good images to defective ones.
-        good: where good images come from.
-    """
-
-    def __init__(self, generator: CycleGANGenerator, good: GoodImages) -> None:
-        self.generator = generator
-        self.good = good
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """For results."""
-        if isinstance(self.good, ShuffledPhotographs):
-            return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
-        return {"good_images": "generated"}
-
-    def sample(self, n: int, generator: torch.Generator) -> Samples:
-        """Draws n images with a seed drawn from `generator`."""
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-        return self.sample_at(range(n), seed)
-
-    @torch.no_grad()
-    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draws on the good images of these numbers, in the order that `seed` decides."""
-        device = self.generator.device
-        # One at a time on the CPU, where batches of different sizes round differently.
-        good = self.good.pick(indices, seed).to(device)
-        parts = good.split(1 if device.type == "cpu" else len(good))
-        images = torch.cat([self.generator(part).images for part in parts])
-        return to_pixels(images)[:, : good.shape[1]], None
-
-
 def build(request: TaskRequest) -> SDGANTask:
-    """New networks, their weights drawn from the global random generator."""
+    """Build new networks, their weights drawn from the global random generator."""
     recipe, options, target = request.recipe, request.options, request.target
-    width = options.base_channels or min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
-    shape = {"image_channels": recipe.image_channels, "base_channels": width}
+    shape: dict[str, Any] = {"image_channels": recipe.image_channels, "base_channels": base_channels(request)}
     blocks = options.residual_blocks or (9 if recipe.resolution >= 256 else 6)
     with target.construct():
         generator, restorer = (
@@ -399,54 +296,119 @@ def build(request: TaskRequest) -> SDGANTask:
             for i in (1, 2)
         }
     for network in (generator, restorer, *discriminators.values()):
-        network.to(device=target.device, memory_format=torch.channels_last)  # type: ignore[call-arg]
-    return SDGANTask(
-        generator,
-        restorer,
-        discriminators,
-        Photographs(request.good.images, target.device),
-        TranslationSettings(options, batch_size=recipe.batch_size, lr=recipe.lr, total_kimg=recipe.total_kimg),
-        low_precision_dtype=target.low_precision_dtype,
-    )
+        target.place(network)
+    return SDGANTask(generator, restorer, discriminators, *task_arguments(request))
+
+
+# --- Drawing ---
+
+
+class ShuffledPhotographs:
+    """Photographs in an order that the seed decides, all of them before any comes again."""
+
+    def __init__(self, photographs: Photographs) -> None:
+        self.photographs = photographs
+
+    def at(self, indices: Sequence[int], seed: int) -> Tensor:
+        """Return (n, C, R, R) in [-1, 1]."""
+        order = torch.randperm(len(self.photographs), generator=torch.Generator().manual_seed(seed))
+        return self.photographs.at([int(order[i % len(order)]) for i in indices])
+
+
+class GeneratedGoodImages:
+    """What a backbone of stage 1 draws with the seeds `seed + i`, so that no two are the same.
+
+    Args:
+        pipe: of stage 1.
+        resolution, image_channels: what is expected of it.
+
+    Raises:
+        ValueError: it draws something else.
+    """
+
+    def __init__(self, pipe: DFMGANPipeline, resolution: int, image_channels: int) -> None:
+        config = pipe.generator.config
+        if (config["resolution"], config["image_channels"]) != (resolution, image_channels):
+            raise ValueError(
+                f"`good_model` draws {config['image_channels']} channels of {config['resolution']}x"
+                f"{config['resolution']} pixels, but the model to draw defects with takes {image_channels} of "
+                f"{resolution}x{resolution}; train stage 1 at that size."
+            )
+        self.pipe = pipe
+        self.pipe.set_progress_bar_config(disable=True)
+
+    def at(self, indices: Sequence[int], seed: int) -> Tensor:
+        """Return (n, C, R, R) in [-1, 1]."""
+        pipe: Any = self.pipe  # its output's type depends on its arguments
+        output = pipe(seeds=[seed + i for i in indices], batch_size=len(indices), output_type="pt")
+        return output.defect_free_images * 2.0 - 1.0
+
+
+class SDGANSampler:
+    """Draw defects on good images. There is no randomness but the choice of the good images.
+
+    Args:
+        generator: good images to defective ones.
+        good: where good images come from.
+    """
+
+    def __init__(self, generator: CycleGANGenerator, good: ShuffledPhotographs | GeneratedGoodImages) -> None:
+        self.generator = generator
+        self.good = good
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For results."""
+        if isinstance(self.good, ShuffledPhotographs):
+            return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
+        return {"good_images": "generated"}
+
+    @torch.no_grad()
+    def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
+        """Draw on the good images of these numbers, in the order that `seed` decides."""
+        device = self.generator.device
+        # One at a time on the CPU, where batches of different sizes round differently.
+        good = self.good.at(indices, seed).to(device)
+        parts = good.split(1 if device.type == "cpu" else len(good))
+        images = torch.cat([self.generator(part).images for part in parts])
+        return to_pixels(images)[:, : good.shape[1]], None
 
 
 def open_sampler(request: SamplerRequest) -> SDGANSampler:
-    """Draws with a trained folder on photographs, or on the images of `good_model`."""
+    """Draw with a trained folder on photographs, or on the images of `good_model`."""
     generator = CycleGANGenerator.from_pretrained(
         str(request.source), subfolder="generator", revision=request.revision
     ).to(request.device)
-    resolution, channels = generator.config["resolution"], generator.config["image_channels"]
-    good: GoodImages
+    size = {name: generator.config[name] for name in ("resolution", "image_channels")}
     if request.options.good_model is not None:
         pipe = DFMGANPipeline.from_pretrained(request.options.good_model).to(request.device)
-        good = GeneratedGoodImages(pipe, resolution, channels)
-    else:
-        good = ShuffledPhotographs(Photographs(request.load_good(resolution, channels).images, request.device))
-    return SDGANSampler(generator, good)
+        return SDGANSampler(generator, GeneratedGoodImages(pipe, **size))
+    good = Photographs(request.photographs.load_good(**size).images, request.device)
+    return SDGANSampler(generator, ShuffledPhotographs(good))
 
 
-def sample_task(task: Task) -> SDGANSampler:
-    """Draws with a task's generator on its good photographs."""
-    assert isinstance(task, SDGANTask)
+def sample_task(task: SDGANTask) -> SDGANSampler:
+    """Draw with a task's generator on its good photographs."""
     return SDGANSampler(task.generator, ShuffledPhotographs(task.good))
 
 
-METHOD = Method(
-    name="sdgan",
-    title="SDGAN",
-    citation=(
-        "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect Recognition. "
-        "IEEE Transactions on Automation Science and Engineering 17(3), 2020."
-    ),
-    open_sampler=open_sampler,
-    build=build,
-    generator="CycleGANGenerator",
-    sample_task=sample_task,
-    options=SDGANOptions,
-    drawing=SDGANDrawing,
-    # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
-    defaults=Defaults(batch_size=4, lr=2e-4, total_kimg=78.2),
-    recipe_fields=("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg"),
-    is_reconstruction=True,
+METHOD = register(
+    Method(
+        name="sdgan",
+        title="SDGAN",
+        citation=(
+            "S. Niu, B. Li, X. Wang, H. Lin: Defect Image Sample Generation With GAN for Improving Defect "
+            "Recognition. IEEE Transactions on Automation Science and Engineering 17(3), 2020."
+        ),
+        open_sampler=open_sampler,
+        build=build,
+        generator="CycleGANGenerator",
+        sample_task=sample_task,
+        options=SDGANOptions,
+        drawing=SDGANDrawing,
+        # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
+        defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=78.2),
+        recipe_fields=RECIPE_FIELDS,
+        is_reconstruction=True,
+    )
 )
-register(METHOD)

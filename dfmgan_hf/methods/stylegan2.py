@@ -1,11 +1,16 @@
-"""Stage 1: the StyleGAN2 backbone learns the defect-free product (DFMGAN, section 3.1; StyleGAN2-ADA)."""
+"""Stage 1: the StyleGAN2 backbone learns the defect-free product (DFMGAN, section 3.1; StyleGAN2-ADA).
+
+`Stage1Task` has the four phases of StyleGAN2's training, one method each, in the order in which a step runs them:
+generator, path length, discriminator, R1. Stage 2 (dfmgan.py) shares what stands before it in this file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -29,28 +34,46 @@ from ..training.task import (
     ExponentialMovingAverage,
     Panels,
     Phase,
-    Rows,
     Rule,
     RunningStatistics,
     Task,
-    last,
     lazy_adam,
 )
-from .method import (
-    ADA_KIMG,
-    AugmentationConfig,
-    Defaults,
-    Method,
-    Recipe,
-    Target,
-    TaskRequest,
-    build_augmentation,
-    open_pipeline,
-    register,
-    regularizer_precision,
-)
+from .method import ADA_KIMG, Method, TaskRequest, open_pipeline, register
 
-# --- Drawing latents for training: standard normal z, style mixing, and the moving average of w.
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1Config:
+    """Hyperparameters of stage 1: StyleGAN2-ADA's. The first four follow from the recipe.
+
+    Args:
+        batch_size: images a step over all processes; only the moving average counts by it.
+        lr: Adam's learning rate before lazy regularisation.
+        r1_gamma: weight of R1, 0.0002 R^2 / batch by default.
+        ema_kimg: half-life of the averaged generator.
+        r1_interval: steps between R1 penalties.
+        path_length_weight: weight of the path-length penalty.
+        path_length_interval: steps between path-length penalties.
+        style_mixing: probability of style mixing.
+        ema_rampup: see `ema_decay`; None for none.
+        sheet_samples: pictures on a sample sheet.
+        sheet_seed: seed of their latents.
+    """
+
+    batch_size: int
+    lr: float
+    r1_gamma: float
+    ema_kimg: float
+    r1_interval: int = 16
+    path_length_weight: float = 2.0
+    path_length_interval: int = 4
+    style_mixing: float = 0.9
+    ema_rampup: float | None = 0.05
+    sheet_samples: int = 32
+    sheet_seed: int = 0
+
+
+# --- Latents: standard normal z, style mixing, and the moving averages of w and of path lengths ---
 
 
 @dataclass(frozen=True)
@@ -68,7 +91,7 @@ class LatentDraw:
     cut: int = 0
 
     def layers(self, mapping: MappingNetwork, num_latents: int) -> Tensor:
-        """Per-layer latents (N, num_latents, w_dim)."""
+        """Return per-layer latents (N, num_latents, w_dim)."""
         ws = mapping(self.z).unsqueeze(1).expand(-1, num_latents, -1)
         if self.mixed_z is None:
             return ws
@@ -77,7 +100,7 @@ class LatentDraw:
 
 
 def draw_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> LatentDraw:
-    """New standard normal z, with style mixing (StyleGAN, section 3.1).
+    """Draw new standard normal z, with style mixing (StyleGAN, section 3.1).
 
     With `mixing_probability`, the layers from one random cut on take the latent of another z.
     """
@@ -91,12 +114,12 @@ def draw_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_proba
 
 
 def sample_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> Tensor:
-    """Per-layer latents (n, num_latents, w_dim) of `n` new samples, with style mixing."""
+    """Return per-layer latents (n, num_latents, w_dim) of `n` new samples, with style mixing."""
     return draw_latents(mapping, n, num_latents, mixing_probability).layers(mapping, num_latents)
 
 
 class LatentAverage:
-    """Gathers w over the micro-batches of a step, then moves a mapping network's w_avg.
+    """Gather w over the micro-batches of a step, then move a mapping network's w_avg.
 
     Args:
         mapping: whose average it is.
@@ -140,7 +163,7 @@ class PathLengthAverage:
         self._gathered: list[Tensor] = []
 
     def penalty(self, lengths: Tensor) -> Tensor:
-        """(length - mean)^2, averaged over (N,)."""
+        """Return (length - mean)^2, averaged over (N,)."""
         self._gathered.append(lengths.detach().mean())
         return (lengths - self.mean).square().mean()
 
@@ -151,49 +174,80 @@ class PathLengthAverage:
         self._gathered.clear()
 
 
-# --- What the GAN stages share: an augmented discriminator, its statistics, and the state of their regularisers.
+# --- What the regularisers compute in, and what is warned of ---
 
 
-def ada_at_cap(rows: Rows) -> str | None:
-    """The augmentation's probability has been at its limit for whole intervals."""
-    values = last(rows, "ada/at_cap", "ada/p", "ada/r_t")
-    if values is None or not all(at_cap >= 0.99 for at_cap, _, _ in values):
-        return None
-    _, p, r_t = values[-1]
-    return (
-        f"ADA's probability is at its limit {p:.2f} and the discriminator still overfits (r_t {r_t:.2f}): there are "
-        "too few photographs for so long a run. Keep the best checkpoint (--eval_every_kimg) or stop; add "
-        "photographs, --mirror, or a larger --augmentation set if the product allows. Raising --ada_max above 0.8 "
-        "makes augmentations leak into the samples."
-    )
+@contextmanager
+def regularizer_precision(network: StyleGAN2Generator | StyleGAN2Discriminator) -> Iterator[None]:
+    """Run a network whose gradient is differentiated once more: in bfloat16 if it is set to it, but not in float16.
+
+    The penalties' gradients are small, and float16 has no room for small numbers; bfloat16 has float32's. Rounding to
+    its 8 bits moves a gradient by 3 to 5 %, a twentieth or less of what another batch does (benchmarks/README.md).
+    """
+    dtype = network.low_precision_dtype
+    if dtype is torch.float16:
+        network.low_precision_dtype = None
+    try:
+        yield
+    finally:
+        network.low_precision_dtype = dtype
 
 
-def discriminator_memorised(rows: Rows) -> str | None:
-    """D tells nearly every real image from nearly every generated one, with logits far apart."""
-    values = last(rows, "accuracy/real", "accuracy/fake", "logits/real", "logits/fake")
-    if values is None or not all(min(a, b) >= 0.97 and real - fake >= 6 for a, b, real, fake in values):
-        return None
-    _, _, real, fake = values[-1]
-    return (
-        f"The discriminator has memorised the photographs: mean logits {real:.1f} on real and {fake:.1f} on generated "
+RULES = (
+    Rule(
+        "ada_at_cap",
+        ("ada/p", "ada/r_t", "ada/at_cap"),
+        lambda p, r_t, at_cap: at_cap >= 0.99,
+        "ADA's probability is at its limit {0:.2f} and the discriminator still overfits (r_t {1:.2f}): there are too "
+        "few photographs for so long a run. Keep the best checkpoint (--eval_every_kimg) or stop; add photographs, "
+        "--mirror, or a larger --augmentation set if the product allows. Raising --ada_max above 0.8 makes "
+        "augmentations leak into the samples.",
+    ),
+    # D tells nearly every real image from nearly every generated one, with logits far apart.
+    Rule(
+        "discriminator_memorised",
+        ("logits/real", "logits/fake", "accuracy/real", "accuracy/fake"),
+        lambda real, fake, on_real, on_fake: min(on_real, on_fake) >= 0.97 and real - fake >= 6,
+        "The discriminator has memorised the photographs: mean logits {0:.1f} on real and {1:.1f} on generated "
         "images, and both are told apart nearly always. What comes now is seldom better: use the best or an earlier "
         "checkpoint. For the next run: augmentation (--augmentation, not none), more photographs, a larger "
-        "--r1_gamma."
-    )
+        "--r1_gamma.",
+    ),
+)
 
 
-class AdversarialTask(Task):
-    """A task with a discriminator that sees augmented images, and a path-length regulariser.
+def report_logits(statistics: RunningStatistics, prefix: str, real_logits: Tensor, fake_logits: Tensor) -> None:
+    """Report mean logits and accuracy of a discriminator on real and generated images."""
+    statistics.report(f"{prefix}logits/real", real_logits)
+    statistics.report(f"{prefix}logits/fake", fake_logits)
+    statistics.report(f"{prefix}accuracy/real", (real_logits > 0).to(torch.float32))
+    statistics.report(f"{prefix}accuracy/fake", (fake_logits < 0).to(torch.float32))
+
+
+# --- Stage 1 ---
+
+
+class Stage1Task(Task):
+    """Train a StyleGAN2 with the non-saturating logistic loss, R1, path-length penalty and adaptive augmentation.
 
     Args:
-        discriminator: judges images.
-        augment: differentiable augmentation of all that it sees: (images, p) -> images; None for none.
+        generator, discriminator: on their device.
+        config: hyperparameters.
+        trained: names of the generator's parameters to train and to average; None for all.
+        mapping: the mapping network whose w_avg follows; None for the generator's first.
+        critics: discriminators besides the first, trained with it, by name.
+        augment: differentiable augmentation of all that the discriminator sees: (images, p) -> images; None for none.
         ada: adapts p; None keeps p at 1, for augmentations without a probability.
         mean_over_processes: averages a tensor over all processes.
+
+    Example:
+        >>> config = Stage1Config(batch_size=16, lr=0.0025, r1_gamma=0.82, ema_kimg=5.0)
+        >>> task = Stage1Task(generator, discriminator, config)
+        >>> [phase.name for phase in task.phases]
+        ['generator', 'path_length', 'discriminator', 'r1']
     """
 
-    path_length: PathLengthAverage
-    rules: ClassVar[Sequence[Rule]] = (ada_at_cap, discriminator_memorised)
+    rules: ClassVar[Sequence[Rule]] = RULES
     panels: ClassVar[Panels] = {
         "Losses": ("loss/generator", "loss/discriminator"),
         "D: mean logits": ("logits/real", "logits/fake"),
@@ -204,15 +258,123 @@ class AdversarialTask(Task):
 
     def __init__(
         self,
+        generator: StyleGAN2Generator,
         discriminator: StyleGAN2Discriminator,
-        augment: nn.Module | None,
-        ada: AdaController | None,
-        mean_over_processes: Callable[[Tensor], Tensor],
+        config: Stage1Config,
+        *,
+        trained: set[str] | None = None,
+        mapping: MappingNetwork | None = None,
+        critics: dict[str, StyleGAN2Discriminator] | None = None,
+        augment: nn.Module | None = None,
+        ada: AdaController | None = None,
+        mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> None:
-        self.discriminator = discriminator.train().requires_grad_(False)
+        self.generator: Any = generator
+        self.discriminator = discriminator
+        self.settings: Any = config
         self.augment = augment
         self.ada = ada
         self.mean_over_processes = mean_over_processes
+        critics = {"discriminator": discriminator, **(critics or {})}
+        for network in (generator, *critics.values()):
+            network.train().requires_grad_(False)
+        average = ExponentialMovingAverage(
+            generator, trained=trained, half_life_kimg=config.ema_kimg, rampup=config.ema_rampup
+        )
+        self.generator_ema = average.averaged
+        self.ema = [average]
+        self.networks = {"generator": generator, "generator_ema": self.generator_ema, **critics}
+        device = generator.mapping.w_avg.device
+        self.w_average = LatentAverage(mapping or generator.mapping, mean_over_processes)
+        self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
+        # Always the same ones on sample sheets: of objects and, in stage 2, of defects.
+        seeded = torch.Generator().manual_seed(config.sheet_seed)
+        shape = (config.sheet_samples, generator.config["z_dim"])
+        self.sheet_latents = [torch.randn(shape, generator=seeded).to(device) for _ in range(2)]
+
+        g_parameters = [p for name, p in generator.named_parameters() if trained is None or name in trained]
+        d_parameters = [p for critic in critics.values() for p in critic.parameters()]
+        g_every, d_every = config.path_length_interval, config.r1_interval
+        g_adam = lazy_adam(g_parameters, lr=config.lr, interval=g_every)
+        d_adam = lazy_adam(d_parameters, lr=config.lr, interval=d_every)
+        self.optimizers = {"generator": g_adam, "discriminator": d_adam}
+        w_update, length_update = self.w_average.update, self.path_length.update
+        self.phases = [
+            Phase("generator", g_parameters, g_adam, self.generator_loss, prepare=self.prepare, finish=w_update),
+            Phase("path_length", g_parameters, g_adam, self.path_length_loss, interval=g_every, finish=length_update),
+            Phase("discriminator", d_parameters, d_adam, self.discriminator_loss),
+            Phase("r1", d_parameters, d_adam, self.r1_loss, interval=d_every),
+        ]
+
+    # --- the four losses ---
+
+    def prepare(self, parts: list[Batch]) -> None:
+        """Do what a generator's step needs to know of all its micro-batches: here nothing."""
+
+    def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return softplus(-D(G(z)))."""
+        images, ws = self._draw(len(batch))
+        self.w_average.observe(ws[:, 0])
+        return generator_loss(self.judge(images))
+
+    def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return the weighted (length - mean)^2 of half the batch (StyleGAN2, equation 4)."""
+        ws = self._latents(max(len(batch) // 2, 1))
+        if not ws.requires_grad:  # with a frozen mapping
+            ws.requires_grad_()
+        with regularizer_precision(self.generator):
+            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
+        return self.path_length_penalty(images, ws, statistics)
+
+    def path_length_penalty(self, images: Tensor, ws: Tensor, statistics: RunningStatistics) -> Tensor:
+        """Return the weighted penalty of images (N, C, R, R) that were drawn from `ws` (N, L, w_dim)."""
+        lengths = path_lengths(images, ws, torch.randn_like(images))
+        statistics.report("path_length", lengths)
+        return self.settings.path_length_weight * self.path_length.penalty(lengths)
+
+    def discriminator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return softplus(D(G(z))) + softplus(-D(x))."""
+        with torch.no_grad():
+            fakes, _ = self._draw(len(batch))
+        return self.logistic_loss(self.judge(fakes), self.judge(batch.images), statistics)
+
+    def logistic_loss(self, fake_logits: Tensor, real_logits: Tensor, statistics: RunningStatistics) -> Tensor:
+        """Return the discriminator's loss of its logits, which its statistics and ADA take in."""
+        report_logits(statistics, "", real_logits, fake_logits)
+        if self.ada is not None:
+            self.ada.observe(real_logits)
+        return discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
+
+    def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return gamma / 2 |grad D(x)|^2 (Mescheder et al. 2018, equation 9)."""
+        return self.settings.r1_gamma / 2 * self.r1(batch.images, statistics).mean()
+
+    def r1(self, inputs: Tensor, statistics: RunningStatistics) -> Tensor:
+        """Return the discriminator's squared gradients (N,) at real inputs (N, C, R, R)."""
+        inputs = inputs.detach().requires_grad_()
+        with regularizer_precision(self.discriminator):
+            # One logit an image: a method whose discriminator judges patches averages them first.
+            penalty = r1_penalty(self.judge(inputs).flatten(1).mean(dim=1, keepdim=True), inputs)
+        statistics.report("r1_penalty", penalty)
+        return penalty
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Return augmented images' logits (N, 1)."""
+        return self.discriminator(self.augmented(images)).logits
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Return images as the discriminator sees them."""
+        return images if self.augment is None else self.augment(images, 1.0 if self.ada is None else self.ada.p)
+
+    def _draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return new images (n, C, R, R) and their per-layer latents."""
+        ws = self._latents(n)
+        return self.generator.synthesize(ws, NoiseInput("random", n)), ws
+
+    def _latents(self, n: int) -> Tensor:
+        return sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
+
+    # --- what the trainer asks besides ---
 
     def check_split(self, images: int) -> str | None:
         group, batch_size = self.discriminator.config["mbstd_group_size"], self.settings.batch_size
@@ -224,12 +386,6 @@ class AdversarialTask(Task):
             f"{group * batch_size // images}, or fewer --accumulation_steps or processes."
         )
 
-    def judge(self, images: Tensor) -> Tensor:
-        """Augmented images' logits (N, 1)."""
-        if self.augment is not None:
-            images = self.augment(images, 1.0 if self.ada is None else self.ada.p)
-        return self.discriminator(images).logits
-
     def after_step(self, step: int, statistics: RunningStatistics) -> None:
         if self.ada is not None:
             # r_t is a ratio of two sums, so their means over processes serve as well.
@@ -240,205 +396,44 @@ class AdversarialTask(Task):
                 statistics.report("ada/at_cap", (self.ada.p >= self.ada.p_max).to(torch.float32))
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {"path_length_mean": self.path_length.mean}
-        if self.ada is not None:
-            state.update({f"ada.{name}": value for name, value in self.ada.state_dict().items()})
-        return state
+        ada = {} if self.ada is None else {f"ada.{name}": value for name, value in self.ada.state_dict().items()}
+        return {"path_length_mean": self.path_length.mean, **ada}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.path_length.mean = state["path_length_mean"].to(self.path_length.mean.device)
         if self.ada is not None:
             self.ada.load_state_dict({k.removeprefix("ada."): v for k, v in state.items() if k.startswith("ada.")})
 
-
-def report_logits(statistics: RunningStatistics, prefix: str, real_logits: Tensor, fake_logits: Tensor) -> None:
-    """Mean logits and accuracy of a discriminator on real and generated images."""
-    statistics.report(f"{prefix}logits/real", real_logits)
-    statistics.report(f"{prefix}logits/fake", fake_logits)
-    statistics.report(f"{prefix}accuracy/real", (real_logits > 0).to(torch.float32))
-    statistics.report(f"{prefix}accuracy/fake", (fake_logits < 0).to(torch.float32))
-
-
-# --- Stage 1: the StyleGAN2 backbone learns the defect-free product (DFMGAN, section 3.1; StyleGAN2-ADA).
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage1Settings:
-    """Hyperparameters of stage 1; the defaults are StyleGAN2-ADA's at 256x256 on one GPU.
-
-    Args:
-        batch_size: images a step over all processes; only the moving average counts by it.
-        lr: Adam's learning rate before lazy regularisation.
-        r1_gamma: weight of R1, 0.0002 R^2 / batch by default.
-        r1_interval: steps between R1 penalties.
-        path_length_weight: weight of the path-length penalty.
-        path_length_interval: steps between path-length penalties.
-        style_mixing: probability of style mixing.
-        ema_kimg: half-life of the averaged generator.
-        ema_rampup: see `ema_decay`; None for none.
-        sheet_samples: pictures on a sample sheet.
-        sheet_seed: seed of their latents.
-    """
-
-    batch_size: int
-    lr: float
-    r1_gamma: float
-    ema_kimg: float
-    r1_interval: int = 16
-    path_length_weight: float = 2.0
-    path_length_interval: int = 4
-    style_mixing: float = 0.9
-    ema_rampup: float | None = 0.05
-    sheet_samples: int = 32
-    sheet_seed: int = 0
-
-
-class Stage1Task(AdversarialTask):
-    """Non-saturating logistic GAN with R1, path-length penalty and adaptive augmentation.
-
-    Args:
-        generator: on its device.
-        discriminator: likewise.
-        settings: hyperparameters.
-        augment: differentiable augmentation of all that the discriminator sees: (images, p) -> images; None for none.
-        ada: adapts p; None keeps p at 1, for augmentations without a probability.
-        mean_over_processes: averages a tensor over all processes.
-        trained: names of the generator's parameters to train; None for all.
-    """
-
-    settings: Stage1Settings
-
-    def __init__(
-        self,
-        generator: StyleGAN2Generator,
-        discriminator: StyleGAN2Discriminator,
-        settings: Stage1Settings,
-        *,
-        augment: nn.Module | None = None,
-        ada: AdaController | None = None,
-        mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
-        trained: set[str] | None = None,
-    ) -> None:
-        super().__init__(discriminator, augment, ada, mean_over_processes)
-        self.generator = generator.train().requires_grad_(False)
-        self.settings = settings
-        average = ExponentialMovingAverage(
-            generator, trained=trained, half_life_kimg=settings.ema_kimg, rampup=settings.ema_rampup
-        )
-        self.generator_ema = average.averaged
-        self.ema = [average]
-        self.networks = {
-            "generator": generator,
-            "generator_ema": self.generator_ema,
-            "discriminator": discriminator,
-        }
-        device = generator.mapping.w_avg.device
-        self.w_average = LatentAverage(generator.mapping, mean_over_processes)
-        self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
-
-        g_parameters = [p for name, p in generator.named_parameters() if trained is None or name in trained]
-        d_parameters = list(discriminator.parameters())
-        g_optimizer = lazy_adam(g_parameters, lr=settings.lr, interval=settings.path_length_interval)
-        d_optimizer = lazy_adam(d_parameters, lr=settings.lr, interval=settings.r1_interval)
-        self.optimizers = {"generator": g_optimizer, "discriminator": d_optimizer}
-        self.phases = [
-            Phase("generator", g_parameters, g_optimizer, self.generator_loss, finish=self.w_average.update),
-            Phase(
-                "path_length",
-                g_parameters,
-                g_optimizer,
-                self.path_length_loss,
-                interval=settings.path_length_interval,
-                finish=self.path_length.update,
-            ),
-            Phase("discriminator", d_parameters, d_optimizer, self.discriminator_loss),
-            Phase("r1", d_parameters, d_optimizer, self.r1_loss, interval=settings.r1_interval),
-        ]
-        latents = torch.Generator().manual_seed(settings.sheet_seed)
-        z_dim = generator.config["z_dim"]
-        self._sheet_latents = torch.randn(settings.sheet_samples, z_dim, generator=latents).to(device)
-
-    def _draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """New images (n, C, R, R) and their per-layer latents."""
-        ws = self._latents(n)
-        return self.generator.synthesize(ws, NoiseInput("random", n)), ws
-
-    def _latents(self, n: int) -> Tensor:
-        return sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
-
-    def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        images, ws = self._draw(len(batch))
-        self.w_average.observe(ws[:, 0])
-        return generator_loss(self.judge(images))
-
-    def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        ws = self._latents(max(len(batch) // 2, 1))
-        if not ws.requires_grad:  # with a frozen mapping
-            ws.requires_grad_()
-        with regularizer_precision(self.generator):
-            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
-        lengths = path_lengths(images, ws, torch.randn_like(images))
-        statistics.report("path_length", lengths)
-        return self.settings.path_length_weight * self.path_length.penalty(lengths)
-
-    def discriminator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        with torch.no_grad():
-            fakes, _ = self._draw(len(batch))
-        fake_logits, real_logits = self.judge(fakes), self.judge(batch.images)
-        report_logits(statistics, "", real_logits, fake_logits)
-        if self.ada is not None:
-            self.ada.observe(real_logits)
-        return discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
-
-    def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        images = batch.images.detach().requires_grad_()
-        with regularizer_precision(self.discriminator):
-            penalty = r1_penalty(self.judge(images), images)
-        statistics.report("r1_penalty", penalty)
-        return self.settings.r1_gamma / 2 * penalty.mean()
-
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        images = [self.generator_ema(z, noise_mode="const").images for z in self._sheet_latents.split(8)]
+        images = [self.generator_ema(z, noise_mode="const").images for z in self.sheet_latents[0].split(8)]
         return sheet_of(torch.cat(images), columns=8)
 
     def export(self, folder: Path) -> None:
         DFMGANPipeline(generator=self.generator_ema).save_pretrained(str(folder))
-        self.discriminator.save_pretrained(folder / "discriminator")
-
-
-def build_stage1(recipe: Recipe, augmentation: AugmentationConfig, target: Target) -> Stage1Task:
-    """A new stage-1 task; its weights are drawn from the global random generator."""
-    with target.construct():
-        generator = StyleGAN2Generator(**recipe.network_config())
-        discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
-    augment, ada = build_augmentation(augmentation, recipe.batch_size, ADA_KIMG["stage1"], target.device)
-    return Stage1Task(
-        target.place(generator),
-        target.place(discriminator),
-        Stage1Settings(**recipe.training_settings()),
-        augment=augment,
-        ada=ada,
-        mean_over_processes=target.mean_over_processes,
-    )
+        for name, network in self.networks.items():
+            if name.endswith("discriminator"):
+                network.save_pretrained(folder / name)  # type: ignore[operator]
 
 
 def build(request: TaskRequest) -> Stage1Task:
-    """New networks."""
-    return build_stage1(request.recipe, request.augmentation, request.target)
+    """Build stage 1's task on new networks, drawn from the global random generator."""
+    config = Stage1Config(**request.recipe.training_config())
+    return Stage1Task(*request.networks(), config, **request.gan_arguments(ADA_KIMG["stage1"]))
 
 
-METHOD = Method(
-    name="stage1",
-    title="Stage 1",
-    citation=(
-        "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial "
-        "Networks with Limited Data. NeurIPS 2020."
-    ),
-    open_sampler=open_pipeline,
-    build=build,
-    generator="StyleGAN2Generator",
-    defaults=Defaults(augmentation="bgc"),
-    learns="good",
+METHOD = register(
+    Method(
+        name="stage1",
+        title="Stage 1",
+        citation=(
+            "T. Karras, M. Aittala, J. Hellsten, S. Laine, J. Lehtinen, T. Aila: Training Generative Adversarial "
+            "Networks with Limited Data. NeurIPS 2020."
+        ),
+        open_sampler=open_pipeline,
+        build=build,
+        generator="StyleGAN2Generator",
+        augmentation="bgc",
+        learns="good",
+    )
 )
-register(METHOD)

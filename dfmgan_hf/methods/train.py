@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 
-from ..data.training_set import DataConfig, ImageMaskDataset
+from ..data.training_set import DataConfig
 from ..hub.cards import origin
 from ..hub.push import HubConfig, prepare_push, push_trained
 from ..metrics.scoring import prepare_scorer
 from ..processes import ProcessGroup
 from ..training.checkpointing import ScoreConfig
-from ..training.run import fit_run, start_accelerator
+from ..training.run import PreparedRun, fit_run, start_accelerator
 from ..training.run import train as train_task
 from ..training.task import NonFiniteLossError, Task
 from ..training.trainer import RunConfig
+from . import METHODS, get_method
 from .method import (
     AugmentationConfig,
-    Backbone,
     Method,
     PresetName,
-    Recipe,
-    RecipeOverrides,
+    RecipeConfig,
     Target,
     TaskRequest,
     load_backbone,
     open_pipeline,
 )
-from .registry import METHODS, get_method
 
 Options = TypeVar("Options")
 
@@ -54,131 +52,50 @@ class TrainingConfig(Generic[Options]):
     pretrained_backbone: str | None = None
     defect: tuple[str, ...] = ()
     preset: PresetName = "auto"
-    recipe: RecipeOverrides = field(default_factory=RecipeOverrides)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
     data: DataConfig = field(default_factory=DataConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     hub: HubConfig = field(default_factory=HubConfig)
 
 
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run that is ready to start.
+def train(arguments: Sequence[str]) -> None:
+    """Train what the first argument names, with the options that follow: stage1, stage2, or a method to compare with.
+
+    The options are the fields of `TrainingConfig`, the method's published values their defaults.
 
     Args:
-        build: puts the task together on a device.
-        recipe: sizes and hyperparameters, settled.
-        run: options that fit them.
-        dataset: the photographs that are learnt.
-        accelerator: processes, device and tracker.
-    """
-
-    build: Callable[[torch.device], Task]
-    recipe: Recipe
-    run: RunConfig
-    dataset: ImageMaskDataset
-    accelerator: Accelerator
-
-
-def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
-    """Settle everything, load photographs and backbone, and seed the random generators.
+        arguments: such as ["stage1", "--data_dir", "mvtec_ad", "--category", "hazelnut", "--output_dir", "runs/h"].
 
     Raises:
-        ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
-            a setting that the method has no use for; several kinds of defect for a model of one, or any for stage 1.
-        DataError: see `DataConfig.load_defects` and `load_kinds`.
+        SystemExit: after --help, or an option that is not known.
+        ValueError: there is no such method.
+        see `train_models`.
     """
-    build = method.build
-    if build is None:
-        raise ValueError(f"{method.title} is not trained: draw from it directly.")
-    joint = method.is_joint(config.options)
-    if len(config.defect) > 1 and not joint:
-        raise ValueError(f"A model is trained on one kind of defect at a time, not on {', '.join(config.defect)}.")
-    if config.defect and method.learns == "good":
-        raise ValueError(f"{method.title} learns the good product: leave --defect out.")
-    backbone = _backbone(method, config)
-    accelerator = start_accelerator(config.run)
-    recipe = method.resolve(
-        config.preset, config.recipe, None if backbone is None else backbone[0], accelerator.num_processes
+    import tyro
+
+    methods = {"stage1": "stage1", "stage2": "dfmgan"}
+    methods |= {name: name for name, method in METHODS.items() if method.is_trained and name != "dfmgan"}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        titles = "\n".join(f"  {name:<12} {get_method(methods[name]).title}" for name in methods)
+        print(f"usage: dfmgan train METHOD [options]\n\n{titles}\n\n`dfmgan train METHOD --help` lists its options.")
+        raise SystemExit(0)
+    name, *options = arguments
+    if name not in methods:
+        raise ValueError(f"The method must be one of {', '.join(methods)}, but is {name!r}.")
+    method = get_method(methods[name])
+    config = tyro.cli(
+        TrainingConfig[method.options],  # type: ignore[name-defined]
+        prog=f"dfmgan train {name}",
+        args=options,
+        default=TrainingConfig(
+            run=RunConfig(output_dir=tyro.MISSING),
+            options=method.options(),
+            augmentation=AugmentationConfig(augmentation=method.augmentation),
+        ),
+        description=f"Train {method.title} ({method.citation})",
+        config=(tyro.conf.OmitArgPrefixes,),
     )
-    run = fit_run(config.run, recipe.batch_size, accelerator)
-    size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
-    if method.learns == "good":
-        dataset = config.data.load_good(**size)
-    elif joint:
-        dataset = config.data.load_kinds(config.defect, **size)
-    else:
-        dataset = config.data.load_defects(config.defect[0] if config.defect else None, **size)
-    mean = ProcessGroup(accelerator).mean
-
-    def build_on(device: torch.device) -> Task:
-        target = Target(device, run.low_precision_dtype, mean)
-        return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
-
-    return PreparedRun(build_on, recipe, run, dataset, accelerator)
-
-
-def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, TrainingConfig[Any]]:
-    """The runs that a command line asks for, by what they learn: a model of all kinds of defect, or one of each.
-
-    The models of several kinds lie in folders of their own in `config.run.output_dir`, and on the Hub in repositories
-    of their own.
-    """
-    names = ", ".join(config.defect)
-    if len(config.defect) < 2 or method.is_joint(config.options):
-        return {names: config}
-    return {
-        defect: replace(
-            config,
-            defect=(defect,),
-            run=replace(config.run, output_dir=config.run.output_dir / defect),
-            hub=config.hub.for_part(defect, config.run.output_dir),
-        )
-        for defect in config.defect
-    }
-
-
-def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
-    """Train a method and export what draws to `config.run.output_dir`.
-
-    Args:
-        method: one that is trained.
-        config: what, on what, how long.
-
-    Returns:
-        The accelerator, for a last `end_training()`.
-
-    Raises:
-        see `prepare` and `training.run.train`.
-    """
-    prepared = prepare(method, config)
-    train_task(
-        prepared.build,
-        prepared.dataset,
-        prepared.run,
-        prepared.accelerator,
-        prepared.recipe.total_kimg,
-        prepared.recipe.batch_size,
-        {
-            "method": method.name,
-            "reconstruction": method.is_reconstruction,
-            "defect": ", ".join(prepared.dataset.kinds or config.defect) or None,
-            "config": config,
-            "recipe": prepared.recipe,
-            **({} if config.pretrained_backbone is None else origin(config.pretrained_backbone)),
-        },
-        score=config.score,
-        make_scorer=prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task),
-    )
-    return prepared.accelerator
-
-
-def _backbone(method: Method, config: TrainingConfig[Any]) -> Backbone | None:
-    source, init = config.pretrained_backbone, method.init_with(config.options)
-    if init == "stage1" and source is None:
-        raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
-    if init == "scratch" and source is not None:
-        raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
-    return None if source is None else load_backbone(source)
+    train_models(method, config)
 
 
 def train_models(method: Method, config: TrainingConfig[Any]) -> None:
@@ -216,49 +133,84 @@ def train_models(method: Method, config: TrainingConfig[Any]) -> None:
         raise SystemExit("\n".join(f"{defect}: {error}" for defect, error in diverged.items()))
 
 
-def train_from_arguments(name: str, arguments: Sequence[str]) -> None:
-    """Train a method as a command line says: the fields of `TrainingConfig`, its published values as defaults.
+def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, TrainingConfig[Any]]:
+    """Return the runs that are asked for, by what they learn: a model of all kinds of defect, or one of each.
 
-    Args:
-        name: of the method.
-        arguments: such as ["--data_dir", "mvtec_ad", "--category", "hazelnut", "--output_dir", "runs/hazelnut"].
+    The models of several kinds lie in folders of their own in `config.run.output_dir`, and on the Hub in repositories
+    of their own.
+    """
+    if len(config.defect) < 2 or method.is_joint(config.options):
+        return {", ".join(config.defect): config}
+    return {
+        defect: replace(
+            config,
+            defect=(defect,),
+            run=replace(config.run, output_dir=config.run.output_dir / defect),
+            hub=config.hub.for_part(defect, config.run.output_dir),
+        )
+        for defect in config.defect
+    }
+
+
+def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
+    """Train a method and export what draws to `config.run.output_dir`.
+
+    Returns:
+        The accelerator, for a last `end_training()`.
 
     Raises:
-        SystemExit: after --help, or an option that is not known.
-        see `train_models`.
+        see `prepare` and `training.run.train`.
     """
-    import tyro
-
-    method = get_method(name)
-    defaults = TrainingConfig(
-        run=RunConfig(output_dir=tyro.MISSING),
-        options=method.options(),
-        augmentation=AugmentationConfig(augmentation=method.defaults.augmentation),
-    )
-    config = tyro.cli(
-        TrainingConfig[method.options],  # type: ignore[name-defined]
-        args=arguments,
-        default=defaults,
-        description=f"Train {method.title} ({method.citation})",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    train_models(method, config)
+    prepared = prepare(method, config)
+    scorer = prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task)
+    train_task(prepared, config.score, scorer)
+    return prepared.accelerator
 
 
-def train(arguments: Sequence[str]) -> None:
-    """Train what the first argument names, with the options that follow: stage1, stage2, or a method to compare with.
+def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
+    """Settle everything, load photographs and backbone, and seed the random generators.
 
     Raises:
-        SystemExit: after --help.
-        ValueError: there is no such method.
-        see `train_from_arguments`.
+        ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
+            a setting that the method has no use for; several kinds of defect for a model of one, or any for stage 1.
+        DataError: see `DataConfig.load_defects` and `load_kinds`.
     """
-    methods = {"stage1": "stage1", "stage2": "dfmgan"}
-    methods |= {name: name for name, method in METHODS.items() if method.is_trained and name != "dfmgan"}
-    if not arguments or arguments[0] in ("-h", "--help"):
-        titles = "\n".join(f"  {name:<12} {get_method(methods[name]).title}" for name in methods)
-        print(f"usage: dfmgan train METHOD [options]\n\n{titles}\n\n`dfmgan train METHOD --help` lists its options.")
-        raise SystemExit(0)
-    if arguments[0] not in methods:
-        raise ValueError(f"The method must be one of {', '.join(methods)}, but is {arguments[0]!r}.")
-    train_from_arguments(methods[arguments[0]], arguments[1:])
+    build, joint, source = method.build, method.is_joint(config.options), config.pretrained_backbone
+    if build is None:
+        raise ValueError(f"{method.title} is not trained: draw from it directly.")
+    if len(config.defect) > 1 and not joint:
+        raise ValueError(f"A model is trained on one kind of defect at a time, not on {', '.join(config.defect)}.")
+    if config.defect and method.learns == "good":
+        raise ValueError(f"{method.title} learns the good product: leave --defect out.")
+    init = method.init_with(config.options)
+    if init == "stage1" and source is None:
+        raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
+    if init == "scratch" and source is not None:
+        raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
+    backbone = None if source is None else load_backbone(source)
+    accelerator = start_accelerator(config.run)
+    generator = None if backbone is None else backbone[0]
+    recipe = method.resolve(config.preset, config.recipe, generator, accelerator.num_processes)
+    run = fit_run(config.run, recipe.batch_size, accelerator)
+    size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
+    if method.learns == "good":
+        dataset = config.data.load_good(**size)
+    elif joint:
+        dataset = config.data.load_kinds(config.defect, **size)
+    else:
+        dataset = config.data.load_defects(config.defect[0] if config.defect else None, **size)
+    mean = ProcessGroup(accelerator).mean
+
+    def build_on(device: torch.device) -> Task:
+        target = Target(device, run.low_precision_dtype, mean)
+        return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
+
+    record = {
+        "method": method.name,
+        "reconstruction": method.is_reconstruction,
+        "defect": ", ".join(dataset.kinds or config.defect) or None,
+        "config": config,
+        "recipe": recipe,
+        **({} if source is None else origin(source)),
+    }
+    return PreparedRun(build_on, dataset, run, accelerator, recipe.total_kimg, recipe.batch_size, record)

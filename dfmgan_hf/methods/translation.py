@@ -1,19 +1,23 @@
-"""What the image-to-image methods share: good photographs to draw on, and falling learning rates."""
+"""What SDGAN and Defect-GAN share: good photographs to draw defects on, and a learning rate that falls."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
-from ..pipeline import DFMGANPipeline
+from ..models.base import channels_at
+from ..training.task import RunningStatistics, Task, lazy_adam
+from .method import TaskRequest
 
-# --- The defect-free images that SDGAN and Defect-GAN draw defects on.
+BETAS = (0.5, 0.999)
+RECIPE_FIELDS = ("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg")
+Decay = Literal["linear", "cosine", "exponential", "constant"]
 
 
 class Photographs:
@@ -32,92 +36,19 @@ class Photographs:
         return len(self.pixels)
 
     def at(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """The photographs of these numbers: (n, C, R, R) in [-1, 1]."""
+        """Return the photographs of these numbers, (n, C, R, R) in [-1, 1]."""
         index = torch.as_tensor(indices, device=self.pixels.device)
         return self.pixels[index].to(self.device).to(torch.float32) / 127.5 - 1.0
 
-    def draw(self, n: int) -> Tensor:
-        """Random ones, with replacement, by torch's global generator."""
+    def choose(self, n: int) -> Tensor:
+        """Return random ones, with replacement, by torch's global generator."""
         return self.at(torch.randint(len(self), (n,)))
-
-
-class GoodImages(Protocol):
-    """Defect-free images by number."""
-
-    def pick(self, indices: Sequence[int], seed: int) -> Tensor:
-        """Images (n, C, R, R) in [-1, 1], on the CPU or where they are used; image i depends on seed and i alone."""
-        ...
-
-
-class ShuffledPhotographs:
-    """Photographs in an order that the seed decides, all of them before any comes again."""
-
-    def __init__(self, photographs: Photographs) -> None:
-        self.photographs = photographs
-
-    def pick(self, indices: Sequence[int], seed: int) -> Tensor:
-        order = torch.randperm(len(self.photographs), generator=torch.Generator().manual_seed(seed))
-        return self.photographs.at([int(order[i % len(order)]) for i in indices])
-
-
-class GeneratedGoodImages:
-    """What a backbone of stage 1 draws with the seeds `seed + i`, so that no two are the same.
-
-    Args:
-        pipe: of stage 1.
-        resolution, image_channels: what is expected of it.
-
-    Raises:
-        ValueError: it draws something else.
-    """
-
-    def __init__(self, pipe: DFMGANPipeline, resolution: int, image_channels: int) -> None:
-        config = pipe.generator.config
-        if (config["resolution"], config["image_channels"]) != (resolution, image_channels):
-            raise ValueError(
-                f"`good_model` draws {config['image_channels']} channels of {config['resolution']}x"
-                f"{config['resolution']} pixels, but the model to draw defects with takes {image_channels} of "
-                f"{resolution}x{resolution}; train stage 1 at that size."
-            )
-        self.pipe = pipe
-        self.pipe.set_progress_bar_config(disable=True)
-
-    def pick(self, indices: Sequence[int], seed: int) -> Tensor:
-        pipe: Any = self.pipe  # its output's type depends on its arguments
-        output = pipe(seeds=[seed + i for i in indices], batch_size=len(indices), output_type="pt")
-        return output.defect_free_images * 2.0 - 1.0
-
-
-# --- Hyperparameters of the methods that translate images, and learning rates that fall with the length of a run.
-
-Decay = Literal["linear", "cosine", "exponential", "constant"]
-
-
-@dataclass(frozen=True)
-class TranslationSettings:
-    """Hyperparameters of a run of SDGAN or Defect-GAN.
-
-    Args:
-        options: of the method.
-        batch_size: images a step over all processes.
-        lr: Adam's learning rate before it falls.
-        total_kimg: length that the learning rate falls over.
-        sheet_samples: pictures on a sample sheet.
-        sheet_seed: of the good images that they are drawn on, and of their noise.
-    """
-
-    options: Any
-    batch_size: int
-    lr: float
-    total_kimg: float
-    sheet_samples: int = 16
-    sheet_seed: int = 0
 
 
 def decayed_lr(
     progress: float, lr: float, *, decay: Decay = "linear", constant_until: float = 0.0, final_lr: float = 0.0
 ) -> float:
-    """The learning rate at a part of the run: `lr` at first, then down to `final_lr` at the end.
+    """Return the learning rate at a part of the run: `lr` at first, then down to `final_lr` at the end.
 
     The shapes are those of torch's LinearLR, CosineAnnealingLR and ExponentialLR, in closed form: a run that goes on
     after a stop, or with another length, needs nothing but its image count.
@@ -149,8 +80,107 @@ def decayed_lr(
     return lr + (final_lr - lr) * falling
 
 
-def set_lr(optimizers: Iterable[Optimizer], lr: float) -> None:
-    """Give all parameters of these optimisers one learning rate."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+@dataclass(frozen=True)
+class TranslationConfig:
+    """Hyperparameters of a run of SDGAN or Defect-GAN.
+
+    Args:
+        options: of the method.
+        batch_size: images a step over all processes.
+        lr: Adam's learning rate before it falls.
+        total_kimg: length that the learning rate falls over.
+        sheet_samples: pictures on a sample sheet.
+        sheet_seed: of the good images that they are drawn on, and of their noise.
+    """
+
+    options: Any
+    batch_size: int
+    lr: float
+    total_kimg: float
+    sheet_samples: int = 16
+    sheet_seed: int = 0
+
+
+class TranslationTask(Task):
+    """A task whose generator changes good photographs, with Adam at a falling learning rate and no averaged network.
+
+    Args:
+        networks: on their device, one of them called "generator".
+        trained: parameters of each optimiser.
+        good: defect-free photographs.
+        config: hyperparameters.
+        low_precision_dtype: of the convolutions; None for float32.
+
+    Raises:
+        ValueError: the learning rate cannot fall as the options say.
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, nn.Module],
+        trained: dict[str, list[nn.Parameter]],
+        good: Photographs,
+        config: TranslationConfig,
+        low_precision_dtype: torch.dtype | None,
+    ) -> None:
+        self.networks = networks
+        for network in networks.values():
+            network.train().requires_grad_(False)
+        self.generator: Any = networks["generator"]
+        self.generator_ema = self.generator
+        self.ema = []
+        self.good = good
+        self.settings = config
+        self.low_precision_dtype = low_precision_dtype
+        self.optimizers = {name: lazy_adam(ps, lr=config.lr, betas=BETAS) for name, ps in trained.items()}
+        self._step = 0
+        self._set_lr()
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Run convolutions in low precision, if the task has one."""
+        dtype = self.low_precision_dtype
+        return nullcontext() if dtype is None else torch.autocast(self.good.device.type, dtype)
+
+    def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        self._step = step
+        statistics.report("lr", self._set_lr())
+
+    def _set_lr(self) -> float:
+        config = self.settings
+        lr = decayed_lr(
+            self._step * config.batch_size / (config.total_kimg * 1000) if self._step else 0.0,
+            config.lr,
+            decay=config.options.lr_decay,
+            constant_until=getattr(config.options, "constant_part", 0.0),
+            final_lr=config.options.final_lr,
+        )
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        return lr
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"step": torch.tensor(self._step)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._step = int(state["step"])
+        self._set_lr()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return what low precision gave, in the precision that losses are computed in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def base_channels(request: TaskRequest) -> int:
+    """Return the channels at full resolution: 64, or what the recipe leaves there, unless the options say."""
+    recipe = request.recipe
+    fitting = channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max)
+    return request.options.base_channels or min(64, fitting)
+
+
+def task_arguments(request: TaskRequest) -> tuple[Photographs, TranslationConfig, torch.dtype | None]:
+    """Return the last three arguments of a `TranslationTask`."""
+    recipe, target = request.recipe, request.target
+    config = TranslationConfig(request.options, recipe.batch_size, recipe.lr, recipe.total_kimg)
+    return Photographs(request.good.images, target.device), config, target.low_precision_dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from ..files import whole_file, write_json
 from ..metrics.sampler import Sampler, batches, draw
 from ..processes import ProcessGroup
 from ..training.run import to_json
+from . import get_method, method_of, open_sampler
 from .method import NoOptions, SamplerRequest
-from .registry import get_method, method_of, open_sampler
 
 SETTINGS_FILE = "settings.json"
 
@@ -53,6 +54,10 @@ def write_samples(
 
     Raises:
         ValueError: the folder was begun with other settings, or holds images without any.
+
+    Example:
+        >>> sampler = open_sampler(SamplerRequest("runs/hazelnut_crack_cdc"))
+        >>> write_samples(sampler, Path("generated/cdc"), 1000, settings={"model": "runs/hazelnut_crack_cdc"})
     """
     processes = processes or ProcessGroup()
     begin(output_dir, {**settings, "seed": seed}, processes)
@@ -88,20 +93,13 @@ def begin(output_dir: Path, settings: dict[str, Any], processes: ProcessGroup) -
 
 
 def _save(image: Tensor, path: Path) -> None:
-    """uint8 (1 or 3, H, W) as PNG, whole or not at all."""
+    """Write uint8 (1 or 3, H, W) as PNG, whole or not at all."""
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     with whole_file(path) as aside:
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")
 
 
 Drawing = TypeVar("Drawing")
-
-
-@dataclass(frozen=True)
-class _Choice:
-    model: str | None = None
-    revision: str | None = None
-    method: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,26 +132,6 @@ class WriteSamplesConfig(Generic[Drawing]):
     data: DataConfig = field(default_factory=DataConfig)
 
 
-def _parse(arguments: Sequence[str]) -> WriteSamplesConfig:
-    """The options of drawing depend on the method, so the command line is read twice.
-
-    Raises:
-        OSError, ValueError: no such method, or a folder that none draws with.
-    """
-    choice, _ = tyro.cli(_Choice, args=arguments, return_unknown_args=True, add_help=False)
-    drawing: type = NoOptions
-    if choice.method is not None:
-        drawing = get_method(choice.method).drawing
-    elif choice.model is not None:
-        drawing = method_of(choice.model, choice.revision).drawing
-    return tyro.cli(
-        WriteSamplesConfig[drawing],  # type: ignore[valid-type]
-        args=arguments,
-        default=WriteSamplesConfig(output_dir=tyro.MISSING, options=drawing()),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-
-
 def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGroup | None = None) -> None:
     """Draw many images from any method as a command line says: the fields of `WriteSamplesConfig`.
 
@@ -161,7 +139,7 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
         SystemExit: after --help, or an option that is not known.
         OSError, ValueError: no such model or method, or a folder that was begun with other settings.
     """
-    config, processes = _parse(arguments), processes or ProcessGroup()
+    config, processes = parse(arguments), processes or ProcessGroup()
     # Without photographs, whoever needs some says so.
     has_data = config.data.data_dir is not None or config.data.good_dir is not None
     request = SamplerRequest(
@@ -186,3 +164,27 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
     )
     if processes.is_main:
         print(f"{config.num_images} images in {config.output_dir}; this process drew {drawn} of them.")
+
+
+def parse(arguments: Sequence[str]) -> WriteSamplesConfig:
+    """Read a command line twice, since the options of drawing depend on the method.
+
+    Raises:
+        OSError, ValueError: no such method, or a folder that none draws with.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--model", "--revision", "--method"):
+        first.add_argument(name)
+    chosen, _ = first.parse_known_args(arguments)
+    drawing: type = NoOptions
+    if chosen.method is not None:
+        drawing = get_method(chosen.method).drawing
+    elif chosen.model is not None:
+        drawing = method_of(chosen.model, chosen.revision).drawing
+    return tyro.cli(
+        WriteSamplesConfig[drawing],  # type: ignore[valid-type]
+        prog="dfmgan sample",
+        args=arguments,
+        default=WriteSamplesConfig(output_dir=tyro.MISSING, options=drawing()),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )

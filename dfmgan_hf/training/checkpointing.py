@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on bit for bit, and the best model of a run."""
+"""Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON; and the best model of a run."""
 
 from __future__ import annotations
 
@@ -18,28 +18,88 @@ from ..files import file_sha256, recover_folder, remove_folder, whole_folder, wr
 from ..processes import ProcessGroup
 from .task import Task
 
-# --- Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON, whole or not at all.
-
 PREFIX = "checkpoint-"
 STATE_FILE = "state.json"
+BEST_FOLDER = "best"
+SCORE_FILE = "score.json"
+MOST_BAD_MASKS = 0.5
+
+Score = dict[str, Any]
+Scorer = Callable[[], Score]
+"""Draws from the averaged generator and measures it; every process calls it. It must leave the global random
+generators alone."""
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be found, read or used; the message says which and what to do."""
 
 
+# --- What a checkpoint holds: all that it takes to go on bit for bit ---
+
+
+def collect_tensors(task: Task, processes: ProcessGroup) -> dict[str, dict[str, Tensor]]:
+    """Return networks, optimisers, the method's own tensors and random states by file; all processes must call it."""
+    groups = {f"network_{name}": network.state_dict() for name, network in task.networks.items()}
+    for name, optimizer in task.optimizers.items():
+        groups[f"optimizer_{name}"] = flatten_optimizer(optimizer)
+    groups["task"] = task.state_dict()
+    for rank, state in enumerate(processes.gather(random_state())):
+        groups[f"random_{rank}"] = state
+    return groups
+
+
+def restore_tensors(task: Task, groups: dict[str, dict[str, Tensor]]) -> None:
+    """Put networks, optimisers and the method's own tensors back.
+
+    Raises:
+        KeyError, RuntimeError, ValueError: they belong to other networks or another method.
+    """
+    networks = {name.removeprefix("network_") for name in groups if name.startswith("network_")}
+    if networks != set(task.networks):
+        raise ValueError(f"It holds {', '.join(sorted(networks))}; this run trains {', '.join(task.networks)}.")
+    for name, network in task.networks.items():
+        network.load_state_dict(groups[f"network_{name}"], strict=True)
+    for name, optimizer in task.optimizers.items():
+        restore_optimizer(optimizer, groups[f"optimizer_{name}"])
+    task.load_state_dict(groups["task"])
+
+
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return the settings that differ, as "name: old -> new"; nested ones are named with dots."""
+    before, after = flatten(old), flatten(new)
+    changed = (name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name))
+    return [f"{name}: {before.get(name)} -> {after.get(name)}" for name in changed]
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level, with dots in the names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def all_finite(task: Task) -> bool:
+    """Return whether every parameter, buffer and optimiser state is finite. Waits for the device."""
+    tensors = [tensor for network in task.networks.values() for tensor in network.state_dict().values()]
+    for optimizer in task.optimizers.values():
+        tensors += flatten_optimizer(optimizer).values()
+    # A sum is finite only if its terms are, and needs no second tensor of their size.
+    sums = [tensor.sum(dtype=torch.float64 if tensor.device.type != "mps" else None) for tensor in tensors]
+    return all(bool(total.isfinite()) for total in sums)
+
+
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state tensors by "<parameter index>.<state name>"."""
+    """Return an optimiser's state tensors by "<parameter index>.<state name>"."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `flatten_optimizer`; hyperparameters stay those of `optimizer`.
-
-    Raises:
-        ValueError: the tensors belong to other parameters.
-    """
+    """Put back what `flatten_optimizer` returned, or raise ValueError; hyperparameters stay those of `optimizer`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -66,13 +126,21 @@ def random_state() -> dict[str, Tensor]:
     return state
 
 
-def restore_random_state(state: dict[str, Tensor]) -> None:
-    """Take over a state of `random_state`; those of devices that are not there are left alone."""
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])
+def restore_random_state(groups: dict[str, dict[str, Tensor]], state: dict[str, Any], processes: ProcessGroup) -> None:
+    """Take over this process's random state; those of devices that are not there are left alone."""
+    own = groups.get(f"random_{processes.rank}")
+    if own is None or state["num_processes"] != processes.count:
+        # Another number of processes cannot repeat the old run; let it at least not repeat itself.
+        torch.manual_seed(state["images_seen"] * 1009 + processes.rank)
+        return
+    torch.set_rng_state(own["torch"])
+    if "cuda" in own and torch.cuda.is_available():
+        torch.cuda.set_rng_state(own["cuda"])
+    if "mps" in own and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(own["mps"])
+
+
+# --- Checkpoints on the disk: safetensors and JSON, whole or not at all ---
 
 
 def write_checkpoint(
@@ -85,7 +153,7 @@ def write_checkpoint(
     Args:
         folder: holds all checkpoints of the run.
         images_seen: names the checkpoint.
-        groups: tensors by file; each group becomes <group>.safetensors.
+        groups: tensors; each group becomes <group>.safetensors.
         state: what else is needed, as JSON.
         keep: how many checkpoints stay; None for all.
 
@@ -122,12 +190,12 @@ def remove_partial(folder: Path) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints in `folder`, oldest first, by name; their contents are not checked."""
+    """Return the whole checkpoints in `folder`, oldest first; their contents are not checked."""
     return sorted(p for p in folder.glob(f"{PREFIX}*") if p.is_dir())
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by group and the JSON state of one checkpoint.
+    """Return tensors by group and the JSON state of one checkpoint.
 
     Raises:
         CheckpointError: a file is missing, or is not what was written.
@@ -145,7 +213,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
 
 
 def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The checkpoint to go on from.
+    """Return the checkpoint to go on from, with its tensors and its state.
 
     Args:
         folder: the run's checkpoints.
@@ -167,140 +235,7 @@ def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str,
     raise CheckpointError(f"No whole checkpoint found in {folder}. Start without --resume_from_checkpoint.")
 
 
-# --- What a checkpoint holds of a run: all that it takes to go on bit for bit.
-
-
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    Args:
-        step: training steps.
-        images_seen: real images shown.
-        seconds: time spent training, without starts and stops.
-    """
-
-    step: int = 0
-    images_seen: int = 0
-    seconds: float = 0.0
-
-
-def collect_state(
-    task: Task, progress: Progress, processes: ProcessGroup, settings: dict[str, Any]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The tensors by file and the JSON part of a checkpoint; every process must call it.
-
-    Args:
-        task: networks, optimisers and the method's own state.
-        progress: counters.
-        processes: whose random states are gathered.
-        settings: what the run was started with, to be compared when it goes on.
-    """
-    groups = {f"network_{name}": network.state_dict() for name, network in task.networks.items()}
-    for name, optimizer in task.optimizers.items():
-        groups[f"optimizer_{name}"] = flatten_optimizer(optimizer)
-    groups["task"] = task.state_dict()
-    for rank, state in enumerate(processes.gather(random_state())):
-        groups[f"random_{rank}"] = state
-    return groups, {
-        "step": progress.step,
-        "seconds": progress.seconds,
-        "num_processes": processes.count,
-        "settings": settings,
-    }
-
-
-def restore_state(
-    task: Task, processes: ProcessGroup, settings: dict[str, Any], folder: Path, which: str
-) -> tuple[Path, Progress, list[str], dict[str, Any] | None]:
-    """Put a checkpoint into a task.
-
-    Args:
-        task: as in `collect_state`.
-        processes: their random states are restored; with another number of them, new ones are seeded.
-        settings: of this run.
-        folder: the run's checkpoints.
-        which: "latest" or a checkpoint's path.
-
-    Returns:
-        The checkpoint's path, the counters, the settings that are not the checkpoint's ("lr: 0.002 -> 0.001"), and the
-        best score so far, if the checkpoint knows of scores.
-
-    Raises:
-        CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
-    """
-    path, groups, state = find_checkpoint(folder, which)
-    changes = changed_settings(state["settings"], settings) if state.get("settings") else []
-    networks = {name.removeprefix("network_") for name in groups if name.startswith("network_")}
-    try:
-        if networks != set(task.networks):
-            raise ValueError(f"It holds {', '.join(sorted(networks))}; this run trains {', '.join(task.networks)}.")
-        for name, network in task.networks.items():
-            network.load_state_dict(groups[f"network_{name}"], strict=True)
-        for name, optimizer in task.optimizers.items():
-            restore_optimizer(optimizer, groups[f"optimizer_{name}"])
-        task.load_state_dict(groups["task"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        differing = f" Settings that differ: {'; '.join(changes)}." if changes else ""
-        raise CheckpointError(
-            f"Checkpoint {path} does not fit this run; use the settings that it was trained with.{differing} {error}"
-        ) from error
-    if f"random_{processes.rank}" in groups and state["num_processes"] == processes.count:
-        restore_random_state(groups[f"random_{processes.rank}"])
-    else:
-        # Another number of processes cannot repeat the old run; let it at least not repeat itself.
-        torch.manual_seed(state["images_seen"] * 1009 + processes.rank)
-    return path, Progress(state["step"], state["images_seen"], state["seconds"]), changes, state.get("best")
-
-
-def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The settings that differ, as "name: old -> new"; nested ones are named with dots."""
-    before, after = flatten(old), flatten(new)
-    names = sorted(before.keys() | after.keys())
-    return [
-        f"{name}: {before.get(name)} -> {after.get(name)}" for name in names if before.get(name) != after.get(name)
-    ]
-
-
-def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dots in the names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def all_finite(task: Task) -> bool:
-    """Whether every parameter, buffer and optimiser state is finite. Waits for the device."""
-    tensors = [tensor for network in task.networks.values() for tensor in network.state_dict().values()]
-    for optimizer in task.optimizers.values():
-        tensors += flatten_optimizer(optimizer).values()
-    # A sum is finite only if its terms are, and needs no second tensor of their size.
-    sums = [tensor.sum(dtype=torch.float64 if tensor.device.type != "mps" else None) for tensor in tensors]
-    return all(bool(torch.stack(group).isfinite().all()) for group in _by_device(sums))
-
-
-def _by_device(tensors: list[Tensor]) -> list[list[Tensor]]:
-    groups: dict[torch.device, list[Tensor]] = {}
-    for tensor in tensors:
-        groups.setdefault(tensor.device, []).append(tensor)
-    return list(groups.values())
-
-
-# --- The best model of a run: scored every so often, kept beside the last one.
-
-Score = dict[str, Any]
-Scorer = Callable[[], Score]
-"""Draws from the averaged generator and measures it; every process calls it. It must leave the global random
-generators alone."""
-
-BestBy = Literal["kid", "clustered_lpips"]
-BEST_FOLDER = "best"
-SCORE_FILE = "score.json"
-MOST_BAD_MASKS = 0.5
+# --- The best model of a run: scored every so often, kept beside the last one ---
 
 
 @dataclass(frozen=True)
@@ -319,7 +254,7 @@ class ScoreConfig:
 
     eval_every_kimg: float = 0.0
     eval_images: int = 500
-    best_by: BestBy = "kid"
+    best_by: Literal["kid", "clustered_lpips"] = "kid"
     lpips_weights: Path | None = None
 
     def __post_init__(self) -> None:
@@ -327,64 +262,39 @@ class ScoreConfig:
             raise ValueError(f"`eval_every_kimg` must be at least 0, but is {self.eval_every_kimg}.")
 
 
-@dataclass(frozen=True)
-class BestRule:
-    """Which of two scores is better.
+class BestModel:
+    """Remember the best score and keep the model that had it.
 
     Models whose masks are mostly empty or mostly cover over half of the image lose against all others: their images
     can score well, since they are hardly more than the backbone's.
 
     Args:
-        by: "kid", the lowest wins; "clustered_lpips", the highest.
-    """
-
-    by: BestBy = "kid"
-
-    def key(self, score: Score) -> tuple[bool, bool, float]:
-        """Sorts scores: the larger the better."""
-        value = score.get(self.by)
-        bad_masks = max(score.get("mask_empty_rate") or 0.0, score.get("mask_large_rate") or 0.0)
-        number = 0.0 if value is None else -value if self.by == "kid" else value
-        return bad_masks <= MOST_BAD_MASKS, value is not None, number
-
-    def describe(self, every_kimg: float, num_images: int) -> str:
-        """The rule in words, for the record and the model card."""
-        what = "lowest KID on AlexNet features" if self.by == "kid" else "highest clustered LPIPS"
-        return (
-            f"{what} of {num_images} generated images against the training photographs, measured every {every_kimg:g} "
-            "kimg; models with over half of the masks empty, or covering over half of the image, come last"
-        )
-
-
-class BestModel:
-    """Remembers the best score and keeps the model that had it in `folder`.
-
-    Args:
         folder: holds the exported model and score.json.
-        rule: which score is better.
+        config: which score is better.
     """
 
-    def __init__(self, folder: Path, rule: BestRule) -> None:
+    def __init__(self, folder: Path, config: ScoreConfig) -> None:
         self.folder = folder
-        self.rule = rule
+        self.config = config
         self.images_seen = 0
         self.score: Score | None = None
 
     def offer(self, images_seen: int, score: Score, export: Callable[[Path], None]) -> bool:
-        """Keep the model if its score is the best so far; returns whether it is.
-
-        Args:
-            images_seen: how far the run is.
-            score: of the model.
-            export: writes the model into a folder.
-        """
-        if self.score is not None and self.rule.key(score) <= self.rule.key(self.score):
+        """Keep the model that `export` writes into a folder if its score is the best so far; return whether it is."""
+        if self.score is not None and self.rank(score) <= self.rank(self.score):
             return False
         with whole_folder(self.folder, replace=True) as aside:
             export(aside)
             write_json(aside / SCORE_FILE, {"images_seen": images_seen, **score})
         self.images_seen, self.score = images_seen, score
         return True
+
+    def rank(self, score: Score) -> tuple[bool, bool, float]:
+        """Return what sorts scores, the larger the better."""
+        value = score.get(self.config.best_by)
+        bad_masks = max(score.get("mask_empty_rate") or 0.0, score.get("mask_large_rate") or 0.0)
+        number = 0.0 if value is None else -value if self.config.best_by == "kid" else value
+        return bad_masks <= MOST_BAD_MASKS, value is not None, number
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint's JSON."""
@@ -396,10 +306,17 @@ class BestModel:
         if self.folder.is_dir():
             self.images_seen, self.score = state["images_seen"], state["score"]
 
+    def rule(self) -> str:
+        """Return the rule in words, for the record and the model card."""
+        what = "lowest KID on AlexNet features" if self.config.best_by == "kid" else "highest clustered LPIPS"
+        return (
+            f"{what} of {self.config.eval_images} generated images against the training photographs, measured every "
+            f"{self.config.eval_every_kimg:g} kimg; models with over half of the masks empty, or covering over half "
+            "of the image, come last"
+        )
+
     def summary(self) -> str:
-        """One line for people."""
-        if self.score is None:
-            return "none scored"
-        value = self.score.get(self.rule.by)
+        """Return one line for people."""
+        value = None if self.score is None else self.score.get(self.config.best_by)
         shown = "not measurable" if value is None else f"{value:.4f}"
-        return f"after {self.images_seen / 1000:.2f} kimg, {self.rule.by} {shown}, in {self.folder.name}/"
+        return f"after {self.images_seen / 1000:.2f} kimg, {self.config.best_by} {shown}, in {self.folder.name}/"

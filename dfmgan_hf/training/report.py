@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from ..files import write_text
+from .task import MetricsLog
 
 REPORT_FILE = "report.html"
 SHEET_WIDTH = 1100
@@ -31,13 +32,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `run_dir`/report.html, one file with everything in it, from metrics.jsonl, samples/ and the record.
+    """Write `run_dir`/report.html, one file with everything in it, and return its path.
 
     Args:
-        run_dir: output folder of a run, finished or not.
-
-    Returns:
-        The page's path.
+        run_dir: output folder of a run, finished or not, with metrics.jsonl, samples/ and training_config.json.
 
     Raises:
         FileNotFoundError: there is no metrics.jsonl.
@@ -45,13 +43,14 @@ def write_report(run_dir: Path) -> Path:
     log = run_dir / "metrics.jsonl"
     if not log.is_file():
         raise FileNotFoundError(f"{log} does not exist: {run_dir} is not the --output_dir of a run that has logged.")
-    rows = read_rows(log)
+    rows = MetricsLog(log).rows()
     record_file = run_dir / "training_config.json"
     record = json.loads(record_file.read_text()) if record_file.is_file() else {}
-    title = " · ".join(str(part) for part in (record.get("method"), record.get("defect"), run_dir.name) if part)
+    parts = (record.get("method"), record.get("defect"), run_dir.name)
+    title = escape(" · ".join(str(part) for part in parts if part))
     panels = {**record.get("panels", {}), **RUN_PANELS}
     body = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{title}</h1>",
         f"<p>{escape(_state(rows, record))}</p>",
         _warnings(rows),
         _last_sheet(sorted((run_dir / "samples").glob("*.png"))),
@@ -61,23 +60,12 @@ def write_report(run_dir: Path) -> Path:
         f"<p>Everything else: <code>tensorboard --logdir {escape(str(run_dir / 'logs'))}</code></p>",
     ]
     page = run_dir / REPORT_FILE
-    write_text(page, _PAGE.format(title=escape(title), body="\n".join(body)))
+    write_text(page, _PAGE.format(title=title, body="\n".join(body)))
     return page
 
 
-def read_rows(log: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl; a line that is still being written is left out."""
-    rows = []
-    for line in log.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
-
-
 def _state(rows: Rows, record: Mapping[str, Any]) -> str:
-    """How far the run is, in one line."""
+    """Return how far the run is, in one line."""
     last = rows[-1] if rows else {}
     total = record.get("recipe", {}).get("total_kimg")
     seconds = record.get("result", {}).get("training_seconds")
@@ -92,7 +80,7 @@ def _state(rows: Rows, record: Mapping[str, Any]) -> str:
 
 
 def _warnings(rows: Rows) -> str:
-    """Each warning with the last advice and the kimg that it held for."""
+    """Return each warning with the last advice and the kimg that it held for."""
     spans: dict[str, list[Any]] = {}
     for row in rows:
         for name, text in row.get("warnings", {}).items():
@@ -122,7 +110,7 @@ def _last_sheet(sheets: Sequence[Path]) -> str:
 
 
 def _curves(title: str, names: Sequence[str], rows: Rows) -> str:
-    """The curves of these numbers over the images seen in one frame, with their last values; nothing without any."""
+    """Return the curves of these numbers over the images seen, in one frame; nothing without any."""
     series = {name: [(row["images_seen"], row[name]) for row in rows if row.get(name) is not None] for name in names}
     series = {name: points for name, points in series.items() if points}
     if not series:

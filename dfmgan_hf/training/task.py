@@ -7,10 +7,11 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -19,7 +20,10 @@ from torch.optim import Optimizer
 
 from ..files import write_text
 
-# --- Batches of real images: which image comes when depends on the seed and the image count alone.
+if TYPE_CHECKING:
+    from ..data.training_set import ImageMaskDataset
+
+# --- Batches of real images ---
 
 
 @dataclass
@@ -40,23 +44,15 @@ class Batch:
         return len(self.images)
 
     def split(self, parts: int) -> list[Batch]:
-        """Equal micro-batches for gradient accumulation."""
+        """Return equal micro-batches for gradient accumulation."""
         images = self.images.chunk(parts)
         masks = self.masks.chunk(parts) if self.masks is not None else [None] * parts
         labels = self.labels.chunk(parts) if self.labels is not None else [None] * parts
         return [Batch(*part) for part in zip(images, masks, labels, strict=True)]
 
 
-class ImageSource(Protocol):
-    """What batches are drawn from: decoded images in memory."""
-
-    images: Tensor
-    masks: Tensor | None
-    labels: Tensor | None
-
-
 class BatchStream:
-    """Endless shuffled passes over a training set, shared out among processes.
+    """Draw endless shuffled passes over a training set, shared out among processes.
 
     Position p of the stream is image `permutation(seed, p // len)[p % len]`; a training step takes the next
     `batch_size` positions and process r the r-th equal part of them. Nothing but the image count is needed to go on
@@ -70,11 +66,16 @@ class BatchStream:
         rank, world_size: this process and how many there are.
         device: where batches go.
         mirror: flip every other pass over the data left to right (doubles the data where a mirrored product is one).
+
+    Example:
+        >>> stream = BatchStream(dataset, batch_size=16, seed=0)
+        >>> stream.at(images_seen=32).images.shape
+        torch.Size([16, 3, 256, 256])
     """
 
     def __init__(
         self,
-        source: ImageSource,
+        source: ImageMaskDataset,
         *,
         batch_size: int,
         seed: int,
@@ -95,16 +96,8 @@ class BatchStream:
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
 
-    def _index(self, position: int) -> tuple[int, bool]:
-        epoch, offset = divmod(position, len(self.images))
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._order = torch.randperm(len(self.images), generator=generator)
-            self._epoch = epoch
-        return int(self._order[offset]), self.mirror and epoch % 2 == 1
-
     def at(self, images_seen: int) -> Batch:
-        """This process's part of the step that starts after `images_seen` images."""
+        """Return this process's part of the step that starts after `images_seen` images."""
         part = self.batch_size // self.world_size
         start = images_seen + self.rank * part
         picks = [self._index(position) for position in range(start, start + part)]
@@ -118,21 +111,23 @@ class BatchStream:
         labels = None if self.labels is None else self.labels[index].to(self.device)
         return Batch(images, masks, labels)
 
+    def _index(self, position: int) -> tuple[int, bool]:
+        epoch, offset = divmod(position, len(self.images))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._order = torch.randperm(len(self.images), generator=generator)
+            self._epoch = epoch
+        return int(self._order[offset]), self.mirror and epoch % 2 == 1
+
     def _normalise(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
 
-    def iterate(self, images_seen: int) -> Iterator[Batch]:
-        """Batches from `images_seen` on, without end."""
-        while True:
-            yield self.at(images_seen)
-            images_seen += self.batch_size
 
-
-# --- Statistics of a training run, gathered on the device and read once an interval.
+# --- Statistics of a run, and what is going wrong in them ---
 
 
 class RunningStatistics:
-    """Means and histograms of named quantities over an interval, without a host synchronisation until they are read.
+    """Gather means and histograms of named quantities on the device, which is waited for only when they are read.
 
     Args:
         sum_over_processes: sums a tensor over all processes.
@@ -149,7 +144,8 @@ class RunningStatistics:
 
     def report(self, name: str, values: Tensor | float) -> None:
         """Add values of any shape to the quantity `name`. Every process must report the same names."""
-        values = torch.as_tensor(values).detach().to(torch.float64 if not _is_mps(values) else torch.float32)
+        values = torch.as_tensor(values).detach()
+        values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
         moments = torch.stack([values.new_tensor(float(values.numel())), values.sum()])
         self._moments[name] = self._moments[name] + moments if name in self._moments else moments
 
@@ -165,7 +161,7 @@ class RunningStatistics:
         self._counts[name] = self._counts[name] + counts if name in self._counts else counts
 
     def collect(self) -> dict[str, float]:
-        """Means since the last call, over all processes; starts a new interval."""
+        """Return means since the last call, over all processes; starts a new interval."""
         if not self._moments:
             return {}
         names = sorted(self._moments)
@@ -174,7 +170,7 @@ class RunningStatistics:
         return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
 
     def collect_histograms(self) -> dict[str, list[float]]:
-        """Share of the values in each bin since the last call, over all processes; starts a new interval."""
+        """Return each bin's share of the values since the last call, over all processes; starts a new interval."""
         shares = {}
         for name in sorted(self._counts):
             counts = self._sum(self._counts[name].to(torch.float32)).tolist()
@@ -182,42 +178,59 @@ class RunningStatistics:
         self._counts.clear()
         return shares
 
+    def non_finite(self, prefix: str) -> list[str]:
+        """Return what follows `prefix` in the names of quantities that were NaN or infinite since the last `collect`.
 
-def _is_mps(values: Tensor | float) -> bool:
-    return isinstance(values, Tensor) and values.device.type == "mps"
+        One bad value anywhere, in any process, is enough.
+        """
+        names = sorted(name for name in self._moments if name.startswith(prefix))
+        if not names:
+            return []
+        bad = self._sum(torch.stack([(~self._moments[name].isfinite().all()).to(torch.float32) for name in names]))
+        return [name.removeprefix(prefix) for name, count in zip(names, bad.tolist(), strict=True) if count > 0]
 
 
 class NonFiniteLossError(RuntimeError):
     """Training has diverged; the last good checkpoint is kept."""
 
 
-class LossGuard:
-    """Counts losses that are NaN or infinite on the device, and is asked only where the host waits anyway.
+class TrainingWarning(UserWarning):
+    """The run looks as if it will not end well; the message says why and what to do."""
+
+
+PATIENCE = 5
+"""Intervals in a row that a rule must hold for: one alone may be chance, and the first ones always look bad."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that goes wrong in a run, told by the numbers of its log.
 
     Args:
-        sum_over_processes: sums a tensor over all processes.
+        name: of the warning.
+        numbers: names of what is looked at.
+        holds: whether they are ill, from the numbers in this order.
+        advice: what is wrong and what to do; {0}, {1}, ... are the last numbers.
     """
 
-    def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
-        self._counts: dict[str, Tensor] = {}
-        self._sum = sum_over_processes
+    name: str
+    numbers: tuple[str, ...]
+    holds: Callable[..., bool]
+    advice: str
 
-    def watch(self, name: str, loss: Tensor) -> None:
-        """Look at a loss, 0-dim. Every process must watch the same names."""
-        bad = (~loss.detach().isfinite()).to(torch.float32)
-        self._counts[name] = self._counts[name] + bad if name in self._counts else bad
 
-    def bad_names(self) -> list[str]:
-        """Names of the losses that have not been finite at least once, in any process."""
-        if not self._counts:
-            return []
-        names = sorted(self._counts)
-        totals = self._sum(torch.stack([self._counts[name] for name in names])).tolist()
-        return [name for name, total in zip(names, totals, strict=True) if total > 0]
+def examine(rules: Iterable[Rule], rows: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return the advice of each rule that has held in the last PATIENCE rows, by its name."""
+    recent, advice = list(rows)[-PATIENCE:], {}
+    for rule in rules:
+        values = [tuple(row.get(name) for name in rule.numbers) for row in recent]
+        if len(values) == PATIENCE and all(None not in numbers and rule.holds(*numbers) for numbers in values):
+            advice[rule.name] = rule.advice.format(*values[-1])
+    return advice
 
 
 class MetricsLog:
-    """Appends one JSON object a line to a file.
+    """Append one JSON object a line to a file.
 
     A run that goes on from a checkpoint first drops the lines after it, so that the file tells one story.
     """
@@ -225,20 +238,19 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows so far; a line cut short, or that is still being written, is left out."""
+        rows = []
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            with suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
     def rewind(self, images_seen: int) -> list[dict[str, Any]]:
-        """Drop lines of more than `images_seen` images and a line cut short; returns the rows that stay."""
-        if not self.path.exists():
-            return []
-        kept, rows = [], []
-        for line in self.path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if row["images_seen"] <= images_seen:
-                kept.append(line)
-                rows.append(row)
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        """Drop lines of more than `images_seen` images, and return the rows that stay."""
+        rows = [row for row in self.rows() if row["images_seen"] <= images_seen]
+        if self.path.exists():
+            write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in rows))
         return rows
 
     def write(self, row: dict[str, Any]) -> None:
@@ -255,7 +267,7 @@ class MetricsLog:
             raise
 
 
-# --- A phase: one loss, the parameters that it trains, and how often it runs.
+# --- A phase: one loss, the parameters that it trains, and how often it runs ---
 
 PhaseLoss = Callable[[Batch, RunningStatistics], Tensor]
 
@@ -292,42 +304,28 @@ def lazy_adam(
     *,
     lr: float,
     betas: tuple[float, float] = (0.0, 0.99),
-    eps: float = 1e-8,
     interval: int | None = None,
 ) -> torch.optim.Adam:
-    """Adam for parameters that are also stepped by a regulariser every `interval` iterations.
+    """Build Adam for parameters that are also stepped by a regulariser every `interval` iterations.
 
     With the k-th iteration holding one step more, the learning rate becomes lr k/(k+1) and the betas beta^(k/(k+1))
-    (StyleGAN2, appendix B).
-
-    Args:
-        parameters: what to train.
-        lr: learning rate without lazy regularisation.
-        betas, eps: of Adam.
-        interval: k; None for no regulariser.
+    (StyleGAN2, appendix B); an interval of None stands for no regulariser. Adam's eps is torch's 1e-8.
     """
     ratio = 1.0 if interval is None else interval / (interval + 1)
     parameters = list(parameters)
     # Adam refuses an integer 0 beside a float, and the fused kernel spares a pass over memory for each state tensor.
     scaled = tuple(float(beta**ratio) for beta in betas)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.Adam(parameters, lr=lr * ratio, betas=scaled, eps=eps, fused=fused)  # type: ignore[arg-type]
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=scaled, fused=fused)  # type: ignore[arg-type]
 
 
-# --- Moving average of the generator (Karras et al. 2018, Progressive GAN, section 5), with StyleGAN2-ADA's ramp-
-# up.
-
-Network = TypeVar("Network", bound=nn.Module)
+# --- The moving average of the generator (Progressive GAN, section 5), with StyleGAN2-ADA's ramp-up ---
 
 
 def ema_decay(batch_size: int, images_seen: int, half_life_kimg: float, rampup: float | None) -> float:
-    """Decay of one step: 0.5^(batch / half-life in images).
+    """Return the decay of one step, 0.5^(batch / half-life in images).
 
-    Args:
-        batch_size: images a step over all processes.
-        images_seen: images so far.
-        half_life_kimg: thousands of images after which a weight counts half.
-        rampup: the half-life is at most `rampup` * `images_seen`; None for no ramp-up.
+    The half-life is `half_life_kimg` thousand images, but at most `rampup` times the images seen so far.
     """
     half_life = half_life_kimg * 1000.0
     if rampup is not None:
@@ -335,31 +333,30 @@ def ema_decay(batch_size: int, images_seen: int, half_life_kimg: float, rampup: 
     return 0.5 ** (batch_size / max(half_life, 1e-8))
 
 
-class ExponentialMovingAverage(Generic[Network]):
-    """Averages what is trained and copies the rest.
+class ExponentialMovingAverage:
+    """Average what is trained and copy the rest.
 
     Frozen parameters are not averaged, so a frozen backbone stays as it is, bit for bit. Buffers are copied.
 
     Args:
         model: the trained network.
-        averaged: the network that holds the average; None for a copy of `model`.
         trained: names of the parameters to average; None for all.
         half_life_kimg: half-life in thousands of images.
         rampup: see `ema_decay`.
+
+    Attributes:
+        averaged: the network that holds the average, at first a copy of `model`.
     """
 
     def __init__(
         self,
-        model: Network,
-        averaged: Network | None = None,
+        model: nn.Module,
         *,
         trained: set[str] | None = None,
         half_life_kimg: float,
         rampup: float | None = None,
     ) -> None:
-        self.model = model
-        self.averaged = copy.deepcopy(model) if averaged is None else averaged
-        self.averaged.eval().requires_grad_(False)
+        self.averaged: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.half_life_kimg = half_life_kimg
         self.rampup = rampup
         sources = dict(model.named_parameters())
@@ -380,35 +377,7 @@ class ExponentialMovingAverage(Generic[Network]):
             average.copy_(source)
 
 
-# --- What is going wrong, seen in the statistics, and what to do about it.
-
-Rows = Iterable[dict[str, Any]]
-Rule = Callable[[Rows], str | None]
-
-PATIENCE = 5
-"""Intervals in a row that a condition must hold for: one alone may be chance, and the first ones always look bad."""
-
-
-class TrainingWarning(UserWarning):
-    """The run looks as if it will not end well; the message says why and what to do."""
-
-
-def last(rows: Rows, *names: str) -> list[tuple[float, ...]] | None:
-    """Return the named numbers of the last PATIENCE rows, or None if there are fewer or one is missing."""
-    recent = list(rows)[-PATIENCE:]
-    values = [tuple(row.get(name) for name in names) for row in recent]
-    if len(recent) < PATIENCE or any(value is None for numbers in values for value in numbers):
-        return None
-    return values  # type: ignore[return-value]
-
-
-def examine(rules: Iterable[Rule], rows: Rows) -> dict[str, str]:
-    """Return advice by the name of the rule that gives it."""
-    advice = {rule.__name__: rule(rows) for rule in rules}
-    return {name: text for name, text in advice.items() if text is not None}
-
-
-# --- What the trainer knows of a method.
+# --- What the trainer knows of a method ---
 
 Panels = Mapping[str, Sequence[str]]
 
@@ -423,7 +392,7 @@ class Task(ABC):
         optimizers: every optimiser once, by name.
         generator_ema: the averaged generator: what is drawn from, scored and exported.
         settings: hyperparameters, a dataclass, for the record.
-        rules: what its statistics are examined for, see health.py.
+        rules: what its statistics are examined for, see `Rule`.
         panels: names of statistics by the title of the curves that show them together, in the run's report.
     """
 

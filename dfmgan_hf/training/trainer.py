@@ -1,4 +1,7 @@
-"""The only training loop. It knows phases, averages and checkpoints, and nothing of any method."""
+"""The only training loop. It knows phases, averages and checkpoints, and nothing of any method.
+
+`Trainer` reads from top to bottom: the loop, a step and its phases, stopping, logs, scores and sheets, checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -28,23 +30,24 @@ from ..sheets import save_sheet
 from .checkpointing import (
     BEST_FOLDER,
     BestModel,
-    BestRule,
     CheckpointError,
-    Progress,
     ScoreConfig,
     Scorer,
     all_finite,
-    collect_state,
+    changed_settings,
+    collect_tensors,
+    find_checkpoint,
+    flatten,
     list_checkpoints,
     remove_partial,
-    restore_state,
+    restore_random_state,
+    restore_tensors,
     write_checkpoint,
 )
 from .task import (
     PATIENCE,
     Batch,
     BatchStream,
-    LossGuard,
     MetricsLog,
     NonFiniteLossError,
     Phase,
@@ -54,7 +57,13 @@ from .task import (
     examine,
 )
 
-# --- What a user sets of a run, whatever the method: what is written when, where, and how the batch is computed.
+GIB = 2**30
+
+GRADIENT_LIMIT = 1e5
+"""Infinite gradients become this large, as in StyleGAN2-ADA."""
+
+STOP_CHECK_STEPS = 8
+"""Several processes agree on stopping this often, since asking makes the host wait for the device."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,7 @@ class RunConfig:
 
     @property
     def low_precision_dtype(self) -> torch.dtype | None:
+        """`precision` as torch has it; None for float32."""
         return None if self.precision == "float32" else getattr(torch, self.precision)
 
 
@@ -117,100 +127,392 @@ def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) ->
         )
 
 
-# --- Requests to stop: Ctrl-C and SIGTERM, which schedulers send before they end a job.
+@dataclass
+class Progress:
+    """How far a run has come: training steps, real images shown, and seconds spent, without starts and stops."""
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+    step: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
 
 
-class StopRequest:
-    """Remembers SIGINT or SIGTERM inside a `with` block, so that the run can save before it leaves.
+class Trainer:
+    """Run a task: phases, gradients averaged over processes, moving averages, logs, sheets and checkpoints.
+
+    Args:
+        task: what is trained.
+        stream: real images.
+        run: where and when to write, and in how many parts to compute a batch.
+        accelerator: device, processes and tracker.
+        total_kimg: length in thousands of real images shown.
+        scorer: measures the averaged generator; None for no scores.
+        score: when to score and which score is better; the model that has it is kept in best/.
+        settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
+        show_progress: draw a progress bar on the main process.
+
+    Raises:
+        ValueError: the batch cannot be shared among the processes, or the run has no length.
+
+    Example:
+        >>> stream = BatchStream(dataset, batch_size=16, seed=0)
+        >>> Trainer(task, stream, RunConfig(output_dir=Path("runs/hazelnut")), Accelerator(), total_kimg=3000).train()
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        stream: BatchStream,
+        run: RunConfig,
+        accelerator: Accelerator,
+        total_kimg: float,
+        *,
+        scorer: Scorer | None = None,
+        score: ScoreConfig | None = None,
+        settings: dict[str, Any] | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        check_batch(stream.batch_size, accelerator.num_processes, run.accumulation_steps)
+        if not total_kimg > 0:
+            raise ValueError(f"`total_kimg` must be positive, but is {total_kimg}.")
+        self.task = task
+        self.stream = stream
+        self.run = run
+        self.total_kimg = total_kimg
+        self.accelerator = accelerator
+        self.processes = ProcessGroup(accelerator)
+        self.scorer = scorer
+        self.score = score or ScoreConfig()
+        self.settings = settings or {}
+        self.show_progress = show_progress
+        self.checkpoints_dir = run.output_dir / "checkpoints"
+        self.best = BestModel(run.output_dir / BEST_FOLDER, self.score)
+        self.progress = Progress()
+        self.statistics = RunningStatistics(self.processes.sum)
+        self.log = MetricsLog(run.output_dir / "metrics.jsonl")
+        self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
+        self._warned: set[str] = set()
+
+    @property
+    def images_seen(self) -> int:
+        """Real images shown so far."""
+        return self.progress.images_seen
+
+    # --- the loop ---
+
+    def train(self, resume_from: str | None = None) -> None:
+        """Train until `total_kimg` are shown.
+
+        Args:
+            resume_from: "latest" or a checkpoint's path; None to start afresh. With "latest" and no checkpoint yet,
+                the run starts afresh too, so that a command that is repeated until it succeeds can always carry it.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+            CheckpointError: the folder holds checkpoints but the run is to start afresh; a checkpoint is damaged,
+                belongs to another run, or cannot be written.
+            SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written.
+        """
+        self.check_output_dir(resume_from)
+        if resume_from == "latest" and not list_checkpoints(self.checkpoints_dir):
+            self._say(f"No checkpoint in {self.checkpoints_dir} yet: starting afresh.")
+            resume_from = None
+        if resume_from is not None:
+            self.restore(resume_from)
+        else:
+            self.processes.broadcast_(self.task.networks.values())
+        # Everyone has looked at the folder before the main process changes it.
+        self.processes.wait()
+        if self.processes.is_main:
+            self.run.output_dir.mkdir(parents=True, exist_ok=True)
+            remove_partial(self.checkpoints_dir)
+            rows = self.log.rewind(self.images_seen)
+            self._rows.extend(row for row in rows if "warnings" in row)
+        self._start_trackers()
+        with stop_signals() as signals:
+            self._loop(signals)
+
+    def check_output_dir(self, resume_from: str | None) -> None:
+        """Raise CheckpointError if the run would start afresh among another run's checkpoints."""
+        present = list_checkpoints(self.checkpoints_dir)
+        if resume_from is None and present:
+            raise CheckpointError(
+                f"{self.checkpoints_dir} already holds {present[-1].name}. Go on from it with "
+                "--resume_from_checkpoint latest, or choose another --output_dir."
+            )
+
+    def _loop(self, signals: list[int]) -> None:
+        total = math.ceil(self.total_kimg * 1000)
+        bar = tqdm(
+            total=total,
+            initial=min(self.images_seen, total),
+            unit_scale=1e-3,  # whole images inside: sums of fractions would end above the total
+            disable=not (self.show_progress and self.processes.is_main),
+            bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]",
+            smoothing=0.05,
+        )
+        started = self.images_seen
+        self._lap_start, self._lap_images = time.perf_counter(), started
+        if started == 0:
+            self._write_sheet()
+        while self.images_seen < total:
+            before = self.images_seen
+            self._train_step(self.stream.at(before))
+            if before == started:
+                self._say(describe_use(self.processes.device))
+            bar.update(min(self.stream.batch_size, total - before))
+            stop = self._stop_requested(signals)
+            done = stop or self.images_seen >= total
+            if done or self._crossed(before, self.run.log_every_kimg):
+                bar.set_postfix_str(f"{self._log_statistics():.1f} s/kimg")
+            if done or self._crossed(before, self.run.sample_every_kimg):
+                self._write_sheet()
+            # Whoever is told to stop has no time for a score.
+            if not stop and (done or self._crossed(before, self.score.eval_every_kimg)):
+                self._evaluate()
+            if done or self._crossed(before, self.run.checkpoint_every_kimg):
+                self.save()
+            if stop and self.images_seen < total:
+                bar.close()
+                self._say(
+                    f"Stopped at {self.images_seen / 1000:.2f} kimg with a checkpoint in {self.checkpoints_dir}; "
+                    "go on with --resume_from_checkpoint latest."
+                )
+                raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
+        bar.close()
+
+    def _crossed(self, before: int, every_kimg: float) -> bool:
+        return every_kimg > 0 and before // (every_kimg * 1000) != self.images_seen // (every_kimg * 1000)
+
+    def _stop_requested(self, signals: list[int]) -> bool:
+        """Return whether any process was told to stop; all processes agree, so that they leave together."""
+        if self.processes.count > 1 and self.progress.step % STOP_CHECK_STEPS:
+            return False
+        return self.processes.any(bool(signals))
+
+    # --- a step and its phases ---
+
+    def _train_step(self, batch: Batch) -> None:
+        for phase in self.task.phases:
+            if phase.is_due(self.progress.step):
+                self._run_phase(phase, batch)
+        self.progress.step += 1
+        self.progress.images_seen += self.stream.batch_size
+        for average in self.task.ema:
+            average.update(self.stream.batch_size, self.images_seen)
+        self.task.after_step(self.progress.step, self.statistics)
+
+    def _run_phase(self, phase: Phase, batch: Batch) -> None:
+        for parameter in phase.parameters:
+            parameter.requires_grad_(True)
+        scale = phase.interval / self.run.accumulation_steps
+        parts = batch.split(self.run.accumulation_steps)
+        if phase.prepare is not None:
+            phase.prepare(parts)
+        for part in parts:
+            loss = phase.loss(part, self.statistics)
+            self.statistics.report(f"loss/{phase.name}", loss)
+            (loss * scale).backward()
+        for parameter in phase.parameters:
+            parameter.requires_grad_(False)
+        self._step_optimizer(phase)
+        if phase.finish is not None:
+            phase.finish()
+
+    def _step_optimizer(self, phase: Phase) -> None:
+        self.processes.average_gradients_(phase.parameters)
+        gradients: list[Tensor] = [p.grad for p in phase.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        self.statistics.report(f"gradient_norm/{phase.name}", norm)
+        self.statistics.report("non_finite_gradients", (~norm.isfinite()).to(torch.float32))
+        for gradient in gradients:
+            torch.nan_to_num_(gradient, nan=0.0, posinf=GRADIENT_LIMIT, neginf=-GRADIENT_LIMIT)
+        phase.optimizer.step()
+        phase.optimizer.zero_grad(set_to_none=True)
+
+    # --- logs, scores and sheets ---
+
+    def _start_trackers(self) -> None:
+        logs, config = self.run.output_dir / "logs", None
+        if self.run.report_to == "wandb":  # TensorBoard would show settings as one more run for each start
+            config = flatten(self.settings)
+            logs.mkdir(exist_ok=True)
+        # TensorBoard drops what it has of more images: a run that goes on from a checkpoint trains those again.
+        # A fresh run has nothing to be dropped, and TensorBoard's first step is this one.
+        purge = {"purge_step": self.images_seen + 1} if self.images_seen else {}
+        options = {"tensorboard": purge, "wandb": {"dir": str(logs), "name": self.run.output_dir.name}}
+        self.accelerator.init_trackers("dfmgan", config=config, init_kwargs=options)
+
+    def _log_statistics(self) -> float:
+        """Log the means since the last call and what is ill about them; return the seconds per kimg."""
+        now = time.perf_counter()
+        elapsed = now - self._lap_start
+        seconds_per_kimg = elapsed / (self.images_seen - self._lap_images) * 1000
+        self._lap_start, self._lap_images = now, self.images_seen
+        self.progress.seconds += elapsed
+        self.task.measure(self.statistics)
+        diverged = self.statistics.non_finite("loss/")
+        means = self.statistics.collect()
+        means["seconds_per_kimg"] = seconds_per_kimg
+        means.update(used_memory(self.processes.device))
+        self._log_means(means)
+        histograms = log_histograms(self.accelerator, self.statistics, self.images_seen)
+        row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
+        self._rows.append(row)
+        advice = examine(self.task.rules, self._rows)
+        if self.processes.is_main:
+            with self._monitoring():
+                self.log.write({**row, "histograms": histograms, "warnings": advice})
+            for name in advice.keys() - self._warned:
+                warnings.warn(f"At {self.images_seen / 1000:.2f} kimg: {advice[name]}", TrainingWarning, stacklevel=2)
+        self._warned = set(advice)
+        self._check_losses(diverged)
+        return seconds_per_kimg
+
+    def _log_means(self, means: dict[str, float]) -> None:
+        """Give numbers to all trackers; those that are not finite are left out."""
+        finite = {name: value for name, value in means.items() if math.isfinite(value)}
+        self.accelerator.log(finite, step=self.images_seen)
+
+    def _check_losses(self, bad: list[str]) -> None:
+        if bad:
+            raise NonFiniteLossError(self._diverged(f"the loss of {', '.join(bad)} is not finite"))
+
+    def _diverged(self, what: str) -> str:
+        present = list_checkpoints(self.checkpoints_dir)
+        kept = f"The last good checkpoint, {present[-1]}, is kept" if present else "There is no checkpoint yet"
+        return (
+            f"At {self.images_seen / 1000:.2f} kimg {what}. {kept}. Go on with --resume_from_checkpoint latest and "
+            "--precision float32, or a smaller --lr, or a larger --r1_gamma."
+        )
+
+    def _evaluate(self) -> None:
+        """Score the averaged generator, and keep it if none was better."""
+        if self.scorer is None or self.score.eval_every_kimg <= 0:
+            return
+        self._check_losses(self.statistics.non_finite("loss/"))
+        start = time.perf_counter()
+        devices = [self.processes.device] if self.processes.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            score = self.scorer()
+        numbers = {f"score/{name}": value for name, value in score.items() if isinstance(value, (int, float))}
+        self._log_means(numbers)
+        if self.processes.is_main:
+            with self._monitoring():
+                self.log.write({"images_seen": self.images_seen, "step": self.progress.step, **numbers})
+                if self.best.offer(self.images_seen, score, self.task.export):
+                    self._say(f"Best so far: {self.best.summary()}.")
+        self.processes.wait()
+        self._lap_start += time.perf_counter() - start  # not spent on training
+
+    def _write_sheet(self) -> None:
+        if self.processes.is_main:
+            sheet = self.task.sample_sheet()
+            log_sheet(self.accelerator, sheet, self.images_seen)
+            with self._monitoring():
+                save_sheet(sheet, self.run.output_dir / "samples" / f"{self.images_seen:010d}.png")
+
+    @contextmanager
+    def _monitoring(self) -> Iterator[None]:
+        """What only watches the run does not end it: a full disk is an error where checkpoints are written."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            warnings.warn(
+                f"At {self.images_seen / 1000:.2f} kimg something could not be written: {error}. Training goes on; "
+                f"make room in {self.run.output_dir}.",
+                TrainingWarning,
+                stacklevel=4,
+            )
+
+    def _say(self, message: str) -> None:
+        if self.processes.is_main:
+            tqdm.write(message)
+
+    # --- checkpoints ---
+
+    def save(self) -> None:
+        """Write a checkpoint of all processes.
+
+        Raises:
+            NonFiniteLossError: a loss or a tensor is not finite; nothing is written.
+            CheckpointError: it cannot be written.
+        """
+        self._check_losses(self.statistics.non_finite("loss/"))
+        if not all_finite(self.task):
+            raise NonFiniteLossError(self._diverged("a weight or an optimiser's state is not finite"))
+        groups = collect_tensors(self.task, self.processes)
+        if self.processes.is_main:
+            state = {
+                "step": self.progress.step,
+                "seconds": self.progress.seconds,
+                "num_processes": self.processes.count,
+                "settings": self.settings,
+                "best": self.best.state_dict(),
+            }
+            keep = self.run.checkpoints_total_limit
+            write_checkpoint(self.checkpoints_dir, self.images_seen, groups, state, keep)
+        self.processes.wait()
+
+    def restore(self, which: str) -> None:
+        """Go on from a checkpoint: "latest" or its path. Settings that have changed since are named in a warning.
+
+        Raises:
+            CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
+        """
+        path, groups, state = find_checkpoint(self.checkpoints_dir, which)
+        changes = "; ".join(changed_settings(state["settings"], self.settings) if state.get("settings") else [])
+        try:
+            restore_tensors(self.task, groups)
+        except (KeyError, RuntimeError, ValueError) as error:
+            differing = f" Settings that differ: {changes}." if changes else ""
+            raise CheckpointError(
+                f"Checkpoint {path} does not fit this run; use the settings that it was trained with.{differing} "
+                f"{error}"
+            ) from error
+        restore_random_state(groups, state, self.processes)
+        self.progress = Progress(state["step"], state["images_seen"], state["seconds"])
+        if self.processes.is_main:
+            if state.get("best") is not None:
+                self.best.load_state_dict(state["best"])
+            if changes:
+                warnings.warn(
+                    f"The run goes on from {path} with other settings than it was trained with: {changes}.",
+                    stacklevel=2,
+                )
+        self._say(f"Going on from {path}, after {self.images_seen / 1000:.2f} kimg.")
+
+
+# --- signals, memory, trackers ---
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT or SIGTERM, which schedulers send before they end a job, so that a run can save before it leaves.
 
     A second one is passed on to whoever handled it before: it stops at once. Outside the main thread signals cannot
-    be handled, and nothing happens.
-
-    Attributes:
-        signal: number of the signal that came, or None.
+    be handled, and the list stays empty.
     """
+    received: list[int] = []
+    previous: dict[int, Any] = {}
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._previous: dict[int, Handler] = {}
-
-    def __enter__(self) -> StopRequest:
-        try:
-            self._previous = {n: signal.signal(n, self._remember) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread
-            self._previous = {}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
-
-    def _remember(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
+    def restore() -> None:
+        for number, handler in previous.items():
             signal.signal(number, handler)
-        self._previous = {}
+        previous.clear()
 
+    def remember(number: int, _frame: Any) -> None:
+        received.append(number)
+        restore()
 
-# --- Time and images between two logs.
-
-
-class Timer:
-    """Measures laps.
-
-    Args:
-        images_seen: images at the start.
-    """
-
-    def __init__(self, images_seen: int) -> None:
-        self._start, self._images = time.perf_counter(), images_seen
-
-    def exclude(self, seconds: float) -> None:
-        """Leave out time that was spent on something else than training."""
-        self._start += seconds
-
-    def lap(self, images_seen: int) -> tuple[float, float]:
-        """Seconds since the last lap, and seconds per kimg."""
-        now = time.perf_counter()
-        elapsed, images = now - self._start, images_seen - self._images
-        self._start, self._images = now, images_seen
-        return elapsed, elapsed / images * 1000
-
-
-# --- What a run takes of memory, measured on its first step, and what helps when it is too much.
-
-GIB = 2**30
-
-
-def advice(images: int, precision: str) -> str:
-    """Say what makes a run need less memory.
-
-    Args:
-        images: micro-batch of a process.
-        precision: of the run.
-    """
-    options = []
-    if images > 4:
-        options.append(f"--low_vram (4 instead of {images} images at a time, half precision)")
-        options.append("a larger --accumulation_steps")
-    if precision == "float32":
-        options.append("--precision float16")
-    options += ["a smaller --resolution, --channel_base or --preset", "more GPUs"]
-    return "What helps, in this order: " + "; ".join(options) + "."
-
-
-def out_of_memory(error: torch.OutOfMemoryError, images: int, precision: str) -> torch.OutOfMemoryError:
-    """Return the same error with advice."""
-    return torch.OutOfMemoryError(
-        f"{error}\n{advice(images, precision)} Checkpoints that were written are kept: "
-        "--resume_from_checkpoint latest goes on from the last one, if the networks stay the same."
-    )
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, remember)
+    except ValueError:  # not the main thread
+        previous.clear()
+    try:
+        yield received
+    finally:
+        restore()
 
 
 def used_memory(device: torch.device) -> dict[str, float]:
@@ -230,29 +532,10 @@ def describe_use(device: torch.device) -> str:
     return f"Memory of the first step: {used['peak_memory_gib']:.1f} GiB of the GPU's {total:.1f}; ADA can add to it."
 
 
-# --- What goes to a run's trackers: numbers, histograms and sheets, as each of them shows them best.
-
-
-def tracker_options(output_dir: str, name: str, images_seen: int) -> dict[str, dict[str, Any]]:
-    """What `Accelerator.init_trackers` gives to each tracker.
-
-    TensorBoard drops what it has of more than `images_seen` images: a run that goes on from a checkpoint trains those
-    again. W&B writes below the run's folder, not into the current one.
-    """
-    # A fresh run has nothing to be dropped, and TensorBoard's first step is this one.
-    purge = {"purge_step": images_seen + 1} if images_seen else {}
-    return {"tensorboard": purge, "wandb": {"dir": output_dir, "name": name}}
-
-
-def log_means(accelerator: Accelerator, means: dict[str, float], images_seen: int) -> None:
-    """Numbers to all trackers; those that are not finite are left out."""
-    accelerator.log({name: value for name, value in means.items() if math.isfinite(value)}, step=images_seen)
-
-
 def log_histograms(
     accelerator: Accelerator, statistics: RunningStatistics, images_seen: int
 ) -> dict[str, list[float]]:
-    """Shares of values in [0, 1] in each bin, (edges + 1,) by name, to trackers that show histograms; returns them."""
+    """Give shares of values in [0, 1] in each bin, (edges + 1,) by name, to trackers that show them; return them."""
     histograms = statistics.collect_histograms()
     for tracker in accelerator.trackers if accelerator.is_main_process else ():
         for name, shares in histograms.items():
@@ -280,334 +563,9 @@ def log_histograms(
 
 
 def log_sheet(accelerator: Accelerator, sheet: Image.Image, images_seen: int) -> None:
-    """A sample sheet to all trackers that show pictures."""
+    """Give a sample sheet to all trackers that show pictures."""
     pixels = np.asarray(sheet.convert("RGB"))
     for tracker in accelerator.trackers:
         if hasattr(tracker, "log_images"):
             options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"samples": pixels[None]}, step=images_seen, **options)
-
-
-# --- The only training loop. It knows phases, averages and checkpoints, and nothing of any method.
-
-GRADIENT_LIMIT = 1e5
-STOP_CHECK_STEPS = 8
-"""Several processes agree on stopping this often, since asking makes the host wait for the device."""
-
-
-class Trainer:
-    """Runs a task: phases, gradient averaging over processes, moving averages, logs, sheets and checkpoints.
-
-    Args:
-        task: what is trained.
-        stream: real images.
-        run: where and when to write, and in how many parts to compute a batch.
-        accelerator: device and processes.
-        total_kimg: length in thousands of real images shown.
-        scorer: measures the averaged generator; None for no scores.
-        score: when to score and which score is better; the model that has it is kept in best/.
-        settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
-        start_trackers: called with the image count that the run starts from, before anything is logged.
-        show_progress: draw a progress bar on the main process.
-
-    Raises:
-        ValueError: the batch cannot be shared among the processes, or the run has no length.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        stream: BatchStream,
-        run: RunConfig,
-        accelerator: Accelerator,
-        total_kimg: float,
-        *,
-        scorer: Scorer | None = None,
-        score: ScoreConfig | None = None,
-        settings: dict[str, Any] | None = None,
-        start_trackers: Callable[[int], None] = lambda images_seen: None,
-        show_progress: bool = True,
-    ) -> None:
-        check_batch(stream.batch_size, accelerator.num_processes, run.accumulation_steps)
-        if not total_kimg > 0:
-            raise ValueError(f"`total_kimg` must be positive, but is {total_kimg}.")
-        self.task = task
-        self.stream = stream
-        self.run = run
-        self.total_kimg = total_kimg
-        self.accelerator = accelerator
-        self.processes = ProcessGroup(accelerator)
-        self.output_dir = run.output_dir
-        self.scorer = scorer
-        self.score = score or ScoreConfig()
-        self.best = BestModel(run.output_dir / BEST_FOLDER, BestRule(self.score.best_by))
-        self.settings = settings or {}
-        self.start_trackers = start_trackers
-        self.show_progress = show_progress
-        self.progress = Progress()
-        self.statistics = RunningStatistics(self.processes.sum)
-        self.guard = LossGuard(self.processes.sum)
-        self.log = MetricsLog(run.output_dir / "metrics.jsonl")
-        self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
-        self._warned: set[str] = set()
-
-    @property
-    def checkpoints_dir(self) -> Path:
-        return self.output_dir / "checkpoints"
-
-    @property
-    def images_seen(self) -> int:
-        """Real images shown so far."""
-        return self.progress.images_seen
-
-    def train(self, resume_from: str | None = None) -> None:
-        """Train until `total_kimg` are shown.
-
-        Args:
-            resume_from: "latest" or a checkpoint's path; None to start afresh. With "latest" and no checkpoint yet,
-                the run starts afresh too, so that a command that is repeated until it succeeds can always carry it.
-
-        Raises:
-            NonFiniteLossError: a loss is NaN or infinite.
-            CheckpointError: the folder holds checkpoints but the run is to start afresh; a checkpoint is damaged,
-                belongs to another run, or cannot be written.
-            SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written.
-        """
-        self.check_output_dir(resume_from)
-        if resume_from == "latest" and not list_checkpoints(self.checkpoints_dir):
-            self._say(f"No checkpoint in {self.checkpoints_dir} yet: starting afresh.")
-            resume_from = None
-        if resume_from is not None:
-            self.restore(resume_from)
-        else:
-            self.processes.broadcast_(self.task.networks.values())
-        # Everyone has looked at the folder before the main process changes it.
-        self.processes.wait()
-        if self.processes.is_main:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            remove_partial(self.checkpoints_dir)
-            rows = self.log.rewind(self.images_seen)
-            self._rows.extend(row for row in rows if "warnings" in row)
-        self.start_trackers(self.images_seen)
-        with StopRequest() as request:
-            self._loop(request)
-
-    def check_output_dir(self, resume_from: str | None) -> None:
-        """Raise CheckpointError if the run would start afresh among another run's checkpoints."""
-        present = list_checkpoints(self.checkpoints_dir)
-        if resume_from is None and present:
-            raise CheckpointError(
-                f"{self.checkpoints_dir} already holds {present[-1].name}. Go on from it with "
-                "--resume_from_checkpoint latest, or choose another --output_dir."
-            )
-
-    def _loop(self, request: StopRequest) -> None:
-        total = math.ceil(self.total_kimg * 1000)
-        bar = tqdm(
-            total=total,
-            initial=min(self.images_seen, total),
-            unit_scale=1e-3,  # whole images inside: sums of fractions would end above the total
-            disable=not (self.show_progress and self.processes.is_main),
-            bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]",
-            smoothing=0.05,
-        )
-        batches = self.stream.iterate(self.images_seen)
-        timer, started = Timer(self.images_seen), self.images_seen
-        if self.images_seen == 0:
-            self._write_sheet()
-        while self.images_seen < total:
-            before = self.images_seen
-            self._train_step(next(batches))
-            if before == started:
-                self._say(describe_use(self.processes.device))
-            bar.update(min(self.stream.batch_size, total - before))
-            stop = self._stop_requested(request)
-            done = stop or self.images_seen >= total
-            if done or self._crossed(before, self.run.log_every_kimg):
-                self._log_statistics(bar, timer)
-            if done or self._crossed(before, self.run.sample_every_kimg):
-                self._write_sheet()
-            # Whoever is told to stop has no time for a score.
-            if not stop and (done or self._crossed(before, self.score.eval_every_kimg)):
-                self._evaluate(timer)
-            if done or self._crossed(before, self.run.checkpoint_every_kimg):
-                self.save()
-            if stop and self.images_seen < total:
-                bar.close()
-                self._leave(request)
-        bar.close()
-
-    def _crossed(self, before: int, every_kimg: float) -> bool:
-        return every_kimg > 0 and before // (every_kimg * 1000) != self.images_seen // (every_kimg * 1000)
-
-    def _train_step(self, batch: Batch) -> None:
-        for phase in self.task.phases:
-            if phase.is_due(self.progress.step):
-                self._run_phase(phase, batch)
-        self.progress.step += 1
-        self.progress.images_seen += self.stream.batch_size
-        for average in self.task.ema:
-            average.update(self.stream.batch_size, self.images_seen)
-        self.task.after_step(self.progress.step, self.statistics)
-
-    def _run_phase(self, phase: Phase, batch: Batch) -> None:
-        for parameter in phase.parameters:
-            parameter.requires_grad_(True)
-        scale = phase.interval / self.run.accumulation_steps
-        parts = batch.split(self.run.accumulation_steps)
-        if phase.prepare is not None:
-            phase.prepare(parts)
-        for part in parts:
-            loss = phase.loss(part, self.statistics)
-            self.statistics.report(f"loss/{phase.name}", loss)
-            self.guard.watch(phase.name, loss)
-            (loss * scale).backward()
-        for parameter in phase.parameters:
-            parameter.requires_grad_(False)
-        self._step_optimizer(phase)
-        if phase.finish is not None:
-            phase.finish()
-
-    def _step_optimizer(self, phase: Phase) -> None:
-        self.processes.average_gradients_(phase.parameters)
-        gradients: list[Tensor] = [p.grad for p in phase.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        self.statistics.report(f"gradient_norm/{phase.name}", norm)
-        self.statistics.report("non_finite_gradients", (~norm.isfinite()).to(torch.float32))
-        for gradient in gradients:
-            torch.nan_to_num_(gradient, nan=0.0, posinf=GRADIENT_LIMIT, neginf=-GRADIENT_LIMIT)
-        phase.optimizer.step()
-        phase.optimizer.zero_grad(set_to_none=True)
-
-    # --- logs and sheets ---
-
-    def _log_statistics(self, bar: Any, timer: Timer) -> None:
-        elapsed, seconds_per_kimg = timer.lap(self.images_seen)
-        self.progress.seconds += elapsed
-        self.task.measure(self.statistics)
-        means = self.statistics.collect()
-        means["seconds_per_kimg"] = seconds_per_kimg
-        means.update(used_memory(self.processes.device))
-        bar.set_postfix_str(f"{seconds_per_kimg:.1f} s/kimg")
-        log_means(self.accelerator, means, self.images_seen)
-        histograms = log_histograms(self.accelerator, self.statistics, self.images_seen)
-        row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
-        self._rows.append(row)
-        advice = examine(self.task.rules, self._rows)
-        if self.processes.is_main:
-            with self._monitoring():
-                self.log.write({**row, "histograms": histograms, "warnings": advice})
-            for name in advice.keys() - self._warned:
-                warnings.warn(f"At {self.images_seen / 1000:.2f} kimg: {advice[name]}", TrainingWarning, stacklevel=2)
-        self._warned = set(advice)
-        self._check_losses()
-
-    def _check_losses(self) -> None:
-        bad = self.guard.bad_names()
-        if bad:
-            raise NonFiniteLossError(self._diverged(f"the loss of {', '.join(bad)} is not finite"))
-
-    def _diverged(self, what: str) -> str:
-        present = list_checkpoints(self.checkpoints_dir)
-        kept = f"The last good checkpoint, {present[-1]}, is kept" if present else "There is no checkpoint yet"
-        return (
-            f"At {self.images_seen / 1000:.2f} kimg {what}. {kept}. Go on with --resume_from_checkpoint latest and "
-            "--precision float32, or a smaller --lr, or a larger --r1_gamma."
-        )
-
-    def _evaluate(self, timer: Timer) -> None:
-        """Score the averaged generator, and keep it if none was better."""
-        if self.scorer is None or self.score.eval_every_kimg <= 0:
-            return
-        self._check_losses()
-        start = time.perf_counter()
-        devices = [self.processes.device] if self.processes.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            score = self.scorer()
-        numbers = {f"score/{name}": value for name, value in score.items() if isinstance(value, (int, float))}
-        log_means(self.accelerator, numbers, self.images_seen)
-        if self.processes.is_main:
-            with self._monitoring():
-                self.log.write({"images_seen": self.images_seen, "step": self.progress.step, **numbers})
-                if self.best.offer(self.images_seen, score, self.task.export):
-                    self._say(f"Best so far: {self.best.summary()}.")
-        self.processes.wait()
-        timer.exclude(time.perf_counter() - start)
-
-    def _write_sheet(self) -> None:
-        if not self.processes.is_main:
-            return
-        path = self.output_dir / "samples" / f"{self.images_seen:010d}.png"
-        sheet = self.task.sample_sheet()
-        log_sheet(self.accelerator, sheet, self.images_seen)
-        with self._monitoring():
-            save_sheet(sheet, path)
-
-    @contextmanager
-    def _monitoring(self) -> Iterator[None]:
-        """What only watches the run does not end it: a full disk is an error where checkpoints are written."""
-        try:
-            yield
-        except (OSError, SafetensorError) as error:
-            warnings.warn(
-                f"At {self.images_seen / 1000:.2f} kimg something could not be written: {error}. Training goes on; "
-                f"make room in {self.output_dir}.",
-                TrainingWarning,
-                stacklevel=4,
-            )
-
-    def _say(self, message: str) -> None:
-        if self.processes.is_main:
-            tqdm.write(message)
-
-    # --- checkpoints ---
-
-    def save(self) -> None:
-        """Write a checkpoint of all processes.
-
-        Raises:
-            NonFiniteLossError: a loss or a tensor is not finite; nothing is written.
-            CheckpointError: it cannot be written.
-        """
-        self._check_losses()
-        if not all_finite(self.task):
-            raise NonFiniteLossError(self._diverged("a weight or an optimiser's state is not finite"))
-        groups, state = collect_state(self.task, self.progress, self.processes, self.settings)
-        state["best"] = self.best.state_dict()
-        if self.processes.is_main:
-            keep = self.run.checkpoints_total_limit
-            write_checkpoint(self.checkpoints_dir, self.images_seen, groups, state, keep)
-        self.processes.wait()
-
-    def restore(self, which: str) -> None:
-        """Go on from a checkpoint: "latest" or its path. Settings that have changed since are named in a warning.
-
-        Raises:
-            CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
-        """
-        path, self.progress, changes, best = restore_state(
-            self.task, self.processes, self.settings, self.checkpoints_dir, which
-        )
-        if best is not None and self.processes.is_main:
-            self.best.load_state_dict(best)
-        if changes and self.processes.is_main:
-            warnings.warn(
-                f"The run goes on from {path} with other settings than it was trained with: {'; '.join(changes)}.",
-                stacklevel=2,
-            )
-        self._say(f"Going on from {path}, after {self.images_seen / 1000:.2f} kimg.")
-
-    # --- stopping ---
-
-    def _stop_requested(self, request: StopRequest) -> bool:
-        """Whether any process was told to stop; all processes agree, so that they leave together."""
-        if self.processes.count > 1 and self.progress.step % STOP_CHECK_STEPS:
-            return False
-        return self.processes.any(request.signal is not None)
-
-    def _leave(self, request: StopRequest) -> None:
-        self._say(
-            f"Stopped at {self.images_seen / 1000:.2f} kimg with a checkpoint in {self.checkpoints_dir}; "
-            "go on with --resume_from_checkpoint latest."
-        )
-        raise SystemExit(128 + (request.signal or signal.SIGTERM))

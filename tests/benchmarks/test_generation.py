@@ -17,7 +17,7 @@ from benchmarks.paper.cells import Cell, list_cells, trained_template
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig, plot, to_markdown, write_tables
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
-from dfmgan_hf.methods.method import RecipeOverrides
+from dfmgan_hf.methods.method import RecipeConfig
 from dfmgan_hf.metrics import EvaluationConfig, Networks
 from dfmgan_hf.training import NonFiniteLossError
 from tests.metrics.drawn import random_lpips, tiny_extractor
@@ -55,7 +55,7 @@ def config(tmp_path_factory) -> GenerationConfig:
         defects=("dot",),
         pretrained_backbone=str(root / "stage1" / "{category}"),
         kimg=0.008,
-        recipe=RecipeOverrides(batch_size=4, channel_base=128, channel_max=16, z_dim=16, w_dim=16),
+        recipe=RecipeConfig(batch_size=4, channel_base=128, channel_max=16, z_dim=16, w_dim=16),
         data=DataConfig(data_dir=root, shots=2),
         evaluation=EvaluationConfig(
             metrics=("kid", "clustered_lpips", "nearest", "masks"), num_images=6, num_lpips_images=6, num_bootstrap=3

@@ -10,10 +10,10 @@ from benchmarks.speed import gpu, naive, throughput, training, triplet
 from benchmarks.speed.ceiling import Conv, flop, record
 from benchmarks.speed.naive import naive_phases
 from benchmarks.speed.timing import Timing, write_json
-from dfmgan_hf.methods.method import RecipeOverrides, Target
+from dfmgan_hf.methods.method import RecipeConfig, Target
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 
-SIZES = RecipeOverrides(resolution=32, channel_base=256, z_dim=16, w_dim=16, batch_size=4)
+SIZES = RecipeConfig(resolution=32, channel_base=256, z_dim=16, w_dim=16, batch_size=4)
 
 
 @pytest.mark.parametrize("mask_share", [0.0, 0.1, 1.0])

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods import open_sampler
 from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANDrawing, DefectGANOptions, DefectGANSampler
-from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
-from dfmgan_hf.methods.registry import open_sampler
+from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput, compose
 from dfmgan_hf.training import RunningStatistics
 from tests.methods.translation import BATCH, batch_of, learning_rates, make_task, run_phase
@@ -166,7 +166,7 @@ def test_every_weight_has_its_term(category, option):
 
 
 def test_published_sizes(category):
-    paper = METHOD.resolve("auto", RecipeOverrides(), None, 1)
+    paper = METHOD.resolve("auto", RecipeConfig(), None, 1)
     assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 400)
     assert paper.channel_base // paper.resolution == 64
     task = make_task(METHOD, category, device="meta", base_channels=64)
@@ -193,8 +193,6 @@ def test_image_depends_on_its_seed_alone(category):
     assert torch.equal(sampler.sample_at([10], seed=5)[0], images[12:13])
     # Six photographs, and noise that makes every image another one.
     assert len(images.flatten(1).unique(dim=0)) == 20
-    first, second = (sampler.sample(3, torch.Generator().manual_seed(1))[0] for _ in range(2))
-    assert torch.equal(first, second)
 
 
 def test_pseudo_mask_is_where_the_distribution_is_above_a_half(category):

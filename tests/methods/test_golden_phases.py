@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
-from dfmgan_hf.methods.dfmgan import Stage2Settings, Stage2Task
-from dfmgan_hf.methods.stylegan2 import AdversarialTask, Stage1Settings, Stage1Task
+from dfmgan_hf.methods.dfmgan import Stage2Config, Stage2Task
+from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.training import Batch
 from tests.models.golden import (
@@ -86,21 +86,21 @@ def make_stage1() -> Stage1Task:
     backbone = StyleGAN2Generator(**SIZES, z_dim=64, w_dim=64)
     backbone.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith(DEFECT_PREFIXES)})
     feed(backbone.mapping, TENSORS["z_object"])
-    return Stage1Task(backbone, golden_discriminator(), Stage1Settings(**settings()))
+    return Stage1Task(backbone, golden_discriminator(), Stage1Config(**settings()))
 
 
 def make_stage2() -> Stage2Task:
     generator = without_noise(golden_generator())
     feed(generator.mapping, TENSORS["z_object"])
     feed(generator.defect_mapping, TENSORS["z_defect"])
-    return Stage2Task(generator, golden_discriminator(), golden_match_discriminator(), Stage2Settings(**settings()))
+    return Stage2Task(generator, golden_discriminator(), golden_match_discriminator(), Stage2Config(**settings()))
 
 
 @pytest.fixture
-def run_phase(tmp_path, monkeypatch) -> Callable[[AdversarialTask, str], Outcome]:
+def run_phase(tmp_path, monkeypatch) -> Callable[[str], Outcome]:
     """Runs one phase of a task in the trainer, up to the optimiser's step."""
 
-    def run(task: AdversarialTask, name: str) -> Outcome:
+    def run(task: Stage1Task, name: str) -> Outcome:
         (phase,) = (p for p in task.phases if p.name == name)
         networks = {n: net for n, net in task.networks.items() if n != "generator_ema"}
         gradients: dict[str, Gradients] = {}
@@ -131,7 +131,7 @@ def reported(golden: str, name: str) -> Any:
 
 def test_the_golden_run_is_the_published_one():
     """The numbers would pin nothing if they had been computed with other weights."""
-    defaults = Stage2Settings(batch_size=8, lr=0.0025, r1_gamma=CONSTANTS["r1_gamma"], ema_kimg=2.5)
+    defaults = Stage2Config(batch_size=8, lr=0.0025, r1_gamma=CONSTANTS["r1_gamma"], ema_kimg=2.5)
     assert defaults.match_weight == CONSTANTS["lambda_match"]
     assert defaults.mode_seeking_weight == CONSTANTS["lambda_mode_seeking"]
     gains = {name.split("/")[1]: phase["gain"] for name, phase in PHASES.items() if phase["gain"] > 1}

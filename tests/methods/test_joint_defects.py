@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ from benchmarks.paper.classification import ClassificationBenchmark, Classificat
 from benchmarks.paper.downstream import Trial
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig
 from dfmgan_hf.data import DataConfig, DataError
-from dfmgan_hf.methods import defect_gan
+from dfmgan_hf.methods import defect_gan, open_sampler
 from dfmgan_hf.methods.defect_gan import METHOD, DefectGANSampler
 from dfmgan_hf.methods.method import SamplerRequest
-from dfmgan_hf.methods.registry import open_sampler
+from dfmgan_hf.methods.train import train as run_training
 from dfmgan_hf.metrics import EvaluationConfig, Networks
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGenerator, control_map
 from dfmgan_hf.sheets import to_pixels
@@ -29,25 +28,24 @@ from tests.metrics.drawn import tiny_extractor
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
-SCRIPT = "train_baseline"
 KINDS = ("dot", "spot")
 SIZES = ["--preset=small", "--resolution=32", "--image_channels=1", "--channel_base=128", "--batch_size=4"]
 RUN = ["--log_every_kimg=0.008", "--sample_every_kimg=0", "--checkpoint_every_kimg=0.004", "--report_to=none"]
 
 
-def train(script: ModuleType, category: Path, output: Path, *more: str, total_kimg: float = 0.008) -> None:
+def train(category: Path, output: Path, *more: str, total_kimg: float = 0.008) -> None:
     """Two steps of Defect-GAN on four images each."""
     where = ["--data_dir", str(category), "--output_dir", str(output), f"--total_kimg={total_kimg}"]
-    script.main(["--method=defect_gan", *where, *SIZES, *RUN, *more])
+    run_training(["defect_gan", *where, *SIZES, *RUN, *more])
 
 
 @pytest.fixture(scope="module")
-def trained(script, category, tmp_path_factory) -> Path:
+def trained(category, tmp_path_factory) -> Path:
     """A model of both kinds."""
     folder = tmp_path_factory.mktemp("joint")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dfmgan_hf.training.run.try_report", lambda _: None)
-        train(script, category, folder, "--joint", "--defect", *KINDS)
+        train(category, folder, "--joint", "--defect", *KINDS)
     return folder
 
 
@@ -186,16 +184,16 @@ def test_model_of_one_kind_needs_no_name(category, tmp_path):
         assert (sampler.sample_at([0, 1], 3)[0].int() - expected.int()).abs().max() <= 1
 
 
-def test_a_stopped_joint_run_goes_on_as_if_it_had_not_been_stopped(script, category, trained, tmp_path):
-    train(script, category, tmp_path, "--joint", total_kimg=0.004)
-    train(script, category, tmp_path, "--joint", "--defect", *KINDS, "--resume_from_checkpoint=latest")
+def test_a_stopped_joint_run_goes_on_as_if_it_had_not_been_stopped(category, trained, tmp_path):
+    train(category, tmp_path, "--joint", total_kimg=0.004)
+    train(category, tmp_path, "--joint", "--defect", *KINDS, "--resume_from_checkpoint=latest")
     for network in ("generator", "discriminator"):
         name = f"{network}/diffusion_pytorch_model.safetensors"
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_several_kinds_without_joint_are_several_models(script, category, tmp_path, monkeypatch):
-    train(script, category, tmp_path, "--defect", *KINDS)
+def test_several_kinds_without_joint_are_several_models(category, tmp_path, monkeypatch):
+    train(category, tmp_path, "--defect", *KINDS)
     for kind in KINDS:
         record = json.loads((tmp_path / kind / "training_config.json").read_text())
         assert (record["defect"], record["images"]) == (kind, 4)
@@ -210,7 +208,7 @@ def test_several_kinds_without_joint_are_several_models(script, category, tmp_pa
     done = []
     monkeypatch.setattr("dfmgan_hf.methods.train.train_method", diverge)
     with pytest.raises(SystemExit, match=r"^dot: At 0\.01 kimg the loss of generator is not finite\.$"):
-        train(script, category, tmp_path / "again", "--defect", *KINDS)
+        train(category, tmp_path / "again", "--defect", *KINDS)
     assert done == [("dot",), ("spot",)]
 
 

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from dfmgan_hf.augmentation import AdaController
-from dfmgan_hf.methods.dfmgan import Stage2Options, build_stage2, plan_drawing
-from dfmgan_hf.methods.method import (
-    AugmentationConfig,
-    RecipeOverrides,
-    Target,
-    load_backbone,
-    recipe_from_backbone,
-    resolve_recipe,
-)
+from dfmgan_hf.methods.dfmgan import METHOD, plan_drawing
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
+from dfmgan_hf.models.discriminator import StyleGAN2DiscriminatorOutput
 from dfmgan_hf.training import Batch, RunningStatistics
 from tests.training import tiny
 
@@ -54,19 +48,14 @@ def inputs_of(network: nn.Module) -> list[Tensor]:
 def test_ada_watches_the_real_images(tmp_path, stage, real, expected):
     """Augmentation becomes stronger if the discriminator knows them by heart, whatever it says of generated ones."""
 
-    shown_real: list[bool] = []
-
-    def look(_: nn.Module, args: tuple[Tensor]) -> None:
+    def judge(_: nn.Module, args: tuple[Tensor], output: StyleGAN2DiscriminatorOutput) -> StyleGAN2DiscriminatorOutput:
         pixels = (args[0] + 1) * 127.5
-        shown_real.append(torch.allclose(pixels, pixels.round(), atol=1e-3))
-
-    def judge(_: nn.Module, args: tuple[Tensor], logits: Tensor) -> Tensor:
-        return logits * 1e-6 + (real if shown_real[-1] else -real)
+        is_real = torch.allclose(pixels, pixels.round(), atol=1e-3)
+        return StyleGAN2DiscriminatorOutput(logits=output.logits * 1e-6 + (real if is_real else -real))
 
     task = tiny.MAKE[stage]()
     task.ada = AdaController(tiny.BATCH, interval=2, ramp_kimg=tiny.BATCH * 2 / 1000 / 0.01)
-    task.discriminator.register_forward_pre_hook(look)
-    task.discriminator.head.register_forward_hook(judge)
+    task.discriminator.register_forward_hook(judge)
     tiny.make_trainer(task, tmp_path, steps=2, checkpoint_steps=0).train()
     assert task.ada.r_t.item() == real
     assert task.ada.p.item() == pytest.approx(expected)
@@ -183,9 +172,9 @@ def test_stage2_starts_from_what_stage1_wrote(tmp_path):
     assert averaged["mapping.w_avg"].abs().sum() > 0
 
     networks = load_backbone(str(tmp_path / "stage1"))
-    overrides = recipe_from_backbone(RecipeOverrides(batch_size=tiny.BATCH, ema_kimg=0.001), networks[0])
-    recipe = resolve_recipe("auto", overrides, "stage2", 1)
-    task = build_stage2(*networks, recipe, Stage2Options(), AugmentationConfig(), Target(torch.device("cpu")))
+    recipe = METHOD.resolve("auto", RecipeConfig(batch_size=tiny.BATCH, ema_kimg=0.001), networks[0], 1)
+    target = Target(torch.device("cpu"))
+    task = METHOD.build(TaskRequest(recipe, METHOD.options(), AugmentationConfig(), target, None, networks))
     tiny.assert_same_tensors(copied(task.discriminator), discriminator)
     for generator in (task.generator, task.generator_ema):
         tiny.assert_same_tensors(copied(generator, is_backbone), averaged)

@@ -11,9 +11,10 @@ import torch
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.dfmgan import Stage2Options
-from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
-from dfmgan_hf.methods.registry import METHODS, get_method, open_sampler
+from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
+from dfmgan_hf.methods.train import train as run_training
 from dfmgan_hf.metrics import EvaluationConfig, Networks, evaluate
 from dfmgan_hf.metrics.networks import LPIPS
 from dfmgan_hf.metrics.sampler import draw
@@ -22,7 +23,6 @@ from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures("no_report")
 
-SCRIPT = "train_baseline"
 TRAINED = [name for name, method in METHODS.items() if method.is_trained]
 TINY_SIZES = {**tiny.SIZES, "z_dim": tiny.Z_DIM, "w_dim": tiny.Z_DIM, "image_channels": 1}
 # What makes the networks small of a method that has sizes of its own.
@@ -48,7 +48,7 @@ def lpips(tmp_path_factory) -> LPIPS:
 
 
 @pytest.fixture(scope="module")
-def train(script, category, backbone) -> Callable[..., None]:
+def train(category, backbone) -> Callable[..., None]:
     """Trains a method on drawn photographs: two steps of four images."""
 
     def train_for(name: str, output: Path, *more: str, total_kimg: float = 0.008) -> None:
@@ -58,7 +58,8 @@ def train(script, category, backbone) -> Callable[..., None]:
         start = ["--pretrained_backbone", str(backbone)] if method.init == "stage1" else []
         where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(output), *start]
         options = [f"--{key}={value}" for key, value in sizes.items()] + OPTIONS.get(name, []) + list(more)
-        script.main(["--method", name, *where, *options, f"--total_kimg={total_kimg}", *RUN])
+        command = "stage2" if name == "dfmgan" else name
+        run_training([command, *where, *options, f"--total_kimg={total_kimg}", *RUN])
 
     return train_for
 
@@ -152,26 +153,25 @@ def test_finetune_trains_the_chosen_part_alone(train, backbone, tmp_path):
     assert all(name.startswith(first) for name in changed), changed
 
 
-def test_diffaug_starts_from_stage1_if_told_to(script, category, backbone, tmp_path):
+def test_diffaug_starts_from_stage1_if_told_to(category, backbone, tmp_path):
     common = ["--data_dir", str(category), "--defect=dot", "--output_dir", str(tmp_path), "--total_kimg=0.008", *RUN]
-    script.main(["--method=diffaug", "--init=stage1", "--pretrained_backbone", str(backbone), "--lr=1e-9", *common])
+    run_training(["diffaug", "--init=stage1", "--pretrained_backbone", str(backbone), "--lr=1e-9", *common])
     before, after = (DFMGANPipeline.from_pretrained(str(path)).generator.state_dict() for path in (backbone, tmp_path))
     for name, value in before.items():
         if name != "mapping.w_avg":
             assert torch.allclose(after[name], value, atol=1e-6), name
 
 
-def test_mistakes_are_named(script, category, backbone, tmp_path, capsys):
+def test_mistakes_are_named(category, backbone, tmp_path):
     where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(tmp_path), *RUN]
     with pytest.raises(ValueError, match="CDC starts from stage 1: give its folder with --pretrained_backbone"):
-        script.main(["--method=cdc", *where])
+        run_training(["cdc", *where])
     with pytest.raises(ValueError, match="DiffAug starts from scratch: leave --pretrained_backbone out"):
-        script.main(["--method=diffaug", "--pretrained_backbone", str(backbone), *where])
+        run_training(["diffaug", "--pretrained_backbone", str(backbone), *where])
     with pytest.raises(ValueError, match="`num_taps` must be from 1 to 1 at 32x32, but is 2"):
-        script.main(["--method=cdc", "--pretrained_backbone", str(backbone), "--num_taps=2", *where])
-    with pytest.raises(SystemExit):
-        script.main(["--method=nonesuch", *where])
-    assert "nonesuch" in capsys.readouterr().err
+        run_training(["cdc", "--pretrained_backbone", str(backbone), "--num_taps=2", *where])
+    with pytest.raises(ValueError, match=r"The method must be one of stage1, stage2, finetune, .*'nonesuch'"):
+        run_training(["nonesuch", *where])
     with pytest.raises(ValueError, match=r"`method` must be one of finetune, .*'nonesuch'"):
         get_method("nonesuch")
     with pytest.raises(ValueError, match="Give either what was trained"):
@@ -181,15 +181,15 @@ def test_mistakes_are_named(script, category, backbone, tmp_path, capsys):
 
 def test_published_values_come_before_the_presets_and_overrides_before_both():
     diffaug = METHODS["diffaug"]
-    paper = diffaug.resolve("auto", RecipeOverrides(), None, 1)
+    paper = diffaug.resolve("auto", RecipeConfig(), None, 1)
     assert (paper.batch_size, paper.lr, paper.r1_gamma, paper.ema_kimg) == (8, 0.002, 10.0, 10.0)
     assert (paper.total_kimg, paper.channel_base) == (300.0, 32768)
-    small = diffaug.resolve("small", RecipeOverrides(batch_size=16), None, 1)
+    small = diffaug.resolve("small", RecipeConfig(batch_size=16), None, 1)
     assert (small.batch_size, small.lr, small.channel_base, small.resolution) == (16, 0.002, 1024, 64)
     assert small.r1_gamma == pytest.approx(10 / 16)
     assert small.total_kimg == pytest.approx(300 * 30 / 400)
-    assert METHODS["finetune"].resolve("auto", RecipeOverrides(), None, 1).total_kimg == 400
-    assert METHODS["cdc"].resolve("auto", RecipeOverrides(), None, 1).ema_kimg == 1.25
+    assert METHODS["finetune"].resolve("auto", RecipeConfig(), None, 1).total_kimg == 400
+    assert METHODS["cdc"].resolve("auto", RecipeConfig(), None, 1).ema_kimg == 1.25
 
 
 def test_facts_about_the_methods():

@@ -1,17 +1,29 @@
-"""SDGAN: its cycle, who is trained by what, the history, the schedule, and what it draws."""
+"""SDGAN: its games, its cycle, who is trained by what, the history, the schedule, and what it draws."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.method import RecipeOverrides, SamplerRequest
-from dfmgan_hf.methods.registry import open_sampler
-from dfmgan_hf.methods.sdgan import METHOD, ImageHistory, SDGANDrawing, SDGANSampler
-from dfmgan_hf.methods.translation import GeneratedGoodImages, Photographs, ShuffledPhotographs
+from dfmgan_hf.methods import open_sampler
+from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
+from dfmgan_hf.methods.sdgan import (
+    METHOD,
+    D2GANLoss,
+    D2LSGANLoss,
+    GeneratedGoodImages,
+    ImageHistory,
+    SDGANDrawing,
+    SDGANSampler,
+    ShuffledPhotographs,
+)
+from dfmgan_hf.methods.translation import Photographs
 from dfmgan_hf.models.cyclegan import CycleGANGenerator, TranslationOutput
 from dfmgan_hf.training import RunningStatistics
 from tests.methods.translation import BATCH, batch_of, learning_rates, make_task, run_phase
@@ -40,8 +52,8 @@ def test_cycle_is_zero_for_translations_that_undo_each_other(category):
     loss = task.generators_loss(batch_of(category), statistics)
     assert statistics.collect()["cycle"] == 0
     # All that is left is what the discriminators say.
-    drawn = task._drawn.pop()
-    fakes = {"defect": drawn.fake_defect, "good": drawn.fake_good}
+    _, fake_defect, fake_good = task._drawn.pop()
+    fakes = {"defect": fake_defect, "good": fake_good}
     with torch.no_grad():
         judged = sum(task.game.generator(*task._judge(domain, fake)) for domain, fake in fakes.items())
     torch.testing.assert_close(loss, judged)
@@ -105,7 +117,7 @@ def test_state_holds_the_history(category):
 def test_published_sizes(category):
     task = make_task(METHOD, category, device="meta", base_channels=64, residual_blocks=9)
     assert task.generator.config["base_channels"] == 64
-    paper = METHOD.resolve("auto", RecipeOverrides(), None, 1)
+    paper = METHOD.resolve("auto", RecipeConfig(), None, 1)
     assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 78.2)
     assert paper.channel_base // paper.resolution == 64
 
@@ -182,3 +194,87 @@ def test_sheet_leaves_the_random_state_alone(category):
     before = torch.get_rng_state()
     task.sample_sheet()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# Counts of four values among real and among generated images.
+REAL = torch.tensor([4, 3, 2, 1])
+FAKE = torch.tensor([1, 2, 3, 4])
+
+
+def samples(outputs: Tensor, counts: Tensor) -> Tensor:
+    """A discriminator's outputs, one a value, on images in which each value comes so often."""
+    return outputs.repeat_interleave(counts)
+
+
+def game_value(game: D2GANLoss, outputs1: Tensor, outputs2: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    return game.discriminators(
+        samples(outputs1, real), samples(outputs1, fake), samples(outputs2, real), samples(outputs2, fake)
+    )
+
+
+def best_outputs(game: D2GANLoss, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    outputs = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([outputs], max_iter=200, line_search_fn="strong_wolfe", tolerance_change=1e-14)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = game_value(game, outputs[0], outputs[1], real, fake)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return outputs[0].detach(), outputs[1].detach()
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.2, 0.1)])
+def test_best_discriminators_of_d2gan_are_the_density_ratios(alpha, beta):
+    ratio = REAL / FAKE
+    d1, d2 = map(F.softplus, best_outputs(D2GANLoss(alpha, beta), REAL, FAKE))
+    torch.testing.assert_close(d1, (alpha * ratio).double(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(d2, (beta / ratio).double(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.2, 0.1)])
+def test_best_discriminators_with_squared_errors(alpha, beta):
+    d1, d2 = best_outputs(D2LSGANLoss(alpha, beta), REAL, FAKE)
+    torch.testing.assert_close(d1, (alpha * REAL / (alpha * REAL + FAKE)).double(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(d2, (beta * FAKE / (REAL + beta * FAKE)).double(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.2, 0.1)])
+@pytest.mark.parametrize("fake", [FAKE, REAL], ids=["other", "equal"])
+def test_generator_minimises_both_divergences(alpha, beta, fake):
+    """D2GAN, theorem 2: at the best discriminators the game is worth a constant plus alpha KL(p|q) + beta KL(q|p)."""
+    game = D2GANLoss(alpha, beta)
+    value = -game_value(game, *best_outputs(game, REAL, fake), REAL, fake).item()
+    p, q = REAL / REAL.sum(), fake / fake.sum()
+    divergences = alpha * (p * (p / q).log()).sum() + beta * (q * (q / p).log()).sum()
+    constant = alpha * (math.log(alpha) - 1) + beta * (math.log(beta) - 1)
+    assert value == pytest.approx(constant + divergences.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("game", [D2GANLoss(), D2LSGANLoss()], ids=["d2gan", "d2lsgan"])
+def test_generator_moves_towards_what_is_rarer_than_it_should_be(game):
+    """The gradient of its loss with respect to how often it draws each value falls as p / q rises."""
+    outputs1, outputs2 = best_outputs(game, REAL, FAKE)
+    losses = torch.stack([game.generator(one[None], two[None]) for one, two in zip(outputs1, outputs2, strict=True)])
+    assert losses.diff().gt(0).all(), losses
+    d1, d2 = best_outputs(game, REAL, REAL)
+    equal = torch.stack([game.generator(one[None], two[None]) for one, two in zip(d1, d2, strict=True)])
+    torch.testing.assert_close(equal, equal[:1].expand(4), rtol=0, atol=1e-4)
+
+
+def test_d2gan_stays_finite_where_a_discriminator_is_sure():
+    game = D2GANLoss()
+    outputs = torch.tensor([-1e4, -50.0, 0.0, 50.0], requires_grad=True)
+    for loss in (game.generator(outputs, outputs), game.discriminators(outputs, outputs, outputs, outputs)):
+        (gradient,) = torch.autograd.grad(loss, outputs)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
+
+
+def test_losses_are_means_over_positions():
+    game = D2LSGANLoss()
+    maps = torch.randn(2, 1, 3, 3)
+    assert game.generator(maps, maps) == pytest.approx(game.generator(maps.flatten(), maps.flatten()).item())
+    assert game.generator(maps.repeat(2, 1, 1, 1), maps) == pytest.approx(game.generator(maps, maps).item())

@@ -9,7 +9,7 @@ import torch
 from accelerate.utils import set_seed
 
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods.method import AugmentationConfig, Method, RecipeOverrides, Target, TaskRequest
+from dfmgan_hf.methods.method import AugmentationConfig, Method, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.training import Batch, RunningStatistics
 
 BATCH = 4
@@ -29,7 +29,7 @@ def make_task(
     set_seed(0)
     data = DataConfig(data_dir=category)
     sizes = {"resolution": 32, "image_channels": channels}
-    overrides = RecipeOverrides(**sizes, channel_base=128, batch_size=BATCH, total_kimg=total_kimg)
+    overrides = RecipeConfig(**sizes, channel_base=128, batch_size=BATCH, total_kimg=total_kimg)
     assert method.build is not None
     joint = method.is_joint(method.options(**options))
     return method.build(

@@ -13,12 +13,11 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods import cdc
+from dfmgan_hf.methods import cdc, get_method
 from dfmgan_hf.methods import dfmgan as drawing
 from dfmgan_hf.methods import dfmgan as stage2
 from dfmgan_hf.methods import stylegan2 as latents
-from dfmgan_hf.methods.method import AugmentationConfig, RecipeOverrides, Target, TaskRequest
-from dfmgan_hf.methods.registry import get_method
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.methods.stylegan2 import LatentDraw
 from dfmgan_hf.methods.translation import Photographs
 from dfmgan_hf.models import defect_gan as defect_gan_networks
@@ -120,7 +119,7 @@ class FixedDraws:
             return torch.tensor([first + row % (limit - first) for row in rows])
 
         cdc.draw_latents = whole_latents
-        Photographs.draw = draw_photographs
+        Photographs.choose = draw_photographs
         defect_gan_networks.randn_tensor = pixel_noise
         torch.rand, torch.randint = shares, whole_numbers
 
@@ -136,7 +135,7 @@ def make_baseline(variant: str, folder: Path, mean) -> Task:
     defects = data.load_kinds(resolution=32) if method.is_joint(chosen) else data.load_defects("dot", resolution=32)
     backbone = tiny.make_networks() if method.init == "stage1" else None
     sizes = {} if backbone else {"resolution": 32, "image_channels": 3, "channel_base": 128}
-    overrides = RecipeOverrides(**sizes, batch_size=WHOLE)
+    overrides = RecipeConfig(**sizes, batch_size=WHOLE)
     recipe = method.resolve("small", overrides, None if backbone is None else backbone[0], 1)
     target = Target(torch.device("cpu"), None, mean)
     assert method.build is not None

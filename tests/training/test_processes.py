@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from dfmgan_hf.training import ProcessGroup, trainer
 from dfmgan_hf.training.checkpointing import list_checkpoints, read_checkpoint
 from tests.training import launch, tiny
-from tests.training.test_resume import assert_same_end
+from tests.training.test_checkpointing import assert_same_end
 from tests.training.test_scripts import COMMON, ROOT, SIZES, save_drawn_category
 
 

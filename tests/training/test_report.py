@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from dfmgan_hf.methods.dfmgan import Stage2Task
-from dfmgan_hf.training.report import read_rows, write_report
+from dfmgan_hf.training import MetricsLog
+from dfmgan_hf.training.report import write_report
 from tests.training import tiny
 
 
@@ -27,7 +28,7 @@ def test_page_of_a_run(tmp_path):
     assert "<h2>Samples after 0.012 kimg</h2>" in page
     assert "<h1>dfmgan · &lt;b&gt; · " in page
     assert "not finished, 0.01 kimg in 3 steps, 6 photographs" in page
-    rows = read_rows(tmp_path / "metrics.jsonl")
+    rows = MetricsLog(tmp_path / "metrics.jsonl").rows()
     assert f">mask_area/fake {rows[-1]['mask_area/fake']:.4g}<" in page
     for title in Stage2Task.panels:
         assert title in page, "a panel names statistics that are not logged"

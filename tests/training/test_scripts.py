@@ -15,7 +15,7 @@ from PIL import Image
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.data import DataError
 from dfmgan_hf.methods import train as train_method
-from dfmgan_hf.methods.train import train_from_arguments
+from dfmgan_hf.methods.train import train
 from dfmgan_hf.metrics import MissingWeightsError
 from dfmgan_hf.training import CheckpointError, NonFiniteLossError
 from tests.training import tiny
@@ -117,7 +117,7 @@ def test_stage2_script_with_several_defects(backbone, category, tmp_path):
 
 def call_script(name: str, *arguments: object) -> None:
     """What a script does, in this process, with its command line."""
-    train_from_arguments({"train_stage1": "stage1", "train_stage2": "dfmgan"}[name], list(map(str, arguments)))
+    train([name.removeprefix("train_"), *map(str, arguments)])
 
 
 def stage2_options(backbone: Path, category: Path, output: Path) -> list[object]:
@@ -148,14 +148,14 @@ def test_options_of_stage2(backbone, category, tmp_path, options):
 
 
 def test_a_defect_that_diverges_does_not_keep_others_from_being_trained(backbone, category, tmp_path, monkeypatch):
-    train = train_method.train
+    train_task = train_method.train_task
 
-    def diverge(build, dataset, run, accelerator, total_kimg, batch_size, record, **options):
-        if record["defect"] == "dot":
+    def diverge(prepared, *options):
+        if prepared.record["defect"] == "dot":
             raise NonFiniteLossError("At 0.01 kimg the loss of r1 is not finite.")
-        return train(build, dataset, run, accelerator, total_kimg, batch_size, record, **options)
+        return train_task(prepared, *options)
 
-    monkeypatch.setattr(train_method, "train", diverge)
+    monkeypatch.setattr(train_method, "train_task", diverge)
     options = [*stage2_options(backbone, category, tmp_path), "--defect", "dot", "spot"]
     with pytest.raises(SystemExit, match=r"dot: At 0\.01 kimg the loss of r1 is not finite"):
         call_script("train_stage2", *options)

@@ -12,8 +12,8 @@ from torch import Tensor
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.augmentation import AdaController, AugmentPipe
 from dfmgan_hf.data import ImageMaskDataset
-from dfmgan_hf.methods.dfmgan import Stage2Settings, Stage2Task, build_joint_discriminator, build_match_discriminator
-from dfmgan_hf.methods.stylegan2 import AdversarialTask, Stage1Settings, Stage1Task
+from dfmgan_hf.methods.dfmgan import Stage2Config, Stage2Task, build_joint_discriminator, build_match_discriminator
+from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
 from dfmgan_hf.training import BatchStream, RunConfig, Trainer
 from dfmgan_hf.training.checkpointing import ScoreConfig
 
@@ -59,7 +59,7 @@ def make_stage1(seed: int = 0, *, processes_mean=None, **settings) -> Stage1Task
     return Stage1Task(
         generator,
         discriminator,
-        Stage1Settings(**{**FAST, **LAZY, **settings}),
+        Stage1Config(**{**FAST, **LAZY, **settings}),
         augment=AugmentPipe.from_set("bgc"),
         ada=make_ada(),
         mean_over_processes=processes_mean or (lambda tensor: tensor),
@@ -81,7 +81,7 @@ def make_stage2(
         generator,
         discriminator,
         matching,
-        Stage2Settings(**{**FAST, **LAZY, **settings}),
+        Stage2Config(**{**FAST, **LAZY, **settings}),
         augment=None if match == "joint" else AugmentPipe.from_set("bg"),
         ada=None if match == "joint" else make_ada(),
         mean_over_processes=processes_mean or (lambda tensor: tensor),
@@ -92,7 +92,7 @@ MAKE = {"stage1": make_stage1, "stage2": make_stage2}
 
 
 def make_trainer(
-    task: AdversarialTask,
+    task: Stage1Task,
     folder: Path,
     *,
     steps: int = STEPS,

@@ -1,4 +1,6 @@
-"""Learning rates that fall with the length of a run."""
+"""Learning rates that fall."""
+
+from __future__ import annotations
 
 import pytest
 import torch

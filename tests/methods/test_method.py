@@ -1,4 +1,4 @@
-"""The option --augmentation and its limits."""
+"""Which augmentation a method gets."""
 
 from __future__ import annotations
 

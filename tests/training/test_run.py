@@ -7,23 +7,23 @@ import torch
 from accelerate import Accelerator
 
 from dfmgan_hf.data import ImageMaskDataset
-from dfmgan_hf.training.run import fit_run, train
-from dfmgan_hf.training.trainer import RunConfig, advice, out_of_memory
+from dfmgan_hf.training import RunConfig
+from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit_run, train
 from tests.training import tiny
 
 
-def test_advice_leaves_out_what_is_chosen_already():
+def advice(images: int, precision: str) -> str:
+    with pytest.raises(torch.OutOfMemoryError) as caught, advice_on_memory(images, precision):
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+    return str(caught.value)
+
+
+def test_out_of_memory_says_what_helps_and_is_not_chosen_already():
     text = advice(16, "float32")
+    assert text.startswith("Tried to allocate 2.00 GiB.")
     assert text.index("--low_vram") < text.index("--precision float16") < text.index("--resolution")
     assert "--low_vram" not in advice(4, "float16")
     assert "--precision" not in advice(4, "float16")
-
-
-def test_out_of_memory_says_what_helps():
-    error = out_of_memory(torch.OutOfMemoryError("Tried to allocate 2.00 GiB."), 16, "float32")
-    assert isinstance(error, torch.OutOfMemoryError)
-    assert "Tried to allocate 2.00 GiB." in str(error)
-    assert "--low_vram" in str(error)
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(4, 1), (8, 2), (12, 3), (32, 8), (10, 5), (2, 1)])
@@ -51,7 +51,7 @@ def test_running_out_of_memory_while_networks_are_built_is_answered_too(tmp_path
     dataset = ImageMaskDataset(torch.zeros(4, 3, 64, 64, dtype=torch.uint8), None, list("abcd"))
     run = RunConfig(output_dir=tmp_path / "run", report_to="none")
     with pytest.raises(torch.OutOfMemoryError, match=r"2\.00 GiB\.\nWhat helps, in this order: --low_vram"):
-        train(build, dataset, run, Accelerator(cpu=True), 1.0, 8, {})
+        train(PreparedRun(build, dataset, run, Accelerator(cpu=True), 1.0, 8, {}))
     assert not (tmp_path / "run").exists()
 
 

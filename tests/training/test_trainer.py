@@ -1,4 +1,4 @@
-"""Statistics, the guard against diverged runs, and what a run writes while it trains."""
+"""Phases, statistics, the guard against diverged runs, and what a run writes while it trains."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import torch
 from accelerate import Accelerator
 
 from dfmgan_hf.methods.dfmgan import AREA_EDGES
-from dfmgan_hf.training import NonFiniteLossError, RunningStatistics
+from dfmgan_hf.training import Batch, NonFiniteLossError, Phase, RunningStatistics, lazy_adam
 from dfmgan_hf.training.checkpointing import list_checkpoints
-from dfmgan_hf.training.task import PATIENCE, LossGuard, TrainingWarning
-from dfmgan_hf.training.trainer import tracker_options
+from dfmgan_hf.training.task import PATIENCE, TrainingWarning
 from tests.training import tiny
-from tests.training.test_health import HEALTHY
+from tests.training.test_task import HEALTHY
 
 
 def test_means_are_over_all_values_of_an_interval():
@@ -46,12 +45,15 @@ def test_statistics_of_several_processes_are_summed():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_guard_remembers_one_bad_loss(value):
-    guard = LossGuard()
+def test_one_bad_loss_is_remembered_until_the_interval_is_over(value):
+    statistics = RunningStatistics()
     for loss in (1.0, value, 1.0):
-        guard.watch("generator", torch.tensor(loss))
-        guard.watch("r1", torch.tensor(0.5))
-    assert guard.bad_names() == ["generator"]
+        statistics.report("loss/generator", torch.tensor(loss))
+        statistics.report("loss/r1", torch.tensor([0.5, 0.5]))
+        statistics.report("logits/real", torch.tensor(loss))
+    assert statistics.non_finite("loss/") == ["generator"]
+    statistics.collect()
+    assert statistics.non_finite("loss/") == []
 
 
 def break_loss(trainer, at_step: int) -> None:
@@ -130,13 +132,7 @@ def test_tensorboard_gets_numbers_histograms_and_sheets_and_forgets_what_is_trai
 
     def run(steps: int, resume: str | None) -> None:
         accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=str(tmp_path / "logs"))
-
-        def start(images_seen: int) -> None:
-            accelerator.init_trackers("dfmgan", init_kwargs=tracker_options("", "run", images_seen))
-
-        trainer = tiny.make_trainer(
-            tiny.make_stage2(), tmp_path, steps=steps, log_steps=1, accelerator=accelerator, start_trackers=start
-        )
+        trainer = tiny.make_trainer(tiny.make_stage2(), tmp_path, steps=steps, log_steps=1, accelerator=accelerator)
         trainer.train(resume)
         for tracker in accelerator.trackers:
             tracker.finish()
@@ -170,3 +166,77 @@ def test_warnings_are_given_once_and_logged(tmp_path, monkeypatch):
     assert len([w for w in record if issubclass(w.category, TrainingWarning) and "empty" in str(w.message)]) == 1
     rows = [json.loads(line) for line in trainer.log.path.read_text().splitlines()]
     assert ["masks_empty" in row["warnings"] for row in rows] == [False] * (PATIENCE - 1) + [True] * 3
+
+
+def test_without_a_regulariser_adam_is_plain():
+    optimizer = lazy_adam([torch.nn.Parameter(torch.zeros(2))], lr=0.002)
+    (group,) = optimizer.param_groups
+    assert group["lr"] == 0.002
+    assert group["betas"] == (0.0, 0.99)
+    assert group["eps"] == 1e-8
+
+
+@pytest.mark.parametrize("interval", [4, 16])
+def test_learning_rate_and_betas_make_up_for_the_extra_step(interval):
+    """lr k/(k+1) and beta^(k/(k+1)): k + 1 steps then move and decay as k did."""
+    optimizer = lazy_adam([torch.nn.Parameter(torch.zeros(2))], lr=0.0025, betas=(0.5, 0.99), interval=interval)
+    (group,) = optimizer.param_groups
+    assert group["lr"] * (interval + 1) == pytest.approx(0.0025 * interval)
+    assert group["betas"][0] ** (interval + 1) == pytest.approx(0.5**interval)
+    assert group["betas"][1] ** (interval + 1) == pytest.approx(0.99**interval)
+
+
+def test_intervals():
+    phase = Phase("r1", [], torch.optim.SGD([torch.zeros(1)]), lambda batch, statistics: torch.zeros(()), interval=3)
+    assert [step for step in range(8) if phase.is_due(step)] == [0, 3, 6]
+
+
+def test_stages_use_the_published_intervals():
+    for task in (
+        tiny.make_stage1(r1_interval=16, path_length_interval=4),
+        tiny.make_stage2(r1_interval=16, path_length_interval=4),
+    ):
+        assert {phase.name: phase.interval for phase in task.phases} == {
+            "generator": 1,
+            "path_length": 4,
+            "discriminator": 1,
+            "r1": 16,
+        }
+        lr = task.settings.lr
+        assert task.optimizers["generator"].param_groups[0]["lr"] == pytest.approx(lr * 4 / 5)
+        assert task.optimizers["discriminator"].param_groups[0]["lr"] == pytest.approx(lr * 16 / 17)
+        assert task.optimizers["discriminator"].param_groups[0]["betas"][1] == pytest.approx(0.99 ** (16 / 17))
+
+
+def gradients_after(trainer, phase: Phase, batch: Batch) -> list[torch.Tensor]:
+    """The gradients that the optimiser is given."""
+    seen: list[torch.Tensor] = []
+
+    def step():
+        seen.extend(p.grad.clone() for p in phase.parameters)
+
+    phase.optimizer.step = step
+    trainer._run_phase(phase, batch)
+    return seen
+
+
+@pytest.mark.parametrize("interval", [1, 5])
+def test_loss_is_multiplied_by_the_interval(tmp_path, interval):
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]), requires_grad=False)
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path)
+    phase = Phase("test", [weight], lazy_adam([weight], lr=0.1), lambda batch, _: (weight**2).sum(), interval=interval)
+    (gradient,) = gradients_after(trainer, phase, Batch(torch.zeros(4, 1, 1, 1)))
+    assert gradient.tolist() == [2.0 * interval, 4.0 * interval]
+    assert not weight.requires_grad
+    assert weight.grad is None
+    assert trainer.statistics.collect()["loss/test"] == 5.0
+
+
+def test_gradients_are_made_finite(tmp_path):
+    weight = torch.nn.Parameter(torch.zeros(4), requires_grad=False)
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path)
+    factors = torch.tensor([1.0, float("nan"), float("inf"), -float("inf")])
+    phase = Phase("test", [weight], lazy_adam([weight], lr=0.1), lambda batch, _: ((weight + 1) * factors).sum())
+    (gradient,) = gradients_after(trainer, phase, Batch(torch.zeros(4, 1, 1, 1)))
+    assert gradient.tolist() == [1.0, 0.0, 1e5, -1e5]
+    assert trainer.statistics.collect()["non_finite_gradients"] == 1.0

@@ -1,4 +1,4 @@
-"""What stage 2 must leave alone, what it may compute, and what it writes."""
+"""Stage 2: what it trains, its losses, the mode-seeking loss in parts, and the statistics of masks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ import torch
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import change_outside
-from dfmgan_hf.methods.dfmgan import build_joint_discriminator, draw, plan_drawing
+from dfmgan_hf.methods.dfmgan import (
+    Drawing,
+    build_joint_discriminator,
+    mask_difference,
+    mode_seeking_distances,
+    mode_seeking_loss,
+    plan_drawing,
+    render,
+    report_masks,
+)
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
+from dfmgan_hf.models.stylegan2 import NoiseInput
 from dfmgan_hf.training import Batch, RunningStatistics
+from tests.models.golden import assert_close_to_golden, golden_generator, load_numbers
 from tests.training import tiny
 
 
@@ -54,7 +65,7 @@ def test_no_gradient_and_no_graph_for_frozen_parts():
     task = tiny.make_stage2()
     generator = task.generator
     trainable(generator.defect_parameters())
-    drawing = draw(generator, plan_drawing(generator, 4, 0.9))
+    drawing = render(generator, plan_drawing(generator, 4, 0.9))
     assert drawing.trunk.features.grad_fn is None
     assert drawing.trunk.image.grad_fn is None
     assert drawing.ws.grad_fn is None
@@ -92,7 +103,7 @@ def test_mode_seeking_runs_the_first_residual_block_and_to_mask_again_and_nothin
     task = tiny.make_stage2(residual_resolution=8)
     calls = count_calls(task.generator)
     batch = real_batch()
-    task.prepare_generator([batch])
+    task.prepare([batch])
     task.generator_loss(batch, RunningStatistics())
     twice = {name for name, count in calls.items() if count == 2}
     assert twice == {"defect_blocks.8.conv0", "defect_blocks.8.conv1", "to_mask"}
@@ -103,7 +114,7 @@ def test_mode_seeking_runs_the_first_residual_block_and_to_mask_again_and_nothin
 def test_accumulation_looks_ahead_with_the_mask_branch_alone():
     task = tiny.make_stage2(residual_resolution=8)
     calls = count_calls(task.generator)
-    task.prepare_generator([real_batch(2), real_batch(2)])
+    task.prepare([real_batch(2), real_batch(2)])
     assert calls["defect_blocks.8.conv0"] == calls["to_mask"] == 4
     assert calls["defect_blocks.16.conv0"] == calls["synthesis.blocks.8.conv0"] == 0
 
@@ -115,8 +126,8 @@ def test_the_same_plan_draws_the_same_images():
             if name.endswith("noise_strength"):
                 parameter.fill_(0.5)
         plan = plan_drawing(task.generator, 4, 1.0)
-        first, second = draw(task.generator, plan), draw(task.generator, plan)
-        masks = draw(task.generator, plan, masks_only=True)
+        first, second = render(task.generator, plan), render(task.generator, plan)
+        masks = render(task.generator, plan, masks_only=True)
     assert torch.equal(first.images, second.images)
     torch.testing.assert_close(first.mask_logits, masks.mask_logits)
     assert masks.images is None
@@ -142,7 +153,7 @@ def test_real_photographs_need_masks():
 def test_odd_micro_batches_are_refused():
     task = tiny.make_stage2()
     with pytest.raises(ValueError, match="pairs the halves of a micro-batch"):
-        task.prepare_generator([real_batch(1), real_batch(1)])
+        task.prepare([real_batch(1), real_batch(1)])
 
 
 def test_measuring_leaves_the_random_state_alone():
@@ -213,7 +224,7 @@ def test_options_change_the_loss():
         task = tiny.make_stage2(**options)
         batch = real_batch()
         torch.manual_seed(3)
-        task.prepare_generator([batch])
+        task.prepare([batch])
         losses[name] = task.generator_loss(batch, RunningStatistics()).item()
     assert len({round(loss, 6) for loss in losses.values()}) == len(losses), losses
     seeking = losses["published"] - losses["none"]
@@ -247,7 +258,7 @@ def test_the_joint_discriminator_moves_the_masks():
                 parameter[:, 3] = 1.0
     trainable(task.generator.defect_parameters())
     batch = real_batch()
-    task.prepare_generator([batch])
+    task.prepare([batch])
     task.generator_loss(batch, RunningStatistics()).backward()
     assert task.generator.to_mask.weight.grad.abs().sum() > 0
 
@@ -273,10 +284,97 @@ def test_the_term_outside_the_mask_trains_the_residual_blocks_alone():
     parameters = dict(task.generator.named_parameters())
     for parameter in task.generator.defect_parameters():
         parameter.requires_grad_(True)
-    drawing = draw(task.generator, task._plan(4), with_twins=True)
+    drawing = render(task.generator, task._plan(4), with_twins=True)
     assert drawing.twins is not None
     assert not drawing.twins.requires_grad
     change_outside(drawing.images, drawing.twins, drawing.mask_logits).backward()
     moved = {name for name, p in parameters.items() if p.grad is not None and p.grad.abs().sum() > 0}
     assert any(name.startswith("defect_blocks.") for name in moved)
     assert not any(name.startswith(("to_mask.bias", "synthesis.", "mapping.")) for name in moved)
+
+
+def equation2(latents1, latents2, outputs1, outputs2) -> torch.Tensor:
+    """Equation 2 of DFMGAN, word by word."""
+    return (latents1 - latents2).abs().mean() / (outputs1 - outputs2).abs().mean()
+
+
+@torch.no_grad()
+def test_golden():
+    numbers, generator = load_numbers(), golden_generator()
+    ws = generator.mapping(numbers["z_object"]).unsqueeze(1).expand(-1, generator.num_latents, -1)
+    defect_ws = generator.defect_mapping(numbers["z_defect"]).unsqueeze(1)
+    defect_ws = defect_ws.expand(-1, generator.num_defect_latents, -1)
+    trunk = generator.run_trunk(ws, NoiseInput("const", len(ws)))
+    masks = generator.mask_logits(trunk, defect_ws)
+    drawing = Drawing(None, masks, None, trunk, ws, defect_ws, numbers["z_defect"])
+    distances = mode_seeking_distances(generator, drawing, "mask", "w")
+    assert_close_to_golden(mode_seeking_loss(distances, distances), numbers["mode_seeking_loss"])
+
+
+def distances(codes: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    half = len(codes) // 2
+    return torch.stack([(codes[:half] - codes[half:]).abs().mean(), (outputs[:half] - outputs[half:]).abs().mean()])
+
+
+def test_one_part_is_the_published_loss():
+    codes, outputs = torch.randn(4, 3, 5, requires_grad=True), torch.randn(4, 1, 6, 6, requires_grad=True)
+    expected = equation2(codes[:2], codes[2:], outputs[:2], outputs[2:])
+    part = distances(codes, outputs)
+    loss = mode_seeking_loss(part, part.detach())
+    assert torch.allclose(loss, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(loss, [codes, outputs]), torch.autograd.grad(expected, [codes, outputs]), strict=True
+    ):
+        assert torch.allclose(ours, theirs, atol=1e-7)
+
+
+def test_parts_together_are_the_whole_batch():
+    """Not the mean of the parts' ratios, which differs."""
+    codes = torch.randn(4, 2, 5, dtype=torch.float64, requires_grad=True)
+    outputs = torch.randn(4, 2, 7, dtype=torch.float64, requires_grad=True)
+    # The second part's outputs are ten times as far apart.
+    masks = outputs * torch.tensor([1.0, 10.0], dtype=torch.float64)[:, None]
+    whole = equation2(codes[:2], codes[2:], masks[:2], masks[2:])
+    parts = [distances(codes[:, i], masks[:, i]) for i in range(2)]
+    means = torch.stack(parts).mean(dim=0).detach()
+    loss = sum(mode_seeking_loss(part, means) for part in parts) / 2
+    assert torch.allclose(loss, whole)
+    assert not torch.allclose(sum(mode_seeking_loss(part, part.detach()) for part in parts) / 2, whole)
+    gradients = torch.autograd.grad(loss, [codes, outputs], retain_graph=True)
+    for ours, theirs in zip(gradients, torch.autograd.grad(whole, [codes, outputs]), strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+def test_equal_masks_give_a_finite_loss_and_gradient():
+    codes, outputs = torch.randn(2, 3, requires_grad=True), torch.zeros(2, 4, requires_grad=True)
+    part = distances(codes, outputs)
+    loss = mode_seeking_loss(part, part.detach())
+    loss.backward()
+    assert loss.isfinite()
+    assert loss > 1e6
+    assert outputs.grad.abs().sum() == 0
+
+
+def test_rates_of_drawn_masks():
+    masks = torch.zeros(5, 1, 10, 10, dtype=torch.bool)
+    masks[1] = True
+    masks[2, 0, 4:6, 4:6] = True
+    masks[3, 0, 3, 9] = True
+    masks[4, 0, 1:9, 1:9] = True
+    statistics = RunningStatistics()
+    report_masks(statistics, "fake", masks)
+    means = statistics.collect()
+    assert abs(means["mask_area/fake"] - (0 + 1 + 0.04 + 0.01 + 0.64) / 5) < 1e-6
+    assert abs(means["mask_empty/fake"] - 1 / 5) < 1e-9
+    assert abs(means["mask_full/fake"] - 1 / 5) < 1e-9
+    assert abs(means["mask_border/fake"] - 2 / 5) < 1e-9
+    shares = statistics.collect_histograms()["mask_area/fake"]
+    assert [round(share * 5) for share in shares] == [1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 1]
+
+
+def test_mask_difference():
+    first = torch.zeros(3, 1, 4, 4, dtype=torch.bool)
+    second = first.clone()
+    first[1, 0, 0, :2] = second[1, 0, 0, 1:3] = True
+    first[2] = second[2] = True
+    assert torch.allclose(mask_difference(first, second), torch.tensor([0.0, 2 / 3, 0.0]))
