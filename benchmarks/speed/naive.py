@@ -163,7 +163,7 @@ def synthesize(
             residual = styled_conv(defect_block.conv0, x, defect_ws[:, first], noise)
             residual = styled_conv(defect_block.conv1, residual, defect_ws[:, first + 1], noise)
             mask = to_mask(network.to_mask, residual, defect_ws[:, 2]) if mask is None else upsample(mask)
-        first = network.synthesis.first_latent(r)
+        first = max(block.latent - 1, 0)
         if x is None:
             x = block.const.unsqueeze(0).repeat(len(ws), 1, 1, 1)
         else:

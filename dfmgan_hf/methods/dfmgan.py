@@ -23,9 +23,9 @@ from ..losses import (
     r1_penalty,
 )
 from ..models.base import default_channel_base
-from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, soft_mask
+from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, Trunk, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
-from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, Trunk, to_layer_latents
+from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, to_layer_latents
 from ..pipeline import DFMGANPipeline
 from ..sheets import sheet_of
 from ..training.task import (

@@ -10,9 +10,6 @@ from torch import Tensor, nn
 
 from .base import SafetensorsModel, check_image_shape
 
-INIT_STD = 0.02
-"""Weights start as N(0, 0.02^2) (CycleGAN, appendix 7.1)."""
-
 
 @dataclass
 class TranslationOutput(BaseOutput):
@@ -37,10 +34,10 @@ class PatchDiscriminatorOutput(BaseOutput):
 
 
 def init_normal(network: nn.Module) -> None:
-    """Weights of all convolutions N(0, 0.02^2), biases 0."""
+    """Draw the weights of all convolutions from N(0, 0.02^2) and set biases to 0 (CycleGAN, appendix 7.1)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(module.weight, std=INIT_STD)
+            nn.init.normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
