@@ -11,6 +11,9 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+RandomSource = torch.Generator | list[torch.Generator] | None
+"""Of noise: torch's own generator, one for the batch, or one for each sample, which then depends on it alone."""
+
 _Model = TypeVar("_Model", bound="SafetensorsModel")
 
 # What the name of a variant promises of its weights. Not `to`, at which diffusers warns of float32 modules even where

@@ -18,9 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .base import SafetensorsModel, check_image_shape
-
-RandomSource = torch.Generator | list[torch.Generator] | None
+from .base import RandomSource, SafetensorsModel, check_image_shape
 
 
 @dataclass

@@ -9,14 +9,13 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .base import channels_at, default_channel_base
+from .base import RandomSource, channels_at, default_channel_base
 from .layers import upsample2d
 from .stylegan2 import (
     LatentSpace,
     MappingNetwork,
     NoiseInput,
     NoiseMode,
-    RandomSource,
     StyledConv2d,
     StyleGAN2Generator,
     ToChannels,
@@ -130,14 +129,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         residual_resolution: int = 64,
     ) -> None:
         super().__init__(
-            resolution=resolution,
-            image_channels=image_channels,
-            z_dim=z_dim,
-            w_dim=w_dim,
-            mapping_layers=mapping_layers,
-            channel_base=channel_base,
-            channel_max=channel_max,
-            conv_clamp=conv_clamp,
+            resolution, image_channels, z_dim, w_dim, mapping_layers, channel_base, channel_max, conv_clamp
         )
         if residual_resolution < 8 or residual_resolution not in self.synthesis.resolutions:
             raise ValueError(

@@ -13,8 +13,8 @@ ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
 
 
-# R1 and the path length differentiate gradients. Of torch's own convolution the second derivative is slow: here a
-# gradient is itself a convolution, of the adjoint geometry, and so are the derivatives of gradients.
+# R1 and the path length differentiate gradients. Here the gradient of a convolution is a convolution again, of the
+# adjoint geometry, and so are its own gradients; each is computed only if the running pass goes on from it.
 
 
 class _Geometry(NamedTuple):
@@ -62,7 +62,7 @@ class _Convolution(torch.autograd.Function):
         return _convolve(x, weight, bias, geometry)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         geometry: _Geometry = ctx.geometry
         wants_x, wants_weight, wants_bias = (_is_wanted(ctx, i) for i in range(3))
@@ -81,23 +81,15 @@ class _WeightGradient(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gradient: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
         ctx.save_for_backward(x, gradient)
         ctx.geometry = geometry
+        stride, padding, output_padding = [geometry.stride] * 2, [geometry.padding] * 2, list(geometry.output_padding)
         _, weight_gradient, _ = torch.ops.aten.convolution_backward(
-            gradient,
-            x,
-            x.new_empty(shape),
-            None,
-            [geometry.stride] * 2,
-            [geometry.padding] * 2,
-            [1, 1],
-            geometry.transposed,
-            list(geometry.output_padding),
-            1,
-            [False, True, False],
+            *(gradient, x, x.new_empty(shape), None, stride, padding, [1, 1]),
+            *(geometry.transposed, output_padding, 1, [False, True, False]),
         )
         return weight_gradient
 
     @staticmethod
-    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, gradient = ctx.saved_tensors
         geometry: _Geometry = ctx.geometry
         x_gradient = gradient_gradient = None

@@ -14,7 +14,14 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .base import StyleGAN2Model, block_resolutions, channels_at, check_network_size, default_channel_base
+from .base import (
+    RandomSource,
+    StyleGAN2Model,
+    block_resolutions,
+    channels_at,
+    check_network_size,
+    default_channel_base,
+)
 from .layers import ACTIVATION_GAIN, EqualizedLinear, activate, conv2d, conv_transpose2d, fir_filter2d, upsample2d
 
 MAPPING_LR_MULTIPLIER = 0.01
@@ -24,7 +31,6 @@ DEMODULATION_EPS = 1e-8
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 LatentSpace = Literal["z", "w", "w+"]
-RandomSource = torch.Generator | list[torch.Generator] | None
 
 
 class MappingNetwork(nn.Module):
