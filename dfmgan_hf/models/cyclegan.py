@@ -13,22 +13,14 @@ from .base import SafetensorsModel, check_image_shape
 
 @dataclass
 class TranslationOutput(BaseOutput):
-    """Output of `CycleGANGenerator`.
-
-    Args:
-        images: the same pictures in the other domain, (N, image_channels, R, R) in [-1, 1].
-    """
+    """Output of `CycleGANGenerator`: `images` in the other domain, (N, image_channels, R, R) in [-1, 1]."""
 
     images: Tensor
 
 
 @dataclass
 class PatchDiscriminatorOutput(BaseOutput):
-    """Output of `PatchDiscriminator`.
-
-    Args:
-        logits: one for each patch, (N, 1, h, w), unbounded, high for real.
-    """
+    """Output of `PatchDiscriminator`: `logits`, one for each patch, (N, 1, h, w), unbounded, high for real."""
 
     logits: Tensor
 
@@ -104,11 +96,7 @@ class CycleGANGenerator(SafetensorsModel):
         """Translate images into the other domain.
 
         Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1].
-            return_dict: False returns the tuple (images,).
-
-        Raises:
-            ValueError: another shape than the configuration's.
+            images: (N, image_channels, resolution, resolution) in [-1, 1]; another shape is a ValueError.
         """
         check_image_shape(images, self.config)
         translated = self.layers(images)
@@ -145,7 +133,6 @@ class PatchDiscriminator(SafetensorsModel):
 
         Args:
             images: (N, image_channels, H, W) in [-1, 1].
-            return_dict: False returns the tuple (logits,).
 
         Returns:
             Logits (N, 1, h, w), high for real: 30x30 at 256x256.

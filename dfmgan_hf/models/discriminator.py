@@ -23,11 +23,7 @@ from .layers import EqualizedConv2d, EqualizedLinear
 
 @dataclass
 class StyleGAN2DiscriminatorOutput(BaseOutput):
-    """Output of `StyleGAN2Discriminator`.
-
-    Args:
-        logits: (N, 1), unbounded, high for real.
-    """
+    """Output of `StyleGAN2Discriminator`: `logits`, (N, 1), unbounded, high for real."""
 
     logits: Tensor
 
@@ -134,14 +130,11 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         """Judge images.
 
         Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1]; a mask is the last channel, in [-1, 1].
-            return_dict: False returns the tuple (logits,).
+            images: (N, image_channels, resolution, resolution) in [-1, 1], a mask as the last channel; another shape is
+                a ValueError.
 
         Returns:
             Logits (N, 1), high for real, in the type of the parameters.
-
-        Raises:
-            ValueError: another shape than the configuration's.
         """
         check_image_shape(images, self.config)
         # The layout in which convolutions are fastest; all layers keep to it.
@@ -158,13 +151,8 @@ def available_taps(resolution: int) -> list[tuple[int, str]]:
     At 256x256: conv1 of the block at 64 (features 32x32), both convolutions of the one at 32 (32x32 and 16x16), and
     conv0 of the one at 16 (16x16). At other resolutions the same shares of the image, as far as there are blocks.
     """
-    taps = [
-        (resolution // 4, "conv1"),
-        (resolution // 8, "conv0"),
-        (resolution // 8, "conv1"),
-        (resolution // 16, "conv0"),
-    ]
-    return [(block, conv) for block, conv in taps if block >= 8]
+    places = [(4, "conv1"), (8, "conv0"), (8, "conv1"), (16, "conv0")]
+    return [(resolution // share, conv) for share, conv in places if resolution // share >= 8]
 
 
 class PatchHeadDiscriminator(StyleGAN2Discriminator):

@@ -364,11 +364,7 @@ class SynthesisNetwork(nn.Module):
 
 @dataclass
 class StyleGAN2GeneratorOutput(BaseOutput):
-    """Output of `StyleGAN2Generator`.
-
-    Args:
-        images: (N, image_channels, R, R), around [-1, 1], not clamped.
-    """
+    """Output of `StyleGAN2Generator`: `images`, (N, image_channels, R, R), around [-1, 1], not clamped."""
 
     images: Tensor
 
@@ -433,7 +429,6 @@ class StyleGAN2Generator(StyleGAN2Model):
             noise_mode: "random", "const" (the stored noise) or "none".
             generator: source of random noise; N generators make every sample's noise its own.
             latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
-            return_dict: False returns the tuple (images,).
 
         Raises:
             ValueError: latents whose shape does not fit `latent_space`, an unknown mode.
