@@ -121,9 +121,6 @@ class AugmentPipe(nn.Module):
             raise ValueError(f"Unknown augmentation set {name!r}; choose one of: {', '.join(AUGMENTATION_SETS)}.")
         return cls(AUGMENTATION_SETS[name])
 
-    def extra_repr(self) -> str:
-        return ", ".join(name for name in TRANSFORMS if name in self.transforms)
-
     def forward(self, images: Tensor, p: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Augment a batch.
 
@@ -244,9 +241,6 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
         images: (N, C, H, W), float32 or float64, sides of at least 2.
         maps: (N, 3, 3) as of `draw_inverse_maps`. On the CPU, wherever the images are, those images are left alone
             whose map is the identity; on an accelerator its values are never read back.
-
-    Returns:
-        (N, C, H, W).
     """
     if maps.device.type != "cpu":
         return _warp_all(images, maps)
@@ -395,9 +389,6 @@ def lookup_bilinear(images: Tensor, grid: Tensor) -> Tensor:
         images: (N, C, H, W), sides of at least 2.
         grid: (N, h, w, 2), the (x, y) to look at in [-1, 1], where -1 and 1 are the centres of the outermost pixels;
             it gets no gradient.
-
-    Returns:
-        (N, C, h, w).
     """
     if images.device.type == "mps":
         return lookup_by_gathering(images, grid)
@@ -414,9 +405,9 @@ class _GridSample(torch.autograd.Function):
         return torch.ops.aten.grid_sampler_2d(images, grid, *_BILINEAR)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (grid,) = ctx.saved_tensors
-        return _GridSampleAdjoint.apply(grad_outputs[0], grid, ctx.images_shape), None
+        return _GridSampleAdjoint.apply(grad, grid, ctx.images_shape), None
 
 
 class _GridSampleAdjoint(torch.autograd.Function):
@@ -428,9 +419,9 @@ class _GridSampleAdjoint(torch.autograd.Function):
         return torch.ops.aten.grid_sampler_2d_backward(grad, pixels, grid, *_BILINEAR, wanted)[0]
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (grid,) = ctx.saved_tensors
-        return _GridSample.apply(grad_outputs[0], grid), None, None
+        return _GridSample.apply(grad, grid), None, None
 
 
 def lookup_by_gathering(images: Tensor, grid: Tensor) -> Tensor:

@@ -32,9 +32,6 @@ class DiffAugment(nn.Module):
             raise ValueError(f"Unknown policy {', '.join(map(repr, unknown))}; choose of: {', '.join(POLICIES)}.")
         self.policy = tuple(name for name in POLICIES if name in names)
 
-    def extra_repr(self) -> str:
-        return ", ".join(self.policy)
-
     def forward(
         self, images: Tensor, p: float | Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -85,7 +82,7 @@ def _translate(images: Tensor, draws: Draws) -> Tensor:
 
 
 def _selection(size: int, draws: Draws, images: Tensor) -> Tensor:
-    limit = _round_half_up(size / 8)
+    limit = int(size / 8 + 0.5)
     shift = _per_image(draws.integer(2 * limit + 1) - limit, images)[:, 0]
     index = torch.arange(size, device=images.device)
     return (index[:, None] + shift == index).to(images.dtype)[:, None]
@@ -97,12 +94,8 @@ def _cut_out(images: Tensor, draws: Draws) -> Tensor:
 
 
 def _inside_square(size: int, draws: Draws, images: Tensor) -> Tensor:
-    side = _round_half_up(size / 2)
+    side = int(size / 2 + 0.5)
     # An even side has its centre between two pixels, and one place more to be.
     centre = _per_image(draws.integer(size + 1 - side % 2), images)[:, 0, 0]
     offset = torch.arange(size, device=images.device) - (centre - side // 2)
     return (offset >= 0) & (offset < side)
-
-
-def _round_half_up(value: float) -> int:
-    return int(value + 0.5)

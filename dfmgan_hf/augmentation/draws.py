@@ -65,10 +65,8 @@ class Draws:
 
 
 def matrices(rows: Sequence[Sequence[Tensor | float]], like: Tensor) -> Tensor:
-    """Make one matrix per image from entries that are (batch_size,) tensors or numbers: (batch_size, rows, columns).
-
-    Filled where `like` lives: a tensor made from a Python list would stall an accelerator.
-    """
+    """Make one matrix per image, (batch_size, rows, columns), from (batch_size,) tensors and numbers."""
+    # Filled where `like` lives: a tensor made from a Python list would stall an accelerator.
     entries = [[x if isinstance(x, Tensor) else torch.full_like(like, x) for x in row] for row in rows]
     return torch.stack([torch.stack(row, dim=-1) for row in entries], dim=-2)
 

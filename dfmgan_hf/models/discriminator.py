@@ -130,8 +130,8 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         """Judge images.
 
         Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1], a mask as the last channel; another shape is
-                a ValueError.
+            images: (N, image_channels, resolution, resolution) in [-1, 1], the last channel a mask if there is one;
+                another shape is a ValueError.
 
         Returns:
             Logits (N, 1), high for real, in the type of the parameters.
