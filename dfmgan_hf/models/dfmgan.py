@@ -128,8 +128,16 @@ class DFMGANGenerator(StyleGAN2Generator):
         conv_clamp: float | None = 256.0,
         residual_resolution: int = 64,
     ) -> None:
+        # By name: of positional arguments the configuration would forget those that are not defaults.
         super().__init__(
-            resolution, image_channels, z_dim, w_dim, mapping_layers, channel_base, channel_max, conv_clamp
+            resolution=resolution,
+            image_channels=image_channels,
+            z_dim=z_dim,
+            w_dim=w_dim,
+            mapping_layers=mapping_layers,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            conv_clamp=conv_clamp,
         )
         if residual_resolution < 8 or residual_resolution not in self.synthesis.resolutions:
             raise ValueError(

@@ -179,7 +179,14 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         num_taps: int = 1,
         linear_heads: bool = False,
     ) -> None:
-        super().__init__(resolution, image_channels, channel_base, channel_max, conv_clamp, mbstd_group_size)
+        super().__init__(
+            resolution=resolution,
+            image_channels=image_channels,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            conv_clamp=conv_clamp,
+            mbstd_group_size=mbstd_group_size,
+        )
         taps = available_taps(resolution)
         if not 1 <= num_taps <= len(taps):
             raise ValueError(
