@@ -68,7 +68,6 @@ class StyleGAN2Model(SafetensorsModel):
     low_precision_resolutions: frozenset[int] = frozenset()
 
     def block(self, resolution: int) -> Any:
-        """Return the block at a resolution."""
         raise NotImplementedError
 
     def set_mixed_precision(self, dtype: torch.dtype | None, num_resolutions: int = 4) -> None:

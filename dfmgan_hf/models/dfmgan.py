@@ -183,7 +183,7 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     @property
     def num_defect_latents(self) -> int:
-        """Number of per-layer defect latents: two for each residual block, one for ToMask."""
+        """Return the number of per-layer defect latents: two for each residual block, one for ToMask."""
         return 2 * len(self.residual_resolutions) + 1
 
     def backbone_parameters(self) -> list[nn.Parameter]:

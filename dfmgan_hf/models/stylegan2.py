@@ -405,7 +405,7 @@ class StyleGAN2Generator(StyleGAN2Model):
 
     @property
     def num_latents(self) -> int:
-        """Number L of per-layer latents: 2 log2(R) - 2."""
+        """Return the number L of per-layer latents, 2 log2(R) - 2."""
         return self.synthesis.num_latents
 
     def block(self, resolution: int) -> SynthesisBlock:
