@@ -1,4 +1,4 @@
-"""Losses as functions of tensors: adversarial terms, gradient penalties, what a defect changes outside its mask."""
+"""Losses as functions of tensors: of StyleGAN2 (section 4 and appendix B), of stage 2, of a Wasserstein critic."""
 
 from __future__ import annotations
 
@@ -9,37 +9,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# --- Non-saturating logistic losses (Goodfellow et al. 2014; StyleGAN2, section 4).
-
-
-def generator_loss(fake_logits: Tensor) -> Tensor:
-    """softplus(-D(G(z))), averaged over the batch. `fake_logits`: (N, 1). Returns a scalar."""
-    return F.softplus(-fake_logits).mean()
-
-
-def discriminator_fake_loss(fake_logits: Tensor) -> Tensor:
-    """softplus(D(G(z))), averaged over the batch. `fake_logits`: (N, 1). Returns a scalar."""
-    return F.softplus(fake_logits).mean()
-
-
-def discriminator_real_loss(real_logits: Tensor) -> Tensor:
-    """softplus(-D(x)), averaged over the batch. `real_logits`: (N, 1). Returns a scalar."""
-    return F.softplus(-real_logits).mean()
-
-
-# --- The two gradient penalties of StyleGAN2: R1 on the discriminator, path length on the generator.
-
 PATH_LENGTH_DECAY = 0.01
 """Step of the running mean of path lengths (StyleGAN2, appendix B)."""
 
 
+def generator_loss(fake_logits: Tensor) -> Tensor:
+    """Return the non-saturating loss softplus(-D(G(z))), averaged over `fake_logits` (N, 1)."""
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_fake_loss(fake_logits: Tensor) -> Tensor:
+    """Return softplus(D(G(z))), averaged over `fake_logits` (N, 1)."""
+    return F.softplus(fake_logits).mean()
+
+
+def discriminator_real_loss(real_logits: Tensor) -> Tensor:
+    """Return softplus(-D(x)), averaged over `real_logits` (N, 1)."""
+    return F.softplus(-real_logits).mean()
+
+
 def r1_gamma(resolution: int, batch_size: int) -> float:
-    """Default weight of R1: 0.0002 R^2 / batch (StyleGAN2-ADA, appendix D). `batch_size` counts all processes."""
+    """Return the default weight of R1: 0.0002 R^2 / batch (StyleGAN2-ADA, appendix D); the batch of all processes."""
     return 0.0002 * resolution**2 / batch_size
 
 
 def r1_penalty(real_logits: Tensor, real_inputs: Tensor) -> Tensor:
-    """Squared gradient of the discriminator at real images (Mescheder et al. 2018, equation 9), without gamma / 2.
+    """Return the squared gradient at real images, without gamma / 2 (Mescheder et al. 2018, equation 9).
 
     Args:
         real_logits: (N, 1), computed from `real_inputs`.
@@ -53,7 +48,7 @@ def r1_penalty(real_logits: Tensor, real_inputs: Tensor) -> Tensor:
 
 
 def path_lengths(images: Tensor, ws: Tensor, image_noise: Tensor) -> Tensor:
-    """Length of the image's gradient with respect to the latents (StyleGAN2, section 3.2, equation 4).
+    """Return the length of the image's gradient with respect to the latents (StyleGAN2, section 3.2, equation 4).
 
     Args:
         images: (N, C, H, W), computed from `ws`.
@@ -68,15 +63,12 @@ def path_lengths(images: Tensor, ws: Tensor, image_noise: Tensor) -> Tensor:
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-# --- What a defect changes where its mask says that there is none; not in the paper.
-
-
 def change_outside(images: Tensor, twins: Tensor, mask_logits: Tensor) -> Tensor:
-    """Mean absolute difference between a defect image and its twin, counted outside the mask only.
+    """Return the mean absolute difference between a defect image and its twin, counted outside the mask only.
 
-    The gate acts at every resolution on the mask of that resolution. A small spot of a mask can vanish when the mask
-    is upsampled and smoothed, while what it let into the image stays: a defect without a mask. This term takes it
-    back; its gradient reaches the residual blocks only, as the gate passes none to the mask.
+    Not in the paper. The gate acts at every resolution on the mask of that resolution. A small spot of a mask can
+    vanish when the mask is upsampled and smoothed, while what it let into the image stays: a defect without a mask.
+    This term takes it back; its gradient reaches the residual blocks only, as the gate passes none to the mask.
 
     Args:
         images: (N, C, R, R) in about [-1, 1].
@@ -89,16 +81,13 @@ def change_outside(images: Tensor, twins: Tensor, mask_logits: Tensor) -> Tensor
     return ((images - twins.detach()).abs() * (mask_logits < 0)).mean()
 
 
-# --- Wasserstein losses with gradient penalty (WGAN-GP, Gulrajani et al. 2017).
-
-
 def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """E D(G) - E D(x) (WGAN-GP, equation 3, without the penalty). Scores of any shape; returns a scalar."""
+    """Return E D(G) - E D(x) for scores of any shape (WGAN-GP, Gulrajani et al. 2017, equation 3)."""
     return fake_scores.mean() - real_scores.mean()
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """(|gradient of D| - 1)^2 at random points between real and generated images, without the weight (WGAN-GP, eq. 3).
+    """Return (|gradient of D| - 1)^2 at random points between real and generated images (WGAN-GP, equation 3).
 
     The critic of an image is the mean over its patches, as in the loss that it belongs to.
 

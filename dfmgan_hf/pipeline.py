@@ -32,225 +32,15 @@ from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Gene
 if TYPE_CHECKING:
     from .hub.cards import CardFacts
 
-
-# --- What the pipeline's call accepts: every check, and from the arguments to one latent pair per image.
-
-OutputType = Literal["pil", "np", "pt"]
-OUTPUT_TYPES: tuple[OutputType, ...] = get_args(OutputType)
-LATENT_SPACES: tuple[LatentSpace, ...] = get_args(LatentSpace)
+logger = logging.getLogger(__name__)
 
 # The CPU generator (a Mersenne Twister) takes 32 bits of its seed: larger ones would repeat the pictures of smaller.
 MAX_SEED = 2**32 - 1
 MAX_TRUNCATION_PSI = 2.0
 
-
-@dataclass(frozen=True)
-class Draws:
-    """What is random about each image.
-
-    Args:
-        object_latents: z, (N, z_dim), float32 on the CPU.
-        defect_latents: z, (N, z_dim), float32 on the CPU.
-        noise_seeds: N seeds of the noise that `noise_mode="random"` adds.
-    """
-
-    object_latents: Tensor
-    defect_latents: Tensor
-    noise_seeds: list[int]
-
-
-def draw(generators: Sequence[torch.Generator | None], z_dim: int) -> Draws:
-    """Draw object z, defect z and a noise seed for each image, in this order and image after image.
-
-    All three are always drawn: the defect code of a seed is then the same whether its object is given or drawn, and
-    image i of a generator that serves many images does not depend on how many follow.
-
-    Args:
-        generators: one for each image; the same one may serve several; None draws from torch's global generator.
-        z_dim: width of both latents.
-    """
-    objects, defects, noise_seeds = [], [], []
-    for generator in generators:
-        device = "cpu" if generator is None else generator.device
-        objects.append(torch.randn(z_dim, generator=generator, device=device, dtype=torch.float32).cpu())
-        defects.append(torch.randn(z_dim, generator=generator, device=device, dtype=torch.float32).cpu())
-        noise_seeds.append(int(torch.randint(MAX_SEED + 1, (), generator=generator, device=device)))
-    return Draws(torch.stack(objects), torch.stack(defects), noise_seeds)
-
-
-def generators_from_seeds(seeds: list[int]) -> list[torch.Generator]:
-    """One CPU generator for each seed."""
-    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-
-
-def check_seeds(seeds: Iterable[int]) -> list[int]:
-    """`seeds` as a list of integers from 0 to 2^32 - 1; ValueError otherwise."""
-    allowed = f"a sequence of integers from 0 to {MAX_SEED}, one for each image"
-    if isinstance(seeds, (str, bytes)):
-        raise ValueError(f"`seeds` must be {allowed}, but is {seeds!r}.")
-    try:
-        checked = [_as_integer(seed) for seed in seeds]
-    except TypeError:
-        raise ValueError(f"`seeds` must be {allowed}, but is {_shown(seeds)}.") from None
-    if not checked:
-        raise ValueError(f"`seeds` must be {allowed}, but is empty.")
-    for i, seed in enumerate(checked):
-        if not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"`seeds` must be {allowed}, but seeds[{i}] is {seed}.")
-    return checked
-
-
-def check_positive_integer(value: Any, name: str) -> int:
-    """`value` as an integer of at least 1; ValueError that names the argument otherwise."""
-    try:
-        checked = _as_integer(value)
-    except TypeError:
-        raise ValueError(f"`{name}` must be an integer of at least 1, but is {_shown(value)}.") from None
-    if checked < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, but is {checked}.")
-    return checked
-
-
-def check_number(value: Any, name: str, lowest: float, highest: float) -> float:
-    """`value` as a finite float within bounds; ValueError that names the argument otherwise."""
-    allowed = f"a number from {lowest:g} to {highest:g}" if math.isfinite(highest) else "a finite number"
-    if isinstance(value, (bool, str, bytes)):
-        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(value)}.")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(value)}.") from None
-    if not math.isfinite(number) or not lowest <= number <= highest:
-        raise ValueError(f"`{name}` must be {allowed}, but is {number}.")
-    return number
-
-
-def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
-    """ValueError that names the argument unless `value` is one of `choices`."""
-    if value not in choices:
-        allowed = ", ".join(map(repr, choices))
-        raise ValueError(f"`{name}` must be one of {allowed}, but is {_shown(value)}.")
-
-
-def check_latents(latents: Any, name: str, space: str, expected: tuple[int, ...]) -> None:
-    """ValueError unless `latents` is a finite floating-point tensor (N, *expected) with N of at least 1."""
-    allowed = f'a tensor of shape (N, {", ".join(map(str, expected))}) in space "{space}"'
-    if not isinstance(latents, Tensor):
-        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(latents)}.")
-    if tuple(latents.shape[1:]) != expected or latents.ndim != len(expected) + 1 or len(latents) == 0:
-        raise ValueError(f"`{name}` must be {allowed}, but its shape is {tuple(latents.shape)}.")
-    if not latents.is_floating_point():
-        raise ValueError(f"`{name}` must be {allowed} and floating point, but its dtype is {latents.dtype}.")
-    if not torch.isfinite(latents).all():
-        raise ValueError(f"`{name}` must be {allowed} and finite, but it holds NaN or infinity.")
-
-
-def check_generator(generator: Any) -> None:
-    """ValueError unless `generator` is None, a torch.Generator or a list of some."""
-    allowed = "None, a torch.Generator or a list of them, one for each image"
-    entries = generator if isinstance(generator, list) else [] if generator is None else [generator]
-    for entry in entries:
-        if not isinstance(entry, torch.Generator):
-            raise ValueError(f"`generator` must be {allowed}, but is or holds {_shown(entry)}.")
-    if isinstance(generator, list) and not generator:
-        raise ValueError(f"`generator` must be {allowed}, but is an empty list.")
-
-
-def resolve_num_images(num_images: int, given: dict[str, Sized | None], shareable: tuple[str, ...]) -> int:
-    """The number of images that `num_images` and the lengths of the other arguments agree on.
-
-    `num_images=1`, the default, goes with any length; so does one entry of an argument that all images can share.
-
-    Args:
-        num_images: as given to the call.
-        given: the arguments that have a length; None for those that were not given.
-        shareable: names of those that may hold one entry for all images.
-
-    Raises:
-        ValueError: two lengths that disagree.
-    """
-    agreed, said_by = num_images, "num_images"
-    for name, value in given.items():
-        if value is not None and agreed == 1 and len(value) > 1:
-            agreed, said_by = len(value), name
-    for name, value in given.items():
-        length = agreed if value is None else len(value)
-        if length != agreed and not (length == 1 and name in shareable):
-            allowed = f"1 or {agreed}" if name in shareable else f"{agreed}"
-            raise ValueError(f"`{name}` must hold {allowed} to go with `{said_by}`, but holds {length}.")
-    return agreed
-
-
-def _as_integer(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError
-    return operator.index(value)
-
-
-def _shown(value: Any) -> str:
-    """A value in an error message: type and a shortened text."""
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
-
-
-# --- From the generator's tensors to what the pipeline returns: PIL images, numpy arrays or tensors.
-
-
-def convert_images(raw: Tensor, output_type: OutputType) -> Any:
-    """Images around [-1, 1] as the caller wants them.
-
-    Args:
-        raw: (N, C, H, W), C = 1 or 3.
-        output_type: "pil": list of 8-bit images, mode L or RGB; "np": float32 (N, H, W, C) in [0, 1]; "pt": float32
-            (N, C, H, W) in [0, 1], on the device of `raw`.
-    """
-    unit = (raw.float() / 2 + 0.5).clamp(0, 1)
-    if output_type == "pt":
-        return unit
-    if output_type == "np":
-        return _channels_last(unit)
-    return _to_pil((unit * 255).round().to(torch.uint8))
-
-
-def convert_masks(mask_logits: Tensor, mask_threshold: float, output_type: OutputType) -> Any:
-    """Binary masks, 255 where the logits are at least the threshold and 0 elsewhere.
-
-    Args:
-        mask_logits: (N, 1, H, W).
-        mask_threshold: the one that gated the residuals.
-        output_type: "pil": list of mode L images; "np": uint8 (N, H, W, 1); "pt": uint8 (N, 1, H, W).
-    """
-    masks = (mask_logits >= mask_threshold).to(torch.uint8) * 255
-    if output_type == "pt":
-        return masks
-    return _channels_last(masks) if output_type == "np" else _to_pil(masks)
-
-
-def join_batches(batches: list[Any], output_type: OutputType) -> Any:
-    """One list, array or tensor from those of the batches."""
-    if output_type == "pt":
-        return torch.cat(batches)
-    if output_type == "np":
-        return np.concatenate(batches)
-    return [image for batch in batches for image in batch]
-
-
-def _channels_last(x: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _to_pil(x: Tensor) -> list[Image.Image]:
-    arrays = _channels_last(x)
-    return [Image.fromarray(a[:, :, 0] if a.shape[2] == 1 else a) for a in arrays]
-
-
-# --- The pipeline that users call: triplets of defect image, mask and defect-free twin.
-
-logger = logging.getLogger(__name__)
-
-_Pipeline = TypeVar("_Pipeline", bound="DFMGANPipeline")
-
+OutputType = Literal["pil", "np", "pt"]
 ImageBatch = list[Image.Image] | np.ndarray | Tensor
+_Pipeline = TypeVar("_Pipeline", bound="DFMGANPipeline")
 
 
 @dataclass
@@ -298,34 +88,23 @@ class DFMGANPipeline(DiffusionPipeline):
 
     @property
     def unwrapped_generator(self) -> Any:
-        """The generator without what it is wrapped in, such as torch.compile or DataParallel."""
+        """Return the generator without what it is wrapped in, such as torch.compile or DataParallel."""
         return extract_model_from_parallel(self.generator, keep_torch_compile=False)
 
     @property
     def device(self) -> torch.device:
-        """Device of the generator."""
+        """Return the device of the generator."""
         return self.unwrapped_generator.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the generator's parameters."""
+        """Return the type of the generator's parameters."""
         return self.unwrapped_generator.dtype
 
     @property
     def has_defects(self) -> bool:
-        """Whether the generator draws defects, or is a backbone alone."""
+        """Return whether the generator draws defects, or is a backbone alone."""
         return hasattr(self.unwrapped_generator, "num_defect_latents")
-
-    def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.
-
-        With them one seed's object can get other seeds' defects:
-
-            objects, _ = pipe.latents_from_seeds([7])
-            pipe(seeds=range(8), object_latents=objects)
-        """
-        draws = draw(generators_from_seeds(check_seeds(seeds)), self.unwrapped_generator.config["z_dim"])
-        return draws.object_latents, draws.defect_latents
 
     @torch.no_grad()
     def __call__(
@@ -372,42 +151,48 @@ class DFMGANPipeline(DiffusionPipeline):
             ValueError: an argument that is not as described; the message names it, what came and what is allowed.
         """
         # 1. Check the arguments and agree on the number of images
-        self.check_inputs(
-            num_images=num_images,
-            generator=generator,
-            seeds=seeds,
-            object_latents=object_latents,
-            defect_latents=defect_latents,
-            truncation_psi=truncation_psi,
-            noise_mode=noise_mode,
-            mask_threshold=mask_threshold,
-            batch_size=batch_size,
-            output_type=output_type,
-            object_latent_space=object_latent_space,
-            defect_latent_space=defect_latent_space,
-        )
-        seeds = None if seeds is None else check_seeds(seeds)
+        check_positive_integer(num_images, "num_images")
+        check_positive_integer(batch_size, "batch_size")
+        check_choice(noise_mode, "noise_mode", NOISE_MODES)
+        check_choice(output_type, "output_type", get_args(OutputType))
+        check_number(truncation_psi, "truncation_psi", 0.0, MAX_TRUNCATION_PSI)
+        clamp = self.unwrapped_generator.config["conv_clamp"] or math.inf
+        check_number(mask_threshold, "mask_threshold", -clamp, clamp)
+        check_generator(generator)
+        if seeds is not None:
+            if generator is not None:
+                raise ValueError("`seeds` and `generator` were both given, but each is the source of the latents.")
+            generator = generators_from_seeds(seeds)
+        spaces = [object_latent_space]
+        self._check_latents("object_latents", object_latents, object_latent_space)
+        if self.has_defects:
+            spaces.append(defect_latent_space)
+            self._check_latents("defect_latents", defect_latents, defect_latent_space)
+        elif defect_latents is not None or mask_threshold != 0:
+            name = "mask_threshold" if defect_latents is None else "defect_latents"
+            raise ValueError(f"`{name}` was given, but this pipeline's generator is a backbone without defects.")
+        elif not self._said_no_defects:
+            logger.warning("The generator has no defect branch (a stage 1, or a method without masks): no masks")
+            self._said_no_defects = True
+        if truncation_psi != 1 and "z" not in spaces:
+            raise ValueError(
+                f"`truncation_psi` acts on z and must be 1 beside w or w+ latents, but is {truncation_psi}."
+            )
         num_images = resolve_num_images(
             num_images,
             {
-                "seeds": seeds,
-                "generator": generator if isinstance(generator, list) else None,
+                "generator" if seeds is None else "seeds": generator if isinstance(generator, list) else None,
                 "object_latents": object_latents,
                 "defect_latents": defect_latents,
             },
             shareable=("object_latents", "defect_latents"),
         )
-        if not self.has_defects and not self._said_no_defects:
-            logger.warning("The generator has no defect branch (a stage 1, or a method without masks): no masks")
-            self._said_no_defects = True
 
         # 2. Draw what was not given
-        if seeds is not None:
-            generator = generators_from_seeds(seeds)
         sources = generator if isinstance(generator, list) else [generator] * num_images
-        draws = draw(sources, self.unwrapped_generator.config["z_dim"])
-        object_latents = draws.object_latents if object_latents is None else object_latents
-        defect_latents = draws.defect_latents if defect_latents is None else defect_latents
+        drawn_objects, drawn_defects, noise_seeds = draw_codes(sources, self.unwrapped_generator.config["z_dim"])
+        object_latents = drawn_objects if object_latents is None else object_latents
+        defect_latents = drawn_defects if defect_latents is None else defect_latents
         object_latents = object_latents.expand(num_images, *object_latents.shape[1:])
         defect_latents = defect_latents.expand(num_images, *defect_latents.shape[1:])
 
@@ -421,30 +206,26 @@ class DFMGANPipeline(DiffusionPipeline):
             for start in range(0, num_images, step):
                 batch = slice(start, min(start + step, num_images))
                 objects = object_latents[batch].to(device, dtype)
-                noise_generators = generators_from_seeds(draws.noise_seeds[batch])
+                shared = {
+                    "truncation_psi": truncation_psi,
+                    "noise_mode": noise_mode,
+                    "generator": generators_from_seeds(noise_seeds[batch]),
+                }
                 if self.has_defects:
                     output = self.generator(
                         objects,
                         defect_latents[batch].to(device, dtype),
-                        truncation_psi=truncation_psi,
-                        noise_mode=noise_mode,
-                        generator=noise_generators,
                         return_defect_free=True,
                         object_latent_space=object_latent_space,
                         defect_latent_space=defect_latent_space,
                         mask_threshold=mask_threshold,
+                        **shared,
                     )
-                    masks.append(convert_masks(output.mask_logits, mask_threshold, output_type))
-                    defect_free_images.append(convert_images(output.defect_free_images, output_type))
+                    masks.append(convert((output.mask_logits >= mask_threshold).to(torch.uint8) * 255, output_type))
+                    defect_free_images.append(convert(to_unit_range(output.defect_free_images), output_type))
                 else:
-                    output = self.generator(
-                        objects,
-                        truncation_psi=truncation_psi,
-                        noise_mode=noise_mode,
-                        generator=noise_generators,
-                        latent_space=object_latent_space,
-                    )
-                images.append(convert_images(output.images, output_type))
+                    output = self.generator(objects, latent_space=object_latent_space, **shared)
+                images.append(convert(to_unit_range(output.images), output_type))
                 progress_bar.update(len(objects))
         self.maybe_free_model_hooks()
 
@@ -456,63 +237,42 @@ class DFMGANPipeline(DiffusionPipeline):
             return all_images, all_masks, all_defect_free
         return DFMGANPipelineOutput(images=all_images, masks=all_masks, defect_free_images=all_defect_free)
 
-    def check_inputs(
-        self,
-        *,
-        num_images: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        seeds: Iterable[int] | None,
-        object_latents: Tensor | None,
-        defect_latents: Tensor | None,
-        truncation_psi: float,
-        noise_mode: str,
-        mask_threshold: float,
-        batch_size: int,
-        output_type: str,
-        object_latent_space: str,
-        defect_latent_space: str,
-    ) -> None:
-        """Raise ValueError for an argument of `__call__` that is wrong by itself or beside another."""
-        check_positive_integer(num_images, "num_images")
-        check_positive_integer(batch_size, "batch_size")
-        check_choice(noise_mode, "noise_mode", NOISE_MODES)
-        check_choice(output_type, "output_type", OUTPUT_TYPES)
-        check_choice(object_latent_space, "object_latent_space", LATENT_SPACES)
-        check_choice(defect_latent_space, "defect_latent_space", LATENT_SPACES)
-        check_number(truncation_psi, "truncation_psi", 0.0, MAX_TRUNCATION_PSI)
-        clamp = self.unwrapped_generator.config["conv_clamp"]
-        check_number(mask_threshold, "mask_threshold", *((-math.inf, math.inf) if clamp is None else (-clamp, clamp)))
-        check_generator(generator)
-        if seeds is not None and generator is not None:
-            raise ValueError(
-                "`seeds` and `generator` were both given, but each is the source of the latents: give one."
-            )
+    def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Return the object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.
 
-        spaces = {"object_latents": (object_latents, object_latent_space)}
-        if self.has_defects:
-            spaces["defect_latents"] = (defect_latents, defect_latent_space)
-        elif defect_latents is not None or mask_threshold != 0:
-            name = "mask_threshold" if defect_latents is None else "defect_latents"
-            raise ValueError(f"`{name}` was given, but this pipeline's generator is a backbone without defects.")
-        for name, (latents, space) in spaces.items():
-            if latents is not None:
-                check_latents(latents, name, space, self._latent_shape(name, space))
-            elif space != "z":
+        With them one seed's object can get other seeds' defects:
+
+            objects, _ = pipe.latents_from_seeds([7])
+            pipe(seeds=range(8), object_latents=objects)
+        """
+        return draw_codes(generators_from_seeds(seeds), self.unwrapped_generator.config["z_dim"])[:2]
+
+    def _check_latents(self, name: str, latents: Any, space: str) -> None:
+        """Raise ValueError unless `latents` is None or a finite (N, ...) tensor of `space`."""
+        check_choice(space, name.replace("latents", "latent_space"), get_args(LatentSpace))
+        if latents is None:
+            if space != "z":
                 raise ValueError(f'`{name}` must be given in space "{space}"; what is drawn here is always z.')
-        if truncation_psi != 1 and all(space != "z" for _, space in spaces.values()):
-            raise ValueError(
-                f"`truncation_psi` acts on z and must be 1 beside w or w+ latents, but is {truncation_psi}."
-            )
-
-    def _latent_shape(self, name: str, space: str) -> tuple[int, ...]:
-        """Shape of one entry of `object_latents` or `defect_latents` in a space."""
+            return
         network = self.unwrapped_generator
-        if space != "w+":
-            return (network.config["z_dim"] if space == "z" else network.config["w_dim"],)
-        count = network.num_defect_latents if name == "defect_latents" else network.num_latents
-        return (count, network.config["w_dim"])
-
-    # --- Loading, saving and publishing ---
+        layers = "num_latents" if name == "object_latents" else "num_defect_latents"
+        expected = [network.config["z_dim"] if space == "z" else network.config["w_dim"]]
+        if space == "w+":
+            expected.insert(0, getattr(network, layers))
+        if not isinstance(latents, Tensor):
+            problem = f"is {_shown(latents)}"
+        elif list(latents.shape[1:]) != expected or len(latents) == 0:
+            problem = f"its shape is {tuple(latents.shape)}"
+        elif not latents.is_floating_point():
+            problem = f"its dtype is {latents.dtype}"
+        elif not torch.isfinite(latents).all():
+            problem = "it holds NaN or infinity"
+        else:
+            return
+        shape = ", ".join(map(str, expected))
+        raise ValueError(
+            f'`{name}` must be a finite floating-point tensor of shape (N, {shape}) in space "{space}", but {problem}.'
+        )
 
     @classmethod
     def from_pretrained(
@@ -659,3 +419,138 @@ class DFMGANPipeline(DiffusionPipeline):
         network = copy.deepcopy(network)
         VARIANTS[variant](network)  # in place
         return type(self)(network)
+
+
+def draw_codes(generators: Sequence[torch.Generator | None], z_dim: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Draw object z, defect z and a noise seed for each image, in this order and image after image.
+
+    All three are always drawn: the defect code of a seed is then the same whether its object is given or drawn, and
+    image i of a generator that serves many images does not depend on how many follow.
+
+    Args:
+        generators: one for each image; the same one may serve several; None draws from torch's global generator.
+        z_dim: width of both latents.
+
+    Returns:
+        Two tensors (N, z_dim), float32 on the CPU, and N seeds of the noise that `noise_mode="random"` adds.
+    """
+    objects, defects, noise_seeds = [], [], []
+    for generator in generators:
+        device = "cpu" if generator is None else generator.device
+        objects.append(torch.randn(z_dim, generator=generator, device=device, dtype=torch.float32).cpu())
+        defects.append(torch.randn(z_dim, generator=generator, device=device, dtype=torch.float32).cpu())
+        noise_seeds.append(int(torch.randint(MAX_SEED + 1, (), generator=generator, device=device)))
+    return torch.stack(objects), torch.stack(defects), noise_seeds
+
+
+def generators_from_seeds(seeds: Iterable[int]) -> list[torch.Generator]:
+    """Make one CPU generator for each seed; ValueError unless they are integers from 0 to 2^32 - 1."""
+    allowed = f"a sequence of integers from 0 to {MAX_SEED}, one for each image"
+    try:
+        entries = [] if isinstance(seeds, (str, bytes)) else list(seeds)
+    except TypeError:
+        entries = []
+    if not entries:
+        raise ValueError(f"`seeds` must be {allowed}, but is {_shown(seeds)}.")
+    checked = [_as_integer(entry) for entry in entries]
+    for i, seed in enumerate(checked):
+        if seed is None or not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"`seeds` must be {allowed}, but seeds[{i}] is {_shown(entries[i])}.")
+    return [torch.Generator("cpu").manual_seed(seed) for seed in checked if seed is not None]
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Bring images around [-1, 1] to float32 in [0, 1]."""
+    return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+def convert(x: Tensor, output_type: OutputType) -> Any:
+    """Turn (N, C, H, W), float32 in [0, 1] or uint8, into 8-bit PIL images, an array (N, H, W, C), or itself."""
+    if output_type == "pt":
+        return x
+    if output_type == "pil" and x.is_floating_point():
+        x = (x * 255).round().to(torch.uint8)
+    arrays = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
+    if output_type == "np":
+        return arrays
+    return [Image.fromarray(a[:, :, 0] if a.shape[2] == 1 else a) for a in arrays]
+
+
+def join_batches(batches: list[Any], output_type: OutputType) -> Any:
+    """Make one list, array or tensor from those of the batches."""
+    if output_type == "pt":
+        return torch.cat(batches)
+    if output_type == "np":
+        return np.concatenate(batches)
+    return [image for batch in batches for image in batch]
+
+
+def resolve_num_images(num_images: int, given: dict[str, Sized | None], shareable: tuple[str, ...]) -> int:
+    """Return the number of images that `num_images` and the lengths of the other arguments agree on.
+
+    `num_images=1`, the default, goes with any length; so does one entry of an argument that all images can share.
+
+    Args:
+        num_images: as given to the call.
+        given: the arguments that have a length; None for those that were not given.
+        shareable: names of those that may hold one entry for all images.
+
+    Raises:
+        ValueError: two lengths that disagree.
+    """
+    agreed, said_by = num_images, "num_images"
+    for name, value in given.items():
+        if value is not None and agreed == 1 and len(value) > 1:
+            agreed, said_by = len(value), name
+    for name, value in given.items():
+        length = agreed if value is None else len(value)
+        if length != agreed and not (length == 1 and name in shareable):
+            allowed = f"1 or {agreed}" if name in shareable else f"{agreed}"
+            raise ValueError(f"`{name}` must hold {allowed} to go with `{said_by}`, but holds {length}.")
+    return agreed
+
+
+def check_positive_integer(value: Any, name: str) -> None:
+    """Raise ValueError that names the argument unless `value` is an integer of at least 1."""
+    number = _as_integer(value)
+    if number is None or number < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, but is {_shown(value)}.")
+
+
+def check_number(value: Any, name: str, lowest: float, highest: float) -> None:
+    """Raise ValueError that names the argument unless `value` is a finite number within bounds."""
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not (math.isfinite(number) and lowest <= number <= highest):
+        allowed = f"a number from {lowest:g} to {highest:g}" if math.isfinite(highest) else "a finite number"
+        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(value)}.")
+
+
+def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError that names the argument unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {_shown(value)}.")
+
+
+def check_generator(generator: Any) -> None:
+    """Raise ValueError unless `generator` is None, a torch.Generator or a list of some."""
+    entries = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    if generator == [] or not all(isinstance(entry, torch.Generator) for entry in entries):
+        allowed = "None, a torch.Generator or a list of them, one for each image"
+        raise ValueError(f"`generator` must be {allowed}, but is {_shown(generator)}.")
+
+
+def _as_integer(value: Any) -> int | None:
+    """Return `value` as an integer, or None if it is none, as True and False are."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    """Return a value for an error message: a shortened text and its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dfmgan_hf import StyleGAN2Discriminator, StyleGAN2Generator
-from dfmgan_hf.augmentation import TRANSFORMS
+from dfmgan_hf.augmentation import ada
 from dfmgan_hf.methods import get_method
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.metrics import EvaluationConfig
@@ -237,33 +237,31 @@ def test_path_lengths_are_of_half_the_batch(stage):
 
 # --- the transforms of the augmentation set bgc (ADA, appendix B) ---
 
-# Each with strength 1: applied with probability p.
+RANGES = {
+    "XINT_MAX": 0.125,
+    "SCALE_STD": 0.2,
+    "ROTATE_MAX": math.pi,
+    "ANISO_STD": 0.2,
+    "XFRAC_STD": 0.125,
+    "BRIGHTNESS_STD": 0.2,
+    "CONTRAST_STD": 0.5,
+    "HUE_MAX": math.pi,
+    "SATURATION_STD": 1.0,
+    # Not in bgc, but known: 4 bands, noise and cutout.
+    "IMGFILTER_STD": 1.0,
+    "NOISE_STD": 0.1,
+    "CUTOUT_SIZE": 0.5,
+}
 BGC = {
-    "xflip": {},
-    "rotate90": {},
-    "xint": {"xint_max": 0.125},
-    "scale": {"scale_std": 0.2},
-    "rotate": {"rotate_max": 1.0},
-    "aniso": {"aniso_std": 0.2},
-    "xfrac": {"xfrac_std": 0.125},
-    "brightness": {"brightness_std": 0.2},
-    "contrast": {"contrast_std": 0.5},
-    "lumaflip": {},
-    "hue": {"hue_max": 1.0},
-    "saturation": {"saturation_std": 1.0},
+    *("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"),
+    *("brightness", "contrast", "lumaflip", "hue", "saturation"),
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_augmentation(tasks, stage):
-    settings = tasks[stage].augment.settings
-    assert {name for name in TRANSFORMS if getattr(settings, name)} == BGC.keys()
-    for name, ranges in BGC.items():
-        assert getattr(settings, name) == 1.0
-        for bound, value in ranges.items():
-            assert getattr(settings, bound) == value, bound
-    # Not in bgc, but known: 4 bands, noise and cutout.
-    assert (settings.imgfilter_std, settings.noise_std, settings.cutout_size) == (1.0, 0.1, 0.5)
+    assert tasks[stage].augment.transforms == BGC
+    assert {name: getattr(ada, name) for name in RANGES} == RANGES
 
 
 # --- what "auto" gives (ADA, appendix D) ---

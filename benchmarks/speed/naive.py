@@ -152,7 +152,7 @@ def synthesize(
                 mask = network.to_mask.place(mask) if isinstance(network.to_mask, BoxMask) else mask
             else:
                 mask = upsample(mask)
-        first = network.synthesis.first_latent(r)
+        first = max(block.latent - 1, 0)
         if x is None:
             x = block.const.unsqueeze(0).repeat(len(ws), 1, 1, 1)
         else:

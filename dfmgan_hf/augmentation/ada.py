@@ -1,18 +1,34 @@
-"""The augmentation pipeline of StyleGAN2-ADA (Karras et al., NeurIPS 2020, appendix B)."""
+"""The augmentation pipeline of StyleGAN2-ADA (Karras et al., NeurIPS 2020, appendix B).
+
+The discriminator sees augmented images only. Past a strength that depends on the product, the generator can no longer
+tell an augmentation from the data, and rotated or colour-inverted samples *leak* into what it draws. Where the product
+forbids a change, the safe choice is a set that does not make it:
+
+| set | transforms | for products |
+|---|---|---|
+| `none` | none | plenty of data |
+| `b`, `bg`, `bgc` | the paper's: blitting; + geometry; + colour | textures, parts in any pose: carpet, hazelnut |
+| `bgcf`, `bgcfn`, `bgcfnc` | + filtering; + noise; + cutout | any sharpness and grain; rarely better than `bgc` |
+| `keep_mirror` | `bgc` without x-flip | turned freely, never mirrored: screws, printed pills |
+| `keep_upright` | `bgc` without rotations | upright, as good mirrored: standing bottles, transistors |
+| `keep_orientation` | `bgc` without x-flip and rotations | one pose only: capsules with print, circuit boards |
+| `keep_color` | `bg`, brightness, contrast | hue tells good from bad: fruit, cables, coatings |
+| `keep_intensity` | `bg` | the grey level itself counts: X-ray, thermal images |
+| `keep_orientation_and_color` | shift, scale, aspect, brightness, contrast | one pose, hue tells good from bad |
+| `keep_orientation_and_intensity` | shift, scale, aspect | one pose, the grey level itself counts |
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .draws import Draws, check_images, full_precision, matrices
 from .wavelets import SYM6_DELAY, doubling_matrix, halving_matrix, octave_matrices
-
-# --- What an augmentation pipeline contains, and named choices for products.
 
 BLITTING = ("xflip", "rotate90", "xint")
 GEOMETRY = ("scale", "rotate", "aniso", "xfrac")
@@ -46,228 +62,131 @@ AUGMENTATION_SETS: dict[str, tuple[str, ...]] = {
     "keep_orientation_and_intensity": _without(_BG, "xflip", *_ROTATIONS),
 }
 
+# How far each transform goes (appendix B).
+XINT_MAX = 0.125  # shift by whole pixels, up to this share of the size per axis
+SCALE_STD = 0.2  # scale by 2^N(0, std)
+ROTATE_MAX = math.pi
+ANISO_STD = 0.2  # scale x by 2^N(0, std) and y by its inverse
+XFRAC_STD = 0.125  # shift by N(0, std) of the size per axis, not rounded
+BRIGHTNESS_STD = 0.2  # add N(0, std)
+CONTRAST_STD = 0.5  # multiply by 2^N(0, std), about the mid grey 0
+HUE_MAX = math.pi  # turn the colours about the grey axis
+SATURATION_STD = 1.0  # scale the distance from the grey axis by 2^N(0, std)
+IMGFILTER_STD = 1.0  # amplify each of four octave bands by 2^N(0, std), each with p, at constant power
+NOISE_STD = 0.1  # add Gaussian noise of the standard deviation |N(0, std)|
+CUTOUT_SIZE = 0.5  # set a rectangle of this share of the size per axis to mid grey
 
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Strength and range of every transform (StyleGAN2-ADA, appendix B).
-
-    A strength multiplies p: the transform is applied to an image with probability strength * p; 0 switches it off.
-
-    Args:
-        xflip: mirror left-right or not, equally likely.
-        rotate90: turn by 0, 90, 180 or 270 degrees.
-        xint: shift by whole pixels, up to `xint_max` of the image's size per axis.
-        scale: scale by 2^N(0, scale_std).
-        rotate: turn by up to `rotate_max` half turns; drawn before and after `aniso`, so that either happens with p.
-        aniso: scale x by 2^N(0, aniso_std) and y by its inverse.
-        xfrac: shift by N(0, xfrac_std) of the image's size per axis, not rounded.
-        brightness: add N(0, brightness_std).
-        contrast: multiply by 2^N(0, contrast_std), about the mid grey 0.
-        lumaflip: invert the luma or not, equally likely; the hue stays. Inverts a grey image.
-        hue: turn the colours about the grey axis by up to `hue_max` half turns. Leaves a grey image as it is.
-        saturation: scale the distance from the grey axis by 2^N(0, saturation_std). Leaves a grey image as it is.
-        imgfilter: amplify each of four octave bands by 2^N(0, imgfilter_std) with this probability, at constant power.
-        noise: add Gaussian noise whose standard deviation is |N(0, noise_std)|.
-        cutout: set a rectangle of `cutout_size` of the image's size per axis to mid grey.
-
-    Raises:
-        ValueError: a strength or range is negative or not finite.
-    """
-
-    xflip: float = 0.0
-    rotate90: float = 0.0
-    xint: float = 0.0
-    scale: float = 0.0
-    rotate: float = 0.0
-    aniso: float = 0.0
-    xfrac: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    lumaflip: float = 0.0
-    hue: float = 0.0
-    saturation: float = 0.0
-    imgfilter: float = 0.0
-    noise: float = 0.0
-    cutout: float = 0.0
-
-    xint_max: float = 0.125
-    scale_std: float = 0.2
-    rotate_max: float = 1.0
-    aniso_std: float = 0.2
-    xfrac_std: float = 0.125
-    brightness_std: float = 0.2
-    contrast_std: float = 0.5
-    hue_max: float = 1.0
-    saturation_std: float = 1.0
-    imgfilter_std: float = 1.0
-    noise_std: float = 0.1
-    cutout_size: float = 0.5
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"`{field.name}` must be a finite number of at least 0, not {value!r}.")
-
-    @classmethod
-    def from_set(cls, name: str) -> AugmentSettings:
-        """Strength 1 for the transforms of a set of `AUGMENTATION_SETS`.
-
-        Raises:
-            ValueError: no set has this name; the message lists the names.
-        """
-        if name not in AUGMENTATION_SETS:
-            raise ValueError(f"Unknown augmentation set {name!r}; choose one of: {', '.join(AUGMENTATION_SETS)}.")
-        return cls(**dict.fromkeys(AUGMENTATION_SETS[name], 1.0))
-
-    def any_of(self, names: tuple[str, ...]) -> bool:
-        """Whether at least one of the named transforms is switched on."""
-        return any(getattr(self, name) > 0 for name in names)
-
-
-# --- Bilinear lookup that can be differentiated twice.
-
-_MODE = (0, 0, True)  # bilinear, zero outside, align_corners: -1 and 1 are the centres of the outermost pixels
-
-
-def lookup_bilinear(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Interpolates between the four nearest pixels; differentiable in the images any number of times.
-
-    torch's own grid_sample has no second derivative in every supported release, nor a first one on every device.
-
-    Args:
-        images: (N, C, H, W), sides of at least 2.
-        grid: (N, h, w, 2), the (x, y) to look at in [-1, 1], where -1 and 1 are the centres of the outermost pixels;
-            it gets no gradient.
-
-    Returns:
-        (N, C, h, w).
-    """
-    if images.device.type == "mps":
-        return lookup_by_gathering(images, grid)
-    return _GridSample.apply(images, grid)
-
-
-class _GridSample(torch.autograd.Function):
-    # The lookup is linear in the image: its derivative is its adjoint, whose derivative is the lookup again.
-
-    @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(grid)
-        ctx.images_shape = images.shape
-        return torch.ops.aten.grid_sampler_2d(images, grid, *_MODE)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (grid,) = ctx.saved_tensors
-        return _GridSampleAdjoint.apply(grad_outputs[0], grid, ctx.images_shape), None
-
-
-class _GridSampleAdjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, grad: torch.Tensor, grid: torch.Tensor, images_shape: torch.Size) -> torch.Tensor:
-        ctx.save_for_backward(grid)
-        # The pixels matter to the grid's gradient only, which is not asked for: they need no values.
-        pixels, wanted = grad.new_empty(images_shape), (True, False)
-        return torch.ops.aten.grid_sampler_2d_backward(grad, pixels, grid, *_MODE, wanted)[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (grid,) = ctx.saved_tensors
-        return _GridSample.apply(grad_outputs[0], grid), None, None
-
-
-def lookup_by_gathering(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """`lookup_bilinear` made of operations that every device can differentiate; slower on a CPU."""
-    channels, height, width = images.shape[1:]
-    x, y = ((grid[..., axis] + 1) * ((size - 1) / 2) for axis, size in enumerate((width, height)))
-    left, top = x.floor().clamp(0, width - 2), y.floor().clamp(0, height - 2)
-    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
-    corner = (top * width + left).long().flatten(1)[:, None].expand(-1, channels, -1)
-    pixels = images.flatten(2)
-    top_left, top_right, bottom_left, bottom_right = (
-        pixels.gather(2, corner + offset).unflatten(2, x.shape[1:]) for offset in (0, 1, width, width + 1)
-    )
-    upper = torch.lerp(top_left, top_right, right_share)
-    return torch.lerp(upper, torch.lerp(bottom_left, bottom_right, right_share), bottom_share)
-
-
-# --- Colour augmentations: one affine map of the colours per image.
-
-
-class ColorMap(NamedTuple):
-    """The five colour transforms of each image as one map; every field is (batch_size,).
-
-    With the grey axis v = (1, 1, 1)/sqrt(3), brightness b, contrast c, luma flip i, hue angle t and saturation s, the
-    paper's product of 4x4 matrices is x -> L (x + b) with
-    L = c (1 - 2i) v v^T + c s (cos t (I - v v^T) + sin t [v]_x), as each step is a polynomial in v v^T and [v]_x.
-    """
-
-    brightness: torch.Tensor
-    luma: torch.Tensor
-    chroma_cos: torch.Tensor
-    chroma_sin: torch.Tensor
-
-
-def draw_color_map(settings: AugmentSettings, draws: Draws) -> ColorMap:
-    """Draws the colour transforms that are switched on."""
-    brightness = torch.zeros(draws.batch_size, device=draws.device)
-    contrast = saturation = torch.ones_like(brightness)
-    flipped = angle = torch.zeros_like(brightness)
-    if settings.brightness:
-        (brightness,) = draws.gate(settings.brightness, draws.normal(settings.brightness_std), neutral=0.0)
-    if settings.contrast:
-        (contrast,) = draws.gate(settings.contrast, draws.log_normal(settings.contrast_std), neutral=1.0)
-    if settings.lumaflip:
-        (flipped,) = draws.gate(settings.lumaflip, draws.integer(2), neutral=0.0)
-    if settings.hue:
-        (angle,) = draws.gate(settings.hue, draws.symmetric(settings.hue_max * math.pi), neutral=0.0)
-    if settings.saturation:
-        (saturation,) = draws.gate(settings.saturation, draws.log_normal(settings.saturation_std), neutral=1.0)
-    chroma = contrast * saturation
-    return ColorMap(brightness, contrast * (1 - 2 * flipped), chroma * angle.cos(), chroma * angle.sin())
-
-
-def apply_color_map(images: torch.Tensor, color_map: ColorMap) -> torch.Tensor:
-    """Maps the colours of (N, C, H, W) images, C = 3 or 1.
-
-    A grey image is mapped as the colour image of three equal channels: it has no chroma, so that hue and saturation
-    leave it alone, and the luma flip inverts it.
-    """
-    brightness, luma, chroma_cos, chroma_sin = (
-        value.to(images.device, images.dtype, non_blocking=True)[:, None, None] for value in color_map
-    )
-    if images.shape[1] == 1:
-        return ((images[:, 0] + brightness) * luma)[:, None]
-    identity = torch.eye(3, dtype=images.dtype, device=images.device)
-    grey = torch.full_like(identity, 1 / 3)
-    cross = (identity.roll(1, dims=0) - identity.roll(-1, dims=0)) / math.sqrt(3)
-    linear = luma * grey + chroma_cos * (identity - grey) + chroma_sin * cross
-    return torch.baddbmm(luma * brightness, linear, images.flatten(2)).unflatten(2, images.shape[2:])
-
-
-# --- Geometric augmentations: one affine map per image, resampled at twice the resolution.
+# Share of a natural image's power in the four octave bands, after its 1/f spectrum.
+BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
 # Doubled samples held at once. On a CPU they stay in the cache this way, which is up to twice as fast; elsewhere this
 # only bounds the memory (1 GiB).
 _CPU_SAMPLES_AT_ONCE = 2**20
 _DEVICE_SAMPLES_AT_ONCE = 2**28
 
+_BILINEAR = (0, 0, True)  # zero outside; align_corners: -1 and 1 are the centres of the outermost pixels
 
-def _scaling(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+
+class AugmentPipe(nn.Module):
+    """Augments what a discriminator sees, each transform of each image with probability p.
+
+    Differentiable any number of times in the images, so that gradients reach the generator and R1 can run through it.
+    It has no parameters and no state.
+
+    Args:
+        transforms: names out of `TRANSFORMS`; they are applied in that order.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> augment = AugmentPipe.from_set("keep_orientation")
+        >>> logits = discriminator(augment(images, p=controller.p))
+    """
+
+    def __init__(self, transforms: Iterable[str]) -> None:
+        super().__init__()
+        self.transforms = frozenset(transforms)
+        if unknown := self.transforms.difference(TRANSFORMS):
+            raise ValueError(f"Unknown transforms {sorted(unknown)}; choose of: {', '.join(TRANSFORMS)}.")
+
+    @classmethod
+    def from_set(cls, name: str) -> AugmentPipe:
+        """Make the pipeline of a set of `AUGMENTATION_SETS`.
+
+        Raises:
+            ValueError: no set has this name; the message lists the names.
+        """
+        if name not in AUGMENTATION_SETS:
+            raise ValueError(f"Unknown augmentation set {name!r}; choose one of: {', '.join(AUGMENTATION_SETS)}.")
+        return cls(AUGMENTATION_SETS[name])
+
+    def forward(self, images: Tensor, p: float | Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Augment a batch.
+
+        The parameters of the transforms are computed where `p` is. A float, or a tensor on the CPU, lets the pipeline
+        skip what an image was not chosen for, and return at once the images themselves for p = 0; a tensor on an
+        accelerator is never read back, so that the host does not wait for it.
+
+        Args:
+            images: (N, C, H, W), C = 1 or 3, floating point, mid grey at 0 (range -1..1). Half precision is computed
+                in float32. Mixed precision (autocast) is switched off inside.
+            p: probability, a float or a 0-dim tensor in [0, 1]. The range of a tensor is not checked.
+            generator: source of randomness, on the CPU or on the images' device; the same state gives the same
+                augmentations. None takes the default generator of the device that `p` is on (a float: of the CPU).
+
+        Returns:
+            (N, C, H, W), dtype of `images`; may exceed -1..1.
+
+        Raises:
+            ValueError: wrong shape or dtype of `images`; a float `p` out of range.
+        """
+        check_images(images)
+        if isinstance(p, Tensor):
+            if p.ndim != 0:
+                raise ValueError(f"`p` must be a number or a 0-dim tensor, not a tensor of shape {tuple(p.shape)}.")
+            p = p.detach()
+        elif not 0 <= p <= 1:
+            raise ValueError(f"`p` must be a probability in [0, 1], not {p}.")
+
+        device = p.device if isinstance(p, Tensor) else torch.device("cpu")
+        if not self.transforms or (device.type == "cpu" and float(p) == 0):
+            return images
+        if device.type == "cpu" and generator is not None:
+            device = generator.device
+        draws = Draws(len(images), p, device, generator)
+        with full_precision(images) as augmented:
+            return self._augment(augmented, draws).to(images.dtype)
+
+    def _augment(self, images: Tensor, draws: Draws) -> Tensor:
+        names = self.transforms
+        if not names.isdisjoint(BLITTING + GEOMETRY):
+            images = warp(images, draw_inverse_maps(names, draws, *images.shape[-2:]))
+        if not names.isdisjoint(COLOR):
+            images = jitter_color(images, names, draws)
+        if "imgfilter" in names:
+            images = filter_bands(images, draws)
+        if "noise" in names:
+            images = add_noise(images, draws)
+        if "cutout" in names:
+            images = cut_out(images, draws)
+        return images
+
+
+def _scaling(x: Tensor, y: Tensor) -> Tensor:
     return matrices([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]], like=x)
 
 
-def _rotation(cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def _rotation(cos: Tensor, sin: Tensor) -> Tensor:
     return matrices([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], like=cos)
 
 
-def _translation(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _translation(x: Tensor, y: Tensor) -> Tensor:
     return matrices([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], like=x)
 
 
-def draw_inverse_maps(settings: AugmentSettings, draws: Draws, height: int, width: int) -> torch.Tensor:
-    """Draws where each output pixel comes from.
+def draw_inverse_maps(names: frozenset[str], draws: Draws, height: int, width: int) -> Tensor:
+    """Draw where each output pixel comes from.
 
     Returns:
         (batch_size, 3, 3): maps a homogeneous (x, y), in pixels from the centre of the output, to the same of the
@@ -275,46 +194,46 @@ def draw_inverse_maps(settings: AugmentSettings, draws: Draws, height: int, widt
     """
     maps = torch.eye(3, device=draws.device).expand(draws.batch_size, 3, 3)
 
-    if settings.xflip:
-        (mirrored,) = draws.gate(settings.xflip, draws.integer(2), neutral=0.0)
+    if "xflip" in names:
+        (mirrored,) = draws.gate(draws.integer(2), neutral=0.0)
         maps = maps @ _scaling(1 - 2 * mirrored, torch.ones_like(mirrored))
-    if settings.rotate90:
-        (quarters,) = draws.gate(settings.rotate90, draws.integer(4), neutral=0.0)
+    if "rotate90" in names:
+        (quarters,) = draws.gate(draws.integer(4), neutral=0.0)
         angle = quarters * (math.pi / 2)
         maps = maps @ _rotation(angle.cos().round(), angle.sin().round())
-    if settings.xint:
-        x, y = (draws.symmetric(settings.xint_max) * size for size in (width, height))
-        x, y = draws.gate(settings.xint, x.round(), y.round(), neutral=0.0)
+    if "xint" in names:
+        x, y = (draws.symmetric(XINT_MAX) * size for size in (width, height))
+        x, y = draws.gate(x.round(), y.round(), neutral=0.0)
         maps = maps @ _translation(-x, -y)
 
-    if settings.scale:
-        (scale,) = draws.gate(settings.scale, draws.log_normal(settings.scale_std), neutral=1.0)
+    if "scale" in names:
+        (scale,) = draws.gate(draws.log_normal(SCALE_STD), neutral=1.0)
         maps = maps @ _scaling(1 / scale, 1 / scale)
-    if settings.rotate:
-        maps = maps @ _draw_rotation(settings, draws)
-    if settings.aniso:
-        (scale,) = draws.gate(settings.aniso, draws.log_normal(settings.aniso_std), neutral=1.0)
+    if "rotate" in names:
+        maps = maps @ _draw_rotation(draws)
+    if "aniso" in names:
+        (scale,) = draws.gate(draws.log_normal(ANISO_STD), neutral=1.0)
         maps = maps @ _scaling(1 / scale, scale)
-    if settings.rotate:
-        maps = maps @ _draw_rotation(settings, draws)
-    if settings.xfrac:
-        x, y = (draws.normal(settings.xfrac_std) * size for size in (width, height))
-        x, y = draws.gate(settings.xfrac, x, y, neutral=0.0)
+    if "rotate" in names:
+        maps = maps @ _draw_rotation(draws)
+    if "xfrac" in names:
+        x, y = (draws.normal(XFRAC_STD) * size for size in (width, height))
+        x, y = draws.gate(x, y, neutral=0.0)
         maps = maps @ _translation(-x, -y)
 
     return maps
 
 
-def _draw_rotation(settings: AugmentSettings, draws: Draws) -> torch.Tensor:
+def _draw_rotation(draws: Draws) -> Tensor:
     # Drawn twice, before and after `aniso`: each with 1 - sqrt(1 - p), so that at least one happens with p.
-    probability = 1 - (1 - min(settings.rotate, 1.0) * draws.p) ** 0.5
-    angle = draws.symmetric(settings.rotate_max * math.pi)
+    probability = 1 - (1 - draws.p) ** 0.5
+    angle = draws.symmetric(ROTATE_MAX)
     angle = torch.where(draws.happens(probability), angle, 0.0)
     return _rotation(angle.cos(), angle.sin())
 
 
-def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Resamples images through affine maps: reflection, doubling, bilinear lookup, halving.
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """Resample images through affine maps: reflection, doubling, bilinear lookup, halving.
 
     The reflection never ends; the official implementation's ends in black two image sizes from the centre.
 
@@ -322,9 +241,6 @@ def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
         images: (N, C, H, W), float32 or float64, sides of at least 2.
         maps: (N, 3, 3) as of `draw_inverse_maps`. On the CPU, wherever the images are, those images are left alone
             whose map is the identity; on an accelerator its values are never read back.
-
-    Returns:
-        (N, C, H, W).
     """
     if maps.device.type != "cpu":
         return _warp_all(images, maps)
@@ -337,14 +253,14 @@ def warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return images.index_copy(0, chosen, _warp_all(images.index_select(0, chosen), maps[moved]))
 
 
-def _warp_all(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def _warp_all(images: Tensor, maps: Tensor) -> Tensor:
     limit = _CPU_SAMPLES_AT_ONCE if images.device.type == "cpu" else _DEVICE_SAMPLES_AT_ONCE
     count = max(1, limit // (16 * images.shape[1:].numel()))
     parts = [_warp_part(*part) for part in zip(images.split(count), maps.split(count), strict=True)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _warp_part(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+def _warp_part(images: Tensor, maps: Tensor) -> Tensor:
     double_columns, grid_x = _plan_axis(images, maps, axis=0)
     double_rows, grid_y = _plan_axis(images, maps, axis=1)
     doubled = double_rows @ (images @ double_columns.mT)
@@ -353,8 +269,8 @@ def _warp_part(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return halve_rows @ (looked_up @ halve_columns.mT)
 
 
-def _plan_axis(images: torch.Tensor, maps: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The doubling matrix of an axis (0 is x), its rows limited to what is looked up, and where to look.
+def _plan_axis(images: Tensor, maps: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Make the doubling matrix of an axis (0 is x), its rows limited to what is looked up, and where to look.
 
     Returns:
         (rows, size) or (N, 1, rows, size); and (N, h, w), -1 and 1 being the first and the last of the rows.
@@ -387,26 +303,51 @@ def _plan_axis(images: torch.Tensor, maps: torch.Tensor, axis: int) -> tuple[tor
     return matrix, source.remainder_(period).mul_(2 / (matrix.shape[-2] - 1)).sub_(1)
 
 
-# --- Image-space filtering, noise and cutout.
+def jitter_color(images: Tensor, names: frozenset[str], draws: Draws) -> Tensor:
+    """Apply the colour transforms that are named to (N, C, H, W) images, C = 3 or 1, as one affine map per image.
 
-# Share of a natural image's power in the four octave bands, after its 1/f spectrum: the paper's (10, 1, 1, 1)/13.
-_BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
+    With the grey axis v = (1, 1, 1)/sqrt(3), brightness b, contrast c, luma flip i, hue angle t and saturation s, the
+    paper's product of 4x4 matrices is x -> L (x + b) with
+    L = c (1 - 2i) v v^T + c s (cos t (I - v v^T) + sin t [v]_x), as each step is a polynomial in v v^T and [v]_x.
+    A grey image is mapped as the colour image of three equal channels: it has no chroma, so that hue and saturation
+    leave it alone, and the luma flip inverts it.
+    """
+    brightness = torch.zeros(draws.batch_size, device=draws.device)
+    contrast = saturation = torch.ones_like(brightness)
+    flipped = angle = torch.zeros_like(brightness)
+    if "brightness" in names:
+        (brightness,) = draws.gate(draws.normal(BRIGHTNESS_STD), neutral=0.0)
+    if "contrast" in names:
+        (contrast,) = draws.gate(draws.log_normal(CONTRAST_STD), neutral=1.0)
+    if "lumaflip" in names:
+        (flipped,) = draws.gate(draws.integer(2), neutral=0.0)
+    if "hue" in names:
+        (angle,) = draws.gate(draws.symmetric(HUE_MAX), neutral=0.0)
+    if "saturation" in names:
+        (saturation,) = draws.gate(draws.log_normal(SATURATION_STD), neutral=1.0)
+    chroma = contrast * saturation
+    brightness, luma, chroma_cos, chroma_sin = (
+        value.to(images.device, images.dtype, non_blocking=True)[:, None, None]
+        for value in (brightness, contrast * (1 - 2 * flipped), chroma * angle.cos(), chroma * angle.sin())
+    )
+    if images.shape[1] == 1:
+        return ((images[:, 0] + brightness) * luma)[:, None]
+    identity = torch.eye(3, dtype=images.dtype, device=images.device)
+    grey = torch.full_like(identity, 1 / 3)
+    cross = (identity.roll(1, dims=0) - identity.roll(-1, dims=0)) / math.sqrt(3)
+    linear = luma * grey + chroma_cos * (identity - grey) + chroma_sin * cross
+    return torch.baddbmm(luma * brightness, linear, images.flatten(2)).unflatten(2, images.shape[2:])
 
 
-def draw_band_gains(settings: AugmentSettings, draws: Draws) -> torch.Tensor:
-    """Draws the gain of each octave band, lowest first: (batch_size, 4)."""
-    total = torch.ones(draws.batch_size, 4, device=draws.device)
-    for band, power in enumerate(_BAND_POWER):
-        (gain,) = draws.gate(settings.imgfilter, draws.log_normal(settings.imgfilter_std), neutral=1.0)
-        gains = torch.stack([gain if i == band else torch.ones_like(gain) for i in range(4)], dim=1)
+def filter_bands(images: Tensor, draws: Draws) -> Tensor:
+    """Amplify four octave bands of (N, C, H, W) images along both axes, at constant expected power."""
+    gains = torch.ones(draws.batch_size, 4, device=draws.device)
+    for band, power in enumerate(BAND_POWER):
+        (gain,) = draws.gate(draws.log_normal(IMGFILTER_STD), neutral=1.0)
+        own = torch.stack([gain if i == band else torch.ones_like(gain) for i in range(4)], dim=1)
         # What the band gains all bands lose, so that the expected power stays 1.
         expected_power = 1 + power * (gain.square() - 1)
-        total = total * gains * expected_power.rsqrt()[:, None]
-    return total
-
-
-def filter_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Amplifies the octave bands of (N, C, H, W) images along both axes by gains (N, 4)."""
+        gains = gains * own * expected_power.rsqrt()[:, None]
     gains = gains.to(images.device, images.dtype, non_blocking=True)
     rows, columns = (
         torch.tensordot(gains, octave_matrices(size, images.dtype, images.device), dims=1)[:, None]
@@ -415,9 +356,9 @@ def filter_bands(images: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     return rows @ (images @ columns.mT)
 
 
-def add_noise(images: torch.Tensor, settings: AugmentSettings, draws: Draws) -> torch.Tensor:
-    """Adds Gaussian noise of a standard deviation drawn per image to (N, C, H, W) images."""
-    (std,) = draws.gate(settings.noise, draws.half_normal(settings.noise_std), neutral=0.0)
+def add_noise(images: Tensor, draws: Draws) -> Tensor:
+    """Add Gaussian noise of a standard deviation drawn per image to (N, C, H, W) images."""
+    (std,) = draws.gate(draws.half_normal(NOISE_STD), neutral=0.0)
     # Without a generator the noise is drawn where the images are: a whole batch of it is slow to copy.
     source = images.device if draws.generator is None else draws.generator.device
     noise = torch.randn(images.shape, dtype=images.dtype, device=source, generator=draws.generator)
@@ -425,9 +366,9 @@ def add_noise(images: torch.Tensor, settings: AugmentSettings, draws: Draws) -> 
     return images + noise.to(images.device, non_blocking=True) * std[:, None, None, None]
 
 
-def cut_out(images: torch.Tensor, settings: AugmentSettings, draws: Draws) -> torch.Tensor:
-    """Sets a rectangle, its centre uniform over the image, to 0 in (N, C, H, W) images."""
-    (size,) = draws.gate(settings.cutout, torch.full_like(draws.unit(), settings.cutout_size), neutral=0.0)
+def cut_out(images: Tensor, draws: Draws) -> Tensor:
+    """Set a rectangle, its centre uniform over the image, to 0 in (N, C, H, W) images."""
+    (size,) = draws.gate(torch.full_like(draws.unit(), CUTOUT_SIZE), neutral=0.0)
     centre_x, centre_y = draws.unit(), draws.unit()
     height, width = images.shape[-2:]
     half, centre_x, centre_y = (
@@ -439,95 +380,60 @@ def cut_out(images: torch.Tensor, settings: AugmentSettings, draws: Draws) -> to
     return images.masked_fill(inside_y[:, None, :, None] & inside_x[:, None, None, :], 0.0)
 
 
-# --- The augmentation pipeline of StyleGAN2-ADA.
+def lookup_bilinear(images: Tensor, grid: Tensor) -> Tensor:
+    """Interpolate between the four nearest pixels; differentiable in the images any number of times.
 
-
-class AugmentPipe(nn.Module):
-    """Augments what a discriminator sees, each transform of each image with probability strength * p.
-
-    Differentiable any number of times in the images, so that gradients reach the generator and R1 can run through it.
-    It has no parameters and no state.
+    torch's own grid_sample has no second derivative in every supported release, nor a first one on every device.
 
     Args:
-        settings: which transforms, and how strong.
-
-    Example:
-        >>> augment = AugmentPipe.from_set("keep_orientation")
-        >>> logits = discriminator(augment(images, p=controller.p))
+        images: (N, C, H, W), sides of at least 2.
+        grid: (N, h, w, 2), the (x, y) to look at in [-1, 1], where -1 and 1 are the centres of the outermost pixels;
+            it gets no gradient.
     """
+    if images.device.type == "mps":
+        return lookup_by_gathering(images, grid)
+    return _GridSample.apply(images, grid)
 
-    def __init__(self, settings: AugmentSettings) -> None:
-        super().__init__()
-        self.settings = settings
 
-    @classmethod
-    def from_set(cls, name: str) -> AugmentPipe:
-        """The pipeline of a set of `AUGMENTATION_SETS`.
+class _GridSample(torch.autograd.Function):
+    # The lookup is linear in the image: its derivative is its adjoint, whose derivative is the lookup again.
 
-        Raises:
-            ValueError: no set has this name; the message lists the names.
-        """
-        return cls(AugmentSettings.from_set(name))
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.images_shape = images.shape
+        return torch.ops.aten.grid_sampler_2d(images, grid, *_BILINEAR)
 
-    def extra_repr(self) -> str:
-        return ", ".join(name for name in TRANSFORMS if getattr(self.settings, name))
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (grid,) = ctx.saved_tensors
+        return _GridSampleAdjoint.apply(grad, grid, ctx.images_shape), None
 
-    def forward(
-        self,
-        images: torch.Tensor,
-        p: float | torch.Tensor,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
-        """Augments a batch.
 
-        The parameters of the transforms are computed where `p` is. A float, or a tensor on the CPU, lets the pipeline
-        skip what an image was not chosen for, and return at once the images themselves for p = 0; a tensor on an
-        accelerator is never read back, so that the host does not wait for it.
+class _GridSampleAdjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, grid: Tensor, images_shape: torch.Size) -> Tensor:
+        ctx.save_for_backward(grid)
+        # The pixels matter to the grid's gradient only, which is not asked for: they need no values.
+        pixels, wanted = grad.new_empty(images_shape), (True, False)
+        return torch.ops.aten.grid_sampler_2d_backward(grad, pixels, grid, *_BILINEAR, wanted)[0]
 
-        Args:
-            images: (N, C, H, W), C = 1 or 3, floating point, mid grey at 0 (range -1..1). Half precision is computed
-                in float32. Mixed precision (autocast) is switched off inside.
-            p: probability, a float or a 0-dim tensor in [0, 1]. The range of a tensor is not checked.
-            generator: source of randomness, on the CPU or on the images' device; the same state gives the same
-                augmentations. None takes the default generator of the device that `p` is on (a float: of the CPU).
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (grid,) = ctx.saved_tensors
+        return _GridSample.apply(grad, grid), None, None
 
-        Returns:
-            (N, C, H, W), dtype of `images`; may exceed -1..1.
 
-        Raises:
-            ValueError: wrong shape or dtype of `images`; a float `p` out of range.
-        """
-        check_images(images)
-        if isinstance(p, torch.Tensor):
-            if p.ndim != 0:
-                raise ValueError(f"`p` must be a number or a 0-dim tensor, not a tensor of shape {tuple(p.shape)}.")
-            p = p.detach()
-        elif not 0 <= p <= 1:
-            raise ValueError(f"`p` must be a probability in [0, 1], not {p}.")
-
-        known_to_host = not isinstance(p, torch.Tensor) or p.device.type == "cpu"
-        if not self.settings.any_of(TRANSFORMS) or (known_to_host and float(p) == 0):
-            return images
-        device = torch.device("cpu")
-        if isinstance(p, torch.Tensor) and not known_to_host:
-            device = p.device
-        elif generator is not None:
-            device = generator.device
-        draws = Draws(len(images), p, device, generator)
-
-        with full_precision(images) as augmented:
-            return self._augment(augmented, draws).to(images.dtype)
-
-    def _augment(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        settings = self.settings
-        if settings.any_of(BLITTING + GEOMETRY):
-            images = warp(images, draw_inverse_maps(settings, draws, *images.shape[-2:]))
-        if settings.any_of(COLOR):
-            images = apply_color_map(images, draw_color_map(settings, draws))
-        if settings.imgfilter:
-            images = filter_bands(images, draw_band_gains(settings, draws))
-        if settings.noise:
-            images = add_noise(images, settings, draws)
-        if settings.cutout:
-            images = cut_out(images, settings, draws)
-        return images
+def lookup_by_gathering(images: Tensor, grid: Tensor) -> Tensor:
+    """`lookup_bilinear` made of operations that every device can differentiate; slower on a CPU."""
+    channels, height, width = images.shape[1:]
+    x, y = ((grid[..., axis] + 1) * ((size - 1) / 2) for axis, size in enumerate((width, height)))
+    left, top = x.floor().clamp(0, width - 2), y.floor().clamp(0, height - 2)
+    right_share, bottom_share = (x - left)[:, None], (y - top)[:, None]
+    corner = (top * width + left).long().flatten(1)[:, None].expand(-1, channels, -1)
+    pixels = images.flatten(2)
+    top_left, top_right, bottom_left, bottom_right = (
+        pixels.gather(2, corner + offset).unflatten(2, x.shape[1:]) for offset in (0, 1, width, width + 1)
+    )
+    upper = torch.lerp(top_left, top_right, right_share)
+    return torch.lerp(upper, torch.lerp(bottom_left, bottom_right, right_share), bottom_share)

@@ -1,13 +1,11 @@
-"""How strongly to augment: the adaptive probability of StyleGAN2-ADA.
-
-Source: StyleGAN2-ADA (arXiv 2006.06676), section 3, equation 1.
-"""
+"""How strongly to augment: the adaptive probability of StyleGAN2-ADA (arXiv 2006.06676, section 3, equation 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 _STATE_SHAPES = {"p": (), "r_t": (), "sums": (2,), "steps": ()}
 
@@ -17,6 +15,7 @@ class AdaController:
 
     Overfitting is r_t = E[sign D(x)] over the real images of an interval: 0 without any, 1 where the discriminator
     takes every real image for real. Every `interval` steps p moves by a fixed amount, up if r_t is above the target.
+    `p`, in [0, 1], and `r_t` of the last complete interval, NaN before the first, are 0-dim float32 tensors.
 
     Args:
         batch_size: real images a step, over all processes.
@@ -57,34 +56,21 @@ class AdaController:
         self.interval = interval
         self.p_max = p_max
         self.p_step = batch_size * interval / (ramp_kimg * 1000)
-        self._p = torch.full((), p_initial, device=device)
-        self._r_t = torch.full((), torch.nan, device=device)
+        self.p = torch.full((), p_initial, device=device)
+        self.r_t = torch.full((), torch.nan, device=device)
         self._sums = torch.zeros(2, device=device)
         self._steps = 0
 
-    @property
-    def p(self) -> torch.Tensor:
-        """The probability to augment with now: 0-dim, float32, in [0, 1]."""
-        return self._p
-
-    @property
-    def r_t(self) -> torch.Tensor:
-        """E[sign D(x)] of the last complete interval: 0-dim, in [-1, 1], NaN before the first."""
-        return self._r_t
-
     @torch.no_grad()
-    def observe(self, logits_real: torch.Tensor) -> None:
-        """Counts the discriminator's logits, of any shape, for augmented real images; any number of times a step.
-
-        NaN counts as no observation.
-        """
+    def observe(self, logits_real: Tensor) -> None:
+        """Count the discriminator's logits for augmented real images, of any shape; NaN is no observation."""
         counted = ~logits_real.isnan()
         sums = torch.stack([torch.where(counted, logits_real.sign(), 0).sum(), counted.sum()])
         self._sums = self._sums + sums.to(self._sums.device, self._sums.dtype)
 
     @torch.no_grad()
-    def step(self, reduce: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
-        """Ends a training step, and after each `interval` of them moves p.
+    def step(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        """End a training step, and after each `interval` of them move p.
 
         Args:
             reduce: sums or averages a tensor over all processes and returns the result on each. Every process calls
@@ -96,19 +82,19 @@ class AdaController:
             return
         signs, count = (self._sums if reduce is None else reduce(self._sums)).unbind()
         self._sums = torch.zeros_like(self._sums)
-        self._r_t = signs / count
+        self.r_t = signs / count
         if self.target is not None:
             # Without observations r_t is NaN, and p stays.
-            direction = (self._r_t - self.target).sign().nan_to_num()
-            self._p = (self._p + direction * self.p_step).clamp(0, self.p_max)
+            direction = (self.r_t - self.target).sign().nan_to_num()
+            self.p = (self.p + direction * self.p_step).clamp(0, self.p_max)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Copies, on the CPU, of all that `load_state_dict` needs to go on bit for bit."""
-        state = {"p": self._p, "r_t": self._r_t, "sums": self._sums, "steps": torch.tensor(self._steps)}
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies, on the CPU, of all that `load_state_dict` needs to go on bit for bit."""
+        state = {"p": self.p, "r_t": self.r_t, "sums": self._sums, "steps": torch.tensor(self._steps)}
         return {name: value.detach().cpu().clone() for name, value in state.items()}
 
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes over a state of `state_dict`; the settings (target, p_max, ...) stay this controller's.
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a state of `state_dict`; the settings (target, p_max, ...) stay this controller's.
 
         Raises:
             ValueError: a name is missing, unknown, or of another shape; nothing has changed then.
@@ -116,7 +102,7 @@ class AdaController:
         shapes = {name: tuple(value.shape) for name, value in state.items()}
         if shapes != _STATE_SHAPES:
             raise ValueError(f"This is no AdaController state: expected the shapes {_STATE_SHAPES}, found {shapes}.")
-        self._p, self._r_t, self._sums = (
-            state[name].to(self._p.device, torch.float32, copy=True) for name in ("p", "r_t", "sums")
+        self.p, self.r_t, self._sums = (
+            state[name].to(self.p.device, torch.float32, copy=True) for name in ("p", "r_t", "sums")
         )
         self._steps = int(state["steps"])

@@ -1,12 +1,9 @@
-"""The augmentation of DiffAugment: always applied, mild, and so without a probability to adapt.
-
-Source: "Differentiable augmentation for data-efficient GAN training", NeurIPS 2020, arXiv 2006.10738.
-"""
+"""DiffAugment (Zhao et al., NeurIPS 2020, arXiv 2006.10738): always applied, mild, without a probability to adapt."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .draws import Draws, check_images, full_precision
 
@@ -35,16 +32,10 @@ class DiffAugment(nn.Module):
             raise ValueError(f"Unknown policy {', '.join(map(repr, unknown))}; choose of: {', '.join(POLICIES)}.")
         self.policy = tuple(name for name in POLICIES if name in names)
 
-    def extra_repr(self) -> str:
-        return ", ".join(self.policy)
-
     def forward(
-        self,
-        images: torch.Tensor,
-        p: float | torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
-        """Augments a batch.
+        self, images: Tensor, p: float | Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Augment a batch.
 
         Args:
             images: (N, C, H, W), C = 1 or 3, floating point, mid grey at 0 (range -1..1). Saturation leaves a grey
@@ -71,11 +62,11 @@ class DiffAugment(nn.Module):
         return augmented.to(images.dtype)
 
 
-def _per_image(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+def _per_image(values: Tensor, images: Tensor) -> Tensor:
     return values.to(images.device, images.dtype, non_blocking=True)[:, None, None, None]
 
 
-def _jitter_color(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _jitter_color(images: Tensor, draws: Draws) -> Tensor:
     brightness = _per_image(draws.unit() - 0.5, images)
     saturation = _per_image(draws.unit() * 2, images)
     contrast = _per_image(draws.unit() + 0.5, images)
@@ -84,31 +75,27 @@ def _jitter_color(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     return torch.lerp(images.mean((1, 2, 3), keepdim=True), images, contrast)
 
 
-def _translate(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _translate(images: Tensor, draws: Draws) -> Tensor:
     # Output pixel i takes input pixel i + shift. As a matrix product: outside the image its rows are 0, like the fill.
     select_rows, select_columns = (_selection(size, draws, images) for size in images.shape[-2:])
     return select_rows @ (images @ select_columns.mT)
 
 
-def _selection(size: int, draws: Draws, images: torch.Tensor) -> torch.Tensor:
-    limit = _round_half_up(size / 8)
+def _selection(size: int, draws: Draws, images: Tensor) -> Tensor:
+    limit = int(size / 8 + 0.5)
     shift = _per_image(draws.integer(2 * limit + 1) - limit, images)[:, 0]
     index = torch.arange(size, device=images.device)
     return (index[:, None] + shift == index).to(images.dtype)[:, None]
 
 
-def _cut_out(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+def _cut_out(images: Tensor, draws: Draws) -> Tensor:
     inside_rows, inside_columns = (_inside_square(size, draws, images) for size in images.shape[-2:])
     return images.masked_fill(inside_rows[:, None, :, None] & inside_columns[:, None, None, :], 0.0)
 
 
-def _inside_square(size: int, draws: Draws, images: torch.Tensor) -> torch.Tensor:
-    side = _round_half_up(size / 2)
+def _inside_square(size: int, draws: Draws, images: Tensor) -> Tensor:
+    side = int(size / 2 + 0.5)
     # An even side has its centre between two pixels, and one place more to be.
     centre = _per_image(draws.integer(size + 1 - side % 2), images)[:, 0, 0]
     offset = torch.arange(size, device=images.device) - (centre - side // 2)
     return (offset >= 0) & (offset < side)
-
-
-def _round_half_up(value: float) -> int:
-    return int(value + 0.5)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 # Decomposition low-pass filters, scaled to sum 1: applied and transposed with a gain of 2 they reconstruct exactly.
 # fmt: off
@@ -19,20 +20,20 @@ SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.04
 SYM6_DELAY = 5
 
 
-def _low_pass(wavelet: tuple[float, ...]) -> torch.Tensor:
+def _low_pass(wavelet: tuple[float, ...]) -> Tensor:
     taps = torch.tensor(wavelet, dtype=torch.float64)
     return taps / taps.sum()
 
 
-def reflect(index: torch.Tensor, size: int) -> torch.Tensor:
-    """Folds any integer index into 0..size-1 by reflection that does not repeat the border (period 2*size - 2)."""
+def reflect(index: Tensor, size: int) -> Tensor:
+    """Fold any integer index into 0..size-1 by reflection that does not repeat the border (period 2*size - 2)."""
     period = max(2 * size - 2, 1)
     folded = index.remainder(period)
     return torch.minimum(folded, period - folded)
 
 
-def _banded(index: torch.Tensor, taps: torch.Tensor, size: int) -> torch.Tensor:
-    """The (rows, size) matrix whose row r is the sum over t of taps[r, t] at column index[r, t]."""
+def _banded(index: Tensor, taps: Tensor, size: int) -> Tensor:
+    """Make the (rows, size) matrix whose row r is the sum over t of taps[r, t] at column index[r, t]."""
     matrix = torch.zeros(index.shape[0], size, dtype=taps.dtype)
     return matrix.scatter_add_(1, index, taps)
 
@@ -40,8 +41,8 @@ def _banded(index: torch.Tensor, taps: torch.Tensor, size: int) -> torch.Tensor:
 # The caches hold constants that depend on nothing but their arguments. They are built outside inference mode, whose
 # tensors could not take part in a later training step.
 @lru_cache(maxsize=16)
-def doubling_matrix(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Reflects `size` pixels without end, doubles them with sym6, and keeps one period.
+def doubling_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Reflect `size` pixels without end, double them with sym6, and keep one period.
 
     The reflected image repeats every 2*size - 2 pixels, so 4*size - 4 doubled samples hold all that any transform can
     ask for, however far outside the image: no margin has to be known, and no transform's size has to be read back.
@@ -57,8 +58,8 @@ def doubling_matrix(size: int, dtype: torch.dtype, device: torch.device) -> torc
 
 
 @lru_cache(maxsize=16)
-def halving_matrix(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Halves 2*size + 10 doubled samples, the first of index -SYM6_DELAY, back to `size` pixels.
+def halving_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Halve 2*size + 10 doubled samples, the first of index -SYM6_DELAY, back to `size` pixels.
 
     Returns:
         (size, 2*size + 10); the transpose of the doubling filter, so that doubling and halving is the identity.
@@ -70,8 +71,8 @@ def halving_matrix(size: int, dtype: torch.dtype, device: torch.device) -> torch
         return _banded(index, taps, 2 * size + len(SYM6) - 2).to(device, dtype)
 
 
-def octave_filters() -> torch.Tensor:
-    """Four symmetric filters that split the spectrum at pi/8, pi/4 and pi/2, lowest band first.
+def octave_filters() -> Tensor:
+    """Make four symmetric filters that split the spectrum at pi/8, pi/4 and pi/2, lowest band first.
 
     Returns:
         (4, 43) float64; they sum to the identity.
@@ -93,8 +94,8 @@ def octave_filters() -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
-def octave_matrices(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The filters of `octave_filters` with reflection at the borders.
+def octave_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Make matrices of the filters of `octave_filters` with reflection at the borders.
 
     Returns:
         (4, size, size); they sum to the identity.

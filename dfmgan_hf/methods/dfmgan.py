@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..losses import change_outside, discriminator_fake_loss, discriminator_real_loss, generator_loss, r1_penalty
 from ..models.base import default_channel_base
-from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, soft_mask
+from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, Trunk, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
-from ..models.stylegan2 import NoiseInput, Trunk, to_layer_latents
+from ..models.stylegan2 import NoiseInput, to_layer_latents
 from ..sheets import sheet_of
 from ..training.task import Batch, Panels, Rule, RunningStatistics
 from .method import Method, TaskRequest, open_pipeline, register

@@ -1,4 +1,4 @@
-"""What all networks share: loading from safetensors alone, and checks of their sizes."""
+"""What networks share: loading from safetensors alone, half precision where it does no harm, and sizes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-# --- Weights come from safetensors and from nothing else: to read a pickle is to run what is in it.
+RandomSource = torch.Generator | list[torch.Generator] | None
+"""Of noise: torch's own generator, one for the batch, or one for each sample, which then depends on it alone."""
 
 _Model = TypeVar("_Model", bound="SafetensorsModel")
 
@@ -38,7 +40,7 @@ def refuse_pickles(source: str, names: Iterable[str]) -> None:
 
 
 class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """A diffusers model that is loaded from safetensors only."""
+    """A diffusers model that is loaded from safetensors only: to read a pickle is to run what is in it."""
 
     @classmethod
     def from_pretrained(
@@ -59,21 +61,42 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
 
-# --- Sizes of the StyleGAN2 networks: resolutions of the blocks and channels at each of them.
+class StyleGAN2Model(SafetensorsModel):
+    """A network with one block for each resolution, of which the highest can run in half precision."""
+
+    low_precision_dtype: torch.dtype | None = None
+    low_precision_resolutions: frozenset[int] = frozenset()
+
+    def block(self, resolution: int) -> Any:
+        raise NotImplementedError
+
+    def set_mixed_precision(self, dtype: torch.dtype | None, num_resolutions: int = 4) -> None:
+        """Run the blocks of the `num_resolutions` highest resolutions in `dtype`; parameters stay as they are.
+
+        Mapping, styles, demodulation, images, masks and logits stay in the parameters' type. None turns it off.
+        """
+        self.low_precision_dtype = dtype
+        self.low_precision_resolutions = frozenset(block_resolutions(self.config["resolution"])[-num_resolutions:])
+
+    def compute_dtype(self, resolution: int) -> torch.dtype:
+        """Return the type that the convolutions of the block at `resolution` run in."""
+        if self.low_precision_dtype is not None and resolution in self.low_precision_resolutions:
+            return self.low_precision_dtype
+        return self.block(resolution).conv1.weight.dtype
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature channels at a resolution: min(channel_base // resolution, channel_max)."""
+    """Return the feature channels at a resolution: min(channel_base // resolution, channel_max)."""
     return min(channel_base // resolution, channel_max)
 
 
 def default_channel_base(resolution: int) -> int:
-    """16384 below 512x512, 32768 from 512x512 on."""
+    """Return 16384 below 512x512 and 32768 from there on (StyleGAN2-ADA, appendix D)."""
     return 16384 if resolution < 512 else 32768
 
 
 def block_resolutions(resolution: int) -> list[int]:
-    """Resolutions of the synthesis blocks: 4, 8, ..., `resolution`."""
+    """Return the resolutions of the blocks: 4, 8, ..., `resolution`."""
     return [2**k for k in range(2, resolution.bit_length())]
 
 

@@ -10,37 +10,26 @@ from torch import Tensor, nn
 
 from .base import SafetensorsModel, check_image_shape
 
-INIT_STD = 0.02
-"""Weights start as N(0, 0.02^2) (CycleGAN, appendix 7.1)."""
-
 
 @dataclass
 class TranslationOutput(BaseOutput):
-    """Output of `CycleGANGenerator`.
-
-    Args:
-        images: the same pictures in the other domain, (N, image_channels, R, R) in [-1, 1].
-    """
+    """Output of `CycleGANGenerator`: `images` in the other domain, (N, image_channels, R, R) in [-1, 1]."""
 
     images: Tensor
 
 
 @dataclass
 class PatchDiscriminatorOutput(BaseOutput):
-    """Output of `PatchDiscriminator`.
-
-    Args:
-        logits: one for each patch, (N, 1, h, w), unbounded, high for real.
-    """
+    """Output of `PatchDiscriminator`: `logits`, one for each patch, (N, 1, h, w), unbounded, high for real."""
 
     logits: Tensor
 
 
 def init_normal(network: nn.Module) -> None:
-    """Weights of all convolutions N(0, 0.02^2), biases 0."""
+    """Draw the weights of all convolutions from N(0, 0.02^2) and set biases to 0 (CycleGAN, appendix 7.1)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(module.weight, std=INIT_STD)
+            nn.init.normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -107,11 +96,7 @@ class CycleGANGenerator(SafetensorsModel):
         """Translate images into the other domain.
 
         Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1].
-            return_dict: False returns the tuple (images,).
-
-        Raises:
-            ValueError: another shape than the configuration's.
+            images: (N, image_channels, resolution, resolution) in [-1, 1]; another shape is a ValueError.
         """
         check_image_shape(images, self.config)
         translated = self.layers(images)
@@ -148,7 +133,6 @@ class PatchDiscriminator(SafetensorsModel):
 
         Args:
             images: (N, image_channels, H, W) in [-1, 1].
-            return_dict: False returns the tuple (logits,).
 
         Returns:
             Logits (N, 1, h, w), high for real: 30x30 at 256x256.

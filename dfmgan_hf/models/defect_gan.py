@@ -18,9 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .base import SafetensorsModel, check_image_shape
-
-RandomSource = torch.Generator | list[torch.Generator] | None
+from .base import RandomSource, SafetensorsModel, check_image_shape
 
 
 @dataclass
@@ -213,7 +211,6 @@ class DefectGANGenerator(SafetensorsModel):
                 nearest value. `control_map` makes one from labels; one that varies over positions draws local defects.
             generator: source of the noise: None, one generator, or N of them, in which case a sample depends on its
                 own generator alone.
-            return_dict: False returns the tuple (images, foreground, distribution).
 
         Raises:
             ValueError: a shape is not as above.
@@ -286,11 +283,7 @@ class DefectGANDiscriminator(SafetensorsModel):
         """Judge how real images are, and of which class.
 
         Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1].
-            return_dict: False returns the tuple (scores, class_logits).
-
-        Raises:
-            ValueError: another shape than the configuration's.
+            images: (N, image_channels, resolution, resolution) in [-1, 1]; another shape is a ValueError.
         """
         check_image_shape(images, self.config)
         features = self.layers(images)

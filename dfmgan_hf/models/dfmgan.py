@@ -9,35 +9,27 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .base import channels_at, default_channel_base
+from .base import RandomSource, channels_at, default_channel_base
 from .layers import upsample2d
 from .stylegan2 import (
     LatentSpace,
     MappingNetwork,
     NoiseInput,
     NoiseMode,
-    RandomSource,
     StyledConv2d,
     StyleGAN2Generator,
     ToChannels,
-    Trunk,
     to_layer_latents,
 )
 
-# --- The defect-aware residual block, its mask and the gate (DFMGAN, section 3.2, equation 1).
+DEFECT_PREFIXES = ("defect_mapping.", "defect_blocks.", "to_mask.")
+"""Names of what stage 2 adds to the backbone start so."""
 
 
 class DefectResidualBlock(nn.Module):
-    """Residual features at one resolution, modulated by the defect latent.
+    """Residual features at one resolution, modulated by the defect latent (DFMGAN, section 3.2).
 
     The same two convolutions as a synthesis block; the input is the manipulated feature map of the resolution below.
-
-    Args:
-        in_channels: channels of the resolution below.
-        out_channels: channels of this resolution.
-        w_dim: width of the defect latent w.
-        resolution: height and width of this block.
-        conv_clamp: clamp of the activations.
     """
 
     def __init__(
@@ -53,14 +45,13 @@ class DefectResidualBlock(nn.Module):
 
 
 def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold: float = 0.0) -> Tensor:
-    """Add the residual where the mask is on: F + [M >= threshold] * residual.
+    """Add the residual where the mask is on: F + [M >= threshold] * residual (equation 1).
 
     The comparison has no gradient: the image teaches the mask nothing, the matching discriminator and the mode-seeking
     loss do.
 
     Args:
-        features: (N, C, r, r).
-        residual: (N, C, r, r).
+        features, residual: (N, C, r, r).
         mask_logits: (N, 1, r, r).
         mask_threshold: 0 as published. Whoever thresholds the mask elsewhere must move the gate along, or the mask is
             no longer where the defect is.
@@ -69,11 +60,27 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
 
 
 def soft_mask(mask_logits: Tensor, sharpness: float = 10.0) -> Tensor:
-    """What the matching discriminator and the mode-seeking loss see of a generated mask: tanh(10 M), in [-1, 1]."""
+    """Return what the matching discriminator and the mode-seeking loss see of a mask: tanh(10 M), in [-1, 1]."""
     return torch.tanh(sharpness * mask_logits)
 
 
-# --- The two generators as diffusers models: the StyleGAN2 backbone and DFMGAN on top of it.
+@dataclass
+class Trunk:
+    """What a defect image and its defect-free twin share: everything below the first residual block.
+
+    Args:
+        features: (N, C, r/2, r/2), r being the resolution of the first residual block.
+        image: (N, image_channels, r/2, r/2), the skip image up to there.
+        noise: the pass's noise.
+    """
+
+    features: Tensor
+    image: Tensor
+    noise: NoiseInput
+
+    def samples(self, which: slice) -> Trunk:
+        """Return the trunk of some of the samples; their noise is shared."""
+        return Trunk(self.features[which], self.image[which], self.noise.samples(which))
 
 
 @dataclass
@@ -101,6 +108,11 @@ class DFMGANGenerator(StyleGAN2Generator):
     Args:
         residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
         (others): as in `StyleGAN2Generator`.
+
+    Example:
+        >>> generator = DFMGANGenerator.from_backbone(backbone)
+        >>> output = generator(torch.randn(4, 512), torch.randn(4, 512), return_defect_free=True)
+        >>> masks = output.mask_logits >= 0
     """
 
     @register_to_config
@@ -116,6 +128,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         conv_clamp: float | None = 256.0,
         residual_resolution: int = 64,
     ) -> None:
+        # By name: of positional arguments the configuration would forget those that are not defaults.
         super().__init__(
             resolution=resolution,
             image_channels=image_channels,
@@ -144,7 +157,7 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     @classmethod
     def from_backbone(cls, backbone: StyleGAN2Generator, residual_resolution: int | None = None) -> DFMGANGenerator:
-        """A DFMGAN generator on a trained backbone; the defect branch is new.
+        """Make a DFMGAN generator on a trained backbone; the defect branch is new.
 
         Args:
             backbone: the stage-1 generator; its tensors are copied bit for bit.
@@ -170,15 +183,15 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     @property
     def num_defect_latents(self) -> int:
-        """Number of per-layer defect latents: two for each residual block, one for ToMask."""
+        """Return the number of per-layer defect latents: two for each residual block, one for ToMask."""
         return 2 * len(self.residual_resolutions) + 1
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """The parameters that stage 2 leaves alone."""
+        """Return the parameters that stage 2 leaves alone."""
         return [p for name, p in self.named_parameters() if not name.startswith(DEFECT_PREFIXES)]
 
     def defect_parameters(self) -> list[nn.Parameter]:
-        """The parameters that stage 2 trains: defect mapping, residual blocks and ToMask."""
+        """Return the parameters that stage 2 trains: defect mapping, residual blocks and ToMask."""
         return [p for name, p in self.named_parameters() if name.startswith(DEFECT_PREFIXES)]
 
     def forward(  # type: ignore[override]
@@ -216,19 +229,14 @@ class DFMGANGenerator(StyleGAN2Generator):
         if truncation_psi != 1.0 and "z" not in (object_latent_space, defect_latent_space):
             raise ValueError('`truncation_psi` acts on z: give it with "z" latents, or truncate w yourself.')
         ws = to_layer_latents(
-            self.mapping,
-            object_latents,
-            object_latent_space,
-            self.num_latents,
-            truncation_psi if object_latent_space == "z" else 1.0,
-            "object_latents",
+            self.mapping, object_latents, object_latent_space, self.num_latents, truncation_psi, "object_latents"
         )
         defect_ws = to_layer_latents(
             self.defect_mapping,
             defect_latents,
             defect_latent_space,
             self.num_defect_latents,
-            truncation_psi if defect_latent_space == "z" else 1.0,
+            truncation_psi,
             "defect_latents",
         )
         if len(ws) != len(defect_ws):
@@ -238,28 +246,21 @@ class DFMGANGenerator(StyleGAN2Generator):
         return output if return_dict else output.to_tuple()
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
-        """The backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
-        x, image = None, None
-        for r in self.trunk_resolutions:
-            x = self.synthesis.block_features(r, x, ws, noise, self.compute_dtype(r))
-            image = self.synthesis.add_rgb(r, image, x, ws)
-        assert x is not None  # residual_resolution is at least 8
-        assert image is not None
-        return Trunk(x, image, noise)
+        """Run the backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
+        return Trunk(*self.run_blocks(self.trunk_resolutions, ws, noise), noise)
 
     def first_residual(self, trunk: Trunk, defect_ws: Tensor) -> tuple[Tensor, Tensor]:
-        """The first residual block and ToMask.
+        """Run the first residual block and ToMask.
 
         Returns:
             The residual (N, C, r, r) and the mask logits (N, 1, r, r) at the first residual resolution r.
         """
         r = self.residual_resolutions[0]
-        x = trunk.features.to(self.compute_dtype(r))
-        residual = self.defect_blocks[str(r)](x, defect_ws, trunk.noise)
+        residual = self.defect_blocks[str(r)](trunk.features.to(self.compute_dtype(r)), defect_ws, trunk.noise)
         return residual, self.to_mask(residual, defect_ws[:, 2])
 
     def mask_logits(self, trunk: Trunk, defect_ws: Tensor) -> Tensor:
-        """Mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
+        """Return the mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
         _, mask = self.first_residual(trunk, defect_ws)
         for _ in self.residual_resolutions[1:]:
             mask = upsample2d(mask)
@@ -273,24 +274,21 @@ class DFMGANGenerator(StyleGAN2Generator):
         return_defect_free: bool = False,
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
-        """Everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
-        residual, mask = self.first_residual(trunk, defect_ws)
+        """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):
-            dtype = self.compute_dtype(r)
-            if i > 0:
+            if i == 0:
+                residual, mask = self.first_residual(trunk, defect_ws)
+            else:
+                below = x.to(self.compute_dtype(r))
+                residual = self.defect_blocks[str(r)](below, defect_ws[:, 2 * i + 1 :], trunk.noise)
                 mask = upsample2d(mask)
-                residual = self.defect_blocks[str(r)](x.to(dtype), defect_ws[:, 2 * i + 1 :], trunk.noise)
-            features = self.synthesis.block_features(r, x, ws, trunk.noise, dtype)
+            features = self.block(r).features(x, ws, trunk.noise, self.compute_dtype(r))
             if i == 0 and return_defect_free:
-                # The twin's features at this resolution are the backbone's, which have just been computed.
-                twin = self.synthesis.add_rgb(r, image, features, ws)
-                twin_features = features
+                # The twin's features here are the backbone's, which have just been computed.
+                twin_features, twin = features, self.block(r).add_rgb(image, features, ws)
             x = gate(features, residual, mask, mask_threshold)
-            image = self.synthesis.add_rgb(r, image, x, ws)
-        if twin is not None and len(self.residual_resolutions) > 1:
-            twin = self.continue_synthesis(twin_features, twin, ws, trunk.noise, self.residual_resolutions[1:])
+            image = self.block(r).add_rgb(image, x, ws)
+        if return_defect_free:
+            _, twin = self.run_blocks(self.residual_resolutions[1:], ws, trunk.noise, twin_features, twin)
         return DFMGANGeneratorOutput(images=image, mask_logits=mask, defect_free_images=twin)
-
-
-DEFECT_PREFIXES = ("defect_mapping.", "defect_blocks.", "to_mask.")

@@ -11,7 +11,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .base import (
-    SafetensorsModel,
+    StyleGAN2Model,
     block_resolutions,
     channels_at,
     check_image_shape,
@@ -20,16 +20,10 @@ from .base import (
 )
 from .layers import EqualizedConv2d, EqualizedLinear
 
-# --- Residual discriminator (StyleGAN2, section 4.1). On 3 channels it judges images, on 4 an image with its mask.
-
 
 @dataclass
 class StyleGAN2DiscriminatorOutput(BaseOutput):
-    """Output of `StyleGAN2Discriminator`.
-
-    Args:
-        logits: (N, 1), unbounded, high for real.
-    """
+    """Output of `StyleGAN2Discriminator`: `logits`, (N, 1), unbounded, high for real."""
 
     logits: Tensor
 
@@ -51,7 +45,7 @@ class DiscriminatorBlock(nn.Module):
         self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=True, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        if hasattr(self, "from_rgb"):
+        if hasattr(self, "from_rgb"):  # at the full resolution
             x = self.from_rgb(x)
         return self.skip(x) + self.conv1(self.conv0(x))
 
@@ -90,7 +84,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
 
 
-class StyleGAN2Discriminator(SafetensorsModel):
+class StyleGAN2Discriminator(StyleGAN2Model):
     """The discriminator of StyleGAN2, and DFMGAN's matching discriminator when the mask is a fourth channel.
 
     Args:
@@ -119,8 +113,6 @@ class StyleGAN2Discriminator(SafetensorsModel):
         if not 1 <= image_channels <= 4:
             raise ValueError(f"`image_channels` must be from 1 to 4, but is {image_channels}.")
         self.blocks = nn.ModuleDict()
-        self.low_precision_dtype: torch.dtype | None = None
-        self.low_precision_resolutions: frozenset[int] = frozenset()
         for r in reversed(block_resolutions(resolution)[1:]):
             self.blocks[str(r)] = DiscriminatorBlock(
                 image_channels if r == resolution else None,
@@ -130,58 +122,41 @@ class StyleGAN2Discriminator(SafetensorsModel):
             )
         self.head = DiscriminatorHead(channels_at(4, channel_base, channel_max), mbstd_group_size, conv_clamp)
 
-    def set_mixed_precision(self, dtype: torch.dtype | None, num_resolutions: int = 4) -> None:
-        """Run the blocks of the `num_resolutions` highest resolutions in `dtype`; parameters stay as they are.
-
-        None returns to the parameters' own type everywhere.
-        """
-        self.low_precision_dtype = dtype
-        self.low_precision_resolutions = frozenset(sorted(map(int, self.blocks), reverse=True)[:num_resolutions])
+    def block(self, resolution: int) -> DiscriminatorBlock:
+        """Return the block that halves a resolution."""
+        return self.blocks[str(resolution)]  # type: ignore[return-value]
 
     def forward(self, images: Tensor, return_dict: bool = True) -> StyleGAN2DiscriminatorOutput | tuple[Tensor]:
         """Judge images.
 
         Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1]; a mask is the last channel, in [-1, 1].
-            return_dict: False returns the tuple (logits,).
+            images: (N, image_channels, resolution, resolution) in [-1, 1], the last channel a mask if there is one;
+                another shape is a ValueError.
 
         Returns:
             Logits (N, 1), high for real, in the type of the parameters.
-
-        Raises:
-            ValueError: another shape than the configuration's.
         """
         check_image_shape(images, self.config)
         # The layout in which convolutions are fastest; all layers keep to it.
         x = images.contiguous(memory_format=torch.channels_last)
-        dtype = self.head.out.weight.dtype
         for r, block in self.blocks.items():
-            low = self.low_precision_dtype is not None and int(r) in self.low_precision_resolutions
-            x = block(x.to(self.low_precision_dtype if low else dtype))
-        logits = self.head(x.to(dtype))
+            x = block(x.to(self.compute_dtype(int(r))))
+        logits = self.head(x.to(self.head.out.weight.dtype))
         return StyleGAN2DiscriminatorOutput(logits=logits) if return_dict else (logits,)
 
 
-# --- A discriminator that also judges patches: heads on the features inside it (CDC, Ojha et al., CVPR 2021).
-
-
 def available_taps(resolution: int) -> list[tuple[int, str]]:
-    """Where heads can be put: block and convolution, from the largest feature map on.
+    """Return where patches can be judged: block and convolution, from the largest feature map on.
 
     At 256x256: conv1 of the block at 64 (features 32x32), both convolutions of the one at 32 (32x32 and 16x16), and
     conv0 of the one at 16 (16x16). At other resolutions the same shares of the image, as far as there are blocks.
     """
-    taps = [
-        (resolution // 4, "conv1"),
-        (resolution // 8, "conv0"),
-        (resolution // 8, "conv1"),
-        (resolution // 16, "conv0"),
-    ]
-    return [(block, conv) for block, conv in taps if block >= 8]
+    places = [(4, "conv1"), (8, "conv0"), (8, "conv1"), (16, "conv0")]
+    return [(resolution // share, conv) for share, conv in places if resolution // share >= 8]
 
 
 class PatchHeadDiscriminator(StyleGAN2Discriminator):
-    """StyleGAN2's discriminator with heads that judge patches on the features of its inner layers.
+    """StyleGAN2's discriminator with heads on its inner layers that judge patches (CDC, Ojha et al., CVPR 2021).
 
     Args:
         num_taps: how many layers have a head, the first of `available_taps`.
@@ -228,35 +203,30 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
     def from_discriminator(
         cls, discriminator: StyleGAN2Discriminator, num_taps: int = 1, linear_heads: bool = False
     ) -> PatchHeadDiscriminator:
-        """New heads on a copy of a trained discriminator."""
+        """Put new heads on a copy of a trained discriminator."""
         config = {name: value for name, value in discriminator.config.items() if not name.startswith("_")}
         model = cls(**config, num_taps=num_taps, linear_heads=linear_heads)
-        model.load_state_dict(discriminator.state_dict() | _heads(model))
+        model.load_state_dict(model.state_dict() | discriminator.state_dict())
         return model
 
     def judge_patches(self, images: Tensor, tap: int) -> Tensor:
-        """Logits of the image's patches.
+        """Judge the patches of images.
 
         Args:
             images: (N, image_channels, R, R) in [-1, 1].
             tap: which head, from 0 to `num_taps` - 1.
 
         Returns:
-            (N, 1, r, r), high for real, r being the size of the tapped features.
+            Logits (N, 1, r, r), high for real, r being the size of the tapped features.
         """
         x = images
-        dtype = self.head.out.weight.dtype
         until, conv = self.taps[tap]
-        for r, block in self.blocks.items():
-            assert isinstance(block, DiscriminatorBlock)
-            low = self.low_precision_dtype is not None and int(r) in self.low_precision_resolutions
-            x = x.to(self.low_precision_dtype if low else dtype)
-            if int(r) == until:
-                x = block.conv0(x)
-                return self.patch_heads[tap]((block.conv1(x) if conv == "conv1" else x).to(dtype))
-            x = block(x)
-        raise AssertionError("every tap is in a block")
-
-
-def _heads(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in model.state_dict().items() if name.startswith("patch_heads.")}
+        for r in block_resolutions(self.config["resolution"])[::-1]:
+            x = x.to(self.compute_dtype(r))
+            if r == until:
+                break
+            x = self.block(r)(x)
+        x = self.block(until).conv0(x)
+        if conv == "conv1":
+            x = self.block(until).conv1(x)
+        return self.patch_heads[tap](x.to(self.head.out.weight.dtype))

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
-# --- Convolutions whose second derivatives are convolutions too.
+ACTIVATION_GAIN = math.sqrt(2.0)
+LEAKY_SLOPE = 0.2
+
+
+# R1 and the path length differentiate gradients. Here the gradient of a convolution is a convolution again, of the
+# adjoint geometry, and so are its own gradients; each is computed only if the running pass goes on from it.
 
 
 class _Geometry(NamedTuple):
+    """What a convolution does besides its weight."""
+
     stride: int
     padding: int
     transposed: bool
     output_padding: tuple[int, int] = (0, 0)
 
     def adjoint(self, x: Tensor, weight: Tensor) -> _Geometry:
-        """Of the convolution that carries the gradient back to `x`."""
+        """Return the geometry of the convolution that carries the gradient back to `x`."""
         if self.transposed:
             return self._replace(transposed=False, output_padding=(0, 0))
         height, width = ((size + 2 * self.padding - weight.shape[-1]) % self.stride for size in x.shape[2:])
@@ -33,15 +39,15 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> T
     return F.conv2d(x, weight, bias, g.stride, g.padding)
 
 
-def _is_wanted(ctx: FunctionCtx, index: int) -> bool:
-    """Whether the running backward pass goes on from an input.
+def _is_wanted(ctx: Any, index: int) -> bool:
+    """Return whether the running backward pass goes on from an input.
 
     `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1
     asks for the image's and not for the weights'.
     """
-    if not ctx.needs_input_grad[index]:  # type: ignore[attr-defined]
+    if not ctx.needs_input_grad[index]:
         return False
-    node = ctx.next_functions[index][0]  # type: ignore[attr-defined]
+    node = ctx.next_functions[index][0]
     # Leaves cannot be asked about, and the question is no public one.
     if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
         return True
@@ -50,17 +56,15 @@ def _is_wanted(ctx: FunctionCtx, index: int) -> bool:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry  # type: ignore[attr-defined]
+        ctx.geometry = geometry
         return _convolve(x, weight, bias, geometry)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        geometry: _Geometry = ctx.geometry  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        geometry: _Geometry = ctx.geometry
         wants_x, wants_weight, wants_bias = (_is_wanted(ctx, i) for i in range(3))
         x_gradient = weight_gradient = bias_gradient = None
         if wants_x:
@@ -74,30 +78,20 @@ class _Convolution(torch.autograd.Function):
 
 class _WeightGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, gradient: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gradient: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
         ctx.save_for_backward(x, gradient)
-        ctx.geometry = geometry  # type: ignore[attr-defined]
+        ctx.geometry = geometry
+        stride, padding, output_padding = [geometry.stride] * 2, [geometry.padding] * 2, list(geometry.output_padding)
         _, weight_gradient, _ = torch.ops.aten.convolution_backward(
-            gradient,
-            x,
-            x.new_empty(shape),
-            None,
-            [geometry.stride] * 2,
-            [geometry.padding] * 2,
-            [1, 1],
-            geometry.transposed,
-            list(geometry.output_padding),
-            1,
-            [False, True, False],
+            *(gradient, x, x.new_empty(shape), None, stride, padding, [1, 1]),
+            *(geometry.transposed, output_padding, 1, [False, True, False]),
         )
         return weight_gradient
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: FunctionCtx, direction: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, gradient = ctx.saved_tensors  # type: ignore[attr-defined]
-        geometry: _Geometry = ctx.geometry  # type: ignore[attr-defined]
+    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, gradient = ctx.saved_tensors
+        geometry: _Geometry = ctx.geometry
         x_gradient = gradient_gradient = None
         if _is_wanted(ctx, 0):
             x_gradient = _Convolution.apply(gradient, direction, None, geometry.adjoint(x, direction))
@@ -107,16 +101,16 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """`F.conv2d` on square kernels, differentiable any number of times at a convolution's cost."""
+    """Convolve as `F.conv2d` with square kernels, differentiable any number of times at a convolution's cost."""
     return _Convolution.apply(x, weight, bias, _Geometry(stride, padding, transposed=False))
 
 
 def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
-    """`F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
+    """Convolve as `F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
     return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
 
 
-# --- Resampling with the FIR filter [1, 3, 3, 1] (StyleGAN2, appendix B), differentiable any number of times.
+# Resampling with the FIR filter [1, 3, 3, 1] (StyleGAN2, appendix B): linear, and each the adjoint of another.
 
 
 def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
@@ -128,37 +122,37 @@ def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
 
 class _Filter(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, padding: int, gain: float) -> Tensor:
-        ctx.padding, ctx.gain = padding, gain  # type: ignore[attr-defined]
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.padding, ctx.gain = padding, gain
         return _filter(x, padding, 1, gain)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Filter.apply(gradient, 3 - ctx.padding, ctx.gain), None, None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Filter.apply(gradient, 3 - ctx.padding, ctx.gain), None, None
 
 
 class _Upsample(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, gain: float) -> Tensor:
-        ctx.gain = gain  # type: ignore[attr-defined]
+    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain
         y = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)
         y = y[:, :, 2:-2, 2:-2]
         return y if gain == 4.0 else y * (gain / 4.0)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _Downsample.apply(gradient, ctx.gain), None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Downsample.apply(gradient, ctx.gain), None
 
 
 class _Downsample(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, gain: float) -> Tensor:
-        ctx.gain = gain  # type: ignore[attr-defined]
+    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain
         return _filter(x, 1, 2, gain)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _Upsample.apply(gradient, ctx.gain), None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Upsample.apply(gradient, ctx.gain), None
 
 
 def upsample2d(x: Tensor) -> Tensor:
@@ -166,12 +160,7 @@ def upsample2d(x: Tensor) -> Tensor:
 
     The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
     zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
-
-    Args:
-        x: (N, C, H, W).
-
-    Returns:
-        (N, C, 2 H, 2 W).
+    (N, C, H, W) -> (N, C, 2 H, 2 W).
     """
     return _Upsample.apply(x, 4.0)
 
@@ -195,47 +184,41 @@ def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
     return _Filter.apply(x, padding, gain)
 
 
-# --- Equalised layers and the activation of the StyleGAN2 networks.
-
-ACTIVATION_GAIN = math.sqrt(2.0)
-LEAKY_SLOPE = 0.2
-
-
 class _ClampedLeakyReLU(torch.autograd.Function):
     """In place, and one map kept for the way back, where the two operations would make and keep three."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, clamp: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:
         y = F.leaky_relu_(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
-        ctx.mark_dirty(x)  # type: ignore[attr-defined]
-        ctx.clamp = clamp  # type: ignore[attr-defined]
+        ctx.mark_dirty(x)
+        ctx.clamp = clamp
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None
 
 
 class _ClampedLeakyReLUGradient(torch.autograd.Function):
     """Linear in the gradient, and its own adjoint; piecewise constant in the activations."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, gradient: Tensor, y: Tensor, clamp: float) -> Tensor:
-        ctx.clamp = clamp  # type: ignore[attr-defined]
+    def forward(ctx: Any, gradient: Tensor, y: Tensor, clamp: float) -> Tensor:
+        ctx.clamp = clamp
         ctx.save_for_backward(y)
         gradient = torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp)
         return torch.ops.aten.leaky_relu_backward.grad_input(gradient, y, LEAKY_SLOPE, True, grad_input=gradient)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _ClampedLeakyReLUGradient.apply(gradient, y, ctx.clamp), None, None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _ClampedLeakyReLUGradient.apply(gradient, y, ctx.clamp), None, None
 
 
 def activate(x: Tensor, clamp: float | None) -> Tensor:
-    """Leaky ReLU (slope 0.2) and clamp to +-`clamp`; the gain sqrt(2) is already in `x`, which is overwritten."""
+    """Apply leaky ReLU (slope 0.2) and clamp to +-`clamp`; `x`, with the gain sqrt(2) in it, is overwritten."""
     if x.requires_grad:
         return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
     x = F.leaky_relu_(x, LEAKY_SLOPE)
@@ -246,7 +229,6 @@ class EqualizedLinear(nn.Module):
     """Linear layer with equalised learning rate (Progressive GAN, section 4.1; StyleGAN for `lr_multiplier`).
 
     Args:
-        in_features, out_features: sizes.
         bias_init: initial value of the bias, as it acts in the forward pass.
         lr_multiplier: the layer's learning rate relative to the rest; 0.01 in the mapping network.
         activation: apply leaky ReLU with gain sqrt(2).

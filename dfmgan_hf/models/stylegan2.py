@@ -4,117 +4,37 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from .base import SafetensorsModel, block_resolutions, channels_at, check_network_size, default_channel_base
+from .base import (
+    RandomSource,
+    StyleGAN2Model,
+    block_resolutions,
+    channels_at,
+    check_network_size,
+    default_channel_base,
+)
 from .layers import ACTIVATION_GAIN, EqualizedLinear, activate, conv2d, conv_transpose2d, fir_filter2d, upsample2d
-
-# --- Pixel noise of the styled convolutions.
-
-NoiseMode = Literal["random", "const", "none"]
-NOISE_MODES: tuple[NoiseMode, ...] = ("random", "const", "none")
-
-
-class NoisyLayer(Protocol):
-    """A layer that noise is added in.
-
-    Args:
-        noise_const: the stored noise, (r, r), r being the resolution of the layer's output.
-    """
-
-    noise_const: Tensor
-
-
-class NoiseInput:
-    """Where the layers of one forward pass get their noise.
-
-    Noise is one standard normal value per pixel, shared by all channels (StyleGAN, section 3.2). What was drawn for a
-    layer is kept, so that a defect image and its defect-free twin, or two halves of the mode-seeking loss, see the
-    same noise.
-
-    Args:
-        mode: "random" draws it, "const" takes the layer's stored buffer, "none" leaves it out.
-        batch_size: number of samples N of the pass.
-        generator: source of random noise: None, one generator, or N of them, in which case the noise of a sample
-            depends on its own generator only. Drawn on the generator's device, then moved.
-
-    Raises:
-        ValueError: an unknown mode, or a list of generators whose length is not the batch size.
-    """
-
-    def __init__(
-        self,
-        mode: NoiseMode,
-        batch_size: int,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> None:
-        if mode not in NOISE_MODES:
-            raise ValueError(f"`noise_mode` must be one of {', '.join(NOISE_MODES)}, but is {mode!r}.")
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"`generator` lists {len(generator)} generators for a batch of {batch_size}.")
-        self.mode = mode
-        self.batch_size = batch_size
-        self.generator = generator
-        self._drawn: dict[NoisyLayer, Tensor] = {}
-
-    def __call__(self, layer: NoisyLayer, dtype: torch.dtype) -> Tensor | None:
-        """The noise of `layer`: (N, 1, r, r), (r, r), or None."""
-        if self.mode == "none":
-            return None
-        if self.mode == "const":
-            return layer.noise_const.to(dtype)
-        if layer not in self._drawn:
-            size = layer.noise_const.shape
-            device = layer.noise_const.device
-            if isinstance(self.generator, list):
-                parts = [torch.randn(1, 1, *size, generator=g, device=g.device).to(device) for g in self.generator]
-                noise = torch.cat(parts)
-            else:
-                source = device if self.generator is None else self.generator.device
-                shape = (self.batch_size, 1, *size)
-                noise = torch.randn(shape, generator=self.generator, device=source).to(device)
-            self._drawn[layer] = noise
-        return self._drawn[layer].to(dtype)
-
-    def samples(self, which: slice) -> NoiseInput:
-        """The noise of some of the samples; what either draws is the other's too."""
-        return _NoiseOfSamples(self, which)
-
-
-class _NoiseOfSamples(NoiseInput):
-    """The noise of some of the samples of another pass."""
-
-    def __init__(self, whole: NoiseInput, which: slice) -> None:
-        self._whole = whole
-        self._which = which
-
-    def __call__(self, layer: NoisyLayer, dtype: torch.dtype) -> Tensor | None:
-        noise = self._whole(layer, dtype)
-        return noise if noise is None or noise.ndim == 2 else noise[self._which]
-
-
-# --- Mapping network: from the latent z to the intermediate latent w (StyleGAN, section 2).
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
+DEMODULATION_EPS = 1e-8
+
+NoiseMode = Literal["random", "const", "none"]
+NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
+LatentSpace = Literal["z", "w", "w+"]
 
 
 class MappingNetwork(nn.Module):
-    """z -> w by fully connected layers, with a moving average of w for the truncation trick.
-
-    Args:
-        z_dim: width of z.
-        w_dim: width of w.
-        num_layers: fully connected layers, 2 by default and 8 in the large presets.
-    """
+    """z -> w by fully connected layers (StyleGAN, section 2), with a moving average of w for the truncation trick."""
 
     w_avg: Tensor
 
@@ -129,13 +49,11 @@ class MappingNetwork(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
-        """
-        Args:
-            z: (N, z_dim), normally N(0, 1); brought to unit mean square first.
-            truncation_psi: w_avg + psi (w - w_avg); 1 leaves w alone, smaller values trade variety for typicality.
+        """Map z (N, z_dim), normally N(0, 1), to w (N, w_dim) in float32, or in float64 if the weights are.
 
-        Returns:
-            w, (N, w_dim), in float32 (float64 if the weights are).
+        Args:
+            z: brought to unit mean square first.
+            truncation_psi: w_avg + psi (w - w_avg); 1 leaves w alone, smaller values trade variety for typicality.
         """
         dtype = torch.promote_types(self.w_avg.dtype, torch.float32)
         x = z.to(dtype)
@@ -152,52 +70,12 @@ class MappingNetwork(nn.Module):
         self.w_avg.copy_(w.detach().mean(dim=0).to(self.w_avg.dtype).lerp(self.w_avg, W_AVG_DECAY))
 
 
-# --- The modulated convolution (StyleGAN2, section 2.2, equations 1 to 3) and the layers that are built on it.
-
-DEMODULATION_EPS = 1e-8
-
-
-@dataclass(frozen=True)
-class _Operands:
-    """What of a modulated convolution follows from its weight alone.
-
-    Args:
-        weight: (out_channels, in_channels, k, k), in the type of the convolution.
-        energy: sum of its squares over the kernel, (out_channels, in_channels), in float32; None without demodulation.
-        peak: what the weight was divided by, (N or 1, out_channels), or None.
-    """
-
-    weight: Tensor
-    energy: Tensor | None
-    peak: Tensor | None
-
-
-@contextmanager
-def hold_weights(network: nn.Module) -> Iterator[None]:
-    """Inside, without gradients, modulated convolutions compute once what follows from their weights alone.
-
-    Their sums of squares, other types and layouts: a tenth of the time of an image in float32, more in bf16. The
-    weights must not change meanwhile, and take up to twice their memory.
-    """
-    layers = [module for module in network.modules() if isinstance(module, ModulatedConv2d)]
-    for layer in layers:
-        layer.held = {}
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.held = None
-
-
 class ModulatedConv2d(nn.Module):
-    """The weight and style of a modulated convolution (StyleGAN2, section 2.2), without noise, bias and activation.
+    """A convolution whose weight each sample's style scales (StyleGAN2, section 2.2), without noise and activation.
 
-    Args:
-        in_channels, out_channels, kernel_size: as in `nn.Conv2d`; padding keeps the size.
-        w_dim: width of the latent that the style is an affine function of.
-        up: stride-2 transposed convolution followed by the FIR filter, which doubles height and width.
-        demodulate: normalise each output channel to unit expected variance. Without it the style carries the
-            equalised learning rate's 1 / sqrt(in_channels).
+    The style is an affine function of a latent of width `w_dim`. `up` makes the convolution a transposed one of stride
+    2 that the FIR filter follows, which doubles height and width. Without `demodulate` the style carries the equalised
+    learning rate's 1 / sqrt(in_channels k^2), which the demodulation otherwise cancels.
     """
 
     def __init__(
@@ -217,74 +95,74 @@ class ModulatedConv2d(nn.Module):
         self.demodulate = demodulate
         self.padding = kernel_size // 2
         self.style_gain = 1.0 if demodulate else 1.0 / math.sqrt(in_channels * kernel_size**2)
-        self.held: dict[torch.dtype, _Operands] | None = None
+        self.held: dict[torch.dtype, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
 
     def modulated_conv(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """Convolve `x` with the weights that `w` modulates, and add a bias.
+        """Convolve `x` with the weight that `w` modulates, times `gain`, and add a bias.
 
         Args:
             x: (N, in_channels, H, W), in any floating type; the convolution runs in it.
             w: (N, w_dim).
             bias: (out_channels,), or None.
-            gain: factor on the convolution, not on the bias.
 
         Returns:
             (N, out_channels, H, W), twice the size with `up`.
         """
         # Styles and demodulation are a few thousand numbers: float32 costs nothing and cannot overflow.
-        small = torch.promote_types(self.weight.dtype, torch.float32)
+        small, dtype = torch.promote_types(self.weight.dtype, torch.float32), x.dtype
         style = self.affine(w.to(small)) * self.style_gain
-        bias = None if bias is None else bias.to(x.dtype)
+        bias = None if bias is None else bias.to(dtype)
         # The layout in which convolutions are fastest; not every one of them keeps to its input's.
         x = x.contiguous(memory_format=torch.channels_last)
-        # A single sample's weights are modulated if they are smaller than its feature maps.
-        if len(x) == 1 and self.weight.numel() <= x.numel():
-            operands = self._operands(small)
-            scale = self._output_scale(style, operands, gain)
-            weight = operands.weight * (scale.t() * style)[:, :, None, None]
-            return self._conv(x, weight.to(x.dtype), bias)
-        operands = self._operands(x.dtype)
-        if operands.peak is not None:
+        # Scaling the input channels by the style is scaling the weight (equation 1), and so is scaling the output
+        # channels by the demodulation (equation 3): one weight serves a whole batch. A single sample's weight is
+        # modulated itself if it is smaller than its feature maps.
+        modulates_weight = len(x) == 1 and self.weight.numel() <= x.numel()
+        weight, energy, peak = self._prepare(small if modulates_weight else dtype)
+        if energy is None:
+            scale = style.new_full((1, len(weight)), gain)
+        else:
+            scale = (style.square() @ energy.t() + DEMODULATION_EPS).rsqrt() * gain
+        if modulates_weight:
+            weight = weight * (scale.t() * style)[:, :, None, None]
+            return self._conv(x, weight.to(dtype), bias)
+        if peak is not None:
             style_peak = style.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-            style, operands = style / style_peak, replace(operands, peak=operands.peak * style_peak)
-        scale = self._output_scale(style, operands, gain)
+            style, scale = style / style_peak, scale * peak * style_peak
         # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
         # multiplied in float32.
-        exact, dtype = (small if len(x) == 1 else x.dtype), x.dtype
+        exact = small if len(x) == 1 else dtype
         style, scale = (factors.to(exact)[:, :, None, None] for factors in (style, scale))
-        x = self._conv((x * style).to(dtype), operands.weight).to(exact)
+        x = self._conv((x * style).to(dtype), weight).to(exact)
         x = x * scale if bias is None else torch.addcmul(bias.to(exact)[:, None, None], x, scale)
         return x.to(dtype)
 
-    def _output_scale(self, style: Tensor, operands: _Operands, gain: float) -> Tensor:
-        """What the output channels are multiplied with, (N, out_channels) or (1, out_channels)."""
-        if operands.energy is None:
-            return style.new_full((1, len(self.weight)), gain) if operands.peak is None else operands.peak * gain
-        eps = DEMODULATION_EPS if operands.peak is None else DEMODULATION_EPS / operands.peak.square()
-        return (style.square() @ operands.energy.t() + eps).rsqrt() * gain
+    def _prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What a convolution in `dtype` needs that follows from the weight alone; `hold_weights` keeps it.
 
-    def _operands(self, dtype: torch.dtype) -> _Operands:
-        """What a convolution in `dtype` takes that follows from the weight alone."""
-        held = self.held
-        if held is not None and dtype in held:
-            return held[dtype]
+        Returns:
+            The weight in `dtype`; the sum of its squares over the kernel, (out_channels, in_channels), or None without
+            demodulation; what it was divided by, (out_channels,), in float16, and None otherwise.
+        """
+        if self.held is not None and dtype in self.held:
+            return self.held[dtype]
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        energy = weight.square().sum(dim=(2, 3)) if self.demodulate else None
         peak = None
         if dtype == torch.float16:
-            # Half precision overflows in the sum over channels: bring weights and styles to a maximum of one. The
-            # demodulation takes the factors out again; without demodulation they return as an output gain.
-            peak = weight.abs().amax(dim=(1, 2, 3)).unsqueeze(0) * math.sqrt(weight[0].numel())
+            # Half precision overflows in the sum over channels: bring it to a maximum of one. A factor on the output,
+            # which is in float32 or clamped, takes the division back.
+            peak = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
             weight = weight / peak.reshape(-1, 1, 1, 1)
-        energy = weight.square().sum(dim=(2, 3)) if self.demodulate else None
-        operands = _Operands(weight.to(dtype), energy, peak)
-        if held is not None and not torch.is_grad_enabled():
+        weight = weight.to(dtype)
+        if self.held is not None and not torch.is_grad_enabled():
             # In the order in which the two kinds of convolution read it.
             if self.up:
-                weight = operands.weight.transpose(0, 1).contiguous().transpose(0, 1)
+                weight = weight.transpose(0, 1).contiguous().transpose(0, 1)
             else:
-                weight = operands.weight.contiguous(memory_format=torch.channels_last)
-            operands = held[dtype] = replace(operands, weight=weight)
-        return operands
+                weight = weight.contiguous(memory_format=torch.channels_last)
+            self.held[dtype] = weight, energy, peak
+        return weight, energy, peak
 
     def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not self.up:
@@ -296,14 +174,81 @@ class ModulatedConv2d(nn.Module):
         return x + bias if x.requires_grad or bias.requires_grad else x.add_(bias)
 
 
+@contextmanager
+def hold_weights(network: nn.Module) -> Iterator[None]:
+    """Inside, without gradients, modulated convolutions compute once what follows from their weights alone.
+
+    Their sums of squares, other types and layouts: a tenth of the time of an image in float32, more in bf16. The
+    weights must not change meanwhile, and take up to twice their memory.
+    """
+    layers = [module for module in network.modules() if isinstance(module, ModulatedConv2d)]
+    for layer in layers:
+        layer.held = {}
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.held = None
+
+
+class NoiseInput:
+    """Where the layers of one forward pass get their noise.
+
+    Noise is one standard normal value per pixel, shared by all channels (StyleGAN, section 3.2). What was drawn for a
+    layer is kept, so that a defect image and its defect-free twin, or two halves of the mode-seeking loss, see the
+    same noise.
+
+    Args:
+        mode: "random" draws it, "const" takes the layer's stored buffer, "none" leaves it out.
+        batch_size: number of samples N of the pass.
+        generator: source of random noise: None, one generator, or N of them, in which case the noise of a sample
+            depends on its own generator only. Drawn on the generator's device, then moved.
+
+    Raises:
+        ValueError: an unknown mode, or a list of generators whose length is not the batch size.
+    """
+
+    def __init__(self, mode: NoiseMode, batch_size: int, generator: RandomSource = None) -> None:
+        if mode not in NOISE_MODES:
+            raise ValueError(f"`noise_mode` must be one of {', '.join(NOISE_MODES)}, but is {mode!r}.")
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(f"`generator` lists {len(generator)} generators for a batch of {batch_size}.")
+        self.mode = mode
+        self.batch_size = batch_size
+        self.generator = generator
+        self._drawn: dict[StyledConv2d, Tensor] = {}
+
+    def __call__(self, layer: StyledConv2d, dtype: torch.dtype) -> Tensor | None:
+        """Return the noise of `layer` at its resolution r: (N, 1, r, r), (r, r) if it is stored, or None."""
+        if self.mode == "none":
+            return None
+        if self.mode == "const":
+            return layer.noise_const.to(dtype)
+        if layer not in self._drawn:
+            size, device = layer.noise_const.shape, layer.noise_const.device
+            if isinstance(self.generator, list):
+                parts = [torch.randn(1, 1, *size, generator=g, device=g.device).to(device) for g in self.generator]
+                noise = torch.cat(parts)
+            else:
+                source = device if self.generator is None else self.generator.device
+                shape = (self.batch_size, 1, *size)
+                noise = torch.randn(shape, generator=self.generator, device=source).to(device)
+            self._drawn[layer] = noise
+        return self._drawn[layer].to(dtype)
+
+    def samples(self, which: slice) -> NoiseInput:
+        """Return the noise of some of the samples; what was drawn for a layer is theirs too."""
+        generator = self.generator[which] if isinstance(self.generator, list) else self.generator
+        part = NoiseInput(self.mode, len(range(self.batch_size)[which]), generator)
+        part._drawn = {layer: noise[which] for layer, noise in self._drawn.items()}
+        return part
+
+
 class StyledConv2d(ModulatedConv2d):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU and clamp: one layer of a synthesis block.
 
-    The noise is added after demodulation and before the bias, times a learned scalar that starts at 0.
-
-    Args:
-        resolution: height and width of the output.
-        conv_clamp: clamp the output to +-this; None for no clamp.
+    The noise is added after demodulation and before the bias, times a learned scalar that starts at 0. `resolution` is
+    that of the output; `conv_clamp` None is no clamp.
     """
 
     noise_const: Tensor
@@ -350,21 +295,11 @@ class ToChannels(ModulatedConv2d):
         return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
 
 
-# --- The StyleGAN2 backbone's synthesis network with skip connections (StyleGAN2, section 4.1).
-
-
 class SynthesisBlock(nn.Module):
     """One resolution of the backbone: an upsampling and a plain styled convolution, and ToRGB.
 
-    At 4x4 the input is a learned constant and there is one convolution only.
-
-    Args:
-        in_channels: channels of the block below; ignored at 4x4.
-        out_channels: channels of this block.
-        w_dim: width of w.
-        resolution: height and width of this block.
-        image_channels: channels of the image, 1 or 3.
-        conv_clamp: clamp of the activations.
+    At 4x4 the input is a learned constant and there is the plain convolution only. ToRGB shares its latent with the
+    next block's first convolution, so that an image of size R has 2 log2(R) - 2 latents.
     """
 
     def __init__(
@@ -377,7 +312,7 @@ class SynthesisBlock(nn.Module):
         conv_clamp: float | None,
     ) -> None:
         super().__init__()
-        self.resolution = resolution
+        self.latent = 2 * resolution.bit_length() - 6  # of conv1; conv0 has the one before it, ToRGB the one after
         if resolution == 4:
             self.const = nn.Parameter(torch.randn(out_channels, 4, 4))
         else:
@@ -385,35 +320,27 @@ class SynthesisBlock(nn.Module):
         self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
         self.to_rgb = ToChannels(out_channels, image_channels, w_dim, conv_clamp=conv_clamp)
 
-    @property
-    def num_convs(self) -> int:
-        return 1 if self.resolution == 4 else 2
-
     def features(self, x: Tensor | None, ws: Tensor, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
-        """The block's features before ToRGB.
+        """Return the features before ToRGB, (N, out_channels, r, r) in `dtype`, which the convolutions run in.
 
         Args:
             x: features of the block below, or None at 4x4.
-            ws: (N, >= num_convs, w_dim).
-            noise: the pass's noise.
-            dtype: type that the convolutions run in.
-
-        Returns:
-            (N, out_channels, resolution, resolution) in `dtype`.
+            ws: all latents, (N, num_latents, w_dim).
         """
         if x is None:
-            x = self.const.to(dtype).unsqueeze(0).expand(ws.shape[0], -1, -1, -1)
+            x = self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1)
         else:
-            x = self.conv0(x.to(dtype), ws[:, 0], noise)
-        return self.conv1(x, ws[:, self.num_convs - 1], noise)
+            x = self.conv0(x.to(dtype), ws[:, self.latent - 1], noise)
+        return self.conv1(x, ws[:, self.latent], noise)
+
+    def add_rgb(self, image: Tensor | None, x: Tensor, ws: Tensor) -> Tensor:
+        """Return the upsampled image of the block below plus ToRGB of this block's features `x`."""
+        rgb = self.to_rgb(x, ws[:, self.latent + 1])
+        return rgb if image is None else upsample2d(image) + rgb
 
 
 class SynthesisNetwork(nn.Module):
-    """All synthesis blocks; the image is the sum of the blocks' ToRGB outputs, FIR-upsampled step by step.
-
-    The block at resolution r reads the latents from `first_latent(r)` on: one for each convolution, and one for ToRGB
-    which it shares with the next block's first convolution. There are 2 log2(R) - 2 latents in all.
-    """
+    """All synthesis blocks; the image is the sum of their ToRGB outputs, FIR-upsampled (StyleGAN2, section 4.1)."""
 
     def __init__(
         self,
@@ -434,66 +361,15 @@ class SynthesisNetwork(nn.Module):
             self.blocks[str(r)] = SynthesisBlock(in_channels, out_channels, w_dim, r, image_channels, conv_clamp)
             in_channels = out_channels
 
-    @staticmethod
-    def first_latent(resolution: int) -> int:
-        """Index of the first latent that the block at `resolution` reads."""
-        return 0 if resolution == 4 else 2 * resolution.bit_length() - 7
-
-    def block_features(
-        self, resolution: int, x: Tensor | None, ws: Tensor, noise: NoiseInput, dtype: torch.dtype
-    ) -> Tensor:
-        """Features of one block; see `SynthesisBlock.features`. `ws` are all latents (N, num_latents, w_dim)."""
-        block: SynthesisBlock = self.blocks[str(resolution)]  # type: ignore[assignment]
-        return block.features(x, ws[:, self.first_latent(resolution) :], noise, dtype)
-
-    def rgb(self, resolution: int, x: Tensor, ws: Tensor) -> Tensor:
-        """What the block at `resolution` adds to the image: ToRGB of its features `x`."""
-        block: SynthesisBlock = self.blocks[str(resolution)]  # type: ignore[assignment]
-        return block.to_rgb(x, ws[:, self.first_latent(resolution) + block.num_convs])
-
-    def add_rgb(self, resolution: int, image: Tensor | None, x: Tensor, ws: Tensor) -> Tensor:
-        """The image at `resolution`: the upsampled image of the block below plus ToRGB of the features `x`."""
-        rgb = self.rgb(resolution, x, ws)
-        return rgb if image is None else upsample2d(image) + rgb
-
-
-# --- The two generators as diffusers models: the StyleGAN2 backbone and DFMGAN on top of it.
-
-LatentSpace = Literal["z", "w", "w+"]
-RandomSource = torch.Generator | list[torch.Generator] | None
-
 
 @dataclass
 class StyleGAN2GeneratorOutput(BaseOutput):
-    """Output of `StyleGAN2Generator`.
-
-    Args:
-        images: (N, image_channels, R, R), around [-1, 1], not clamped.
-    """
+    """Output of `StyleGAN2Generator`: `images`, (N, image_channels, R, R), around [-1, 1], not clamped."""
 
     images: Tensor
 
 
-@dataclass
-class Trunk:
-    """What a defect image and its defect-free twin share: everything below the first residual block.
-
-    Args:
-        features: (N, C, r/2, r/2), the features below the first residual block at resolution r.
-        image: (N, image_channels, r/2, r/2), the skip image up to there.
-        noise: the pass's noise.
-    """
-
-    features: Tensor
-    image: Tensor
-    noise: NoiseInput
-
-    def samples(self, which: slice) -> Trunk:
-        """The trunk of some of the samples; their noise is shared."""
-        return Trunk(self.features[which], self.image[which], self.noise.samples(which))
-
-
-class StyleGAN2Generator(SafetensorsModel):
+class StyleGAN2Generator(StyleGAN2Model):
     """StyleGAN2 generator of defect-free images: the backbone that stage 1 trains.
 
     Args:
@@ -526,27 +402,15 @@ class StyleGAN2Generator(SafetensorsModel):
             raise ValueError(f"`image_channels` must be 1 or 3, but is {image_channels}.")
         self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
         self.synthesis = SynthesisNetwork(resolution, image_channels, w_dim, channel_base, channel_max, conv_clamp)
-        self.low_precision_dtype: torch.dtype | None = None
-        self.low_precision_resolutions: frozenset[int] = frozenset()
 
     @property
     def num_latents(self) -> int:
-        """Number L of per-layer latents: 2 log2(R) - 2."""
+        """Return the number L of per-layer latents, 2 log2(R) - 2."""
         return self.synthesis.num_latents
 
-    def set_mixed_precision(self, dtype: torch.dtype | None, num_resolutions: int = 4) -> None:
-        """Run the blocks of the `num_resolutions` highest resolutions in `dtype`; parameters stay as they are.
-
-        Mapping, styles, demodulation, images and masks stay in the parameters' type. None turns it off.
-        """
-        self.low_precision_dtype = dtype
-        self.low_precision_resolutions = frozenset(self.synthesis.resolutions[-num_resolutions:])
-
-    def compute_dtype(self, resolution: int) -> torch.dtype:
-        """Type that the convolutions at `resolution` run in."""
-        if self.low_precision_dtype is not None and resolution in self.low_precision_resolutions:
-            return self.low_precision_dtype
-        return self.synthesis.blocks[str(resolution)].conv1.weight.dtype  # type: ignore[union-attr, return-value]
+    def block(self, resolution: int) -> SynthesisBlock:
+        """Return the synthesis block at a resolution."""
+        return self.synthesis.blocks[str(resolution)]  # type: ignore[return-value]
 
     def forward(
         self,
@@ -565,11 +429,12 @@ class StyleGAN2Generator(SafetensorsModel):
             noise_mode: "random", "const" (the stored noise) or "none".
             generator: source of random noise; N generators make every sample's noise its own.
             latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
-            return_dict: False returns the tuple (images,).
 
         Raises:
             ValueError: latents whose shape does not fit `latent_space`, an unknown mode.
         """
+        if truncation_psi != 1.0 and latent_space != "z":
+            raise ValueError('`truncation_psi` acts on z: give it with "z" latents, or truncate w yourself.')
         ws = to_layer_latents(
             self.mapping, object_latents, latent_space, self.num_latents, truncation_psi, "object_latents"
         )
@@ -577,25 +442,32 @@ class StyleGAN2Generator(SafetensorsModel):
         return StyleGAN2GeneratorOutput(images=images) if return_dict else (images,)
 
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
-        """Images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
-        return self.continue_synthesis(None, None, ws, noise, self.synthesis.resolutions)
+        """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
+        return self.run_blocks(self.synthesis.resolutions, ws, noise)[1]
 
-    def continue_synthesis(
-        self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise: NoiseInput, resolutions: list[int]
-    ) -> Tensor:
-        """Run the backbone's blocks at `resolutions` on features `x` and skip image `image`; returns the image."""
+    def run_blocks(
+        self,
+        resolutions: Iterable[int],
+        ws: Tensor,
+        noise: NoiseInput,
+        x: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the blocks at `resolutions` on the features `x` and the image of the block below them, if there is one.
+
+        Returns:
+            Features and image of the last block.
+        """
         for r in resolutions:
-            x = self.synthesis.block_features(r, x, ws, noise, self.compute_dtype(r))
-            image = self.synthesis.add_rgb(r, image, x, ws)
-        if image is None:
-            raise ValueError("`resolutions` is empty.")
-        return image
+            x = self.block(r).features(x, ws, noise, self.compute_dtype(r))
+            image = self.block(r).add_rgb(image, x, ws)
+        return x, image  # type: ignore[return-value]
 
 
 def to_layer_latents(
     mapping: MappingNetwork, latents: Tensor, space: LatentSpace, num_latents: int, truncation_psi: float, name: str
 ) -> Tensor:
-    """Per-layer latents (N, num_latents, w_dim) from latents in any of the three spaces.
+    """Return per-layer latents (N, num_latents, w_dim) from latents in any space; those in "z" are truncated.
 
     Raises:
         ValueError: an unknown space, or latents whose shape does not fit it; the message calls them `name`.
@@ -607,10 +479,7 @@ def to_layer_latents(
     if tuple(latents.shape[1:]) != expected:
         wanted = ", ".join(map(str, expected))
         raise ValueError(f"`{name}` in space {space!r} must be (N, {wanted}), but is {tuple(latents.shape)}.")
-    if truncation_psi != 1.0 and space != "z":
-        raise ValueError(f"`truncation_psi` acts on z, but `{name}` is given as {space}; truncate w yourself.")
-    if space == "z":
-        latents = mapping(latents, truncation_psi)
     if space == "w+":
         return latents
-    return latents.unsqueeze(1).expand(-1, num_latents, -1)
+    w = mapping(latents, truncation_psi) if space == "z" else latents
+    return w.unsqueeze(1).expand(-1, num_latents, -1)

@@ -24,7 +24,7 @@ class Quantile(Draws):
     def half_normal(self, std: float) -> torch.Tensor:
         return self.quantile.erfinv() * std
 
-    def gate(self, strength: float, *values: torch.Tensor, neutral: float) -> list[torch.Tensor]:
+    def gate(self, *values: torch.Tensor, neutral: float) -> list[torch.Tensor]:
         return list(values)
 
     def happens(self, probability: float | torch.Tensor) -> torch.Tensor:

@@ -124,7 +124,9 @@ def test_a_wrapped_generator_draws_the_same(pipe, wrap, tmp_path):
         assert same(draw(pipe, **each), before)
     objects, defects = pipe.latents_from_seeds([1, 2])
     assert same(draw(pipe, seeds=None, object_latents=objects, defect_latents=defects), expected[0])
-    with pytest.raises(ValueError, match=r"`defect_latents` must be a tensor of shape \(N, 5, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"`defect_latents` must be a finite floating-point tensor of shape \(N, 5, 16\)"
+    ):
         pipe(object_latents=objects, defect_latents=defects, defect_latent_space="w+")
     pipe.save_pretrained(tmp_path)
     assert same(draw(DFMGANPipeline.from_pretrained(tmp_path)), expected[0])
@@ -246,4 +248,4 @@ pipe = dfmgan_hf.DFMGANPipeline.from_pretrained({str(SHIPPED)!r})
 assert len(pipe(seeds=[0]).images) == 1
 print(" ".join(sorted({{name.split(".")[1] for name in sys.modules if name.startswith("dfmgan_hf.")}})))
 """)
-    assert printed.split() == ["hub_errors", "models", "pipelines"]
+    assert printed.split() == ["hub_errors", "models", "pipeline"]

@@ -1,0 +1,147 @@
+"""Mapping, modulated convolutions and noise of StyleGAN2, against the formulae they implement."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dfmgan_hf.models.layers import EqualizedLinear
+from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, NoiseInput, StyledConv2d, ToChannels
+from tests.models.test_layers import fir
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("demodulate", [True, False])
+def test_modulated_conv_is_convolution_with_weights_of_each_sample(up, demodulate):
+    layer = ModulatedConv2d(5, 4, 3, w_dim=6, up=up, demodulate=demodulate).double()
+    x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 6).double()
+    expected = []
+    for i in range(3):
+        style = layer.affine(w[i : i + 1])[0]
+        if not demodulate:
+            style = style / math.sqrt(5 * 9)
+        weight = layer.weight * style[None, :, None, None]
+        if demodulate:
+            weight = weight * (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
+        y = x[i : i + 1]
+        if up:
+            y = F.conv_transpose2d(y, weight.transpose(0, 1), stride=2)
+            y = fir(F.pad(y, (1, 1, 1, 1)), gain=4)
+        else:
+            y = F.conv2d(y, weight, padding=1)
+        expected.append(y)
+    actual = layer.modulated_conv(x, w)
+    assert actual.shape[2:] == ((16, 16) if up else (8, 8))
+    torch.testing.assert_close(actual, torch.cat(expected))
+
+
+def test_styled_conv_adds_noise_before_bias_and_activates_after():
+    layer = StyledConv2d(5, 4, w_dim=6, resolution=8, conv_clamp=0.7).double()
+    with torch.no_grad():
+        layer.noise_strength.fill_(0.3)
+        layer.bias.normal_()
+    x, w = torch.randn(2, 5, 8, 8).double(), torch.randn(2, 6).double()
+    y = layer.modulated_conv(x, w) + 0.3 * layer.noise_const + layer.bias[:, None, None]
+    expected = (F.leaky_relu(y, 0.2) * math.sqrt(2)).clamp(-0.7, 0.7)
+    torch.testing.assert_close(layer(x, w, NoiseInput("const", 2)), expected)
+
+
+def test_start_values():
+    torch.manual_seed(0)
+    assert EqualizedLinear(512, 512).weight.std().item() == pytest.approx(1, abs=0.01)
+    assert EqualizedLinear(512, 512, lr_multiplier=0.01).weight.std().item() == pytest.approx(100, abs=1)
+    layer = StyledConv2d(64, 64, w_dim=8, resolution=8)
+    assert layer.weight.std().item() == pytest.approx(1, abs=0.02)
+    assert (layer.affine.bias == 1).all()
+    assert layer.noise_strength == 0
+    assert (layer.bias == 0).all()
+
+
+def test_mapping_normalises_and_truncates():
+    mapping = MappingNetwork(16, 8, 2).double()
+    z = torch.randn(4, 16).double()
+    w = mapping(z)
+    torch.testing.assert_close(mapping(5 * z), w)
+    mapping.update_w_avg(w)
+    torch.testing.assert_close(mapping.w_avg, 0.005 * w.mean(dim=0))
+    torch.testing.assert_close(mapping(z, 0.3), mapping.w_avg + 0.3 * (w - mapping.w_avg))
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_styled_conv_second_derivatives(up):
+    torch.manual_seed(0)
+    layer = StyledConv2d(2, 3, w_dim=4, resolution=8 if up else 4, up=up, conv_clamp=256.0).double()
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
+
+    def function(x, w):
+        return layer(x, w, NoiseInput("none", 1))
+
+    assert torch.autograd.gradcheck(function, (x, w))
+    assert torch.autograd.gradgradcheck(function, (x, w))
+
+
+def test_to_channels_second_derivatives():
+    torch.manual_seed(0)
+    layer = ToChannels(3, 2, w_dim=4, conv_clamp=256.0).double()
+    x = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(layer, (x, w))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    "make_layer",
+    [lambda: StyledConv2d(512, 8, 8, 8, conv_clamp=256.0), lambda: ToChannels(512, 3, 8, conv_clamp=256.0)],
+    ids=["styled", "to_rgb"],
+)
+def test_half_precision_does_not_overflow(make_layer, n):
+    """Styles of 500 on activations at the clamp: their plain product is above 65504, the largest half."""
+    torch.manual_seed(0)
+    layer = make_layer()
+    with torch.no_grad():
+        layer.affine.bias.fill_(500.0)
+    x, w = torch.full((n, 512, 8, 8), 256.0), torch.randn(n, 8)
+    assert torch.isinf(x.half() * layer.affine(w).half()[:, :, None, None]).any(), "nothing would overflow here"
+    extra = [NoiseInput("none", n)] if isinstance(layer, StyledConv2d) else []
+    exact, half = layer(x, w, *extra), layer(x.half(), w, *extra)
+    assert torch.isfinite(half).all()
+    assert (half.float() - exact).abs().max() < 0.01 * exact.abs().max()
+
+
+def test_noise_of_one_pass_is_drawn_once():
+    layer = StyledConv2d(2, 2, w_dim=4, resolution=8)
+    noise = NoiseInput("random", 3, torch.Generator().manual_seed(0))
+    first = noise(layer, torch.float32)
+    assert first.shape == (3, 1, 8, 8)
+    assert torch.equal(noise(layer, torch.float32), first)
+    assert torch.equal(noise.samples(slice(2))(layer, torch.float32), first[:2])
+    assert not torch.equal(noise(StyledConv2d(2, 2, w_dim=4, resolution=8), torch.float32), first)
+
+
+def test_noise_of_a_list_of_generators_is_each_samples_own():
+    layer = StyledConv2d(2, 2, w_dim=4, resolution=8)
+
+    def noise(*seeds):
+        return NoiseInput("random", len(seeds), [torch.Generator().manual_seed(s) for s in seeds])(
+            layer, torch.float32
+        )
+
+    assert torch.equal(noise(1, 2)[1], noise(2)[0])
+
+
+def test_noise_errors():
+    with pytest.raises(ValueError, match="`noise_mode` must be one of random, const, none, but is 'fixed'"):
+        NoiseInput("fixed", 1)
+    with pytest.raises(ValueError, match="`generator` lists 2 generators for a batch of 3"):
+        NoiseInput("random", 3, [torch.Generator(), torch.Generator()])
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_one_sample_is_what_it_is_in_a_batch(up):
+    """A single sample modulates the weights, a batch the activations."""
+    layer = StyledConv2d(5, 4, w_dim=6, resolution=16, up=up, conv_clamp=256.0).double()
+    x, w = torch.randn(2, 5, 16 // (1 + up), 16 // (1 + up)).double(), torch.randn(2, 6).double()
+    both = layer(x, w, NoiseInput("const", 2))
+    torch.testing.assert_close(layer(x[1:], w[1:], NoiseInput("const", 1)), both[1:])
