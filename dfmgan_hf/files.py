@@ -30,7 +30,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
         ...     aside.write_text("a,b")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = partial_of(path)
     try:
         yield aside
@@ -73,7 +73,7 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
     path = Path(path)
     if path.exists() and (not path.is_dir() or (not replace and any(path.iterdir()))):
         raise FileExistsError(f"{path} exists already; name a new folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     recover_folder(path)
     aside, replaced = partial_of(path), _replaced_of(path)
     aside.mkdir()
@@ -90,6 +90,18 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
             _sync(path.parent)
     finally:
         recover_folder(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless it is there.
+
+    Raises:
+        NotADirectoryError: a file is in the way.
+    """
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file, but a folder is needed. Name another one.")
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def recover_folder(path: Path) -> None:

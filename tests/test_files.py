@@ -78,3 +78,12 @@ def test_a_system_that_opens_no_folders_writes_them_all_the_same(tmp_path, monke
     with whole_folder(tmp_path / "a", durable=True) as aside:
         (aside / "b").write_text("b")
     assert (tmp_path / "a" / "b").read_text() == "b"
+
+
+@pytest.mark.parametrize("inside", ["a", "a/b/c"])
+def test_a_file_where_a_folder_is_needed_is_said_in_words(tmp_path, inside):
+    (tmp_path / "a").touch()
+    with pytest.raises(NotADirectoryError, match="a is a file, but a folder is needed"):
+        write_text(tmp_path / inside / "x.txt", "")
+    with pytest.raises(NotADirectoryError, match="a is a file, but a folder is needed"):
+        whole_folder(tmp_path / inside / "x").__enter__()
