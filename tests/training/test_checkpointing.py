@@ -243,6 +243,15 @@ def test_progress_bar_counts_kimg_to_the_end(tmp_path, capsys, recwarn):
     assert not [w for w in recwarn if "clamping" in str(w.message)]
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler, which programs that a shell starts in the background do not get."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_second_signal_acts_at_once(tmp_path, monkeypatch):
     trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path)
 
