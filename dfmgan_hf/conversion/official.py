@@ -1,4 +1,4 @@
-"""Convert official snapshots to safetensors folders, without running what is inside them."""
+"""Convert official snapshots to safetensors folders, without running anything inside them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,7 @@ ALLOWED_GLOBALS = frozenset(
         ("torch.nn.modules.padding", "ReplicationPad2d"),
         ("numpy", "dtype"),
         ("numpy", "ndarray"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "_reconstruct"),
+        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     }
 )
 _LEGACY_TENSORFLOW = ("dnnlib.tflib", "tflib", "tfutil", "network.Network")
@@ -219,10 +216,7 @@ class OfficialSnapshot:
 
 
 def read_official_snapshot(path: str | os.PathLike[str]) -> OfficialSnapshot:
-    """Read an official snapshot without executing anything that it contains.
-
-    Args:
-        path: a `network-snapshot-*.pkl` of DFMGAN (either stage) or of StyleGAN2-ADA for PyTorch.
+    """Read a `network-snapshot-*.pkl` of DFMGAN or StyleGAN2-ADA for PyTorch without executing anything in it.
 
     Raises:
         ForbiddenGlobalError: the pickle, or one nested in it, names anything but what snapshots are made of.
@@ -421,11 +415,7 @@ def _rename(tensors: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> d
     for name, tensor in tensors.items():
         if name.rpartition(".")[2] == FIR_NAME:
             continue
-        new_name = name
-        for pattern, replacement in rules:
-            new_name, found = re.subn(pattern, replacement, name)
-            if found:
-                break
+        new_name = next((re.sub(old, new, name) for old, new in rules if re.match(old, name)), name)
         if new_name in renamed:
             raise SnapshotError(f"two tensors would both become {new_name!r}; one of them is {name!r}.")
         renamed[new_name] = tensor
