@@ -48,18 +48,17 @@ def clear_errors(what: str, name: str, revision: str | None = None) -> Iterator[
         raise HubError(f"{what}: {reason}") from error
 
 
-@contextmanager
-def clear_loading_errors(source: str, revision: str | None = None) -> Iterator[None]:
-    """Do as `clear_errors` for what loads a model from the folder or the repository `source`.
-
-    Raises:
-        HubError: also, without asking the Hub, if `source` is neither a folder here nor like "org/name".
-    """
+def check_source(source: str) -> None:
+    """Raise `HubError`, without asking the Hub, if `source` is neither a folder here nor like "org/name"."""
     if not Path(source).is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
         raise HubError(f"There is no folder {source} here, and a repository on the Hub would be named org/name.")
-    missing = (
-        f"There is no folder {source} here; check the path if you meant one. It was not loaded from the Hub either"
-    )
+
+
+@contextmanager
+def clear_loading_errors(source: str, revision: str | None = None) -> Iterator[None]:
+    """Do as `check_source` and `clear_errors` for what loads a model from the folder or repository `source`."""
+    check_source(source)
+    missing = f"There is no folder {source} here (check the path if you meant one), and the Hub did not give it either"
     with clear_errors(missing, source, revision):
         yield
 

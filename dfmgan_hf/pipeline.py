@@ -24,7 +24,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from PIL import Image
 from torch import Tensor
 
-from .hub_errors import clear_loading_errors
+from .hub_errors import check_source, clear_loading_errors
 from .models.base import VARIANTS, refuse_pickles
 from .models.dfmgan import DFMGANGenerator
 from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Generator, hold_weights
@@ -295,6 +295,7 @@ class DFMGANPipeline(DiffusionPipeline):
         folder = pretrained_model_name_or_path
         if os.path.isdir(folder):
             refuse_pickles(str(folder), os.listdir(folder))
+        check_source(str(folder))
         return super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
 
     @classmethod

@@ -98,18 +98,13 @@ def convert_official_snapshot(
 ) -> ConvertedSnapshot:
     """Convert an official DFMGAN or unconditional StyleGAN2-ADA snapshot; nothing that it contains is executed.
 
-    `output_dir` becomes a pipeline's folder, with `generator` from the snapshot's averaged G_ema, and `generator_raw`
-    (G), `discriminator` (D) and `match_discriminator` (D_match) beside it where the snapshot has them, each loadable
-    by its class's `from_pretrained(output_dir, subfolder=...)`. The arguments are those of `ConvertConfig`.
+    `output_dir` becomes a pipeline's folder. `generator` is the averaged G_ema; `generator_raw` (G), `discriminator`
+    (D) and `match_discriminator` (D_match) lie beside it if the snapshot has them. Arguments as for `ConvertConfig`.
 
     Raises:
         ForbiddenGlobalError: the pickle names anything but what snapshots are made of.
         SnapshotError: the file is no complete snapshot, or holds networks that ours cannot represent.
         FileExistsError: `output_dir` is in use.
-
-    Example:
-        >>> convert_official_snapshot("network-snapshot-000400.pkl", "hazelnut-hole").stage
-        2
     """
     output_dir = Path(output_dir)
     _check_output_dir(output_dir, overwrite)

@@ -140,11 +140,9 @@ class ExportSummary:
     """What came of an export.
 
     Attributes:
-        num_images: triplets in the folder.
+        num_images: triplets in the folder, of which this run drew `num_drawn` in `seconds`.
         dropped: draws that were dropped since the export was begun, by reason.
         mask_area: min, mean and max of the share of the image that masks cover.
-        num_drawn: triplets that this run drew; the others were there before.
-        seconds: time that this run took.
     """
 
     num_images: int

@@ -263,7 +263,7 @@ def _training_lines(records: Mapping[str, Any], machine: str | None) -> list[str
 
 
 def _checkpoint(records: Mapping[str, Any]) -> str | None:
-    """Return which of a run's checkpoints its best model is; None for the last one."""
+    """Say which of a run's checkpoints its best model is; None for the last one."""
     if not records[SCORE_FILE]:
         return None
     rule = records[TRAINING_FILE].get("checkpoint_rule")
@@ -475,9 +475,6 @@ def make_card(config: CardConfig) -> Path:
     Raises:
         OSError, ValueError: the folder is no pipeline's, a record is missing or cannot be read, the results are those
             of other weights, or a reference has no name. Nothing was written.
-
-    Example:
-        >>> make_card(CardConfig(CardFacts("org/dents", product="plates", defect="dents"), model=Path("runs/dents")))
     """
     model_dir, facts = config.model, config.facts
     if config.card is not None:

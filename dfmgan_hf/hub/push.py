@@ -320,9 +320,6 @@ def push_model_folder(
         HubError: nothing was published.
         CardError: the folder is no whole pipeline, or a record or the facts cannot be read.
         PickledWeightsError: a network's folder holds pickles.
-
-    Example:
-        >>> push_model_folder("runs/crack", HubConfig(push_to_hub=True, hub_model_id="org/dfmgan-crack"))
     """
     model_dir = Path(model_dir)
     components = component_names(model_dir)
