@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         sys.exit(_refuse(f"There is no subcommand {name!r}.\n\n{usage()}"))
     module, _, function = COMMANDS[name][0].partition(":")
-    with end_in_words():
+    with exit_on_user_error():
         chosen = getattr(importlib.import_module(module), function)
     run(chosen, options, prog=f"dfmgan {name}")
 
@@ -60,7 +60,7 @@ def run(
     prog: str | None = None,
     default: Any = None,
 ) -> None:
-    """Call a function with the options of a command line, and end on a user's mistake in words.
+    """Call a function with the options of a command line; a user's mistake ends it with a message alone.
 
     Args:
         function: takes `config`, a dataclass that says what the options are, or `arguments`, which it reads itself;
@@ -76,7 +76,7 @@ def run(
     arguments = sys.argv[1:] if arguments is None else arguments
     parameters = inspect.signature(function).parameters
     given: dict[str, Any] = {}
-    with end_in_words():
+    with exit_on_user_error():
         if "config" in parameters:
             import tyro
 
@@ -100,12 +100,12 @@ def run(
 
 
 @contextmanager
-def end_in_words() -> Iterator[None]:
-    """Inside, errors that the user can mend end the program with status 2 and their message alone.
+def exit_on_user_error() -> Iterator[None]:
+    """Exit with status 2 and the message alone on errors that the user can fix.
 
     These are the package's own errors, wrong values, files that cannot be read or written, libraries of extras that
-    are not installed, and memory that does not suffice. Anything else is a fault of the program and keeps its
-    traceback; with the environment variable DFMGAN_TRACEBACK set, all do.
+    are not installed, and too little memory. Anything else is a fault of the program and keeps its traceback; with
+    the environment variable DFMGAN_TRACEBACK set, all do.
 
     Raises:
         SystemExit: with status 2; the message is on standard error.
@@ -113,16 +113,20 @@ def end_in_words() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if os.environ.get("DFMGAN_TRACEBACK") or not is_mendable(error):
+        if os.environ.get("DFMGAN_TRACEBACK") or not is_user_error(error):
             raise
-        raise SystemExit(_refuse(f"Stopped: {error}")) from error
+        hint = "" if _is_own(error) else "\nSet DFMGAN_TRACEBACK=1 to see where this was raised."
+        raise SystemExit(_refuse(f"Stopped: {error}{hint}")) from error
 
 
-def is_mendable(error: Exception) -> bool:
+def is_user_error(error: Exception) -> bool:
     """Return whether an error is one that the user can do something about."""
-    is_own = type(error).__module__.split(".")[0] == "dfmgan_hf"
     is_memory = type(error).__name__ == "OutOfMemoryError"
-    return is_own or is_memory or isinstance(error, (ValueError, OSError, ImportError))
+    return _is_own(error) or is_memory or isinstance(error, (ValueError, OSError, ImportError))
+
+
+def _is_own(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] == "dfmgan_hf"
 
 
 def _refuse(message: str) -> int:

@@ -40,7 +40,7 @@ class MeasureConfig:
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
         generated: Instead of a model: folder of generated images.
-        generated_masks: Their masks, named like them; found without this in the layouts that generate.py writes.
+        generated_masks: Their masks, named like them; found without this in the layouts of `dfmgan generate`.
         defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
             the data has only one.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
@@ -128,7 +128,7 @@ def publish(config: MeasureConfig, hub: HubConfig) -> None:
     except (CardError, OSError) as error:
         model = str(config.model)
         again = shlex.join(["--folder", model, "--results", str(config.output_dir), *hub.arguments(model)])
-        raise CardError(f"Not published: {error}\nOnce that is mended: dfmgan push {again}") from error
+        raise CardError(f"Not published: {error}\nTo publish it once that is fixed: dfmgan push {again}") from error
 
 
 def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> None:

@@ -1,10 +1,12 @@
-"""What went wrong on the Hub, in words that say what to do; for what loads from it and what publishes there."""
+"""Errors of the Hub as messages that say what to do, for loading from it and publishing there."""
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -25,7 +27,7 @@ class HubError(OSError):
 
 @contextmanager
 def clear_errors(what: str, name: str, revision: str | None = None) -> Iterator[None]:
-    """Turns what the client raises inside into a `HubError`.
+    """Turn what the client raises inside into a `HubError`.
 
     Args:
         what: what did not work, as a clause.
@@ -44,6 +46,21 @@ def clear_errors(what: str, name: str, revision: str | None = None) -> Iterator[
         if reason is None:
             raise
         raise HubError(f"{what}: {reason}") from error
+
+
+def check_source(source: str) -> None:
+    """Raise `HubError`, without asking the Hub, if `source` is neither a folder here nor like "org/name"."""
+    if not Path(source).is_dir() and not re.fullmatch(r"\w[\w.-]*/[\w.-]+", source):
+        raise HubError(f"There is no folder {source} here, and a repository on the Hub would be named org/name.")
+
+
+@contextmanager
+def clear_loading_errors(source: str, revision: str | None = None) -> Iterator[None]:
+    """Do as `check_source` and `clear_errors` for what loads a model from the folder or repository `source`."""
+    check_source(source)
+    missing = f"There is no folder {source} here (check the path if you meant one), and the Hub did not give it either"
+    with clear_errors(missing, source, revision):
+        yield
 
 
 def _reason(error: BaseException, name: str, revision: str | None) -> str | None:

@@ -24,7 +24,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from PIL import Image
 from torch import Tensor
 
-from .hub_errors import clear_errors
+from .hub_errors import check_source, clear_loading_errors
 from .models.base import VARIANTS, refuse_pickles
 from .models.dfmgan import DFMGANGenerator
 from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Generator, hold_weights
@@ -295,6 +295,7 @@ class DFMGANPipeline(DiffusionPipeline):
         folder = pretrained_model_name_or_path
         if os.path.isdir(folder):
             refuse_pickles(str(folder), os.listdir(folder))
+        check_source(str(folder))
         return super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
 
     @classmethod
@@ -305,7 +306,7 @@ class DFMGANPipeline(DiffusionPipeline):
             The folder in the cache.
         """
         name, revision = str(pretrained_model_name), kwargs.get("revision")
-        with clear_errors(f"{name} is no folder here, and was not loaded from the Hub", name, revision):
+        with clear_loading_errors(name, revision):
             folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
         try:
             tree = get_cached_repo_tree(name, revision=Path(folder).name, cache_dir=kwargs.get("cache_dir"))
@@ -369,7 +370,7 @@ class DFMGANPipeline(DiffusionPipeline):
         Args:
             repo_id: "org/name", or a name in your own namespace; made if need be.
             commit_message: of the commit.
-            private: visibility of a new repository.
+            private: visibility of a new repository; None leaves it to its owner's settings.
             token: access token; None for HF_TOKEN or that of `hf auth login`.
             create_pr: open a pull request instead of writing to the branch.
             safe_serialization: True.
@@ -385,7 +386,7 @@ class DFMGANPipeline(DiffusionPipeline):
             HubError: nothing was published.
             ValueError: `safe_serialization=False`, or an unknown variant.
         """
-        # Only who publishes needs the package's roof.
+        # Only publishing needs these.
         from .hub.cards import CardFacts
         from .hub.push import HubConfig, companion_files, push_model_folder
 
@@ -401,13 +402,12 @@ class DFMGANPipeline(DiffusionPipeline):
             options = HubConfig(
                 push_to_hub=True,
                 hub_model_id=repo_id,
-                hub_private_repo=bool(private),
                 hub_revision=revision,
                 hub_commit_message=commit_message,
                 hub_variant=variant,
                 hub_max_shard_size=max_shard_size,
             )
-            return push_model_folder(folder, options, facts, token=token, create_pr=create_pr)
+            return push_model_folder(folder, options, facts, private=private, token=token, create_pr=create_pr)
 
     def _in_precision_of(self, variant: str | None) -> DiffusionPipeline:
         """This pipeline, unwrapped and in the precision that a variant's name promises: saving alone only renames."""

@@ -3,7 +3,7 @@
     python examples/generate.py --model MODEL --num_images 1000 --output_dir generated --defect scratch
     accelerate launch examples/generate.py --model MODEL --output_dir shards --format parquet --push_to_hub user/name
 
-Image i depends on --seed and i alone. Give the same command again after an interruption, and it goes on.
+Image i depends on --seed and i alone. Give the same command again after an interruption, and it resumes.
 """
 
 from dfmgan_hf.cli import run

@@ -1,4 +1,4 @@
-"""The command line: subcommands start, what a user can mend ends in words with status 2, bugs keep a traceback."""
+"""The command line: subcommands start, a user's mistake exits with its message and status 2, bugs keep a traceback."""
 
 import subprocess
 import sys
@@ -24,20 +24,22 @@ from tests.training.test_scripts import run_script
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_a_user_can_mend_ends_in_words(error, capsys, monkeypatch):
+def test_a_user_error_exits_with_its_message(error, capsys, monkeypatch):
     monkeypatch.delenv("DFMGAN_TRACEBACK", raising=False)
-    with pytest.raises(SystemExit) as end, cli.end_in_words():
+    with pytest.raises(SystemExit) as end, cli.exit_on_user_error():
         raise error
     assert end.value.code == 2
-    assert capsys.readouterr().err == f"Stopped: {error}\n"
+    is_own = isinstance(error, (CheckpointError, DataError))
+    hint = "" if is_own else "Set DFMGAN_TRACEBACK=1 to see where this was raised.\n"
+    assert capsys.readouterr().err == f"Stopped: {error}\n{hint}"
     monkeypatch.setenv("DFMGAN_TRACEBACK", "1")
-    with pytest.raises(type(error)), cli.end_in_words():
+    with pytest.raises(type(error)), cli.exit_on_user_error():
         raise error
 
 
 @pytest.mark.parametrize("kind", [TypeError, RuntimeError, AssertionError, KeyError])
 def test_faults_of_the_program_pass(kind):
-    with pytest.raises(kind), cli.end_in_words():
+    with pytest.raises(kind), cli.exit_on_user_error():
         raise kind("a bug")
 
 
@@ -67,7 +69,7 @@ assert not {{f"dfmgan_hf.{{part}}" for part in {parts}}} & set(sys.modules)
     [
         (["drow"], "no subcommand 'drow'"),
         (["train", "stage3"], "must be one of stage1, stage2,"),
-        (["draw", "--model", "nowhere"], "nowhere"),
+        (["draw", "--model", "nowhere"], "Stopped: There is no folder nowhere here, and a repository"),
         (["check", "nowhere"], "nowhere"),
         (["evaluate"], "--model, --generated and --method"),
         (["push", "--folder", "x"], "Nothing to do"),
@@ -76,7 +78,7 @@ assert not {{f"dfmgan_hf.{{part}}" for part in {parts}}} & set(sys.modules)
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_wrong_argument_is_said_in_words(arguments, words, tmp_path, monkeypatch, capsys):
+def test_a_wrong_argument_is_explained(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)

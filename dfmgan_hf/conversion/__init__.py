@@ -1,4 +1,4 @@
-"""Convert official snapshots to safetensors, without running what is inside them."""
+"""Convert official snapshots to safetensors, without running anything inside them."""
 
 from .official import (
     ConvertedSnapshot,

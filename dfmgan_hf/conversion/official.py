@@ -1,4 +1,4 @@
-"""Convert official snapshots to safetensors folders, without running what is inside them."""
+"""Convert official snapshots to safetensors folders, without running anything inside them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,7 @@ ALLOWED_GLOBALS = frozenset(
         ("torch.nn.modules.padding", "ReplicationPad2d"),
         ("numpy", "dtype"),
         ("numpy", "ndarray"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "_reconstruct"),
+        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     }
 )
 _LEGACY_TENSORFLOW = ("dnnlib.tflib", "tflib", "tfutil", "network.Network")
@@ -101,18 +98,13 @@ def convert_official_snapshot(
 ) -> ConvertedSnapshot:
     """Convert an official DFMGAN or unconditional StyleGAN2-ADA snapshot; nothing that it contains is executed.
 
-    `output_dir` becomes a pipeline's folder, with `generator` from the snapshot's averaged G_ema, and `generator_raw`
-    (G), `discriminator` (D) and `match_discriminator` (D_match) beside it where the snapshot has them, each loadable
-    by its class's `from_pretrained(output_dir, subfolder=...)`. The arguments are those of `ConvertConfig`.
+    `output_dir` becomes a pipeline's folder. `generator` is the averaged G_ema; `generator_raw` (G), `discriminator`
+    (D) and `match_discriminator` (D_match) lie beside it if the snapshot has them. Arguments as for `ConvertConfig`.
 
     Raises:
         ForbiddenGlobalError: the pickle names anything but what snapshots are made of.
         SnapshotError: the file is no complete snapshot, or holds networks that ours cannot represent.
         FileExistsError: `output_dir` is in use.
-
-    Example:
-        >>> convert_official_snapshot("network-snapshot-000400.pkl", "hazelnut-hole").stage
-        2
     """
     output_dir = Path(output_dir)
     _check_output_dir(output_dir, overwrite)
@@ -219,10 +211,7 @@ class OfficialSnapshot:
 
 
 def read_official_snapshot(path: str | os.PathLike[str]) -> OfficialSnapshot:
-    """Read an official snapshot without executing anything that it contains.
-
-    Args:
-        path: a `network-snapshot-*.pkl` of DFMGAN (either stage) or of StyleGAN2-ADA for PyTorch.
+    """Read a `network-snapshot-*.pkl` of DFMGAN or StyleGAN2-ADA for PyTorch without executing anything in it.
 
     Raises:
         ForbiddenGlobalError: the pickle, or one nested in it, names anything but what snapshots are made of.
@@ -421,11 +410,7 @@ def _rename(tensors: dict[str, Tensor], rules: tuple[tuple[str, str], ...]) -> d
     for name, tensor in tensors.items():
         if name.rpartition(".")[2] == FIR_NAME:
             continue
-        new_name = name
-        for pattern, replacement in rules:
-            new_name, found = re.subn(pattern, replacement, name)
-            if found:
-                break
+        new_name = next((re.sub(old, new, name) for old, new in rules if re.match(old, name)), name)
         if new_name in renamed:
             raise SnapshotError(f"two tensors would both become {new_name!r}; one of them is {name!r}.")
         renamed[new_name] = tensor

@@ -26,6 +26,7 @@ _LITERALS = frozenset(
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     ]
 )
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
 # What these build is a container and nothing else, so the container itself stands for the call.
 _DICTS = frozenset({("collections", "OrderedDict"), ("dnnlib.util", "EasyDict"), ("dnnlib", "EasyDict")})
 _SETS = frozenset({("builtins", "set")})
@@ -137,26 +138,17 @@ class _StackMachine:
                 push(None)
             case "NEWTRUE" | "NEWFALSE":
                 push(opcode == "NEWTRUE")
-            case "EMPTY_DICT":
-                push({})
-            case "EMPTY_LIST":
-                push([])
-            case "EMPTY_SET":
-                push(set())
-            case "EMPTY_TUPLE":
-                push(())
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_SET" | "EMPTY_TUPLE":
+                push(_EMPTY[opcode]())
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 items = [pop() for _ in range(int(opcode[-1]))]
                 push(tuple(reversed(items)))
             case "MARK":
                 self.outer_stacks.append(self.stack)
                 self.stack = []
-            case "TUPLE":
+            case "TUPLE" | "LIST":
                 items = self.pop_to_mark()
-                self.stack.append(tuple(items))
-            case "LIST":
-                items = self.pop_to_mark()
-                self.stack.append(items)
+                self.stack.append(tuple(items) if opcode == "TUPLE" else items)
             case "DICT":
                 items = self.pop_to_mark()
                 self.stack.append({})
@@ -176,18 +168,14 @@ class _StackMachine:
                 items = self.pop_to_mark()
                 self.check_hashable(items)
                 self.top(set, opcode).update(items)
-            case "GLOBAL":
+            case "GLOBAL" | "INST":
                 module, _, name = argument.partition(" ")
                 self.push_global(module, name)
+                if opcode == "INST":  # also calls what it names; no snapshot is old enough to use it
+                    raise self.malformed("the opcode INST")
             case "STACK_GLOBAL":
                 name, module = pop(), pop()
                 self.push_global(module, name)
-            case "INST":
-                # It names a class and calls it in one; no snapshot is old enough to use it, but its name is worth
-                # telling.
-                module, _, name = argument.partition(" ")
-                self.push_global(module, name)
-                raise self.malformed("the opcode INST")
             case "BINPERSID":
                 push(Record("persistent_id", (pop(),)))
             case "REDUCE" | "NEWOBJ":

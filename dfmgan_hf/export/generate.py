@@ -74,10 +74,7 @@ class DrawConfig:
 def draw(config: DrawConfig) -> list[Path]:
     """Draw triplets into a folder, three PNG files each, named after the seed: what `dfmgan draw` does.
 
-    A backbone of stage 1 draws defect-free images alone.
-
-    Returns:
-        The files that were written, contact_sheet.png first.
+    A backbone of stage 1 draws defect-free images alone. Returned are the files, contact_sheet.png first.
     """
     pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
     pipe.set_progress_bar_config(desc="Drawing", unit="sample")
@@ -123,10 +120,10 @@ class GenerateConfig:
 
 
 def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
-    """Load a model, draw a data set from it, say what came of it, and publish it: what `dfmgan generate` does."""
+    """Load a model, draw a data set from it, summarise and publish it: what `dfmgan generate` does."""
     processes = processes or ProcessGroup()
     if config.push_to_hub is not None and processes.is_main:
-        check_push(config.export, config.push_to_hub, private=config.private)
+        check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
     # A path says nothing to others; a folder's name may.
     name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
@@ -134,7 +131,7 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> N
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
         if config.push_to_hub is not None:
-            address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private)
+            address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private or None)
             print(f"  pushed  {address}")
 
 
@@ -143,11 +140,9 @@ class ExportSummary:
     """What came of an export.
 
     Attributes:
-        num_images: triplets in the folder.
+        num_images: triplets in the folder, of which this run drew `num_drawn` in `seconds`.
         dropped: draws that were dropped since the export was begun, by reason.
         mask_area: min, mean and max of the share of the image that masks cover.
-        num_drawn: triplets that this run drew; the others were there before.
-        seconds: time that this run took.
     """
 
     num_images: int
@@ -170,7 +165,7 @@ class ExportSummary:
 def generate_dataset(
     pipe: DFMGANPipeline, config: ExportConfig, *, model_name: str, processes: ProcessGroup | None = None
 ) -> ExportSummary | None:
-    """Fill a folder with triplets, or go on where an earlier run with the same settings was stopped.
+    """Fill a folder with triplets, or resume an earlier run with the same settings.
 
     Image i depends on the settings and i alone, however many processes share the work and however often it was
     stopped. Memory does not grow with the number of images.
@@ -193,8 +188,8 @@ def generate_dataset(
     with contextlib.ExitStack() as stack:
         settings: dict[str, Any] = {}
         if processes.is_main:
-            settings = _begin_or_resume(pipe, config, model_name)
             stack.enter_context(_only_run(config.output_dir))
+            settings = _begin_or_resume(pipe, config, model_name)
         processes.wait()
         writer = make_writer(config)
         missing = list(writer.missing(processes.rank, processes.count))
@@ -207,7 +202,7 @@ def generate_dataset(
 
 
 def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str) -> dict[str, Any]:
-    """Store and return the settings, in an empty or new folder, or check that they are those that it has."""
+    """Store and return the settings in a new folder, or return those that it was begun with if they are the same."""
     options = {name: value for name, value in vars(config).items() if name not in _FREE}
     settings = {
         "model": model_name,
@@ -215,7 +210,7 @@ def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str
         **options,
         "dfmgan-hf": importlib.metadata.version("dfmgan-hf"),
     }
-    folder, path = config.output_dir, config.output_dir / SETTINGS_FILE
+    path = config.output_dir / SETTINGS_FILE
     if path.is_file():
         begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         differences = [
@@ -225,31 +220,30 @@ def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str
         ]
         if differences:
             raise ExportError(
-                f"{folder} was begun with other settings: {'; '.join(differences)}. Repeat them to go on, or give "
-                "another folder."
+                f"{config.output_dir} was begun with other settings: {'; '.join(differences)}. Repeat them to resume, "
+                "or give another folder."
             )
         return begun
-    if folder.is_dir() and any(not e.name.startswith((".", RECORD_DIR)) for e in folder.iterdir()):
-        raise ExportError(f"{folder} holds other things and no {SETTINGS_FILE}. Give a new or empty folder.")
     write_json(path, settings)
     return settings
 
 
 @contextlib.contextmanager
 def _only_run(folder: Path) -> Iterator[None]:
-    """Keep a second run of the same export out of its folder; the lock goes with the process that holds it."""
-    lock = FileLock(folder / LOCK_FILE)
+    """Keep a second run of the same export out of its folder, and every run out of a folder that holds other things.
+
+    The lock goes with the process that holds it. Its file stays: if it were removed, two runs could each hold one.
+    """
+    is_begun = (folder / SETTINGS_FILE).is_file()
+    if not is_begun and folder.is_dir() and any(not e.name.startswith((".", RECORD_DIR)) for e in folder.iterdir()):
+        raise ExportError(f"{folder} holds other things and no {SETTINGS_FILE}. Give a new or empty folder.")
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            yield
     except Timeout:
         raise ExportError(
-            f"Another run writes to {folder}. Wait until it has ended, or end it; then the same command goes on."
+            f"Another run writes to {folder}. Wait until it has ended, or end it; the same command then resumes."
         ) from None
-    try:
-        yield
-    finally:
-        (folder / LOCK_FILE).unlink(missing_ok=True)
-        lock.release()
 
 
 def _finish(
@@ -294,7 +288,7 @@ def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[i
     if not pipe.has_defects:
         raise ExportError(
             "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
-            "this one (examples/train_stage2.py) and give its output folder."
+            "this one (`dfmgan train stage2`) and give its output folder."
         )
     # A pipeline of its own: silencing its progress bar does not silence the caller's.
     pipe = DFMGANPipeline(pipe.generator)
@@ -334,8 +328,8 @@ def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) ->
             reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped[index].items())
             raise ExportError(
                 f"None of the first {config.max_attempts} draws of image {index} has a mask of the wanted area "
-                f"({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to go on in "
-                "this one, or train the model longer."
+                f"({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to "
+                "resume this one, or train the model longer."
             )
     return [kept[index] for index in batch]
 
@@ -343,8 +337,7 @@ def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) ->
 def candidate_seed(seed: int, index: int, attempt: int) -> int:
     """Return the seed of draw number `attempt` for image number `index` of an export with the seed `seed`.
 
-    It is `numpy.random.SeedSequence([seed, index, attempt]).generate_state(1)[0]`, from 0 to 2^32 - 1. Sets of other
-    seeds share no images but by rare coincidence, as they would if image i had the seed `seed + i`.
+    From 0 to 2^32 - 1. Sets of different seeds share images only by rare coincidence, unlike with `seed + i`.
 
     Example:
         >>> candidate_seed(0, 1, 0)
@@ -362,10 +355,10 @@ def why_dropped(area: float, config: ExportConfig) -> str | None:
     return "too_large" if area > config.max_mask_area else None
 
 
-def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> None:
+def check_push(config: ExportConfig, repo_id: str, *, private: bool | None = None) -> None:
     """Find out whether an export can be pushed to the repository "user/name": before hours are spent on drawing it.
 
-    The repository is made if there is none, `private` or not.
+    The repository is made if there is none, `private` or not; None leaves that to its owner's settings.
 
     Raises:
         ExportError: the format is not one for the Hub.
@@ -378,11 +371,10 @@ def check_push(config: ExportConfig, repo_id: str, *, private: bool = False) -> 
     Repository(repo_id, "dataset", private=private).check_write()
 
 
-def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str:
+def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) -> str:
     """Send a finished parquet export to the data set repository "user/name" in one commit; return its address.
 
-    The repository is made if there is none, `private` or not. The shards of an earlier export in it are removed by
-    the same commit.
+    The repository is made as for `check_push`. The same commit removes the shards of an earlier export.
 
     Raises:
         ExportError: the export is not finished, or is in another format.
@@ -394,8 +386,7 @@ def push_to_hub(output_dir: Path, repo_id: str, *, private: bool = False) -> str
     }
     if not files.keys() >= {"README.md", SUMMARY_FILE}:
         raise ExportError(
-            f"{output_dir} holds no finished export in parquet. Give the command that began it again: it goes on "
-            "where it stopped."
+            f"{output_dir} holds no finished export in parquet. Give the command that began it again: it resumes."
         )
     repository = Repository(repo_id, "dataset", private=private)
     return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

@@ -9,9 +9,11 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Protocol
 
+import tyro
 from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -25,7 +27,9 @@ from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI, check_choice, check_number,
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-ExportFormat = Literal["mvtec", "imagefolder", "parquet"]
+# A key of WRITERS; command lines list them.
+_choices = tyro.conf.arg(constructor_factory=lambda: tyro.extras.literal_type_from_choices(WRITERS))
+ExportFormat = Annotated[str, _choices]
 
 # Folder in the output folder that says how it was made: settings, summary, contact sheet.
 RECORD_DIR = "generation"
@@ -42,7 +46,7 @@ _SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"),
 
 
 class ExportError(ValueError):
-    """A folder or a model with which an export cannot go on; the message says why and what to do."""
+    """A folder or a model that an export cannot use; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class ExportConfig:
     """What to draw, what to keep and how to lay it out.
 
     Attributes:
-        output_dir: Folder to fill. A stopped export goes on where it was when the same command is given again.
+        output_dir: Folder to fill. The same command resumes a stopped export.
         num_images: Triplets to write.
         format: mvtec (folders as in MVTec AD), imagefolder (images and metadata.csv) or parquet (shards for the Hub).
         seed: Image i depends on this number and i alone.
@@ -94,10 +98,12 @@ class ExportConfig:
         for name in ("num_images", "batch_size", "max_attempts", "images_per_shard"):
             check_positive_integer(getattr(self, name), name)
         check_number(self.seed, "seed", 0, MAX_SEED)
+        if not isinstance(self.seed, Integral):
+            raise ValueError(f"`seed` must be an integer, but is {self.seed!r}.")
         check_number(self.truncation_psi, "truncation_psi", 0, MAX_TRUNCATION_PSI)
         check_number(self.max_mask_area, "max_mask_area", 0, 1)
         check_number(self.min_mask_area or 0, "min_mask_area", 0, self.max_mask_area)
-        check_choice(self.format, "format", get_args(ExportFormat))
+        check_choice(self.format, "format", tuple(WRITERS))
         check_choice(self.noise_mode, "noise_mode", NOISE_MODES)
         check_choice(self.twins, "twins", ("train", "test"))
         for name, taken in (("category", RECORD_DIR), ("defect", GOOD)):
@@ -163,6 +169,31 @@ def read_record(source: Path | BinaryIO) -> Record:
             ) from error
 
 
+class Writer(Protocol):
+    """What an export format does. Every process of a launch has a writer of its own, on the same folder.
+
+    What is on the disk is all the state there is: a writer that is stopped at any moment leaves only whole files, and
+    another one on the same folder resumes.
+    """
+
+    def __init__(self, config: ExportConfig) -> None: ...
+
+    def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
+        """Yield the numbers that process `rank` of `count` still has to draw, rising; no two processes share one."""
+
+    def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
+        """Write the triplets that `missing` asked for, in its order, and yield the record of each."""
+
+    def finish(self) -> Iterator[Record]:
+        """Write tables, if the format has any, and yield the records of all triplets, in order.
+
+        One process calls it, after all have written; `ExportError` names a file that cannot be read.
+        """
+
+    def read(self, count: int) -> list[Sample]:
+        """Return the first `count` triplets, for the contact sheet and the tests; fewer if one file holds fewer."""
+
+
 class MVTecWriter:
     """Write triplets in the layout of MVTec AD, and at the end a table with a row for each.
 
@@ -170,12 +201,11 @@ class MVTecWriter:
     what anomalib's MVTecAD and Folder loaders and this package's own read. The loaders pair images with masks by order
     and stem, and take some of `train/good` for testing where there is no `test/good`.
 
-    With the twins in `train/good` the set loads as it is. But who trains a detector on them and tests it on the defect
-    images has shown it the very objects of the test: judge by such a test how detectors compare, not how good one is.
-    With the twins in `test/good`, and photographs for training, nothing is seen twice.
+    With the twins in `train/good` the set loads as it is. But a detector that trains on them has seen the very objects
+    of the defect images that it is tested on: such a test compares detectors, it does not say how good one is. With
+    the twins in `test/good`, and photographs for training, nothing is seen twice.
 
-    The image is written last, so where it is, its mask and its twin are; it also holds its row of the table. That is
-    all the state there is: whatever was written before a process was killed counts, and nothing else has to agree.
+    The image is written last, so where it is, its mask and its twin are; it also holds its row of the table.
     """
 
     table = "seeds.csv"
@@ -194,20 +224,17 @@ class MVTecWriter:
         }
 
     def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
-        """Yield the numbers that process `rank` of `count` has to draw, rising."""
         for index in range(rank, self.config.num_images, count):
             if not all((self.root / name).is_file() for name in self.names(index).values()):
                 yield index
 
     def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
-        """Write triplets, and yield the record of each. What stops it leaves those before it, and no half file."""
         for sample in samples:
             for kind, name in reversed(self.names(sample.record.index).items()):
                 write_bytes(self.root / name, getattr(sample, kind))
             yield sample.record
 
     def finish(self) -> Iterator[Record]:
-        """Write the table, and yield the records of all triplets, in order."""
         with whole_file(self.root / self.table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             files = ("file_name", "mask_file_name", "defect_free_file_name")
@@ -219,7 +246,6 @@ class MVTecWriter:
                 yield record
 
     def read(self, count: int) -> list[Sample]:
-        """Read the first `count` triplets."""
         paths = ({kind: self.root / name for kind, name in self.names(index).items()} for index in range(count))
         return [
             Sample(read_record(p["image"]), **{kind: path.read_bytes() for kind, path in p.items()}) for p in paths
@@ -232,7 +258,6 @@ class ImageFolderWriter(MVTecWriter):
     table = "metadata.csv"
 
     def names(self, index: int) -> dict[str, str]:
-        """Return where the three files of triplet number `index` go, by kind."""
         folders = {"image": "images", "mask": "masks", "defect_free": "defect_free"}
         return {kind: f"{folder}/{index:06d}.png" for kind, folder in folders.items()}
 
@@ -263,14 +288,12 @@ class ParquetWriter:
         )
 
     def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
-        """Yield the numbers that process `rank` of `count` has to draw, rising; a shard is of one process."""
         size = self.config.images_per_shard
         for shard in range(rank, self.num_shards, count):
             if not self._path(shard).is_file():
                 yield from range(shard * size, min((shard + 1) * size, self.config.num_images))
 
     def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
-        """Write triplets, whole shards of them, and yield the record of each. What stops it leaves no half shard."""
         import pyarrow
         import pyarrow.parquet
 
@@ -288,13 +311,11 @@ class ParquetWriter:
                     file.write_table(pyarrow.Table.from_pylist(rows, schema))
 
     def finish(self) -> Iterator[Record]:
-        """Yield the records of all triplets, in order."""
         for shard in range(self.num_shards):
             for batch in self._open(shard).iter_batches(columns=list(RECORD_FIELDS)):
                 yield from (Record(**row) for row in batch.to_pylist())
 
     def read(self, count: int) -> list[Sample]:
-        """Read the first `count` triplets; at most those of the first shard."""
         rows = next(self._open(0).iter_batches(batch_size=count, columns=list(_KINDS))).to_pylist()
         pictures = [[row[name]["bytes"] for name in _KINDS] for row in rows]
         return [Sample(read_record(io.BytesIO(image)), image, *more) for image, *more in pictures]
@@ -326,14 +347,12 @@ class ParquetWriter:
             ) from error
 
 
-Writer = MVTecWriter | ParquetWriter
+WRITERS: dict[str, type[Writer]] = {"mvtec": MVTecWriter, "imagefolder": ImageFolderWriter, "parquet": ParquetWriter}
 
 
 def make_writer(config: ExportConfig) -> Writer:
     """Return what writes `config.format` into `config.output_dir`."""
-    if config.format == "parquet":
-        return ParquetWriter(config)
-    return MVTecWriter(config) if config.format == "mvtec" else ImageFolderWriter(config)
+    return WRITERS[config.format](config)
 
 
 def dataset_card(settings: dict[str, Any], summary: dict[str, Any]) -> str:

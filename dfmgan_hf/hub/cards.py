@@ -128,8 +128,7 @@ def facts_from_folder(model_dir: Path) -> CardFacts:
 
 
 def _facts_of_last_card(model_dir: Path) -> CardFacts:
-    path = model_dir / FACTS_FILE
-    return read_facts(path) if path.exists() else CardFacts()
+    return read_facts(model_dir / FACTS_FILE) if (model_dir / FACTS_FILE).exists() else CardFacts()
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -264,7 +263,7 @@ def _training_lines(records: Mapping[str, Any], machine: str | None) -> list[str
 
 
 def _checkpoint(records: Mapping[str, Any]) -> str | None:
-    """Return which of a run's checkpoints its best model is; None for the last one."""
+    """Say which of a run's checkpoints its best model is; None for the last one."""
     if not records[SCORE_FILE]:
         return None
     rule = records[TRAINING_FILE].get("checkpoint_rule")
@@ -436,8 +435,8 @@ def check_measured(results: dict[str, Any], model_dir: Path) -> None:
     if tensors and measured not in (found, tensors_sha256(full)):
         raise CardError(
             f"The results are not those of the model in {model_dir}: they were measured of a generator whose tensors "
-            f"have the SHA-256 {measured[:12]}..., here it is {found[:12]}... Measure this one: examples/evaluate.py "
-            f"--model {model_dir}."
+            f"have the SHA-256 {measured[:12]}..., here it is {found[:12]}... Measure this one: "
+            f"`dfmgan evaluate --model {model_dir}`."
         )
 
 
@@ -476,9 +475,6 @@ def make_card(config: CardConfig) -> Path:
     Raises:
         OSError, ValueError: the folder is no pipeline's, a record is missing or cannot be read, the results are those
             of other weights, or a reference has no name. Nothing was written.
-
-    Example:
-        >>> make_card(CardConfig(CardFacts("org/dents", product="plates", defect="dents"), model=Path("runs/dents")))
     """
     model_dir, facts = config.model, config.facts
     if config.card is not None:
@@ -532,7 +528,7 @@ def _records_of(config: CardConfig) -> dict[str, Any]:
 def _read_results(path: Path) -> dict[str, Any]:
     record = read_record(path)
     if record is None or "metrics" not in record:
-        raise CardError(f"{path} holds no results. Expected the results.json that examples/evaluate.py writes.")
+        raise CardError(f"{path} holds no results. Expected the results.json that `dfmgan evaluate` writes.")
     return record
 
 

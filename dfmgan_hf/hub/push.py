@@ -108,10 +108,12 @@ class HubConfig:
         options = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
         return [part for option in options for part in option]
 
-    def open_repository(self, folder: Path | str, kind: str = "model", *, token: str | None = None) -> Repository:
-        """Open the repository that these options name."""
-        name, private = self._name(folder), self.hub_private_repo
-        return Repository(name, kind, revision=self.hub_revision, private=private, token=token)
+    def open_repository(
+        self, folder: Path | str, kind: str = "model", *, private: bool | None = None, token: str | None = None
+    ) -> Repository:
+        """Open the repository that these options name; `private` says more than `hub_private_repo` if it is given."""
+        private = self.hub_private_repo or None if private is None else private
+        return Repository(self._name(folder), kind, revision=self.hub_revision, private=private, token=token)
 
     def _name(self, folder: Path | str) -> str:
         """The repository: if nobody names it, as the folder, or as the run whose best model the folder is."""
@@ -126,7 +128,7 @@ class Repository:
         name: "org/name", or a name in your own namespace.
         kind: what it holds: "model", "dataset" or "space".
         revision: branch to write to; None for main.
-        private: visibility of a new repository; one that exists stays as it is.
+        private: visibility of a new repository, None for its owner's default; one that exists stays as it is.
         token: access token; None for HF_TOKEN or that of `hf auth login`.
 
     Raises:
@@ -139,14 +141,14 @@ class Repository:
         kind: str = "model",
         *,
         revision: str | None = None,
-        private: bool = False,
+        private: bool | None = None,
         token: str | None = None,
     ) -> None:
         self.kind, self.revision = kind, revision
         self.api = HfApi(token=token, library_name="dfmgan-hf")
         sdk = "gradio" if kind == "space" else None
         with clear_errors(f"{name} cannot be written to", name, revision):
-            url = self.api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True, space_sdk=sdk)
+            url = self.api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
             self.name = url.repo_id
             if revision is not None:
                 self.api.create_branch(self.name, repo_type=kind, branch=revision, exist_ok=True)
@@ -169,7 +171,7 @@ class Repository:
         replaced_folders: Sequence[str] = (),
         create_pr: bool = False,
     ) -> str:
-        """Send files in one commit: whoever pulls gets the files from before or those from after, never a mixture.
+        """Send files in one commit, and return its address or that of the pull request; nobody pulls a mixture.
 
         (`upload_folder` splits what it sends into several commits where hf_xet is installed.)
 
@@ -179,9 +181,6 @@ class Repository:
             replaced_folders: folders that afterwards hold what is in `files` and nothing else: shards or an index of
                 an earlier push would be loaded instead of the new weights.
             create_pr: open a pull request instead of writing to the branch.
-
-        Returns:
-            Address of the commit, or of the pull request.
 
         Raises:
             HubError: it was not sent. The branch is as it was.
@@ -213,12 +212,10 @@ class Repository:
 
 
 def published_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:
-    """Return which files of a model's folder are for others, by their path in the repository.
+    """Return which files of a model's folder are published, by their path in the repository.
 
-    These are the pipeline's networks, the card with the pictures that it shows, and the records without local paths.
-    Checkpoints, logs and photographs are not among them. `model_dir` stays as it is.
-
-    Those that are made here (other precision, shards, cut records) are in the empty folder `aside`.
+    These are the pipeline's networks, the card with the pictures that it shows, and the records without local paths;
+    no checkpoints, logs or photographs. What is made for this (other precision, shards, cut records) goes to `aside`.
 
     Raises:
         CardError: the folder is no pipeline's, or not whole.
@@ -263,7 +260,7 @@ def component_names(model_dir: Path) -> list[str]:
 
 
 def companion_files(model_dir: Path, *, with_card: bool = True) -> dict[str, Path]:
-    """Return what belongs to a model besides its networks: records, and the card with the pictures that it shows."""
+    """Return a model's other files: records, and the card with the pictures that it shows."""
     files = {name: model_dir / name for name in RECORD_FILES if (model_dir / name).exists()}
     card = model_dir / CARD_FILE
     if with_card and card.exists():
@@ -302,10 +299,11 @@ def push_model_folder(
     hub: HubConfig,
     facts: CardFacts | None = None,
     *,
+    private: bool | None = None,
     token: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Publish a pipeline's folder in one commit: card, safetensors and JSON.
+    """Publish a pipeline's folder in one commit (card, safetensors and JSON), and return the commit's address.
 
     The card is the folder's README.md. If it has none, the one on the Hub stays; if there is none either, one is made
     from the facts and the folder's records, with the last sample sheet of the training.
@@ -314,23 +312,18 @@ def push_model_folder(
         model_dir: folder of a pipeline that was saved or trained; it stays as it is.
         hub: options; `push_to_hub` is not looked at.
         facts: for the card; those of `hub.hub_card` and of the training's record fill its gaps.
+        private: visibility of a new repository; None for that of the options.
         token: access token; None for HF_TOKEN or that of `hf auth login`.
         create_pr: open a pull request instead of writing to the branch.
-
-    Returns:
-        Address of the commit.
 
     Raises:
         HubError: nothing was published.
         CardError: the folder is no whole pipeline, or a record or the facts cannot be read.
         PickledWeightsError: a network's folder holds pickles.
-
-    Example:
-        >>> push_model_folder("runs/crack", HubConfig(push_to_hub=True, hub_model_id="org/dfmgan-crack"))
     """
     model_dir = Path(model_dir)
     components = component_names(model_dir)
-    repository = hub.open_repository(model_dir, token=token)
+    repository = hub.open_repository(model_dir, private=private, token=token)
     with tempfile.TemporaryDirectory() as aside:
         files = published_files(model_dir, Path(aside), hub)
         published = repository.file_names()
@@ -345,7 +338,7 @@ def push_model_folder(
         elif RESULTS_FILE in published and RESULTS_FILE not in files:
             warnings.warn(
                 f"The card in {repository.name} keeps the numbers of an earlier model; measure this one: "
-                "examples/evaluate.py --push_to_hub.",
+                "`dfmgan evaluate --push_to_hub`.",
                 stacklevel=2,
             )
         message = hub.hub_commit_message or "Upload DFMGAN pipeline"
@@ -394,7 +387,7 @@ def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
                 again = shlex.join(["--folder", str(folder), *hub.arguments(folder)])
                 failures.append(
                     f"The model is in {folder}, but was not published. {error}\n"
-                    f"Once that is mended: dfmgan push {again}"
+                    f"To publish it once that is fixed: dfmgan push {again}"
                 )
     if failures:
         raise HubError("\n".join([*(f"Published: {address}" for address in addresses), *failures]))
@@ -402,7 +395,7 @@ def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
 
 
 def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revision: str | None = None) -> str:
-    """Publish measured numbers with their model: results.json, the card's section and its metadata.
+    """Publish measured numbers with their model (results.json, the card's section, its metadata); return the address.
 
     The page of nearest images stays here: it shows the photographs. If the repository does not hold the model yet,
     and `model` is a folder, the model is published as well.
@@ -413,9 +406,6 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
             otherwise the model's own stand beside the new numbers.
         hub: options; without `hub_model_id`, the measured repository.
         revision: of the repository that was measured.
-
-    Returns:
-        Address of the commit.
 
     Raises:
         HubError, CardError: nothing was published.
@@ -512,7 +502,7 @@ class PublishConfig:
 
 
 def publish(config: PublishConfig) -> None:
-    """Write and push what was asked for, and say so: what `dfmgan push` does."""
+    """Write and push what was asked for: what `dfmgan push` does."""
     if config.output_dir is not None:
         with whole_folder(config.output_dir) as whole, tempfile.TemporaryDirectory() as aside:
             for name, path in published_files(config.folder, Path(aside), config.hub).items():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..hub_errors import clear_errors
+from ..hub_errors import clear_loading_errors
 from ..metrics.sampler import Sampler
 from ..models.base import SafetensorsModel
 from .method import REGISTERED, Method, SamplerRequest
@@ -75,7 +75,7 @@ def method_of(source: str, revision: str | None = None) -> Method:
             f"{source} holds no model: it has no generator/config.json. Give {advice}, as a training or "
             "save_pretrained writes them."
         )
-    with clear_errors(f"{source} is no folder here, and was not loaded from the Hub", source, revision):
+    with clear_loading_errors(source, revision):
         config: Any = SafetensorsModel.load_config(source, subfolder="generator", revision=revision)
     name = config["_class_name"]
     for method in METHODS.values():

@@ -43,13 +43,13 @@ def export(pipe, tmp_path) -> Callable[..., ExportSummary]:
 
 @pytest.fixture
 def contents() -> Callable[[Path], dict[str, str]]:
-    """A digest of every file under a folder, by its path there."""
+    """A digest of every file under a folder that is not hidden, by its path there."""
 
     def read(folder: Path) -> dict[str, str]:
         return {
             str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and not path.name.startswith(".")
         }
 
     return read

@@ -47,11 +47,11 @@ def test_options_in_both_spellings(generate, tmp_path, capsys):
         (["--num_images", "0"], "`num_images` must be an integer of at least 1"),
         (["--push_to_hub", "me/set"], "The format mvtec is thousands of small files"),
         (["--format", "parquet", "--push_to_hub", "a/b/c"], "a/b/c cannot be written to: 'a/b/c' is not"),
-        (["--model", "nowhere/to/be/found"], "nowhere/to/be/found"),
+        (["--model", "nowhere/to/be/found"], "There is no folder nowhere/to/be/found here"),
         (["--model", "{backbone}"], "a backbone of stage 1, which draws no defects"),
     ],
 )
-def test_mistakes_end_in_words(generate, make_backbone, tmp_path, capsys, options, message):
+def test_mistakes_exit_with_a_message(generate, make_backbone, tmp_path, capsys, options, message):
     DFMGANPipeline(make_backbone()).save_pretrained(tmp_path / "backbone")
     options = [option.format(backbone=tmp_path / "backbone") for option in options]
     with pytest.raises(SystemExit) as end:

@@ -35,7 +35,7 @@ def rows(table: Path) -> list[dict[str, str]]:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def pixels(path: Path) -> np.ndarray:

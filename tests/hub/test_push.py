@@ -42,6 +42,7 @@ class FakeHub:
     def __init__(self) -> None:
         self.files: dict[str, dict[str, bytes]] = {}
         self.kinds: dict[str, str] = {}
+        self.private: dict[str, bool | None] = {}
         self.refused: str | None = None
 
     def __call__(self, **options):
@@ -50,7 +51,7 @@ class FakeHub:
     def create_repo(self, name, *, repo_type, private, exist_ok, space_sdk):
         name = name if "/" in name else f"user/{name}"
         self.files.setdefault(name, {})
-        self.kinds[name] = repo_type
+        self.kinds[name], self.private[name] = repo_type, private
         return SimpleNamespace(repo_id=name)
 
     def auth_check(self, name, *, repo_type, write):
@@ -292,6 +293,14 @@ def test_an_export_is_pushed_whole_and_replaces_the_last_one(hub, make_generator
     records = {f"generation/{name}" for name in ("settings.json", "summary.json", "contact_sheet.png")}
     assert set(hub.files["me/set"]) == {"README.md", "notes.md"} | shards | records
     assert hub.kinds["me/set"] == "dataset"
+
+
+@pytest.mark.parametrize("private", [True, False, None])
+def test_visibility_of_a_new_repository(hub, trained, private):
+    push_model_folder(trained, options(), private=private)
+    assert hub.private == {"me/tiles": private}
+    push_model_folder(trained, options(hub_private_repo=True), private=private)
+    assert hub.private == {"me/tiles": private is not False}
 
 
 def test_only_errors_of_the_client_are_failed_transfers():
