@@ -163,7 +163,7 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
     if learnt is not None and defect not in learnt.split(", "):
         raise ValueError(
             f"{source} has learnt {learnt}, but is to draw {defect} too. Put {{defect}} into --trained {template}, or "
-            "name a model that has learnt all of them jointly (train_baseline.py --method defect_gan --joint)."
+            "name a model that has learnt all of them jointly (dfmgan train defect_gan --joint)."
         )
 
 

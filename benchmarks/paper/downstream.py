@@ -30,11 +30,11 @@ from benchmarks.paper.cells import (
 )
 from dfmgan_hf.data import DataConfig, Partition
 from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.files import write_json
+from dfmgan_hf.files import to_json, write_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.metrics import FolderSampler, Sampler, draw
-from dfmgan_hf.training.run import environment, to_json
+from dfmgan_hf.training.run import environment
 
 _BATCH_SIZE = 32
 REAL = "real"

@@ -52,6 +52,7 @@ from benchmarks.paper.cells import (
 )
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
+from dfmgan_hf.files import to_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import (
     FROM_BACKBONE,
@@ -77,7 +78,7 @@ from dfmgan_hf.metrics import (
 from dfmgan_hf.models.base import SafetensorsModel
 from dfmgan_hf.sheets import contact_sheet, save_sheet, stack, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
-from dfmgan_hf.training.run import CONFIG_FILE, to_json
+from dfmgan_hf.training.run import CONFIG_FILE
 from dfmgan_hf.training.trainer import RunConfig
 
 MODEL_FOLDER = "model"
@@ -253,11 +254,11 @@ class GenerationBenchmark:
                 folder,
                 result,
                 real,
-                cell=to_json(cell),
+                cell=cell,
                 reconstruction=method.is_reconstruction,
                 benchmark=self._settings(cell),
                 training=_training_record(source),
-                published=None if published is None else to_json(published),
+                published=published,
             )
         self.accelerator.wait_for_everyone()
 

@@ -475,7 +475,7 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
         "tiny_defect",
         f"{_count(len(tiny), 'defect')} smaller than one pixel of the {grid}x{grid} grid "
         f"on which masks are generated ({pixels} pixels at {resolution}x{resolution}).",
-        "They may not be learnt as they are: train larger, or on patches of the photographs (cut_patches.py).",
+        "They may not be learnt as they are: train larger, or on patches of the photographs (dfmgan cut-patches).",
     )
 
 

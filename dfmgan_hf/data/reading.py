@@ -148,7 +148,7 @@ def image_to_array(
     pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
 
     Args:
-        image: Decoded and upright, see `decoding.decode`.
+        image: Decoded and upright, see `decode`.
         channels: 1 (grey) or 3 (RGB).
         bit_depth: Significant bits of 16-bit files: 16, or 12 for the raw values of many industrial cameras.
         path: Named in errors.
