@@ -29,8 +29,7 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
     Args:
         path: The file.
         is_mask: Whether zero is the background, even where a TIFF file calls its zeros white and Pillow inverts it.
-            ImageJ and tifffile write binary masks so. Fax compression, which knows no other way, is still taken at
-            its word.
+            ImageJ and tifffile write binary masks so. Fax compression, which has no other convention, is believed.
 
     Returns:
         The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2 (grey

@@ -101,11 +101,7 @@ def clustered_lpips(
 
 
 def ic_lpips(
-    to_real: Tensor,
-    distances: Callable[[Tensor], Tensor],
-    *,
-    max_cluster_size: int = 50,
-    seed: int = 0,
+    to_real: Tensor, distances: Callable[[Tensor], Tensor], *, max_cluster_size: int = 50, seed: int = 0
 ) -> ICLPIPS:
     """Measure IC-LPIPS as AnomalyDiffusion's scripts do: clusters as above, at most 50 random members of each.
 
@@ -273,13 +269,8 @@ def lpips_distances(
         # To and fro: the tiles that the last row ended with are still cached when the next one begins.
         pairs += [(i, j) for j in (reversed(js) if i % 2 else js)]
     table = torch.zeros(len(images), len(second))
-    for i, j in tqdm(
-        processes.mine(pairs),
-        desc="LPIPS",
-        unit="block",
-        disable=not (progress and processes.is_main),
-        leave=False,
-    ):
+    hidden = not (progress and processes.is_main)
+    for i, j in tqdm(processes.mine(pairs), desc="LPIPS", unit="block", disable=hidden, leave=False):
         # Rows come in order, so of another set's rows only the current tile is ever needed again.
         a, a_squared = rows.get(i, room if same else 1)
         b, b_squared = columns.get(j, room if same else room - 1)

@@ -46,7 +46,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured, how, and with which networks; all of it but the places of weights goes into the results.
+    """What is measured, how, and with which networks; all of it but the paths of weights goes into the results.
 
     Attributes:
         metrics: What to measure. ic_lpips is not among the defaults: it needs VGG16's 528 MB and many minutes on a
@@ -245,7 +245,7 @@ def evaluate(
     with _timed(result, "drawing"):
         drawn = _draw(sampler, real, max(num_images, num_lpips), num_lpips, extractor, config, processes, progress)
     result.settings = {
-        # The networks are named by their hashes, wherever their weights lie.
+        # Hashes identify the networks, wherever their weights are.
         "evaluation": {name: value for name, value in asdict(config).items() if not name.endswith("_weights")},
         "num_generated": num_images,
         "num_generated_lpips": num_lpips,
@@ -368,7 +368,6 @@ def _measure_features(
     config: EvaluationConfig,
     processes: ProcessGroup,
 ) -> None:
-    """Measure KID, FID, Inception Score, precision and recall, as far as `config` asks for them."""
     real_parts = _in_batches(
         len(real), config.batch_size, lambda b: extractor(real[b.start : b.stop]).features, processes
     )
@@ -412,7 +411,6 @@ def _measure_lpips(
     config: EvaluationConfig,
     distances: Callable[..., Tensor],
 ) -> None:
-    """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them."""
     n, m = len(drawn.images), len(real)
     # One table of everything embeds every image once.
     table = distances(lpips, torch.cat([drawn.images, real.expand(-1, 3, -1, -1)]))
@@ -456,17 +454,8 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
     `more` is what else the reader must know, such as model and data; placed first.
     """
-    return to_json(
-        {
-            **more,
-            "metrics": evaluation.metrics,
-            "not_measured": evaluation.not_measured,
-            "networks": evaluation.networks,
-            "settings": evaluation.settings,
-            "seconds": evaluation.seconds,
-            "versions": versions(),
-        }
-    )
+    parts = ("metrics", "not_measured", "networks", "settings", "seconds")
+    return to_json({**more, **{name: getattr(evaluation, name) for name in parts}, "versions": versions()})
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
@@ -542,14 +531,11 @@ def format_table(evaluation: Evaluation) -> str:
         rows.append(("Inception Score", f"{value['mean']:.3f}", about))
     if value := m.get("clustered_lpips"):
         about = f"{value['num_empty']} empty, {value['num_single']} single of {value['num_clusters']} clusters"
+        among_real = f"real images: {_number(value['pairwise_lpips_real'])}"
         rows += [
             ("Clustered LPIPS", f"{value['clustered_lpips']:.4f}", about),
             ("  clusters of 2 and more", _number(value["clustered_lpips_nonempty"]), ""),
-            (
-                "Pairwise LPIPS",
-                _number(value["pairwise_lpips"]),
-                f"real images: {_number(value['pairwise_lpips_real'])}",
-            ),
+            ("Pairwise LPIPS", _number(value["pairwise_lpips"]), among_real),
         ]
     if value := m.get("ic_lpips"):
         rows.append(("IC-LPIPS", _number(value["ic_lpips"]), f"{value['num_left_out']} clusters left out"))

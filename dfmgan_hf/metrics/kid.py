@@ -52,12 +52,7 @@ class KIDUnbiased:
 
 
 def kid_subsets(
-    generated: Tensor,
-    real: Tensor,
-    *,
-    num_subsets: int = 100,
-    max_subset_size: int = 1000,
-    seed: int = 0,
+    generated: Tensor, real: Tensor, *, num_subsets: int = 100, max_subset_size: int = 1000, seed: int = 0
 ) -> KIDSubsets:
     """Measure KID as the mean over random subsets of m = min(n_generated, n_real, max_subset_size) images of each set.
 
@@ -208,12 +203,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) ->
     generated, real = _check_features("Precision and recall", generated, real)
     neighbourhood = min(neighbourhood, len(generated) - 1, len(real) - 1)
     score = prc_features_to_metric(
-        generated,
-        real,
-        prc_neighborhood=neighbourhood,
-        prc_batch_size=1000,
-        save_cpu_ram=True,
-        verbose=False,
+        generated, real, prc_neighborhood=neighbourhood, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
     return PrecisionRecall(score[KEY_METRIC_PRECISION], score[KEY_METRIC_RECALL], neighbourhood)
 

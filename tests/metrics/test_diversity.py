@@ -11,17 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dfmgan_hf.metrics import (
-    BadWeightsError,
-    ProcessGroup,
-    clustered_lpips,
-    ic_lpips,
-    load_lpips,
-    lpips_distances,
-    mean_pairwise,
-    nearest_real,
-)
+from dfmgan_hf.metrics import BadWeightsError, clustered_lpips, ic_lpips, load_lpips, lpips_distances, nearest_real
+from dfmgan_hf.metrics.diversity import mean_pairwise
 from dfmgan_hf.metrics.networks import LPIPS, FeatureMaps
+from dfmgan_hf.processes import ProcessGroup
 from tests.metrics.drawn import draw_images, write_alexnet
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "metrics.safetensors")
