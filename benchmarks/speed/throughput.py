@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.throughput
 
-Images leave in batches, as whoever writes them to a disk takes them, so that nothing grows but what should not.
+Images are dropped batch by batch, as when they are written to a disk, so that memory should not grow.
 """
 
 from __future__ import annotations
