@@ -19,7 +19,6 @@ from .metrics import (
     EvaluationConfig,
     FolderSampler,
     PipelineSampler,
-    ProcessGroup,
     Sampler,
     TensorSampler,
     draw,
@@ -29,6 +28,7 @@ from .metrics import (
     save_evaluation,
     to_dict,
 )
+from .processes import ProcessGroup
 
 
 @dataclass(frozen=True)

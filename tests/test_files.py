@@ -1,11 +1,16 @@
 """Files and folders appear whole or not at all, and what a killed program left does no harm."""
 
+import math
 import os
 import stat
+from dataclasses import make_dataclass
+from pathlib import Path
 
 import pytest
 
-from dfmgan_hf.files import recover_folder, whole_file, whole_folder, write_json, write_text
+from dfmgan_hf.files import recover_folder, to_json, whole_file, whole_folder, write_json, write_text
+
+Named = make_dataclass("Named", ["name"])
 
 
 def test_a_file_appears_whole_with_the_usual_permissions(tmp_path):
@@ -18,6 +23,11 @@ def test_a_file_appears_whole_with_the_usual_permissions(tmp_path):
     assert path.read_bytes().decode("utf-8") == "Kratzer_groß 划痕\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_holds_dataclasses_paths_types_and_no_infinities():
+    value = to_json({1: [Named("a"), (Path("b"), int)], "x": [math.nan, -math.inf, 0.5, True, None]})
+    assert value == {"1": [{"name": "a"}, ["b", str(int)]], "x": [None, None, 0.5, True, None]}
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):

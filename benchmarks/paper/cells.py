@@ -90,7 +90,7 @@ class Cell:
         return output_dir / self.category / self.defect / self.method
 
     def is_done(self, output_dir: Path) -> bool:
-        """Return whether it has been measured."""
+        """Return whether its results are there."""
         return (self.folder(output_dir) / RESULTS_FILE).is_file()
 
     def fill(self, template: str) -> str:
@@ -163,7 +163,7 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
     if learnt is not None and defect not in learnt.split(", "):
         raise ValueError(
             f"{source} has learnt {learnt}, but is to draw {defect} too. Put {{defect}} into --trained {template}, or "
-            "name a model that has learnt all of them jointly (train_baseline.py --method defect_gan --joint)."
+            "name a model that has learnt all of them jointly (dfmgan train defect_gan --joint)."
         )
 
 
@@ -189,7 +189,7 @@ def hash_of_names(file_list: Path) -> str:
 
 
 def of_category(data: DataConfig, cell: Cell) -> DataConfig:
-    """Return the photographs of a cell's category; one's own folders have no categories."""
+    """Return the photographs of a cell's category; the user's own folders have no categories."""
     return data if data.data_dir is None else replace(data, category=cell.category)
 
 

@@ -5,10 +5,10 @@
 
 A split (P1, P2, P3) divides the photographs of each defect: generators may see a third of them, and two thirds are
 tested on. The first start writes the lists to OUTPUT_DIR/CATEGORY/splits; train a generator of each split and defect
-with --file_list partition_P1_base.txt (train_stage2.py, train_baseline.py) and draw from it with generate.py or
-generate_baseline.py.
+with --file_list partition_P1_base.txt (`dfmgan train NAME`) and draw from it with `dfmgan generate` or, methods other
+than DFMGAN, `dfmgan sample`.
 
-Says first how long it will take. Stopped and started again it goes on. Tables (table.md, table.csv, table.json) and
+First says how long it will take. Stopped and started again, it resumes. Tables (table.md, table.csv, table.json) and
 figure (table.png) are written anew after each network.
 """
 

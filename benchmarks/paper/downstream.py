@@ -30,11 +30,11 @@ from benchmarks.paper.cells import (
 )
 from dfmgan_hf.data import DataConfig, Partition
 from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.files import write_json
+from dfmgan_hf.files import to_json, write_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.metrics import FolderSampler, Sampler, draw
-from dfmgan_hf.training.run import environment, to_json
+from dfmgan_hf.training.run import environment
 
 _BATCH_SIZE = 32
 REAL = "real"
@@ -91,8 +91,8 @@ def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequ
         if method.is_trained and template is None:
             raise ValueError(
                 f"{method.title} is trained: name the folders with --trained, such as 'runs/{{split}}/{{defect}}/"
-                f"{{method}}', or its images with --generated {name}=FOLDER. examples/train_baseline.py trains it, on "
-                "a split's photographs with --file_list."
+                f"{{method}}', or its images with --generated {name}=FOLDER. `dfmgan train {name}` trains it, on a "
+                "split's photographs with --file_list."
             )
         sources.append(Source(name, model=template))
     names = [source.name for source in sources]
@@ -157,10 +157,10 @@ class DownstreamConfig:
 
     Attributes:
         output_dir: Table, figure, lists of the photographs and a file for each trial. The same command given again
-            goes on where it stopped.
-        generated: NAME=FOLDER of images that are generated already, in a form that generate.py writes; {category},
-            {split} and {defect} in it stand for the names. They must come from a generator that has seen no test
-            photograph: one that was trained with the list of the split.
+            resumes where it stopped.
+        generated: NAME=FOLDER of images that are generated already, in a form that `dfmgan generate` writes;
+            {category}, {split} and {defect} in it stand for the names. They must come from a generator that has seen
+            no test photograph: one that was trained with the list of the split.
         methods: Methods of the registry to draw from.
         trained: Folders of their trained models, with {category}, {split}, {defect} and {method} in the name, or
             METHOD=FOLDER for one method alone. Without {defect}, one model draws all kinds, which it has to have
@@ -255,7 +255,7 @@ class DownstreamBenchmark(ABC):
         self.all_trials = self._trials()
         mine = self.all_trials[accelerator.process_index :: accelerator.num_processes]
         self.pending = [trial for trial in mine if not self._is_done(trial)]
-        self._check_models()  # a wrong one is said before anything starts
+        self._check_models()  # so that a wrong one is reported before anything starts
         self._drawn: tuple[tuple[str, str, str], LabelledImages] | None = None
 
     @abstractmethod

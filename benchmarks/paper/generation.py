@@ -3,7 +3,7 @@
     accelerate launch -m benchmarks.paper.generation --data_dir mvtec_ad --categories hazelnut \\
         --pretrained_backbone 'runs/{category}' --kimg 400 --output_dir runs/table1
 
-Says first how long it will take. Stopped and started again it goes on. Table (table.md, table.csv) and figure
+First says how long it will take. Stopped and started again, it resumes. Table (table.md, table.csv) and figure
 (table.png) are written anew after each cell.
 
 Where several photographs show the same part, --groups parts.csv trains on some parts and measures against the others.
@@ -52,6 +52,7 @@ from benchmarks.paper.cells import (
 )
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
+from dfmgan_hf.files import to_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import (
     FROM_BACKBONE,
@@ -66,7 +67,6 @@ from dfmgan_hf.methods.train import TrainingConfig, prepare, train_method
 from dfmgan_hf.metrics import (
     EvaluationConfig,
     Networks,
-    ProcessGroup,
     Sampler,
     TensorSampler,
     draw,
@@ -75,9 +75,10 @@ from dfmgan_hf.metrics import (
     save_evaluation,
 )
 from dfmgan_hf.models.base import SafetensorsModel
+from dfmgan_hf.processes import ProcessGroup
 from dfmgan_hf.sheets import contact_sheet, save_sheet, stack, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
-from dfmgan_hf.training.run import CONFIG_FILE, to_json
+from dfmgan_hf.training.run import CONFIG_FILE
 from dfmgan_hf.training.trainer import RunConfig
 
 MODEL_FOLDER = "model"
@@ -95,7 +96,7 @@ class GenerationConfig:
 
     Attributes:
         output_dir: Table and figure, and a folder for each cell: its model, results and samples. The same command
-            given again goes on where it stopped.
+            given again resumes where it stopped.
         methods: Methods to compare.
         categories: Categories of the data; may be left out if there is only one.
         defects: Kinds of defect; all that a category has if left out.
@@ -164,14 +165,14 @@ class GenerationBenchmark:
                 raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
         self.all_cells = list_cells(config.data, config.methods, config.categories, config.defects)
         for cell in self.all_cells:
-            self._trained_folder(cell)  # a wrong one is said before anything starts
+            self._trained_folder(cell)  # so that a wrong one is reported before anything starts
         self.lists = self._make_lists()
         self.pending = [cell for cell in self.all_cells if not self._is_done(cell)]
         for cell in self.pending:
             folder = self._trained_folder(cell)
             if folder is not None and self._is_held_out(cell):
                 check_held_out(folder, self.lists[cell.category][1])
-        # Nobody writes before everyone has looked.
+        # No process writes before all have looked.
         accelerator.wait_for_everyone()
 
     def estimate(self) -> dict[str, Estimate]:
@@ -253,11 +254,11 @@ class GenerationBenchmark:
                 folder,
                 result,
                 real,
-                cell=to_json(cell),
+                cell=cell,
                 reconstruction=method.is_reconstruction,
                 benchmark=self._settings(cell),
                 training=_training_record(source),
-                published=None if published is None else to_json(published),
+                published=published,
             )
         self.accelerator.wait_for_everyone()
 
@@ -349,7 +350,7 @@ class GenerationBenchmark:
         )
 
     def _overrides(self, method: Method, backbone: str | None, from_stage1: bool) -> RecipeConfig:
-        """What was chosen and the method has a use for; from scratch, the backbone's size of images."""
+        """The chosen settings that the method has; from scratch, the backbone's size of images."""
         chosen = {f.name: getattr(self.config.recipe, f.name) for f in dataclasses.fields(RecipeConfig)}
         if from_stage1:
             chosen = {name: value for name, value in chosen.items() if name not in FROM_BACKBONE}

@@ -23,6 +23,7 @@ from typing import Any
 import tyro
 
 from benchmarks.speed.timing import RESULTS
+from dfmgan_hf.cli import run
 from dfmgan_hf.files import write_text
 
 README = Path(__file__).parents[1] / "README.md"
@@ -155,6 +156,8 @@ def main(only: tuple[str, ...] = tuple(BENCHMARKS)) -> int:
     Args:
         only: Names of benchmarks.
     """
+    if unknown := set(only) - set(BENCHMARKS):
+        raise ValueError(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}.")
     failed = []
     for name in only:
         start = time.perf_counter()
@@ -169,4 +172,4 @@ def main(only: tuple[str, ...] = tuple(BENCHMARKS)) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main, description=__doc__))
+    run(lambda arguments: tyro.cli(main, args=arguments, description=__doc__))

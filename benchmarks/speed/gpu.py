@@ -22,6 +22,7 @@ from benchmarks.speed.ceiling import ceiling_seconds, flop, record
 from benchmarks.speed.timing import time_in_turns, write_json
 from benchmarks.speed.training import make_batch, make_task, measure, run_phase
 from benchmarks.speed.triplet import make_generator, summary
+from dfmgan_hf.cli import run
 from dfmgan_hf.methods.method import RecipeConfig, Target
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.stylegan2 import hold_weights
@@ -126,4 +127,4 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    write_json("gpu", main(tyro.cli(Arguments, description=__doc__)))
+    run(lambda arguments: write_json("gpu", main(tyro.cli(Arguments, args=arguments, description=__doc__))))

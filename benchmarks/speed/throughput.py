@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.throughput
 
-Images leave in batches, as whoever writes them to a disk takes them, so that nothing grows but what should not.
+Images are dropped batch by batch, as when they are written to a disk, so that memory should not grow.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tyro
 
 from benchmarks.speed.timing import write_json
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.cli import run
 
 MODEL = Path(__file__).parents[2] / "models" / "dfmgan-magnetic-tile"
 
@@ -44,7 +45,7 @@ def resident_mib() -> float:
 
 
 def main(arguments: Arguments) -> list[dict[str, Any]]:
-    pipe = DFMGANPipeline.from_pretrained(arguments.model)
+    pipe = DFMGANPipeline.from_pretrained(str(arguments.model))
     pipe.set_progress_bar_config(disable=True)
     pipe(seeds=range(arguments.batch), output_type="np")
     rows: list[dict[str, Any]] = []
@@ -62,4 +63,4 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    write_json("throughput", main(tyro.cli(Arguments, description=__doc__)))
+    run(lambda arguments: write_json("throughput", main(tyro.cli(Arguments, args=arguments, description=__doc__))))

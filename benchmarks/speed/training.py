@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from benchmarks.speed.ceiling import ceiling_seconds, flop, record
 from benchmarks.speed.naive import NaivePhase, naive_phases
 from benchmarks.speed.timing import time_in_turns, write_json
+from dfmgan_hf.cli import run
 from dfmgan_hf.methods import get_method
 from dfmgan_hf.methods.dfmgan import Stage2Task
 from dfmgan_hf.methods.method import AugmentationConfig, PresetName, RecipeConfig, Target, TaskRequest
@@ -189,6 +190,10 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     ]
 
 
-if __name__ == "__main__":
-    parsed = tyro.cli(Arguments, description=__doc__)
+def _write(arguments: Sequence[str]) -> None:
+    parsed = tyro.cli(Arguments, args=arguments, description=__doc__)
     write_json(parsed.name, main(parsed))
+
+
+if __name__ == "__main__":
+    run(_write)

@@ -21,6 +21,7 @@ from benchmarks.speed import naive as naive_way
 from benchmarks.speed.ceiling import ceiling_seconds, flop, record
 from benchmarks.speed.naive import BoxMask
 from benchmarks.speed.timing import Timing, time_in_turns, write_json
+from dfmgan_hf.cli import run
 from dfmgan_hf.models.dfmgan import DFMGANGenerator, DFMGANGeneratorOutput
 from dfmgan_hf.models.stylegan2 import hold_weights
 
@@ -115,4 +116,4 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    write_json("triplet", main(tyro.cli(Arguments, description=__doc__)))
+    run(lambda arguments: write_json("triplet", main(tyro.cli(Arguments, args=arguments, description=__doc__))))

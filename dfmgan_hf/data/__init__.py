@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .layouts import MVTEC_AD_DEFECTS
 from .partitions import (
     Partition,
     first_third_partition,
@@ -11,8 +10,6 @@ from .partitions import (
     read_groups,
     save_file_list,
 )
-from .preparation import fit_to_square, resize_mask
-from .reading import read_image, read_mask
 from .records import DataError, DataWarning
 from .sources import DataSource, find_listing
 from .training_set import DataConfig, ImageMaskDataset, load_training_set
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from .hub import load_mvtec_ad
 
 __all__ = [
-    "MVTEC_AD_DEFECTS",
     "DataConfig",
     "DataError",
     "DataSource",
@@ -30,15 +26,11 @@ __all__ = [
     "Partition",
     "find_listing",
     "first_third_partition",
-    "fit_to_square",
     "load_mvtec_ad",
     "load_training_set",
     "make_partitions",
     "read_file_list",
     "read_groups",
-    "read_image",
-    "read_mask",
-    "resize_mask",
     "save_file_list",
 ]
 

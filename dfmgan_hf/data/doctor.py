@@ -180,7 +180,7 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the doctor has to say about a data set."""
+    """What was found in a data set."""
 
     root: str
     category: str
@@ -198,7 +198,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """Exit status of a script: 0 for nothing to complain of, 1 for warnings, 2 if training cannot run."""
+        """Exit status of a script: 0 if all is well, 1 for warnings, 2 if training cannot run."""
         return max((_EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -344,7 +344,6 @@ def _judge_stages(inspections: Sequence[Inspection]) -> list[StageSummary]:
 
 
 def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
-    """Report kinds with too few photographs."""
     good, *defects = stages
     if good.verdict == "cannot train":
         yield Finding(
@@ -397,7 +396,6 @@ _FILE_PROBLEMS = {
 
 
 def _check_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
-    """Report photographs and masks that cannot be used, by kind of problem."""
     by_code: dict[str, list[tuple[str, DataError]]] = {}
     for inspection in inspections:
         for error in inspection.errors:
@@ -416,7 +414,6 @@ def _check_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Ite
 
 
 def _check_folder(listing: Listing) -> Iterator[Finding]:
-    """Report files that lie in the folders and are not used."""
     orphans, ignored = (
         [str(path).removeprefix(f"{listing.root}/") for path in paths]
         for paths in (listing.orphan_masks, listing.ignored_files)
@@ -432,7 +429,7 @@ def _check_folder(listing: Listing) -> Iterator[Finding]:
         ignored,
         "note",
         "ignored_files",
-        f"{_count(len(ignored), 'file')} ignored for want of an image's ending.",
+        f"{_count(len(ignored), 'file')} ignored: not named like images.",
         "Nothing, unless they should be images.",
     )
 
@@ -463,7 +460,7 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
         "warning",
         "soft_mask",
         f"{_count(len(soft), 'mask')} with several grey values or colours"
-        f"{f', {lossy} of them compressed with losses' if lossy else ''}; every non-zero pixel counts as defect.",
+        f"{f', {lossy} of them lossily compressed' if lossy else ''}; every non-zero pixel counts as defect.",
         "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
     )
     grid = min(_LARGEST_MASK_GRID, resolution // 4)
@@ -475,12 +472,11 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
         "tiny_defect",
         f"{_count(len(tiny), 'defect')} smaller than one pixel of the {grid}x{grid} grid "
         f"on which masks are generated ({pixels} pixels at {resolution}x{resolution}).",
-        "They may not be learnt as they are: train larger, or on patches of the photographs (cut_patches.py).",
+        "They may not be learnt as they are: train larger, or on patches of the photographs (dfmgan cut-patches).",
     )
 
 
 def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
-    """Report sizes that suffer on the way to the training square."""
     sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
     if not sides:
         return
@@ -506,7 +502,6 @@ def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) 
 
 
 def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[Finding]:
-    """Report what is odd about colour, depth and orientation."""
     readable = [i for i in inspections if i.mode]
     good, bad = ([i.is_coloured for i in readable if (i.record.defect == GOOD) is side] for side in (True, False))
     if good and bad and (2 * sum(good) > len(good)) != (2 * sum(bad) > len(bad)):
@@ -537,7 +532,6 @@ def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator
 
 
 def _check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
-    """Report photographs that occur twice, and what leaks from the training into the test photographs."""
     exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
     leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
     conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
@@ -550,13 +544,7 @@ def _check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicateP
         (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
         (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
         (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
-        (
-            conflicts,
-            "warning",
-            "conflicting_labels",
-            "of the same file, once as defect-free and once as defect",
-            remove,
-        ),
+        (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
     )
     for found, severity, code, what, advice in rows:
         names = [f"{records[pair.first].name} = {records[pair.second].name}" for pair in found]
@@ -564,7 +552,6 @@ def _check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicateP
 
 
 def _if_any(names: Sequence[str], severity: Severity, code: str, message: str, advice: str) -> Iterator[Finding]:
-    """Yield a finding about these files, if there are any."""
     if names:
         yield Finding(severity, code, message, advice, tuple(names))
 

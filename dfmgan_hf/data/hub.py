@@ -172,14 +172,12 @@ def _encode_mask(defect: Array) -> dict[str, Any]:
 
 
 def _encode(pixels: Array) -> dict[str, Any]:
-    """Return an image as `datasets` takes it, encoded as PNG."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return {"path": None, "bytes": stream.getvalue()}
 
 
 def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **options: Any) -> Any:
-    """Load a category from the Hub, in the form of `make_features`."""
     try:
         configs = datasets.get_dataset_config_names(repo_id, **hub)
     except (datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError) as error:

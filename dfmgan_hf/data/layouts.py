@@ -1,4 +1,4 @@
-"""List the photographs and masks of a folder or an archive, in the layouts that are known."""
+"""List the photographs and masks of a folder or an archive, in any of the supported layouts."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def list_category(folder: Path) -> Listing:
     return listing
 
 
-# One's own folders: good photographs, photographs of a defect, masks
+# The user's own folders: good photographs, photographs of a defect, masks
 
 
 def list_folders(
@@ -278,7 +278,7 @@ def _inside(file: Path, name: object) -> Path:
     path = os.path.normpath(os.path.join(folder, name)) if isinstance(name, str) and "\0" not in name else ""
     if not path.startswith(f"{folder}{os.sep}"):
         raise _bad_metadata(
-            file, f"the file name {name!r}", "paths of files below its folder", "Move the files, or mend the row."
+            file, f"the file name {name!r}", "paths of files below its folder", "Move the files, or correct the row."
         )
     return Path(path)
 
@@ -309,7 +309,7 @@ def _bad_metadata(
     return DataError("metadata", file, found=found, expected=expected, advice=advice)
 
 
-# Masks and their photographs have names alike
+# Masks are named like their photographs
 
 
 def match_masks(
@@ -353,7 +353,6 @@ def match_masks(
 def _add_defects(
     listing: Listing, images: Sequence[Path], masks: Sequence[Path], mask_dir: Path, defect: str, split: Split
 ) -> None:
-    """Add photographs of one kind of defect to a listing, with their masks or what is wrong with these."""
     matches, orphans = match_masks(images, masks, mask_dir)
     listing.orphan_masks += orphans
     for image, mask in matches.items():
@@ -454,8 +453,8 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             "archive",
             archive,
             found=f"a member that cannot be written ({error})",
-            expected=f"names that a file system takes, and room and the right to write in {folder.parent}",
-            advice="Mend that, or extract it yourself and give the folder.",
+            expected=f"names that the file system allows, and space and permission to write in {folder.parent}",
+            advice="Fix that, or extract it yourself and give the folder.",
         ) from error
 
 
@@ -493,5 +492,5 @@ def _bad_archive(archive: Path, found: str, expected: str) -> DataError:
         archive,
         found=found,
         expected=expected,
-        advice="Download it again from where you trust it, or extract it yourself and give the folder.",
+        advice="Download it again from a source you trust, or extract it yourself and give the folder.",
     )

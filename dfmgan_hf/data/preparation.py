@@ -26,7 +26,7 @@ _THICK_BLOCK = 64
 
 
 def check_square(resolution: int, fit: str) -> None:
-    """Raise a ValueError that names the option if photographs cannot be made square so."""
+    """Raise a ValueError that names the option whose value is not possible."""
     if resolution < 1:
         raise ValueError(f"`resolution` must be at least 1 pixel, but is {resolution}.")
     if fit not in get_args(Fit):

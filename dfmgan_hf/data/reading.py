@@ -29,8 +29,7 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
     Args:
         path: The file.
         is_mask: Whether zero is the background, even where a TIFF file calls its zeros white and Pillow inverts it.
-            ImageJ and tifffile write binary masks so. Fax compression, which knows no other way, is still taken at
-            its word.
+            ImageJ and tifffile write binary masks so. Fax compression, which has no other convention, is believed.
 
     Returns:
         The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2 (grey
@@ -148,7 +147,7 @@ def image_to_array(
     pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
 
     Args:
-        image: Decoded and upright, see `decoding.decode`.
+        image: Decoded and upright, see `decode`.
         channels: 1 (grey) or 3 (RGB).
         bit_depth: Significant bits of 16-bit files: 16, or 12 for the raw values of many industrial cameras.
         path: Named in errors.

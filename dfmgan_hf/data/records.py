@@ -1,4 +1,4 @@
-"""What every source of data is first turned into, a list of files not yet opened; and what can be wrong with it."""
+"""The list of unopened files that every source of data is turned into first, and the error that all of them raise."""
 
 from __future__ import annotations
 

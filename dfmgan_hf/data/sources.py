@@ -20,8 +20,8 @@ class DataSource:
         data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, an imagefolder
             with a mask column, or the Hub id of a set.
         category: Category of the data set; needed if there are several.
-        good_dir: One's own photographs without that layout: the defect-free ones.
-        defect_dir: One's own photographs: those of one kind of defect.
+        good_dir: Folder of your own defect-free photographs, in no particular layout.
+        defect_dir: Folder of your own photographs of one kind of defect.
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
@@ -51,7 +51,7 @@ class SquareSource(DataSource):
 
 
 def find_listing(source: DataSource, defect: str | None = None) -> Listing:
-    """List the photographs of a data set or of one's own folders.
+    """List the photographs of a data set or of your own folders.
 
     Args:
         source: Where they are.
@@ -81,7 +81,7 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
 
 def _download_category(repo_id: str, category: str | None, cache_dir: Path | None) -> Path:
     """Write a category from the Hub in the folder layout of MVTec AD, once, so that all else works on it unchanged."""
-    # It takes a second to import, which those who train on a folder need not wait for.
+    # Imported here because it takes a second, which is not needed to train on a folder.
     import datasets
 
     from .hub import load_mvtec_ad
@@ -121,7 +121,7 @@ def _write_row(folder: Path, row: dict[str, Any], split: str, defect: str) -> No
 
 
 def _checked(name: str) -> str:
-    """Return the name, if it is one: a repository may not choose where files are written."""
+    """Return the name if it is a plain file name: a repository must not choose where files are written."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or ":" in name:
         raise DataError(
             "hub",

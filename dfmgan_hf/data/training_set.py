@@ -257,7 +257,7 @@ def load_training_set(
             listing.root,
             found=f"{len(dataset)} usable photographs of '{defect or GOOD}'",
             expected=f"{needed}, the shots asked for" if shots else f"at least {needed}",
-            advice="Ask for fewer shots." if shots else "Add photographs; check_dataset.py says how many are advised.",
+            advice="Ask for fewer shots." if shots else "Add photographs; `dfmgan check` says how many are advised.",
         )
     return dataset
 

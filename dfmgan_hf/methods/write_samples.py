@@ -16,10 +16,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data import DataConfig
-from ..files import whole_file, write_json
+from ..files import to_json, whole_file, write_json
 from ..metrics.sampler import Sampler, batches, draw
 from ..processes import ProcessGroup
-from ..training.run import to_json
 from . import get_method, method_of, open_sampler
 from .method import NoOptions, SamplerRequest
 

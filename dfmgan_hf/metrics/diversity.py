@@ -28,7 +28,7 @@ class ClusteredLPIPS:
         clustered_lpips: mean over all clusters, those of fewer than two members counting 0 (the paper's metric).
         clustered_lpips_nonempty: mean over the clusters of two or more members; nan if there are none.
         num_clusters, num_empty, num_single: all clusters, those without a member, and those of one.
-        cluster_sizes: members of each cluster, in the order of the real images.
+        cluster_sizes: members of each cluster before any limit, in the order of the real images.
         cluster_values: mean pairwise LPIPS within each cluster, 0 below two members.
     """
 
@@ -58,23 +58,27 @@ class ICLPIPS:
     cluster_sizes: list[int]
 
 
-def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
+def clustered_lpips(
+    to_real: Tensor, among_generated: Tensor, *, max_cluster_size: int | None = None
+) -> ClusteredLPIPS:
     """Measure clustered LPIPS (DFMGAN, AAAI 2023): is there variety beyond copies of the training images?
 
     Each generated image joins the cluster of its nearest real image. The mean pairwise LPIPS is taken within each
     cluster, then over clusters.
 
     The official script deviates: it feeds real images to LPIPS as 0..255 instead of -1..1 when it looks for the
-    nearest, takes one z for object and defect, measures images before they are rounded to 8 bits, and drops an image
-    whose cluster has 200 members already.
+    nearest, takes one z for object and defect, and measures images before they are rounded to 8 bits.
 
     Args:
         to_real: LPIPS of each generated image to each real one, (N, M).
         among_generated: LPIPS of the generated images among themselves, (N, N).
+        max_cluster_size: members of a cluster that are compared, the first by index; the paper takes 200. None: all.
 
     Raises:
-        ValueError: if the tables don't belong together.
+        ValueError: if the tables don't belong together, or `max_cluster_size` is below 2.
     """
+    if max_cluster_size is not None and max_cluster_size < 2:
+        raise ValueError(f"`max_cluster_size` must be at least 2, but is {max_cluster_size}.")
     if among_generated.shape != (len(to_real), len(to_real)):
         raise ValueError(
             f"`among_generated` must be {(len(to_real), len(to_real))} to fit `to_real`, but is "
@@ -82,7 +86,8 @@ def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
         )
     clusters = _clusters(to_real)
     sizes = [len(members) for members in clusters]
-    values = [mean_pairwise(among_generated[m][:, m]) if len(m) > 1 else 0.0 for m in clusters]
+    compared = [members[:max_cluster_size] for members in clusters]
+    values = [mean_pairwise(among_generated[m][:, m]) if len(m) > 1 else 0.0 for m in compared]
     valid = [value for value, size in zip(values, sizes, strict=True) if size > 1]
     return ClusteredLPIPS(
         clustered_lpips=sum(values) / len(values),
@@ -96,11 +101,7 @@ def clustered_lpips(to_real: Tensor, among_generated: Tensor) -> ClusteredLPIPS:
 
 
 def ic_lpips(
-    to_real: Tensor,
-    distances: Callable[[Tensor], Tensor],
-    *,
-    max_cluster_size: int = 50,
-    seed: int = 0,
+    to_real: Tensor, distances: Callable[[Tensor], Tensor], *, max_cluster_size: int = 50, seed: int = 0
 ) -> ICLPIPS:
     """Measure IC-LPIPS as AnomalyDiffusion's scripts do: clusters as above, at most 50 random members of each.
 
@@ -268,13 +269,8 @@ def lpips_distances(
         # To and fro: the tiles that the last row ended with are still cached when the next one begins.
         pairs += [(i, j) for j in (reversed(js) if i % 2 else js)]
     table = torch.zeros(len(images), len(second))
-    for i, j in tqdm(
-        processes.mine(pairs),
-        desc="LPIPS",
-        unit="block",
-        disable=not (progress and processes.is_main),
-        leave=False,
-    ):
+    hidden = not (progress and processes.is_main)
+    for i, j in tqdm(processes.mine(pairs), desc="LPIPS", unit="block", disable=hidden, leave=False):
         # Rows come in order, so of another set's rows only the current tile is ever needed again.
         a, a_squared = rows.get(i, room if same else 1)
         b, b_squared = columns.get(j, room if same else room - 1)

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.training_set import ImageMaskDataset
-from ..files import write_json
+from ..files import to_json, write_json
 from ..processes import ProcessGroup
 from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
@@ -46,7 +46,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured, how, and with which networks; all of it but the places of weights goes into the results.
+    """What is measured, how, and with which networks; all of it but the paths of weights goes into the results.
 
     Attributes:
         metrics: What to measure. ic_lpips is not among the defaults: it needs VGG16's 528 MB and many minutes on a
@@ -60,6 +60,8 @@ class EvaluationConfig:
         num_bootstrap: Bootstrap draws for KID's intervals.
         inception_splits: Parts of the Inception Score.
         neighbourhood: k of precision and recall.
+        max_cluster_size: Members of a cluster, the first ones, that clustered LPIPS compares; the paper takes 200.
+            None: all.
         ic_lpips_max_cluster_size: Members of a cluster that IC-LPIPS compares.
         copy_threshold: LPIPS to the nearest real image below which a generated one counts as a copy. Default: half of
             the real images' median distance to their nearest neighbour.
@@ -82,6 +84,7 @@ class EvaluationConfig:
     num_bootstrap: int = 1000
     inception_splits: int = 10
     neighbourhood: int = 3
+    max_cluster_size: int | None = None
     ic_lpips_max_cluster_size: int = 50
     copy_threshold: float | None = None
     max_memory_gib: float = 6.0
@@ -97,6 +100,8 @@ class EvaluationConfig:
         for name in (*at_least_one, "inception_splits", "neighbourhood"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        if self.max_cluster_size is not None and self.max_cluster_size < 2:
+            raise ValueError(f"`max_cluster_size` must be at least 2, but is {self.max_cluster_size}.")
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ def evaluate(
     with _timed(result, "drawing"):
         drawn = _draw(sampler, real, max(num_images, num_lpips), num_lpips, extractor, config, processes, progress)
     result.settings = {
-        # The networks are named by their hashes, wherever their weights lie.
+        # Hashes identify the networks, wherever their weights are.
         "evaluation": {name: value for name, value in asdict(config).items() if not name.endswith("_weights")},
         "num_generated": num_images,
         "num_generated_lpips": num_lpips,
@@ -363,7 +368,6 @@ def _measure_features(
     config: EvaluationConfig,
     processes: ProcessGroup,
 ) -> None:
-    """Measure KID, FID, Inception Score, precision and recall, as far as `config` asks for them."""
     real_parts = _in_batches(
         len(real), config.batch_size, lambda b: extractor(real[b.start : b.stop]).features, processes
     )
@@ -407,7 +411,6 @@ def _measure_lpips(
     config: EvaluationConfig,
     distances: Callable[..., Tensor],
 ) -> None:
-    """Measure clustered and pairwise LPIPS, and nearest real images, as far as `config` asks for them."""
     n, m = len(drawn.images), len(real)
     # One table of everything embeds every image once.
     table = distances(lpips, torch.cat([drawn.images, real.expand(-1, 3, -1, -1)]))
@@ -415,7 +418,7 @@ def _measure_lpips(
     if "clustered_lpips" in config.metrics:
         result.metrics["clustered_lpips"] = {
             "network": lpips.network.name,
-            **asdict(clustered_lpips(to_real, among_generated)),
+            **asdict(clustered_lpips(to_real, among_generated, max_cluster_size=config.max_cluster_size)),
             "pairwise_lpips": mean_pairwise(among_generated) if n > 1 else None,
             "pairwise_lpips_real": mean_pairwise(among_real) if m > 1 else None,
         }
@@ -451,17 +454,8 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
     `more` is what else the reader must know, such as model and data; placed first.
     """
-    return _plain(
-        {
-            **more,
-            "metrics": evaluation.metrics,
-            "not_measured": evaluation.not_measured,
-            "networks": evaluation.networks,
-            "settings": evaluation.settings,
-            "seconds": evaluation.seconds,
-            "versions": versions(),
-        }
-    )
+    parts = ("metrics", "not_measured", "networks", "settings", "seconds")
+    return to_json({**more, **{name: getattr(evaluation, name) for name in parts}, "versions": versions()})
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
@@ -537,14 +531,11 @@ def format_table(evaluation: Evaluation) -> str:
         rows.append(("Inception Score", f"{value['mean']:.3f}", about))
     if value := m.get("clustered_lpips"):
         about = f"{value['num_empty']} empty, {value['num_single']} single of {value['num_clusters']} clusters"
+        among_real = f"real images: {_number(value['pairwise_lpips_real'])}"
         rows += [
             ("Clustered LPIPS", f"{value['clustered_lpips']:.4f}", about),
             ("  clusters of 2 and more", _number(value["clustered_lpips_nonempty"]), ""),
-            (
-                "Pairwise LPIPS",
-                _number(value["pairwise_lpips"]),
-                f"real images: {_number(value['pairwise_lpips_real'])}",
-            ),
+            ("Pairwise LPIPS", _number(value["pairwise_lpips"]), among_real),
         ]
     if value := m.get("ic_lpips"):
         rows.append(("IC-LPIPS", _number(value["ic_lpips"]), f"{value['num_left_out']} clusters left out"))
@@ -573,15 +564,3 @@ def format_table(evaluation: Evaluation) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value

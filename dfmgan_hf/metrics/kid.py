@@ -1,6 +1,7 @@
-"""KID for tiny real sets (Bińkowski et al., "Demystifying MMD GANs", ICLR 2018).
+"""What is measured from image features: KID, FID, Inception Score, precision and recall.
 
-And FID, Inception Score, precision and recall, as torch-fidelity computes them from the same features.
+KID (Bińkowski et al., "Demystifying MMD GANs", ICLR 2018) is computed here, for tiny real sets too; the others as
+torch-fidelity computes them. The paper's KID@5k is `kid_subsets` of 5,000 generated images on Inception features.
 """
 
 from __future__ import annotations
@@ -51,12 +52,7 @@ class KIDUnbiased:
 
 
 def kid_subsets(
-    generated: Tensor,
-    real: Tensor,
-    *,
-    num_subsets: int = 100,
-    max_subset_size: int = 1000,
-    seed: int = 0,
+    generated: Tensor, real: Tensor, *, num_subsets: int = 100, max_subset_size: int = 1000, seed: int = 0
 ) -> KIDSubsets:
     """Measure KID as the mean over random subsets of m = min(n_generated, n_real, max_subset_size) images of each set.
 
@@ -207,23 +203,19 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) ->
     generated, real = _check_features("Precision and recall", generated, real)
     neighbourhood = min(neighbourhood, len(generated) - 1, len(real) - 1)
     score = prc_features_to_metric(
-        generated,
-        real,
-        prc_neighborhood=neighbourhood,
-        prc_batch_size=1000,
-        save_cpu_ram=True,
-        verbose=False,
+        generated, real, prc_neighborhood=neighbourhood, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
     return PrecisionRecall(score[KEY_METRIC_PRECISION], score[KEY_METRIC_RECALL], neighbourhood)
 
 
 def _kernel(x: Array, y: Array) -> Array:
+    """k(x, y) = (x . y / d + 1)^3 of all pairs of rows."""
     result: Array = (x @ y.T / x.shape[1] + 1) ** 3
     return result
 
 
 def _mmd2(x: Array, y: Array) -> float:
-    """Unbiased squared MMD of two sets of the same size m."""
+    """The U-statistic sum_{i != j} (k(x_i, x_j) + k(y_i, y_j)) / (m (m - 1)) - 2 sum_{i, j} k(x_i, y_j) / m^2."""
     m = len(x)
     within = _kernel(x, x) + _kernel(y, y)
     return float((within.sum() - np.diag(within).sum()) / (m - 1) / m - _kernel(x, y).sum() * 2 / m / m)

@@ -87,22 +87,11 @@ def measure_masks(masks: Tensor) -> Tensor:
     columns = (torch.arange(width, dtype=torch.float64) + 0.5) / width
     border = on[:, 0].any(1) | on[:, -1].any(1) | on[:, :, 0].any(1) | on[:, :, -1].any(1)
     pieces = [ndimage.label(mask.numpy(), structure=np.ones((3, 3)))[1] for mask in on]
-    return torch.cat(
-        [
-            torch.stack(
-                [
-                    count / (height * width),
-                    (pixels.sum(dim=2) @ rows) / count.clamp(min=1),
-                    (pixels.sum(dim=1) @ columns) / count.clamp(min=1),
-                    border.double(),
-                    torch.tensor(pieces, dtype=torch.float64),
-                ],
-                dim=1,
-            ),
-            torch.nn.functional.adaptive_avg_pool2d(pixels[:, None], GRID).flatten(1),
-        ],
-        dim=1,
-    )
+    row = (pixels.sum(dim=2) @ rows) / count.clamp(min=1)
+    column = (pixels.sum(dim=1) @ columns) / count.clamp(min=1)
+    measured = count / (height * width), row, column, border.double(), torch.tensor(pieces, dtype=torch.float64)
+    position = torch.nn.functional.adaptive_avg_pool2d(pixels[:, None], GRID).flatten(1)
+    return torch.cat([torch.stack(measured, dim=1), position], dim=1)
 
 
 def summarize_masks(measurements: Tensor) -> MaskStatistics:

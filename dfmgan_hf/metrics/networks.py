@@ -42,7 +42,7 @@ def full_precision() -> Iterator[None]:
     """Run without TF32 and autocast, and restore both; also a decorator.
 
     A score must not depend on whether a trainer measures it inside autocast, or on cuDNN's default of rounding
-    convolutions to TF32 (10 bits), which would put GPUs and CPUs in the third digit apart.
+    convolutions to TF32 (10 bits), which would make GPUs and CPUs differ in the third digit.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -67,7 +67,7 @@ class MissingWeightsError(FileNotFoundError):
 
 
 class BadWeightsError(ValueError):
-    """A weight file is damaged or holds something else than it should."""
+    """A weight file is damaged or not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -407,11 +407,7 @@ class FeatureExtractor:
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        name: str,
-        files: tuple[WeightFile, ...] = (),
-        device: torch.device | str = "cpu",
+        self, module: nn.Module, name: str, files: tuple[WeightFile, ...] = (), device: torch.device | str = "cpu"
     ) -> None:
         self.module = module.eval().requires_grad_(False).to(device)
         self.device = torch.device(device)
@@ -485,7 +481,7 @@ def alexnet_extractor(
 ) -> FeatureExtractor:
     """Load AlexNet as features: the same weights as LPIPS needs, and fast enough to score while training.
 
-    KID on them orders models of one run; it is another number than KID on Inception features, and says so by its name.
+    KID on them ranks the models of one run. It does not compare with KID on Inception features; its name says so.
     Arguments and errors are those of `load_lpips`; LPIPS's channel weights in the file are not used.
     """
     maps = FeatureMaps("alex")

@@ -103,7 +103,7 @@ class PipelineSampler:
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
         """Draw the images with seeds `seed + i`."""
-        # The pipeline's own bar would start anew for every batch; whoever draws has one for all.
+        # The pipeline's own bar would start anew for every batch; the caller has one for all of them.
         before = dict(getattr(self.pipe, "_progress_bar_config", {}))
         self.pipe.set_progress_bar_config(**{**before, "disable": True})
         try:
@@ -288,7 +288,7 @@ def as_real(real: Real, resolution: int) -> ImageMaskDataset:
     """Bring the real images into memory.
 
     Args:
-        real: a set that is loaded already, which is taken as it is; a folder in any layout that `FolderSampler` reads;
+        real: a set that is loaded already, which is used as it is; a folder in any layout that `FolderSampler` reads;
             rows of a Hugging Face data set with a column `image`, and perhaps `mask` and `file_name`, such as
             `load_mvtec_ad(...)["test"].filter(...)`; or images uint8 (M, 3 or 1, H, W).
         resolution: side of the square that photographs of a folder or of rows are scaled down to.

@@ -8,7 +8,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ..data.training_set import ImageMaskDataset
-from ..files import write_json
+from ..files import to_json, write_json
 from .checkpointing import ScoreConfig, Scorer
 from .report import write_report
 from .task import BatchStream, Task
@@ -189,19 +189,6 @@ def what_decides(record: dict[str, Any]) -> dict[str, Any]:
     config = {k: v for k, v in record.get("config", {}).items() if k not in ("run", "recipe", "hub")}
     recipe = {k: v for k, v in record.get("recipe", {}).items() if k != "total_kimg"}
     return {**record, "config": config, "recipe": recipe}
-
-
-def to_json(value: Any) -> Any:
-    """Return dataclasses, paths and types as what JSON can hold."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return to_json(asdict(value))
-    if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

@@ -100,6 +100,11 @@ def test_every_benchmark_runs_and_has_a_table(tmp_path, make_generator, monkeypa
     assert updated.count("| --- |") >= len(results)
 
 
+def test_an_unknown_benchmark_is_an_error():
+    with pytest.raises(ValueError, match="no benchmark training_512; there are triplet"):
+        report.main(("training_512",))
+
+
 def test_a_naive_way_that_differs_is_an_error(monkeypatch):
     monkeypatch.setattr(naive, "upsample", lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3))
     arguments = triplet.Arguments(resolution=32, channel_base=128, repeats=1)

@@ -163,7 +163,7 @@ def test_doubtful_masks(category_folder: Path) -> None:
     assert found["soft_mask"] == ("test/scratch/002.png", "test/scratch/003.png")
     assert found["tiny_defect"] == ("test/scratch/004.png",)
     messages = " ".join(finding.message for finding in report.findings)
-    assert "1 of them compressed with losses" in messages
+    assert "1 of them lossily compressed" in messages
     assert "0.5 pixels at 256x256" in messages
 
 

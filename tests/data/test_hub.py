@@ -17,8 +17,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dfmgan_hf.data import MVTEC_AD_DEFECTS, DataError, DataWarning
+from dfmgan_hf.data import DataError, DataWarning
 from dfmgan_hf.data.hub import from_mirror, load_mvtec_ad, make_dataset_card
+from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 from tests.hub.client import environment
 from tests.hub.repositories import WRITE_TOKEN

@@ -14,15 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfmgan_hf.data import (
-    MVTEC_AD_DEFECTS,
-    DataConfig,
-    DataError,
-    DataSource,
-    find_listing,
-    load_training_set,
-)
-from dfmgan_hf.data.layouts import extract_archive
+from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
+from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS, extract_archive
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 

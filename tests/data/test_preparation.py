@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dfmgan_hf.data import fit_to_square, resize_mask
-from dfmgan_hf.data.preparation import Fit
+from dfmgan_hf.data.preparation import Fit, fit_to_square, resize_mask
 
 
 def _scratch(

@@ -14,7 +14,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dfmgan_hf.data import DataError, read_image, read_mask
+from dfmgan_hf.data import DataError
+from dfmgan_hf.data.reading import read_image, read_mask
 from tests.data.conftest import draw_mask, draw_photograph, save
 
 GREY = draw_photograph(0)

@@ -21,10 +21,10 @@ from dfmgan_hf.data import (
     DataWarning,
     ImageMaskDataset,
     load_training_set,
-    read_mask,
     save_file_list,
     training_set,
 )
+from dfmgan_hf.data.reading import read_mask
 from dfmgan_hf.training.task import BatchStream
 from tests.data.conftest import draw_mask, draw_photograph, save
 

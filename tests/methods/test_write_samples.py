@@ -12,8 +12,9 @@ from PIL import Image
 from dfmgan_hf.methods.defect_gan import METHOD, DefectGANDrawing
 from dfmgan_hf.methods.write_samples import parse, write_samples
 from dfmgan_hf.methods.write_samples import write_samples_from_arguments as sample
-from dfmgan_hf.metrics import FolderSampler, ProcessGroup
+from dfmgan_hf.metrics import FolderSampler
 from dfmgan_hf.metrics.sampler import draw
+from dfmgan_hf.processes import ProcessGroup
 from tests.methods.translation import make_task
 from tests.metrics.drawn import Fresh
 

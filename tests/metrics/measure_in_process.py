@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from dfmgan_hf.metrics import EvaluationConfig, Networks, ProcessGroup, evaluate, load_lpips, to_dict
+from dfmgan_hf.metrics import EvaluationConfig, Networks, evaluate, load_lpips, to_dict
+from dfmgan_hf.processes import ProcessGroup
 from tests.metrics.drawn import Fresh, dataset, draw_images, draw_masks, tiny_extractor, write_alexnet
 
 

@@ -11,17 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dfmgan_hf.metrics import (
-    BadWeightsError,
-    ProcessGroup,
-    clustered_lpips,
-    ic_lpips,
-    load_lpips,
-    lpips_distances,
-    mean_pairwise,
-    nearest_real,
-)
+from dfmgan_hf.metrics import BadWeightsError, clustered_lpips, ic_lpips, load_lpips, lpips_distances, nearest_real
+from dfmgan_hf.metrics.diversity import mean_pairwise
 from dfmgan_hf.metrics.networks import LPIPS, FeatureMaps
+from dfmgan_hf.processes import ProcessGroup
 from tests.metrics.drawn import draw_images, write_alexnet
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "metrics.safetensors")
@@ -223,6 +216,16 @@ def test_mean_over_clusters_with_and_without_the_small_ones():
     assert result.clustered_lpips == pytest.approx((first + third) / 5)
     assert result.clustered_lpips_nonempty == pytest.approx((first + third) / 2)
     assert (result.num_clusters, result.num_empty, result.num_single) == (5, 2, 1)
+
+
+def test_a_limit_compares_the_first_members_of_each_cluster():
+    among = table(6)
+    result = clustered_lpips(to_real([0, 1, 0, 0, 1, 0], 2), among, max_cluster_size=3)
+    assert result.cluster_sizes == [4, 2]
+    first = float(among[0, 2] + among[0, 3] + among[2, 3]) / 3
+    assert result.cluster_values == pytest.approx([first, float(among[1, 4])])
+    with pytest.raises(ValueError, match="`max_cluster_size` must be at least 2"):
+        clustered_lpips(to_real([0, 1], 2), table(2), max_cluster_size=1)
 
 
 def test_one_real_image_makes_it_the_pairwise_mean():

@@ -56,9 +56,12 @@ def test_every_default_metric_is_measured(networks: Networks):
 
 def test_values_are_those_of_the_single_functions(networks: Networks, lpips_net: LPIPS):
     images, real = draw_images(30, seed=1), dataset(draw_images(6, seed=100))
-    result = evaluate(TensorSampler(images), real, networks, SMALL, progress=False)
+    config = dataclasses.replace(SMALL, max_cluster_size=3)
+    result = evaluate(TensorSampler(images), real, networks, config, progress=False)
     kept = images[:25]
-    expected = clustered_lpips(lpips_distances(lpips_net, kept, real.images), lpips_distances(lpips_net, kept))
+    tables = lpips_distances(lpips_net, kept, real.images), lpips_distances(lpips_net, kept)
+    expected = clustered_lpips(*tables, max_cluster_size=3)
+    assert max(expected.cluster_sizes) > 3
     assert result.metrics["clustered_lpips"]["cluster_values"] == pytest.approx(expected.cluster_values, abs=1e-6)
     nearest = nearest_real(lpips_distances(lpips_net, kept, real.images), lpips_distances(lpips_net, real.images))
     assert result.metrics["nearest"]["median"] == pytest.approx(nearest.median, abs=1e-6)
@@ -136,6 +139,8 @@ def test_errors_say_what_is_wrong(networks: Networks):
         EvaluationConfig(metrics=("psnr",))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`num_images` must be at least 1"):
         EvaluationConfig(num_images=0)
+    with pytest.raises(ValueError, match="`max_cluster_size` must be at least 2"):
+        EvaluationConfig(max_cluster_size=1)
 
 
 def test_results_are_complete_json(networks: Networks, tmp_path: Path):

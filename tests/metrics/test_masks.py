@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfmgan_hf.metrics import compare_masks, measure_masks, summarize_masks
-from dfmgan_hf.metrics.masks import MEASUREMENTS
+from dfmgan_hf.metrics.masks import MEASUREMENTS, compare_masks, measure_masks, summarize_masks
 from tests.metrics.drawn import draw_masks
 
 

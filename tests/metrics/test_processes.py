@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfmgan_hf.metrics import ProcessGroup
 from dfmgan_hf.metrics.sampler import batches
+from dfmgan_hf.processes import ProcessGroup
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,19 +10,9 @@ import torch
 from PIL import Image
 
 from dfmgan_hf.data import DataError, load_mvtec_ad
-from dfmgan_hf.metrics import (
-    EvaluationConfig,
-    FolderSampler,
-    Networks,
-    PipelineSampler,
-    TensorSampler,
-    as_pair,
-    as_real,
-    as_sampler,
-    draw,
-    evaluate,
-)
+from dfmgan_hf.metrics import EvaluationConfig, FolderSampler, Networks, PipelineSampler, TensorSampler, draw, evaluate
 from dfmgan_hf.metrics.networks import LPIPS
+from dfmgan_hf.metrics.sampler import as_pair, as_real, as_sampler
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
 from dfmgan_hf.pipeline import DFMGANPipeline
