@@ -116,7 +116,7 @@ def exit_on_user_error() -> Iterator[None]:
         if os.environ.get("DFMGAN_TRACEBACK") or not is_user_error(error):
             raise
         hint = "" if _is_own(error) else "\nSet DFMGAN_TRACEBACK=1 to see where this was raised."
-        raise SystemExit(_refuse(f"Stopped: {error}{hint}")) from error
+        raise SystemExit(_refuse(f"Error: {error}{hint}")) from error
 
 
 def is_user_error(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from dfmgan_hf import cli
 from dfmgan_hf.data import DataError
 from dfmgan_hf.training import CheckpointError
 from tests.training.test_scripts import run_script
+
+MODEL = Path(__file__).parents[1] / "models" / "dfmgan-magnetic-tile"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_a_user_error_exits_with_its_message(error, capsys, monkeypatch):
     assert end.value.code == 2
     is_own = isinstance(error, (CheckpointError, DataError))
     hint = "" if is_own else "Set DFMGAN_TRACEBACK=1 to see where this was raised.\n"
-    assert capsys.readouterr().err == f"Stopped: {error}\n{hint}"
+    assert capsys.readouterr().err == f"Error: {error}\n{hint}"
     monkeypatch.setenv("DFMGAN_TRACEBACK", "1")
     with pytest.raises(type(error)), cli.exit_on_user_error():
         raise error
@@ -69,7 +72,10 @@ assert not {{f"dfmgan_hf.{{part}}" for part in {parts}}} & set(sys.modules)
     [
         (["drow"], "no subcommand 'drow'"),
         (["train", "stage3"], "must be one of stage1, stage2,"),
-        (["draw", "--model", "nowhere"], "Stopped: There is no folder nowhere here, and a repository"),
+        (["draw", "--model", "nowhere"], "Error: There is no folder nowhere here, and a repository"),
+        (["draw", "--model", str(MODEL), "--device", "gpu"], "`device` is 'gpu'"),
+        (["draw", "--model", str(MODEL), "--output_dir", __file__], "test_cli.py is a file, but a folder is needed"),
+        (["card", "--model", "no/such/folder"], "no/such/folder has no model_index.json"),
         (["check", "nowhere"], "nowhere"),
         (["evaluate"], "--model, --generated and --method"),
         (["push", "--folder", "x"], "Nothing to do"),
@@ -101,7 +107,7 @@ def test_scripts_say_what_is_wrong_without_a_traceback(script, options, tmp_path
     missing = tmp_path / "photographs"
     run = run_script(script, *options, "--data_dir", missing, "--output_dir", tmp_path / "run", check=False)
     assert run.returncode == 2
-    assert "Stopped: " in run.stderr
+    assert "Error: " in run.stderr
     assert (str(missing) if "--pretrained_backbone" not in options else "nowhere") in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "run").exists()

@@ -533,8 +533,12 @@ def _read_results(path: Path) -> dict[str, Any]:
 
 
 def _draw_samples(config: CardConfig) -> tuple[Image.Image, str]:
+    if not (config.model / "model_index.json").is_file():
+        raise CardError(
+            f"{config.model} has no model_index.json; give a folder that a training or save_pretrained wrote."
+        )
     # By the base class: the pipeline imports this module, to publish itself.
-    pipe: Any = DiffusionPipeline.from_pretrained(config.model)
+    pipe: Any = DiffusionPipeline.from_pretrained(str(config.model))
     seeds = range(config.first_seed, config.first_seed + config.num_samples)
     output = pipe(seeds=seeds)
     columns = {"defect-free": output.defect_free_images}

@@ -190,8 +190,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Both readers raise many types on damaged files.
         raise BadWeightsError(
-            f"{path}: not a readable weight file ({type(error).__name__}: {error}). Expected a .safetensors file, or "
-            "a .pth file that holds only tensors. Copy or download it again."
+            f"{path}: not a weight file that can be read without running what is in it ({type(error).__name__}). "
+            "Expected a .safetensors file, or a .pth file that holds only tensors. Copy or download it again."
         ) from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise BadWeightsError(

@@ -280,7 +280,7 @@ def test_the_command_prints_writes_and_exits(
     ):
         status, _, errors = run_check(*arguments)
         assert status == 2
-        assert errors.startswith("Stopped: ")
+        assert errors.startswith("Error: ")
         assert message in errors
 
 

@@ -72,7 +72,7 @@ def refused(run, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
     def run_script(pattern: str, *arguments: str | Path) -> None:
         capsys.readouterr()
         run(*arguments, status=2)
-        assert re.search(f"^Stopped: {pattern}", capsys.readouterr().err, re.MULTILINE)
+        assert re.search(f"^Error: {pattern}", capsys.readouterr().err, re.MULTILINE)
 
     return run_script
 
