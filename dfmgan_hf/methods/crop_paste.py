@@ -25,7 +25,7 @@ PLACE_TRIES = 100
 
 @dataclass(frozen=True)
 class CropPasteOptions:
-    """What Crop&Paste lets choose; by default the defect stays where it was, with a sharp edge.
+    """Options of Crop&Paste; by default the defect stays where it was, with a sharp edge.
 
     Args:
         region: What is cut out: the defect along its mask, or the mask's bounding box (box), with some of the good

@@ -37,7 +37,7 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class DefectGANOptions:
-    """What Defect-GAN lets choose. Weights and steps are published; the rest is a reconstruction.
+    """Options of Defect-GAN. Weights and steps are published; the rest is a reconstruction.
 
     Args:
         joint: Learn all kinds of defect that --defect names in one model, which then draws any of them, instead of a
@@ -360,6 +360,7 @@ METHOD = register(
         # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
         defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=400),
         recipe_fields=RECIPE_FIELDS,
+        is_joint=lambda options: options.joint,
         is_reconstruction=True,
     )
 )

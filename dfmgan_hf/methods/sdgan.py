@@ -36,7 +36,7 @@ LOG_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class SDGANOptions:
-    """What SDGAN lets choose. The defaults are guesses, most of them CycleGAN's: no source gives SDGAN's.
+    """Options of SDGAN. The defaults are guesses, most of them CycleGAN's: no source gives SDGAN's.
 
     Args:
         adversarial: Game of the two discriminators: D2GAN's own (d2gan) or with squared errors, which is steadier.
@@ -177,7 +177,7 @@ class SDGANTask(TranslationTask):
     Each item is a photograph of the defect and a random good one. Which domain a network works in is in its name:
     `generator` makes good images defective, `restorer` makes defective ones good.
 
-    A checkpoint keeps the image history of the main process; with several processes all go on from it.
+    A checkpoint keeps the image history of the main process; with several processes all resume from it.
 
     Args:
         generator, restorer: on their device.
