@@ -118,7 +118,6 @@ class CropPasteSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For results."""
         numbers = {"num_good": len(self.good), "num_defects": len(self.defects), "num_available": len(self)}
         return {**numbers, **asdict(self.options)}
 

@@ -279,7 +279,6 @@ class DefectGANSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For results."""
         named = {} if self.defect is None else {"defect": self.defect}
         return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good), **named}
 

@@ -91,12 +91,7 @@ class Stage2Config(Stage1Config, Stage2Options):
 
 
 def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) -> StyleGAN2Discriminator:
-    """Build a new matching discriminator, which sees one channel more than `discriminator`: the mask.
-
-    Args:
-        discriminator: stage 1's.
-        size: a name of `MATCH_SIZES`.
-    """
+    """Build a new matching discriminator of a size of `MATCH_SIZES`, which sees one channel more: the mask."""
     config, divisor = discriminator.config, MATCH_SIZES[size]
     channel_base = config["channel_base"] or default_channel_base(config["resolution"])
     return StyleGAN2Discriminator(
@@ -113,10 +108,7 @@ def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) 
 def build_joint_discriminator(discriminator: StyleGAN2Discriminator) -> StyleGAN2Discriminator:
     """Build one discriminator for image and match, instead of two: stage 1's, with the mask as one more channel.
 
-    It starts as stage 1's, whatever the mask: the new channel's weights are 0.
-
-    Args:
-        discriminator: stage 1's; it stays as it is.
+    It starts as stage 1's, which stays as it is, whatever the mask: the new channel's weights are 0.
     """
     channels = discriminator.config["image_channels"]
     joint = StyleGAN2Discriminator(**{**discriminator.config, "image_channels": channels + 1})

@@ -86,24 +86,6 @@ class RecipeConfig:
         """Return the values that are set."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """`RecipeConfig` with every value settled, by `Method.resolve`."""
-
-    resolution: int
-    image_channels: int
-    z_dim: int
-    w_dim: int
-    mapping_layers: int
-    channel_base: int
-    channel_max: int
-    batch_size: int
-    lr: float
-    r1_gamma: float
-    ema_kimg: float
-    total_kimg: float
-
     def network_config(self) -> dict[str, Any]:
         """Return the constructor arguments of the generator."""
         return self._take(*FROM_BACKBONE)
@@ -119,6 +101,9 @@ class Recipe:
     def _take(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}
 
+
+Recipe = Any
+"""A `RecipeConfig` in which `Method.resolve` has settled every value, so that none is None."""
 
 _PAPER = {
     "resolution": 256,
@@ -354,11 +339,7 @@ class SamplerRequest:
 
     @property
     def photographs(self) -> DataConfig:
-        """What the method draws on.
-
-        Raises:
-            ValueError: there is no data.
-        """
+        """What the method draws on; a ValueError without any."""
         if self.data is None:
             raise ValueError("This method draws on photographs: give --data_dir (and --category, --defect).")
         return self.data
@@ -403,12 +384,6 @@ class Method:
         has_masks: whether its samples have masks.
         is_reconstruction: whether details that no source gives were filled in here: its results are then no check of
             the published ones.
-
-    Example:
-        >>> METHOD = register(
-        ...     Method(name="mine", title="Mine", citation="...", open_sampler=open_pipeline, build=build,
-        ...            generator="StyleGAN2Generator", defaults=RecipeConfig(batch_size=8))
-        ... )
     """
 
     name: str
@@ -483,7 +458,7 @@ class Method:
         values.setdefault("lr", default_lr(resolution))
         values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
         values.setdefault("ema_kimg", default_ema_kimg(batch_size))
-        return Recipe(**{f.name: values[f.name] for f in fields(Recipe)})
+        return RecipeConfig(**{f.name: values[f.name] for f in fields(RecipeConfig)})
 
 
 REGISTERED: dict[str, Method] = {}

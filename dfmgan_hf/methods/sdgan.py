@@ -137,10 +137,7 @@ class ImageHistory:
     """Keep generated images, and give half of the time an earlier one for a new one (Shrivastava et al. 2017).
 
     Args:
-        size: images to keep; 0 for none.
-
-    Attributes:
-        images: (n, C, R, R) with n up to `size`, or None before the first.
+        size: images to keep, in `images` (n, C, R, R), which is None before the first; 0 for none.
     """
 
     def __init__(self, size: int) -> None:
@@ -358,7 +355,6 @@ class SDGANSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For results."""
         if isinstance(self.good, ShuffledPhotographs):
             return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
         return {"good_images": "generated"}

@@ -124,10 +124,6 @@ class LatentAverage:
     It moves once a step, by the w of the generator phase that style mixing leaves in the first layer. StyleGAN2-ADA's
     code moves it in every forward pass of the mapping network in training, so also in those of the path length and of
     the discriminator: two or three times a step. Only truncation uses it; nothing that is trained depends on it.
-
-    Args:
-        mapping: whose average it is.
-        mean_over_processes: averages a tensor over all processes.
     """
 
     def __init__(self, mapping: MappingNetwork, mean_over_processes: Callable[[Tensor], Tensor]) -> None:

@@ -120,7 +120,6 @@ def train_models(method: Method, config: TrainingConfig[Any]) -> None:
         except NonFiniteLossError as error:
             if len(models) == 1:
                 raise
-            # The others are trained nevertheless: the run may be unattended.
             diverged[defect] = error
             pushes.pop(training.run.output_dir, None)
             print(f"{defect} was given up. {error}", flush=True)

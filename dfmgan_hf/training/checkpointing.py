@@ -297,7 +297,6 @@ class BestModel:
         return bad_masks <= MOST_BAD_MASKS, value is not None, number
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint's JSON."""
         return {"images_seen": self.images_seen, "score": self.score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -29,15 +29,13 @@ LOW_VRAM_IMAGES = 4
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that is ready to start."""
+    """A run that is ready to start, with what `fit_run` and `start_accelerator` returned."""
 
     build: Callable[[torch.device], Task]
     """Puts the task together on a device."""
     dataset: ImageMaskDataset
     run: RunConfig
-    """Of `fit_run`."""
     accelerator: Accelerator
-    """Of `start_accelerator`."""
     total_kimg: float
     batch_size: int
     """Images a step over all processes."""
