@@ -71,16 +71,16 @@ class FixedDraws:
         def noise_call(self, layer, dtype):
             return table(1, *layer.noise_const.shape, seed=layer.noise_const.shape[0])[self.rows].to(dtype)
 
-        def noise_first(self, n):
+        def noise_samples(self, which):
             part = object.__new__(NoiseInput)
-            part.rows = self.rows[:n]
+            part.rows = self.rows[which]
             return part
 
         def randn_like(images):
             return table(*images.shape[1:], seed=7)[draws._rows("image noise", len(images))]
 
         latents.draw_latents = drawing.draw_latents = draw_latents
-        NoiseInput.__init__, NoiseInput.__call__, NoiseInput.first = noise_init, noise_call, noise_first
+        NoiseInput.__init__, NoiseInput.__call__, NoiseInput.samples = noise_init, noise_call, noise_samples
         torch.randn_like = randn_like
         self._install_for_baselines()
 
