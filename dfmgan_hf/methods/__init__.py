@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from ..hub_errors import clear_loading_errors
 from ..metrics.sampler import Sampler
-from ..models.base import SafetensorsModel
-from .method import REGISTERED, Method, SamplerRequest
+from .method import REGISTERED, Method, SamplerRequest, generator_class
 
 for _name in ("finetune", "cdc", "crop_paste", "sdgan", "defect_gan", "dfmgan"):
     importlib.import_module(f".{_name}", __package__)
@@ -26,7 +22,7 @@ def get_method(name: str) -> Method:
     """Return a method by its name.
 
     Raises:
-        ValueError: there is none of this name; the message lists them.
+        ValueError: no method has this name; the message lists them.
     """
     if name not in REGISTERED:
         raise ValueError(f"`method` must be one of {', '.join([*METHODS, 'stage1'])}, but is {name!r}.")
@@ -68,16 +64,7 @@ def method_of(source: str, revision: str | None = None) -> Method:
         OSError: `source` holds no generator.
         ValueError: no method draws with this generator.
     """
-    if Path(source).is_dir() and not (Path(source) / "generator" / "config.json").is_file():
-        inside = sorted(path.parents[1].relative_to(source) for path in Path(source).glob("*/generator/config.json"))
-        advice = f"one of the folders in it: {', '.join(map(str, inside))}" if inside else "a model's folder"
-        raise FileNotFoundError(
-            f"{source} holds no model: it has no generator/config.json. Give {advice}, as a training or "
-            "save_pretrained writes them."
-        )
-    with clear_loading_errors(source, revision):
-        config: Any = SafetensorsModel.load_config(source, subfolder="generator", revision=revision)
-    name = config["_class_name"]
+    name = generator_class(source, revision)
     for method in METHODS.values():
         if method.generator == name:
             return method

@@ -126,7 +126,7 @@ class CDCTask(Stage1Task):
             )
         super().__init__(generator, discriminator, config, **arguments)
         self.source = source.eval().requires_grad_(False)
-        # A checkpoint without the source could go on with another one unnoticed.
+        # A checkpoint without the source could be resumed with another one unnoticed.
         self.networks["source"] = self.source
         self.step = 0
         seeded = torch.Generator().manual_seed(config.anchor_seed)

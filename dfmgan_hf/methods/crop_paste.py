@@ -25,7 +25,7 @@ PLACE_TRIES = 100
 
 @dataclass(frozen=True)
 class CropPasteOptions:
-    """What Crop&Paste lets choose; by default the defect stays where it was, with a sharp edge.
+    """Options of Crop&Paste; by default the defect stays where it was, with a sharp edge.
 
     Args:
         region: What is cut out: the defect along its mask, or the mask's bounding box (box), with some of the good
@@ -118,7 +118,6 @@ class CropPasteSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For results."""
         numbers = {"num_good": len(self.good), "num_defects": len(self.defects), "num_available": len(self)}
         return {**numbers, **asdict(self.options)}
 

@@ -37,7 +37,7 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class DefectGANOptions:
-    """What Defect-GAN lets choose. Weights and steps are published; the rest is a reconstruction.
+    """Options of Defect-GAN. Weights and steps are published; the rest is a reconstruction.
 
     Args:
         joint: Learn all kinds of defect that --defect names in one model, which then draws any of them, instead of a
@@ -279,7 +279,6 @@ class DefectGANSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For results."""
         named = {} if self.defect is None else {"defect": self.defect}
         return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good), **named}
 
@@ -360,6 +359,7 @@ METHOD = register(
         # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
         defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=400),
         recipe_fields=RECIPE_FIELDS,
+        is_joint=lambda options: options.joint,
         is_reconstruction=True,
     )
 )

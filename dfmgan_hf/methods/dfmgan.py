@@ -7,6 +7,7 @@ equation 2), and `Stage2Task`, whose `generator_loss` adds up the objective of s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -46,7 +47,7 @@ PAIRS = 16
 
 @dataclass(frozen=True)
 class Stage2Options:
-    """What stage 2 lets choose: the published method by default, and the paper's ablations.
+    """Options of stage 2: the published method by default, and the paper's ablations.
 
     Args:
         residual_resolution: Resolution of the first residual block; None: 64, or a quarter of a smaller
@@ -59,6 +60,9 @@ class Stage2Options:
         mode_seeking_latents: Distances between latents w (published) or z.
         outside_weight: Weight of what the defect changes outside its mask; 0 as published. The gate acts on the mask
             of each resolution, and a spot that is gone from the final mask can still be in the image.
+
+    Raises:
+        ValueError: a negative weight.
     """
 
     residual_resolution: int | None = None
@@ -68,6 +72,11 @@ class Stage2Options:
     mode_seeking_on: Literal["mask", "image"] = "mask"
     mode_seeking_latents: Literal["w", "z"] = "w"
     outside_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("match_weight", "mode_seeking_weight", "outside_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be finite and at least 0, but is {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +91,7 @@ class Stage2Config(Stage1Config, Stage2Options):
 
 
 def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) -> StyleGAN2Discriminator:
-    """Build a new matching discriminator, which sees one channel more than `discriminator`: the mask.
-
-    Args:
-        discriminator: stage 1's.
-        size: a name of `MATCH_SIZES`.
-    """
+    """Build a new matching discriminator of a size of `MATCH_SIZES`, which sees one channel more: the mask."""
     config, divisor = discriminator.config, MATCH_SIZES[size]
     channel_base = config["channel_base"] or default_channel_base(config["resolution"])
     return StyleGAN2Discriminator(
@@ -104,10 +108,7 @@ def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) 
 def build_joint_discriminator(discriminator: StyleGAN2Discriminator) -> StyleGAN2Discriminator:
     """Build one discriminator for image and match, instead of two: stage 1's, with the mask as one more channel.
 
-    It starts as stage 1's, whatever the mask: the new channel's weights are 0.
-
-    Args:
-        discriminator: stage 1's; it stays as it is.
+    It starts as stage 1's, which stays as it is, whatever the mask: the new channel's weights are 0.
     """
     channels = discriminator.config["image_channels"]
     joint = StyleGAN2Discriminator(**{**discriminator.config, "image_channels": channels + 1})
@@ -185,9 +186,9 @@ def render(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False, wit
 def mode_seeking_loss(part: Tensor, means: Tensor) -> Tensor:
     """Return a part's share of mean|w1 - w2| / mean|m1 - m2| over the whole batch (DFMGAN, equation 2).
 
-    A batch may be spread over processes and micro-batches. The loss is a ratio of two means over the batch, so that
-    the mean of the parts' own ratios would be another loss. This has the value of the whole batch's ratio, and
-    gradients whose mean over the parts is that ratio's gradient.
+    A batch may be spread over processes and micro-batches, and the mean of the parts' own ratios would be another
+    loss. This is the ratio of the whole batch's means, with the gradient that reaches them through this part: its mean
+    over the parts is the ratio's gradient.
 
     Args:
         part: distances of this part by `mode_seeking_distances`, (2,), with gradients.
@@ -196,18 +197,14 @@ def mode_seeking_loss(part: Tensor, means: Tensor) -> Tensor:
     Returns:
         A scalar.
     """
-    latents, outputs = means.unbind()
-    spread = outputs.clamp_min(SMALLEST_SPREAD)
-    ratio = latents / spread
-    # Where the spread is clamped it has no gradient.
-    slope = torch.stack([1 / spread, torch.where(outputs > SMALLEST_SPREAD, -ratio / spread, 0.0)])
-    return ratio + (slope * (part - part.detach())).sum()
+    latents, outputs = (means + (part - part.detach())).unbind()
+    return latents / outputs.clamp_min(SMALLEST_SPREAD)
 
 
 def mode_seeking_distances(
     generator: DFMGANGenerator, drawing: Drawing, on: Literal["mask", "image"], latents: Literal["w", "z"]
 ) -> Tensor:
-    """Draw the first half's objects once more with the second half's defects, and return how far apart both are.
+    """Draw the first half's objects again with the second half's defects, and return both distances of equation 2.
 
     On masks, only the first residual block and ToMask run again.
 
@@ -241,7 +238,7 @@ def mode_seeking_distances(
     return torch.stack([(codes[:half] - codes[half:]).abs().mean(), (first - second).abs().mean()])
 
 
-# --- What is watched: masks, real beside generated, and what is ill about them ---
+# --- Statistics of real and generated masks, and warnings about them ---
 
 AREA_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
 """Bins of the histograms of mask areas, as shares of the image: empty, up to 0.1 %, ..., above 90 %."""
@@ -278,7 +275,7 @@ MASK_RULES = (
         "masks_empty",
         ("mask_empty/fake", "mask_empty/real"),
         lambda fake, real: fake >= 0.9 and real <= 0.1,
-        "{0:.0%} of the generated masks are empty: no defect is learnt. Check the real masks with check_dataset.py; "
+        "{0:.0%} of the generated masks are empty: no defect is learnt. Check the real masks with `dfmgan check`; "
         "then train on, since masks can take a while to appear, and if they don't, start again with another --seed or "
         "a larger --mode_seeking_weight.",
     ),
@@ -376,6 +373,8 @@ class Stage2Task(Stage1Task):
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return softplus(-D(G)) + softplus(-D_match(G, tanh(10 M))) + lambda L_ms, the terms with their weights."""
         config = self.settings
+        if not self._plans:
+            raise RuntimeError("Call `prepare` with all micro-batches of the step before the first `generator_loss`.")
         drawing = render(self.generator, self._plans.pop(0), with_twins=config.outside_weight > 0)
         images, masks = drawing.images, soft_mask(drawing.mask_logits)
         assert images is not None

@@ -8,7 +8,7 @@ from typing import Literal
 from .method import Init, Method, RecipeConfig, TaskRequest, open_pipeline, register
 from .stylegan2 import Stage1Config, Stage1Task
 
-# --- Finetune: stage 1 goes on with the photographs of one defect (Finetune in DFMGAN's Table 1) ---
+# --- Finetune: stage 1 continues on the photographs of one defect (Finetune in DFMGAN's Table 1) ---
 
 Part = Literal["all", "mapping", "synthesis", "first_blocks", "mapping_and_first_blocks"]
 
@@ -97,6 +97,7 @@ DIFFAUG = register(
         build=build_diffaug,
         generator="StyleGAN2Generator",
         options=DiffAugOptions,
+        chosen_init=lambda options: options.init,
         # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
         defaults=RecipeConfig(
             batch_size=8, lr=0.002, r1_gamma=10.0, ema_kimg=10.0, total_kimg=300.0, channel_base=32768

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -16,9 +18,11 @@ from ..augmentation.ada import AUGMENTATION_SETS, AugmentPipe
 from ..augmentation.controller import AdaController
 from ..augmentation.diffaugment import DiffAugment
 from ..data.training_set import DataConfig, ImageMaskDataset
+from ..hub_errors import clear_loading_errors
 from ..losses import r1_gamma
 from ..metrics.sampler import PipelineSampler, Sampler
 from ..metrics.scoring import sample_generator
+from ..models.base import SafetensorsModel, default_channel_base
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import StyleGAN2Generator
 from ..pipeline import DFMGANPipeline
@@ -55,6 +59,9 @@ class RecipeConfig:
         r1_gamma: Weight of R1.
         ema_kimg: Half-life of the averaged generator in thousands of images.
         total_kimg: Length of the stage in thousands of images shown.
+
+    Raises:
+        ValueError: a value is not positive and finite; R1's weight and the half-life may be 0.
     """
 
     resolution: int | None = None
@@ -70,27 +77,14 @@ class RecipeConfig:
     ema_kimg: float | None = None
     total_kimg: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in self.given().items():
+            if not (0 < value < math.inf or (value == 0 and name in ("r1_gamma", "ema_kimg"))):
+                raise ValueError(f"`{name}` must be a positive, finite number, but is {value}.")
+
     def given(self) -> dict[str, Any]:
         """Return the values that are set."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """`RecipeConfig` with every value settled, by `Method.resolve`."""
-
-    resolution: int
-    image_channels: int
-    z_dim: int
-    w_dim: int
-    mapping_layers: int
-    channel_base: int
-    channel_max: int
-    batch_size: int
-    lr: float
-    r1_gamma: float
-    ema_kimg: float
-    total_kimg: float
 
     def network_config(self) -> dict[str, Any]:
         """Return the constructor arguments of the generator."""
@@ -107,6 +101,9 @@ class Recipe:
     def _take(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}
 
+
+Recipe = Any
+"""A `RecipeConfig` in which `Method.resolve` has settled every value, so that none is None."""
 
 _PAPER = {
     "resolution": 256,
@@ -141,6 +138,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def default_batch_size(resolution: int, num_processes: int) -> int:
+    """Return 4096 / R images for each process, up to 32 each and 64 in all, and at least one each."""
+    return max(min(num_processes * min(4096 // resolution, 32), 64), num_processes)
+
+
+def default_lr(resolution: int) -> float:
+    """Return 0.0025, from 1024x1024 on 0.002."""
+    return 0.0025 if resolution < 1024 else 0.002
+
+
+def default_ema_kimg(batch_size: int) -> float:
+    """Return a half-life of 10 kimg for batches of 32, in proportion for others."""
+    return batch_size * 10 / 32
+
+
 # --- What the discriminator sees ---
 
 
@@ -154,6 +166,9 @@ class AugmentationConfig:
         ada_max: Highest probability of an augmentation.
         ada_kimg: Thousands of images in which the probability can go from 0 to 1. None: 500 in stage 1, 100 in
             stage 2.
+
+    Raises:
+        ValueError: an unknown augmentation; the message lists the names.
     """
 
     augmentation: str = "bgc"
@@ -161,22 +176,20 @@ class AugmentationConfig:
     ada_max: float = 0.8
     ada_kimg: float | None = None
 
+    def __post_init__(self) -> None:
+        names = (*AUGMENTATION_SETS, "diffaugment", "none")
+        if self.augmentation not in names:
+            raise ValueError(f"`augmentation` must be one of {', '.join(names)}, but is {self.augmentation!r}.")
+
 
 def build_augmentation(
     config: AugmentationConfig, batch_size: int, default_kimg: float, device: torch.device
 ) -> tuple[nn.Module | None, AdaController | None]:
-    """Build the augmentation and what adapts its probability; either may be None.
-
-    Raises:
-        ValueError: an unknown augmentation; the message lists the names.
-    """
+    """Build the augmentation and what adapts its probability; either may be None."""
     if config.augmentation == "none":
         return None, None
     if config.augmentation == "diffaugment":
         return DiffAugment(), None
-    if config.augmentation not in AUGMENTATION_SETS:
-        names = ", ".join([*AUGMENTATION_SETS, "diffaugment"])
-        raise ValueError(f"`augmentation` must be one of {names}, but is {config.augmentation!r}.")
     controller = AdaController(
         batch_size,
         target=config.ada_target,
@@ -198,16 +211,35 @@ def load_backbone(source: str) -> Backbone:
 
     Raises:
         OSError: `source` has no generator/ or no discriminator/.
-        ValueError: its generator draws defects already.
+        ValueError: its generator is not that of stage 1.
     """
-    config = StyleGAN2Generator.load_config(source, subfolder="generator")
-    if config["_class_name"] != "StyleGAN2Generator":
+    name = generator_class(source)
+    if name != "StyleGAN2Generator":
         raise ValueError(
-            f"`pretrained_backbone` {source} holds a {config['_class_name']}; stage 2 starts from the output of "
-            "stage 1, a StyleGAN2Generator."
+            f"`pretrained_backbone` {source} holds a {name}; stage 2 starts from the output of stage 1, a "
+            "StyleGAN2Generator."
         )
-    generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
-    return generator, StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
+    with clear_errors(f"{source} could not be loaded from the Hub", source):
+        generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
+        return generator, StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
+
+
+def generator_class(source: str, revision: str | None = None) -> str:
+    """Return the class name of the generator in a model's folder or Hub repository.
+
+    Raises:
+        OSError: `source` holds no generator; the message says where to look for one.
+    """
+    if Path(source).is_dir() and not (Path(source) / "generator" / "config.json").is_file():
+        inside = sorted(path.parents[1].relative_to(source) for path in Path(source).glob("*/generator/config.json"))
+        advice = f"one of the folders in it: {', '.join(map(str, inside))}" if inside else "a model's folder"
+        raise FileNotFoundError(
+            f"{source} holds no model: it has no generator/config.json. Give {advice}, as a training or "
+            "save_pretrained writes them."
+        )
+    with clear_loading_errors(source, revision):
+        config: Any = SafetensorsModel.load_config(source, subfolder="generator", revision=revision)
+    return str(config["_class_name"])
 
 
 @dataclass(frozen=True)
@@ -305,11 +337,7 @@ class SamplerRequest:
 
     @property
     def photographs(self) -> DataConfig:
-        """What the method draws on.
-
-        Raises:
-            ValueError: there is no data.
-        """
+        """What the method draws on; a ValueError without any."""
         if self.data is None:
             raise ValueError("This method draws on photographs: give --data_dir (and --category, --defect).")
         return self.data
@@ -348,16 +376,12 @@ class Method:
         augmentation: published augmentation of the discriminator, see `AugmentationConfig`.
         recipe_fields: values of the recipe that the method uses; to set another one is an error.
         learns: the defects, or the good product, as stage 1 does.
-        init: what it starts from; an option called `init` prevails.
+        init: what it starts from, unless `chosen_init` says so.
+        chosen_init: what it starts from with these options, for a method that leaves it to them.
+        is_joint: whether one model learns several kinds of defect with these options.
         has_masks: whether its samples have masks.
         is_reconstruction: whether details that no source gives were filled in here: its results are then no check of
             the published ones.
-
-    Example:
-        >>> METHOD = register(
-        ...     Method(name="mine", title="Mine", citation="...", open_sampler=open_pipeline, build=build,
-        ...            generator="StyleGAN2Generator", defaults=RecipeConfig(batch_size=8))
-        ... )
     """
 
     name: str
@@ -374,6 +398,8 @@ class Method:
     recipe_fields: tuple[str, ...] = tuple(f.name for f in fields(RecipeConfig))
     learns: Literal["defects", "good"] = "defects"
     init: Init = "scratch"
+    chosen_init: Callable[[Any], Init] | None = None
+    is_joint: Callable[[Any], bool] = lambda options: False
     has_masks: bool = False
     is_reconstruction: bool = False
 
@@ -381,22 +407,17 @@ class Method:
     def is_trained(self) -> bool:
         return self.build is not None
 
-    def is_joint(self, options: Any) -> bool:
-        """Return whether one model learns several kinds of defect: what an option called `joint` says."""
-        return bool(getattr(options, "joint", False))
-
     def init_with(self, options: Any) -> Init:
         """Return what the method starts from with these options."""
-        return getattr(options, "init", self.init)
+        return self.init if self.chosen_init is None else self.chosen_init(options)
 
     def resolve(
         self, preset: str, config: RecipeConfig, backbone: StyleGAN2Generator | None, num_processes: int
     ) -> Recipe:
         """Settle every value: what `config` sets, then the backbone's sizes, the method's defaults, the preset, rules.
 
-        The rules are StyleGAN2-ADA's (appendix D, "auto"): batch = max(min(n min(4096 / R, 32), 64), n) for n
-        processes; gamma = 0.0002 R^2 / batch; half-life = batch * 10 / 32 kimg; channel_base 16384 below 512x512, then
-        32768; lr 0.0025, from 1024x1024 on 0.002.
+        The rules are StyleGAN2-ADA's (appendix D, "auto"), each a function: `default_batch_size`, `default_lr`,
+        `default_ema_kimg`, `default_channel_base`, `r1_gamma`.
 
         Args:
             preset: a name of `PRESETS`.
@@ -405,7 +426,7 @@ class Method:
             num_processes: of the launch.
 
         Raises:
-            ValueError: an unknown preset, a value that the method has no use for or that contradicts the backbone.
+            ValueError: an unknown preset, a value that the method does not use or that contradicts the backbone.
         """
         if preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {preset!r}.")
@@ -430,13 +451,12 @@ class Method:
             defaults.pop("channel_base", None)
         kimg = table["stage1_kimg" if self.learns == "good" else "stage2_kimg"]
         values = {**table, "total_kimg": kimg, **defaults, **chosen}
-        batch_size = max(min(num_processes * min(4096 // resolution, 32), 64), num_processes)
-        batch_size = values.setdefault("batch_size", batch_size)
-        values.setdefault("channel_base", 16384 if resolution < 512 else 32768)
-        values.setdefault("lr", 0.0025 if resolution < 1024 else 0.002)
+        batch_size = values.setdefault("batch_size", default_batch_size(resolution, num_processes))
+        values.setdefault("channel_base", default_channel_base(resolution))
+        values.setdefault("lr", default_lr(resolution))
         values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
-        values.setdefault("ema_kimg", batch_size * 10 / 32)
-        return Recipe(**{f.name: values[f.name] for f in fields(Recipe)})
+        values.setdefault("ema_kimg", default_ema_kimg(batch_size))
+        return RecipeConfig(**{f.name: values[f.name] for f in fields(RecipeConfig)})
 
 
 REGISTERED: dict[str, Method] = {}

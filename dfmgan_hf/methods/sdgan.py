@@ -36,7 +36,7 @@ LOG_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class SDGANOptions:
-    """What SDGAN lets choose. The defaults are guesses, most of them CycleGAN's: no source gives SDGAN's.
+    """Options of SDGAN. The defaults are guesses, most of them CycleGAN's: no source gives SDGAN's.
 
     Args:
         adversarial: Game of the two discriminators: D2GAN's own (d2gan) or with squared errors, which is steadier.
@@ -137,10 +137,7 @@ class ImageHistory:
     """Keep generated images, and give half of the time an earlier one for a new one (Shrivastava et al. 2017).
 
     Args:
-        size: images to keep; 0 for none.
-
-    Attributes:
-        images: (n, C, R, R) with n up to `size`, or None before the first.
+        size: images to keep, in `images` (n, C, R, R), which is None before the first; 0 for none.
     """
 
     def __init__(self, size: int) -> None:
@@ -177,7 +174,7 @@ class SDGANTask(TranslationTask):
     Each item is a photograph of the defect and a random good one. Which domain a network works in is in its name:
     `generator` makes good images defective, `restorer` makes defective ones good.
 
-    A checkpoint keeps the image history of the main process; with several processes all go on from it.
+    A checkpoint keeps the image history of the main process; with several processes all resume from it.
 
     Args:
         generator, restorer: on their device.
@@ -358,7 +355,6 @@ class SDGANSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For results."""
         if isinstance(self.good, ShuffledPhotographs):
             return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
         return {"good_images": "generated"}

@@ -121,9 +121,9 @@ def sample_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_pro
 class LatentAverage:
     """Gather w over the micro-batches of a step, then move a mapping network's w_avg.
 
-    Args:
-        mapping: whose average it is.
-        mean_over_processes: averages a tensor over all processes.
+    It moves once a step, by the w of the generator phase that style mixing leaves in the first layer. StyleGAN2-ADA's
+    code moves it in every forward pass of the mapping network in training, so also in those of the path length and of
+    the discriminator: two or three times a step. Only truncation uses it; nothing that is trained depends on it.
     """
 
     def __init__(self, mapping: MappingNetwork, mean_over_processes: Callable[[Tensor], Tensor]) -> None:

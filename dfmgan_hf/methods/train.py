@@ -15,8 +15,7 @@ from ..hub.push import HubConfig, prepare_push, push_trained
 from ..metrics.scoring import prepare_scorer
 from ..processes import ProcessGroup
 from ..training.checkpointing import ScoreConfig
-from ..training.run import PreparedRun, fit_run, start_accelerator
-from ..training.run import train as train_task
+from ..training.run import PreparedRun, fit, fit_run, start_accelerator
 from ..training.task import NonFiniteLossError, Task
 from ..training.trainer import RunConfig
 from . import METHODS, get_method
@@ -59,9 +58,9 @@ class TrainingConfig(Generic[Options]):
 
 
 def train(arguments: Sequence[str]) -> None:
-    """Train what the first argument names, with the options that follow: stage1, stage2, or a method to compare with.
+    """Train what the first argument names: stage1, stage2 (also called dfmgan), or a method to compare with.
 
-    The options are the fields of `TrainingConfig`, the method's published values their defaults.
+    The other arguments are options, the fields of `TrainingConfig`, the method's published values their defaults.
 
     Args:
         arguments: such as ["stage1", "--data_dir", "mvtec_ad", "--category", "hazelnut", "--output_dir", "runs/h"].
@@ -74,7 +73,7 @@ def train(arguments: Sequence[str]) -> None:
     import tyro
 
     methods = {"stage1": "stage1", "stage2": "dfmgan"}
-    methods |= {name: name for name, method in METHODS.items() if method.is_trained and name != "dfmgan"}
+    methods |= {name: name for name, method in METHODS.items() if method.is_trained}
     if not arguments or arguments[0] in ("-h", "--help"):
         titles = "\n".join(f"  {name:<12} {get_method(methods[name]).title}" for name in methods)
         print(f"usage: dfmgan train METHOD [options]\n\n{titles}\n\n`dfmgan train METHOD --help` lists its options.")
@@ -109,7 +108,7 @@ def train_models(method: Method, config: TrainingConfig[Any]) -> None:
     """
     models = each_model(method, config)
     if config.hub.push_to_hub and method.open_sampler is not open_pipeline:
-        raise ValueError(f"What {method.title} draws with is no DFMGANPipeline: leave --push_to_hub out.")
+        raise ValueError(f"What {method.title} draws with is not a DFMGANPipeline: leave --push_to_hub out.")
     # Accelerator and not PartialState, which would not see ACCELERATE_USE_CPU.
     is_main = Accelerator().is_main_process
     pushes = {model.run.output_dir: model.hub for model in models.values()} if is_main else {}
@@ -121,7 +120,6 @@ def train_models(method: Method, config: TrainingConfig[Any]) -> None:
         except NonFiniteLossError as error:
             if len(models) == 1:
                 raise
-            # Nobody may be there to start the others.
             diverged[defect] = error
             pushes.pop(training.run.output_dir, None)
             print(f"{defect} was given up. {error}", flush=True)
@@ -159,11 +157,11 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
         The accelerator, for a last `end_training()`.
 
     Raises:
-        see `prepare` and `training.run.train`.
+        see `prepare` and `training.run.fit`.
     """
     prepared = prepare(method, config)
     scorer = prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task)
-    train_task(prepared, config.score, scorer)
+    fit(prepared, config.score, scorer)
     return prepared.accelerator
 
 
@@ -172,7 +170,7 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
 
     Raises:
         ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
-            a setting that the method has no use for; several kinds of defect for a model of one, or any for stage 1.
+            a setting that the method does not use; several kinds of defect for a model of one, or any for stage 1.
         DataError: see `DataConfig.load_defects` and `load_kinds`.
     """
     build, joint, source = method.build, method.is_joint(config.options), config.pretrained_backbone

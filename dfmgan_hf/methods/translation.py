@@ -50,8 +50,8 @@ def decayed_lr(
 ) -> float:
     """Return the learning rate at a part of the run: `lr` at first, then down to `final_lr` at the end.
 
-    The shapes are those of torch's LinearLR, CosineAnnealingLR and ExponentialLR, in closed form: a run that goes on
-    after a stop, or with another length, needs nothing but its image count.
+    The shapes are those of torch's LinearLR, CosineAnnealingLR and ExponentialLR, in closed form: a run that is
+    resumed, or has another length, needs nothing but its image count.
 
     Args:
         progress: done part of the run, from 0; what goes beyond 1 stays at the end's rate.

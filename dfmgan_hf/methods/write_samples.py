@@ -37,7 +37,7 @@ def write_samples(
 ) -> int:
     """Write image i as `<i>.png` and its mask, if there is one, as `<i>_mask.png`: what `FolderSampler` reads.
 
-    Image i depends on `seed` and i alone. What is there already stays, so a stopped run goes on.
+    Image i depends on `seed` and i alone. What is there already stays, so a stopped run resumes.
 
     Args:
         sampler: draws.
@@ -106,7 +106,7 @@ class WriteSamplesConfig(Generic[Drawing]):
     """Draw many images from any method into a folder.
 
     Args:
-        output_dir: Folder to fill; given again, the same command goes on where it stopped.
+        output_dir: Folder to fill; given again, the same command resumes where it stopped.
         options: Of the method.
         model: Trained model: a folder, or the name of a Hub repository.
         revision: Revision of the Hub repository.

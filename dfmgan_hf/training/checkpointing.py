@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on bit for bit, as safetensors and JSON; and the best model of a run."""
+"""Checkpoints: all that a run needs to resume bit for bit, as safetensors and JSON; and the best model of a run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be found, read or used; the message says which and what to do."""
 
 
-# --- What a checkpoint holds: all that it takes to go on bit for bit ---
+# --- What a checkpoint holds: all that it takes to resume bit for bit ---
 
 
 def collect_tensors(task: Task, processes: ProcessGroup) -> dict[str, dict[str, Tensor]]:
@@ -173,7 +173,7 @@ def write_checkpoint(
             write_json(aside / STATE_FILE, {"images_seen": images_seen, **state, "sha256": digests})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then go on "
+            f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then resume "
             "with --resume_from_checkpoint latest."
         ) from error
     if keep is not None:
@@ -213,7 +213,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
 
 
 def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Return the checkpoint to go on from, with its tensors and its state.
+    """Return the checkpoint to resume from, with its tensors and its state.
 
     Args:
         folder: the run's checkpoints.
@@ -297,7 +297,6 @@ class BestModel:
         return bad_masks <= MOST_BAD_MASKS, value is not None, number
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint's JSON."""
         return {"images_seen": self.images_seen, "score": self.score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""One page about a run, for who has no tracker at hand: what was warned of, the last samples, curves, settings.
+"""One page about a run, for those without a tracker at hand: warnings, the last samples, curves, settings.
 
     python -m dfmgan_hf.training.report runs/hazelnut_crack
 
-writes it again at any time, also while the run goes on. The trackers show more: all numbers, histograms, all sheets.
+writes it again at any time, even during the run. The trackers show more: all numbers, histograms, all sheets.
 """
 
 from __future__ import annotations

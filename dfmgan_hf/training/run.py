@@ -29,15 +29,13 @@ LOW_VRAM_IMAGES = 4
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that is ready to start."""
+    """A run that is ready to start, with what `fit_run` and `start_accelerator` returned."""
 
     build: Callable[[torch.device], Task]
     """Puts the task together on a device."""
     dataset: ImageMaskDataset
     run: RunConfig
-    """Of `fit_run`."""
     accelerator: Accelerator
-    """Of `start_accelerator`."""
     total_kimg: float
     batch_size: int
     """Images a step over all processes."""
@@ -81,7 +79,7 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
     return run
 
 
-def train(
+def fit(
     prepared: PreparedRun,
     score: ScoreConfig | None = None,
     make_scorer: Callable[[Task], Scorer] | None = None,
@@ -177,7 +175,7 @@ def advice_on_memory(images: int, precision: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise torch.OutOfMemoryError(
             f"{error}\nWhat helps, in this order: {'; '.join(options)}. Checkpoints that were written are kept: "
-            "--resume_from_checkpoint latest goes on from the last one, if the networks stay the same."
+            "--resume_from_checkpoint latest resumes from the last one, if the networks stay the same."
         ) from error
 
 
@@ -185,7 +183,7 @@ def advice_on_memory(images: int, precision: str) -> Iterator[None]:
 
 
 def what_decides(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's record without what may change when it goes on: lengths, intervals, places."""
+    """Return a run's record without what may change when it is resumed: lengths, intervals, places."""
     config = {k: v for k, v in record.get("config", {}).items() if k not in ("run", "recipe", "hub")}
     recipe = {k: v for k, v in record.get("recipe", {}).items() if k != "total_kimg"}
     return {**record, "config": config, "recipe": recipe}

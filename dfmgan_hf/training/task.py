@@ -55,7 +55,7 @@ class BatchStream:
     """Draw endless shuffled passes over a training set, shared out among processes.
 
     Position p of the stream is image `permutation(seed, p // len)[p % len]`; a training step takes the next
-    `batch_size` positions and process r the r-th equal part of them. Nothing but the image count is needed to go on
+    `batch_size` positions and process r the r-th equal part of them. Nothing but the image count is needed to resume
     where a run stopped, with any number of processes.
 
     Args:
@@ -209,7 +209,7 @@ class Rule:
     Args:
         name: of the warning.
         numbers: names of what is looked at.
-        holds: whether they are ill, from the numbers in this order.
+        holds: whether it goes wrong, from the numbers in this order.
         advice: what is wrong and what to do; {0}, {1}, ... are the last numbers.
     """
 
@@ -232,7 +232,7 @@ def examine(rules: Iterable[Rule], rows: Iterable[dict[str, Any]]) -> dict[str, 
 class MetricsLog:
     """Append one JSON object a line to a file.
 
-    A run that goes on from a checkpoint first drops the lines after it, so that the file tells one story.
+    A run that resumes from a checkpoint first drops the lines after it, so that the file tells one story.
     """
 
     def __init__(self, path: Path) -> None:
@@ -261,7 +261,7 @@ class MetricsLog:
             with self.path.open("a") as file:
                 file.write(json.dumps(clean) + "\n")
         except OSError:
-            # The next row must not go on where this one broke off.
+            # The next row must not continue this broken one.
             if self.path.exists():
                 os.truncate(self.path, size)
             raise
@@ -415,7 +415,7 @@ class Task(ABC):
 
     def measure(self, statistics: RunningStatistics) -> None:  # noqa: B027
         """Report what is worth an extra look once an interval. It must not touch the global random generators, or a
-        run that is stopped and goes on would no longer be the same run."""
+        run that is stopped and resumed would no longer be the same run."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:

@@ -81,7 +81,7 @@ class RunConfig:
         sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
         checkpoint_every_kimg: Interval of checkpoints; 0 for the last only.
         checkpoints_total_limit: Checkpoints to keep.
-        resume_from_checkpoint: "latest", or the path of a checkpoint, to go on from. With "latest" and none yet, the
+        resume_from_checkpoint: "latest", or the path of a checkpoint, to resume from. With "latest" and none yet, the
             run starts afresh.
         report_to: Tracker.
 
@@ -266,7 +266,7 @@ class Trainer:
                 bar.set_postfix_str(f"{self._log_statistics():.1f} s/kimg")
             if done or self._crossed(before, self.run.sample_every_kimg):
                 self._write_sheet()
-            # Whoever is told to stop has no time for a score.
+            # A process that is told to stop has no time for a score.
             if not stop and (done or self._crossed(before, self.score.eval_every_kimg)):
                 self._evaluate()
             if done or self._crossed(before, self.run.checkpoint_every_kimg):
@@ -275,7 +275,7 @@ class Trainer:
                 bar.close()
                 self._say(
                     f"Stopped at {self.images_seen / 1000:.2f} kimg with a checkpoint in {self.checkpoints_dir}; "
-                    "go on with --resume_from_checkpoint latest."
+                    "resume with --resume_from_checkpoint latest."
                 )
                 raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
         bar.close()
@@ -336,14 +336,14 @@ class Trainer:
         if self.run.report_to == "wandb":  # TensorBoard would show settings as one more run for each start
             config = flatten(self.settings)
             logs.mkdir(exist_ok=True)
-        # TensorBoard drops what it has of more images: a run that goes on from a checkpoint trains those again.
+        # TensorBoard drops what it has of more images: a run that resumes from a checkpoint trains those again.
         # A fresh run has nothing to be dropped, and TensorBoard's first step is this one.
         purge = {"purge_step": self.images_seen + 1} if self.images_seen else {}
         options = {"tensorboard": purge, "wandb": {"dir": str(logs), "name": self.run.output_dir.name}}
         self.accelerator.init_trackers("dfmgan", config=config, init_kwargs=options)
 
     def _log_statistics(self) -> float:
-        """Log the means since the last call and what is ill about them; return the seconds per kimg."""
+        """Log the means since the last call and warnings about them; return the seconds per kimg."""
         now = time.perf_counter()
         elapsed = now - self._lap_start
         seconds_per_kimg = elapsed / (self.images_seen - self._lap_images) * 1000
@@ -381,7 +381,7 @@ class Trainer:
         present = list_checkpoints(self.checkpoints_dir)
         kept = f"The last good checkpoint, {present[-1]}, is kept" if present else "There is no checkpoint yet"
         return (
-            f"At {self.images_seen / 1000:.2f} kimg {what}. {kept}. Go on with --resume_from_checkpoint latest and "
+            f"At {self.images_seen / 1000:.2f} kimg {what}. {kept}. Resume with --resume_from_checkpoint latest and "
             "--precision float32, or a smaller --lr, or a larger --r1_gamma."
         )
 
@@ -418,7 +418,7 @@ class Trainer:
             yield
         except (OSError, SafetensorError) as error:
             warnings.warn(
-                f"At {self.images_seen / 1000:.2f} kimg something could not be written: {error}. Training goes on; "
+                f"At {self.images_seen / 1000:.2f} kimg something could not be written: {error}. Training continues; "
                 f"make room in {self.run.output_dir}.",
                 TrainingWarning,
                 stacklevel=4,
@@ -454,7 +454,7 @@ class Trainer:
         self.processes.wait()
 
     def restore(self, which: str) -> None:
-        """Go on from a checkpoint: "latest" or its path. Settings that have changed since are named in a warning.
+        """Resume from a checkpoint: "latest" or its path. Settings that have changed since are named in a warning.
 
         Raises:
             CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
@@ -476,10 +476,10 @@ class Trainer:
                 self.best.load_state_dict(state["best"])
             if changes:
                 warnings.warn(
-                    f"The run goes on from {path} with other settings than it was trained with: {changes}.",
+                    f"The run resumes from {path} with other settings than it was trained with: {changes}.",
                     stacklevel=2,
                 )
-        self._say(f"Going on from {path}, after {self.images_seen / 1000:.2f} kimg.")
+        self._say(f"Resuming from {path}, after {self.images_seen / 1000:.2f} kimg.")
 
 
 # --- signals, memory, trackers ---

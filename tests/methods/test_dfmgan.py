@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import change_outside
 from dfmgan_hf.methods.dfmgan import (
     Drawing,
+    Stage2Options,
+    Stage2Task,
     build_joint_discriminator,
     mask_difference,
     mode_seeking_distances,
@@ -120,11 +123,8 @@ def test_accumulation_looks_ahead_with_the_mask_branch_alone():
 
 
 def test_the_same_plan_draws_the_same_images():
-    task = tiny.make_stage2()
+    task = with_noise(tiny.make_stage2())
     with torch.no_grad():
-        for name, parameter in task.generator.named_parameters():
-            if name.endswith("noise_strength"):
-                parameter.fill_(0.5)
         plan = plan_drawing(task.generator, 4, 1.0)
         first, second = render(task.generator, plan), render(task.generator, plan)
         masks = render(task.generator, plan, masks_only=True)
@@ -214,8 +214,6 @@ def test_options_change_the_loss():
         "published": {},
         "none": {"mode_seeking_weight": 0.0},
         "larger": {"mode_seeking_weight": 0.2},
-        "image": {"mode_seeking_on": "image"},
-        "z": {"mode_seeking_latents": "z"},
         "no match": {"match": "none"},
         "joint": {"match": "joint"},
         "half match": {"match_weight": 0.5},
@@ -309,6 +307,68 @@ def test_golden():
     drawing = Drawing(None, masks, None, trunk, ws, defect_ws, numbers["z_defect"])
     distances = mode_seeking_distances(generator, drawing, "mask", "w")
     assert_close_to_golden(mode_seeking_loss(distances, distances), numbers["mode_seeking_loss"])
+
+
+def with_noise(task: Stage2Task) -> Stage2Task:
+    """Layers whose noise shows: its strengths are 0 at first."""
+    with torch.no_grad():
+        for name, parameter in task.generator.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.5)
+    return task
+
+
+@pytest.mark.parametrize("on", ["mask", "image"])
+@pytest.mark.parametrize("latents", ["w", "z"])
+def test_mode_seeking_is_equation_2_of_whole_images(on, latents):
+    """Value and gradients against whole passes of the generator, without noise, which at first has no strength."""
+    task = tiny.make_stage2(mode_seeking_on=on, mode_seeking_latents=latents, style_mixing=1.0)
+    parameters = trainable([p for p in task.generator.defect_parameters() if p.ndim])  # not the noise strengths
+    drawing = render(task.generator, task._plan(4))
+    part = task._distances(drawing)
+    loss = mode_seeking_loss(part, part.detach())
+
+    defects, objects = drawing.defect_ws, drawing.ws[:2]
+    first, second = (
+        task.generator(objects, ws, noise_mode="none", object_latent_space="w+", defect_latent_space="w+")
+        for ws in (defects[:2], defects[2:])
+    )
+    codes = defects if latents == "w" else drawing.defect_z
+    outputs = [torch.tanh(10 * out.mask_logits) if on == "mask" else out.images for out in (first, second)]
+    expected = equation2(codes[:2], codes[2:], *outputs)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0.0)
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    ours, theirs = (
+        torch.cat([gradient.flatten() for gradient in torch.autograd.grad(value, parameters, **options)])
+        for value in (loss, expected)
+    )
+    assert theirs.norm() > 0
+    assert (ours - theirs).norm() < 1e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("on", ["mask", "image"])
+def test_both_halves_of_mode_seeking_have_the_same_noise(on):
+    """The same defects on the same objects are the same pictures: noise alone would keep them apart."""
+    task = with_noise(tiny.make_stage2(mode_seeking_on=on))
+    with torch.no_grad():
+        drawing = render(task.generator, task._plan(4))
+        assert task._distances(drawing)[1] > 1e-3
+        same = drawing.defect_ws[:2].repeat(2, 1, 1)
+        out = task.generator.synthesize_defect(drawing.trunk, drawing.ws, same)
+        repeated = replace(drawing, images=out.images, mask_logits=out.mask_logits, defect_ws=same)
+        spread = task._distances(repeated)[1]
+    assert spread < 1e-5  # not 0: convolutions round batches of two and of four differently
+
+
+def test_a_loss_without_its_preparation_says_so():
+    with pytest.raises(RuntimeError, match="Call `prepare` with all micro-batches"):
+        tiny.make_stage2().generator_loss(real_batch(), RunningStatistics())
+
+
+@pytest.mark.parametrize("name", ["match_weight", "mode_seeking_weight", "outside_weight"])
+def test_weights_are_not_negative(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be finite and at least 0, but is -1"):
+        Stage2Options(**{name: -1.0})
 
 
 def distances(codes: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:

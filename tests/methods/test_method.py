@@ -1,12 +1,14 @@
-"""Which augmentation a method gets."""
+"""Which augmentation a method gets, and which values are refused."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
 from dfmgan_hf.augmentation import AugmentPipe, DiffAugment
-from dfmgan_hf.methods.method import AugmentationConfig, build_augmentation
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, build_augmentation
 
 CPU = torch.device("cpu")
 
@@ -32,9 +34,24 @@ def test_others_have_no_probability():
     assert ada is None
 
 
-@pytest.mark.parametrize(
-    "options", [{"ada_kimg": 0.0}, {"ada_kimg": -1.0}, {"ada_max": 1.5}, {"ada_target": 2.0}, {"augmentation": "bcg"}]
-)
+@pytest.mark.parametrize("options", [{"ada_kimg": 0.0}, {"ada_kimg": -1.0}, {"ada_max": 1.5}, {"ada_target": 2.0}])
 def test_what_makes_no_sense_is_refused(options):
-    with pytest.raises(ValueError, match=r"`(ramp_kimg|p_max|target|augmentation)`"):
+    with pytest.raises(ValueError, match=r"`(ramp_kimg|p_max|target)`"):
         build(**options)
+
+
+def test_an_unknown_augmentation_is_refused_before_anything_is_loaded():
+    with pytest.raises(ValueError, match=r"`augmentation` must be one of .*bgc, .*diffaugment, none, but is 'bcg'"):
+        AugmentationConfig(augmentation="bcg")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"batch_size": 0}, {"batch_size": -4}, {"lr": -1.0}, {"z_dim": 0}, {"total_kimg": math.inf}, {"r1_gamma": -1.0}],
+    ids=str,
+)
+def test_a_recipe_of_numbers_that_make_no_sense_is_refused(values):
+    ((name, value),) = values.items()
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive, finite number, but is {value}"):
+        RecipeConfig(**values)
+    assert RecipeConfig(r1_gamma=0.0, ema_kimg=0.0).given() == {"r1_gamma": 0.0, "ema_kimg": 0.0}

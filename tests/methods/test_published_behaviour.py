@@ -73,6 +73,22 @@ def test_the_average_counts_images(tmp_path, monkeypatch, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_w_avg_follows_the_latent_that_mixing_leaves_in_the_first_layer(stage):
+    """By the generator phase alone, once a step."""
+    task, batch = tiny.MAKE[stage](style_mixing=1.0), real_batch()
+    mapped: list[Tensor] = []
+    task.w_average.mapping.register_forward_hook(lambda *args: mapped.append(args[2].detach()))
+    for phase in ("path_length", "discriminator", "r1"):
+        run_phase(task, phase, batch)
+    mapped.clear()
+    run_phase(task, "generator", batch)
+    first, mixed = mapped
+    (observed,) = task.w_average._gathered
+    assert torch.equal(observed, first.mean(dim=0))
+    assert not torch.allclose(observed, mixed.mean(dim=0))
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_discriminator_sees_nothing_that_is_not_augmented(monkeypatch, stage):
     """Real and generated images, in its own step, the generator's and R1; the matching one sees them as they are."""
     task, batch = tiny.MAKE[stage](), real_batch()

@@ -58,8 +58,7 @@ def train(category, backbone) -> Callable[..., None]:
         start = ["--pretrained_backbone", str(backbone)] if method.init == "stage1" else []
         where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(output), *start]
         options = [f"--{key}={value}" for key, value in sizes.items()] + OPTIONS.get(name, []) + list(more)
-        command = "stage2" if name == "dfmgan" else name
-        run_training([command, *where, *options, f"--total_kimg={total_kimg}", *RUN])
+        run_training([name, *where, *options, f"--total_kimg={total_kimg}", *RUN])
 
     return train_for
 
@@ -170,6 +169,10 @@ def test_mistakes_are_named(category, backbone, tmp_path):
         run_training(["diffaug", "--pretrained_backbone", str(backbone), *where])
     with pytest.raises(ValueError, match="`num_taps` must be from 1 to 1 at 32x32, but is 2"):
         run_training(["cdc", "--pretrained_backbone", str(backbone), "--num_taps=2", *where])
+    with pytest.raises(OSError, match="There is no folder nowhere, and it is not the name of a Hub repository"):
+        run_training(["dfmgan", "--pretrained_backbone=nowhere", *where])
+    with pytest.raises(OSError, match=r"holds no model: it has no generator/config\.json"):
+        run_training(["stage2", "--pretrained_backbone", str(tmp_path), *where])
     with pytest.raises(ValueError, match=r"The method must be one of stage1, stage2, finetune, .*'nonesuch'"):
         run_training(["nonesuch", *where])
     with pytest.raises(ValueError, match=r"`method` must be one of finetune, .*'nonesuch'"):

@@ -106,7 +106,7 @@ def test_help_lists_what_the_method_has(defect_gan, capsys):
     ("arguments", "message"),
     [
         (["--method=nonesuch"], r"`method` must be one of finetune, .*'nonesuch'"),
-        (["--model={tmp}/nothing"], "There is no folder .*nothing here"),
+        (["--model={tmp}/nothing"], "There is no folder .*nothing"),
         ([], "Give either what was trained"),
         (["--method=cdc"], "CDC is trained: give the folder that training wrote"),
         (["--method=crop_paste"], "draws on photographs: give --data_dir"),

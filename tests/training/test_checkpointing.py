@@ -156,7 +156,7 @@ def test_disk_full_for_what_only_watches(tmp_path, stage1_run, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", full)
     monkeypatch.setattr(trainer.task, "export", full)
     monkeypatch.setattr(trainer.log, "write", lambda row: full() if row["step"] == 3 else write(row))
-    with pytest.warns(TrainingWarning, match=r"could not be written: .*No space left.*Training goes on; make room"):
+    with pytest.warns(TrainingWarning, match=r"could not be written: .*No space left.*Training continues; make room"):
         trainer.train()
     monkeypatch.undo()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

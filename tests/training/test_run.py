@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import RunConfig
-from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit_run, train
+from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit, fit_run
 from tests.training import tiny
 
 
@@ -51,7 +51,7 @@ def test_running_out_of_memory_while_networks_are_built_is_answered_too(tmp_path
     dataset = ImageMaskDataset(torch.zeros(4, 3, 64, 64, dtype=torch.uint8), None, list("abcd"))
     run = RunConfig(output_dir=tmp_path / "run", report_to="none")
     with pytest.raises(torch.OutOfMemoryError, match=r"2\.00 GiB\.\nWhat helps, in this order: --low_vram"):
-        train(PreparedRun(build, dataset, run, Accelerator(cpu=True), 1.0, 8, {}))
+        fit(PreparedRun(build, dataset, run, Accelerator(cpu=True), 1.0, 8, {}))
     assert not (tmp_path / "run").exists()
 
 

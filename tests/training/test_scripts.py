@@ -148,14 +148,14 @@ def test_options_of_stage2(backbone, category, tmp_path, options):
 
 
 def test_a_defect_that_diverges_does_not_keep_others_from_being_trained(backbone, category, tmp_path, monkeypatch):
-    train_task = train_method.train_task
+    fit = train_method.fit
 
     def diverge(prepared, *options):
         if prepared.record["defect"] == "dot":
             raise NonFiniteLossError("At 0.01 kimg the loss of r1 is not finite.")
-        return train_task(prepared, *options)
+        return fit(prepared, *options)
 
-    monkeypatch.setattr(train_method, "train_task", diverge)
+    monkeypatch.setattr(train_method, "fit", diverge)
     options = [*stage2_options(backbone, category, tmp_path), "--defect", "dot", "spot"]
     with pytest.raises(SystemExit, match=r"dot: At 0\.01 kimg the loss of r1 is not finite"):
         call_script("train_stage2", *options)
