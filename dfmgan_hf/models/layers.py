@@ -1,4 +1,4 @@
-"""Equalised layers, FIR resampling, and convolutions that can be differentiated twice (StyleGAN2)."""
+"""Equalised layers, FIR resampling, and convolutions that are cheap to differentiate twice (StyleGAN2)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,146 @@ ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
 
 
-# R1 and the path length differentiate gradients. Here the gradient of a convolution is a convolution again, of the
-# adjoint geometry, and so are its own gradients; each is computed only if the running pass goes on from it.
+class EqualizedLinear(nn.Module):
+    """Linear layer with equalised learning rate (Progressive GAN, section 4.1; StyleGAN for `lr_multiplier`).
+
+    Args:
+        bias_init: initial value of the bias, as it acts in the forward pass.
+        lr_multiplier: the layer's learning rate relative to the rest; 0.01 in the mapping network.
+        activation: apply leaky ReLU with gain sqrt(2).
+
+    Shapes: (..., in_features) -> (..., out_features).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+        activation: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
+        self.activation = activation
+        gain = ACTIVATION_GAIN if activation else 1.0
+        self.weight_scale = gain * lr_multiplier / math.sqrt(in_features)
+        self.bias_scale = gain * lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.to(x.dtype) * self.weight_scale
+        bias = self.bias.to(x.dtype) * self.bias_scale
+        x = F.linear(x, weight, bias)
+        return activate(x, None) if self.activation else x
+
+
+class EqualizedConv2d(nn.Module):
+    """Convolution with equalised learning rate, optional FIR downsampling by 2, bias, activation and clamp.
+
+    Args:
+        in_channels, out_channels, kernel_size: as in `nn.Conv2d`; padding keeps the size.
+        bias: whether there is one.
+        down: filter with [1, 3, 3, 1] and halve height and width.
+        activation: apply leaky ReLU with gain sqrt(2).
+        gain: extra factor on the output, sqrt(1/2) on both branches of a residual discriminator block.
+        clamp: clamp the output to +-`clamp` * `gain`; None for no clamp.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W), or half the size with `down`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        down: bool = False,
+        activation: bool = False,
+        gain: float = 1.0,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.down = down
+        self.activation = activation
+        self.kernel_size = kernel_size
+        self.output_gain = gain * (ACTIVATION_GAIN if activation else 1.0)
+        self.weight_scale = self.output_gain / math.sqrt(in_channels * kernel_size**2)
+        self.clamp = None if clamp is None else clamp * gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.to(x.dtype) * self.weight_scale
+        bias = None if self.bias is None else self.bias.to(x.dtype) * self.output_gain
+        if not self.down:
+            x = conv2d(x, weight, bias, padding=self.kernel_size // 2)
+        elif self.kernel_size == 1:
+            x = conv2d(downsample2d(x), weight, bias)
+        else:
+            # Pad for the filter and the convolution at once: padding between them would change the border.
+            x = conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
+        if self.activation:
+            return activate(x, self.clamp)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+def activate(x: Tensor, clamp: float | None) -> Tensor:
+    """Apply leaky ReLU (slope 0.2) and clamp to +-`clamp`; `x`, with the gain sqrt(2) in it, is overwritten."""
+    if x.requires_grad:
+        return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
+    x = F.leaky_relu_(x, LEAKY_SLOPE)
+    return x if clamp is None else x.clamp_(-clamp, clamp)
+
+
+def upsample2d(x: Tensor) -> Tensor:
+    """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4.
+
+    The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
+    zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
+    (N, C, H, W) -> (N, C, 2 H, 2 W).
+    """
+    return _Upsample.apply(x, 4.0)
+
+
+def downsample2d(x: Tensor) -> Tensor:
+    """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
+    return _Downsample.apply(x, 1.0)
+
+
+def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
+    """Filter every channel with the outer product of [1, 3, 3, 1] / 8 with itself.
+
+    Args:
+        x: (N, C, H, W).
+        padding: zeros added on every side, from 0 to 3.
+        gain: factor on the filter, 4 after zero insertion by 2.
+
+    Returns:
+        (N, C, H + 2 padding - 3, W + 2 padding - 3).
+    """
+    return _Filter.apply(x, padding, gain)
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """Convolve as `F.conv2d` with square kernels, differentiable any number of times at a convolution's cost."""
+    return _Convolution.apply(x, weight, bias, _Geometry(stride, padding, transposed=False))
+
+
+def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    """Convolve as `F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
+    return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
+
+
+# --- Second derivatives ---
+#
+# R1 and the path length differentiate gradients, for which torch's own double backward of these operations is slow or
+# keeps more maps than it needs. Below, the gradient of each operation is again one of them: that of a convolution is a
+# convolution of the adjoint geometry, FIR up- and downsampling are each other's adjoints, and the gradient of the
+# clamped activation is its own. A weight's gradient is computed only if the running backward pass asks for it, so that
+# the first pass of R1, which asks for the image's alone, leaves it out.
 
 
 class _Geometry(NamedTuple):
@@ -100,19 +238,6 @@ class _WeightGradient(torch.autograd.Function):
         return x_gradient, gradient_gradient, None, None
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """Convolve as `F.conv2d` with square kernels, differentiable any number of times at a convolution's cost."""
-    return _Convolution.apply(x, weight, bias, _Geometry(stride, padding, transposed=False))
-
-
-def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
-    """Convolve as `F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
-    return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
-
-
-# Resampling with the FIR filter [1, 3, 3, 1] (StyleGAN2, appendix B): linear, and each the adjoint of another.
-
-
 def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
     channels = x.shape[1]
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
@@ -155,35 +280,6 @@ class _Downsample(torch.autograd.Function):
         return _Upsample.apply(gradient, ctx.gain), None
 
 
-def upsample2d(x: Tensor) -> Tensor:
-    """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4.
-
-    The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
-    zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
-    (N, C, H, W) -> (N, C, 2 H, 2 W).
-    """
-    return _Upsample.apply(x, 4.0)
-
-
-def downsample2d(x: Tensor) -> Tensor:
-    """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
-    return _Downsample.apply(x, 1.0)
-
-
-def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
-    """Filter every channel with the outer product of [1, 3, 3, 1] / 8 with itself.
-
-    Args:
-        x: (N, C, H, W).
-        padding: zeros added on every side, from 0 to 3.
-        gain: factor on the filter, 4 after zero insertion by 2.
-
-    Returns:
-        (N, C, H + 2 padding - 3, W + 2 padding - 3).
-    """
-    return _Filter.apply(x, padding, gain)
-
-
 class _ClampedLeakyReLU(torch.autograd.Function):
     """In place, and one map kept for the way back, where the two operations would make and keep three."""
 
@@ -215,97 +311,3 @@ class _ClampedLeakyReLUGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (y,) = ctx.saved_tensors
         return _ClampedLeakyReLUGradient.apply(gradient, y, ctx.clamp), None, None
-
-
-def activate(x: Tensor, clamp: float | None) -> Tensor:
-    """Apply leaky ReLU (slope 0.2) and clamp to +-`clamp`; `x`, with the gain sqrt(2) in it, is overwritten."""
-    if x.requires_grad:
-        return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
-    x = F.leaky_relu_(x, LEAKY_SLOPE)
-    return x if clamp is None else x.clamp_(-clamp, clamp)
-
-
-class EqualizedLinear(nn.Module):
-    """Linear layer with equalised learning rate (Progressive GAN, section 4.1; StyleGAN for `lr_multiplier`).
-
-    Args:
-        bias_init: initial value of the bias, as it acts in the forward pass.
-        lr_multiplier: the layer's learning rate relative to the rest; 0.01 in the mapping network.
-        activation: apply leaky ReLU with gain sqrt(2).
-
-    Shapes: (..., in_features) -> (..., out_features).
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        bias_init: float = 0.0,
-        lr_multiplier: float = 1.0,
-        activation: bool = False,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
-        self.activation = activation
-        gain = ACTIVATION_GAIN if activation else 1.0
-        self.weight_scale = gain * lr_multiplier / math.sqrt(in_features)
-        self.bias_scale = gain * lr_multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype) * self.weight_scale
-        bias = self.bias.to(x.dtype) * self.bias_scale
-        x = F.linear(x, weight, bias)
-        return activate(x, None) if self.activation else x
-
-
-class EqualizedConv2d(nn.Module):
-    """Convolution with equalised learning rate, optional FIR downsampling by 2, bias, activation and clamp.
-
-    Args:
-        in_channels, out_channels, kernel_size: as in `nn.Conv2d`; padding keeps the size.
-        bias: whether there is one.
-        down: filter with [1, 3, 3, 1] and halve height and width.
-        activation: apply leaky ReLU with gain sqrt(2).
-        gain: extra factor on the output, sqrt(1/2) on both branches of a residual discriminator block.
-        clamp: clamp the output to +-`clamp` * `gain`; None for no clamp.
-
-    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W), or half the size with `down`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        bias: bool = True,
-        down: bool = False,
-        activation: bool = False,
-        gain: float = 1.0,
-        clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.down = down
-        self.activation = activation
-        self.kernel_size = kernel_size
-        self.output_gain = gain * (ACTIVATION_GAIN if activation else 1.0)
-        self.weight_scale = self.output_gain / math.sqrt(in_channels * kernel_size**2)
-        self.clamp = None if clamp is None else clamp * gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype) * self.weight_scale
-        bias = None if self.bias is None else self.bias.to(x.dtype) * self.output_gain
-        if not self.down:
-            x = conv2d(x, weight, bias, padding=self.kernel_size // 2)
-        elif self.kernel_size == 1:
-            x = conv2d(downsample2d(x), weight, bias)
-        else:
-            # The filter's margin and the convolution's are padded at once, so that neither sees the other's border.
-            x = conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
-        if self.activation:
-            return activate(x, self.clamp)
-        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
