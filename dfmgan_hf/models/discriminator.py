@@ -66,7 +66,7 @@ class DiscriminatorHead(nn.Module):
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Mean standard deviation of the features over groups of samples (Progressive GAN, section 3).
+    """Mean over the features of sqrt(variance in a group of samples + 1e-8) (Progressive GAN, section 3).
 
     Sample i belongs to group i mod (N / G). G is the largest divisor of N that is not above `group_size`.
 
