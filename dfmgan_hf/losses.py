@@ -1,6 +1,6 @@
 """Losses as functions of tensors: those of StyleGAN2 (section 4 and appendix B), and `change_outside` of stage 2.
 
-A loss that one method alone uses stays in its file: stage 2's mode seeking is in `methods/dfmgan.py`.
+Stage 2's mode seeking, which runs the generator again, is in `methods/dfmgan.py`.
 """
 
 from __future__ import annotations

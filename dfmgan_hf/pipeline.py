@@ -105,7 +105,7 @@ class DFMGANPipeline(DiffusionPipeline):
 
     @property
     def has_defects(self) -> bool:
-        """Return whether the generator draws defects, or is a backbone alone."""
+        """Return False for a backbone alone."""
         return hasattr(self.unwrapped_generator, "num_defect_latents")
 
     @torch.no_grad()
@@ -210,11 +210,8 @@ class DFMGANPipeline(DiffusionPipeline):
             for start in range(0, num_images, step):
                 batch = slice(start, min(start + step, num_images))
                 objects = object_latents[batch].to(device, dtype)
-                shared = {
-                    "truncation_psi": truncation_psi,
-                    "noise_mode": noise_mode,
-                    "generator": generators_from_seeds(noise_seeds[batch]),
-                }
+                noise = generators_from_seeds(noise_seeds[batch])
+                shared = {"truncation_psi": truncation_psi, "noise_mode": noise_mode, "generator": noise}
                 if self.has_defects:
                     output = network(
                         objects,

@@ -216,9 +216,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             defect_latents: (N, z_dim), (N, w_dim) or (N, L_defect, w_dim), as `defect_latent_space` says.
             truncation_psi: truncation of both latents; needs "z" for at least one of them unless it is 1. Latents
                 given as w or w+ are used as they are.
-            noise_mode: "random", "const" (the stored noise) or "none". Training draws new noise for every image,
-                hence the default; a pipeline, which repeats pictures, has "const".
-            generator: source of random noise; N generators make every sample's noise its own.
+            noise_mode, generator: as in `StyleGAN2Generator.forward`.
             return_defect_free: also draw the defect-free twins; the layers below the first residual block are
                 shared, and so is the noise.
             object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
@@ -234,13 +232,9 @@ class DFMGANGenerator(StyleGAN2Generator):
         ws = to_layer_latents(
             self.mapping, object_latents, object_latent_space, self.num_latents, truncation_psi, "object_latents"
         )
+        count = self.num_defect_latents
         defect_ws = to_layer_latents(
-            self.defect_mapping,
-            defect_latents,
-            defect_latent_space,
-            self.num_defect_latents,
-            truncation_psi,
-            "defect_latents",
+            self.defect_mapping, defect_latents, defect_latent_space, count, truncation_psi, "defect_latents"
         )
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")

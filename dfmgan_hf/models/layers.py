@@ -178,15 +178,11 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> T
 
 
 def _is_wanted(ctx: Any, index: int) -> bool:
-    """Return whether the running backward pass goes on from an input.
-
-    `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1
-    asks for the image's and not for the weights'.
-    """
+    """Return whether the running backward pass asks for an input's gradient; `needs_input_grad` says if it has one."""
     if not ctx.needs_input_grad[index]:
         return False
     node = ctx.next_functions[index][0]
-    # Leaves cannot be asked about, and the question is no public one.
+    # Leaves cannot be asked about, and torch has no public function for it.
     if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
         return True
     return torch._C._will_engine_execute_node(node)

@@ -98,7 +98,7 @@ class ModulatedConv2d(nn.Module):
         self.held: dict[torch.dtype, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
 
     def modulated_conv(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """Convolve `x` with the weight that `w` modulates, times `gain`, and add a bias.
+        """Convolve `x` (N, in_channels, H, W) with the weight that `w` (N, w_dim) modulates; times `gain`, plus bias.
 
         For output channel o, input channel i and kernel position k, with the style s = affine(w):
 
@@ -109,13 +109,8 @@ class ModulatedConv2d(nn.Module):
         s and d are factors on channels and commute with the convolution, so that a batch is conv(x * s, w) * d, with
         one weight for all samples. A single sample's weight is modulated itself if it is smaller than its maps.
 
-        Args:
-            x: (N, in_channels, H, W), in any floating type; the convolution runs in it.
-            w: (N, w_dim).
-            bias: (out_channels,), or None.
-
         Returns:
-            (N, out_channels, H, W), twice the size with `up`.
+            (N, out_channels, H, W), twice the size with `up`, in the type of `x`, which the convolution runs in.
         """
         # Styles and demodulation are a few thousand numbers: float32 costs nothing and cannot overflow.
         style_dtype, dtype = torch.promote_types(self.weight.dtype, torch.float32), x.dtype
@@ -185,8 +180,8 @@ class ModulatedConv2d(nn.Module):
 def hold_weights(network: nn.Module) -> Iterator[None]:
     """Inside, without gradients, modulated convolutions compute once what follows from their weights alone.
 
-    Their sums of squares, other types and layouts: a tenth of the time of an image in float32, more in bf16. The
-    weights must not change meanwhile; what is kept may need as much memory as they do.
+    It saves a tenth of an image's time in float32, more in bf16, and may need up to twice the weights' memory.
+    The weights must not change meanwhile.
     """
     layers = [module for module in network.modules() if isinstance(module, ModulatedConv2d)]
     for layer in layers:
