@@ -144,7 +144,7 @@ def test_a_compiled_generator_is_called_compiled(pipe):
         compiled.append(graph)
         return graph.forward
 
-    pipe.generator = UncallableParallel(torch.compile(pipe.generator, backend=backend))
+    pipe.generator = torch.compile(pipe.generator, backend=backend)
     pipe(seeds=[1])
     assert compiled
 
