@@ -1,9 +1,11 @@
-"""Losses as functions of tensors: of StyleGAN2 (section 4 and appendix B), of stage 2, of a Wasserstein critic."""
+"""Losses as functions of tensors: those of StyleGAN2 (section 4 and appendix B), and `change_outside` of stage 2.
+
+Stage 2's mode seeking, which runs the generator again, is in `methods/dfmgan.py`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +50,9 @@ def r1_penalty(real_logits: Tensor, real_inputs: Tensor) -> Tensor:
 
 
 def path_lengths(images: Tensor, ws: Tensor, image_noise: Tensor) -> Tensor:
-    """Return the length of the image's gradient with respect to the latents (StyleGAN2, section 3.2, equation 4).
+    """Return ||J^T y||, y ~ N(0, I) / sqrt(H W), J = d image / d w (StyleGAN2, section 3.2, equation 4).
+
+    Both stages penalise its distance from its own running mean every few steps (`methods/stylegan2.py`).
 
     Args:
         images: (N, C, H, W), computed from `ws`.
@@ -79,27 +83,3 @@ def change_outside(images: Tensor, twins: Tensor, mask_logits: Tensor) -> Tensor
         A scalar of at least 0, the mean over all pixels.
     """
     return ((images - twins.detach()).abs() * (mask_logits < 0)).mean()
-
-
-def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
-    """Return E D(G) - E D(x) for scores of any shape (WGAN-GP, Gulrajani et al. 2017, equation 3)."""
-    return fake_scores.mean() - real_scores.mean()
-
-
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Return (|gradient of D| - 1)^2 at random points between real and generated images (WGAN-GP, equation 3).
-
-    The critic of an image is the mean over its patches, as in the loss that it belongs to.
-
-    Args:
-        critic: images (N, C, H, W) -> scores (N, ...).
-        real, fake: (N, C, H, W).
-
-    Returns:
-        (N,), differentiable.
-    """
-    share = torch.rand(len(real), 1, 1, 1, device=real.device)
-    between = torch.lerp(real, fake, share).detach().requires_grad_()
-    scores = critic(between).flatten(1).mean(dim=1)
-    (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square()

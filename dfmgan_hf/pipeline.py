@@ -70,7 +70,9 @@ class DFMGANPipeline(DiffusionPipeline):
 
     Args:
         generator: a `DFMGANGenerator`, or a `StyleGAN2Generator` (stage 1), which makes a pipeline that draws
-            defect-free images only. `torch.compile(...)` or `DataParallel(...)` of one may take its place.
+            defect-free images only. `torch.compile(...)` of one may take its place. Images are drawn on one device: of
+            `DataParallel(...)` only the network inside is called. (In a call, `generator` is something else, as in
+            every diffusers pipeline: a source of random numbers.)
 
     Example:
         >>> pipe = DFMGANPipeline.from_pretrained("models/dfmgan-magnetic-tile")
@@ -103,13 +105,13 @@ class DFMGANPipeline(DiffusionPipeline):
 
     @property
     def has_defects(self) -> bool:
-        """Return whether the generator draws defects, or is a backbone alone."""
+        """Return False for a backbone alone."""
         return hasattr(self.unwrapped_generator, "num_defect_latents")
 
     @torch.no_grad()
     def __call__(
         self,
-        num_images: int = 1,
+        num_images: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         seeds: Iterable[int] | None = None,
         object_latents: Tensor | None = None,
@@ -126,8 +128,8 @@ class DFMGANPipeline(DiffusionPipeline):
         """Draw triplets.
 
         Args:
-            num_images: number N of triplets. With the default 1, N is the length of `seeds`, of the latents or of a
-                list of generators; otherwise their lengths must fit.
+            num_images: number N of triplets, which other lengths must fit. None: the length of `seeds`, of the latents
+                or of a list of generators, and 1 without any.
             generator: source of the latents and the noise, on any device: one for all images, one after the other,
                 or a list of N. None draws from torch's global generator.
             seeds: N integers from 0 to 2^32 - 1 instead of `generator`. Image i depends on seeds[i] alone: its object
@@ -151,7 +153,8 @@ class DFMGANPipeline(DiffusionPipeline):
             ValueError: an argument that is not as described; the message names it, what came and what is allowed.
         """
         # 1. Check the arguments and agree on the number of images
-        check_positive_integer(num_images, "num_images")
+        if num_images is not None:
+            check_positive_integer(num_images, "num_images")
         check_positive_integer(batch_size, "batch_size")
         check_choice(noise_mode, "noise_mode", NOISE_MODES)
         check_choice(output_type, "output_type", get_args(OutputType))
@@ -202,17 +205,15 @@ class DFMGANPipeline(DiffusionPipeline):
         dtype = torch.promote_types(self.dtype, torch.float32)
         step = 1 if device.type == "cpu" else batch_size
         images, masks, defect_free_images = [], [], []
-        with hold_weights(self.generator), self.progress_bar(total=num_images) as progress_bar:
+        network = extract_model_from_parallel(self.generator, keep_torch_compile=True)
+        with hold_weights(network), self.progress_bar(total=num_images) as progress_bar:
             for start in range(0, num_images, step):
                 batch = slice(start, min(start + step, num_images))
                 objects = object_latents[batch].to(device, dtype)
-                shared = {
-                    "truncation_psi": truncation_psi,
-                    "noise_mode": noise_mode,
-                    "generator": generators_from_seeds(noise_seeds[batch]),
-                }
+                noise = generators_from_seeds(noise_seeds[batch])
+                shared = {"truncation_psi": truncation_psi, "noise_mode": noise_mode, "generator": noise}
                 if self.has_defects:
-                    output = self.generator(
+                    output = network(
                         objects,
                         defect_latents[batch].to(device, dtype),
                         return_defect_free=True,
@@ -224,7 +225,7 @@ class DFMGANPipeline(DiffusionPipeline):
                     masks.append(convert((output.mask_logits >= mask_threshold).to(torch.uint8) * 255, output_type))
                     defect_free_images.append(convert(to_unit_range(output.defect_free_images), output_type))
                 else:
-                    output = self.generator(objects, latent_space=object_latent_space, **shared)
+                    output = network(objects, latent_space=object_latent_space, **shared)
                 images.append(convert(to_unit_range(output.images), output_type))
                 progress_bar.update(len(objects))
         self.maybe_free_model_hooks()
@@ -292,7 +293,7 @@ class DFMGANPipeline(DiffusionPipeline):
         """
         if kwargs.get("use_safetensors") is False:
             raise ValueError("`use_safetensors` must be True: weights in other formats are pickles.")
-        folder = pretrained_model_name_or_path
+        folder = str(pretrained_model_name_or_path)
         if os.path.isdir(folder):
             refuse_pickles(str(folder), os.listdir(folder))
         check_source(str(folder))
@@ -410,7 +411,7 @@ class DFMGANPipeline(DiffusionPipeline):
             return push_model_folder(folder, options, facts, private=private, token=token, create_pr=create_pr)
 
     def _in_precision_of(self, variant: str | None) -> DiffusionPipeline:
-        """This pipeline, unwrapped and in the precision that a variant's name promises: saving alone only renames."""
+        """Return this pipeline, unwrapped and in the precision that a variant names: saving alone only renames."""
         network = self.unwrapped_generator
         if variant is None:
             return self if network is self.generator else type(self)(network)
@@ -485,13 +486,11 @@ def join_batches(batches: list[Any], output_type: OutputType) -> Any:
     return [image for batch in batches for image in batch]
 
 
-def resolve_num_images(num_images: int, given: dict[str, Sized | None], shareable: tuple[str, ...]) -> int:
+def resolve_num_images(num_images: int | None, given: dict[str, Sized | None], shareable: tuple[str, ...]) -> int:
     """Return the number of images that `num_images` and the lengths of the other arguments agree on.
 
-    `num_images=1`, the default, goes with any length; so does one entry of an argument that all images can share.
-
     Args:
-        num_images: as given to the call.
+        num_images: as given to the call; None goes with any length.
         given: the arguments that have a length; None for those that were not given.
         shareable: names of those that may hold one entry for all images.
 
@@ -499,13 +498,13 @@ def resolve_num_images(num_images: int, given: dict[str, Sized | None], shareabl
         ValueError: two lengths that disagree.
     """
     agreed, said_by = num_images, "num_images"
-    for name, value in given.items():
-        if value is not None and agreed == 1 and len(value) > 1:
-            agreed, said_by = len(value), name
+    if agreed is None:
+        several = ((len(value), name) for name, value in given.items() if value is not None and len(value) > 1)
+        agreed, said_by = next(several, (1, ""))
     for name, value in given.items():
         length = agreed if value is None else len(value)
         if length != agreed and not (length == 1 and name in shareable):
-            allowed = f"1 or {agreed}" if name in shareable else f"{agreed}"
+            allowed = f"1 or {agreed}" if name in shareable and agreed > 1 else f"{agreed}"
             raise ValueError(f"`{name}` must hold {allowed} to go with `{said_by}`, but holds {length}.")
     return agreed
 

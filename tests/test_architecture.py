@@ -47,7 +47,8 @@ def sources(*folders: str) -> list[Path]:
 
 
 def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    # The oldest Python that the package supports.
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path), feature_version=(3, 10))
 
 
 def absolute_name(node: ast.ImportFrom, path: Path) -> str:

@@ -89,7 +89,7 @@ class AdaController:
             self.p = (self.p + direction * self.p_step).clamp(0, self.p_max)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return copies, on the CPU, of all that `load_state_dict` needs to go on bit for bit."""
+        """Return copies, on the CPU, of all that `load_state_dict` needs to resume bit for bit."""
         state = {"p": self.p, "r_t": self.r_t, "sums": self._sums, "steps": torch.tensor(self._steps)}
         return {name: value.detach().cpu().clone() for name, value in state.items()}
 

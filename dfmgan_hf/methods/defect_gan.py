@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..losses import critic_loss, gradient_penalty
 from ..metrics.sampler import Samples
 from ..models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, DefectGANGeneratorOutput, control_map
 from ..sheets import sheet_of, to_pixels
@@ -94,6 +93,30 @@ class DefectGANDrawing:
 
 
 # --- Training ---
+
+
+def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Return E D(G) - E D(x) for scores of any shape (WGAN-GP, Gulrajani et al. 2017, equation 3)."""
+    return fake_scores.mean() - real_scores.mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Return (|gradient of D| - 1)^2 at random points between real and generated images (WGAN-GP, equation 3).
+
+    The critic of an image is the mean over its patches, as in the loss that it belongs to.
+
+    Args:
+        critic: images (N, C, H, W) -> scores (N, ...).
+        real, fake: (N, C, H, W).
+
+    Returns:
+        (N,), differentiable.
+    """
+    share = torch.rand(len(real), 1, 1, 1, device=real.device)
+    between = torch.lerp(real, fake, share).detach().requires_grad_()
+    scores = critic(between).flatten(1).mean(dim=1)
+    (gradient,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square()
 
 
 class DefectGANTask(TranslationTask):

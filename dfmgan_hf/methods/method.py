@@ -219,7 +219,7 @@ def load_backbone(source: str) -> Backbone:
             f"`pretrained_backbone` {source} holds a {name}; stage 2 starts from the output of stage 1, a "
             "StyleGAN2Generator."
         )
-    with clear_errors(f"{source} could not be loaded from the Hub", source):
+    with clear_loading_errors(source):
         generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
         return generator, StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
 

@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 RandomSource = torch.Generator | list[torch.Generator] | None
-"""Of noise: torch's own generator, one for the batch, or one for each sample, which then depends on it alone."""
+"""Source of noise: None (torch's global generator), one for the batch, or a list with one for each sample."""
 
 _Model = TypeVar("_Model", bound="SafetensorsModel")
 
@@ -34,8 +34,8 @@ def refuse_pickles(source: str, names: Iterable[str]) -> None:
         shown = ", ".join(pickles[:3]) + (f" and {len(pickles) - 3} more" if len(pickles) > 3 else "")
         raise PickledWeightsError(
             f"{source} is not loaded, because it holds pickles ({shown}), and reading one runs whatever is in it. "
-            "Expected weights as safetensors. Convert official snapshots with "
-            "examples/convert_official_snapshot.py, and keep the originals in a folder of their own."
+            "Expected weights as safetensors. Convert official snapshots with `dfmgan convert`, and keep the "
+            "originals in a folder of their own."
         )
 
 

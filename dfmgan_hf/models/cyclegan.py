@@ -93,11 +93,7 @@ class CycleGANGenerator(SafetensorsModel):
         return conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU()
 
     def forward(self, images: Tensor, return_dict: bool = True) -> TranslationOutput | tuple[Tensor]:
-        """Translate images into the other domain.
-
-        Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1]; another shape is a ValueError.
-        """
+        """Translate images (N, image_channels, resolution, resolution) in [-1, 1]; ValueError for other shapes."""
         check_image_shape(images, self.config)
         translated = self.layers(images)
         return TranslationOutput(images=translated) if return_dict else (translated,)
@@ -129,13 +125,6 @@ class PatchDiscriminator(SafetensorsModel):
         init_normal(self)
 
     def forward(self, images: Tensor, return_dict: bool = True) -> PatchDiscriminatorOutput | tuple[Tensor]:
-        """Judge every patch of images.
-
-        Args:
-            images: (N, image_channels, H, W) in [-1, 1].
-
-        Returns:
-            Logits (N, 1, h, w), high for real: 30x30 at 256x256.
-        """
+        """Judge every patch of images (N, image_channels, H, W) in [-1, 1]: 30x30 of them at 256x256."""
         logits = self.layers(images)
         return PatchDiscriminatorOutput(logits=logits) if return_dict else (logits,)

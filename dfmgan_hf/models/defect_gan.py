@@ -192,10 +192,7 @@ class DefectGANGenerator(SafetensorsModel):
             + [NoisyResidualBlock(quarter, **spade) for _ in range(decoder_blocks)]
         )
         self.up = nn.ModuleList(
-            [
-                NoisyLayer(_conv3x3(quarter, half), **spade, upsample=True),
-                NoisyLayer(_conv3x3(half, full), **spade, upsample=True),
-            ]
+            NoisyLayer(_conv3x3(a, b), **spade, upsample=True) for a, b in ((quarter, half), (half, full))
         )
         self.to_foreground = nn.Conv2d(full, image_channels, 7, padding=3)
         self.to_distribution = nn.Conv2d(full, 1, 7, padding=3)
@@ -280,14 +277,8 @@ class DefectGANDiscriminator(SafetensorsModel):
         self.to_classes = nn.Conv2d(widths[-1], num_classes, final_size, bias=False)
 
     def forward(self, images: Tensor, return_dict: bool = True) -> DefectGANDiscriminatorOutput | tuple[Tensor, ...]:
-        """Judge how real images are, and of which class.
-
-        Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1]; another shape is a ValueError.
-        """
+        """Judge images (N, image_channels, resolution, resolution) in [-1, 1]; ValueError for other shapes."""
         check_image_shape(images, self.config)
-        features = self.layers(images)
-        scores, class_logits = self.to_scores(features), self.to_classes(features).flatten(1)
-        if not return_dict:
-            return scores, class_logits
-        return DefectGANDiscriminatorOutput(scores=scores, class_logits=class_logits)
+        x = self.layers(images)
+        output = DefectGANDiscriminatorOutput(scores=self.to_scores(x), class_logits=self.to_classes(x).flatten(1))
+        return output if return_dict else output.to_tuple()

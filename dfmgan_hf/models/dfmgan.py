@@ -23,7 +23,7 @@ from .stylegan2 import (
 )
 
 DEFECT_PREFIXES = ("defect_mapping.", "defect_blocks.", "to_mask.")
-"""Names of what stage 2 adds to the backbone start so."""
+"""How the names of the tensors that stage 2 adds to the backbone begin."""
 
 
 class DefectResidualBlock(nn.Module):
@@ -33,15 +33,17 @@ class DefectResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, conv_clamp: float | None
+        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, latent: int, conv_clamp: float | None
     ) -> None:
         super().__init__()
+        self.latent = latent  # of conv1; conv0 has the one before it, and ToMask, on the first block, the one after
         self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp)
         self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
 
     def forward(self, x: Tensor, defect_ws: Tensor, noise: NoiseInput) -> Tensor:
-        """(N, in_channels, r/2, r/2), (N, >= 2, w_dim) -> residual (N, out_channels, r, r)."""
-        return self.conv1(self.conv0(x, defect_ws[:, 0], noise), defect_ws[:, 1], noise)
+        """(N, in_channels, r/2, r/2), all defect latents (N, L_defect, w_dim) -> residual (N, out_channels, r, r)."""
+        x = self.conv0(x, defect_ws[:, self.latent - 1], noise)
+        return self.conv1(x, defect_ws[:, self.latent], noise)
 
 
 def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold: float = 0.0) -> Tensor:
@@ -53,8 +55,7 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
     Args:
         features, residual: (N, C, r, r).
         mask_logits: (N, 1, r, r).
-        mask_threshold: 0 as published. Whoever thresholds the mask elsewhere must move the gate along, or the mask is
-            no longer where the defect is.
+        mask_threshold: 0 as published. It must be the threshold that makes the mask, or the two no longer agree.
     """
     return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
 
@@ -148,9 +149,10 @@ class DFMGANGenerator(StyleGAN2Generator):
         self.residual_resolutions = [r for r in self.synthesis.resolutions if r >= residual_resolution]
         self.defect_mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
         self.defect_blocks = nn.ModuleDict()
-        for r in self.residual_resolutions:
+        for i, r in enumerate(self.residual_resolutions):
             below, here = (channels_at(k, channel_base, channel_max) for k in (r // 2, r))
-            self.defect_blocks[str(r)] = DefectResidualBlock(below, here, w_dim, r, conv_clamp)
+            latent = 2 * i + 2 if i else 1  # ToMask's comes after those of the first block
+            self.defect_blocks[str(r)] = DefectResidualBlock(below, here, w_dim, r, latent, conv_clamp)
         self.to_mask = ToChannels(
             channels_at(residual_resolution, channel_base, channel_max), 1, w_dim, conv_clamp=conv_clamp
         )
@@ -214,8 +216,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             defect_latents: (N, z_dim), (N, w_dim) or (N, L_defect, w_dim), as `defect_latent_space` says.
             truncation_psi: truncation of both latents; needs "z" for at least one of them unless it is 1. Latents
                 given as w or w+ are used as they are.
-            noise_mode: "random", "const" (the stored noise) or "none".
-            generator: source of random noise; N generators make every sample's noise its own.
+            noise_mode, generator: as in `StyleGAN2Generator.forward`.
             return_defect_free: also draw the defect-free twins; the layers below the first residual block are
                 shared, and so is the noise.
             object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
@@ -231,13 +232,9 @@ class DFMGANGenerator(StyleGAN2Generator):
         ws = to_layer_latents(
             self.mapping, object_latents, object_latent_space, self.num_latents, truncation_psi, "object_latents"
         )
+        count = self.num_defect_latents
         defect_ws = to_layer_latents(
-            self.defect_mapping,
-            defect_latents,
-            defect_latent_space,
-            self.num_defect_latents,
-            truncation_psi,
-            "defect_latents",
+            self.defect_mapping, defect_latents, defect_latent_space, count, truncation_psi, "defect_latents"
         )
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
@@ -247,7 +244,8 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
         """Run the backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
-        return Trunk(*self.run_blocks(self.trunk_resolutions, ws, noise), noise)
+        features, image = self.synthesis(self.trunk_resolutions, ws, noise, self.compute_dtype)
+        return Trunk(features, image, noise)
 
     def first_residual(self, trunk: Trunk, defect_ws: Tensor) -> tuple[Tensor, Tensor]:
         """Run the first residual block and ToMask.
@@ -256,8 +254,9 @@ class DFMGANGenerator(StyleGAN2Generator):
             The residual (N, C, r, r) and the mask logits (N, 1, r, r) at the first residual resolution r.
         """
         r = self.residual_resolutions[0]
-        residual = self.defect_blocks[str(r)](trunk.features.to(self.compute_dtype(r)), defect_ws, trunk.noise)
-        return residual, self.to_mask(residual, defect_ws[:, 2])
+        block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
+        residual = block(trunk.features.to(self.compute_dtype(r)), defect_ws, trunk.noise)
+        return residual, self.to_mask(residual, defect_ws[:, block.latent + 1])
 
     def mask_logits(self, trunk: Trunk, defect_ws: Tensor) -> Tensor:
         """Return the mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
@@ -280,8 +279,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             if i == 0:
                 residual, mask = self.first_residual(trunk, defect_ws)
             else:
-                below = x.to(self.compute_dtype(r))
-                residual = self.defect_blocks[str(r)](below, defect_ws[:, 2 * i + 1 :], trunk.noise)
+                residual = self.defect_blocks[str(r)](x.to(self.compute_dtype(r)), defect_ws, trunk.noise)
                 mask = upsample2d(mask)
             features = self.block(r).features(x, ws, trunk.noise, self.compute_dtype(r))
             if i == 0 and return_defect_free:
@@ -290,5 +288,6 @@ class DFMGANGenerator(StyleGAN2Generator):
             x = gate(features, residual, mask, mask_threshold)
             image = self.block(r).add_rgb(image, x, ws)
         if return_defect_free:
-            _, twin = self.run_blocks(self.residual_resolutions[1:], ws, trunk.noise, twin_features, twin)
+            above = self.residual_resolutions[1:]
+            _, twin = self.synthesis(above, ws, trunk.noise, self.compute_dtype, twin_features, twin)
         return DFMGANGeneratorOutput(images=image, mask_logits=mask, defect_free_images=twin)

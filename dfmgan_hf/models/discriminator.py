@@ -66,7 +66,7 @@ class DiscriminatorHead(nn.Module):
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Mean standard deviation of the features over groups of samples (Progressive GAN, section 3).
+    """Mean over the features of sqrt(variance in a group of samples + 1e-8) (Progressive GAN, section 3).
 
     Sample i belongs to group i mod (N / G). G is the largest divisor of N that is not above `group_size`.
 
@@ -127,14 +127,13 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         return self.blocks[str(resolution)]  # type: ignore[return-value]
 
     def forward(self, images: Tensor, return_dict: bool = True) -> StyleGAN2DiscriminatorOutput | tuple[Tensor]:
-        """Judge images.
-
-        Args:
-            images: (N, image_channels, resolution, resolution) in [-1, 1], the last channel a mask if there is one;
-                another shape is a ValueError.
+        """Judge images (N, image_channels, resolution, resolution) in [-1, 1], the last channel a mask if any.
 
         Returns:
             Logits (N, 1), high for real, in the type of the parameters.
+
+        Raises:
+            ValueError: another shape.
         """
         check_image_shape(images, self.config)
         # The layout in which convolutions are fastest; all layers keep to it.
@@ -210,11 +209,7 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         return model
 
     def judge_patches(self, images: Tensor, tap: int) -> Tensor:
-        """Judge the patches of images.
-
-        Args:
-            images: (N, image_channels, R, R) in [-1, 1].
-            tap: which head, from 0 to `num_taps` - 1.
+        """Judge the patches of images (N, image_channels, R, R) in [-1, 1] by head `tap`, 0 to `num_taps` - 1.
 
         Returns:
             Logits (N, 1, r, r), high for real, r being the size of the tapped features.

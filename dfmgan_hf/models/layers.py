@@ -1,4 +1,4 @@
-"""Equalised layers, FIR resampling, and convolutions that can be differentiated twice (StyleGAN2)."""
+"""Equalised layers, FIR resampling, and convolutions that are cheap to differentiate twice (StyleGAN2)."""
 
 from __future__ import annotations
 
@@ -11,218 +11,6 @@ from torch import Tensor, nn
 
 ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
-
-
-# R1 and the path length differentiate gradients. Here the gradient of a convolution is a convolution again, of the
-# adjoint geometry, and so are its own gradients; each is computed only if the running pass goes on from it.
-
-
-class _Geometry(NamedTuple):
-    """What a convolution does besides its weight."""
-
-    stride: int
-    padding: int
-    transposed: bool
-    output_padding: tuple[int, int] = (0, 0)
-
-    def adjoint(self, x: Tensor, weight: Tensor) -> _Geometry:
-        """Return the geometry of the convolution that carries the gradient back to `x`."""
-        if self.transposed:
-            return self._replace(transposed=False, output_padding=(0, 0))
-        height, width = ((size + 2 * self.padding - weight.shape[-1]) % self.stride for size in x.shape[2:])
-        return self._replace(transposed=True, output_padding=(height, width))
-
-
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> Tensor:
-    if g.transposed:
-        return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, g.output_padding)
-    return F.conv2d(x, weight, bias, g.stride, g.padding)
-
-
-def _is_wanted(ctx: Any, index: int) -> bool:
-    """Return whether the running backward pass goes on from an input.
-
-    `needs_input_grad` says that an input has a gradient, not that this pass was asked for it: the first pass of R1
-    asks for the image's and not for the weights'.
-    """
-    if not ctx.needs_input_grad[index]:
-        return False
-    node = ctx.next_functions[index][0]
-    # Leaves cannot be asked about, and the question is no public one.
-    if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
-        return True
-    return torch._C._will_engine_execute_node(node)
-
-
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
-        return _convolve(x, weight, bias, geometry)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight = ctx.saved_tensors
-        geometry: _Geometry = ctx.geometry
-        wants_x, wants_weight, wants_bias = (_is_wanted(ctx, i) for i in range(3))
-        x_gradient = weight_gradient = bias_gradient = None
-        if wants_x:
-            x_gradient = _Convolution.apply(gradient, weight, None, geometry.adjoint(x, weight))
-        if wants_weight:
-            weight_gradient = _WeightGradient.apply(x, gradient, weight.shape, geometry)
-        if wants_bias:
-            bias_gradient = gradient.sum(dim=(0, 2, 3))
-        return x_gradient, weight_gradient, bias_gradient, None
-
-
-class _WeightGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gradient: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
-        ctx.save_for_backward(x, gradient)
-        ctx.geometry = geometry
-        stride, padding, output_padding = [geometry.stride] * 2, [geometry.padding] * 2, list(geometry.output_padding)
-        _, weight_gradient, _ = torch.ops.aten.convolution_backward(
-            *(gradient, x, x.new_empty(shape), None, stride, padding, [1, 1]),
-            *(geometry.transposed, output_padding, 1, [False, True, False]),
-        )
-        return weight_gradient
-
-    @staticmethod
-    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, gradient = ctx.saved_tensors
-        geometry: _Geometry = ctx.geometry
-        x_gradient = gradient_gradient = None
-        if _is_wanted(ctx, 0):
-            x_gradient = _Convolution.apply(gradient, direction, None, geometry.adjoint(x, direction))
-        if _is_wanted(ctx, 1):
-            gradient_gradient = _Convolution.apply(x, direction, None, geometry)
-        return x_gradient, gradient_gradient, None, None
-
-
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """Convolve as `F.conv2d` with square kernels, differentiable any number of times at a convolution's cost."""
-    return _Convolution.apply(x, weight, bias, _Geometry(stride, padding, transposed=False))
-
-
-def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
-    """Convolve as `F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
-    return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
-
-
-# Resampling with the FIR filter [1, 3, 3, 1] (StyleGAN2, appendix B): linear, and each the adjoint of another.
-
-
-def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
-    channels = x.shape[1]
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
-    kernel = torch.outer(taps, taps * gain).expand(channels, 1, 4, 4)
-    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=channels)
-
-
-class _Filter(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
-        ctx.padding, ctx.gain = padding, gain
-        return _filter(x, padding, 1, gain)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Filter.apply(gradient, 3 - ctx.padding, ctx.gain), None, None
-
-
-class _Upsample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
-        ctx.gain = gain
-        y = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)
-        y = y[:, :, 2:-2, 2:-2]
-        return y if gain == 4.0 else y * (gain / 4.0)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _Downsample.apply(gradient, ctx.gain), None
-
-
-class _Downsample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
-        ctx.gain = gain
-        return _filter(x, 1, 2, gain)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return _Upsample.apply(gradient, ctx.gain), None
-
-
-def upsample2d(x: Tensor) -> Tensor:
-    """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4.
-
-    The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
-    zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
-    (N, C, H, W) -> (N, C, 2 H, 2 W).
-    """
-    return _Upsample.apply(x, 4.0)
-
-
-def downsample2d(x: Tensor) -> Tensor:
-    """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
-    return _Downsample.apply(x, 1.0)
-
-
-def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
-    """Filter every channel with the outer product of [1, 3, 3, 1] / 8 with itself.
-
-    Args:
-        x: (N, C, H, W).
-        padding: zeros added on every side, from 0 to 3.
-        gain: factor on the filter, 4 after zero insertion by 2.
-
-    Returns:
-        (N, C, H + 2 padding - 3, W + 2 padding - 3).
-    """
-    return _Filter.apply(x, padding, gain)
-
-
-class _ClampedLeakyReLU(torch.autograd.Function):
-    """In place, and one map kept for the way back, where the two operations would make and keep three."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:
-        y = F.leaky_relu_(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
-        ctx.mark_dirty(x)
-        ctx.clamp = clamp
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (y,) = ctx.saved_tensors
-        return _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None
-
-
-class _ClampedLeakyReLUGradient(torch.autograd.Function):
-    """Linear in the gradient, and its own adjoint; piecewise constant in the activations."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, y: Tensor, clamp: float) -> Tensor:
-        ctx.clamp = clamp
-        ctx.save_for_backward(y)
-        gradient = torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp)
-        return torch.ops.aten.leaky_relu_backward.grad_input(gradient, y, LEAKY_SLOPE, True, grad_input=gradient)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (y,) = ctx.saved_tensors
-        return _ClampedLeakyReLUGradient.apply(gradient, y, ctx.clamp), None, None
-
-
-def activate(x: Tensor, clamp: float | None) -> Tensor:
-    """Apply leaky ReLU (slope 0.2) and clamp to +-`clamp`; `x`, with the gain sqrt(2) in it, is overwritten."""
-    if x.requires_grad:
-        return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
-    x = F.leaky_relu_(x, LEAKY_SLOPE)
-    return x if clamp is None else x.clamp_(-clamp, clamp)
 
 
 class EqualizedLinear(nn.Module):
@@ -304,8 +92,218 @@ class EqualizedConv2d(nn.Module):
         elif self.kernel_size == 1:
             x = conv2d(downsample2d(x), weight, bias)
         else:
-            # The filter's margin and the convolution's are padded at once, so that neither sees the other's border.
+            # Pad for the filter and the convolution at once: padding between them would change the border.
             x = conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
         if self.activation:
             return activate(x, self.clamp)
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+def activate(x: Tensor, clamp: float | None) -> Tensor:
+    """Apply leaky ReLU (slope 0.2) and clamp to +-`clamp`; `x`, with the gain sqrt(2) in it, is overwritten."""
+    if x.requires_grad:
+        return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
+    x = F.leaky_relu_(x, LEAKY_SLOPE)
+    return x if clamp is None else x.clamp_(-clamp, clamp)
+
+
+def upsample2d(x: Tensor) -> Tensor:
+    """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4.
+
+    The polyphase form of that filter has the taps (1, 3) / 4 and (3, 1) / 4, which is bilinear interpolation of the
+    zero-padded map: the padding makes the border fade as the FIR filter does instead of repeating the edge.
+    (N, C, H, W) -> (N, C, 2 H, 2 W).
+    """
+    return _Upsample.apply(x, 4.0)
+
+
+def downsample2d(x: Tensor) -> Tensor:
+    """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
+    return _Downsample.apply(x, 1.0)
+
+
+def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
+    """Filter every channel with the outer product of [1, 3, 3, 1] / 8 with itself.
+
+    Args:
+        x: (N, C, H, W).
+        padding: zeros added on every side, from 0 to 3.
+        gain: factor on the filter, 4 after zero insertion by 2.
+
+    Returns:
+        (N, C, H + 2 padding - 3, W + 2 padding - 3).
+    """
+    return _Filter.apply(x, padding, gain)
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """Convolve as `F.conv2d` with square kernels, differentiable any number of times at a convolution's cost."""
+    return _Convolution.apply(x, weight, bias, _Geometry(stride, padding, transposed=False))
+
+
+def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    """Convolve as `F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
+    return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
+
+
+# --- Second derivatives ---
+#
+# R1 and the path length differentiate gradients, for which torch's own double backward of these operations is slow or
+# keeps more maps than it needs. Below, the gradient of each operation is again one of them: that of a convolution is a
+# convolution of the adjoint geometry, FIR up- and downsampling are each other's adjoints, and the gradient of the
+# clamped activation is its own. A weight's gradient is computed only if the running backward pass asks for it, so that
+# the first pass of R1, which asks for the image's alone, leaves it out.
+
+
+class _Geometry(NamedTuple):
+    """What a convolution does besides its weight."""
+
+    stride: int
+    padding: int
+    transposed: bool
+    output_padding: tuple[int, int] = (0, 0)
+
+    def adjoint(self, x: Tensor, weight: Tensor) -> _Geometry:
+        """Return the geometry of the convolution that carries the gradient back to `x`."""
+        if self.transposed:
+            return self._replace(transposed=False, output_padding=(0, 0))
+        height, width = ((size + 2 * self.padding - weight.shape[-1]) % self.stride for size in x.shape[2:])
+        return self._replace(transposed=True, output_padding=(height, width))
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> Tensor:
+    if g.transposed:
+        return F.conv_transpose2d(x, weight, bias, g.stride, g.padding, g.output_padding)
+    return F.conv2d(x, weight, bias, g.stride, g.padding)
+
+
+def _is_wanted(ctx: Any, index: int) -> bool:
+    """Return whether the running backward pass asks for an input's gradient; `needs_input_grad` says if it has one."""
+    if not ctx.needs_input_grad[index]:
+        return False
+    node = ctx.next_functions[index][0]
+    # Leaves cannot be asked about, and torch has no public function for it.
+    if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
+        return True
+    return torch._C._will_engine_execute_node(node)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        return _convolve(x, weight, bias, geometry)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        geometry: _Geometry = ctx.geometry
+        wants_x, wants_weight, wants_bias = (_is_wanted(ctx, i) for i in range(3))
+        x_gradient = weight_gradient = bias_gradient = None
+        if wants_x:
+            x_gradient = _Convolution.apply(gradient, weight, None, geometry.adjoint(x, weight))
+        if wants_weight:
+            weight_gradient = _WeightGradient.apply(x, gradient, weight.shape, geometry)
+        if wants_bias:
+            bias_gradient = gradient.sum(dim=(0, 2, 3))
+        return x_gradient, weight_gradient, bias_gradient, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gradient: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(x, gradient)
+        ctx.geometry = geometry
+        stride, padding, output_padding = [geometry.stride] * 2, [geometry.padding] * 2, list(geometry.output_padding)
+        _, weight_gradient, _ = torch.ops.aten.convolution_backward(
+            *(gradient, x, x.new_empty(shape), None, stride, padding, [1, 1]),
+            *(geometry.transposed, output_padding, 1, [False, True, False]),
+        )
+        return weight_gradient
+
+    @staticmethod
+    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, gradient = ctx.saved_tensors
+        geometry: _Geometry = ctx.geometry
+        x_gradient = gradient_gradient = None
+        if _is_wanted(ctx, 0):
+            x_gradient = _Convolution.apply(gradient, direction, None, geometry.adjoint(x, direction))
+        if _is_wanted(ctx, 1):
+            gradient_gradient = _Convolution.apply(x, direction, None, geometry)
+        return x_gradient, gradient_gradient, None, None
+
+
+def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    channels = x.shape[1]
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
+    kernel = torch.outer(taps, taps * gain).expand(channels, 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=channels)
+
+
+class _Filter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float) -> Tensor:
+        ctx.padding, ctx.gain = padding, gain
+        return _filter(x, padding, 1, gain)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Filter.apply(gradient, 3 - ctx.padding, ctx.gain), None, None
+
+
+class _Upsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain
+        y = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)
+        y = y[:, :, 2:-2, 2:-2]
+        return y if gain == 4.0 else y * (gain / 4.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Downsample.apply(gradient, ctx.gain), None
+
+
+class _Downsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
+        ctx.gain = gain
+        return _filter(x, 1, 2, gain)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _Upsample.apply(gradient, ctx.gain), None
+
+
+class _ClampedLeakyReLU(torch.autograd.Function):
+    """In place, and one map kept for the way back, where the two operations would make and keep three."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:
+        y = F.leaky_relu_(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
+        ctx.mark_dirty(x)
+        ctx.clamp = clamp
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None
+
+
+class _ClampedLeakyReLUGradient(torch.autograd.Function):
+    """Linear in the gradient, and its own adjoint; piecewise constant in the activations."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, y: Tensor, clamp: float) -> Tensor:
+        ctx.clamp = clamp
+        ctx.save_for_backward(y)
+        gradient = torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp)
+        return torch.ops.aten.leaky_relu_backward.grad_input(gradient, y, LEAKY_SLOPE, True, grad_input=gradient)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _ClampedLeakyReLUGradient.apply(gradient, y, ctx.clamp), None, None

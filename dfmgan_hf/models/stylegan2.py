@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -98,47 +98,49 @@ class ModulatedConv2d(nn.Module):
         self.held: dict[torch.dtype, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
 
     def modulated_conv(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """Convolve `x` with the weight that `w` modulates, times `gain`, and add a bias.
+        """Convolve `x` (N, in_channels, H, W) with the weight that `w` (N, w_dim) modulates; times `gain`, plus bias.
 
-        Args:
-            x: (N, in_channels, H, W), in any floating type; the convolution runs in it.
-            w: (N, w_dim).
-            bias: (out_channels,), or None.
+        For output channel o, input channel i and kernel position k, with the style s = affine(w):
+
+            w'_oik = s_i w_oik                            (equation 1)
+            d_o = 1 / sqrt(sum_ik w'_oik^2 + eps)         (equation 3; 1 without `demodulate`)
+            y_o = d_o sum_i conv(x_i, w'_oi)
+
+        s and d are factors on channels and commute with the convolution, so that a batch is conv(x * s, w) * d, with
+        one weight for all samples. A single sample's weight is modulated itself if it is smaller than its maps.
 
         Returns:
-            (N, out_channels, H, W), twice the size with `up`.
+            (N, out_channels, H, W), twice the size with `up`, in the type of `x`, which the convolution runs in.
         """
         # Styles and demodulation are a few thousand numbers: float32 costs nothing and cannot overflow.
-        small, dtype = torch.promote_types(self.weight.dtype, torch.float32), x.dtype
-        style = self.affine(w.to(small)) * self.style_gain
+        style_dtype, dtype = torch.promote_types(self.weight.dtype, torch.float32), x.dtype
+        style = self.affine(w.to(style_dtype)) * self.style_gain
         bias = None if bias is None else bias.to(dtype)
         # The layout in which convolutions are fastest; not every one of them keeps to its input's.
         x = x.contiguous(memory_format=torch.channels_last)
-        # Scaling the input channels by the style is scaling the weight (equation 1), and so is scaling the output
-        # channels by the demodulation (equation 3): one weight serves a whole batch. A single sample's weight is
-        # modulated itself if it is smaller than its feature maps.
         modulates_weight = len(x) == 1 and self.weight.numel() <= x.numel()
-        weight, energy, peak = self._prepare(small if modulates_weight else dtype)
-        if energy is None:
-            scale = style.new_full((1, len(weight)), gain)
+        weight, squares, divisor = self._prepare(style_dtype if modulates_weight else dtype)
+        if squares is None:
+            demodulation = style.new_full((1, len(weight)), gain)
         else:
-            scale = (style.square() @ energy.t() + DEMODULATION_EPS).rsqrt() * gain
+            demodulation = (style.square() @ squares.t() + DEMODULATION_EPS).rsqrt() * gain
         if modulates_weight:
-            weight = weight * (scale.t() * style)[:, :, None, None]
+            weight = weight * (demodulation.t() * style)[:, :, None, None]
             return self._conv(x, weight.to(dtype), bias)
-        if peak is not None:
-            style_peak = style.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-            style, scale = style / style_peak, scale * peak * style_peak
+        if divisor is not None:
+            largest = style.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+            style, demodulation = style / largest, demodulation * divisor * largest
         # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
         # multiplied in float32.
-        exact = small if len(x) == 1 else dtype
-        style, scale = (factors.to(exact)[:, :, None, None] for factors in (style, scale))
-        x = self._conv((x * style).to(dtype), weight).to(exact)
-        x = x * scale if bias is None else torch.addcmul(bias.to(exact)[:, None, None], x, scale)
-        return x.to(dtype)
+        product_dtype = style_dtype if len(x) == 1 else dtype
+        style, demodulation = (factors.to(product_dtype)[:, :, None, None] for factors in (style, demodulation))
+        x = self._conv((x * style).to(dtype), weight).to(product_dtype)
+        if bias is None:
+            return (x * demodulation).to(dtype)
+        return torch.addcmul(bias.to(product_dtype)[:, None, None], x, demodulation).to(dtype)
 
     def _prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What a convolution in `dtype` needs that follows from the weight alone; `hold_weights` keeps it.
+        """Compute what a convolution in `dtype` needs of the weight alone; `hold_weights` keeps it.
 
         Returns:
             The weight in `dtype`; the sum of its squares over the kernel, (out_channels, in_channels), or None without
@@ -147,13 +149,13 @@ class ModulatedConv2d(nn.Module):
         if self.held is not None and dtype in self.held:
             return self.held[dtype]
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        energy = weight.square().sum(dim=(2, 3)) if self.demodulate else None
-        peak = None
+        squares = weight.square().sum(dim=(2, 3)) if self.demodulate else None
+        divisor = None
         if dtype == torch.float16:
-            # Half precision overflows in the sum over channels: bring it to a maximum of one. A factor on the output,
-            # which is in float32 or clamped, takes the division back.
-            peak = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
-            weight = weight / peak.reshape(-1, 1, 1, 1)
+            # Half precision overflows in the sum over channels. With weights divided by this, and styles by their
+            # largest, it cannot; a factor on the output, which is in float32 or clamped, takes both divisions back.
+            divisor = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
+            weight = weight / divisor.reshape(-1, 1, 1, 1)
         weight = weight.to(dtype)
         if self.held is not None and not torch.is_grad_enabled():
             # In the order in which the two kinds of convolution read it.
@@ -161,8 +163,8 @@ class ModulatedConv2d(nn.Module):
                 weight = weight.transpose(0, 1).contiguous().transpose(0, 1)
             else:
                 weight = weight.contiguous(memory_format=torch.channels_last)
-            self.held[dtype] = weight, energy, peak
-        return weight, energy, peak
+            self.held[dtype] = weight, squares, divisor
+        return weight, squares, divisor
 
     def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not self.up:
@@ -178,8 +180,8 @@ class ModulatedConv2d(nn.Module):
 def hold_weights(network: nn.Module) -> Iterator[None]:
     """Inside, without gradients, modulated convolutions compute once what follows from their weights alone.
 
-    Their sums of squares, other types and layouts: a tenth of the time of an image in float32, more in bf16. The
-    weights must not change meanwhile, and take up to twice their memory.
+    It saves a tenth of an image's time in float32, more in bf16, and may need up to twice the weights' memory.
+    The weights must not change meanwhile.
     """
     layers = [module for module in network.modules() if isinstance(module, ModulatedConv2d)]
     for layer in layers:
@@ -361,6 +363,30 @@ class SynthesisNetwork(nn.Module):
             self.blocks[str(r)] = SynthesisBlock(in_channels, out_channels, w_dim, r, image_channels, conv_clamp)
             in_channels = out_channels
 
+    def forward(
+        self,
+        resolutions: Iterable[int],
+        ws: Tensor,
+        noise: NoiseInput,
+        compute_dtype: Callable[[int], torch.dtype],
+        x: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the blocks at `resolutions` on the features `x` and the image of the block below them, if there is one.
+
+        Args:
+            ws: per-layer latents, (N, num_latents, w_dim).
+            compute_dtype: resolution -> type that its convolutions run in.
+
+        Returns:
+            Features and image of the last block.
+        """
+        for r in resolutions:
+            block: SynthesisBlock = self.blocks[str(r)]  # type: ignore[assignment]
+            x = block.features(x, ws, noise, compute_dtype(r))
+            image = block.add_rgb(image, x, ws)
+        return x, image  # type: ignore[return-value]
+
 
 @dataclass
 class StyleGAN2GeneratorOutput(BaseOutput):
@@ -426,7 +452,8 @@ class StyleGAN2Generator(StyleGAN2Model):
         Args:
             object_latents: (N, z_dim), (N, w_dim) or (N, L, w_dim), as `latent_space` says.
             truncation_psi: truncation of w; needs `latent_space="z"` unless it is 1.
-            noise_mode: "random", "const" (the stored noise) or "none".
+            noise_mode: "random", "const" (the stored noise) or "none". Training draws new noise for every image,
+                hence the default; a pipeline, which repeats pictures, has "const".
             generator: source of random noise; N generators make every sample's noise its own.
             latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
 
@@ -443,25 +470,7 @@ class StyleGAN2Generator(StyleGAN2Model):
 
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
         """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
-        return self.run_blocks(self.synthesis.resolutions, ws, noise)[1]
-
-    def run_blocks(
-        self,
-        resolutions: Iterable[int],
-        ws: Tensor,
-        noise: NoiseInput,
-        x: Tensor | None = None,
-        image: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the blocks at `resolutions` on the features `x` and the image of the block below them, if there is one.
-
-        Returns:
-            Features and image of the last block.
-        """
-        for r in resolutions:
-            x = self.block(r).features(x, ws, noise, self.compute_dtype(r))
-            image = self.block(r).add_rgb(image, x, ws)
-        return x, image  # type: ignore[return-value]
+        return self.synthesis(self.synthesis.resolutions, ws, noise, self.compute_dtype)[1]
 
 
 def to_layer_latents(

@@ -59,7 +59,7 @@ def golden_match_discriminator() -> StyleGAN2Discriminator:
     return model
 
 
-def assert_close_to_golden(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+def assert_close_to_golden(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     """Error below `tolerance` of the expected tensor's largest magnitude."""
     assert actual.reshape(-1).shape == expected.reshape(-1).shape
     error = (actual.detach().double().reshape(-1) - expected.double().reshape(-1)).abs().max()

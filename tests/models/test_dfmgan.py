@@ -1,13 +1,10 @@
 """The generators as networks: sizes, configuration, the backbone inside, latents, precision and gradients."""
 
-import ast
-from pathlib import Path
-
 import pytest
 import torch
 
-import dfmgan_hf
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
+from dfmgan_hf.models.dfmgan import gate
 from dfmgan_hf.models.stylegan2 import ModulatedConv2d, NoiseInput, hold_weights
 
 
@@ -144,6 +141,13 @@ def test_the_trunk_is_computed_once_for_the_triplet(make_generator):
     calls.clear()
     model(*latents())
     assert set(calls.values()) == {1}
+
+
+def test_the_gate_is_equation_1_and_open_at_zero():
+    logits = torch.tensor([-1.0, -0.0, 0.0, 1.0]).reshape(1, 1, 2, 2)
+    features, residual = torch.full((1, 3, 2, 2), 5.0), torch.full((1, 3, 2, 2), 2.0)
+    expected = torch.tensor([5.0, 7.0, 7.0, 7.0]).reshape(1, 1, 2, 2).expand(1, 3, 2, 2)
+    assert torch.equal(gate(features, residual, logits), expected)
 
 
 def test_the_gate_adds_the_residual_where_the_mask_is_on(make_generator):
@@ -336,12 +340,3 @@ def test_the_image_teaches_the_mask_nothing(make_generator):
     assert (of_mask != 0).any()
     of_twin = torch.autograd.grad(out.defect_free_images.sum(), model.defect_parameters(), allow_unused=True)
     assert set(of_twin) == {None}
-
-
-# Old interpreters
-
-
-def test_sources_parse_on_the_oldest_python():
-    root = Path(dfmgan_hf.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        ast.parse(path.read_text(encoding="utf-8"), filename=str(path), feature_version=(3, 10))

@@ -30,6 +30,8 @@ WRONG_CALLS = [
     ({"seeds": [True]}, "`seeds` must be a sequence of integers"),
     ({"seeds": [1, 2], "num_images": 3}, "`seeds` must hold 3 to go with `num_images`, but holds 2"),
     ({"seeds": [1], "num_images": 3}, "`seeds` must hold 3 to go with `num_images`, but holds 1"),
+    ({"seeds": range(3), "num_images": 1}, "`seeds` must hold 1 to go with `num_images`, but holds 3"),
+    ({"object_latents": z(2), "num_images": 1}, "`object_latents` must hold 1 to go with `num_images`, but holds 2"),
     ({"seeds": [1], "generator": GENERATOR}, "`seeds` and `generator` were both given"),
     ({"generator": 5}, r"`generator` must be None, a torch.Generator or a list .* 5 \(int\)"),
     ({"generator": []}, r"`generator` must be .* \[\] \(list\)"),

@@ -105,9 +105,14 @@ def test_from_pipe_takes_another_generator(pipe, make_backbone):
     assert not DFMGANPipeline.from_pipe(pipe, generator=make_backbone()).has_defects
 
 
+class UncallableParallel(torch.nn.DataParallel):
+    def forward(self, *args, **kwargs):
+        raise AssertionError("replicas cannot share a list of generators: the network inside must be called")
+
+
 WRAPPERS = {
     "torch.compile": lambda network: torch.compile(network, backend="eager"),
-    "DataParallel": torch.nn.DataParallel,
+    "DataParallel": UncallableParallel,
 }
 
 
@@ -130,6 +135,18 @@ def test_a_wrapped_generator_draws_the_same(pipe, wrap, tmp_path):
         pipe(object_latents=objects, defect_latents=defects, defect_latent_space="w+")
     pipe.save_pretrained(tmp_path)
     assert same(draw(DFMGANPipeline.from_pretrained(tmp_path)), expected[0])
+
+
+def test_a_compiled_generator_is_called_compiled(pipe):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    pipe.generator = torch.compile(pipe.generator, backend=backend)
+    pipe(seeds=[1])
+    assert compiled
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfmgan_hf.losses import critic_loss, gradient_penalty
+from dfmgan_hf.methods.defect_gan import critic_loss, gradient_penalty
 
 
 def test_critic_loss_is_zero_for_equal_distributions_and_negative_for_a_good_critic():
