@@ -89,7 +89,7 @@ def test_other_weights_do_not_get_these_numbers(tmp_path: Path):
     tensors["mapping.w_avg"] += 1
     save_file(tensors, path)
     files = {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
-    with pytest.raises(CardError, match=r"not those of the model in .*Measure this one: examples/evaluate.py --model"):
+    with pytest.raises(CardError, match=r"not those of the model in .*Measure this one: `dfmgan evaluate --model"):
         make_card(CardConfig(CardFacts("org/other"), tmp_path / "model", num_samples=0))
     assert files == {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
 
