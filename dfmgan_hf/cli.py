@@ -122,7 +122,7 @@ def exit_on_user_error() -> Iterator[None]:
 def is_user_error(error: Exception) -> bool:
     """Return whether an error is one that the user can do something about."""
     is_memory = type(error).__name__ == "OutOfMemoryError"
-    return _is_own(error) or is_memory or isinstance(error, (ValueError, OSError, ImportError))
+    return _is_own(error) or is_memory or isinstance(error, (ValueError, OSError, ImportError, MemoryError))
 
 
 def _is_own(error: Exception) -> bool:

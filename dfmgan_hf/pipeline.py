@@ -243,7 +243,7 @@ class DFMGANPipeline(DiffusionPipeline):
 
         With them one seed's object can get other seeds' defects:
 
-            objects, _ = pipe.latents_from_seeds([7])
+            objects, _ = pipe.latents_from_seeds([1])
             pipe(seeds=range(8), object_latents=objects)
         """
         return draw_codes(generators_from_seeds(seeds), self.unwrapped_generator.config["z_dim"])[:2]

@@ -60,7 +60,7 @@ class DrawConfig:
         num_images: Triplets to draw.
         first_seed: Triplet i is drawn from seed first_seed + i, and looks the same on every run.
         truncation_psi: 1 is the full variety; less is more typical.
-        device: Where to compute; a GPU if there is one.
+        device: Where to compute; CUDA if there is a GPU for it.
     """
 
     model: str

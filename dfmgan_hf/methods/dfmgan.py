@@ -370,6 +370,14 @@ class Stage2Task(Stage1Task):
 
     # --- the objective ---
 
+    def check_split(self, images: int) -> str | None:
+        if self.settings.mode_seeking_weight and images % 2:
+            raise ValueError(
+                f"{images} images at a time cannot be paired for the mode-seeking loss. Choose `batch_size`, "
+                "--accumulation_steps and processes such that an even number is left."
+            )
+        return super().check_split(images)
+
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return softplus(-D(G)) + softplus(-D_match(G, tanh(10 M))) + lambda L_ms, the terms with their weights."""
         config = self.settings

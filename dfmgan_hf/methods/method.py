@@ -217,7 +217,7 @@ def load_backbone(source: str) -> Backbone:
     if name != "StyleGAN2Generator":
         raise ValueError(
             f"`pretrained_backbone` {source} holds a {name}; stage 2 starts from the output of stage 1, a "
-            "StyleGAN2Generator."
+            "StyleGAN2Generator: train one with `dfmgan train stage1` and give its output folder."
         )
     with clear_loading_errors(source):
         generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")

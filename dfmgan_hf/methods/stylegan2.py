@@ -396,8 +396,13 @@ class Stage1Task(Task):
                 statistics.report("ada/at_cap", (self.ada.p >= self.ada.p_max).to(torch.float32))
 
     def state_dict(self) -> dict[str, Tensor]:
-        ada = {} if self.ada is None else {f"ada.{name}": value for name, value in self.ada.state_dict().items()}
-        return {"path_length_mean": self.path_length.mean, **ada}
+        state = {"path_length_mean": self.path_length.mean}
+        if self.ada is not None:
+            ada = self.ada.state_dict()
+            # Every process resumes with these: with means of what each has counted, the next r_t is the same.
+            ada["sums"] = self.mean_over_processes(ada["sums"])
+            state |= {f"ada.{name}": value for name, value in ada.items()}
+        return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.path_length.mean = state["path_length_mean"].to(self.path_length.mean.device)

@@ -69,9 +69,12 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
     Raises:
         ValueError: the batch cannot be shared among the processes.
     """
+    check_batch(batch_size, accelerator.num_processes, 1)
     share = batch_size // accelerator.num_processes
     if run.low_vram:
-        steps = next(k for k in range(1, share + 1) if share % k == 0 and share // k <= LOW_VRAM_IMAGES)
+        # An even number where possible: the mode-seeking loss pairs images.
+        fits = lambda images: images <= LOW_VRAM_IMAGES and (images % 2 == 0 or share % 2 == 1)  # noqa: E731
+        steps = next(k for k in range(1, share + 1) if share % k == 0 and fits(share // k))
         on_cpu = accelerator.device.type == "cpu"
         precision = "float16" if run.precision == "float32" and not on_cpu else run.precision
         run = replace(run, accumulation_steps=max(steps, run.accumulation_steps), precision=precision)
@@ -116,14 +119,15 @@ def fit(
         }
         scorer = None if make_scorer is None else make_scorer(task)
         trainer = Trainer(
-            task, stream, run, accelerator, prepared.total_kimg, scorer=scorer, score=score, settings=settings
+            *(task, stream, run, accelerator, prepared.total_kimg),
+            scorer=scorer,
+            score=score,
+            settings=settings,
+            # Not before a checkpoint fits: this may be another run's folder.
+            on_start=lambda: write_json(run.output_dir / CONFIG_FILE, to_json(record)),
         )
         if scorer is not None:
             record["checkpoint_rule"] = trainer.best.rule()
-        # Before anything is written: this may be another run's folder.
-        trainer.check_output_dir(run.resume_from_checkpoint)
-        if accelerator.is_main_process:
-            write_json(run.output_dir / CONFIG_FILE, to_json(record))
         try:
             trainer.train(run.resume_from_checkpoint)
             if accelerator.is_main_process:

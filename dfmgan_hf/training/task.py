@@ -406,7 +406,11 @@ class Task(ABC):
     panels: ClassVar[Panels] = {}
 
     def check_split(self, images: int) -> str | None:
-        """Say what is wrong with computing a step `images` at a time; None if nothing is."""
+        """Say what is doubtful about computing a step `images` at a time; None if nothing is.
+
+        Raises:
+            ValueError: the method cannot compute it so.
+        """
         return None
 
     @abstractmethod

@@ -10,7 +10,7 @@ import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..files import make_folder
 from ..processes import ProcessGroup
 from ..sheets import save_sheet
 from .checkpointing import (
@@ -73,7 +74,8 @@ class RunConfig:
     Args:
         output_dir: Everything is written here: model, checkpoints/, samples/, metrics.jsonl, logs/.
         seed: Seed of weights, latents, augmentations and data order.
-        precision: Type of the convolutions at the four highest resolutions; parameters and regularisers stay float32.
+        precision: Type of the convolutions at the four highest resolutions; parameters stay float32, and so do
+            regularisers under float16.
         accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
         low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
         mirror: Also show the photographs flipped left to right, if a mirrored product is a possible product.
@@ -148,6 +150,7 @@ class Trainer:
         scorer: measures the averaged generator; None for no scores.
         score: when to score and which score is better; the model that has it is kept in best/.
         settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
+        on_start: called on the main process once it is certain that the run can start in its folder.
         show_progress: draw a progress bar on the main process.
 
     Raises:
@@ -169,6 +172,7 @@ class Trainer:
         scorer: Scorer | None = None,
         score: ScoreConfig | None = None,
         settings: dict[str, Any] | None = None,
+        on_start: Callable[[], None] = lambda: None,
         show_progress: bool = True,
     ) -> None:
         check_batch(stream.batch_size, accelerator.num_processes, run.accumulation_steps)
@@ -183,6 +187,7 @@ class Trainer:
         self.scorer = scorer
         self.score = score or ScoreConfig()
         self.settings = settings or {}
+        self.on_start = on_start
         self.show_progress = show_progress
         self.checkpoints_dir = run.output_dir / "checkpoints"
         self.best = BestModel(run.output_dir / BEST_FOLDER, self.score)
@@ -223,7 +228,8 @@ class Trainer:
         # Everyone has looked at the folder before the main process changes it.
         self.processes.wait()
         if self.processes.is_main:
-            self.run.output_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(self.run.output_dir)
+            self.on_start()
             remove_partial(self.checkpoints_dir)
             rows = self.log.rewind(self.images_seen)
             self._rows.extend(row for row in rows if "warnings" in row)

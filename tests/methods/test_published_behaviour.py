@@ -61,6 +61,16 @@ def test_ada_watches_the_real_images(tmp_path, stage, real, expected):
     assert task.ada.p.item() == pytest.approx(expected)
 
 
+def test_every_process_resumes_with_what_all_have_seen():
+    """ADA's counts are each process's own between its steps: a checkpoint holds their mean."""
+    task = tiny.make_stage1()
+    task.ada = AdaController(tiny.BATCH, interval=4)
+    task.ada.observe(torch.tensor([1.0, 1.0, 1.0, -1.0]))
+    of_the_other = torch.tensor([-4.0, 4.0])
+    task.mean_over_processes = lambda sums: (sums + of_the_other) / 2
+    assert task.state_dict()["ada.sums"].tolist() == [-1.0, 4.0]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_average_counts_images(tmp_path, monkeypatch, stage):
     """Once a step by the whole batch, however many micro-batches it has: its half-life is given in images."""

@@ -310,6 +310,7 @@ def test_other_networks_are_refused_with_the_settings_that_differ(tmp_path):
     larger = tiny.make_stage1()
     larger.networks["discriminator"] = torch.nn.Linear(2, 2)
     other = tiny.make_trainer(larger, tmp_path, steps=2, settings={"recipe": {"channel_max": 8}})
+    other.on_start = lambda: pytest.fail("the run's record is replaced")
     with pytest.raises(CheckpointError, match=r"does not fit this run.*recipe.channel_max: 16 -> 8"):
         other.train("latest")
 

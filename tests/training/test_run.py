@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -26,7 +28,7 @@ def test_out_of_memory_says_what_helps_and_is_not_chosen_already():
     assert "--precision" not in advice(4, "float16")
 
 
-@pytest.mark.parametrize(("batch_size", "steps"), [(4, 1), (8, 2), (12, 3), (32, 8), (10, 5), (2, 1)])
+@pytest.mark.parametrize(("batch_size", "steps"), [(4, 1), (8, 2), (12, 3), (6, 3), (32, 8), (10, 5), (2, 1)])
 def test_low_vram_shows_at_most_a_group_of_the_minibatch_statistics_at_a_time(tmp_path, batch_size, steps):
     run = fit_run(RunConfig(output_dir=tmp_path, low_vram=True), batch_size, Accelerator(cpu=True))
     assert run.accumulation_steps == steps
@@ -42,6 +44,13 @@ def test_split_groups_of_the_minibatch_statistics_are_warned_of(batch_size, imag
     assert (message is not None) == warned
     if message is not None:
         assert f"a multiple of {4 * batch_size // images}," in message
+
+
+def test_a_part_that_cannot_be_paired_is_refused_before_anything_is_written():
+    with pytest.raises(ValueError, match="3 images at a time cannot be paired for the mode-seeking loss"):
+        tiny.make_stage2(batch_size=6).check_split(3)
+    with pytest.raises(ValueError, match="batch"):
+        fit_run(RunConfig(output_dir=Path("unused"), low_vram=True), 0, Accelerator(cpu=True))
 
 
 def test_running_out_of_memory_while_networks_are_built_is_answered_too(tmp_path):
