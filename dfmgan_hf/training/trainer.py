@@ -122,7 +122,7 @@ class RunConfig:
 
 def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) -> None:
     """Raise ValueError if the batch cannot be shared among so many processes and micro-batches."""
-    if batch_size % (num_processes * accumulation_steps):
+    if batch_size < 1 or batch_size % (num_processes * accumulation_steps):
         raise ValueError(
             f"`batch_size` {batch_size} cannot be shared among {num_processes} processes with {accumulation_steps} "
             "accumulation steps each; choose a multiple of their product."
