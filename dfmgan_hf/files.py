@@ -107,15 +107,16 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
         recover_folder(path)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless it is there.
-
-    Raises:
-        NotADirectoryError: a file is in the way.
-    """
+def check_folder(path: Path) -> None:
+    """Raise NotADirectoryError if a file is in the way of a folder."""
     for folder in (path, *path.parents):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder} is a file, but a folder is needed. Name another one.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; errors as `check_folder`."""
+    check_folder(path)
     path.mkdir(parents=True, exist_ok=True)
 
 

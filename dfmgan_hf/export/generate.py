@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import make_folder, module_sha256, write_json, write_text
+from ..files import check_folder, module_sha256, write_json, write_text
 from ..hub.push import Repository
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -81,7 +81,7 @@ def draw(config: DrawConfig) -> list[Path]:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"`device` is {config.device!r}, which cannot be used here: name another, or cpu.") from error
     pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
-    make_folder(config.output_dir)
+    check_folder(config.output_dir)
     pipe.set_progress_bar_config(desc="Drawing", unit="sample")
     seeds = range(config.first_seed, config.first_seed + config.num_images)
     start = time.perf_counter()
