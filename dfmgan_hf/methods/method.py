@@ -534,8 +534,8 @@ class Method:
         name = next(name for name, cls in DISCRIMINATORS.items() if isinstance(backbone[1], cls))
         if name != "stylegan2" and "discriminator" not in self.recipe_fields:
             raise ValueError(
-                f"{self.title} goes on with the StyleGAN2 discriminator of stage 1, but this backbone was trained with "
-                f"the {name} one. Train stage 1 with --discriminator stylegan2."
+                f"{self.title} goes on with the StyleGAN2 discriminator of stage 1, but this backbone has a {name} "
+                "one. Train stage 1 with --discriminator stylegan2."
             )
         return {"discriminator": name}
 

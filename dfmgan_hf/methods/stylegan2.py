@@ -302,22 +302,19 @@ class Stage1Task(Task):
         self.augment = augment
         self.ada = ada
         self.mean_over_processes = mean_over_processes
-        critics = {"discriminator": self.discriminator, **(critics or {})}
-        for network in (generator, *critics.values()):
+        judges: dict[str, Any] = {"discriminator": discriminator, **(critics or {})}
+        for network in (generator, *judges.values()):
             network.train().requires_grad_(False)
-        self.size = config_size = generator.config["resolution"]
-        if config.growth_kimg:
-            self.size = SMALLEST_SIZE
-            # Until their turn comes, the blocks above add nothing to the image.
-            for resolution in generator.synthesis.resolutions:
-                if SMALLEST_SIZE < resolution <= config_size:
-                    nn.init.zeros_(generator.block(resolution).to_rgb.weight)
+        self.size = SMALLEST_SIZE if config.growth_kimg else generator.config["resolution"]
+        for resolution in generator.synthesis.resolutions:
+            if resolution > self.size:  # Until its turn comes, a block adds nothing to the image.
+                nn.init.zeros_(generator.block(resolution).to_rgb.weight)
         average = ExponentialMovingAverage(
             generator, trained=trained, half_life_kimg=config.ema_kimg, rampup=config.ema_rampup
         )
         self.generator_ema = average.averaged
         self.ema = [average]
-        self.networks = {"generator": generator, "generator_ema": self.generator_ema, **critics}
+        self.networks = {"generator": generator, "generator_ema": self.generator_ema, **judges}
         device = generator.mapping.w_avg.device
         self.w_average = LatentAverage(mapping or generator.mapping, mean_over_processes)
         self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
@@ -327,9 +324,9 @@ class Stage1Task(Task):
         self.sheet_latents = [torch.randn(shape, generator=seeded).to(device) for _ in range(2)]
 
         g_parameters = [p for name, p in generator.named_parameters() if trained is None or name in trained]
-        d_parameters = [p for critic in critics.values() for p in critic.parameters()]
+        d_parameters = [p for critic in judges.values() for p in critic.parameters()]
         # R1 is StyleGAN2's; of stage 2's discriminators, the matching one always is.
-        has_r1 = any(isinstance(critic, StyleGAN2Discriminator) for critic in critics.values())
+        has_r1 = any(isinstance(critic, StyleGAN2Discriminator) for critic in judges.values())
         g_every, d_every = config.path_length_interval, config.r1_interval if has_r1 else None
         g_adam = lazy_adam(g_parameters, lr=config.lr, interval=g_every)
         d_adam = lazy_adam(d_parameters, lr=config.lr, interval=d_every)

@@ -163,8 +163,8 @@ def test_what_needs_the_published_discriminator_says_so(category, tmp_path):
         METHODS["cdc"].resolve("auto", RecipeConfig(), backbone, 1)
     with pytest.raises(ValueError, match=r"`discriminator` has no meaning for CDC"):
         METHODS["cdc"].resolve("auto", RecipeConfig(discriminator="projected"), None, 1)
+    options = (f"--pretrained_backbone={tmp_path}", "--match_discriminator=joint")
     with pytest.raises(ValueError, match=r"joint needs --discriminator stylegan2"):
-        options = (f"--pretrained_backbone={tmp_path}", "--match_discriminator=joint")
         train(arguments("stage2", category, tmp_path / "joint", *options))
 
 
