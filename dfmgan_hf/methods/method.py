@@ -189,7 +189,7 @@ def default_ema_kimg(batch_size: int) -> float:
 # --- What the discriminator sees ---
 
 
-DIFFAUGMENT_POLICIES = {"diffaugment": "color,translation,cutout", "translation_cutout": "translation,cutout"}
+DIFFAUGMENT_POLICIES = {"diffaugment": "color,translation,cutout", "shift_cutout": "shift,cutout"}
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,9 @@ class AugmentationConfig:
     """What the discriminator sees of an image.
 
     Args:
-        augmentation: A set of adaptive augmentations (bgc, keep_orientation, ...), diffaugment, translation_cutout,
+        augmentation: A set of adaptive augmentations (bgc, keep_orientation, ...), diffaugment, shift_cutout,
             which is DiffAugment without colours (they leak into products that are all alike), or none. None: the
-            method's published one, and translation_cutout for the projected discriminator.
+            method's published one, and shift_cutout for the projected discriminator.
         ada_target: Mean sign of the discriminator on real images that ADA holds.
         ada_max: Highest probability of an augmentation.
         ada_kimg: Thousands of images in which the probability can go from 0 to 1. None: 500 in stage 1, 100 in
@@ -475,7 +475,7 @@ class Method:
 
     def settle_augmentation(self, config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
         """Choose the augmentation where `config` leaves it open."""
-        chosen = "translation_cutout" if recipe.discriminator == "projected" else self.augmentation
+        chosen = "shift_cutout" if recipe.discriminator == "projected" else self.augmentation
         return config if config.augmentation is not None else replace(config, augmentation=chosen)
 
     def resolve(self, preset: str, config: RecipeConfig, backbone: Backbone | None, num_processes: int) -> Recipe:

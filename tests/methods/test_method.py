@@ -42,7 +42,7 @@ def test_what_makes_no_sense_is_refused(options):
 
 def test_an_unknown_augmentation_is_refused_before_anything_is_loaded():
     with pytest.raises(
-        ValueError, match=r"`augmentation` must be one of .*bgc, .*diffaugment, translation_cutout, none, but is 'bcg'"
+        ValueError, match=r"`augmentation` must be one of .*bgc, .*diffaugment, shift_cutout, none, but is 'bcg'"
     ):
         AugmentationConfig(augmentation="bcg")
 

@@ -72,7 +72,7 @@ def test_hinge_losses_add_up_the_heads_means():
 def test_phases_have_the_hinge_and_no_r1():
     task = stage1_task()
     assert [phase.name for phase in task.phases] == ["generator", "path_length", "discriminator"]
-    assert task.augment.policy == ("translation", "cutout")
+    assert task.augment.policy == ("shift", "cutout")
     assert task.ada is None
     # Without R1 the discriminator's Adam is not corrected for it; the generator's is, for the path length.
     assert task.optimizers["discriminator"].defaults["lr"] == 0.0025
@@ -137,7 +137,7 @@ def test_stage2_goes_on_with_stage1s_heads_or_with_new_ones(category, tmp_path):
     train(arguments("stage2", category, tmp_path / "stage2", start, "--total_kimg=0.008"))
     record = json.loads((tmp_path / "stage2" / "training_config.json").read_text())
     assert record["recipe"]["discriminator"] == "projected"
-    assert record["config"]["augmentation"]["augmentation"] == "translation_cutout"
+    assert record["config"]["augmentation"]["augmentation"] == "shift_cutout"
     assert DFMGANPipeline.from_pretrained(str(tmp_path / "stage2"))(2).images[0].size == (32, 32)
 
     method = METHODS["dfmgan"]
