@@ -112,7 +112,7 @@ def test_same_generator_state_same_augmentations():
 
 @pytest.mark.parametrize("policy", ["", "colour", "color,flip"])
 def test_an_unknown_policy_is_answered_with_the_names(policy: str):
-    with pytest.raises(ValueError, match="color, translation, cutout"):
+    with pytest.raises(ValueError, match="color, translation, shift, cutout"):
         DiffAugment(policy)
 
 
