@@ -78,8 +78,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     """
     n, _, height, width = x.shape
     group = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
-    y = x.reshape(group, n // group, -1)
-    y = (y - y.mean(dim=0)).square().mean(dim=0)
+    y = x.reshape(group, n // group, -1).var(dim=0, correction=0)
     y = (y + 1e-8).sqrt().mean(dim=1)
     return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
 

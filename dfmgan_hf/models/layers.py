@@ -192,15 +192,21 @@ class EqualizedConv2d(EqualizedLayer):
 
 
 def finish(
-    x: Tensor, factor: Tensor | None, shift: Tensor | None, noise: Tensor | None, clamp: float | None
+    x: Tensor,
+    factor: Tensor | None,
+    shift: Tensor | None,
+    noise: Tensor | None,
+    strength: Tensor | None,
+    clamp: float | None,
 ) -> Tensor:
-    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + shift + noise.
+    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + shift + noise * strength.
 
     Args:
         x: (N, C, H, W), overwritten where nothing needs it.
         factor: (N, C), the demodulation; None for 1. In the type of `x`, or in a wider one to be multiplied in.
         shift: (C, 1, 1) or (C, H, W), the bias, perhaps with noise that all samples share; None for 0.
-        noise: (N, 1, H, W) or (H, W); None for 0. It and the shift are in the type of `x`.
+        noise: (N, 1, H, W) or (H, W); None for 0.
+        strength: of the noise, a scalar. All three are in the type of `x`.
         clamp: see `activate`.
     """
     dtype = x.dtype
@@ -208,10 +214,13 @@ def finish(
         x, factor = x.to(factor.dtype), factor[:, :, None, None]
         x = x * factor if shift is None else torch.addcmul(shift.to(factor.dtype), x, factor)
         x, shift = x.to(dtype), None
-    for term in (shift, noise):
-        # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
-        if term is not None:
-            x = x + term if x.requires_grad or term.requires_grad else x.add_(term)
+    # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
+    if shift is not None:
+        x = x + shift if x.requires_grad or shift.requires_grad else x.add_(shift)
+    if noise is not None and strength is not None:
+        # With gradients, a product of small maps: that of the strength would need one as large as the features.
+        needs_grad = x.requires_grad or strength.requires_grad
+        x = x + noise * strength if needs_grad else x.addcmul_(noise, strength)
     return activate(x, clamp)
 
 

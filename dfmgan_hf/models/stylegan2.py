@@ -317,8 +317,6 @@ class StyledConv2d(ModulatedConv2d):
             shift, pixel_noise = self.keep("shift", dtype, lambda: self.constant_shift(noise, dtype)), None
         else:
             shift, pixel_noise = self.scaled("bias", dtype)[:, None, None], noise(self, dtype)
-            if pixel_noise is not None:
-                pixel_noise = pixel_noise * self.scaled("noise_strength", dtype)
         # The layout in which convolutions are fastest; not every one of them keeps to its input's.
         x = x.contiguous(memory_format=torch.channels_last)
         style, demodulation = modulation
@@ -332,7 +330,8 @@ class StyledConv2d(ModulatedConv2d):
             x, shift = conv2d(x, weight, self.scaled("bias", dtype), padding=1), None
         else:
             x = conv2d(x, weight, padding=1)
-        return finish(x, demodulation, shift, pixel_noise, self.conv_clamp)
+        strength = self.scaled("noise_strength", dtype)
+        return finish(x, demodulation, shift, pixel_noise, strength, self.conv_clamp)
 
     def constant_shift(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
         """Return bias plus stored noise, (out_channels, resolution, resolution) in the layout of the features.
