@@ -57,7 +57,7 @@ def test_mapping_and_truncation(numbers, generator, psi):
 @pytest.mark.parametrize("pooling", [False, True], ids=["depthwise", "pooling"])
 @pytest.mark.parametrize("noise_mode", ["const", "none"])
 def test_triplet(numbers, generator, noise_mode, pooling, monkeypatch):
-    monkeypatch.setattr(layers, "_prefers_pooling", lambda device: pooling)
+    monkeypatch.setattr(layers, "_is_gpu", lambda device: pooling)
     out = generator(numbers["z_object"], numbers["z_defect"], noise_mode=noise_mode, return_defect_free=True)
     assert_close_to_golden(out.images, numbers[f"image_{noise_mode}"])
     assert_close_to_golden(out.mask_logits, numbers[f"mask_logits_{noise_mode}"])

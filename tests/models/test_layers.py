@@ -25,7 +25,7 @@ from dfmgan_hf.models.layers import (
 @pytest.fixture(params=["depthwise", "pooling"])
 def filtering(request, monkeypatch):
     """Filters as on a CPU, and as on a GPU."""
-    monkeypatch.setattr(layers, "_prefers_pooling", lambda device: request.param == "pooling")
+    monkeypatch.setattr(layers, "_is_gpu", lambda device: request.param == "pooling")
 
 
 def second_derivatives(function, x, weight):
