@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -22,11 +25,23 @@ from .base import (
     check_network_size,
     default_channel_base,
 )
-from .layers import ACTIVATION_GAIN, EqualizedLinear, activate, conv2d, conv_transpose2d, fir_filter2d, upsample2d
+from .layers import (
+    ACTIVATION_GAIN,
+    EqualizedLayer,
+    EqualizedLinear,
+    conv2d,
+    finish,
+    scaled_together,
+    upsample2d,
+    upsampling_conv2d,
+    wider,
+)
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
 DEMODULATION_EPS = 1e-8
+HALF_WEIGHT_SCALE = 2.0**-10
+"""Of a convolution's weight in float16: see `ModulatedConv2d`."""
 
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
@@ -55,11 +70,12 @@ class MappingNetwork(nn.Module):
             z: brought to unit mean square first.
             truncation_psi: w_avg + psi (w - w_avg); 1 leaves w alone, smaller values trade variety for typicality.
         """
-        dtype = torch.promote_types(self.w_avg.dtype, torch.float32)
+        dtype = wider(self.w_avg.dtype, torch.float32)
         x = z.to(dtype)
         x = x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-        for layer in self.layers:
-            x = layer(x)
+        with scaled_together((layer, dtype) for layer in self.layers):
+            for layer in self.layers:
+                x = layer(x)
         if truncation_psi != 1.0:
             x = self.w_avg.to(dtype).lerp(x, truncation_psi)
         return x
@@ -70,127 +86,141 @@ class MappingNetwork(nn.Module):
         self.w_avg.copy_(w.detach().mean(dim=0).to(self.w_avg.dtype).lerp(self.w_avg, W_AVG_DECAY))
 
 
-class ModulatedConv2d(nn.Module):
-    """A convolution whose weight each sample's style scales (StyleGAN2, section 2.2), without noise and activation.
+class ModulatedConv2d(EqualizedLayer):
+    """A convolution whose weight each sample's style scales (StyleGAN2, section 2.2).
 
-    The style is an affine function of a latent of width `w_dim`. `up` makes the convolution a transposed one of stride
-    2 that the FIR filter follows, which doubles height and width. Without `demodulate` the style carries the equalised
-    learning rate's 1 / sqrt(in_channels k^2), which the demodulation otherwise cancels.
+    The style is an affine function of a latent of width `w_dim`. For output channel o, input channel i and kernel
+    position k, with the style s = affine(w):
+
+        w'_oik = s_i w_oik                            (equation 1)
+        d_o = 1 / sqrt(sum_ik w'_oik^2 + eps)         (equation 3, of `StyledConv2d` alone)
+        y_o = d_o sum_i conv(x_i, w'_oi)
+
+    Half precision overflows in the sum over channels. There, styles are divided by their largest and demodulated
+    weights by 1024, so that it cannot: a weight has about unit variance at the start and grows slowly. A factor on
+    the output, in float32 or a demodulated one, takes both back.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        w_dim: int,
-        *,
-        up: bool = False,
-        demodulate: bool = True,
-    ) -> None:
+    up = False
+    demodulate = True
+    style_gain = 1.0
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, w_dim: int) -> None:
         super().__init__()
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.up = up
-        self.demodulate = demodulate
-        self.padding = kernel_size // 2
-        self.style_gain = 1.0 if demodulate else 1.0 / math.sqrt(in_channels * kernel_size**2)
-        self.held: dict[torch.dtype, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
+        self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def modulated_conv(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """Convolve `x` (N, in_channels, H, W) with the weight that `w` (N, w_dim) modulates; times `gain`, plus bias.
+    def squares(self) -> Tensor:
+        """Return the sums over the kernel of the weight's squares, (out_channels, in_channels)."""
+        dtype = wider(self.weight.dtype, torch.float32)
+        return self.keep("squares", dtype, lambda: self.weight.to(dtype).square().sum(dim=(2, 3)))
 
-        For output channel o, input channel i and kernel position k, with the style s = affine(w):
+    def modulation(self, w: Tensor, dtype: torch.dtype) -> Modulation:
+        """Return how latents (N, w_dim) modulate this layer alone, run in `dtype`."""
+        return modulate([(self, dtype, w)])[self]
 
-            w'_oik = s_i w_oik                            (equation 1)
-            d_o = 1 / sqrt(sum_ik w'_oik^2 + eps)         (equation 3; 1 without `demodulate`)
-            y_o = d_o sum_i conv(x_i, w'_oi)
 
-        s and d are factors on channels and commute with the convolution, so that a batch is conv(x * s, w) * d, with
-        one weight for all samples. A single sample's weight is modulated itself if it is smaller than its maps.
+class Modulation(NamedTuple):
+    """What a modulated convolution multiplies the channels of its input and output by.
 
-        Returns:
-            (N, out_channels, H, W), twice the size with `up`, in the type of `x`, which the convolution runs in.
-        """
-        # Styles and demodulation are a few thousand numbers: float32 costs nothing and cannot overflow.
-        style_dtype, dtype = torch.promote_types(self.weight.dtype, torch.float32), x.dtype
-        style = self.affine(w.to(style_dtype)) * self.style_gain
-        bias = None if bias is None else bias.to(dtype)
-        # The layout in which convolutions are fastest; not every one of them keeps to its input's.
-        x = x.contiguous(memory_format=torch.channels_last)
-        modulates_weight = len(x) == 1 and self.weight.numel() <= x.numel()
-        weight, squares, divisor = self._prepare(style_dtype if modulates_weight else dtype)
-        if squares is None:
-            demodulation = style.new_full((1, len(weight)), gain)
-        else:
-            demodulation = (style.square() @ squares.t() + DEMODULATION_EPS).rsqrt() * gain
-        if modulates_weight:
-            weight = weight * (demodulation.t() * style)[:, :, None, None]
-            return self._conv(x, weight.to(dtype), bias)
-        if divisor is not None:
-            largest = style.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-            style, demodulation = style / largest, demodulation * divisor * largest
-        # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
-        # multiplied in float32.
-        product_dtype = style_dtype if len(x) == 1 else dtype
-        style, demodulation = (factors.to(product_dtype)[:, :, None, None] for factors in (style, demodulation))
-        x = self._conv((x * style).to(dtype), weight).to(product_dtype)
-        if bias is None:
-            return (x * demodulation).to(dtype)
-        return torch.addcmul(bias.to(product_dtype)[:, None, None], x, demodulation).to(dtype)
+    With demodulation both are in the type that the layer runs in, since rounding a style is one error for all pixels;
+    but in float32 or better for a single sample, which has few numbers to multiply, and without demodulation.
 
-    def _prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Compute what a convolution in `dtype` needs of the weight alone; `hold_weights` keeps it.
+    Args:
+        style: s, (N, in_channels), in float16 divided by the largest of the sample's.
+        factor: d times the gain of the activation, (N, out_channels), and what has to be taken back in float16;
+            without demodulation that alone, (N, 1), or None if there is nothing.
+    """
 
-        Returns:
-            The weight in `dtype`; the sum of its squares over the kernel, (out_channels, in_channels), or None without
-            demodulation; what it was divided by, (out_channels,), in float16, and None otherwise.
-        """
-        if self.held is not None and dtype in self.held:
-            return self.held[dtype]
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        squares = weight.square().sum(dim=(2, 3)) if self.demodulate else None
-        divisor = None
-        if dtype == torch.float16:
-            # Half precision overflows in the sum over channels. With weights divided by this, and styles by their
-            # largest, it cannot; a factor on the output, which is in float32 or clamped, takes both divisions back.
-            divisor = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
-            weight = weight / divisor.reshape(-1, 1, 1, 1)
-        weight = weight.to(dtype)
-        if self.held is not None and not torch.is_grad_enabled():
-            # In the order in which the two kinds of convolution read it.
-            if self.up:
-                weight = weight.transpose(0, 1).contiguous().transpose(0, 1)
-            else:
-                weight = weight.contiguous(memory_format=torch.channels_last)
-            self.held[dtype] = weight, squares, divisor
-        return weight, squares, divisor
+    style: Tensor
+    factor: Tensor | None
 
-    def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if not self.up:
-            return conv2d(x, weight, bias, padding=self.padding)
-        x = fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
-        if bias is None:
-            return x
-        bias = bias[:, None, None]
-        return x + bias if x.requires_grad or bias.requires_grad else x.add_(bias)
+
+Modulations = dict[ModulatedConv2d, Modulation]
+
+
+@contextmanager
+def modulated_layers(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) -> Iterator[Modulations]:
+    """Inside, the layers' parameters have been scaled together; yield their modulations, see `modulate`."""
+    with scaled_together((layer, dtype) for layer, dtype, _ in requests):
+        yield modulate(requests)
+
+
+def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) -> Modulations:
+    """Return the modulations of layers; the styles of all of them are one product of matrices with rows of zeros.
+
+    Styles and what follows from them are a few thousand numbers: float32 costs nothing and cannot overflow.
+
+    Args:
+        requests: each layer, the type of its block and its latents (N, w_dim).
+    """
+    requests = sorted(requests, key=lambda request: str(request[1]))  # those of a type together
+    layers = [layer for layer, _, _ in requests]
+    dtype = wider(layers[0].weight.dtype, torch.float32)
+    widest = max(len(layer.affine.weight) for layer in layers)
+
+    def joined(name: str) -> Tensor:
+        parameters: list[Tensor] = [getattr(layer.affine, name) for layer in layers]
+        zero = parameters[0].new_zeros(())
+        padded = (t for p in parameters for t in (p, zero.expand(widest - len(p), *p.shape[1:])))
+        return torch.cat(list(padded)).unflatten(0, (len(layers), widest)).to(dtype)
+
+    weight, bias = (
+        layers[0].keep(f"{name} of {len(layers)} styles", dtype, partial(joined, name)) for name in ("weight", "bias")
+    )
+    latents = torch.stack([w for _, _, w in requests]).to(dtype)
+    styles = torch.baddbmm(bias[:, None], latents, weight.mT, alpha=layers[0].affine.weight_scale)
+
+    modulations: Modulations = {}
+    counts = Counter(block_dtype for _, block_dtype, _ in requests)
+    for block_dtype, group in zip(counts, styles.split(list(counts.values())), strict=True):
+        members = layers[len(modulations) :][: len(group)]
+        gain = ACTIVATION_GAIN
+        largest: Tensor | None = None
+        if block_dtype == torch.float16:
+            # Found again in the factors, so that it needs no gradient.
+            largest = torch.linalg.vector_norm(group.detach(), torch.inf, dim=2, keepdim=True).clamp_min(1e-30)
+            group, gain = group / largest, gain / HALF_WEIGHT_SCALE
+        product_dtype = dtype if group.shape[1] == 1 else block_dtype
+        demodulations = _demodulations(members, group.square(), gain, product_dtype)
+        for i, (layer, exact, rounded) in enumerate(zip(members, group, group.to(product_dtype), strict=True)):
+            style = rounded if layer.demodulate else exact
+            factor = demodulations.get(layer, None if largest is None else largest[i])
+            modulations[layer] = Modulation(style[:, : layer.weight.shape[1]], factor)
+    return modulations
+
+
+def _demodulations(
+    layers: Sequence[ModulatedConv2d], squares: Tensor, gain: float, dtype: torch.dtype
+) -> dict[ModulatedConv2d, Tensor]:
+    """Return the demodulations, times `gain`, from the squares of the styles of all `layers`."""
+    sums = {
+        layer: square[:, : layer.weight.shape[1]] @ layer.squares().t()
+        for layer, square in zip(layers, squares, strict=True)
+        if layer.demodulate
+    }
+    if not sums:
+        return {}
+    demodulations = ((torch.cat(list(sums.values()), dim=1) + DEMODULATION_EPS).rsqrt() * gain).to(dtype)
+    return dict(zip(sums, demodulations.split([s.shape[1] for s in sums.values()], dim=1), strict=True))
 
 
 @contextmanager
 def hold_weights(network: nn.Module) -> Iterator[None]:
-    """Inside, without gradients, modulated convolutions compute once what follows from their weights alone.
+    """Inside, without gradients, layers compute once what follows from their weights alone.
 
     It saves a tenth of an image's time in float32, more in bf16, and may need up to twice the weights' memory.
     The weights must not change meanwhile.
     """
-    layers = [module for module in network.modules() if isinstance(module, ModulatedConv2d)]
+    layers = [module for module in network.modules() if isinstance(module, EqualizedLayer)]
     for layer in layers:
-        layer.held = {}
+        layer.kept, layer.held = {}, True
     try:
         yield
     finally:
         for layer in layers:
-            layer.held = None
+            layer.kept, layer.held = None, False
 
 
 class NoiseInput:
@@ -250,7 +280,8 @@ class StyledConv2d(ModulatedConv2d):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU and clamp: one layer of a synthesis block.
 
     The noise is added after demodulation and before the bias, times a learned scalar that starts at 0. `resolution` is
-    that of the output; `conv_clamp` None is no clamp.
+    that of the output; `up` makes the convolution a transposed one of stride 2 that the FIR filter follows, which
+    doubles height and width; `conv_clamp` None is no clamp.
     """
 
     noise_const: Tensor
@@ -265,36 +296,107 @@ class StyledConv2d(ModulatedConv2d):
         up: bool = False,
         conv_clamp: float | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, 3, w_dim, up=up)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        super().__init__(in_channels, out_channels, 3, w_dim)
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.up = up
         self.conv_clamp = conv_clamp
+        self.scales = {"weight": 1.0, "bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
 
-    def forward(self, x: Tensor, w: Tensor, noise: NoiseInput) -> Tensor:
-        """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, resolution, resolution)."""
-        x = self.modulated_conv(x, w, self.bias * ACTIVATION_GAIN, gain=ACTIVATION_GAIN)
-        pixel_noise = noise(self, x.dtype)
-        if pixel_noise is not None:
-            pixel_noise = pixel_noise * (self.noise_strength * ACTIVATION_GAIN).to(x.dtype)
-            # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
-            x = x + pixel_noise if x.requires_grad else x.add_(pixel_noise)
-        return activate(x, self.conv_clamp)
+    def scale(self, name: str, dtype: torch.dtype) -> float:
+        return HALF_WEIGHT_SCALE if name == "weight" and dtype == torch.float16 else super().scale(name, dtype)
+
+    def forward(self, x: Tensor, modulation: Modulation, noise: NoiseInput) -> Tensor:
+        """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, resolution, resolution).
+
+        Factors on channels commute with the convolution, so that one weight serves all samples of a batch:
+        conv(x * s, w) * d. A single sample's weight is modulated itself if it is smaller than its maps.
+        """
+        dtype, single = x.dtype, len(x) == 1
+        shift: Tensor | None
+        if noise.mode == "const" and not single:
+            shift, pixel_noise = self.keep("shift", dtype, lambda: self.constant_shift(noise, dtype)), None
+        else:
+            shift, pixel_noise = self.scaled("bias", dtype)[:, None, None], self.scaled_noise(noise, dtype)
+        # The layout in which convolutions are fastest; not every one of them keeps to its input's.
+        x = x.contiguous(memory_format=torch.channels_last)
+        style, demodulation = modulation
+        if single and self.weight.numel() <= x.numel():
+            weight, demodulation = self.modulated_weight(modulation, dtype), None
+        else:
+            x, weight = (x * style[:, :, None, None]).to(dtype), self.arranged_weight(dtype)
+        if self.up:
+            x = upsampling_conv2d(x, weight)
+        elif demodulation is None:
+            x, shift = conv2d(x, weight, self.scaled("bias", dtype), padding=1), None
+        else:
+            x = conv2d(x, weight, padding=1)
+        return finish(x, demodulation, shift, pixel_noise, self.conv_clamp)
+
+    def scaled_noise(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor | None:
+        """Return the noise times its strength and the gain of the activation."""
+        pixel_noise = noise(self, dtype)
+        return None if pixel_noise is None else pixel_noise * self.scaled("noise_strength", dtype)
+
+    def constant_shift(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
+        """Return bias plus stored noise, (out_channels, resolution, resolution) in the layout of the features.
+
+        A small map for all samples, which spares a pass over theirs.
+        """
+        pixel_noise = self.scaled_noise(noise, dtype)
+        assert pixel_noise is not None
+        return (pixel_noise[:, :, None] + self.scaled("bias", dtype)).permute(2, 0, 1)
+
+    def modulated_weight(self, modulation: Modulation, dtype: torch.dtype) -> Tensor:
+        """Return the weight of a single sample, modulated and demodulated, for a convolution in `dtype`."""
+        style, demodulation = modulation
+        assert demodulation is not None
+        factor = demodulation.t() * (style * self.scale("weight", dtype))
+        return (self.arranged_weight(style.dtype) * factor[:, :, None, None]).to(dtype)
+
+    def arranged_weight(self, dtype: torch.dtype) -> Tensor:
+        """Return the weight in `dtype`; one that is held in the order in which the convolution reads it."""
+
+        def arrange() -> Tensor:
+            if self.up:
+                return weight.transpose(0, 1).contiguous().transpose(0, 1)
+            return weight.contiguous(memory_format=torch.channels_last)
+
+        weight = self.scaled("weight", dtype)
+        return self.keep("arranged", dtype, arrange) if self.held else weight
 
 
 class ToChannels(ModulatedConv2d):
-    """Modulated 1x1 convolution without demodulation that reads an output map off the features: ToRGB and ToMask."""
+    """Modulated 1x1 convolution without demodulation that reads an output map off the features: ToRGB and ToMask.
+
+    A convolution of one pixel with a weight of its own for each sample is a matrix product.
+    """
+
+    demodulate = False
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None) -> None:
-        super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        super().__init__(in_channels, out_channels, 1, w_dim)
         self.conv_clamp = conv_clamp
+        # The equalised learning rate's, which the demodulation of other layers cancels.
+        self.style_gain = 1.0 / math.sqrt(in_channels)
+        self.scales = {"weight": self.style_gain, "bias": 1.0}
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, H, W), in float32 or better."""
-        x = self.modulated_conv(x, w, self.bias)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        return wider(self.weight.dtype, torch.float32)
+
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, H, W), in float32 or better."""
+        style, factor = modulation
+        weight = self.scaled("weight", style.dtype).flatten(1).t() * style[:, :, None]
+        bias = self.scaled("bias", style.dtype)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+        if x.dtype == style.dtype:
+            y = torch.baddbmm(bias, pixels, weight)
+        else:
+            y = torch.bmm(pixels, weight.to(x.dtype))
+            y = bias + y if factor is None else torch.addcmul(bias, y, factor[:, :, None])
+        y = y.mT.unflatten(2, x.shape[2:])
+        return y if self.conv_clamp is None else F.hardtanh(y, -self.conv_clamp, self.conv_clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -322,22 +424,28 @@ class SynthesisBlock(nn.Module):
         self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
         self.to_rgb = ToChannels(out_channels, image_channels, w_dim, conv_clamp=conv_clamp)
 
-    def features(self, x: Tensor | None, ws: Tensor, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
+    def layers(self, ws: Sequence[Tensor], dtype: torch.dtype) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers, each with `dtype` and its own of all latents `ws`, for `modulated_layers`."""
+        convolutions = [self.conv1, self.to_rgb] if hasattr(self, "const") else [self.conv0, self.conv1, self.to_rgb]
+        first = self.latent + 2 - len(convolutions)
+        return [(layer, dtype, w) for layer, w in zip(convolutions, ws[first:], strict=False)]
+
+    def features(self, x: Tensor | None, modulations: Modulations, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
         """Return the features before ToRGB, (N, out_channels, r, r) in `dtype`, which the convolutions run in.
 
         Args:
             x: features of the block below, or None at 4x4.
-            ws: all latents, (N, num_latents, w_dim).
+            modulations: of all layers.
         """
         if x is None:
-            x = self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1)
+            x = self.const.to(dtype).unsqueeze(0).expand(len(modulations[self.conv1].style), -1, -1, -1)
         else:
-            x = self.conv0(x.to(dtype), ws[:, self.latent - 1], noise)
-        return self.conv1(x, ws[:, self.latent], noise)
+            x = self.conv0(x.to(dtype), modulations[self.conv0], noise)
+        return self.conv1(x, modulations[self.conv1], noise)
 
-    def add_rgb(self, image: Tensor | None, x: Tensor, ws: Tensor) -> Tensor:
+    def add_rgb(self, image: Tensor | None, x: Tensor, modulations: Modulations) -> Tensor:
         """Return the upsampled image of the block below plus ToRGB of this block's features `x`."""
-        rgb = self.to_rgb(x, ws[:, self.latent + 1])
+        rgb = self.to_rgb(x, modulations[self.to_rgb])
         return rgb if image is None else upsample2d(image) + rgb
 
 
@@ -381,10 +489,15 @@ class SynthesisNetwork(nn.Module):
         Returns:
             Features and image of the last block.
         """
-        for r in resolutions:
-            block: SynthesisBlock = self.blocks[str(r)]  # type: ignore[assignment]
-            x = block.features(x, ws, noise, compute_dtype(r))
-            image = block.add_rgb(image, x, ws)
+        blocks: list[tuple[SynthesisBlock, torch.dtype]]
+        blocks = [(self.blocks[str(r)], compute_dtype(r)) for r in resolutions]  # type: ignore[misc]
+        latents = ws.unbind(dim=1)
+        with modulated_layers(
+            [layer for block, dtype in blocks for layer in block.layers(latents, dtype)]
+        ) as modulations:
+            for block, dtype in blocks:
+                x = block.features(x, modulations, noise, dtype)
+                image = block.add_rgb(image, x, modulations)
         return x, image  # type: ignore[return-value]
 
 
