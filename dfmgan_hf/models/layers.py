@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -235,10 +236,15 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
-    channels = x.shape[1]
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
-    kernel = torch.outer(taps, taps * gain).expand(channels, 1, 4, 4)
-    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=channels)
+    kernel = _fir_kernel(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+
+
+@lru_cache(maxsize=16)
+def _fir_kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # whose tensors could not take part in a later training step
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) / 8.0
+        return torch.outer(taps, taps * gain)
 
 
 class _Filter(torch.autograd.Function):
