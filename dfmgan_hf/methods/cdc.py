@@ -107,6 +107,7 @@ class CDCTask(Stage1Task):
     """
 
     discriminator: PatchHeadDiscriminator
+    repeats_itself = False  # the two routes
 
     def __init__(
         self,
