@@ -1,4 +1,4 @@
-"""Training phases as CUDA graphs: a phase is thousands of small kernels, which the GPU runs faster than Python asks."""
+"""Training phases as CUDA graphs: thousands of small kernels a phase, which a GPU does faster than Python asks."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Batch:
 
 
 RESIDENT_BYTES = 4 * 2**30
-"""A training set of up to this size is kept on the device. Larger ones stay on the CPU, which costs a copy each step."""
+"""A training set of up to this size is kept on the device; of a larger one, each batch is copied there."""
 
 
 class BatchStream:

@@ -81,7 +81,7 @@ def no_waiting() -> Iterator[None]:
     ],
 )
 def test_waiting_is_seen(wait):
-    with pytest.raises(AssertionError, match="device"), no_waiting():  # noqa: PT012
+    with pytest.raises(AssertionError, match="device"), no_waiting():
         wait(torch.empty(2, device=META))
 
 
