@@ -88,7 +88,11 @@ class PhaseGraphs:
         current.wait_stream(self._stream)
 
     def _capture(self, phase: Phase, batch: Batch) -> bool:
+        groups = phase.optimizer.param_groups
         try:
+            for group in groups:
+                # Fused Adam always is, but wants to be told; outside of a capture it would warn of it.
+                group["capturable"] = True
             self.captured[phase.name] = capture(lambda: self.run_phase(phase, batch), self._stream, self._pool)
         except CaptureError as error:
             self._failed = True
@@ -98,12 +102,15 @@ class PhaseGraphs:
                 parameter.grad = None
             torch.cuda.empty_cache()
             warnings.warn(
-                f"The phase {phase.name} cannot be captured in a CUDA graph ({error}). Training goes on without "
-                "graphs, slower; --no-cuda_graphs spares the attempt.",
+                f"The phase {phase.name} cannot be captured in a CUDA graph ({error}). Training goes on as without "
+                "--cuda_graphs.",
                 TrainingWarning,
                 stacklevel=4,
             )
             return False
+        finally:
+            for group in groups:
+                group["capturable"] = False
         return True
 
 

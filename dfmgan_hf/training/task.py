@@ -340,14 +340,8 @@ def lazy_adam(
     parameters = list(parameters)
     # Adam refuses an integer 0 beside a float, and the fused kernel spares a pass over memory for each state tensor.
     scaled = tuple(float(beta**ratio) for beta in betas)
-    devices = {p.device.type for p in parameters}
-    return torch.optim.Adam(
-        parameters,
-        lr=lr * ratio,
-        betas=scaled,  # type: ignore[arg-type]
-        fused=devices <= {"cpu", "cuda"},
-        capturable=devices == {"cuda"},  # in a CUDA graph
-    )
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.Adam(parameters, lr=lr * ratio, betas=scaled, fused=fused)  # type: ignore[arg-type]
 
 
 # --- The moving average of the generator (Progressive GAN, section 5), with StyleGAN2-ADA's ramp-up ---
