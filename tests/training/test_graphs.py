@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dfmgan_hf.augmentation import AdaController
-from dfmgan_hf.training import BatchStream, Trainer
+from dfmgan_hf.augmentation import AdaController, DiffAugment
+from dfmgan_hf.methods.cdc import CDCTask
+from dfmgan_hf.training import BatchStream, ProcessGroup, Trainer
+from dfmgan_hf.training.checkpointing import collect_tensors
+from dfmgan_hf.training.graphs import PhaseGraphs, why_not_captured
+from dfmgan_hf.training.task import TrainingWarning
+from tests import replay
 from tests.training import tiny
 
 META = torch.device("meta")
@@ -101,3 +109,77 @@ def test_a_step_never_waits_for_the_device(tmp_path, stage, accumulation_steps):
     trainer._train_step(stream.at(0))  # sets up constants, statistics and the order of the photographs
     with no_waiting():
         trainer._train_step(stream.at(tiny.BATCH))
+
+
+# --- phases that are replayed ---
+
+
+def make(stage: str) -> Any:
+    """A task that decides nothing on a CPU either: DiffAugment instead of ADA's transforms, beside ADA's counts."""
+    task = tiny.MAKE[stage]()
+    task.augment = DiffAugment()
+    return task
+
+
+def train(stage: str, folder: Path, accumulation_steps: int, graphs: bool) -> tuple[Trainer, dict[str, Tensor]]:
+    trainer = tiny.make_trainer(make(stage), folder, accumulation_steps=accumulation_steps)
+    if graphs:
+        trainer._run_phase = PhaseGraphs(trainer.run_phase, torch.device("cpu"))
+    for _ in range(8):
+        trainer._train_step(trainer.stream.at(trainer.images_seen))
+    groups = collect_tensors(trainer.task, trainer.processes)
+    return trainer, {f"{group}.{name}": value for group, state in groups.items() for name, value in state.items()}
+
+
+@pytest.mark.parametrize(("stage", "accumulation_steps"), [("stage1", 1), ("stage2", 1), ("stage2", 2)])
+def test_replayed_phases_are_the_phases(tmp_path, monkeypatch, stage, accumulation_steps):
+    """Weights, optimisers, averages, random numbers and statistics after 8 steps, of which Python ran two."""
+    replay.install(monkeypatch, "dfmgan_hf.training.graphs")
+    eager, expected = train(stage, tmp_path / "eager", accumulation_steps, graphs=False)
+    trainer, tensors = train(stage, tmp_path / "graphs", accumulation_steps, graphs=True)
+    replays = {name: graph.replays for name, graph in trainer._run_phase.captured.items()}
+    assert replays == {"generator": 7, "path_length": 3, "discriminator": 7, "r1": 2}
+    tiny.assert_same_tensors(tensors, expected)
+    assert trainer.statistics.collect() == eager.statistics.collect()
+    assert trainer.statistics.collect_histograms() == eager.statistics.collect_histograms()
+
+
+def test_a_phase_that_cannot_be_captured_is_run_as_it_is(tmp_path, monkeypatch):
+    """And so are all others from then on; it is said once."""
+    replay.install(monkeypatch, "dfmgan_hf.training.graphs")
+    task = make("stage1")
+    loss = task.phases[2].loss
+    task.phases[2].loss = lambda batch, statistics: loss(batch, statistics) * (1 if batch.images.sum() > -1e9 else 2)
+    trainer = tiny.make_trainer(task, tmp_path)
+    graphs = trainer._run_phase = PhaseGraphs(trainer.run_phase, torch.device("cpu"))
+    trainer._train_step(trainer.stream.at(0))
+    with pytest.warns(TrainingWarning, match=r"phase discriminator cannot be captured .*a value was read back"):
+        trainer._train_step(trainer.stream.at(trainer.images_seen))
+    with warnings.catch_warnings(action="error"):
+        trainer._train_step(trainer.stream.at(trainer.images_seen))
+    assert graphs.captured == {}
+    assert not any(p.requires_grad or p.grad is not None for phase in task.phases for p in phase.parameters)
+    assert not any(group["capturable"] for o in task.optimizers.values() for group in o.param_groups)
+    assert all(math.isfinite(value) for value in trainer.statistics.collect().values())
+
+
+def test_why_phases_are_not_captured(tmp_path):
+    """Said once at the start; the run goes on without."""
+    task, here, gpu = tiny.make_stage1(), ProcessGroup(), ProcessGroup()
+    gpu.device = torch.device("cuda")
+    assert why_not_captured(task, here) == "they need a CUDA device, and this one is cpu"
+    assert why_not_captured(task, gpu) is None
+    gpu.count = 2
+    assert "for one process, and there are 2" in why_not_captured(task, gpu)
+    gpu.count = 1
+    task.repeats_itself = False
+    assert "decides anew" in why_not_captured(task, gpu)
+    assert not CDCTask.repeats_itself
+
+
+def test_the_option_is_without_effect_on_a_cpu(tmp_path, capsys):
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=1, checkpoint_steps=0)
+    trainer.run = replace(trainer.run, cuda_graphs=True)
+    trainer.train()
+    assert trainer.progress.step == 1
+    assert "No CUDA graphs: they need a CUDA device" in "".join(capsys.readouterr())
