@@ -2,24 +2,28 @@
 
     python -m benchmarks.speed.gpu
 
-Every part runs in a process of its own, so that one that fails or takes too long does not lose the others. Rows are
-added to OUTPUT_DIR/gpu.jsonl as they come; after each part gpu.json and gpu.md are written from them. Profiles are
-text files beside them. What could not be measured is a row that says why, as is, on a CPU, what needs a GPU.
+Every part runs in a process of its own, so that one that fails or takes too long does not lose the others. They are
+forked from this one, which has imported everything and touches no GPU. Rows are added to OUTPUT_DIR/gpu.jsonl as they
+come; after each part gpu.json and gpu.md are written from them. Profiles are text files beside them. What could not be
+measured is a row that says why, as is, on a CPU, what needs a GPU.
 
 | part | what |
 |---|---|
-| profile | the kernels that take the time: a triplet of a batch, and the phases of stage 1 |
-| triplets | defect image, mask and twin: float16 and bfloat16; eager, CUDA graph; a batch and a single one |
-| stage1, stage2 | each phase with its optimiser's step: eager, CUDA graph |
-| agree | whether a training with CUDA graphs is the one without |
+| triplets | the network alone: float16 and bfloat16; eager, CUDA graph; a batch and a single one |
+| agree | whether a training with CUDA graphs is the one without, and whether a failed capture is survived |
 | loop | seconds per kimg in the real training loop |
+| pipeline | pictures on the host: the pipeline, and a whole export |
 | low_vram | memory of stage 2 with --low_vram |
+| stage1, stage2 | each phase with its optimiser's step: eager, CUDA graph |
+| profile | the kernels that take the time: a triplet of a batch, and the phases of stage 1 |
 | compile | triplets with torch.compile |
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,9 +45,11 @@ from torch import Tensor
 from benchmarks.speed.timing import RESULTS, Timing, machine, seconds_of
 from benchmarks.speed.training import Stage, make_batch, make_task
 from benchmarks.speed.triplet import make_generator
+from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.cli import run
 from dfmgan_hf.cuda_graphs import capture
 from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.export import ExportConfig, generate_dataset
 from dfmgan_hf.files import write_text
 from dfmgan_hf.methods.method import RecipeConfig, Target
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
@@ -55,6 +61,9 @@ from dfmgan_hf.training.task import TrainingWarning
 
 STEPS = 16
 """Training steps in which every phase is due at least once, of both stages."""
+
+NO_GPU_HERE = 77
+"""Exit status of a process that cannot use the GPU because it was forked too late."""
 
 Row = dict[str, Any]
 Call = Callable[[], object]
@@ -176,7 +185,7 @@ class Bench:
         )
         config = fit_run(config, batch_size, accelerator)
         stream = BatchStream(data, batch_size=batch_size, seed=0, device=self.device)
-        kimg = 3 * STEPS * batch_size / 1000
+        kimg = 2 * STEPS * batch_size / 1000
         return Trainer(task, stream, config, accelerator, kimg, show_progress=False)
 
 
@@ -352,6 +361,33 @@ def loop(bench: Bench) -> None:
                     del trainer
 
 
+def pipeline(bench: Bench) -> None:
+    """Seconds until pictures are there, with drawing of latents, copies to the host and, for exports, files."""
+    pipe = DFMGANPipeline(bench.generator(bench.dtype))
+    pipe.set_progress_bar_config(disable=True)
+    batch = bench.arguments.draw_batch
+    for graphs in (False, True):
+        details = {"how": "graph" if graphs else "eager"}
+        if graphs:
+            if bench.needs_gpu("pipeline", **details):
+                continue
+            pipe.enable_cuda_graphs()
+        for count, output_type in ((1, "pil"), (1, "pt"), (4 * batch, "pil"), (4 * batch, "pt")):
+            with bench.attempt(f"pipeline, {output_type}", **details):
+                call = partial(pipe, seeds=range(count), batch_size=batch, output_type=output_type)  # type: ignore
+                for _ in range(2):
+                    call()
+                timing = bench.timing(call, at_once=1)
+                bench.add(f"pipeline, {output_type}", **details, images=count, **per_image(timing, count))
+    with bench.attempt("export"), tempfile.TemporaryDirectory() as folder:
+        count = 16 * batch
+        config = ExportConfig(Path(folder) / "out", num_images=count, batch_size=batch, min_mask_area=0)
+        summary = generate_dataset(pipe, config, model_name="random")
+        assert summary is not None
+        numbers = {"images": count, "per_second": count / summary.seconds}
+        bench.add("export, mvtec", how="graph" if bench.on_gpu else "eager", **numbers, cores=os.cpu_count())
+
+
 def low_vram(bench: Bench) -> None:
     for graphs in (False, True):
         how = "graph" if graphs else "eager"
@@ -413,13 +449,14 @@ def add_profile(bench: Bench, what: str, call: Call) -> None:
 
 
 PARTS: dict[str, tuple[Callable[[Bench], None], float]] = {
-    "profile": (profile, 60.0),
-    "triplets": (triplets, 60.0),
-    "stage1": (phases, 75.0),
-    "stage2": (phases, 75.0),
+    "triplets": (triplets, 40.0),
     "agree": (agree, 60.0),
     "loop": (loop, 110.0),
-    "low_vram": (low_vram, 50.0),
+    "pipeline": (pipeline, 40.0),
+    "low_vram": (low_vram, 45.0),
+    "stage1": (phases, 70.0),
+    "stage2": (phases, 70.0),
+    "profile": (profile, 50.0),
     "compile": (compile_triplets, 150.0),
 }
 """What each part does, and the most seconds that it gets."""
@@ -454,20 +491,52 @@ def shown(value: Any) -> str:
 
 def write_tables(arguments: Arguments) -> list[Row]:
     """Write gpu.json and gpu.md from the rows so far, and return those."""
-    path = rows_file(arguments)
+    path, facts_path = rows_file(arguments), arguments_file(arguments, "machine.json")
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    facts = machine()
+    facts = json.loads(facts_path.read_text()) if facts_path.exists() else {}
     write_text(arguments_file(arguments, "gpu.json"), json.dumps({"machine": facts, "results": rows}, indent=1) + "\n")
     where = ", ".join(f"{name} {facts[name]}" for name in ("gpu", "cuda", "torch", "python", "date") if name in facts)
     write_text(arguments_file(arguments, "gpu.md"), f"{where}\n\n{markdown(rows)}\n")
     return rows
 
 
+def do(part: str, arguments: Arguments) -> None:
+    """Do a part's work in this process."""
+    if arguments.device == "cuda":
+        try:
+            torch.cuda.init()
+        except RuntimeError:  # something has touched the GPU before this process was forked
+            os._exit(NO_GPU_HERE)
+    write_text(arguments_file(arguments, "machine.json"), json.dumps(machine()))
+    PARTS[part][0](Bench(part, arguments))
+
+
+def do_apart(part: str, arguments: Arguments, limit: float) -> str | None:
+    """Do a part's work in a process of its own; return what went wrong with the process, or None."""
+    process = multiprocessing.get_context("fork").Process(target=do, args=(part, arguments))
+    end = time.monotonic() + limit
+    process.start()
+    process.join(limit)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return f"not finished in {limit:.0f} s"
+    if process.exitcode == NO_GPU_HERE:
+        command = [sys.executable, "-m", "benchmarks.speed.gpu", "--one", part, *as_flags(arguments)]
+        try:
+            code = subprocess.run(command, timeout=end - time.monotonic(), cwd=Path(__file__).parents[2]).returncode
+        except subprocess.TimeoutExpired:
+            return f"not finished in {limit:.0f} s"
+        return f"the process ended with {code}" if code else None
+    return f"the process ended with {process.exitcode}" if process.exitcode else None
+
+
 def main(arguments: Arguments) -> list[Row]:
     """Run the parts, each in a process of its own; return all rows."""
     if unknown := set(arguments.parts) - set(PARTS):
         raise ValueError(f"There is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.")
-    rows_file(arguments).unlink(missing_ok=True)
+    for name in ("gpu.jsonl", "machine.json"):
+        arguments_file(arguments, name).unlink(missing_ok=True)
     end = time.monotonic() + arguments.budget
     for part in arguments.parts:
         start, left = time.monotonic(), end - time.monotonic()
@@ -475,14 +544,9 @@ def main(arguments: Arguments) -> list[Row]:
         if left < 10:
             bench.add("all", failed="no time was left")
             continue
-        limit = min(PARTS[part][1], left)
-        command = [sys.executable, "-m", "benchmarks.speed.gpu", "--one", part, *as_flags(arguments)]
-        try:
-            code = subprocess.run(command, timeout=limit, cwd=Path(__file__).parents[2]).returncode
-            if code:
-                bench.add("the rest", failed=f"the process ended with {code}")
-        except subprocess.TimeoutExpired:
-            bench.add("the rest", failed=f"not finished in {limit:.0f} s")
+        problem = do_apart(part, arguments, min(PARTS[part][1], left))
+        if problem is not None:
+            bench.add("the rest", failed=problem)
         print(f"# {part}: {time.monotonic() - start:.0f} s", flush=True)
         write_tables(arguments)
     return write_tables(arguments)
@@ -510,7 +574,7 @@ def as_flags(arguments: Arguments) -> list[str]:
 def _main(arguments: list[str]) -> None:
     parsed = tyro.cli(Arguments, args=arguments, description=__doc__)
     if parsed.one is not None:
-        PARTS[parsed.one][0](Bench(parsed.one, parsed))
+        do(parsed.one, parsed)
     else:
         main(parsed)
 

@@ -1,7 +1,10 @@
 """The speed benchmarks at tiny sizes: that they run, and that the naive way computes what the package does."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,15 +131,34 @@ def test_every_part_of_the_gpu_benchmark_runs_and_says_what_it_cannot_do(tmp_pat
     assert "| what |" in (tmp_path / "gpu.md").read_text()
 
 
-@pytest.mark.slow
-def test_parts_that_fail_or_take_too_long_do_not_lose_the_others(tmp_path, monkeypatch):
-    monkeypatch.setitem(gpu.PARTS, "stage1", (gpu.phases, 0.1))
-    rows = gpu.main(replace(GPU, output_dir=tmp_path, parts=("stage1", "compile", "agree"), dtypes=()))
-    assert [(row["part"], row["failed"]) for row in rows] == [
-        ("stage1", "not finished in 0 s"), ("compile", "the process ended with 1"), ("agree", "needs a CUDA device"),
-    ]  # fmt: skip
-    assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == rows
-    assert gpu.main(replace(GPU, output_dir=tmp_path, budget=5.0, parts=("loop",)))[0]["failed"] == "no time was left"
+FOUR_PARTS = """
+import time
+from pathlib import Path
+from benchmarks.speed import gpu
+
+gpu.PARTS = {
+    "slow": (lambda bench: time.sleep(60), 0.5),
+    "broken": (lambda bench: 1 / 0, 20.0),
+    "elsewhere": (lambda bench: gpu.os._exit(gpu.NO_GPU_HERE), 60.0),
+    "good": (lambda bench: bench.add("triplet", ms=1.5), 20.0),
+}
+gpu.main(gpu.Arguments(device="cpu", output_dir=Path(OUT), parts=(*gpu.PARTS, "good"), budget=BUDGET))
+"""
+
+
+def test_parts_that_fail_or_take_too_long_do_not_lose_the_others(tmp_path):
+    """In a process of its own, since this one must not be forked. `elsewhere` is not there in another one either."""
+    for budget, expected in {
+        60.0: ["not finished in 0 s", "the process ended with 1", "the process ended with 1", None, None],
+        5.0: ["no time was left"] * 5,
+    }.items():
+        code = FOUR_PARTS.replace("OUT", repr(str(tmp_path))).replace("BUDGET", str(budget))
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=120)
+        rows = json.loads((tmp_path / "gpu.json").read_text())["results"]
+        assert [row.get("failed") for row in rows] == expected
+        assert [row["part"] for row in rows] == ["slow", "broken", "elsewhere", "good", "good"]
+        assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == rows
+    assert json.loads((tmp_path / "gpu.json").read_text())["machine"] == {}
 
 
 def test_an_unknown_part_is_an_error():
