@@ -39,7 +39,8 @@ def capture(call: Callable[[], object], stream: Any, pool: Any = None) -> Any:
     random = torch.cuda.default_generators[stream.device.index]
     state = random.get_state()
     try:
-        with torch.cuda.graph(graph, pool=pool, stream=stream):
+        # What other threads ask of the device meanwhile is no part of it, and does not end it.
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             call()
     except Exception as error:
         _failed.append(graph)
@@ -58,6 +59,9 @@ class NetworkGraphs:
     is replayed. A network that is moved, cast or given other parameters is captured anew; values that change in place
     are seen by the graphs. If a capture fails, a warning says so, and all runs as it is.
 
+    Attributes:
+        failed: whether a capture has failed.
+
     Example:
         >>> graphs = NetworkGraphs()
         >>> images, mask_logits = graphs(generator, objects, defects, noise_mode="const", return_dict=False)
@@ -71,17 +75,19 @@ class NetworkGraphs:
         self._state: Any = None
         self._seen: set[Any] = set()
         self._captured: dict[Any, tuple[Any, list[Tensor], tuple[Tensor, ...]]] = {}
-        self._failed = False
+        self.failed = False
         self._stream: Any = None
         self._pool: Any = None
 
     def __call__(self, network: nn.Module, *inputs: Tensor, **settings: Any) -> tuple[Tensor, ...]:
         """Return the tuple of tensors that `network(*inputs, **settings)` returns; settings can be compared."""
         with self._lock, torch.no_grad():
-            if self._failed:
+            if self.failed:
                 return network(*inputs, **settings)
             self._forget_another(network)
-            key = (tuple((x.shape, x.dtype, x.device) for x in inputs), tuple(sorted(settings.items())))
+            shapes = tuple((x.shape, x.dtype, x.device) for x in inputs)
+            # What was made in inference mode cannot be written to outside of it.
+            key = (shapes, tuple(sorted(settings.items())), torch.is_inference_mode_enabled())
             if key not in self._captured and not self._capture(key, network, inputs, settings):
                 return network(*inputs, **settings)
             graph, own, outputs = self._captured[key]
@@ -119,7 +125,7 @@ class NetworkGraphs:
             current.wait_stream(self._stream)
             graph = capture(lambda: outputs.extend(network(*own, **settings)), self._stream, self._pool)
         except CaptureError as error:
-            self._failed = True
+            self.failed = True
             self._captured.clear()
             logger.warning("No CUDA graph of the network (%s): it runs as without graphs.", error)
             return False

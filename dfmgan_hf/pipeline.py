@@ -235,6 +235,8 @@ class DFMGANPipeline(DiffusionPipeline):
             settings["latent_space"] = object_latent_space
         network = extract_model_from_parallel(self.generator, keep_torch_compile=True)
         graphs = self._graphs if self._can_be_captured(network, device, noise_mode) else None
+        if graphs is not None and graphs.failed:
+            graphs = None
         results: list[tuple[Any, ...]] = []
         last: Callable[[], tuple[Any, ...]] | None = None
         with (

@@ -92,6 +92,7 @@ def test_a_capture_that_fails_is_said_once(pipe, graphs, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         for n in (1, 1, 1, 2, 2):
             assert_same(graphs(network, *latents(n, n), **SETTINGS), network(*latents(n, n), **SETTINGS))
+    assert graphs.failed
     assert [record.getMessage() for record in caplog.records] == [
         "No CUDA graph of the network (no room): it runs as without graphs."
     ]
@@ -129,3 +130,11 @@ def test_what_is_not_captured(pipe):
     assert not pipe._can_be_captured(torch.compile(network), cuda, "const")
     network._hf_hook = object()
     assert not pipe._can_be_captured(network, cuda, "none")
+
+
+def test_in_inference_mode_and_out_of_it(pipe, graphs):
+    network = pipe.generator
+    for _ in range(3):
+        with torch.inference_mode():
+            assert_same(graphs(network, *latents(1), **SETTINGS), network(*latents(1), **SETTINGS))
+        assert_same(graphs(network, *latents(2), **SETTINGS), network(*latents(2), **SETTINGS))

@@ -30,7 +30,7 @@ META = torch.device("meta")
 
 
 class NoReading(TorchDispatchMode):
-    """Refuses values that are read back, sizes that depend on values, and copies between host and device.
+    """Refuses values read back, sizes that depend on values, copies, and random numbers that the host draws.
 
     Meta tensors stand for a GPU's. Nothing is computed, but all that is asked of the device is seen.
     """
@@ -45,6 +45,8 @@ class NoReading(TorchDispatchMode):
         tensors = [t for t in [*given, *tree_leaves(result)] if isinstance(t, Tensor)]
         if any(map(is_ours, tensors)) and not all(map(is_ours, tensors)):
             raise AssertionError(f"{func} copies between the host and the device.")
+        if name.startswith(("rand", "normal", "uniform", "bernoulli")) and not all(map(is_ours, tensors)):
+            raise AssertionError(f"{func} draws on the host, not on the device.")
         return result
 
 
@@ -84,6 +86,7 @@ def no_waiting() -> Iterator[None]:
         lambda x: x.new_tensor(3.0),
         lambda x: x[[0, -1]],
         lambda x: x[..., [0, -1]],
+        lambda x: torch.rand(()) < 0.9,
         lambda x: x.nonzero(),
         lambda x: bool(x.sum()),
     ],
