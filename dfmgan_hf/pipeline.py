@@ -530,9 +530,7 @@ def begin_conversion(pictures: list[Tensor], output_type: OutputType) -> Callabl
 
     def end() -> tuple[Any, ...]:
         wait()
-        # Pinned memory is for passing through: the results may be kept for long.
-        arrays = [x.numpy().copy() if device.type == "cuda" else x.numpy() for x in on_host]
-        return tuple(map(_to_pil, arrays)) if output_type == "pil" else tuple(arrays)
+        return tuple(_to_pil(x.numpy()) if output_type == "pil" else x.numpy() for x in on_host)
 
     return end
 
@@ -543,7 +541,8 @@ def _copy_stream(device: torch.device) -> Any:
 
 
 def _to_pil(arrays: np.ndarray) -> list[Image.Image]:
-    return [Image.fromarray(a[:, :, 0] if a.shape[2] == 1 else a) for a in arrays]
+    # Pillow copies colours itself; of grey it would keep the whole batch, in memory that is for passing through.
+    return [Image.fromarray(a[:, :, 0].copy() if a.shape[2] == 1 else a) for a in arrays]
 
 
 def join_batches(batches: list[Any], output_type: OutputType) -> Any:
