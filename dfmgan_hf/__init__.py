@@ -9,6 +9,7 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from .models.dfmgan import DFMGANGenerator, DFMGANGeneratorOutput
 from .models.discriminator import StyleGAN2Discriminator, StyleGAN2DiscriminatorOutput
+from .models.projected import ProjectedDiscriminator, ProjectedDiscriminatorOutput
 from .models.stylegan2 import StyleGAN2Generator, StyleGAN2GeneratorOutput
 from .pipeline import DFMGANPipeline, DFMGANPipelineOutput
 
@@ -25,6 +26,8 @@ __all__ = [
     "DFMGANPipeline",
     "DFMGANPipelineOutput",
     "ModelMixin",
+    "ProjectedDiscriminator",
+    "ProjectedDiscriminatorOutput",
     "StyleGAN2Discriminator",
     "StyleGAN2DiscriminatorOutput",
     "StyleGAN2Generator",

@@ -1,4 +1,4 @@
-"""Losses as functions of tensors: those of StyleGAN2 (section 4 and appendix B), and `change_outside` of stage 2.
+"""Losses as functions of tensors: StyleGAN2's (section 4, appendix B), the hinge, and `change_outside` of stage 2.
 
 Stage 2's mode seeking, which runs the generator again, is in `methods/dfmgan.py`.
 """
@@ -28,6 +28,19 @@ def discriminator_fake_loss(fake_logits: Tensor) -> Tensor:
 def discriminator_real_loss(real_logits: Tensor) -> Tensor:
     """Return softplus(-D(x)), averaged over `real_logits` (N, 1)."""
     return F.softplus(-real_logits).mean()
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Return -D(G(z)): the mean over images and patches, the sum over the heads, of `fake_logits` (N, heads, patches).
+
+    The hinge loss (Lim and Ye 2017, arXiv 1705.02894) is that of `ProjectedDiscriminator`.
+    """
+    return -fake_logits.mean(dim=(0, 2)).sum()
+
+
+def hinge_discriminator_loss(logits: Tensor, sign: int) -> Tensor:
+    """Return max(0, 1 - sign D), likewise; `sign` is 1 on real and -1 on generated images."""
+    return F.relu(1 - sign * logits).mean(dim=(0, 2)).sum()
 
 
 def r1_gamma(resolution: int, batch_size: int) -> float:

@@ -41,12 +41,12 @@ def build(stage: str, preset: str = "auto", processes: int = 1, device: str = "m
     target, config = Target(torch.device(device)), RecipeConfig(**overrides)
     recipe = METHODS["stage1"].resolve(preset, config, None, processes)
     if stage == "stage1":
-        return METHODS[stage].build(TaskRequest(recipe, None, AugmentationConfig(), target))
+        return METHODS[stage].build(TaskRequest(recipe, None, AugmentationConfig("bgc"), target))
     with torch.device(device):
         backbone = StyleGAN2Generator(**recipe.network_config())
         discriminator = StyleGAN2Discriminator(**recipe.discriminator_config())
     method = METHODS[stage]
-    recipe = method.resolve(preset, config, backbone, processes)
+    recipe = method.resolve(preset, config, (backbone, discriminator), processes)
     augmentation = AugmentationConfig(augmentation=method.augmentation)
     return method.build(TaskRequest(recipe, method.options(), augmentation, target, None, (backbone, discriminator)))
 
@@ -321,7 +321,10 @@ def test_preset(preset):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_default_augmentation(stage):
-    assert METHODS[stage].augmentation == AugmentationConfig().augmentation == "bgc"
+    method = METHODS[stage]
+    recipe = method.resolve("auto", RecipeConfig(), None, 1)
+    assert method.settle_augmentation(AugmentationConfig(), recipe).augmentation == "bgc"
+    assert (recipe.discriminator, recipe.growth_kimg) == ("stylegan2", 0)
 
 
 # --- how the paper measures (DFMGAN 4.1): KID@5k as the mean over subsets, clustered LPIPS@1k ---

@@ -277,7 +277,7 @@ def write_files(output_dir: Path, markdown: str, rows: Sequence[dict[str, Any]],
     try:
         write_bytes(output_dir / "table.png", plot())
     except ImportError as error:
-        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[train]`.", stacklevel=2)
+        warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[benchmarks]`.", stacklevel=2)
 
 
 def format_seconds(seconds: float) -> str:

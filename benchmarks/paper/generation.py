@@ -341,7 +341,7 @@ class GenerationBenchmark:
                 report_to="none",
             ),
             options=options,
-            augmentation=AugmentationConfig(augmentation=method.augmentation),
+            augmentation=AugmentationConfig(),
             pretrained_backbone=backbone if from_stage1 else None,
             defect=(cell.defect,),
             preset=config.preset,

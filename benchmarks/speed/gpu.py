@@ -270,7 +270,7 @@ def phases(bench: Bench) -> None:
             for how in ("eager", "graph"):
                 if how == "graph" and bench.needs_gpu("phases", how=how, batch=batch_size):
                     continue
-                graphs = PhaseGraphs(trainer.run_phase, bench.device) if how == "graph" else None
+                graphs = PhaseGraphs(trainer.run_phase, trainer.task, bench.device) if how == "graph" else None
                 total = 0.0
                 for phase in trainer.task.phases:
                     with bench.attempt(phase.name, how=how, batch=batch_size):
@@ -302,7 +302,7 @@ def agree(bench: Bench) -> None:
                 trainer = bench.trainer(stage, min(bench.arguments.batch_sizes), folder)
                 torch.manual_seed(1)
                 if cuda_graphs:
-                    trainer._run_phase = PhaseGraphs(trainer.run_phase, bench.device)
+                    trainer._run_phase = PhaseGraphs(trainer.run_phase, trainer.task, bench.device)
                 for phase in trainer.task.phases:
                     phase.interval = min(phase.interval, 2)
                 for _ in range(8):
@@ -329,7 +329,7 @@ def agree(bench: Bench) -> None:
             return value * (1.0 if value.item() > -1 else 2.0)
 
         trainer.task.phases[0].loss = waits
-        trainer._run_phase = PhaseGraphs(trainer.run_phase, bench.device)
+        trainer._run_phase = PhaseGraphs(trainer.run_phase, trainer.task, bench.device)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for _ in range(4):

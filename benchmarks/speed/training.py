@@ -61,7 +61,7 @@ def make_task(stage: Stage, overrides: RecipeConfig, preset: str, target: Target
     assert method.build is not None
     recipe = method.resolve(preset, overrides, None, 1)
     # Stage 2 takes new networks for its backbone: time does not depend on what they have learnt.
-    task: Any = method.build(TaskRequest(recipe, method.options(), AugmentationConfig(), target))
+    task: Any = method.build(TaskRequest(recipe, method.options(), AugmentationConfig("bgc"), target))
     for name, parameter in task.generator.named_parameters():
         if name.endswith("noise_strength"):
             nn.init.constant_(parameter, 0.1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .draws import Draws, check_images, full_precision
 
-POLICIES = ("color", "translation", "cutout")
+POLICIES = ("color", "translation", "shift", "cutout")
 
 
 class DiffAugment(nn.Module):
@@ -17,8 +17,11 @@ class DiffAugment(nn.Module):
     whole pixels, up to an eighth of the image's size, filled with 0; `cutout` of a square of half the size, set to 0.
     Differentiable any number of times in the images.
 
+    `shift` is not in the paper: a translation that repeats the pixels at the edge. The edges that a fill makes hide
+    lines that a generator draws along the border of a product on a plain background.
+
     Args:
-        policy: what to apply, comma-separated, out of "color", "translation" and "cutout". The order above holds.
+        policy: what to apply, comma-separated, out of "color", "translation", "shift" and "cutout". The order above holds.
 
     Raises:
         ValueError: the policy is empty or names something else.
@@ -56,7 +59,9 @@ class DiffAugment(nn.Module):
             if "color" in self.policy:
                 augmented = _jitter_color(augmented, draws)
             if "translation" in self.policy:
-                augmented = _translate(augmented, draws)
+                augmented = _translate(augmented, draws, repeat_edge=False)
+            if "shift" in self.policy:
+                augmented = _translate(augmented, draws, repeat_edge=True)
             if "cutout" in self.policy:
                 augmented = _cut_out(augmented, draws)
         return augmented.to(images.dtype)
@@ -75,17 +80,18 @@ def _jitter_color(images: Tensor, draws: Draws) -> Tensor:
     return torch.lerp(images.mean((1, 2, 3), keepdim=True), images, contrast)
 
 
-def _translate(images: Tensor, draws: Draws) -> Tensor:
+def _translate(images: Tensor, draws: Draws, repeat_edge: bool) -> Tensor:
     # Output pixel i takes input pixel i + shift. As a matrix product: outside the image its rows are 0, like the fill.
-    select_rows, select_columns = (_selection(size, draws, images) for size in images.shape[-2:])
+    select_rows, select_columns = (_selection(size, draws, images, repeat_edge) for size in images.shape[-2:])
     return select_rows @ (images @ select_columns.mT)
 
 
-def _selection(size: int, draws: Draws, images: Tensor) -> Tensor:
+def _selection(size: int, draws: Draws, images: Tensor, repeat_edge: bool) -> Tensor:
     limit = int(size / 8 + 0.5)
     shift = _per_image(draws.integer(2 * limit + 1) - limit, images)[:, 0]
     index = torch.arange(size, device=images.device)
-    return (index[:, None] + shift == index).to(images.dtype)[:, None]
+    taken = index[:, None] + shift
+    return ((taken.clamp(0, size - 1) if repeat_edge else taken) == index).to(images.dtype)[:, None]
 
 
 def _cut_out(images: Tensor, draws: Draws) -> Tensor:

@@ -107,7 +107,7 @@ class CDCTask(Stage1Task):
     """
 
     discriminator: PatchHeadDiscriminator
-    repeats_itself = False  # the two routes
+    route = None  # another one, and another tap, in nearly every step
 
     def __init__(
         self,

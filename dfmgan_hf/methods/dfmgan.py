@@ -20,10 +20,11 @@ from ..losses import change_outside, discriminator_fake_loss, discriminator_real
 from ..models.base import default_channel_base
 from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, Trunk, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
-from ..models.stylegan2 import NoiseInput, to_layer_latents
+from ..models.projected import ProjectedDiscriminator
+from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, to_layer_latents
 from ..sheets import sheet_of
 from ..training.task import Batch, Panels, Rule, RunningStatistics
-from .method import Method, TaskRequest, open_pipeline, register
+from .method import PUBLISHED_FIELDS, Method, TaskRequest, open_pipeline, register
 from .stylegan2 import (
     LatentDraw,
     Stage1Config,
@@ -90,9 +91,9 @@ class Stage2Config(Stage1Config, Stage2Options):
 # --- Section 3.2: the matching discriminator D_match judges whether image and mask belong together ---
 
 
-def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) -> StyleGAN2Discriminator:
+def build_match_discriminator(backbone: StyleGAN2Generator, size: str) -> StyleGAN2Discriminator:
     """Build a new matching discriminator of a size of `MATCH_SIZES`, which sees one channel more: the mask."""
-    config, divisor = discriminator.config, MATCH_SIZES[size]
+    config, divisor = backbone.config, MATCH_SIZES[size]
     channel_base = config["channel_base"] or default_channel_base(config["resolution"])
     return StyleGAN2Discriminator(
         resolution=config["resolution"],
@@ -100,7 +101,6 @@ def build_match_discriminator(discriminator: StyleGAN2Discriminator, size: str) 
         channel_base=max(channel_base // divisor, config["resolution"]),
         channel_max=max(config["channel_max"] // divisor, 1),
         conv_clamp=config["conv_clamp"],
-        mbstd_group_size=config["mbstd_group_size"],
     )
 
 
@@ -347,7 +347,7 @@ class Stage2Task(Stage1Task):
     def __init__(
         self,
         generator: DFMGANGenerator,
-        discriminator: StyleGAN2Discriminator,
+        discriminator: StyleGAN2Discriminator | ProjectedDiscriminator,
         match_discriminator: StyleGAN2Discriminator | None,
         config: Stage2Config,
         **arguments: Any,
@@ -388,7 +388,7 @@ class Stage2Task(Stage1Task):
         assert images is not None
         self.w_average.observe(drawing.defect_ws[:, 0])
         report_masks(statistics, "fake", drawing.mask_logits >= 0)
-        loss = generator_loss(self._judge(images, masks))
+        loss = self.deception_loss(self._judge(images, masks))
         if self.match_discriminator is not None:
             match_loss = generator_loss(self.match_discriminator(_with_mask(images, masks)).logits)
             statistics.report("loss/match", match_loss)
@@ -441,7 +441,7 @@ class Stage2Task(Stage1Task):
             drawing = render(self.generator, self._plan(len(batch)))
         fakes, fake_masks = drawing.images, soft_mask(drawing.mask_logits)
         assert fakes is not None
-        loss = self.logistic_loss(self._judge(fakes, fake_masks), self._judge(batch.images, masks), statistics)
+        loss = self.distinction_loss(self._judge(fakes, fake_masks), self._judge(batch.images, masks), statistics)
         if self.match_discriminator is not None:
             fake_match = self.match_discriminator(_with_mask(fakes, fake_masks)).logits
             real_match = self.match_discriminator(_with_mask(batch.images, masks)).logits
@@ -452,7 +452,9 @@ class Stage2Task(Stage1Task):
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return gamma / 2 (|grad D(x)|^2 + |grad D_match(x, m)|^2)."""
         pair = _with_mask(batch.images, _real_masks(batch))
-        loss = self.r1(pair if self.judges_masks else batch.images, statistics).mean()
+        loss = pair.new_zeros(())
+        if not self.is_projected:
+            loss = self.r1(pair if self.judges_masks else batch.images, statistics).mean()
         if self.match_discriminator is not None:
             pair.requires_grad_()
             with regularizer_precision(self.match_discriminator):
@@ -524,11 +526,13 @@ def build(request: TaskRequest) -> Stage2Task:
     with target.construct():
         generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution)
         if options.match_discriminator == "joint":
+            if not isinstance(discriminator, StyleGAN2Discriminator):
+                raise ValueError("`match_discriminator` joint needs --discriminator stylegan2: features have no mask.")
             discriminator = build_joint_discriminator(discriminator)
             # Augmentations of the image alone would tear image and mask apart.
             request = replace(request, augmentation=replace(request.augmentation, augmentation="none"))
         elif options.match_discriminator != "none":
-            match = target.place(build_match_discriminator(discriminator, options.match_discriminator))
+            match = target.place(build_match_discriminator(backbone, options.match_discriminator))
     return Stage2Task(
         target.place(generator),
         target.place(discriminator),
@@ -551,6 +555,7 @@ METHOD = register(
         generator="DFMGANGenerator",
         options=Stage2Options,
         augmentation="bgc",
+        recipe_fields=(*PUBLISHED_FIELDS, "discriminator"),
         init="stage1",
         has_masks=True,
     )

@@ -6,10 +6,10 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,17 @@ from ..metrics.sampler import PipelineSampler, Sampler
 from ..metrics.scoring import sample_generator
 from ..models.base import SafetensorsModel, default_channel_base
 from ..models.discriminator import StyleGAN2Discriminator
+from ..models.projected import ProjectedDiscriminator
 from ..models.stylegan2 import StyleGAN2Generator
 from ..pipeline import DFMGANPipeline
 from ..training.task import Task
 
 Init = Literal["stage1", "scratch"]
-Backbone = tuple[StyleGAN2Generator, StyleGAN2Discriminator]
+Discriminator = StyleGAN2Discriminator | ProjectedDiscriminator
+Backbone = tuple[StyleGAN2Generator, Discriminator]
 Network = TypeVar("Network", bound=nn.Module)
-PresetName = Literal["auto", "small", "paper256", "large512", "large1024"]
+DiscriminatorName = Literal["stylegan2", "projected"]
+PresetName = Literal["auto", "quick", "small", "paper256", "large512", "large1024"]
 
 FROM_BACKBONE = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
 """Sizes that a method which starts from stage 1 takes over."""
@@ -59,9 +62,14 @@ class RecipeConfig:
         r1_gamma: Weight of R1.
         ema_kimg: Half-life of the averaged generator in thousands of images.
         total_kimg: Length of the stage in thousands of images shown.
+        growth_kimg: Thousands of images that stage 1 shows at 16x16, at 32x32, and so on up to the full size; 0 shows
+            the full size from the start, as published.
+        discriminator: stylegan2 (published), or projected: small heads on the frozen features of an ImageNet
+            classifier, which learn a product in minutes. Stage 2 takes over stage 1's unless the other one is chosen.
 
     Raises:
-        ValueError: a value is not positive and finite; R1's weight and the half-life may be 0.
+        ValueError: a value is not positive and finite (R1's weight, the half-life and the growth may be 0), or there
+            is no such discriminator.
     """
 
     resolution: int | None = None
@@ -76,10 +84,16 @@ class RecipeConfig:
     r1_gamma: float | None = None
     ema_kimg: float | None = None
     total_kimg: float | None = None
+    growth_kimg: float | None = None
+    discriminator: DiscriminatorName | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.given().items():
-            if not (0 < value < math.inf or (value == 0 and name in ("r1_gamma", "ema_kimg"))):
+            if name == "discriminator":
+                if value not in get_args(DiscriminatorName):
+                    names = ", ".join(get_args(DiscriminatorName))
+                    raise ValueError(f"`discriminator` must be one of {names}, but is {value!r}.")
+            elif not (0 < value < math.inf or (value == 0 and name in ("r1_gamma", "ema_kimg", "growth_kimg"))):
                 raise ValueError(f"`{name}` must be a positive, finite number, but is {value}.")
 
     def given(self) -> dict[str, Any]:
@@ -101,6 +115,11 @@ class RecipeConfig:
     def _take(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}
 
+
+PUBLISHED_VALUES: dict[str, Any] = {"growth_kimg": 0.0, "discriminator": "stylegan2"}
+"""Of what is not in the papers."""
+
+PUBLISHED_FIELDS = tuple(f.name for f in fields(RecipeConfig) if f.name not in PUBLISHED_VALUES)
 
 Recipe = Any
 """A `RecipeConfig` in which `Method.resolve` has settled every value, so that none is None."""
@@ -131,6 +150,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage1_kimg": 100,
         "stage2_kimg": 30,
     },
+    # A product in minutes: the discriminator on frozen features, and a generator that grows. On a CPU, 64x64 or
+    # 128x128; channels follow the resolution.
+    "quick": {
+        **_PAPER,
+        "resolution": 64,
+        "channels_per_pixel": 32,
+        "channel_max": 128,
+        "batch_size": 16,
+        "ema_kimg": 4.0,
+        "growth_kimg": 4.0,
+        "discriminator": "projected",
+        "stage1_kimg": 60,
+        "stage2_kimg": 30,
+    },
     # The paper's runs: two GPUs, batch 32.
     "paper256": {**_PAPER, "batch_size": 32, "r1_gamma": 0.4096, "ema_kimg": 10.0},
     "large512": {**_PAPER, "resolution": 512, "mapping_layers": 8},
@@ -156,12 +189,17 @@ def default_ema_kimg(batch_size: int) -> float:
 # --- What the discriminator sees ---
 
 
+DIFFAUGMENT_POLICIES = {"diffaugment": "color,translation,cutout", "shift_cutout": "shift,cutout"}
+
+
 @dataclass(frozen=True)
 class AugmentationConfig:
     """What the discriminator sees of an image.
 
     Args:
-        augmentation: A set of adaptive augmentations (bgc, keep_orientation, ...), diffaugment, or none.
+        augmentation: A set of adaptive augmentations (bgc, keep_orientation, ...), diffaugment, shift_cutout,
+            which is DiffAugment without colours (they leak into products that are all alike), or none. None: the
+            method's published one, and shift_cutout for the projected discriminator.
         ada_target: Mean sign of the discriminator on real images that ADA holds.
         ada_max: Highest probability of an augmentation.
         ada_kimg: Thousands of images in which the probability can go from 0 to 1. None: 500 in stage 1, 100 in
@@ -171,14 +209,14 @@ class AugmentationConfig:
         ValueError: an unknown augmentation; the message lists the names.
     """
 
-    augmentation: str = "bgc"
+    augmentation: str | None = None
     ada_target: float = 0.6
     ada_max: float = 0.8
     ada_kimg: float | None = None
 
     def __post_init__(self) -> None:
-        names = (*AUGMENTATION_SETS, "diffaugment", "none")
-        if self.augmentation not in names:
+        names = (*AUGMENTATION_SETS, *DIFFAUGMENT_POLICIES, "none")
+        if self.augmentation is not None and self.augmentation not in names:
             raise ValueError(f"`augmentation` must be one of {', '.join(names)}, but is {self.augmentation!r}.")
 
 
@@ -188,8 +226,9 @@ def build_augmentation(
     """Build the augmentation and what adapts its probability; either may be None."""
     if config.augmentation == "none":
         return None, None
-    if config.augmentation == "diffaugment":
-        return DiffAugment(), None
+    if config.augmentation in DIFFAUGMENT_POLICIES:
+        return DiffAugment(DIFFAUGMENT_POLICIES[config.augmentation]), None
+    assert config.augmentation is not None, "settled by `Method.settle_augmentation`"
     controller = AdaController(
         batch_size,
         target=config.ada_target,
@@ -201,6 +240,8 @@ def build_augmentation(
 
 
 # --- What a task and a sampler are made from ---
+
+DISCRIMINATORS: dict[str, type] = {"stylegan2": StyleGAN2Discriminator, "projected": ProjectedDiscriminator}
 
 
 def load_backbone(source: str) -> Backbone:
@@ -221,7 +262,9 @@ def load_backbone(source: str) -> Backbone:
         )
     with clear_loading_errors(source):
         generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
-        return generator, StyleGAN2Discriminator.from_pretrained(source, subfolder="discriminator")
+        name = StyleGAN2Discriminator.load_config(source, subfolder="discriminator")["_class_name"]
+        cls = ProjectedDiscriminator if name == "ProjectedDiscriminator" else StyleGAN2Discriminator
+        return generator, cls.from_pretrained(source, subfolder="discriminator")
 
 
 def generator_class(source: str, revision: str | None = None) -> str:
@@ -263,7 +306,7 @@ class Target:
     def place(self, network: Network) -> Network:
         """Bring a network to the device and the precision."""
         network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if isinstance(network, (StyleGAN2Generator, StyleGAN2Discriminator)):
+        if isinstance(network, (StyleGAN2Generator, StyleGAN2Discriminator, ProjectedDiscriminator)):
             network.set_mixed_precision(self.low_precision_dtype)
         return network
 
@@ -298,14 +341,33 @@ class TaskRequest:
         return self.data.load_good(resolution=self.recipe.resolution, image_channels=self.recipe.image_channels)
 
     def networks(self) -> Backbone:
-        """Copy stage 1's generator and discriminator to where the task computes, or make new ones from scratch."""
+        """Copy stage 1's generator and discriminator to where the task computes, or make new ones from scratch.
+
+        Raises:
+            FeatureWeightsError: a new projected discriminator's classifier cannot be had.
+        """
+        generator: StyleGAN2Generator | None = None
+        discriminator: Discriminator | None = None
         if self.backbone is not None:
             generator, discriminator = copy.deepcopy(self.backbone)
-        else:
-            with self.target.construct():
+        with self.target.construct():
+            if generator is None:
                 generator = StyleGAN2Generator(**self.recipe.network_config())
-                discriminator = StyleGAN2Discriminator(**self.recipe.discriminator_config())
+            if discriminator is None or not isinstance(discriminator, DISCRIMINATORS[self.recipe.discriminator]):
+                discriminator = self._new_discriminator()
         return self.target.place(generator), self.target.place(discriminator)
+
+    def _new_discriminator(self) -> Discriminator:
+        recipe = self.recipe
+        if recipe.discriminator == "stylegan2":
+            return StyleGAN2Discriminator(**recipe.discriminator_config())
+        sizes = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
+        if self.target.device.type == "meta":
+            return ProjectedDiscriminator(**sizes)
+        discriminator = ProjectedDiscriminator.from_features(**sizes)
+        if self.dataset is not None:
+            discriminator.measure_scales(self.dataset.images[:64].to(torch.float32) / 127.5 - 1)
+        return discriminator
 
     def gan_arguments(self, ada_kimg: float = ADA_KIMG["stage2"]) -> dict[str, Any]:
         """Return the keyword arguments that all tasks with an augmented discriminator have."""
@@ -395,7 +457,7 @@ class Method:
     drawing: type = NoOptions
     defaults: RecipeConfig = RecipeConfig()
     augmentation: str = "none"
-    recipe_fields: tuple[str, ...] = tuple(f.name for f in fields(RecipeConfig))
+    recipe_fields: tuple[str, ...] = PUBLISHED_FIELDS
     learns: Literal["defects", "good"] = "defects"
     init: Init = "scratch"
     chosen_init: Callable[[Any], Init] | None = None
@@ -411,9 +473,12 @@ class Method:
         """Return what the method starts from with these options."""
         return self.init if self.chosen_init is None else self.chosen_init(options)
 
-    def resolve(
-        self, preset: str, config: RecipeConfig, backbone: StyleGAN2Generator | None, num_processes: int
-    ) -> Recipe:
+    def settle_augmentation(self, config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
+        """Choose the augmentation where `config` leaves it open."""
+        chosen = "shift_cutout" if recipe.discriminator == "projected" else self.augmentation
+        return config if config.augmentation is not None else replace(config, augmentation=chosen)
+
+    def resolve(self, preset: str, config: RecipeConfig, backbone: Backbone | None, num_processes: int) -> Recipe:
         """Settle every value: what `config` sets, then the backbone's sizes, the method's defaults, the preset, rules.
 
         The rules are StyleGAN2-ADA's (appendix D, "auto"), each a function: `default_batch_size`, `default_lr`,
@@ -422,11 +487,12 @@ class Method:
         Args:
             preset: a name of `PRESETS`.
             config: None where nothing was chosen.
-            backbone: stage 1's generator, or None from scratch.
+            backbone: stage 1's networks, or None from scratch.
             num_processes: of the launch.
 
         Raises:
-            ValueError: an unknown preset, a value that the method does not use or that contradicts the backbone.
+            ValueError: an unknown preset, a value that the method does not use or that contradicts the backbone, a
+                backbone with a discriminator that it cannot use.
         """
         if preset not in PRESETS:
             raise ValueError(f"`preset` must be one of {', '.join(PRESETS)}, but is {preset!r}.")
@@ -435,7 +501,7 @@ class Method:
             raise ValueError(
                 f"`{name}` has no meaning for {self.title}, which uses {', '.join(self.recipe_fields)}; leave it out."
             )
-        sizes: dict[str, Any] = {} if backbone is None else {name: backbone.config[name] for name in FROM_BACKBONE}
+        sizes: dict[str, Any] = {} if backbone is None else {name: backbone[0].config[name] for name in FROM_BACKBONE}
         for name, size in sizes.items():
             if size is not None and chosen.setdefault(name, size) != size:
                 raise ValueError(
@@ -450,13 +516,28 @@ class Method:
         if "channel_base" in table:
             defaults.pop("channel_base", None)
         kimg = table["stage1_kimg" if self.learns == "good" else "stage2_kimg"]
-        values = {**table, "total_kimg": kimg, **defaults, **chosen}
+        inherited = self._inherited_discriminator(backbone)
+        values = {**PUBLISHED_VALUES, **inherited, **table, "total_kimg": kimg, **defaults, **chosen}
+        values |= {name: value for name, value in PUBLISHED_VALUES.items() if name not in self.recipe_fields}
         batch_size = values.setdefault("batch_size", default_batch_size(resolution, num_processes))
+        if "channels_per_pixel" in table:
+            values.setdefault("channel_base", table["channels_per_pixel"] * resolution)
         values.setdefault("channel_base", default_channel_base(resolution))
         values.setdefault("lr", default_lr(resolution))
         values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
         values.setdefault("ema_kimg", default_ema_kimg(batch_size))
         return RecipeConfig(**{f.name: values[f.name] for f in fields(RecipeConfig)})
+
+    def _inherited_discriminator(self, backbone: Backbone | None) -> dict[str, Any]:
+        if backbone is None:
+            return {}
+        name = next(name for name, cls in DISCRIMINATORS.items() if isinstance(backbone[1], cls))
+        if name != "stylegan2" and "discriminator" not in self.recipe_fields:
+            raise ValueError(
+                f"{self.title} goes on with the StyleGAN2 discriminator of stage 1, but this backbone has a {name} "
+                "one. Train stage 1 with --discriminator stylegan2."
+            )
+        return {"discriminator": name}
 
 
 REGISTERED: dict[str, Method] = {}

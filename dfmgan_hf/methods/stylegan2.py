@@ -6,13 +6,14 @@ generator, path length, discriminator, R1. Stage 2 (dfmgan.py) shares what stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,10 +23,13 @@ from ..losses import (
     discriminator_fake_loss,
     discriminator_real_loss,
     generator_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
     path_lengths,
     r1_penalty,
 )
 from ..models.discriminator import StyleGAN2Discriminator
+from ..models.projected import ProjectedDiscriminator
 from ..models.stylegan2 import MappingNetwork, NoiseInput, StyleGAN2Generator
 from ..pipeline import DFMGANPipeline
 from ..sheets import sheet_of
@@ -39,7 +43,7 @@ from ..training.task import (
     Task,
     lazy_adam,
 )
-from .method import ADA_KIMG, Method, TaskRequest, open_pipeline, register
+from .method import ADA_KIMG, PUBLISHED_FIELDS, Method, TaskRequest, open_pipeline, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ class Stage1Config:
         path_length_interval: steps between path-length penalties.
         style_mixing: probability of style mixing.
         ema_rampup: see `ema_decay`; None for none.
+        growth_kimg: thousands of images at 16x16, at 32x32, and so on; 0 for the full size from the start.
         sheet_samples: pictures on a sample sheet.
         sheet_seed: seed of their latents.
     """
@@ -69,6 +74,7 @@ class Stage1Config:
     path_length_interval: int = 4
     style_mixing: float = 0.9
     ema_rampup: float | None = 0.05
+    growth_kimg: float = 0.0
     sheet_samples: int = 32
     sheet_seed: int = 0
 
@@ -223,6 +229,22 @@ RULES = (
 )
 
 
+PROJECTED_RULES = (
+    Rule(
+        "discriminator_ahead",
+        ("loss/discriminator", "accuracy/real", "accuracy/fake"),
+        lambda loss, on_real, on_fake: min(on_real, on_fake) >= 0.99 and loss < 0.4,
+        "The discriminator is far ahead (hinge loss {0:.2f}, nearly all images told apart): the generator learns "
+        "little. At the start of a run, train on; if it lasts, start again with a larger --growth_kimg or a smaller "
+        "--resolution; late in a run, use the best checkpoint (--eval_every_kimg).",
+    ),
+)
+"""Instead of `RULES` with the projected discriminator, which has no ADA and no R1."""
+
+SMALLEST_SIZE = 16
+"""Where a generator that grows starts."""
+
+
 def report_logits(statistics: RunningStatistics, prefix: str, real_logits: Tensor, fake_logits: Tensor) -> None:
     """Report mean logits and accuracy of a discriminator on real and generated images."""
     statistics.report(f"{prefix}logits/real", real_logits)
@@ -236,6 +258,8 @@ def report_logits(statistics: RunningStatistics, prefix: str, real_logits: Tenso
 
 class Stage1Task(Task):
     """Train a StyleGAN2 with the non-saturating logistic loss, R1, path-length penalty and adaptive augmentation.
+
+    With a `ProjectedDiscriminator`: the hinge loss, and no R1, since spectral norm bounds the heads.
 
     Args:
         generator, discriminator: on their device.
@@ -254,7 +278,6 @@ class Stage1Task(Task):
         ['generator', 'path_length', 'discriminator', 'r1']
     """
 
-    repeats_itself: ClassVar[bool] = True
     rules: ClassVar[Sequence[Rule]] = RULES
     panels: ClassVar[Panels] = {
         "Losses": ("loss/generator", "loss/discriminator"),
@@ -267,7 +290,7 @@ class Stage1Task(Task):
     def __init__(
         self,
         generator: StyleGAN2Generator,
-        discriminator: StyleGAN2Discriminator,
+        discriminator: StyleGAN2Discriminator | ProjectedDiscriminator,
         config: Stage1Config,
         *,
         trained: set[str] | None = None,
@@ -278,20 +301,27 @@ class Stage1Task(Task):
         mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ) -> None:
         self.generator: Any = generator
-        self.discriminator = discriminator
+        self.discriminator: Any = discriminator
+        self.is_projected = isinstance(discriminator, ProjectedDiscriminator)
+        if self.is_projected:
+            self.rules = tuple(rule for rule in self.rules if rule not in RULES) + PROJECTED_RULES  # type: ignore[misc]
         self.settings: Any = config
         self.augment = augment
         self.ada = ada
         self.mean_over_processes = mean_over_processes
-        critics = {"discriminator": discriminator, **(critics or {})}
-        for network in (generator, *critics.values()):
+        judges: dict[str, Any] = {"discriminator": discriminator, **(critics or {})}
+        for network in (generator, *judges.values()):
             network.train().requires_grad_(False)
+        self.size = SMALLEST_SIZE if config.growth_kimg else generator.config["resolution"]
+        for resolution in generator.synthesis.resolutions:
+            if resolution > self.size:  # Until its turn comes, a block adds nothing to the image.
+                nn.init.zeros_(generator.block(resolution).to_rgb.weight)
         average = ExponentialMovingAverage(
             generator, trained=trained, half_life_kimg=config.ema_kimg, rampup=config.ema_rampup
         )
         self.generator_ema = average.averaged
         self.ema = [average]
-        self.networks = {"generator": generator, "generator_ema": self.generator_ema, **critics}
+        self.networks = {"generator": generator, "generator_ema": self.generator_ema, **judges}
         device = generator.mapping.w_avg.device
         self.w_average = LatentAverage(mapping or generator.mapping, mean_over_processes)
         self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
@@ -301,8 +331,10 @@ class Stage1Task(Task):
         self.sheet_latents = [torch.randn(shape, generator=seeded).to(device) for _ in range(2)]
 
         g_parameters = [p for name, p in generator.named_parameters() if trained is None or name in trained]
-        d_parameters = [p for critic in critics.values() for p in critic.parameters()]
-        g_every, d_every = config.path_length_interval, config.r1_interval
+        d_parameters = [p for critic in judges.values() for p in critic.parameters()]
+        # R1 is StyleGAN2's; of stage 2's discriminators, the matching one always is.
+        has_r1 = any(isinstance(critic, StyleGAN2Discriminator) for critic in judges.values())
+        g_every, d_every = config.path_length_interval, config.r1_interval if has_r1 else None
         g_adam = lazy_adam(g_parameters, lr=config.lr, interval=g_every)
         d_adam = lazy_adam(d_parameters, lr=config.lr, interval=d_every)
         self.optimizers = {"generator": g_adam, "discriminator": d_adam}
@@ -311,8 +343,9 @@ class Stage1Task(Task):
             Phase("generator", g_parameters, g_adam, self.generator_loss, prepare=self.prepare, finish=w_update),
             Phase("path_length", g_parameters, g_adam, self.path_length_loss, interval=g_every, finish=length_update),
             Phase("discriminator", d_parameters, d_adam, self.discriminator_loss),
-            Phase("r1", d_parameters, d_adam, self.r1_loss, interval=d_every),
         ]
+        if d_every is not None:
+            self.phases.append(Phase("r1", d_parameters, d_adam, self.r1_loss, interval=d_every))
 
     # --- the four losses ---
 
@@ -323,7 +356,11 @@ class Stage1Task(Task):
         """Return softplus(-D(G(z)))."""
         images, ws = self._draw(len(batch))
         self.w_average.observe(ws[:, 0])
-        return generator_loss(self.judge(images))
+        return self.deception_loss(self.judge(images))
+
+    def deception_loss(self, fake_logits: Tensor) -> Tensor:
+        """Return what the generator minimises of the discriminator's logits."""
+        return hinge_generator_loss(fake_logits) if self.is_projected else generator_loss(fake_logits)
 
     def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return the weighted (length - mean)^2 of half the batch (StyleGAN2, equation 4)."""
@@ -331,7 +368,7 @@ class Stage1Task(Task):
         if not ws.requires_grad:  # with a frozen mapping
             ws.requires_grad_()
         with regularizer_precision(self.generator):
-            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
+            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)), self.size)
         return self.path_length_penalty(images, ws, statistics)
 
     def path_length_penalty(self, images: Tensor, ws: Tensor, statistics: RunningStatistics) -> Tensor:
@@ -344,18 +381,20 @@ class Stage1Task(Task):
         """Return softplus(D(G(z))) + softplus(-D(x))."""
         with torch.no_grad():
             fakes, _ = self._draw(len(batch))
-        return self.logistic_loss(self.judge(fakes), self.judge(batch.images), statistics)
+        return self.distinction_loss(self.judge(fakes), self.judge(self._photographs(batch)), statistics)
 
-    def logistic_loss(self, fake_logits: Tensor, real_logits: Tensor, statistics: RunningStatistics) -> Tensor:
+    def distinction_loss(self, fake_logits: Tensor, real_logits: Tensor, statistics: RunningStatistics) -> Tensor:
         """Return the discriminator's loss of its logits, which its statistics and ADA take in."""
         report_logits(statistics, "", real_logits, fake_logits)
         if self.ada is not None:
             self.ada.observe(real_logits)
+        if self.is_projected:
+            return hinge_discriminator_loss(fake_logits, -1) + hinge_discriminator_loss(real_logits, 1)
         return discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return gamma / 2 |grad D(x)|^2 (Mescheder et al. 2018, equation 9)."""
-        return self.settings.r1_gamma / 2 * self.r1(batch.images, statistics).mean()
+        return self.settings.r1_gamma / 2 * self.r1(self._photographs(batch), statistics).mean()
 
     def r1(self, inputs: Tensor, statistics: RunningStatistics) -> Tensor:
         """Return the discriminator's squared gradients (N,) at real inputs (N, C, R, R)."""
@@ -377,12 +416,21 @@ class Stage1Task(Task):
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Return new images (n, C, R, R) and their per-layer latents."""
         ws = self._latents(n)
-        return self.generator.synthesize(ws, NoiseInput("random", n)), ws
+        return self.generator.synthesize(ws, NoiseInput("random", n), self.size), ws
+
+    def _photographs(self, batch: Batch) -> Tensor:
+        """Return the batch's images at the size that the generator has grown to."""
+        factor = batch.images.shape[-1] // self.size
+        return batch.images if factor == 1 else F.avg_pool2d(batch.images, factor)
 
     def _latents(self, n: int) -> Tensor:
         return sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
 
     # --- what the trainer asks besides ---
+
+    @property
+    def route(self) -> Hashable | None:
+        return self.size
 
     def check_split(self, images: int) -> str | None:
         group, batch_size = self.discriminator.config["mbstd_group_size"], self.settings.batch_size
@@ -395,6 +443,9 @@ class Stage1Task(Task):
         )
 
     def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        if self.settings.growth_kimg:
+            doublings = int(step * self.settings.batch_size / (1000 * self.settings.growth_kimg))
+            self.size = min(SMALLEST_SIZE * 2 ** min(doublings, 16), self.generator.config["resolution"])
         if self.ada is not None:
             # r_t is a ratio of two sums, so their means over processes serve as well.
             self.ada.step(self.mean_over_processes)
@@ -404,7 +455,7 @@ class Stage1Task(Task):
                 statistics.report("ada/at_cap", (self.ada.p >= self.ada.p_max).to(torch.float32))
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {"path_length_mean": self.path_length.mean}
+        state = {"path_length_mean": self.path_length.mean, "size": torch.tensor(self.size)}
         if self.ada is not None:
             ada = self.ada.state_dict()
             # Every process resumes with these: with means of what each has counted, the next r_t is the same.
@@ -414,6 +465,7 @@ class Stage1Task(Task):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.path_length.mean.copy_(state["path_length_mean"])
+        self.size = int(state.get("size", self.size))  # runs from before generators grew have none
         if self.ada is not None:
             self.ada.load_state_dict({k.removeprefix("ada."): v for k, v in state.items() if k.startswith("ada.")})
 
@@ -431,7 +483,7 @@ class Stage1Task(Task):
 
 def build(request: TaskRequest) -> Stage1Task:
     """Build stage 1's task on new networks, drawn from the global random generator."""
-    config = Stage1Config(**request.recipe.training_config())
+    config = Stage1Config(**request.recipe.training_config(), growth_kimg=request.recipe.growth_kimg)
     return Stage1Task(*request.networks(), config, **request.gan_arguments(ADA_KIMG["stage1"]))
 
 
@@ -447,6 +499,7 @@ METHOD = register(
         build=build,
         generator="StyleGAN2Generator",
         augmentation="bgc",
+        recipe_fields=(*PUBLISHED_FIELDS, "growth_kimg", "discriminator"),
         learns="good",
     )
 )

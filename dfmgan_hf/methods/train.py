@@ -89,7 +89,7 @@ def train(arguments: Sequence[str]) -> None:
         default=TrainingConfig(
             run=RunConfig(output_dir=tyro.MISSING),
             options=method.options(),
-            augmentation=AugmentationConfig(augmentation=method.augmentation),
+            augmentation=AugmentationConfig(),
         ),
         description=f"Train {method.title} ({method.citation})",
         config=(tyro.conf.OmitArgPrefixes,),
@@ -187,8 +187,8 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
         raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
     backbone = None if source is None else load_backbone(source)
     accelerator = start_accelerator(config.run)
-    generator = None if backbone is None else backbone[0]
-    recipe = method.resolve(config.preset, config.recipe, generator, accelerator.num_processes)
+    recipe = method.resolve(config.preset, config.recipe, backbone, accelerator.num_processes)
+    augmentation = method.settle_augmentation(config.augmentation, recipe)
     run = fit_run(config.run, recipe.batch_size, accelerator)
     size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
     if method.learns == "good":
@@ -201,13 +201,13 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
 
     def build_on(device: torch.device) -> Task:
         target = Target(device, run.low_precision_dtype, mean)
-        return build(TaskRequest(recipe, config.options, config.augmentation, target, dataset, backbone, config.data))
+        return build(TaskRequest(recipe, config.options, augmentation, target, dataset, backbone, config.data))
 
     record = {
         "method": method.name,
         "reconstruction": method.is_reconstruction,
         "defect": ", ".join(dataset.kinds or config.defect) or None,
-        "config": config,
+        "config": replace(config, augmentation=augmentation),
         "recipe": recipe,
         **({} if source is None else origin(source)),
     }

@@ -468,9 +468,13 @@ class StyleGAN2Generator(StyleGAN2Model):
         images = self.synthesize(ws, NoiseInput(noise_mode, len(ws), generator))
         return StyleGAN2GeneratorOutput(images=images) if return_dict else (images,)
 
-    def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
-        """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
-        return self.synthesis(self.synthesis.resolutions, ws, noise, self.compute_dtype)[1]
+    def synthesize(self, ws: Tensor, noise: NoiseInput, resolution: int | None = None) -> Tensor:
+        """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim).
+
+        R is the generator's resolution, or a smaller one, at which the blocks above it are left out.
+        """
+        blocks = [r for r in self.synthesis.resolutions if resolution is None or r <= resolution]
+        return self.synthesis(blocks, ws, noise, self.compute_dtype)[1]
 
 
 def to_layer_latents(

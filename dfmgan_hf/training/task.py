@@ -7,7 +7,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -417,8 +417,6 @@ class Task(ABC):
         optimizers: every optimiser once, by name.
         generator_ema: the averaged generator: what is drawn from, scored and exported.
         settings: hyperparameters, a dataclass, for the record.
-        repeats_itself: whether a phase makes the same calls in every step, deciding nothing on the host, so that its
-            CUDA graph can stand for it.
         rules: what its statistics are examined for, see `Rule`.
         panels: names of statistics by the title of the curves that show them together, in the run's report.
     """
@@ -429,9 +427,14 @@ class Task(ABC):
     optimizers: dict[str, Optimizer]
     generator_ema: Any
     settings: Any
-    repeats_itself: ClassVar[bool] = False
     rules: ClassVar[Sequence[Rule]] = ()
     panels: ClassVar[Panels] = {}
+
+    @property
+    def route(self) -> Hashable | None:
+        """Return what the host decides of a phase: as long as this stays the same, a phase makes the same calls in
+        every step, and its CUDA graph can stand for it. None if each step decides anew."""
+        return None
 
     def check_split(self, images: int) -> str | None:
         """Say what is doubtful about computing a step `images` at a time; None if nothing is.

@@ -54,6 +54,15 @@ def test_translation_shifts_by_up_to_an_eighth_and_fills_with_zero(height: int, 
     assert most < 3 * 600 / len(possible)  # uniform: no place is much preferred
 
 
+def test_shift_repeats_the_pixels_at_the_edge():
+    images = drawn_images(1, 3, 8, 8).expand(200, -1, -1, -1)
+    padded = torch.nn.functional.pad(images[:1], (1, 1, 1, 1), mode="replicate")[0]
+    possible = [padded[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+    augmented = DiffAugment("shift")(images, generator=seeded())
+    seen = {next(i for i, image in enumerate(possible) if torch.equal(image, x)) for x in augmented}
+    assert seen == set(range(9))
+
+
 @pytest.mark.parametrize("size", [16, 14])
 def test_cutout_is_half_the_side_and_is_clipped_at_the_border(size: int):
     side = int(size / 2 + 0.5)
@@ -103,7 +112,7 @@ def test_same_generator_state_same_augmentations():
 
 @pytest.mark.parametrize("policy", ["", "colour", "color,flip"])
 def test_an_unknown_policy_is_answered_with_the_names(policy: str):
-    with pytest.raises(ValueError, match="color, translation, cutout"):
+    with pytest.raises(ValueError, match="color, translation, shift, cutout"):
         DiffAugment(policy)
 
 

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def build(**options):
-    return build_augmentation(AugmentationConfig(**options), 16, 500.0, CPU)
+    return build_augmentation(AugmentationConfig(**{"augmentation": "bgc", **options}), 16, 500.0, CPU)
 
 
 def test_adaptive_set_with_the_published_target_and_a_cap():
@@ -41,7 +41,9 @@ def test_what_makes_no_sense_is_refused(options):
 
 
 def test_an_unknown_augmentation_is_refused_before_anything_is_loaded():
-    with pytest.raises(ValueError, match=r"`augmentation` must be one of .*bgc, .*diffaugment, none, but is 'bcg'"):
+    with pytest.raises(
+        ValueError, match=r"`augmentation` must be one of .*bgc, .*diffaugment, shift_cutout, none, but is 'bcg'"
+    ):
         AugmentationConfig(augmentation="bcg")
 
 

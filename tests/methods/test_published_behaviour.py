@@ -200,9 +200,9 @@ def test_stage2_starts_from_what_stage1_wrote(tmp_path):
     assert averaged["mapping.w_avg"].abs().sum() > 0
 
     networks = load_backbone(str(tmp_path / "stage1"))
-    recipe = METHOD.resolve("auto", RecipeConfig(batch_size=tiny.BATCH, ema_kimg=0.001), networks[0], 1)
+    recipe = METHOD.resolve("auto", RecipeConfig(batch_size=tiny.BATCH, ema_kimg=0.001), networks, 1)
     target = Target(torch.device("cpu"))
-    task = METHOD.build(TaskRequest(recipe, METHOD.options(), AugmentationConfig(), target, None, networks))
+    task = METHOD.build(TaskRequest(recipe, METHOD.options(), AugmentationConfig("bgc"), target, None, networks))
     tiny.assert_same_tensors(copied(task.discriminator), discriminator)
     for generator in (task.generator, task.generator_ema):
         tiny.assert_same_tensors(copied(generator, is_backbone), averaged)

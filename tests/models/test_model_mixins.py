@@ -17,6 +17,7 @@ from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generato
 from dfmgan_hf.models.cyclegan import CycleGANGenerator, PatchDiscriminator
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, control_map
 from dfmgan_hf.models.discriminator import PatchHeadDiscriminator
+from dfmgan_hf.models.projected import ProjectedDiscriminator
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 HALF = {torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -31,12 +32,14 @@ class ModelMixinChecks:
         config: its configuration, not all of it defaults.
         output_shape: of the first output.
         float32_outputs: outputs are float32 whatever the type of the parameters.
+        tolerance: what a sum may differ by with its terms' alignment in memory.
     """
 
     model_class: type[ModelMixin]
     config: ClassVar[dict[str, Any]]
     output_shape: tuple[int, ...]
     float32_outputs = False
+    tolerance = 1e-6
 
     def inputs(self, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
         raise NotImplementedError
@@ -67,7 +70,7 @@ class ModelMixinChecks:
             assert tensor.device.type == "cpu", name
             assert torch.equal(tensor, expected[name]), name
         for a, b in zip(self.call(model, dtype), self.call(other, dtype), strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+            torch.testing.assert_close(a, b, rtol=0, atol=self.tolerance)
 
     # Calls
 
@@ -256,6 +259,16 @@ class TestPatchHeadDiscriminator(TestStyleGAN2Discriminator):
     def untrained_parameters(self, model):
         # Patches are judged by `judge_patches`.
         return [name for name, _ in model.named_parameters() if name.startswith("patch_heads.")]
+
+
+class TestProjectedDiscriminator(ModelMixinChecks):
+    model_class = ProjectedDiscriminator
+    config: ClassVar = {"resolution": 32, "image_channels": 1, "mbstd_group_size": 2}
+    output_shape = (2, 4, 16)
+    tolerance = 1e-5  # logits of a few units, after some twenty layers
+
+    def inputs(self, dtype=torch.float32):
+        return {"images": self.randn(2, 1, 32, 32).to(dtype)}
 
 
 class TestCycleGANGenerator(ModelMixinChecks):

@@ -136,7 +136,7 @@ def make_baseline(variant: str, folder: Path, mean) -> Task:
     backbone = tiny.make_networks() if method.init == "stage1" else None
     sizes = {} if backbone else {"resolution": 32, "image_channels": 3, "channel_base": 128}
     overrides = RecipeConfig(**sizes, batch_size=WHOLE)
-    recipe = method.resolve("small", overrides, None if backbone is None else backbone[0], 1)
+    recipe = method.resolve("small", overrides, backbone, 1)
     target = Target(torch.device("cpu"), None, mean)
     assert method.build is not None
     task = method.build(TaskRequest(recipe, chosen, AugmentationConfig("none"), target, defects, backbone, data))

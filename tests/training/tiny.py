@@ -74,7 +74,7 @@ def make_stage2(
     with torch.no_grad():
         backbone.mapping.w_avg.normal_()
     generator = DFMGANGenerator.from_backbone(backbone, residual_resolution).to(memory_format=torch.channels_last)
-    matching = None if match in ("none", "joint") else build_match_discriminator(discriminator, match)
+    matching = None if match in ("none", "joint") else build_match_discriminator(backbone, match)
     if match == "joint":
         discriminator = build_joint_discriminator(discriminator).to(memory_format=torch.channels_last)
     return Stage2Task(

@@ -1,0 +1,282 @@
+"""A discriminator on the frozen features of an image classifier ("Projected GAN").
+
+A. Sauer, K. Chitta, J. Mueller, A. Geiger: "Projected GANs converge faster", NeurIPS 2021. Images pass through a
+network that was trained to classify ImageNet and stays as it is; fixed, random convolutions mix its maps across
+channels and scales; small heads, the only part that learns, judge patches of the mixed maps. A product is learnt in a
+fraction of the images that StyleGAN2's own discriminator needs.
+
+Otherwise than there: EfficientNet-Lite0 up to a sixteenth of its input, all heads end on the same grid of patches, and
+each sees the minibatch standard deviation, against one image for every latent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from .base import SafetensorsModel
+from .discriminator import minibatch_stddev
+from .layers import LEAKY_SLOPE
+
+FEATURE_NETWORK = "tf_efficientnet_lite0"
+"""The timm model that judges if nothing else is asked for: 0.5 million parameters, Apache-2.0."""
+
+WEIGHTS_VARIABLE = "DFMGAN_FEATURE_WEIGHTS"
+"""Environment variable with the path of a file of weights, where timm's download is not possible."""
+
+SMALLEST_INPUT = 64
+"""Smaller images are enlarged to it."""
+
+WIDTH = 64
+"""Channels of the mixed maps and of the heads."""
+
+
+class FeatureWeightsError(OSError):
+    """The classifier's weights could not be had; the message says where to get them."""
+
+
+class FrozenFeatures(nn.Module):
+    """Maps of a timm classifier at a half, a quarter, ..., a sixteenth of the image's size.
+
+    Its weights are buffers here: no optimiser, average or gradient reaches them. Batch normalisation always uses the
+    statistics of ImageNet.
+
+    Args:
+        name: of the timm model.
+
+    Attributes:
+        channels: of each map.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        timm = _timm()
+        self.network = timm.create_model(name)
+        info = [stage for stage in self.network.feature_info if stage["reduction"] <= 16]
+        self.stages = list(range(len(info)))
+        self.network.prune_intermediate_layers(self.stages, prune_norm=True, prune_head=True)
+        self.channels = [stage["num_chs"] for stage in info]
+        self.reductions = [stage["reduction"] for stage in info]
+        for key in ("mean", "std"):
+            values = torch.tensor(self.network.pretrained_cfg[key])[:, None, None]
+            self.register_buffer(key, values)
+        for module in self.network.modules():
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                delattr(module, key)
+                module.register_buffer(key, parameter.data)
+        self.eval()
+
+    def train(self, mode: bool = True) -> FrozenFeatures:
+        """Stay as it is: batch normalisation must not learn from what it judges."""
+        return super().train(False)
+
+    def load_pretrained(self, name: str) -> None:
+        """Take over ImageNet weights: of the file that `DFMGAN_FEATURE_WEIGHTS` names, or timm's.
+
+        Raises:
+            FeatureWeightsError: there are none, or the file's do not fit.
+        """
+        file = os.environ.get(WEIGHTS_VARIABLE)
+        advice = (
+            f"The discriminator on frozen features needs timm's weights of {name}. Download them where there is a "
+            f"network (`huggingface-cli download timm/{name}.in1k model.safetensors`) and set {WEIGHTS_VARIABLE} to "
+            "the file's path, or train with --discriminator stylegan2."
+        )
+        if file and not os.path.isfile(file):
+            raise FeatureWeightsError(f"{WEIGHTS_VARIABLE} names {file}, which is no file. {advice}")
+        try:
+            overlay = {"pretrained_cfg_overlay": {"file": file}} if file else {}
+            state = _timm().create_model(name, pretrained=True, **overlay).state_dict()
+        except Exception as error:  # timm, huggingface_hub and torch raise many types for a download or a bad file.
+            source = file or "timm's download"
+            reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            raise FeatureWeightsError(f"No weights from {source} ({reason}). {advice}") from error
+        self.network.load_state_dict({key: state[key] for key in self.network.state_dict()})
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps, the largest first, of images (N, 3, S, S) in [-1, 1]."""
+        x = (images - (2 * self.mean - 1)) / (2 * self.std)
+        return self.network.forward_intermediates(x, indices=self.stages, stop_early=True, intermediates_only=True)
+
+
+class RandomMixing(nn.Module):
+    """Mix maps by convolutions that are drawn once and stay as they are, so that heads cannot look at a few channels.
+
+    Across channels by a 1x1 convolution of each map, across scales by adding the next smaller mixed map, enlarged,
+    through a 3x3 one. Each map is divided by its standard deviation on first sight, `scales`.
+
+    Args:
+        channels: of each map, the largest map first.
+    """
+
+    scales: Tensor
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.register_buffer("scales", torch.ones(len(channels)))
+        for i, count in enumerate(channels):
+            self.register_buffer(f"across_channels_{i}", _kaiming(WIDTH, count, 1))
+            self.register_buffer(f"across_scales_{i}", _kaiming(WIDTH, WIDTH, 3))
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return as many maps of the same sizes with `WIDTH` channels each."""
+        mixed: list[Tensor] = []
+        for i in reversed(range(len(maps))):
+            x = F.conv2d(maps[i], getattr(self, f"across_channels_{i}")) / self.scales[i]
+            if mixed:
+                above = F.conv2d(mixed[0], getattr(self, f"across_scales_{i}"), padding=1)
+                x = x + F.interpolate(above, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            mixed.insert(0, x)
+        return mixed
+
+    @torch.no_grad()
+    def measure(self, maps: list[Tensor]) -> None:
+        """Set `scales` by the maps of typical images."""
+        for i, features in enumerate(maps):
+            self.scales[i] = F.conv2d(features, getattr(self, f"across_channels_{i}")).std()
+
+
+class PatchHead(nn.Module):
+    """Judge the patches of one mixed map: convolutions of stride 2, then two of stride 1, with spectral norm.
+
+    Args:
+        halvings: how often height and width are halved.
+        mbstd_group_size: samples in a group of the minibatch standard deviation.
+    """
+
+    def __init__(self, halvings: int, mbstd_group_size: int) -> None:
+        super().__init__()
+        self.mbstd_group_size = mbstd_group_size
+        self.down = nn.ModuleList(spectral_norm(nn.Conv2d(WIDTH, WIDTH, 4, 2, 1)) for _ in range(halvings))
+        self.conv = spectral_norm(nn.Conv2d(WIDTH + 1, WIDTH, 3, 1, 1))
+        self.out = spectral_norm(nn.Conv2d(WIDTH, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, WIDTH, H, W) -> (N, 1, H / 2^halvings, W / 2^halvings)."""
+        for layer in self.down:
+            x = F.leaky_relu(layer(x), LEAKY_SLOPE)
+        x = torch.cat([x, minibatch_stddev(x, self.mbstd_group_size)], dim=1)
+        return self.out(F.leaky_relu(self.conv(x), LEAKY_SLOPE))
+
+
+@dataclass
+class ProjectedDiscriminatorOutput(BaseOutput):
+    """Output of `ProjectedDiscriminator`: `logits`, (N, heads, patches), unbounded, high for real."""
+
+    logits: Tensor
+
+
+class ProjectedDiscriminator(SafetensorsModel):
+    """The discriminator on frozen features; it is trained with the hinge loss and needs no R1.
+
+    What is saved holds the frozen weights too, so that ImageNet's are needed once, by `from_features`.
+
+    Args:
+        resolution: of the full images. Smaller ones, of a generator that still grows, are judged too.
+        image_channels: 1 or 3; grey is repeated over RGB.
+        feature_network: name of a timm model with maps at powers of two.
+        mbstd_group_size: samples in a group of the minibatch standard deviation.
+
+    Example:
+        >>> discriminator = ProjectedDiscriminator.from_features(resolution=64)
+        >>> discriminator(torch.zeros(4, 3, 64, 64)).logits.shape
+        torch.Size([4, 4, 64])
+    """
+
+    low_precision_dtype: torch.dtype | None = None
+
+    @register_to_config
+    def __init__(
+        self,
+        resolution: int = 256,
+        image_channels: int = 3,
+        feature_network: str = FEATURE_NETWORK,
+        mbstd_group_size: int = 4,
+    ) -> None:
+        super().__init__()
+        if image_channels not in (1, 3):
+            raise ValueError(f"`image_channels` must be 1 or 3, but is {image_channels}.")
+        self.input_size = max(resolution, SMALLEST_INPUT)
+        self.features = FrozenFeatures(feature_network)
+        self.mixing = RandomMixing(self.features.channels)
+        # All heads end on the grid of the smallest map, halved again where images are larger.
+        grid = int(math.log2(self.features.reductions[-1] * self.input_size / SMALLEST_INPUT))
+        self.heads = nn.ModuleList(
+            PatchHead(grid - int(math.log2(reduction)), mbstd_group_size) for reduction in self.features.reductions
+        )
+
+    @classmethod
+    def from_features(
+        cls, resolution: int = 256, image_channels: int = 3, feature_network: str = FEATURE_NETWORK
+    ) -> ProjectedDiscriminator:
+        """Put new heads on ImageNet's features.
+
+        Raises:
+            FeatureWeightsError: the weights could not be had.
+        """
+        model = cls(resolution=resolution, image_channels=image_channels, feature_network=feature_network)
+        model.features.load_pretrained(feature_network)
+        return model
+
+    def set_mixed_precision(self, dtype: torch.dtype | None) -> None:
+        """Run the frozen features in `dtype`; None for the parameters' type."""
+        self.low_precision_dtype = dtype
+
+    @torch.no_grad()
+    def measure_scales(self, images: Tensor) -> None:
+        """Set the scales of the mixed maps by real images (N, image_channels, R, R) in [-1, 1]."""
+        self.mixing.measure(self.features(self._as_input(images)))
+
+    def forward(self, images: Tensor, return_dict: bool = True) -> ProjectedDiscriminatorOutput | tuple[Tensor]:
+        """Judge images (N, image_channels, R, R) in [-1, 1], R up to `resolution`.
+
+        Returns:
+            Logits (N, heads, patches), high for real.
+        """
+        if images.ndim != 4 or images.shape[1] != self.config["image_channels"]:
+            raise ValueError(
+                f"`images` must be (N, {self.config['image_channels']}, R, R), but is {tuple(images.shape)}."
+            )
+        x = self._as_input(images)
+        with torch.autocast(
+            x.device.type, dtype=self.low_precision_dtype, enabled=self.low_precision_dtype is not None
+        ):
+            maps = self.mixing(self.features(x))
+        logits = torch.stack(
+            [head(features.to(images.dtype)).flatten(1) for head, features in zip(self.heads, maps, strict=True)],
+            dim=1,
+        )
+        return ProjectedDiscriminatorOutput(logits=logits) if return_dict else (logits,)
+
+    def _as_input(self, images: Tensor) -> Tensor:
+        x = images.expand(-1, 3, -1, -1)
+        if x.shape[-1] != self.input_size:
+            x = F.interpolate(x, size=self.input_size, mode="bilinear", align_corners=False)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def _kaiming(out_channels: int, in_channels: int, kernel_size: int) -> Tensor:
+    return torch.randn(out_channels, in_channels, kernel_size, kernel_size) * math.sqrt(
+        2 / (in_channels * kernel_size**2)
+    )
+
+
+def _timm():  # type: ignore[no-untyped-def]
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError(
+            "The discriminator on frozen features needs timm, which is not installed: pip install dfmgan-hf[train]"
+        ) from error
+    return timm

@@ -1,0 +1,188 @@
+"""Training with the discriminator on frozen features, and a generator that grows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.losses import hinge_discriminator_loss, hinge_generator_loss
+from dfmgan_hf.methods import METHODS, get_method
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
+from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES, Stage1Task
+from dfmgan_hf.methods.train import train
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
+from dfmgan_hf.models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, ProjectedDiscriminator
+from dfmgan_hf.models.stylegan2 import NoiseInput
+from dfmgan_hf.training.task import RunningStatistics, examine
+from tests.training import tiny
+
+SIZES = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8}
+pytestmark = pytest.mark.usefixtures("no_report", "feature_weights")
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory) -> Path:
+    """Weights that were never trained, in a file like timm's."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("timm") / "model.safetensors"
+    save_file(timm.create_model(FEATURE_NETWORK).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def feature_weights(weights_file, monkeypatch) -> None:
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights_file))
+
+
+def arguments(stage: str, category: Path, folder: Path, *more: str) -> list[str]:
+    sizes = [f"--{name}={value}" for name, value in {**SIZES, "batch_size": 4, "resolution": 32}.items()]
+    common = ["--log_every_kimg=0.004", "--checkpoint_every_kimg=0", "--sample_every_kimg=0", "--report_to=none"]
+    return [
+        *(stage, "--preset=quick", f"--data_dir={category}", f"--output_dir={folder}"),
+        *(sizes if stage == "stage1" else ["--defect=dot", "--batch_size=4"]),
+        *(*common, *more),
+    ]
+
+
+def stage1_task(**recipe) -> Stage1Task:
+    """Stage 1 of the quick preset, on tiny networks."""
+    method = get_method("stage1")
+    settled = method.resolve("quick", RecipeConfig(resolution=32, batch_size=4, **SIZES, **recipe), None, 1)
+    augmentation = method.settle_augmentation(AugmentationConfig(), settled)
+    target = Target(torch.device("cpu"))
+    torch.manual_seed(0)
+    return method.build(TaskRequest(settled, None, augmentation, target, tiny.drawn_set()))
+
+
+def test_hinge_losses_add_up_the_heads_means():
+    # Two images, two heads of two patches.
+    logits = torch.tensor([[[2.0, 0.5], [-3.0, 0.0]], [[1.0, -1.0], [0.0, 0.0]]])
+    assert hinge_generator_loss(logits).item() == pytest.approx(-(2.5 / 4 - 3 / 4))
+    assert hinge_discriminator_loss(logits, 1).item() == pytest.approx((0 + 0.5 + 0 + 2) / 4 + (4 + 1 + 1 + 1) / 4)
+    assert hinge_discriminator_loss(logits, -1).item() == pytest.approx((3 + 1.5 + 2 + 0) / 4 + (0 + 1 + 1 + 1) / 4)
+
+
+def test_phases_have_the_hinge_and_no_r1():
+    task = stage1_task()
+    assert [phase.name for phase in task.phases] == ["generator", "path_length", "discriminator"]
+    assert task.augment.policy == ("shift", "cutout")
+    assert task.ada is None
+    # Without R1 the discriminator's Adam is not corrected for it; the generator's is, for the path length.
+    assert task.optimizers["discriminator"].defaults["lr"] == 0.0025
+    assert task.optimizers["generator"].defaults["lr"] == pytest.approx(0.0025 * 4 / 5)
+
+    task.discriminator.heads[0].out.bias.data += 100  # all real to the first head
+    batch = tiny.make_trainer(task, Path("unused")).stream.at(0)
+    # -1 for each of the fakes' patches; the rest are untrained, a few units.
+    assert task.generator_loss(batch, RunningStatistics()).item() == pytest.approx(-100, abs=20)
+    assert task.discriminator_loss(batch, RunningStatistics()).item() == pytest.approx(101, abs=20)
+
+
+def test_scales_of_the_mixed_maps_are_measured_on_the_photographs():
+    task = stage1_task()
+    photographs = tiny.drawn_set().images.to(torch.float32) / 127.5 - 1
+    scales = task.discriminator.mixing.scales.clone()
+    assert not torch.equal(scales, torch.ones(4))
+    task.discriminator.measure_scales(photographs)
+    torch.testing.assert_close(task.discriminator.mixing.scales, scales)
+
+
+def test_the_generator_grows_without_a_jump():
+    task = stage1_task(growth_kimg=0.008)
+    batch = tiny.make_trainer(task, Path("unused")).stream.at(0)
+    assert task.size == 16
+    images, ws = task._draw(4)
+    assert images.shape == (4, 3, 16, 16)
+    assert task._photographs(batch).shape == (4, 3, 16, 16)
+    torch.testing.assert_close(task._photographs(batch), nn.functional.avg_pool2d(batch.images, 2))
+    # What the full network draws is this image, enlarged: blocks that were not trained add nothing yet.
+    noise = NoiseInput("const", 4)
+    low, whole = task.generator.synthesize(ws, noise, 16), task.generator.synthesize(ws, noise)
+    smooth = nn.functional.avg_pool2d(whole, 2)
+    assert (smooth[..., 1:-1, 1:-1] - low[..., 1:-1, 1:-1]).abs().mean() < 0.3 * low.abs().mean()
+
+    sizes = []
+    for step in range(1, 5):
+        task.after_step(step, RunningStatistics())
+        sizes.append(task.size)
+    assert sizes == [16, 32, 32, 32]  # 8 images at 16x16, then all that is left at 32x32
+    assert task._photographs(batch) is batch.images
+    assert task._draw(4)[0].shape == (4, 3, 32, 32)
+
+
+def test_a_growing_run_that_is_stopped_goes_on_as_if_it_had_not_been(category, tmp_path):
+    options = ["--growth_kimg=0.008"]
+    train(arguments("stage1", category, tmp_path / "whole", *options, "--total_kimg=0.016"))
+    train(arguments("stage1", category, tmp_path / "stopped", *options, "--total_kimg=0.004"))
+    more = [*options, "--total_kimg=0.016", "--resume_from_checkpoint=latest"]
+    train(arguments("stage1", category, tmp_path / "stopped", *more))
+    weights = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("*/diffusion*"))
+    assert [path.parts[0] for path in weights] == ["discriminator", "generator"]
+    for path in weights:
+        assert (tmp_path / "whole" / path).read_bytes() == (tmp_path / "stopped" / path).read_bytes(), path
+
+
+def test_stage2_goes_on_with_stage1s_heads_or_with_new_ones(category, tmp_path):
+    train(arguments("stage1", category, tmp_path / "stage1", "--total_kimg=0.004", "--growth_kimg=0"))
+    backbone = load_backbone(str(tmp_path / "stage1"))
+    assert isinstance(backbone[1], ProjectedDiscriminator)
+    start = f"--pretrained_backbone={tmp_path / 'stage1'}"
+    train(arguments("stage2", category, tmp_path / "stage2", start, "--total_kimg=0.008"))
+    record = json.loads((tmp_path / "stage2" / "training_config.json").read_text())
+    assert record["recipe"]["discriminator"] == "projected"
+    assert record["config"]["augmentation"]["augmentation"] == "shift_cutout"
+    assert DFMGANPipeline.from_pretrained(str(tmp_path / "stage2"))(2).images[0].size == (32, 32)
+
+    method = METHODS["dfmgan"]
+    for name, cls in (("projected", ProjectedDiscriminator), ("stylegan2", StyleGAN2Discriminator)):
+        recipe = method.resolve("auto", RecipeConfig(batch_size=4, discriminator=name), backbone, 1)
+        task = method.build(
+            TaskRequest(
+                recipe, method.options(), AugmentationConfig("none"), Target(torch.device("cpu")), None, backbone
+            )
+        )
+        assert isinstance(task.discriminator, cls)
+        # R1 stays D_match's.
+        assert [phase.name for phase in task.phases] == ["generator", "path_length", "discriminator", "r1"]
+        batch = tiny.make_trainer(task, tmp_path / name).stream.at(0)
+        assert task.r1_loss(batch, RunningStatistics()) > 0
+    assert method.resolve("auto", RecipeConfig(), backbone, 1).discriminator == "projected"
+
+
+def test_what_needs_the_published_discriminator_says_so(category, tmp_path):
+    train(arguments("stage1", category, tmp_path, "--total_kimg=0.004"))
+    backbone = load_backbone(str(tmp_path))
+    with pytest.raises(ValueError, match=r"CDC goes on with the StyleGAN2 discriminator .* --discriminator stylegan2"):
+        METHODS["cdc"].resolve("auto", RecipeConfig(), backbone, 1)
+    with pytest.raises(ValueError, match=r"`discriminator` has no meaning for CDC"):
+        METHODS["cdc"].resolve("auto", RecipeConfig(discriminator="projected"), None, 1)
+    options = (f"--pretrained_backbone={tmp_path}", "--match_discriminator=joint")
+    with pytest.raises(ValueError, match=r"joint needs --discriminator stylegan2"):
+        train(arguments("stage2", category, tmp_path / "joint", *options))
+
+
+def test_a_discriminator_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"`discriminator` must be one of stylegan2, projected, but is 'frozen'"):
+        RecipeConfig(discriminator="frozen")  # type: ignore[arg-type]
+
+
+def test_presets_channels_follow_the_resolution():
+    method = get_method("stage1")
+    for resolution, channels in ((64, 2048), (128, 4096)):
+        recipe = method.resolve("quick", RecipeConfig(resolution=resolution), None, 1)
+        assert (recipe.channel_base, recipe.discriminator) == (channels, "projected")
+    assert METHODS["diffaug"].resolve("quick", RecipeConfig(), None, 1).discriminator == "stylegan2"
+
+
+def test_a_discriminator_far_ahead_is_warned_of():
+    ahead = {"loss/discriminator": 0.1, "accuracy/real": 1.0, "accuracy/fake": 1.0}
+    assert set(examine(PROJECTED_RULES, [ahead] * 5)) == {"discriminator_ahead"}
+    assert not examine(PROJECTED_RULES, [ahead] * 4 + [{**ahead, "loss/discriminator": 2.0}])
+    assert {rule.name for rule in stage1_task().rules} == {"discriminator_ahead"}
