@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ from tests import replay
 def graphs(monkeypatch) -> NetworkGraphs:
     replay.install(monkeypatch, "dfmgan_hf.cuda_graphs")
     return NetworkGraphs()
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 SETTINGS: dict[str, Any] = {"noise_mode": "const", "return_defect_free": True, "return_dict": False}
@@ -75,8 +82,7 @@ def test_a_network_that_has_changed_is_drawn_as_it_is_now(pipe, graphs, change):
     network = pipe.generator
     settings = {**SETTINGS, "truncation_psi": 0.5}
     before = [graphs(network, *latents(1), **settings) for _ in range(3)][-1]
-    with torch.no_grad():
-        change(network)
+    change(network)
     expected = network(*latents(1), **settings)
     for _ in range(3):
         assert_same(graphs(network, *latents(1), **settings), expected)
