@@ -233,8 +233,8 @@ def add_graphed_triplet(bench: Bench, call: Call, details: Row) -> None:
 def compile_triplets(bench: Bench) -> None:
     """Whole generator, as users compile it, and with CUDA graphs on top."""
     arguments = bench.arguments
-    for mode in (None, "reduce-overhead"):
-        for batch in (arguments.draw_batch, 1):
+    for batch in (arguments.draw_batch, 1):
+        for mode in (None, "reduce-overhead"):
             how = "compile" if mode is None else f"compile, {mode}"
             details = {"how": how, "dtype": arguments.dtypes[0], "batch": batch}
             if bench.needs_gpu("triplet", **details):
@@ -271,7 +271,7 @@ def phases(bench: Bench) -> None:
                 if how == "graph" and bench.needs_gpu("phases", how=how, batch=batch_size):
                     continue
                 graphs = PhaseGraphs(trainer.run_phase, trainer.task, bench.device) if how == "graph" else None
-                total = 0.0
+                shares = []
                 for phase in trainer.task.phases:
                     with bench.attempt(phase.name, how=how, batch=batch_size):
                         bench.reset_memory()
@@ -281,13 +281,14 @@ def phases(bench: Bench) -> None:
                         if graphs and phase.name not in graphs.captured:
                             raise RuntimeError("It was not captured; the warning above says why.")
                         timing = bench.timing(step)
-                        total += timing.median / phase.interval
+                        shares.append(timing.median / phase.interval)
                         bench.add(
                             phase.name, how=how, batch=batch_size, interval=phase.interval, ms=timing.median * 1e3,
                             **setup, **bench.memory(),
                         )  # fmt: skip
-                numbers = {"ms": total * 1e3, "s_per_kimg": total / batch_size * 1e3}
-                bench.add("iteration, of the phases", how=how, batch=batch_size, **numbers)
+                if len(shares) == len(trainer.task.phases):
+                    numbers = {"ms": sum(shares) * 1e3, "s_per_kimg": sum(shares) / batch_size * 1e3}
+                    bench.add("iteration, of the phases", how=how, batch=batch_size, **numbers)
 
 
 def agree(bench: Bench) -> None:
