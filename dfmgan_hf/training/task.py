@@ -51,7 +51,7 @@ class Batch:
         return [Batch(*part) for part in zip(images, masks, labels, strict=True)]
 
 
-RESIDENT_BYTES = 4 * 2**30
+RESIDENT_BYTES = 2**30
 """A training set of up to this size is kept on the device; of a larger one, each batch is copied there."""
 
 
@@ -134,6 +134,8 @@ class BatchStream:
         return self._order[start - self._first * count :][:part]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
+        if self.device.type == "cuda" and pixels.device != self.device:
+            pixels = pixels.pin_memory()  # of other memory, the host waits until the copy is made
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
 
 
