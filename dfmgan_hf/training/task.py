@@ -134,7 +134,7 @@ class BatchStream:
         return self._order[start - self._first * count :][:part]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        if self.device.type == "cuda" and pixels.device != self.device:
+        if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels = pixels.pin_memory()  # of other memory, the host waits until the copy is made
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
 
