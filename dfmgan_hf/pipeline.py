@@ -9,8 +9,10 @@ import operator
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -24,6 +26,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from PIL import Image
 from torch import Tensor
 
+from .cuda_graphs import NetworkGraphs
 from .hub_errors import check_source, clear_loading_errors
 from .models.base import VARIANTS, refuse_pickles
 from .models.dfmgan import DFMGANGenerator
@@ -87,6 +90,19 @@ class DFMGANPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(generator=generator)
         self._said_no_defects = False
+        self._graphs: NetworkGraphs | None = None
+
+    def enable_cuda_graphs(self) -> None:
+        """Replay the generator's passes from now on, by batch size and settings: a GPU then waits for no Python.
+
+        It costs memory for each batch size that is drawn more than once (8 are kept). `noise_mode="random"`,
+        generators that are compiled or offloaded, and other devices are drawn as without.
+        """
+        self._graphs = NetworkGraphs()
+
+    def disable_cuda_graphs(self) -> None:
+        """Draw without CUDA graphs again, and free their memory."""
+        self._graphs = None
 
     @property
     def unwrapped_generator(self) -> Any:
@@ -204,36 +220,51 @@ class DFMGANPipeline(DiffusionPipeline):
         device = self._execution_device
         dtype = torch.promote_types(self.dtype, torch.float32)
         step = 1 if device.type == "cpu" else batch_size
-        images, masks, defect_free_images = [], [], []
+        # While the device computes a batch, the host brings the one before it into the output's form.
+        latents = [object_latents.to(device, dtype)]
+        settings: dict[str, Any] = {"truncation_psi": truncation_psi, "noise_mode": noise_mode, "return_dict": False}
+        if self.has_defects:
+            latents.append(defect_latents.to(device, dtype))
+            settings |= {
+                "return_defect_free": True,
+                "object_latent_space": object_latent_space,
+                "defect_latent_space": defect_latent_space,
+                "mask_threshold": mask_threshold,
+            }
+        else:
+            settings["latent_space"] = object_latent_space
         network = extract_model_from_parallel(self.generator, keep_torch_compile=True)
-        with hold_weights(network), self.progress_bar(total=num_images) as progress_bar:
+        graphs = self._graphs if self._can_be_captured(network, device, noise_mode) else None
+        if graphs is not None and graphs.failed:
+            graphs = None
+        results: list[tuple[Any, ...]] = []
+        last: Callable[[], tuple[Any, ...]] | None = None
+        with (
+            nullcontext() if graphs is not None else hold_weights(network),
+            self.progress_bar(total=num_images) as progress_bar,
+        ):
             for start in range(0, num_images, step):
                 batch = slice(start, min(start + step, num_images))
-                objects = object_latents[batch].to(device, dtype)
-                noise = generators_from_seeds(noise_seeds[batch])
-                shared = {"truncation_psi": truncation_psi, "noise_mode": noise_mode, "generator": noise}
-                if self.has_defects:
-                    output = network(
-                        objects,
-                        defect_latents[batch].to(device, dtype),
-                        return_defect_free=True,
-                        object_latent_space=object_latent_space,
-                        defect_latent_space=defect_latent_space,
-                        mask_threshold=mask_threshold,
-                        **shared,
-                    )
-                    masks.append(convert((output.mask_logits >= mask_threshold).to(torch.uint8) * 255, output_type))
-                    defect_free_images.append(convert(to_unit_range(output.defect_free_images), output_type))
+                inputs = [codes[batch] for codes in latents]
+                if graphs is not None:
+                    drawn = graphs(network, *inputs, **settings)
                 else:
-                    output = network(objects, latent_space=object_latent_space, **shared)
-                images.append(convert(to_unit_range(output.images), output_type))
-                progress_bar.update(len(objects))
+                    drawn = network(*inputs, **settings, generator=generators_from_seeds(noise_seeds[batch]))
+                pictures = [to_unit_range(x) for x in (drawn[0], *drawn[2:])]
+                if self.has_defects:
+                    pictures.insert(1, (drawn[1] >= mask_threshold).to(torch.uint8) * 255)
+                following = begin_conversion(pictures, output_type)
+                if last is not None:
+                    results.append(last())
+                last = following
+                progress_bar.update(len(inputs[0]))
+            assert last is not None
+            results.append(last())
         self.maybe_free_model_hooks()
 
         # 4. Join the batches
-        all_images = join_batches(images, output_type)
-        all_masks = join_batches(masks, output_type) if masks else None
-        all_defect_free = join_batches(defect_free_images, output_type) if masks else all_images
+        all_images, *others = (join_batches(list(batches), output_type) for batches in zip(*results, strict=True))
+        all_masks, all_defect_free = others or (None, all_images)
         if not return_dict:
             return all_images, all_masks, all_defect_free
         return DFMGANPipelineOutput(images=all_images, masks=all_masks, defect_free_images=all_defect_free)
@@ -247,6 +278,11 @@ class DFMGANPipeline(DiffusionPipeline):
             pipe(seeds=range(8), object_latents=objects)
         """
         return draw_codes(generators_from_seeds(seeds), self.unwrapped_generator.config["z_dim"])[:2]
+
+    def _can_be_captured(self, network: Any, device: torch.device, noise_mode: NoiseMode) -> bool:
+        # A compiled network makes graphs of its own, a hook moves weights, and new noise is drawn on the host.
+        plain = network is self.unwrapped_generator and not hasattr(network, "_hf_hook")
+        return plain and device.type == "cuda" and noise_mode != "random"
 
     def _check_latents(self, name: str, latents: Any, space: str) -> None:
         """Raise ValueError unless `latents` is None or a finite (N, ...) tensor of `space`."""
@@ -465,16 +501,48 @@ def to_unit_range(images: Tensor) -> Tensor:
     return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
-def convert(x: Tensor, output_type: OutputType) -> Any:
-    """Turn (N, C, H, W), float32 in [0, 1] or uint8, into 8-bit PIL images, an array (N, H, W, C), or itself."""
+def begin_conversion(pictures: list[Tensor], output_type: OutputType) -> Callable[[], tuple[Any, ...]]:
+    """Begin to turn pictures into the output's form; what is returned ends it, and waits for the device if need be.
+
+    Args:
+        pictures: (N, C, H, W), float32 in [0, 1] or uint8. On a GPU they are copied to the host beside what it
+            computes next.
+        output_type: "pil" for 8-bit PIL images, "np" for arrays (N, H, W, C), "pt" for the pictures themselves.
+    """
     if output_type == "pt":
-        return x
-    if output_type == "pil" and x.is_floating_point():
-        x = (x * 255).round().to(torch.uint8)
-    arrays = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())
-    if output_type == "np":
-        return arrays
-    return [Image.fromarray(a[:, :, 0] if a.shape[2] == 1 else a) for a in arrays]
+        return lambda: tuple(pictures)
+    if output_type == "pil":
+        pictures = [(x * 255).round().to(torch.uint8) if x.is_floating_point() else x for x in pictures]
+    pictures = [x.permute(0, 2, 3, 1).contiguous() for x in pictures]
+    device = pictures[0].device
+    wait: Callable[[], object] = lambda: None  # noqa: E731
+    if device.type == "cuda":
+        stream: Any = _copy_stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            on_host = [torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for x in pictures]
+            for source, target in zip(pictures, on_host, strict=True):
+                target.copy_(source, non_blocking=True)
+                source.record_stream(stream)
+        wait = stream.record_event().synchronize
+    else:
+        on_host = [x.cpu() for x in pictures]
+
+    def end() -> tuple[Any, ...]:
+        wait()
+        return tuple(_to_pil(x.numpy()) if output_type == "pil" else x.numpy() for x in on_host)
+
+    return end
+
+
+@lru_cache
+def _copy_stream(device: torch.device) -> Any:
+    return torch.cuda.Stream(device)
+
+
+def _to_pil(arrays: np.ndarray) -> list[Image.Image]:
+    # Pillow copies colours itself; of grey it would keep the whole batch, in memory that is for passing through.
+    return [Image.fromarray(a[:, :, 0].copy() if a.shape[2] == 1 else a) for a in arrays]
 
 
 def join_batches(batches: list[Any], output_type: OutputType) -> Any:

@@ -18,12 +18,13 @@ ALLOWED: dict[str, set[str]] = {
     "losses": set(),
     "processes": set(),
     "sheets": {"files"},
+    "cuda_graphs": set(),
     "models": set(),
     "augmentation": set(),
     "data": {"files", "sheets"},
     # hub is imported inside push_to_hub.
-    "pipeline": {"models", "hub_errors", "hub"},
-    "training": {"files", "processes", "sheets", "data"},
+    "pipeline": {"cuda_graphs", "models", "hub_errors", "hub"},
+    "training": {"cuda_graphs", "files", "processes", "sheets", "data"},
     "metrics": {"files", "processes", "sheets", "data", "pipeline", "training"},
     "hub": {"files", "hub_errors", "sheets", "models"},
     "methods": {

@@ -232,7 +232,7 @@ def test_masks_are_tanh_of_ten_times_their_logits():
 def test_path_lengths_are_of_half_the_batch(stage):
     task = build(stage, resolution=64)
     drawn: list[int] = []
-    task.generator.mapping.register_forward_pre_hook(lambda _, args: drawn.append(len(args[0])))
+    task.generator.block(4).conv1.register_forward_pre_hook(lambda _, args: drawn.append(len(args[0])))
     task.path_length_loss(Batch(torch.empty(8, 3, 64, 64, device="meta")), RunningStatistics())
     assert set(drawn) == {4}
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import tyro
 
+from benchmarks.speed.gpu import markdown as gpu_tables
 from benchmarks.speed.timing import RESULTS
 from dfmgan_hf.cli import run
 from dfmgan_hf.files import write_text
@@ -98,32 +99,12 @@ def throughput(rows: list[Row]) -> str:
     return markdown(header, [(r["images"], f"{r['images_per_second']:.1f}", f"{r['resident_mib']:.0f}") for r in rows])
 
 
-def gpu(results: Row) -> str:
-    header = ("how", "batch", "ms a batch", "triplets/s", "TFLOP/s", "time / ceiling", "peak GiB")
-    triplets = [
-        (
-            row["how"], row["batch_size"], seconds(row["seconds"], 1e3), f"{row['images_per_second']:.0f}",
-            f"{row['tflops']:.1f}", f"{row['time_to_ceiling']:.2f}", row["peak_gib"] and f"{row['peak_gib']:.2f}",
-        )
-        for row in results["triplets"]
-    ]  # fmt: skip
-    stages = [
-        (
-            row["stage"], row["batch_size"], f"{row['seconds']:.3f}", f"{row['seconds_per_kimg']:.2f}",
-            f"{row['time_to_ceiling']:.2f}", row["peak_gib"] and f"{row['peak_gib']:.2f}",
-        )
-        for row in [*results["training"], results["low_memory"]]
-    ]  # fmt: skip
-    stage_header = ("stage", "batch", "s an iteration", "s/kimg", "time / ceiling", "peak GiB")
-    return markdown(header, triplets) + "\n\n" + markdown(stage_header, stages)
-
-
 TABLES: dict[str, Callable[[Any], str]] = {
     "triplet": triplet,
     "training": training,
     "training_256": training,
     "throughput": throughput,
-    "gpu": gpu,
+    "gpu": gpu_tables,
 }
 
 

@@ -62,13 +62,12 @@ def make_contiguous(network: nn.Module) -> nn.Module:
 class RandomNoise:
     """Noise that is drawn once for a layer, in the order in which the layers ask for it."""
 
-    def __init__(self, generator: torch.Generator | None = None) -> None:
-        self.generator = generator
+    def __init__(self) -> None:
         self.drawn: dict[StyledConv2d, Tensor] = {}
 
     def __call__(self, layer: StyledConv2d, n: int) -> Tensor:
         if layer not in self.drawn:
-            self.drawn[layer] = torch.randn(n, 1, *layer.noise_const.shape, generator=self.generator)
+            self.drawn[layer] = torch.randn(n, 1, *layer.noise_const.shape)
         return self.drawn[layer][:n]
 
 
@@ -319,21 +318,20 @@ class Stage2Losses(Stage1Losses):
     def plan(self, batch: Batch) -> Plan:
         return plan_drawing(self.task.generator, len(batch), self.settings.style_mixing)
 
-    def draw_plan(self, plan: Plan) -> tuple[Tensor, Tensor, Tensor, Tensor, RandomNoise]:
-        """Images, soft masks, both latents, and the noise that was drawn."""
+    def draw_plan(self, plan: Plan, noise: RandomNoise) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, soft masks, and both latents."""
         g = self.task.generator
         ws = latents(g.mapping, plan.objects, g.num_latents)
         defect_ws = latents(g.defect_mapping, plan.defects, g.num_defect_latents)
-        noise = RandomNoise(torch.Generator().manual_seed(plan.noise_seed))
         images, mask = synthesize(g, ws, noise, defect_ws)
         assert mask is not None
-        return images, torch.tanh(10 * mask), ws, defect_ws, noise
+        return images, torch.tanh(10 * mask), ws, defect_ws
 
     def generator(self, batch: Batch) -> Tensor:
-        plan = self.plan(batch)
-        images, masks, ws, defect_ws, noise = self.draw_plan(plan)
+        plan, noise = self.plan(batch), RandomNoise()
+        images, masks, ws, defect_ws = self.draw_plan(plan, noise)
         loss = F.softplus(-self.judge(images)).mean()
-        pair = torch.cat(self.draw_plan(plan)[:2], dim=1)
+        pair = torch.cat(self.draw_plan(plan, noise)[:2], dim=1)
         loss = loss + self.task.settings.match_weight * F.softplus(-discriminate(self.match, pair)).mean()
         half = len(batch) // 2
         _, other = synthesize(self.task.generator, ws[:half], noise, defect_ws[half:])
@@ -352,10 +350,10 @@ class Stage2Losses(Stage1Losses):
 
     def discriminator(self, batch: Batch) -> Tensor:
         assert batch.masks is not None
-        plan = self.plan(batch)
-        fake, real = self.judge(self.draw_plan(plan)[0].detach()), self.judge(batch.images)
+        plan, noise = self.plan(batch), RandomNoise()
+        fake, real = self.judge(self.draw_plan(plan, noise)[0].detach()), self.judge(batch.images)
         loss = F.softplus(fake).mean() + F.softplus(-real).mean()
-        pair = torch.cat(self.draw_plan(plan)[:2], dim=1).detach()
+        pair = torch.cat(self.draw_plan(plan, noise)[:2], dim=1).detach()
         fake = discriminate(self.match, pair)
         real = discriminate(self.match, torch.cat([batch.images, batch.masks], dim=1))
         return loss + F.softplus(fake).mean() + F.softplus(-real).mean()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ _FREE = ("output_dir", "batch_size", "max_attempts")
 _NOT_COMPARED = ("model", "dfmgan-hf")
 _SHEET_SIZE = 16
 
+T = TypeVar("T")
 Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
 
 
@@ -298,10 +299,27 @@ def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[i
     # A pipeline of its own: silencing its progress bar does not silence the caller's.
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
+    pipe.enable_cuda_graphs()
     numbers = iter(indices)
-    with ThreadPoolExecutor() as pool:  # a GPU draws faster than one core compresses
-        while batch := list(islice(numbers, config.batch_size)):
-            yield from pool.map(lambda drawn: Sample.encode(*drawn), _draw_batch(pipe, config, batch))
+    parts = iter(lambda: list(islice(numbers, config.batch_size)), [])
+    batches: Iterator[list[Drawn]] = (_draw_batch(pipe, config, part) for part in parts)
+    # A CPU has no time to spare for it, and its libraries keep memory for each thread that has drawn.
+    if pipe.device.type != "cpu":
+        batches = one_ahead(batches)
+    # A GPU draws faster than one core compresses; threads do, because Pillow compresses without Python's lock.
+    with ThreadPoolExecutor() as pool:
+        for batch in batches:
+            yield from pool.map(lambda drawn: Sample.encode(*drawn), batch)
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items, each of which is computed in a thread while the one before it is used."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item
 
 
 def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) -> list[Drawn]:

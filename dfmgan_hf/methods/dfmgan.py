@@ -130,12 +130,12 @@ class Plan:
 
     Args:
         objects, defects: of the object and the defect latents.
-        noise_seed: of the pixel noise.
+        noise: keeps the pixel noise that layers have drawn.
     """
 
     objects: LatentDraw
     defects: LatentDraw
-    noise_seed: int
+    noise: NoiseInput
 
 
 @dataclass
@@ -165,15 +165,14 @@ def plan_drawing(generator: DFMGANGenerator, n: int, mixing_probability: float) 
     """Draw the random numbers of `n` new samples, with style mixing in both latents, each with its own cut."""
     objects = draw_latents(generator.mapping, n, generator.num_latents, mixing_probability)
     defects = draw_latents(generator.defect_mapping, n, generator.num_defect_latents, mixing_probability)
-    return Plan(objects, defects, int(torch.randint(2**31, ()).item()))
+    return Plan(objects, defects, NoiseInput("random", n))
 
 
 def render(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False, with_twins: bool = False) -> Drawing:
     """Draw a plan's images; with `masks_only` nothing above the first residual block and ToMask is run."""
     ws = plan.objects.layers(generator.mapping, generator.num_latents)
     defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents)
-    noise = torch.Generator(ws.device).manual_seed(plan.noise_seed)
-    trunk = generator.run_trunk(ws, NoiseInput("random", len(ws), noise))
+    trunk = generator.run_trunk(ws, plan.noise)
     if masks_only:
         return Drawing(None, generator.mask_logits(trunk, defect_ws), None, trunk, ws, defect_ws, plan.defects.z)
     out = generator.synthesize_defect(trunk, ws, defect_ws, return_defect_free=with_twins)
@@ -256,7 +255,8 @@ def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], m
         masks: (N, 1, R, R), bool.
     """
     areas = masks.to(torch.float32).mean(dim=(1, 2, 3))
-    border = masks[..., [0, -1], :].flatten(1).any(dim=1) | masks[..., :, [0, -1]].flatten(1).any(dim=1)
+    last = masks.shape[-1] - 1  # the first and the last row and column, by their step
+    border = masks[..., ::last, :].flatten(1).any(dim=1) | masks[..., ::last].flatten(1).any(dim=1)
     statistics.report(f"mask_area/{kind}", areas)
     statistics.report(f"mask_empty/{kind}", (areas == 0).to(torch.float32))
     statistics.report(f"mask_full/{kind}", (areas > FULL_AREA).to(torch.float32))

@@ -6,7 +6,7 @@ generator, path length, discriminator, R1. Stage 2 (dfmgan.py) shares what stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,34 +89,35 @@ class LatentDraw:
     Args:
         z: of all layers, or of those below `cut`, (N, z_dim).
         mixed_z: of the layers from `cut` on (style mixing), or None.
-        cut: first layer that takes `mixed_z`.
+        cut: first layer that takes `mixed_z`, a 0-dim tensor; as large as the number of layers if none does.
     """
 
     z: Tensor
     mixed_z: Tensor | None = None
-    cut: int = 0
+    cut: Tensor | int = 0
 
     def layers(self, mapping: MappingNetwork, num_latents: int) -> Tensor:
         """Return per-layer latents (N, num_latents, w_dim)."""
-        ws = mapping(self.z).unsqueeze(1).expand(-1, num_latents, -1)
         if self.mixed_z is None:
-            return ws
-        other = mapping(self.mixed_z).unsqueeze(1).expand(-1, num_latents - self.cut, -1)
-        return torch.cat([ws[:, : self.cut], other], dim=1)
+            return mapping(self.z).unsqueeze(1).expand(-1, num_latents, -1)
+        below, above = mapping(torch.cat([self.z, self.mixed_z])).unsqueeze(1).chunk(2)
+        is_below = torch.arange(num_latents, device=below.device) < self.cut
+        return torch.where(is_below[:, None], below, above)
 
 
 def draw_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> LatentDraw:
     """Draw new standard normal z, with style mixing (StyleGAN, section 3.1).
 
-    With `mixing_probability`, the layers from one random cut on take the latent of another z.
+    With `mixing_probability`, the layers from one random cut on take the latent of another z. The device decides, so
+    that nobody waits for it and a CUDA graph can do it too.
     """
     device = mapping.w_avg.device
-    z = torch.randn(n, mapping.z_dim, device=device)
-    # Decided on the CPU, so that the accelerator is not waited for.
-    if num_latents < 2 or torch.rand(()).item() >= mixing_probability:
-        return LatentDraw(z)
-    cut = int(torch.randint(1, num_latents, ()).item())
-    return LatentDraw(z, torch.randn(n, mapping.z_dim, device=device), cut)
+    if num_latents < 2 or mixing_probability <= 0:
+        return LatentDraw(torch.randn(n, mapping.z_dim, device=device))
+    z, mixed_z = torch.randn(2, n, mapping.z_dim, device=device).unbind()
+    is_mixed = torch.rand((), device=device) < mixing_probability
+    cut = torch.where(is_mixed, torch.randint(1, num_latents, (), device=device), num_latents)
+    return LatentDraw(z, mixed_z, cut)
 
 
 def sample_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> Tensor:
@@ -135,17 +136,20 @@ class LatentAverage:
     def __init__(self, mapping: MappingNetwork, mean_over_processes: Callable[[Tensor], Tensor]) -> None:
         self.mapping = mapping
         self.mean_over_processes = mean_over_processes
-        self._gathered: list[Tensor] = []
+        self.sum = torch.zeros_like(mapping.w_avg)
+        self.parts = torch.zeros((), device=mapping.w_avg.device)
 
+    @torch.no_grad()
     def observe(self, w: Tensor) -> None:
         """Take in (n, w_dim)."""
-        self._gathered.append(w.detach().mean(dim=0))
+        self.sum += w.mean(dim=0)
+        self.parts += 1
 
     def update(self) -> None:
         """Move w_avg by the step's mean and start anew."""
-        mean = self.mean_over_processes(torch.stack(self._gathered).mean(dim=0))
-        self.mapping.update_w_avg(mean.unsqueeze(0))
-        self._gathered.clear()
+        self.mapping.update_w_avg(self.mean_over_processes(self.sum / self.parts).unsqueeze(0))
+        self.sum.zero_()
+        self.parts.zero_()
 
 
 class PathLengthAverage:
@@ -166,18 +170,21 @@ class PathLengthAverage:
         self.mean = torch.zeros((), device=device)
         self.mean_over_processes = mean_over_processes
         self.decay = decay
-        self._gathered: list[Tensor] = []
+        self.sum, self.parts = (torch.zeros((), device=device) for _ in range(2))
 
     def penalty(self, lengths: Tensor) -> Tensor:
         """Return (length - mean)^2, averaged over (N,)."""
-        self._gathered.append(lengths.detach().mean())
+        with torch.no_grad():
+            self.sum += lengths.mean()
+            self.parts += 1
         return (lengths - self.mean).square().mean()
 
+    @torch.no_grad()
     def update(self) -> None:
         """Move the mean by the step's lengths."""
-        lengths = self.mean_over_processes(torch.stack(self._gathered).mean())
-        self.mean = self.mean.lerp(lengths, self.decay)
-        self._gathered.clear()
+        self.mean.lerp_(self.mean_over_processes(self.sum / self.parts).to(self.mean.dtype), self.decay)
+        self.sum.zero_()
+        self.parts.zero_()
 
 
 # --- What the regularisers compute in, and what is warned of ---
@@ -421,6 +428,10 @@ class Stage1Task(Task):
 
     # --- what the trainer asks besides ---
 
+    @property
+    def route(self) -> Hashable | None:
+        return self.size
+
     def check_split(self, images: int) -> str | None:
         group, batch_size = self.discriminator.config["mbstd_group_size"], self.settings.batch_size
         if batch_size % group or images % group == 0:
@@ -453,7 +464,7 @@ class Stage1Task(Task):
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.path_length.mean = state["path_length_mean"].to(self.path_length.mean.device)
+        self.path_length.mean.copy_(state["path_length_mean"])
         self.size = int(state.get("size", self.size))  # runs from before generators grew have none
         if self.ada is not None:
             self.ada.load_state_dict({k.removeprefix("ada."): v for k, v in state.items() if k.startswith("ada.")})

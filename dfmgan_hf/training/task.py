@@ -7,7 +7,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,10 @@ class Batch:
         return [Batch(*part) for part in zip(images, masks, labels, strict=True)]
 
 
+RESIDENT_BYTES = 2**30
+"""A training set of up to this size is kept on the device; of a larger one, each batch is copied there."""
+
+
 class BatchStream:
     """Draw endless shuffled passes over a training set, shared out among processes.
 
@@ -58,9 +62,11 @@ class BatchStream:
     `batch_size` positions and process r the r-th equal part of them. Nothing but the image count is needed to resume
     where a run stopped, with any number of processes.
 
+    The set lies on `device` as 8-bit numbers, and so does the order of many passes: a step only looks them up, and
+    does not wait for the device.
+
     Args:
-        source: images uint8 (M, C, R, R), masks uint8 {0, 255} (M, 1, R, R) or None, and labels int64 (M,) or None,
-            on the CPU or on `device`.
+        source: images uint8 (M, C, R, R), masks uint8 {0, 255} (M, 1, R, R) or None, and labels int64 (M,) or None.
         batch_size: images a step over all processes.
         seed: of the permutations.
         rank, world_size: this process and how many there are.
@@ -86,40 +92,50 @@ class BatchStream:
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
-        self.images, self.masks, self.labels = source.images, source.masks, source.labels
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.device = torch.device(device)
         self.mirror = mirror
-        self._epoch = -1
+        tensors = (source.images, source.masks, source.labels)
+        size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        home = self.device if size <= RESIDENT_BYTES else torch.device("cpu")
+        self.images = source.images.to(home)
+        self.masks, self.labels = (None if t is None else t.to(home) for t in tensors[1:])
+        # The order of `_passes` passes from number `_first` on, one after the other.
+        self._passes = max(2 + batch_size // len(source.images), 2**14 // len(source.images))
+        self._first = -self._passes
         self._order = torch.empty(0, dtype=torch.long)
 
     def at(self, images_seen: int) -> Batch:
         """Return this process's part of the step that starts after `images_seen` images."""
         part = self.batch_size // self.world_size
         start = images_seen + self.rank * part
-        picks = [self._index(position) for position in range(start, start + part)]
-        index = torch.tensor([i for i, _ in picks], device=self.images.device)
+        index = self._numbers(start, part)
         images = self._normalise(self.images[index])
         masks = None if self.masks is None else self._normalise(self.masks[index])
         if self.mirror:
-            flips = torch.tensor([flip for _, flip in picks], device=self.device)[:, None, None, None]
+            passes = torch.arange(start, start + part, device=self.device) // len(self.images)
+            flips = (passes % 2 == 1)[:, None, None, None]
             images = torch.where(flips, images.flip(3), images)
             masks = None if masks is None else torch.where(flips, masks.flip(3), masks)
         labels = None if self.labels is None else self.labels[index].to(self.device)
         return Batch(images, masks, labels)
 
-    def _index(self, position: int) -> tuple[int, bool]:
-        epoch, offset = divmod(position, len(self.images))
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._order = torch.randperm(len(self.images), generator=generator)
-            self._epoch = epoch
-        return int(self._order[offset]), self.mirror and epoch % 2 == 1
+    def _numbers(self, start: int, part: int) -> Tensor:
+        """Return which images are at the `part` positions from `start` on, int64 (part,)."""
+        count = len(self.images)
+        if not self._first * count <= start <= (self._first + self._passes) * count - part:
+            self._first = start // count
+            seeds = (self.seed * 1_000_003 + self._first + i for i in range(self._passes))
+            orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            self._order = torch.cat(orders).to(self.images.device)
+        return self._order[start - self._first * count :][:part]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
+        if self.device.type == "cuda" and pixels.device.type == "cpu":
+            pixels = pixels.pin_memory()  # of other memory, the host waits until the copy is made
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
 
 
@@ -128,6 +144,8 @@ class BatchStream:
 
 class RunningStatistics:
     """Gather means and histograms of named quantities on the device, which is waited for only when they are read.
+
+    What is reported is added in place to a few numbers that stay where they are, so that a CUDA graph can do it too.
 
     Args:
         sum_over_processes: sums a tensor over all processes.
@@ -139,26 +157,32 @@ class RunningStatistics:
     def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
         self.edges: dict[str, Sequence[float]] = {}
         self._moments: dict[str, Tensor] = {}
+        self._limits: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
         self._sum = sum_over_processes
 
+    @torch.no_grad()
     def report(self, name: str, values: Tensor | float) -> None:
         """Add values of any shape to the quantity `name`. Every process must report the same names."""
-        values = torch.as_tensor(values).detach()
-        values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-        moments = torch.stack([values.new_tensor(float(values.numel())), values.sum()])
-        self._moments[name] = self._moments[name] + moments if name in self._moments else moments
+        values = torch.as_tensor(values)
+        dtype = torch.float32 if values.device.type == "mps" else torch.float64
+        if name not in self._moments:
+            self._moments[name] = torch.zeros(2, dtype=dtype, device=values.device)
+        count, total = self._moments[name].unbind()
+        count.add_(values.numel())
+        total.add_(values.sum(dtype=dtype) if values.ndim else values)
 
+    @torch.no_grad()
     def report_histogram(self, name: str, values: Tensor, edges: Sequence[float]) -> None:
         """Count values of any shape in len(edges) + 1 bins: up to and with edges[0], ..., above edges[-1].
 
         Every process must report the same names, with the same edges.
         """
-        self.edges[name] = edges
-        limits = torch.tensor(edges, device=values.device, dtype=values.dtype)
-        bins = torch.bucketize(values.detach().reshape(-1, 1), limits)
-        counts = (bins == torch.arange(len(edges) + 1, device=values.device)).sum(dim=0)
-        self._counts[name] = self._counts[name] + counts if name in self._counts else counts
+        if name not in self._counts:
+            self.edges[name] = edges
+            self._limits[name] = torch.tensor([*edges, math.inf], device=values.device, dtype=values.dtype)
+            self._counts[name] = torch.zeros(len(edges) + 1, device=values.device)
+        self._counts[name].add_((values.reshape(-1, 1) <= self._limits[name]).sum(dim=0))
 
     def collect(self) -> dict[str, float]:
         """Return means since the last call, over all processes; starts a new interval."""
@@ -166,16 +190,19 @@ class RunningStatistics:
             return {}
         names = sorted(self._moments)
         table = self._sum(torch.stack([self._moments[name].cpu() for name in names]))
-        self._moments.clear()
+        for moments in self._moments.values():
+            moments.zero_()
         return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
 
     def collect_histograms(self) -> dict[str, list[float]]:
         """Return each bin's share of the values since the last call, over all processes; starts a new interval."""
         shares = {}
         for name in sorted(self._counts):
-            counts = self._sum(self._counts[name].to(torch.float32)).tolist()
-            shares[name] = [count / max(sum(counts), 1.0) for count in counts]
-        self._counts.clear()
+            up_to_edge = self._sum(self._counts[name].clone()).tolist()
+            self._counts[name].zero_()
+            if up_to_edge[-1] > 0:
+                counts = [b - a for a, b in zip([0.0, *up_to_edge], up_to_edge, strict=False)]
+                shares[name] = [count / up_to_edge[-1] for count in counts]
         return shares
 
     def non_finite(self, prefix: str) -> list[str]:
@@ -365,7 +392,7 @@ class ExponentialMovingAverage:
             for name, parameter in self.averaged.named_parameters()
             if trained is None or name in trained
         ]
-        self._buffers = list(zip(self.averaged.buffers(), model.buffers(), strict=True))
+        self._buffers = list(self.averaged.buffers()), list(model.buffers())
 
     @torch.no_grad()
     def update(self, batch_size: int, images_seen: int) -> None:
@@ -373,8 +400,8 @@ class ExponentialMovingAverage:
         decay = ema_decay(batch_size, images_seen, self.half_life_kimg, self.rampup)
         averages: list[Tensor] = [average for average, _ in self._pairs]
         torch._foreach_lerp_(averages, [source.detach() for _, source in self._pairs], 1.0 - decay)
-        for average, source in self._buffers:
-            average.copy_(source)
+        if self._buffers[0]:
+            torch._foreach_copy_(*self._buffers)
 
 
 # --- What the trainer knows of a method ---
@@ -404,6 +431,12 @@ class Task(ABC):
     settings: Any
     rules: ClassVar[Sequence[Rule]] = ()
     panels: ClassVar[Panels] = {}
+
+    @property
+    def route(self) -> Hashable | None:
+        """Return what the host decides of a phase: as long as this stays the same, a phase makes the same calls in
+        every step, and its CUDA graph can stand for it. None if each step decides anew."""
+        return None
 
     def check_split(self, images: int) -> str | None:
         """Say what is doubtful about computing a step `images` at a time; None if nothing is.

@@ -45,6 +45,7 @@ from .checkpointing import (
     restore_tensors,
     write_checkpoint,
 )
+from .graphs import PhaseGraphs, RunPhase, why_not_captured
 from .task import (
     PATIENCE,
     Batch,
@@ -78,6 +79,8 @@ class RunConfig:
             regularisers under float16.
         accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
         low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
+        cuda_graphs: On a GPU, capture each phase once and replay it from then on, which spares the host's time.
+            Where that cannot be done, phases run as they are.
         mirror: Also show the photographs flipped left to right, if a mirrored product is a possible product.
         log_every_kimg: Interval of statistics.
         sample_every_kimg: Interval of sample sheets; 0 for the first and last only.
@@ -96,6 +99,7 @@ class RunConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     accumulation_steps: int = 1
     low_vram: bool = False
+    cuda_graphs: bool = False
     mirror: bool = False
     log_every_kimg: float = 1.0
     sample_every_kimg: float = 10.0
@@ -196,6 +200,7 @@ class Trainer:
         self.log = MetricsLog(run.output_dir / "metrics.jsonl")
         self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
         self._warned: set[str] = set()
+        self._run_phase: RunPhase = self.run_phase
 
     @property
     def images_seen(self) -> int:
@@ -234,6 +239,8 @@ class Trainer:
             rows = self.log.rewind(self.images_seen)
             self._rows.extend(row for row in rows if "warnings" in row)
         self._start_trackers()
+        # After the optimisers' states have got their place in memory.
+        self._run_phase = self._choose_how_phases_run()
         with stop_signals() as signals:
             self._loop(signals)
 
@@ -307,7 +314,18 @@ class Trainer:
             average.update(self.stream.batch_size, self.images_seen)
         self.task.after_step(self.progress.step, self.statistics)
 
-    def _run_phase(self, phase: Phase, batch: Batch) -> None:
+    def _choose_how_phases_run(self) -> RunPhase:
+        """Return `run_phase`, or what replays it."""
+        if not self.run.cuda_graphs:
+            return self.run_phase
+        reason = why_not_captured(self.task, self.processes)
+        if reason is not None:
+            self._say(f"No CUDA graphs: {reason}.")
+            return self.run_phase
+        return PhaseGraphs(self.run_phase, self.task, self.processes.device)
+
+    def run_phase(self, phase: Phase, batch: Batch) -> None:
+        """Compute a phase's gradients in micro-batches, and step its optimiser."""
         for parameter in phase.parameters:
             parameter.requires_grad_(True)
         scale = phase.interval / self.run.accumulation_steps

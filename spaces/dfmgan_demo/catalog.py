@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from device import gpu_is_borrowed
 from huggingface_hub.utils import HfHubHTTPError
 
 from dfmgan_hf import DFMGANPipeline
@@ -111,4 +112,8 @@ def _load(name: str, source: str) -> Model:
     if not pipe.has_defects:
         raise CatalogError(f'The model "{name}" ({source}) is a backbone that draws no defects: give one of stage 2.')
     pipe.set_progress_bar_config(disable=True)
-    return Model(name, source, pipe.to("cuda") if torch.cuda.is_available() else pipe)
+    if torch.cuda.is_available():
+        pipe = pipe.to("cuda")
+        if not gpu_is_borrowed():  # graphs would be made anew for every visitor
+            pipe.enable_cuda_graphs()
+    return Model(name, source, pipe)

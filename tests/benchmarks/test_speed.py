@@ -1,6 +1,10 @@
 """The speed benchmarks at tiny sizes: that they run, and that the naive way computes what the package does."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,13 +87,11 @@ def test_every_benchmark_runs_and_has_a_table(tmp_path, make_generator, monkeypa
         "triplet": triplet.main(triplet.Arguments(**small, batch_sizes=(2,), mask_shares=(0.1,), repeats=2)),
         "throughput": throughput.main(throughput.Arguments(tmp_path / "model", marks=(2, 5), batch=2)),
         "training": [training.measure("stage2", "small", SIZES, Target(torch.device("cpu")), repeats=1)],
-        "gpu": gpu.main(
-            gpu.Arguments(
-                device="cpu", dtype="bfloat16", resolution=32, channel_base=128, batch_size=2, training_batch_size=2,
-                low_memory_batch_size=2, compile=False, repeats=1,
-            )
-        ),
-    }  # fmt: skip
+        "gpu": [
+            {"part": "triplets", "what": "triplet", "how": "eager", "ms": 1.5},
+            {"part": "loop", "what": "stage1"},
+        ],
+    }
     text = "".join(f"<!-- {name} -->\nold\n<!-- end -->\n" for name in results)
     for name, rows in results.items():
         path = write_json(name, rows, tmp_path / "results")
@@ -110,3 +112,55 @@ def test_a_naive_way_that_differs_is_an_error(monkeypatch):
     arguments = triplet.Arguments(resolution=32, channel_base=128, repeats=1)
     with pytest.raises(RuntimeError, match="The naive way draws something else"):
         triplet.measure(arguments, 1, 0.1)
+
+
+GPU = gpu.Arguments(
+    device="cpu", resolution=32, channel_base=128, draw_batch=2, batch_sizes=(2,), dtypes=("bfloat16",), seconds=0.01
+)
+
+
+@pytest.mark.parametrize("part", [part for part in gpu.PARTS if part != "loop"])
+def test_every_part_of_the_gpu_benchmark_runs_and_says_what_it_cannot_do(tmp_path, part):
+    arguments = replace(GPU, output_dir=tmp_path)
+    gpu.PARTS[part][0](gpu.Bench(part, arguments))
+    rows = gpu.write_tables(arguments)
+    reasons = {row.get("failed") for row in rows}
+    assert reasons <= {None, "needs a CUDA device"}
+    assert (None in reasons) == (part not in ("agree", "compile"))
+    assert all(row["part"] == part for row in rows)
+    assert "| what |" in (tmp_path / "gpu.md").read_text()
+
+
+FOUR_PARTS = """
+import time
+from pathlib import Path
+from benchmarks.speed import gpu
+
+gpu.PARTS = {
+    "slow": (lambda bench: time.sleep(60), 0.5),
+    "broken": (lambda bench: 1 / 0, 20.0),
+    "elsewhere": (lambda bench: gpu.os._exit(gpu.NO_GPU_HERE), 60.0),
+    "good": (lambda bench: bench.add("triplet", ms=1.5), 20.0),
+}
+gpu.main(gpu.Arguments(device="cpu", output_dir=Path(OUT), parts=(*gpu.PARTS, "good"), budget=BUDGET))
+"""
+
+
+def test_parts_that_fail_or_take_too_long_do_not_lose_the_others(tmp_path):
+    """In a process of its own, since this one must not be forked. `elsewhere` is not there in another one either."""
+    for budget, expected in {
+        60.0: ["not finished in 0 s", "the process ended with 1", "the process ended with 1", None, None],
+        5.0: ["no time was left"] * 5,
+    }.items():
+        code = FOUR_PARTS.replace("OUT", repr(str(tmp_path))).replace("BUDGET", str(budget))
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=120)
+        rows = json.loads((tmp_path / "gpu.json").read_text())["results"]
+        assert [row.get("failed") for row in rows] == expected
+        assert [row["part"] for row in rows] == ["slow", "broken", "elsewhere", "good", "good"]
+        assert [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()] == rows
+    assert json.loads((tmp_path / "gpu.json").read_text())["machine"] == {}
+
+
+def test_an_unknown_part_is_an_error():
+    with pytest.raises(ValueError, match="no part stage3; there are profile"):
+        gpu.main(replace(GPU, parts=("stage3",)))

@@ -1,6 +1,7 @@
 """What a triplet depends on: the settings and its number, and nothing else."""
 
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.export import ExportConfig, ExportError, draw_samples
-from dfmgan_hf.export.generate import candidate_seed, why_dropped
+from dfmgan_hf.export.generate import _draw_batch, candidate_seed, one_ahead, why_dropped
 
 
 def draw(pipe, indices=range(10), **options):
@@ -90,3 +91,28 @@ def test_bounds_that_nothing_passes(pipe):
 def test_a_backbone_is_refused(make_backbone):
     with pytest.raises(ExportError, match="a backbone of stage 1"):
         draw(DFMGANPipeline(make_backbone()))
+
+
+def test_one_ahead_computes_the_next_while_the_last_is_used():
+    started = [threading.Event() for _ in range(3)]
+
+    def items():
+        for i, event in enumerate(started):
+            event.set()
+            yield i
+        raise ExportError("none is left")
+
+    ahead = one_ahead(items())
+    assert next(ahead) == 0
+    assert started[1].wait(10)
+    assert next(ahead) == 1
+    assert next(ahead) == 2
+    with pytest.raises(ExportError, match="none is left"):
+        next(ahead)
+    assert list(one_ahead(iter([]))) == []
+
+
+def test_a_batch_ahead_gives_the_same_triplets(pipe):
+    config, parts = ExportConfig("out"), ([0, 1, 2], [3, 4], [5])
+    expected = [_draw_batch(pipe, config, part) for part in parts]
+    assert list(one_ahead(_draw_batch(pipe, config, part) for part in parts)) == expected

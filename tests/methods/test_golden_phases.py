@@ -119,7 +119,7 @@ def run_phase(tmp_path, monkeypatch) -> Callable[[str], Outcome]:
         task.path_length.mean = TENSORS["pl_mean"].clone()
         trainer = make_trainer(task, tmp_path, batch_size=8)
         masks = TENSORS["real_mask"] if isinstance(task, Stage2Task) else None
-        trainer._run_phase(phase, Batch(TENSORS["real_image"], masks))
+        trainer.run_phase(phase, Batch(TENSORS["real_image"], masks))
         return Outcome(trainer.statistics.collect(), gradients)
 
     return run

@@ -94,10 +94,11 @@ def test_w_avg_follows_the_latent_that_mixing_leaves_in_the_first_layer(stage):
         run_phase(task, phase, batch)
     mapped.clear()
     run_phase(task, "generator", batch)
-    first, mixed = mapped
-    (observed,) = task.w_average._gathered
-    assert torch.equal(observed, first.mean(dim=0))
-    assert not torch.allclose(observed, mixed.mean(dim=0))
+    first, mixed = mapped[0].chunk(2)
+    assert len(mapped) == 1
+    assert torch.equal(task.w_average.sum, first.mean(dim=0))
+    assert not torch.allclose(task.w_average.sum, mixed.mean(dim=0))
+    assert task.w_average.parts == 1
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -175,12 +176,13 @@ def test_styles_are_mixed_with_a_chance_of_nine_in_ten(monkeypatch, stage, phase
 def test_object_and_defect_are_mixed_each_for_itself():
     generator = tiny.make_stage2().generator
     plans = [plan_drawing(generator, 1, 0.5) for _ in range(400)]
-    chances = {(plan.objects.mixed_z is None, plan.defects.mixed_z is None) for plan in plans}
-    assert len(chances) == 4
-    cuts = {(p.objects.cut, p.defects.cut) for p in plans if p.objects.mixed_z is not None and p.defects.cut}
-    assert {cut for cut, _ in cuts} == set(range(1, generator.num_latents))
-    assert {cut for _, cut in cuts} == set(range(1, generator.num_defect_latents))
-    assert len(cuts) > max(generator.num_latents, generator.num_defect_latents)
+    layers = generator.num_latents, generator.num_defect_latents
+    cuts = {(int(plan.objects.cut), int(plan.defects.cut)) for plan in plans}
+    mixed = {(a < layers[0], b < layers[1]) for a, b in cuts}
+    assert len(mixed) == 4
+    for branch, count in enumerate(layers):
+        assert {pair[branch] for pair in cuts} == set(range(1, count + 1))
+    assert len(cuts) > 2 * max(layers)
 
 
 def copied(network: nn.Module, keep: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:

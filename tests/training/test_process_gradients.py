@@ -191,6 +191,8 @@ def save_gradients(variant: str, accumulation_steps: int, folder: Path) -> None:
                 parameter.data.fill_(0.3)
     if hasattr(task, "path_length"):
         task.path_length.mean = torch.tensor(0.1, dtype=torch.float64)
+        for average in (task.path_length, task.w_average):
+            average.sum = average.sum.double()
     if hasattr(task, "_anchors"):
         task._anchors = task._anchors.double()
 
@@ -212,7 +214,7 @@ def save_gradients(variant: str, accumulation_steps: int, folder: Path) -> None:
 
         phase.optimizer.step = keep
         draws.reset()
-        run._run_phase(phase, batch)
+        run.run_phase(phase, batch)
     if hasattr(task, "path_length"):
         result["path length mean"] = task.path_length.mean
         result["w_avg"] = task.w_average.mapping.w_avg

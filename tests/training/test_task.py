@@ -103,6 +103,28 @@ def test_labels_stay_with_their_images():
     assert stream().at(0).labels is None
 
 
+def test_a_set_that_is_too_large_for_the_device_stays_where_it_is(monkeypatch):
+    device = torch.device("meta")
+    assert BatchStream(tiny.drawn_set(), batch_size=4, seed=0, device=device).images.device == device
+    monkeypatch.setattr("dfmgan_hf.training.task.RESIDENT_BYTES", 6 * 4 * 32 * 32 - 1)
+    stream = BatchStream(tiny.drawn_set(), batch_size=4, seed=0, device=device)
+    assert stream.images.device == stream.masks.device == torch.device("cpu")
+    assert stream.at(0).images.device == stream.at(0).masks.device == device
+
+
+def test_more_passes_than_one_table_holds():
+    """Batches across the end of the table of the order, and far behind it, as after a resumption."""
+    whole, resumed = stream(n=3), stream(n=3)
+    size = 3 * whole._passes
+    starts = [size - 6, size - 2, 5 * size + 1, 5 * size + 5, 0]
+    for start in starts:
+        passes = range(start // 3, (start + 3) // 3 + 1)
+        orders = [torch.randperm(3, generator=torch.Generator().manual_seed(1_000_003 + p)) for p in passes]
+        expected = torch.cat(orders)[start % 3 :][:4].tolist()
+        assert numbers(whole.at(start)) == expected
+    assert numbers(resumed.at(starts[2])) == numbers(whole.at(starts[2]))
+
+
 class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()

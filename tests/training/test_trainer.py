@@ -216,7 +216,7 @@ def gradients_after(trainer, phase: Phase, batch: Batch) -> list[torch.Tensor]:
         seen.extend(p.grad.clone() for p in phase.parameters)
 
     phase.optimizer.step = step
-    trainer._run_phase(phase, batch)
+    trainer.run_phase(phase, batch)
     return seen
 
 
