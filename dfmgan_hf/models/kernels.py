@@ -1,0 +1,231 @@
+"""Triton kernels of the fused synthesis: what follows a convolution, in one pass over its output.
+
+Imported only where a kernel is launched: Triton comes with torch for CUDA. Maps are channels last, so that a row of a
+tile is one pixel's channels and what sums over channels (ToRGB, ToMask) needs no second pass. Sums are in float32.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LEAKY_SLOPE = tl.constexpr(0.2)
+ACTIVATION_GAIN = tl.constexpr(2.0**0.5)
+
+
+@triton.jit
+def clamp(x, limit: tl.constexpr):
+    """Clamp to +-`limit`, unless it is None; NaN stays, as in torch."""
+    if limit is not None:
+        x = tl.clamp(x, -limit, limit, propagate_nan=tl.PropagateNan.ALL)
+    return x
+
+
+@triton.jit
+def load_vector(pointer, columns, inside):
+    return tl.load(pointer + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def load_noise(pointer, offset, strength, pixels, inside):
+    """Noise of `pixels`, from `offset` on, times its strength; zeros if there is none."""
+    noise = tl.zeros(pixels.shape, tl.float32)
+    if pointer is not None:
+        noise = tl.load(pointer + offset + pixels, mask=inside, other=0.0).to(tl.float32)
+        noise *= tl.load(strength).to(tl.float32)
+    return noise
+
+
+@triton.jit
+def activate(x, demodulation, noise, bias, limit: tl.constexpr):
+    """Demodulation, noise, bias, leaky ReLU with its gain, and clamp of a tile (pixels, channels)."""
+    x = (x * demodulation + noise[:, None] + bias) * ACTIVATION_GAIN
+    return clamp(tl.where(x > 0, x, x * LEAKY_SLOPE), limit)
+
+
+@triton.jit
+def load_upsampled(plane, y, x, height, width, inside):
+    """Pixels (y, x) of a (height/2, width/2) plane upsampled with [1, 3, 3, 1]: the polyphase form of `upsample2d`."""
+    low_height, low_width = height // 2, width // 2
+    near_y, near_x = y // 2, x // 2
+    far_y, far_x = near_y + y % 2 * 2 - 1, near_x + x % 2 * 2 - 1
+    in_y, in_x = (far_y >= 0) & (far_y < low_height) & inside, (far_x >= 0) & (far_x < low_width) & inside
+    corner = tl.load(plane + near_y * low_width + near_x, mask=inside, other=0.0)
+    beside = tl.load(plane + near_y * low_width + far_x, mask=in_x, other=0.0)
+    below = tl.load(plane + far_y * low_width + near_x, mask=in_y, other=0.0)
+    across = tl.load(plane + far_y * low_width + far_x, mask=in_x & in_y, other=0.0)
+    return (9.0 * corner + 3.0 * (beside + below) + across) * 0.0625
+
+
+@triton.jit
+def filter_row(x, y, columns, channels, height, width, num_channels, in_channels):
+    """Filter row `y` of a map (height, width, num_channels) with [1, 3, 3, 1] at `columns` - 1 ... `columns` + 2."""
+    row = x + y * width * num_channels + channels[None, :]
+    in_row = (y >= 0) & (y < height) & in_channels[None, :]
+    total = tl.zeros((columns.shape[0], channels.shape[0]), tl.float32)
+    for j in tl.static_range(4):
+        column = (columns - 1 + j)[:, None]
+        inside = in_row & (column >= 0) & (column < width)
+        value = tl.load(row + column * num_channels, mask=inside, other=0.0).to(tl.float32)
+        total += value * (3.0 if j == 1 or j == 2 else 1.0)
+    return total
+
+
+@triton.jit
+def filtered_kernel(
+    x,
+    demodulation,
+    noise,
+    strength,
+    bias,
+    style,
+    out,
+    samples,
+    height,
+    width,
+    num_channels,
+    demodulation_stride,
+    noise_stride,
+    style_stride,
+    limit: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """`filtered_epilogue` of (height + 1, width + 1) maps: one sample's ROWS x COLUMNS pixels of CHANNELS channels.
+
+    The filter is separable: every row of the input is filtered once and kept for the four rows of the output that
+    need it.
+    """
+    number = tl.program_id(0)
+    channels = number % tl.cdiv(num_channels, CHANNELS) * CHANNELS + tl.arange(0, CHANNELS)
+    number //= tl.cdiv(num_channels, CHANNELS)
+    columns = number % tl.cdiv(width, COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
+    number //= tl.cdiv(width, COLUMNS)
+    top = number % tl.cdiv(height, ROWS) * ROWS
+    number = (number // tl.cdiv(height, ROWS)).to(tl.int64)
+    sample = number % samples
+    in_channels, in_columns = channels < num_channels, columns < width
+    x += number * (height + 1) * (width + 1) * num_channels
+    out += number * height * width * num_channels
+    factor = load_vector(demodulation + sample * demodulation_stride, channels, in_channels) * 0.0625
+    next_style = load_vector(style + sample * style_stride, channels, in_channels)
+    shift = load_vector(bias, channels, in_channels)
+
+    first = filter_row(x, top - 1, columns, channels, height + 1, width + 1, num_channels, in_channels)
+    second = filter_row(x, top, columns, channels, height + 1, width + 1, num_channels, in_channels)
+    third = filter_row(x, top + 1, columns, channels, height + 1, width + 1, num_channels, in_channels)
+    for i in tl.static_range(ROWS):
+        y = top + i
+        fourth = filter_row(x, y + 2, columns, channels, height + 1, width + 1, num_channels, in_channels)
+        in_row = in_columns & (y < height)
+        pixel_noise = load_noise(noise, sample * noise_stride, strength, y * width + columns, in_row)
+        value = activate(first + 3.0 * (second + third) + fourth, factor, pixel_noise, shift, limit)
+        place = (y * width + columns)[:, None] * num_channels + channels[None, :]
+        tl.store(out + place, (value * next_style).to(out.dtype.element_ty), mask=in_row[:, None] & in_channels)
+        first, second, third = second, third, fourth
+
+
+@triton.jit
+def pointwise_kernel(
+    x,
+    demodulation,
+    noise,
+    strength,
+    bias,
+    residual,
+    residual_demodulation,
+    residual_noise,
+    residual_strength,
+    residual_bias,
+    mask_style,
+    mask_weight,
+    mask_bias,
+    low_mask,
+    rgb_style,
+    rgb_weight,
+    rgb_bias,
+    low_image,
+    style,
+    defect_style,
+    image,
+    mask,
+    scaled,
+    defect_scaled,
+    samples,
+    x_samples,
+    image_samples,
+    height,
+    width,
+    num_channels,
+    demodulation_stride,
+    noise_stride,
+    residual_demodulation_stride,
+    residual_noise_stride,
+    mask_style_stride,
+    rgb_style_stride,
+    style_stride,
+    defect_style_stride,
+    threshold,
+    limit: tl.constexpr,
+    IMAGE_CHANNELS: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """`pointwise_epilogue`: PIXELS pixels of one image with all their channels. What is None is left out.
+
+    Programs from `samples` on draw the twins: the same styles and noise, no residual.
+    """
+    size = height * width
+    tiles = tl.cdiv(size, PIXELS)
+    pixels = tl.program_id(0) % tiles * PIXELS + tl.arange(0, PIXELS)
+    number = (tl.program_id(0) // tiles).to(tl.int64)
+    sample = number % samples
+    channels = tl.arange(0, CHANNELS)
+    in_channels, in_pixels = channels < num_channels, pixels < size
+    inside = in_pixels[:, None] & in_channels[None, :]
+    place = pixels[:, None] * num_channels + channels[None, :]
+    y, column = pixels // width, pixels % width
+
+    value = tl.load(x + number % x_samples * size * num_channels + place, mask=inside, other=0.0).to(tl.float32)
+    factor = load_vector(demodulation + sample * demodulation_stride, channels, in_channels)
+    shift = load_vector(bias, channels, in_channels)
+    pixel_noise = load_noise(noise, sample * noise_stride, strength, pixels, in_pixels)
+    value = activate(value, factor, pixel_noise, shift, limit)
+
+    if residual is not None:
+        # Loads and stores of a twin's program are masked: they cost nothing.
+        gated = number < samples
+        here = inside & gated
+        other = tl.load(residual + sample * size * num_channels + place, mask=here, other=0.0).to(tl.float32)
+        factor = load_vector(residual_demodulation + sample * residual_demodulation_stride, channels, in_channels)
+        shift = load_vector(residual_bias, channels, in_channels)
+        start = sample * residual_noise_stride
+        pixel_noise = load_noise(residual_noise, start, residual_strength, pixels, in_pixels)
+        other = activate(other, factor, pixel_noise, shift, limit)
+        if low_mask is None:
+            weight = load_vector(mask_style + sample * mask_style_stride, channels, in_channels)
+            weight *= load_vector(mask_weight, channels, in_channels)
+            logits = clamp(tl.sum(other * weight, axis=1) + tl.load(mask_bias).to(tl.float32), limit)
+        else:
+            logits = load_upsampled(low_mask + sample * (size // 4), y, column, height, width, in_pixels & gated)
+        tl.store(mask + sample * size + pixels, logits, mask=in_pixels & gated)
+        value += tl.where(gated & (logits >= threshold)[:, None], other, 0.0)
+
+    to_rgb = load_vector(rgb_style + sample * rgb_style_stride, channels, in_channels)
+    for k in tl.static_range(IMAGE_CHANNELS):
+        weight = to_rgb * load_vector(rgb_weight + k * num_channels, channels, in_channels)
+        rgb = clamp(tl.sum(value * weight, axis=1) + tl.load(rgb_bias + k).to(tl.float32), limit)
+        if low_image is not None:
+            plane = low_image + (number % image_samples * IMAGE_CHANNELS + k) * (size // 4)
+            rgb += load_upsampled(plane, y, column, height, width, in_pixels)
+        tl.store(image + (number * IMAGE_CHANNELS + k) * size + pixels, rgb, mask=in_pixels)
+
+    if scaled is not None:
+        result = value * load_vector(style + sample * style_stride, channels, in_channels)
+        tl.store(scaled + number * size * num_channels + place, result.to(scaled.dtype.element_ty), mask=inside)
+    if defect_scaled is not None:
+        result = value * load_vector(defect_style + sample * defect_style_stride, channels, in_channels)
+        here = inside & (number < samples)
+        place += sample * size * num_channels
+        tl.store(defect_scaled + place, result.to(defect_scaled.dtype.element_ty), mask=here)
