@@ -7,9 +7,11 @@ that reads it next happen on the way, in float32. There are no gradients. Maps a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -247,3 +249,130 @@ def _pointwise_epilogue(
 def _(x, demodulation, bias, strength, noise, rgb_style, rgb_weight, rgb_bias, low_image, style, defect_style, residual, *rest):  # type: ignore[no-untyped-def]
     outputs = _outputs(x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, *rest[-2:])
     return [y for y in outputs if y is not None]
+
+
+class Prepared:
+    """What a network's fused synthesis needs of its weights alone.
+
+    Args:
+        convolutions: styled convolutions, each with the latent that modulates it and the type that it runs in.
+        readings: ToRGB and ToMask layers, each with its latent.
+    """
+
+    def __init__(self, convolutions: list[tuple[Any, int, torch.dtype]], readings: list[tuple[Any, int]]) -> None:
+        self.convolutions, self.readings = [row[0] for row in convolutions], [row[0] for row in readings]
+        self.latents = [row[1] for row in [*convolutions, *readings]]
+        layers = [*self.convolutions, *self.readings]
+        width = max(layer.weight.shape[1] for layer in layers)
+        height = max(layer.weight.shape[0] for layer in self.convolutions)
+        affine_weights, affine_biases, squares, divisors = [], [], [], []
+        self.weights: dict[Any, Tensor] = {}
+        for layer in layers:
+            affine = layer.affine
+            missing = width - len(affine.bias)
+            affine_weights.append(F.pad(affine.weight.float().t() * (affine.weight_scale * layer.style_gain), (0, missing)))
+            affine_biases.append(F.pad(affine.bias.float() * (affine.bias_scale * layer.style_gain), (0, missing)))
+        for layer, _, dtype in convolutions:
+            weight = layer.weight.float()
+            missing = (0, height - len(weight), 0, width - weight.shape[1])
+            squares.append(F.pad(weight.square().sum(dim=(2, 3)).t(), missing))
+            # Half precision overflows in the sum over channels. With weights divided by this, and styles by their
+            # largest, it cannot; the demodulation takes both divisions back.
+            divisor = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
+            divisors.append(F.pad(divisor, missing[:2]))
+            weight = (weight / divisor[:, None, None, None]).to(dtype)
+            weight = weight.transpose(0, 1) if layer.up else weight
+            self.weights[layer] = weight.contiguous(memory_format=torch.channels_last)
+        self.affine_weights, self.affine_biases = torch.stack(affine_weights), torch.stack(affine_biases)[:, None]
+        self.squares, self.divisors = torch.stack(squares), torch.stack(divisors)[:, None]
+
+    def modulate(self, latents: Tensor) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
+        """Return each layer's style (N, in_channels) and demodulation (N, out_channels) from latents (N, L, w_dim)."""
+        count = len(self.convolutions)
+        latents = torch.stack([latents[:, i] for i in self.latents])
+        styles = torch.baddbmm(self.affine_biases, latents, self.affine_weights)
+        modulation = styles[:count]
+        eps = modulation.new_full((1, 1, 1), 1e-8)
+        demodulation = torch.baddbmm(eps, modulation.square(), self.squares).rsqrt_()
+        largest = modulation.abs().amax(dim=2, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny)
+        modulation.div_(largest)
+        demodulation.mul_(self.divisors).mul_(largest)
+        by_layer = {layer: s[:, : layer.weight.shape[1]] for layer, s in zip([*self.convolutions, *self.readings], styles)}
+        return by_layer, {layer: d[:, : len(layer.weight)] for layer, d in zip(self.convolutions, demodulation)}
+
+
+class Synthesis:
+    """One pass."""
+
+    def __init__(self, network: Any, prepared: Prepared, latents: Tensor, noise: Any) -> None:
+        self.network, self.prepared, self.noise = network, prepared, noise
+        self.styles, self.demodulations = prepared.modulate(latents)
+
+    def convolve(self, layer: Any, x: Tensor) -> Convolved:
+        weight = self.prepared.weights[layer]
+        x = F.conv_transpose2d(x, weight, stride=2) if layer.up else F.conv2d(x, weight, padding=layer.padding)
+        return Convolved(
+            x, self.demodulations[layer], layer.bias, layer.noise_strength, self.noise(layer, layer.noise_const.dtype)
+        )
+
+    def reading(self, layer: Any) -> Reading:
+        return Reading(self.styles[layer], layer.weight, layer.bias)
+
+    def block(self, block: Any, x: Tensor) -> Convolved:
+        """Run both convolutions of a block on its scaled input."""
+        if hasattr(block, "conv0"):
+            x = filtered_epilogue(self.convolve(block.conv0, x), self.styles[block.conv1], block.conv0.conv_clamp, x.dtype)
+        return self.convolve(block.conv1, x)
+
+
+def prepare(network: Any) -> Prepared:
+    convolutions, readings = [], []
+    for r in network.synthesis.resolutions:
+        block = network.block(r)
+        if hasattr(block, "conv0"):
+            convolutions.append((block.conv0, block.latent - 1, network.compute_dtype(r)))
+        convolutions.append((block.conv1, block.latent, network.compute_dtype(r)))
+        readings.append((block.to_rgb, block.latent + 1))
+    for r in getattr(network, "residual_resolutions", []):
+        block, offset = network.defect_blocks[str(r)], network.num_latents
+        convolutions.append((block.conv0, offset + block.latent - 1, network.compute_dtype(r)))
+        convolutions.append((block.conv1, offset + block.latent, network.compute_dtype(r)))
+        if r == network.residual_resolutions[0]:
+            readings.append((network.to_mask, offset + block.latent + 1))
+    return Prepared(convolutions, readings)
+
+
+def synthesize(
+    network: Any, prepared: Prepared, latents: Tensor, noise: Any, *, twins: bool = False, mask_threshold: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
+    """Return images, and of a DFMGAN generator mask logits; the second half of the images are twins, if asked for."""
+    run = Synthesis(network, prepared, latents, noise)
+    resolutions = network.synthesis.resolutions
+    residuals = getattr(network, "defect_blocks", {})
+    first = network.block(4)
+    dtype = network.compute_dtype(4)
+    x = (first.const * run.styles[first.conv1][:, :, None, None]).to(dtype, memory_format=torch.channels_last)
+    image = mask = defect_x = None
+    for r in resolutions:
+        block = network.block(r)
+        residual = to_mask = None
+        if str(r) in residuals:
+            residual = run.block(residuals[str(r)], defect_x)
+            to_mask = run.reading(network.to_mask) if mask is None else None
+        features = run.block(block, x)
+        last = r == resolutions[-1]
+        image, mask, x, defect_x = pointwise_epilogue(
+            features,
+            run.reading(block.to_rgb),
+            image,
+            block.conv1.conv_clamp,
+            dtype if last else network.compute_dtype(2 * r),
+            style=None if last else run.styles[network.block(2 * r).conv0],
+            defect_style=run.styles[residuals[str(2 * r)].conv0] if str(2 * r) in residuals else None,
+            residual=residual,
+            to_mask=to_mask,
+            mask=mask,
+            mask_threshold=mask_threshold,
+            twins=twins and residual is not None,
+        )
+    return image, mask
