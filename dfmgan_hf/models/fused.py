@@ -131,6 +131,22 @@ def _noise_stride(noise: Tensor | None) -> int:
     return 0 if noise is None or noise.dim() == 2 or len(noise) == 1 else noise[0].numel()
 
 
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def _filtered_tile(height: int, width: int, channels: int) -> tuple[int, int, int, int]:
+    """Return rows, columns, channels and warps of a tile."""
+    tile = min(_power_of_two(channels), 64)
+    return min(_power_of_two(height), 8), min(_power_of_two(width), 1024 // tile), tile, 4
+
+
+def _pointwise_tile(height: int, width: int, channels: int) -> tuple[int, int, int]:
+    """Return pixels, channels (all of them) and warps of a tile."""
+    tile = _power_of_two(channels)
+    return min(_power_of_two(height * width), max(1, 2048 // tile)), tile, 4
+
+
 @torch.library.custom_op(
     "dfmgan_hf::filtered_epilogue",
     mutates_args=(),
@@ -147,22 +163,17 @@ def _filtered_epilogue(
     limit: float | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    import triton
-
     from .kernels import filtered_kernel
 
     (x,) = _maps(x)
     height, width, channels = x.shape[2] - 1, x.shape[3] - 1, x.shape[1]
     out = _empty_map(x, len(x), height, width, dtype)
-    # A row of a tile is 128 bytes of 64 channels in half precision.
-    tile = min(triton.next_power_of_2(channels), 64)
-    columns = min(triton.next_power_of_2(width), 1024 // tile)
-    rows = min(triton.next_power_of_2(height), 8)
-    grid = len(x) * triton.cdiv(height, rows) * triton.cdiv(width, columns) * triton.cdiv(channels, tile)
+    rows, columns, tile, warps = _filtered_tile(height, width, channels)
+    grid = len(x) * -(-height // rows) * -(-width // columns) * -(-channels // tile)
     filtered_kernel[(grid,)](
         x, demodulation, noise, strength, bias, style, out, len(demodulation), height, width, channels,
         demodulation.stride(0), _noise_stride(noise), style.stride(0),
-        limit=limit, ROWS=rows, COLUMNS=columns, CHANNELS=tile, num_warps=4,
+        limit=limit, ROWS=rows, COLUMNS=columns, CHANNELS=tile, num_warps=warps,
     )  # fmt: skip
     return out
 
@@ -218,16 +229,13 @@ def _pointwise_epilogue(
     twins: bool,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    import triton
-
     from .kernels import pointwise_kernel
 
     (x,) = _maps(x)
     outputs = _outputs(x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, twins, dtype)
     channels, height, width = x.shape[1:]
-    tile = triton.next_power_of_2(channels)
-    pixels = min(triton.next_power_of_2(height * width), max(1, 2048 // tile))
-    grid = len(outputs[0]) * triton.cdiv(height * width, pixels)
+    pixels, tile, warps = _pointwise_tile(height, width, channels)
+    grid = len(outputs[0]) * -(-height * width // pixels)
 
     def stride(factors: Tensor | None) -> int:
         return 0 if factors is None else factors.stride(0)
@@ -240,7 +248,7 @@ def _pointwise_epilogue(
         *outputs, len(demodulation), len(x), 0 if low_image is None else len(low_image), height, width, channels,
         stride(demodulation), _noise_stride(noise), stride(residual_demodulation), _noise_stride(residual_noise),
         stride(mask_style), stride(rgb_style), stride(style), stride(defect_style), threshold,
-        limit=limit, IMAGE_CHANNELS=len(rgb_weight), PIXELS=pixels, CHANNELS=tile, num_warps=4,
+        limit=limit, IMAGE_CHANNELS=len(rgb_weight), PIXELS=pixels, CHANNELS=tile, num_warps=warps,
     )  # fmt: skip
     return [y for y in outputs if y is not None]
 
