@@ -71,7 +71,7 @@ def filter_row(x, y, columns, channels, height, width, num_channels, in_channels
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["samples"])
 def filtered_kernel(
     x,
     demodulation,
@@ -126,7 +126,7 @@ def filtered_kernel(
         first, second, third = second, third, fourth
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["samples", "x_samples", "image_samples"])
 def pointwise_kernel(
     x,
     demodulation,
