@@ -10,7 +10,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from .base import RandomSource, channels_at, default_channel_base
-from .layers import upsample2d
+from .layers import scaled_together, upsample2d
 from .stylegan2 import (
     LatentSpace,
     MappingNetwork,
@@ -255,8 +255,10 @@ class DFMGANGenerator(StyleGAN2Generator):
         """
         r = self.residual_resolutions[0]
         block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
-        residual = block(trunk.features.to(self.compute_dtype(r)), defect_ws, trunk.noise)
-        return residual, self.to_mask(residual, defect_ws[:, block.latent + 1])
+        dtype = self.compute_dtype(r)
+        with scaled_together([(block, dtype), (self.to_mask, dtype)]):
+            residual = block(trunk.features.to(dtype), defect_ws, trunk.noise)
+            return residual, self.to_mask(residual, defect_ws[:, block.latent + 1])
 
     def mask_logits(self, trunk: Trunk, defect_ws: Tensor) -> Tensor:
         """Return the mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
@@ -274,6 +276,18 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
+        dtypes = {r: self.compute_dtype(r) for r in self.residual_resolutions}
+        blocks = [
+            (blocks[str(r)], dtype)
+            for r, dtype in dtypes.items()
+            for blocks in (self.synthesis.blocks, self.defect_blocks)
+        ]
+        with scaled_together([*blocks, (self.to_mask, dtypes[self.residual_resolutions[0]])]):
+            return self._synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+
+    def _synthesize_defect(
+        self, trunk: Trunk, ws: Tensor, defect_ws: Tensor, return_defect_free: bool, mask_threshold: float
+    ) -> DFMGANGeneratorOutput:
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):
             if i == 0:

@@ -18,7 +18,7 @@ from .base import (
     check_network_size,
     default_channel_base,
 )
-from .layers import EqualizedConv2d, EqualizedLinear
+from .layers import EqualizedConv2d, EqualizedLinear, scaled_together
 
 
 @dataclass
@@ -138,9 +138,12 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         check_image_shape(images, self.config)
         # The layout in which convolutions are fastest; all layers keep to it.
         x = images.contiguous(memory_format=torch.channels_last)
-        for r, block in self.blocks.items():
-            x = block(x.to(self.compute_dtype(int(r))))
-        logits = self.head(x.to(self.head.out.weight.dtype))
+        head_dtype = self.head.out.weight.dtype
+        dtypes = {r: self.compute_dtype(int(r)) for r in self.blocks}
+        with scaled_together([*((self.blocks[r], dtype) for r, dtype in dtypes.items()), (self.head, head_dtype)]):
+            for r, dtype in dtypes.items():
+                x = self.blocks[r](x.to(dtype))
+            logits = self.head(x.to(head_dtype))
         return StyleGAN2DiscriminatorOutput(logits=logits) if return_dict else (logits,)
 
 

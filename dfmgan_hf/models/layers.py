@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +15,96 @@ from torch import Tensor, nn
 ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
 
+wider = lru_cache(torch.promote_types)
+"""The type that two types fit in; `torch.promote_types` itself is an operator, which profiles and counts show."""
 
-class EqualizedLinear(nn.Module):
+
+class EqualizedLayer(nn.Module):
+    """A layer that multiplies its parameters by constants in the forward pass (Progressive GAN, section 4.1).
+
+    Attributes:
+        scales: by what, by the parameter's name.
+        kept: what has been computed of the parameters alone, while `scaled_together` or `hold_weights` keeps it.
+    """
+
+    scales: dict[str, float]
+    kept: dict[tuple[str, torch.dtype], Tensor] | None = None
+
+    def keep(self, name: str, dtype: torch.dtype, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what `compute` makes of the parameters, computed once while it is kept."""
+        kept = self.kept
+        if kept is None:
+            return compute()
+        if (name, dtype) not in kept:
+            kept[name, dtype] = compute()
+        return kept[name, dtype]
+
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the type that the layer runs in inside of a block that runs in `dtype`."""
+        return dtype
+
+    def scale(self, name: str, dtype: torch.dtype) -> float:
+        """Return the factor of the parameter `name` for a layer that runs in `dtype`."""
+        return self.scales[name]
+
+    def scaled(self, name: str, dtype: torch.dtype) -> Tensor:
+        """Return the parameter `name`, scaled, in `dtype`."""
+
+        def compute() -> Tensor:
+            return scale_and_cast([getattr(self, name)], [self.scale(name, dtype)], [dtype])[0]
+
+        return self.keep(name, dtype, compute)
+
+
+@contextmanager
+def scaled_together(modules: Iterable[tuple[nn.Module, torch.dtype]]) -> Iterator[None]:
+    """Inside, all layers' parameters have been scaled at once, which takes a GPU a few launches instead of hundreds.
+
+    Args:
+        modules: which hold the layers, and the type that each of them runs in.
+    """
+    layers = [
+        (layer, layer.runs_in(dtype))
+        for module, dtype in modules
+        for layer in module.modules()
+        if isinstance(layer, EqualizedLayer)
+    ]
+    entered = [layer for layer, _ in layers if layer.kept is None]
+    for layer in entered:
+        layer.kept = {}
+    try:
+        missing = [
+            (layer, name, dtype)
+            for layer, dtype in layers
+            for name in layer.scales
+            if layer.kept is not None and (name, dtype) not in layer.kept
+        ]
+        results = scale_and_cast(
+            [getattr(layer, name) for layer, name, _ in missing],
+            [layer.scale(name, dtype) for layer, name, dtype in missing],
+            [dtype for _, _, dtype in missing],
+        )
+        for (layer, name, dtype), result in zip(missing, results, strict=True):
+            layer.keep(name, dtype, lambda result=result: result)
+        yield
+    finally:
+        for layer in entered:
+            layer.kept = None
+
+
+def scale_and_cast(tensors: Sequence[Tensor], scales: Sequence[float], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+    """Multiply each tensor by its number and cast it to its type: one operator for all of them where there is one."""
+    results = list(tensors)
+    changed = [i for i, t in enumerate(tensors) if scales[i] != 1.0 or t.dtype != dtypes[i]]
+    if changed:
+        arguments = ([values[i] for i in changed] for values in (scales, dtypes, tensors))
+        factors, types, sources = arguments
+        for i, result in zip(changed, _ScaleAndCast.apply(factors, types, *sources), strict=True):
+            results[i] = result
+    return results
+
+
+class EqualizedLinear(EqualizedLayer):
     """Linear layer with equalised learning rate (Progressive GAN, section 4.1; StyleGAN for `lr_multiplier`).
 
     Args:
@@ -40,15 +131,17 @@ class EqualizedLinear(nn.Module):
         gain = ACTIVATION_GAIN if activation else 1.0
         self.weight_scale = gain * lr_multiplier / math.sqrt(in_features)
         self.bias_scale = gain * lr_multiplier
+        self.scales = {"weight": self.weight_scale, "bias": self.bias_scale}
+
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        return wider(self.weight.dtype, torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype) * self.weight_scale
-        bias = self.bias.to(x.dtype) * self.bias_scale
-        x = F.linear(x, weight, bias)
+        x = F.linear(x, self.scaled("weight", x.dtype), self.scaled("bias", x.dtype))
         return activate(x, None) if self.activation else x
 
 
-class EqualizedConv2d(nn.Module):
+class EqualizedConv2d(EqualizedLayer):
     """Convolution with equalised learning rate, optional FIR downsampling by 2, bias, activation and clamp.
 
     Args:
@@ -82,11 +175,12 @@ class EqualizedConv2d(nn.Module):
         self.kernel_size = kernel_size
         self.output_gain = gain * (ACTIVATION_GAIN if activation else 1.0)
         self.weight_scale = self.output_gain / math.sqrt(in_channels * kernel_size**2)
+        self.scales = {"weight": self.weight_scale} | ({"bias": self.output_gain} if bias else {})
         self.clamp = None if clamp is None else clamp * gain
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype) * self.weight_scale
-        bias = None if self.bias is None else self.bias.to(x.dtype) * self.output_gain
+        weight = self.scaled("weight", x.dtype)
+        bias = None if self.bias is None else self.scaled("bias", x.dtype)
         if not self.down:
             x = conv2d(x, weight, bias, padding=self.kernel_size // 2)
         elif self.kernel_size == 1:
@@ -96,7 +190,35 @@ class EqualizedConv2d(nn.Module):
             x = conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
         if self.activation:
             return activate(x, self.clamp)
-        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+        return x if self.clamp is None else F.hardtanh(x, -self.clamp, self.clamp)
+
+
+def finish(x: Tensor, factor: Tensor | None, noise: Tensor | None, bias: Tensor | None, clamp: float | None) -> Tensor:
+    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + noise + bias.
+
+    Args:
+        x: (N, C, H, W), overwritten where nothing needs it.
+        factor: (N, C), the demodulation; None for 1.
+        noise: (N, 1, H, W), or (H, W) for all samples; None for none.
+        bias: (C,); None for none. It and the noise are in the type of `x`.
+        clamp: see `activate`.
+    """
+    shift = None if bias is None else bias[:, None, None]
+    if shift is not None and noise is not None and noise.ndim == 2 and len(x) > 1:
+        # One small map for all samples, in the layout of the features, spares a pass over them.
+        shift, noise = torch.add(noise[:, :, None], bias).permute(2, 0, 1), None
+    dtype = x.dtype
+    if factor is not None:
+        factor = factor[:, :, None, None]
+        x = x.to(factor.dtype)
+        x = x * factor if shift is None else torch.addcmul(shift.to(factor.dtype), x, factor)
+        x = x.to(dtype)
+        shift = None
+    for term in (shift, noise):
+        # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
+        if term is not None:
+            x = x + term if x.requires_grad or term.requires_grad else x.add_(term)
+    return activate(x, clamp)
 
 
 def activate(x: Tensor, clamp: float | None) -> Tensor:
@@ -153,6 +275,44 @@ def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
 # convolution of the adjoint geometry, FIR up- and downsampling are each other's adjoints, and the gradient of the
 # clamped activation is its own. A weight's gradient is computed only if the running backward pass asks for it, so that
 # the first pass of R1, which asks for the image's alone, leaves it out.
+
+
+class _ScaleAndCast(torch.autograd.Function):
+    """See `scale_and_cast`. Linear, and its own adjoint but for the types."""
+
+    @staticmethod
+    def forward(ctx: Any, scales: list[float], dtypes: list[torch.dtype], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.scales, ctx.dtypes = scales, [t.dtype for t in tensors]
+        ctx.set_materialize_grads(False)
+        # Multiplied in the wider of the two types: a half's range is small.
+        wide = _cast(tensors, [wider(t.dtype, dtype) for t, dtype in zip(tensors, dtypes, strict=True)])
+        results = _cast(torch._foreach_mul(wide, scales), dtypes)
+        # Those of frozen parameters must not look as if somebody wanted their gradients.
+        wanted = ctx.needs_input_grad[2:]
+        ctx.mark_non_differentiable(*[r for r, is_wanted in zip(results, wanted, strict=True) if not is_wanted])
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
+        given = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        results: list[Tensor | None] = [None] * len(gradients)
+        if given:
+            scales, dtypes = [ctx.scales[i] for i in given], [ctx.dtypes[i] for i in given]
+            scaled = _ScaleAndCast.apply(scales, dtypes, *[gradients[i] for i in given])
+            for i, result in zip(given, scaled, strict=True):
+                results[i] = result
+        return None, None, *results
+
+
+def _cast(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+    """Cast each tensor to its type, those that have another one together."""
+    results = [
+        t if t.dtype == dtype else torch.empty_like(t, dtype=dtype) for t, dtype in zip(tensors, dtypes, strict=True)
+    ]
+    pairs = [(result, t) for result, t in zip(results, tensors, strict=True) if result is not t]
+    if pairs:
+        torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+    return results
 
 
 class _Geometry(NamedTuple):
@@ -235,10 +395,31 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
-    channels = x.shape[1]
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8.0
-    kernel = torch.outer(taps, taps * gain).expand(channels, 1, 4, 4)
-    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=channels)
+    if _prefers_pooling(x.device):
+        # [1, 3, 3, 1] / 8 is three times [1, 1] / 2: the mean of 2 x 2 pixels, and of those again.
+        for i in range(3):
+            last = i == 2
+            x = F.avg_pool2d(
+                x, 2, stride if last else 1, int(i < padding), divisor_override=round(4 / gain) if last else 4
+            )
+        return x
+    kernel = _fir_kernel(gain, x.dtype, x.device).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+
+
+def _prefers_pooling(device: torch.device) -> bool:
+    """Say how to filter on a device: depthwise convolutions are fast on a CPU and slow on a GPU.
+
+    Meta tensors stand for a GPU's, so that its costs can be counted without one.
+    """
+    return device.type in ("cuda", "meta")
+
+
+@lru_cache(maxsize=16)
+def _fir_kernel(gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # whose tensors could not take part in a later training step
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) / 8.0
+        return torch.outer(taps, taps * gain)
 
 
 class _Filter(torch.autograd.Function):

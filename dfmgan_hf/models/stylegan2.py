@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -22,11 +23,24 @@ from .base import (
     check_network_size,
     default_channel_base,
 )
-from .layers import ACTIVATION_GAIN, EqualizedLinear, activate, conv2d, conv_transpose2d, fir_filter2d, upsample2d
+from .layers import (
+    ACTIVATION_GAIN,
+    EqualizedLayer,
+    EqualizedLinear,
+    conv2d,
+    conv_transpose2d,
+    finish,
+    fir_filter2d,
+    scaled_together,
+    upsample2d,
+    wider,
+)
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
 DEMODULATION_EPS = 1e-8
+HALF_WEIGHT_SCALE = 1 / 16
+"""Of a convolution's weight in float16, besides 1 / sqrt(fan-in): see `ModulatedConv2d`."""
 
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
@@ -55,11 +69,12 @@ class MappingNetwork(nn.Module):
             z: brought to unit mean square first.
             truncation_psi: w_avg + psi (w - w_avg); 1 leaves w alone, smaller values trade variety for typicality.
         """
-        dtype = torch.promote_types(self.w_avg.dtype, torch.float32)
+        dtype = wider(self.w_avg.dtype, torch.float32)
         x = z.to(dtype)
         x = x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-        for layer in self.layers:
-            x = layer(x)
+        with scaled_together([(self, dtype)]):
+            for layer in self.layers:
+                x = layer(x)
         if truncation_psi != 1.0:
             x = self.w_avg.to(dtype).lerp(x, truncation_psi)
         return x
@@ -70,127 +85,54 @@ class MappingNetwork(nn.Module):
         self.w_avg.copy_(w.detach().mean(dim=0).to(self.w_avg.dtype).lerp(self.w_avg, W_AVG_DECAY))
 
 
-class ModulatedConv2d(nn.Module):
-    """A convolution whose weight each sample's style scales (StyleGAN2, section 2.2), without noise and activation.
+class ModulatedConv2d(EqualizedLayer):
+    """A convolution whose weight each sample's style scales (StyleGAN2, section 2.2).
 
-    The style is an affine function of a latent of width `w_dim`. `up` makes the convolution a transposed one of stride
-    2 that the FIR filter follows, which doubles height and width. Without `demodulate` the style carries the equalised
-    learning rate's 1 / sqrt(in_channels k^2), which the demodulation otherwise cancels.
+    The style is an affine function of a latent of width `w_dim`. For output channel o, input channel i and kernel
+    position k, with the style s = affine(w):
+
+        w'_oik = s_i w_oik                            (equation 1)
+        d_o = 1 / sqrt(sum_ik w'_oik^2 + eps)         (equation 3, of `StyledConv2d` alone)
+        y_o = d_o sum_i conv(x_i, w'_oi)
+
+    Half precision overflows in the sum over channels. There, styles are divided by their largest and demodulated
+    weights multiplied by 1 / (16 sqrt(fan-in)), so that it cannot: a weight has about unit variance at the start and
+    grows slowly. The demodulation, in float32, takes both back.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        w_dim: int,
-        *,
-        up: bool = False,
-        demodulate: bool = True,
-    ) -> None:
+    up = False
+    demodulate = True
+    style_gain = 1.0
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, w_dim: int) -> None:
         super().__init__()
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.up = up
-        self.demodulate = demodulate
-        self.padding = kernel_size // 2
-        self.style_gain = 1.0 if demodulate else 1.0 / math.sqrt(in_channels * kernel_size**2)
-        self.held: dict[torch.dtype, tuple[Tensor, Tensor | None, Tensor | None]] | None = None
+        self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def modulated_conv(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:
-        """Convolve `x` (N, in_channels, H, W) with the weight that `w` (N, w_dim) modulates; times `gain`, plus bias.
+    def style(self, w: Tensor) -> Tensor:
+        """Return the styles (N, in_channels) of latents (N, w_dim).
 
-        For output channel o, input channel i and kernel position k, with the style s = affine(w):
-
-            w'_oik = s_i w_oik                            (equation 1)
-            d_o = 1 / sqrt(sum_ik w'_oik^2 + eps)         (equation 3; 1 without `demodulate`)
-            y_o = d_o sum_i conv(x_i, w'_oi)
-
-        s and d are factors on channels and commute with the convolution, so that a batch is conv(x * s, w) * d, with
-        one weight for all samples. A single sample's weight is modulated itself if it is smaller than its maps.
-
-        Returns:
-            (N, out_channels, H, W), twice the size with `up`, in the type of `x`, which the convolution runs in.
+        Styles and what follows from them are a few thousand numbers: float32 costs nothing and cannot overflow.
         """
-        # Styles and demodulation are a few thousand numbers: float32 costs nothing and cannot overflow.
-        style_dtype, dtype = torch.promote_types(self.weight.dtype, torch.float32), x.dtype
-        style = self.affine(w.to(style_dtype)) * self.style_gain
-        bias = None if bias is None else bias.to(dtype)
-        # The layout in which convolutions are fastest; not every one of them keeps to its input's.
-        x = x.contiguous(memory_format=torch.channels_last)
-        modulates_weight = len(x) == 1 and self.weight.numel() <= x.numel()
-        weight, squares, divisor = self._prepare(style_dtype if modulates_weight else dtype)
-        if squares is None:
-            demodulation = style.new_full((1, len(weight)), gain)
-        else:
-            demodulation = (style.square() @ squares.t() + DEMODULATION_EPS).rsqrt() * gain
-        if modulates_weight:
-            weight = weight * (demodulation.t() * style)[:, :, None, None]
-            return self._conv(x, weight.to(dtype), bias)
-        if divisor is not None:
-            largest = style.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-            style, demodulation = style / largest, demodulation * divisor * largest
-        # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
-        # multiplied in float32.
-        product_dtype = style_dtype if len(x) == 1 else dtype
-        style, demodulation = (factors.to(product_dtype)[:, :, None, None] for factors in (style, demodulation))
-        x = self._conv((x * style).to(dtype), weight).to(product_dtype)
-        if bias is None:
-            return (x * demodulation).to(dtype)
-        return torch.addcmul(bias.to(product_dtype)[:, None, None], x, demodulation).to(dtype)
-
-    def _prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Compute what a convolution in `dtype` needs of the weight alone; `hold_weights` keeps it.
-
-        Returns:
-            The weight in `dtype`; the sum of its squares over the kernel, (out_channels, in_channels), or None without
-            demodulation; what it was divided by, (out_channels,), in float16, and None otherwise.
-        """
-        if self.held is not None and dtype in self.held:
-            return self.held[dtype]
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
-        squares = weight.square().sum(dim=(2, 3)) if self.demodulate else None
-        divisor = None
-        if dtype == torch.float16:
-            # Half precision overflows in the sum over channels. With weights divided by this, and styles by their
-            # largest, it cannot; a factor on the output, which is in float32 or clamped, takes both divisions back.
-            divisor = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
-            weight = weight / divisor.reshape(-1, 1, 1, 1)
-        weight = weight.to(dtype)
-        if self.held is not None and not torch.is_grad_enabled():
-            # In the order in which the two kinds of convolution read it.
-            if self.up:
-                weight = weight.transpose(0, 1).contiguous().transpose(0, 1)
-            else:
-                weight = weight.contiguous(memory_format=torch.channels_last)
-            self.held[dtype] = weight, squares, divisor
-        return weight, squares, divisor
-
-    def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if not self.up:
-            return conv2d(x, weight, bias, padding=self.padding)
-        x = fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
-        if bias is None:
-            return x
-        bias = bias[:, None, None]
-        return x + bias if x.requires_grad or bias.requires_grad else x.add_(bias)
+        return self.affine(w.to(wider(self.weight.dtype, torch.float32)))
 
 
 @contextmanager
 def hold_weights(network: nn.Module) -> Iterator[None]:
-    """Inside, without gradients, modulated convolutions compute once what follows from their weights alone.
+    """Inside, without gradients, layers compute once what follows from their weights alone.
 
     It saves a tenth of an image's time in float32, more in bf16, and may need up to twice the weights' memory.
     The weights must not change meanwhile.
     """
-    layers = [module for module in network.modules() if isinstance(module, ModulatedConv2d)]
+    layers = [module for module in network.modules() if isinstance(module, EqualizedLayer)]
     for layer in layers:
-        layer.held = {}
+        layer.kept = {}
     try:
         yield
     finally:
         for layer in layers:
-            layer.held = None
+            layer.kept = None
 
 
 class NoiseInput:
@@ -250,7 +192,8 @@ class StyledConv2d(ModulatedConv2d):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU and clamp: one layer of a synthesis block.
 
     The noise is added after demodulation and before the bias, times a learned scalar that starts at 0. `resolution` is
-    that of the output; `conv_clamp` None is no clamp.
+    that of the output; `up` makes the convolution a transposed one of stride 2 that the FIR filter follows, which
+    doubles height and width; `conv_clamp` None is no clamp.
     """
 
     noise_const: Tensor
@@ -265,36 +208,100 @@ class StyledConv2d(ModulatedConv2d):
         up: bool = False,
         conv_clamp: float | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, 3, w_dim, up=up)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        super().__init__(in_channels, out_channels, 3, w_dim)
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.up = up
         self.conv_clamp = conv_clamp
+        self.half_weight_scale = HALF_WEIGHT_SCALE / math.sqrt(in_channels * 9)
+        self.scales = {"weight": 1.0, "bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
+
+    def scale(self, name: str, dtype: torch.dtype) -> float:
+        return self.half_weight_scale if name == "weight" and dtype == torch.float16 else super().scale(name, dtype)
 
     def forward(self, x: Tensor, w: Tensor, noise: NoiseInput) -> Tensor:
         """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, resolution, resolution)."""
-        x = self.modulated_conv(x, w, self.bias * ACTIVATION_GAIN, gain=ACTIVATION_GAIN)
         pixel_noise = noise(self, x.dtype)
         if pixel_noise is not None:
-            pixel_noise = pixel_noise * (self.noise_strength * ACTIVATION_GAIN).to(x.dtype)
-            # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
-            x = x + pixel_noise if x.requires_grad else x.add_(pixel_noise)
-        return activate(x, self.conv_clamp)
+            pixel_noise = pixel_noise * self.scaled("noise_strength", x.dtype)
+        bias: Tensor | None = self.scaled("bias", x.dtype)
+        # The layout in which convolutions are fastest; not every one of them keeps to its input's.
+        x = x.contiguous(memory_format=torch.channels_last)
+        style = self.style(w)
+        if len(x) == 1 and self.weight.numel() <= x.numel():
+            x, demodulation = self.convolve(x, self.modulated_weight(style, x.dtype), None if self.up else bias), None
+            bias = bias if self.up else None
+        else:
+            x, demodulation = self.convolve_modulated(x, style)
+        if self.up:
+            x = fir_filter2d(x, padding=1, gain=4.0)
+        return finish(x, demodulation, pixel_noise, bias, self.conv_clamp)
+
+    def modulated_weight(self, style: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the weight of a single sample, modulated and demodulated, times the gain of the activation."""
+        factor = self.demodulation(style).t() * style * ACTIVATION_GAIN
+        return (self.weight.to(style.dtype) * factor[:, :, None, None]).to(dtype)
+
+    def convolve_modulated(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve x * s, which serves all samples with one weight: factors on channels commute with the convolution.
+
+        Returns:
+            The convolution without demodulation, and the demodulation (N, out_channels) times the activation's gain.
+        """
+        dtype, gain = x.dtype, ACTIVATION_GAIN
+        if dtype == torch.float16:
+            # What is taken from the style is found again in the demodulation, and needs no gradient.
+            style = style / torch.linalg.vector_norm(style.detach(), torch.inf, dim=1, keepdim=True).clamp_min(1e-30)
+            gain = ACTIVATION_GAIN / self.half_weight_scale
+        demodulation = self.demodulation(style) * gain
+        # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
+        # multiplied in float32.
+        product_dtype = style.dtype if len(x) == 1 else dtype
+        x = (x * style.to(product_dtype)[:, :, None, None]).to(dtype)
+        return self.convolve(x, self.scaled("weight", dtype)), demodulation.to(product_dtype)
+
+    def demodulation(self, style: Tensor) -> Tensor:
+        """Return d (N, out_channels) of styles (N, in_channels)."""
+        squares = self.keep("squares", style.dtype, lambda: self.weight.to(style.dtype).square().sum(dim=(2, 3)))
+        return (style.square() @ squares.t() + DEMODULATION_EPS).rsqrt()
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Convolve with a weight (out_channels, in_channels, 3, 3): transposed with stride 2 before the FIR filter."""
+        return conv_transpose2d(x, weight.transpose(0, 1), stride=2) if self.up else conv2d(x, weight, bias, padding=1)
 
 
 class ToChannels(ModulatedConv2d):
-    """Modulated 1x1 convolution without demodulation that reads an output map off the features: ToRGB and ToMask."""
+    """Modulated 1x1 convolution without demodulation that reads an output map off the features: ToRGB and ToMask.
+
+    A convolution of one pixel with a weight of its own for each sample is a matrix product.
+    """
+
+    demodulate = False
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None) -> None:
-        super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        super().__init__(in_channels, out_channels, 1, w_dim)
         self.conv_clamp = conv_clamp
+        # The equalised learning rate's, which the demodulation of other layers cancels.
+        self.style_gain = 1.0 / math.sqrt(in_channels)
+        self.scales = {"weight": self.style_gain, "bias": 1.0}
+
+    def runs_in(self, dtype: torch.dtype) -> torch.dtype:
+        return wider(self.weight.dtype, torch.float32)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, H, W), in float32 or better."""
-        x = self.modulated_conv(x, w, self.bias)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
+        style = self.style(w)
+        weight = self.scaled("weight", style.dtype).flatten(1).t() * style[:, :, None]
+        bias = self.scaled("bias", style.dtype)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+        if x.dtype == style.dtype:
+            y = torch.baddbmm(bias, pixels, weight)
+        else:
+            # A half's range is small: see `ModulatedConv2d`.
+            norm = torch.linalg.vector_norm(weight.detach(), dim=(1, 2), keepdim=True).clamp_min(1e-30)
+            y = torch.addcmul(bias, torch.bmm(pixels, (weight / norm).to(x.dtype)), norm)
+        y = y.mT.unflatten(2, x.shape[2:])
+        return y if self.conv_clamp is None else F.hardtanh(y, -self.conv_clamp, self.conv_clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -381,10 +388,12 @@ class SynthesisNetwork(nn.Module):
         Returns:
             Features and image of the last block.
         """
-        for r in resolutions:
-            block: SynthesisBlock = self.blocks[str(r)]  # type: ignore[assignment]
-            x = block.features(x, ws, noise, compute_dtype(r))
-            image = block.add_rgb(image, x, ws)
+        resolutions = list(resolutions)
+        with scaled_together((self.blocks[str(r)], compute_dtype(r)) for r in resolutions):
+            for r in resolutions:
+                block: SynthesisBlock = self.blocks[str(r)]  # type: ignore[assignment]
+                x = block.features(x, ws, noise, compute_dtype(r))
+                image = block.add_rgb(image, x, ws)
         return x, image  # type: ignore[return-value]
 
 

@@ -5,7 +5,8 @@ import torch
 
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
 from dfmgan_hf.models.dfmgan import gate
-from dfmgan_hf.models.stylegan2 import ModulatedConv2d, NoiseInput, hold_weights
+from dfmgan_hf.models.layers import EqualizedLayer
+from dfmgan_hf.models.stylegan2 import NoiseInput, hold_weights
 
 
 def latents(n: int = 2, width: int = 16, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -303,7 +304,7 @@ def test_held_weights_change_nothing(make_generator, dtype):
     for out in held:
         for a, b in zip(out.to_tuple(), free.to_tuple(), strict=True):
             torch.testing.assert_close(a, b)
-    assert all(module.held is None for module in generator.modules() if isinstance(module, ModulatedConv2d))
+    assert all(module.kept is None for module in generator.modules() if isinstance(module, EqualizedLayer))
 
 
 # Gradients

@@ -7,44 +7,53 @@ import torch
 import torch.nn.functional as F
 
 from dfmgan_hf.models.layers import EqualizedLinear
-from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, NoiseInput, StyledConv2d, ToChannels
+from dfmgan_hf.models.stylegan2 import MappingNetwork, NoiseInput, StyledConv2d, ToChannels
 from tests.models.test_layers import fir
 
 
 @pytest.mark.parametrize("up", [False, True])
-@pytest.mark.parametrize("demodulate", [True, False])
-def test_modulated_conv_is_convolution_with_weights_of_each_sample(up, demodulate):
-    layer = ModulatedConv2d(5, 4, 3, w_dim=6, up=up, demodulate=demodulate).double()
+def test_modulated_conv_is_convolution_with_weights_of_each_sample(up):
+    layer = StyledConv2d(5, 4, w_dim=6, resolution=8 * (1 + up), up=up).double()
     x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 6).double()
     expected = []
     for i in range(3):
-        style = layer.affine(w[i : i + 1])[0]
-        if not demodulate:
-            style = style / math.sqrt(5 * 9)
-        weight = layer.weight * style[None, :, None, None]
-        if demodulate:
-            weight = weight * (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
+        weight = layer.weight * layer.affine(w[i : i + 1])[0][None, :, None, None]
+        weight = weight * (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
         y = x[i : i + 1]
         if up:
             y = F.conv_transpose2d(y, weight.transpose(0, 1), stride=2)
             y = fir(F.pad(y, (1, 1, 1, 1)), gain=4)
         else:
             y = F.conv2d(y, weight, padding=1)
-        expected.append(y)
-    actual = layer.modulated_conv(x, w)
-    assert actual.shape[2:] == ((16, 16) if up else (8, 8))
-    torch.testing.assert_close(actual, torch.cat(expected))
+        expected.append(F.leaky_relu(y, 0.2) * math.sqrt(2))
+    torch.testing.assert_close(layer(x, w, NoiseInput("none", 3)), torch.cat(expected))
 
 
-def test_styled_conv_adds_noise_before_bias_and_activates_after():
+def test_to_channels_is_a_convolution_with_weights_of_each_sample():
+    layer = ToChannels(5, 3, w_dim=6, conv_clamp=0.5).double()
+    with torch.no_grad():
+        layer.bias.normal_()
+    x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 6).double()
+    weights = layer.weight * layer.affine(w)[:, None, :, None, None] / math.sqrt(5)
+    expected = torch.cat([F.conv2d(x[i : i + 1], weights[i], layer.bias) for i in range(3)])
+    torch.testing.assert_close(layer(x, w), expected.clamp(-0.5, 0.5))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("mode", ["const", "random"])
+def test_styled_conv_adds_noise_before_bias_and_activates_after(n, mode):
     layer = StyledConv2d(5, 4, w_dim=6, resolution=8, conv_clamp=0.7).double()
     with torch.no_grad():
         layer.noise_strength.fill_(0.3)
         layer.bias.normal_()
-    x, w = torch.randn(2, 5, 8, 8).double(), torch.randn(2, 6).double()
-    y = layer.modulated_conv(x, w) + 0.3 * layer.noise_const + layer.bias[:, None, None]
+    x, w = torch.randn(n, 5, 8, 8).double(), torch.randn(n, 6).double()
+    noise = NoiseInput(mode, n)
+    weight = layer.weight * layer.affine(w)[:, None, :, None, None]
+    weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    y = torch.cat([F.conv2d(x[i : i + 1], weight[i], padding=1) for i in range(n)])
+    y = y + 0.3 * noise(layer, torch.float64) + layer.bias[:, None, None]
     expected = (F.leaky_relu(y, 0.2) * math.sqrt(2)).clamp(-0.7, 0.7)
-    torch.testing.assert_close(layer(x, w, NoiseInput("const", 2)), expected)
+    torch.testing.assert_close(layer(x, w, noise), expected)
 
 
 def test_start_values():
