@@ -18,7 +18,7 @@ LIMIT = float(sys.argv[1]) if len(sys.argv) > 1 else 45.0
 
 from dfmgan_hf.models import fused  # noqa: E402
 from dfmgan_hf.models.dfmgan import DFMGANGenerator  # noqa: E402
-from dfmgan_hf.models.stylegan2 import NoiseInput, hold_weights, to_layer_latents  # noqa: E402
+from dfmgan_hf.models.stylegan2 import hold_weights  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {"resolution": 256, "residual_resolution": 64}
@@ -68,52 +68,50 @@ network = network.to(DEVICE).to(memory_format=torch.channels_last)
 z = torch.randn(2, BATCH, 512, device=DEVICE)
 
 
-def latents(z):
-    ws = to_layer_latents(network.mapping, z[0], "z", network.num_latents, 1.0, "")
-    return torch.cat([ws, to_layer_latents(network.defect_mapping, z[1], "z", network.num_defect_latents, 1.0, "")], 1)
+APPLIES = fused.applies
+if DEVICE == "cpu":
+    APPLIES = lambda *_: True  # noqa: E731
 
 
-def set_dtype(dtype):
+def set_dtype(dtype, fuse=True):
+    fused.applies = APPLIES if fuse else lambda *_: False
     network.set_mixed_precision(dtype, len(network.synthesis.resolutions))
-    return fused.prepare(network)
 
 
-def draw(prepared, z):
-    return fused.synthesize(network, prepared, latents(z), NoiseInput("const", z.shape[1]), twins=True)
+def draw(z):
+    return network(*z, noise_mode="const", return_defect_free=True, return_dict=False)
 
 
 def correctness(dtypes=(torch.float16,)):
-    network.set_mixed_precision(None)
-    plain = network(*z[:, :SMALL].contiguous(), noise_mode="const", return_defect_free=True)
-    twins = plain.defect_free_images
+    set_dtype(None, fuse=False)
+    plain = draw(z[:, :SMALL].contiguous())
     for dtype in dtypes:
-        prepared = set_dtype(dtype)
+        set_dtype(dtype)
         for count in (SMALL, BATCH):
             if count == BATCH and dtype != torch.float16:
                 continue
-            image, mask = draw(prepared, z[:, :count].contiguous())
-            ours = image[:SMALL], image[count : count + SMALL], mask[:SMALL]
-            rows = [(a - b).abs() for a, b in zip(ours, (plain.images, twins, plain.mask_logits))]
+            ours = draw(z[:, :count].contiguous())
+            rows = [(a[:SMALL] - b).abs() for a, b in zip(ours, plain)]
             text = ", ".join(f"{float(d.mean()):.2g}/{float(d.max()):.2g}" for d in rows)
-            say(f"fused {dtype} batch {count} to plain float32, image, twin, mask, mean/max: {text}")
-    scale = float(plain.images.abs().mean()), float(plain.images.abs().max()), float((plain.mask_logits >= 0).float().mean())
+            say(f"fused {dtype} batch {count} to plain float32, image, mask, twin, mean/max: {text}")
+    scale = float(plain[0].abs().mean()), float(plain[0].abs().max()), float((plain[1] >= 0).float().mean())
     say("image's magnitude mean, max, share of the mask:", *scale)
 
 
 def whole(dtypes=(torch.float16,)):
     for dtype in dtypes:
-        prepared = set_dtype(dtype)
+        set_dtype(dtype)
         for count in (BATCH, 1):
             part_z = z[:, :count].contiguous()
             if DEVICE == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            eager = milliseconds(lambda: draw(prepared, part_z))
+            eager = milliseconds(lambda: draw(part_z))
             peak = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else 0
             graph_ms = float("nan")
             if DEVICE == "cuda":
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
-                    draw(prepared, part_z)
+                    draw(part_z)
                 graph_ms = milliseconds(graph.replay)
                 del graph
             say(f"{dtype} batch {count}: fused eager {eager:.2f} ms, graph {graph_ms:.2f} ms = "
@@ -121,17 +119,16 @@ def whole(dtypes=(torch.float16,)):
 
 
 def plain():
-    set_dtype(torch.float16)
-    with hold_weights(network):
-        ms = milliseconds(lambda: network(*z, noise_mode="const", return_defect_free=True), 2)
+    set_dtype(torch.float16, fuse=False)
+    ms = milliseconds(lambda: draw(z), 2)
     say(f"plain float16 batch {BATCH}: {ms:.1f} ms")
 
 
 def profile():
-    prepared = set_dtype(torch.float16)
-    draw(prepared, z)
+    set_dtype(torch.float16)
+    draw(z)
     with torch.profiler.profile() as record:
-        draw(prepared, z)
+        draw(z)
         if DEVICE == "cuda":
             torch.cuda.synchronize()
     rows = [e for e in record.events() if e.device_type == torch.autograd.DeviceType.CUDA and e.time_range.elapsed_us() > 20]
@@ -202,7 +199,7 @@ def bfloat16():
 
 
 def other_types():
-    correctness((torch.bfloat16, torch.float32))
+    correctness((torch.bfloat16,))
 
 
 if DEVICE == "cuda":
@@ -210,5 +207,6 @@ if DEVICE == "cuda":
 
     say(torch.cuda.get_device_name(), torch.__version__, triton.__version__)
 for function in (correctness, whole, profile, tiles, layouts, plain, bfloat16, other_types):
-    part(function)
+    with hold_weights(network):
+        part(function)
 say("end")

@@ -9,6 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from . import fused
 from .base import RandomSource, channels_at, default_channel_base
 from .layers import scaled_together, upsample2d
 from .stylegan2 import (
@@ -238,8 +239,16 @@ class DFMGANGenerator(StyleGAN2Generator):
         )
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
-        trunk = self.run_trunk(ws, NoiseInput(noise_mode, len(ws), generator))
-        output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+        noise = NoiseInput(noise_mode, len(ws), generator)
+        if fused.applies(self, ws) and type(self.to_mask) is ToChannels:
+            images, mask = fused.synthesize(
+                self, ws, noise, defect_ws, twins=return_defect_free, mask_threshold=mask_threshold
+            )
+            twins = images[len(ws) :] if return_defect_free else None
+            output = DFMGANGeneratorOutput(images[: len(ws)], mask, twins)
+        else:
+            trunk = self.run_trunk(ws, noise)
+            output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
         return output if return_dict else output.to_tuple()
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:

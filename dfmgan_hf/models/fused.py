@@ -7,12 +7,16 @@ that reads it next happen on the way, in float32. There are no gradients. Maps a
 
 from __future__ import annotations
 
-import math
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .layers import scaled_together
+
+HAS_TRITON = find_spec("triton") is not None
 
 
 class Convolved(NamedTuple):
@@ -99,7 +103,7 @@ def pointwise_epilogue(
         style: of the backbone's next convolution, (N, C); None for no such map.
         defect_style: likewise of the next residual block.
         residual: of the residual block's second convolution, (N, C, H, W).
-        to_mask, mask: with a residual, either what reads the logits off it, or the logits (N, 1, H/2, W/2) to upsample.
+        to_mask, mask: with a residual, either what reads the logits off it, or logits (N, 1, H/2, W/2) to upsample.
         mask_threshold: the residual is added where the logits are at least this.
         twins: draw the twins of all samples too, in a second half of image and scaled map.
     """
@@ -183,7 +187,16 @@ def _(x, demodulation, bias, strength, noise, style, limit, dtype):  # type: ign
     return _empty_map(x, len(x), x.shape[2] - 1, x.shape[3] - 1, dtype)
 
 
-def _outputs(x: Tensor, demodulation: Tensor, to_rgb: Tensor, gated: bool, scaled: bool, defect: bool, twins: bool, dtype: torch.dtype) -> list[Tensor | None]:
+def _outputs(
+    x: Tensor,
+    demodulation: Tensor,
+    to_rgb: Tensor,
+    gated: bool,
+    scaled: bool,
+    defect: bool,
+    twins: bool,
+    dtype: torch.dtype,
+) -> list[Tensor | None]:
     samples, (height, width) = len(demodulation), x.shape[2:]
     total = 2 * samples if twins else samples
     return [
@@ -232,7 +245,9 @@ def _pointwise_epilogue(
     from .kernels import pointwise_kernel
 
     (x,) = _maps(x)
-    outputs = _outputs(x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, twins, dtype)
+    outputs = _outputs(
+        x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, twins, dtype
+    )
     channels, height, width = x.shape[1:]
     pixels, tile, warps = _pointwise_tile(height, width, channels)
     grid = len(outputs[0]) * -(-height * width // pixels)
@@ -254,133 +269,206 @@ def _pointwise_epilogue(
 
 
 @_pointwise_epilogue.register_fake
-def _(x, demodulation, bias, strength, noise, rgb_style, rgb_weight, rgb_bias, low_image, style, defect_style, residual, *rest):  # type: ignore[no-untyped-def]
-    outputs = _outputs(x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, *rest[-2:])
+def _(
+    x,
+    demodulation,
+    bias,
+    strength,
+    noise,
+    rgb_style,
+    rgb_weight,
+    rgb_bias,
+    low_image,
+    style,
+    defect_style,
+    residual,
+    *rest,
+):  # type: ignore[no-untyped-def]
+    outputs = _outputs(
+        x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, *rest[-2:]
+    )
     return [y for y in outputs if y is not None]
 
 
-class Prepared:
-    """What a network's fused synthesis needs of its weights alone.
+# --- The synthesis ---
+
+
+def applies(network: Any, ws: Tensor) -> bool:
+    """Return whether `synthesize` can draw: in half precision on CUDA, with Triton, where no gradients are asked for.
+
+    Meta tensors stand for CUDA's, so that costs can be counted without a GPU.
+    """
+    return (
+        HAS_TRITON
+        and not torch.is_grad_enabled()
+        and ws.device.type in ("cuda", "meta")
+        and ws.device == network.block(4).const.device
+        and network.compute_dtype(network.config["resolution"]).itemsize == 2
+    )
+
+
+class Prepared(NamedTuple):
+    """What follows from a network's weights alone.
+
+    Styles and demodulations of all layers are two batched matrix products; narrower layers are padded with zeros.
 
     Args:
-        convolutions: styled convolutions, each with the latent that modulates it and the type that it runs in.
-        readings: ToRGB and ToMask layers, each with its latent.
+        convolutions: the L styled convolutions.
+        readings: ToRGB of all blocks, and ToMask: R layers, each with its scaled weight and bias.
+        latents: the latent of each, L + R.
+        weights: of the convolutions, scaled, in their types, in the layout that convolutions on a GPU read.
+        affine_weights, affine_biases: (L + R, w_dim, in_channels) and (L + R, 1, in_channels).
+        squares: sums of the scaled weights' squares over the kernel, (L, in_channels, out_channels).
     """
 
-    def __init__(self, convolutions: list[tuple[Any, int, torch.dtype]], readings: list[tuple[Any, int]]) -> None:
-        self.convolutions, self.readings = [row[0] for row in convolutions], [row[0] for row in readings]
-        self.latents = [row[1] for row in [*convolutions, *readings]]
-        layers = [*self.convolutions, *self.readings]
-        width = max(layer.weight.shape[1] for layer in layers)
-        height = max(layer.weight.shape[0] for layer in self.convolutions)
-        affine_weights, affine_biases, squares, divisors = [], [], [], []
-        self.weights: dict[Any, Tensor] = {}
-        for layer in layers:
-            affine = layer.affine
-            missing = width - len(affine.bias)
-            affine_weights.append(F.pad(affine.weight.float().t() * (affine.weight_scale * layer.style_gain), (0, missing)))
-            affine_biases.append(F.pad(affine.bias.float() * (affine.bias_scale * layer.style_gain), (0, missing)))
-        for layer, _, dtype in convolutions:
-            weight = layer.weight.float()
-            missing = (0, height - len(weight), 0, width - weight.shape[1])
-            squares.append(F.pad(weight.square().sum(dim=(2, 3)).t(), missing))
-            # Half precision overflows in the sum over channels. With weights divided by this, and styles by their
-            # largest, it cannot; the demodulation takes both divisions back.
-            divisor = weight.abs().amax(dim=(1, 2, 3)) * math.sqrt(weight[0].numel())
-            divisors.append(F.pad(divisor, missing[:2]))
-            weight = (weight / divisor[:, None, None, None]).to(dtype)
-            weight = weight.transpose(0, 1) if layer.up else weight
-            self.weights[layer] = weight.contiguous(memory_format=torch.channels_last)
-        self.affine_weights, self.affine_biases = torch.stack(affine_weights), torch.stack(affine_biases)[:, None]
-        self.squares, self.divisors = torch.stack(squares), torch.stack(divisors)[:, None]
-
-    def modulate(self, latents: Tensor) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
-        """Return each layer's style (N, in_channels) and demodulation (N, out_channels) from latents (N, L, w_dim)."""
-        count = len(self.convolutions)
-        latents = torch.stack([latents[:, i] for i in self.latents])
-        styles = torch.baddbmm(self.affine_biases, latents, self.affine_weights)
-        modulation = styles[:count]
-        eps = modulation.new_full((1, 1, 1), 1e-8)
-        demodulation = torch.baddbmm(eps, modulation.square(), self.squares).rsqrt_()
-        largest = modulation.abs().amax(dim=2, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny)
-        modulation.div_(largest)
-        demodulation.mul_(self.divisors).mul_(largest)
-        by_layer = {layer: s[:, : layer.weight.shape[1]] for layer, s in zip([*self.convolutions, *self.readings], styles)}
-        return by_layer, {layer: d[:, : len(layer.weight)] for layer, d in zip(self.convolutions, demodulation)}
-
-
-class Synthesis:
-    """One pass."""
-
-    def __init__(self, network: Any, prepared: Prepared, latents: Tensor, noise: Any) -> None:
-        self.network, self.prepared, self.noise = network, prepared, noise
-        self.styles, self.demodulations = prepared.modulate(latents)
-
-    def convolve(self, layer: Any, x: Tensor) -> Convolved:
-        weight = self.prepared.weights[layer]
-        x = F.conv_transpose2d(x, weight, stride=2) if layer.up else F.conv2d(x, weight, padding=layer.padding)
-        return Convolved(
-            x, self.demodulations[layer], layer.bias, layer.noise_strength, self.noise(layer, layer.noise_const.dtype)
-        )
-
-    def reading(self, layer: Any) -> Reading:
-        return Reading(self.styles[layer], layer.weight, layer.bias)
-
-    def block(self, block: Any, x: Tensor) -> Convolved:
-        """Run both convolutions of a block on its scaled input."""
-        if hasattr(block, "conv0"):
-            x = filtered_epilogue(self.convolve(block.conv0, x), self.styles[block.conv1], block.conv0.conv_clamp, x.dtype)
-        return self.convolve(block.conv1, x)
+    convolutions: list[Any]
+    readings: list[tuple[Any, Tensor, Tensor]]
+    latents: list[int]
+    weights: list[Tensor]
+    affine_weights: Tensor
+    affine_biases: Tensor
+    squares: Tensor
 
 
 def prepare(network: Any) -> Prepared:
-    convolutions, readings = [], []
-    for r in network.synthesis.resolutions:
-        block = network.block(r)
+    """Compute what `synthesize` needs of the weights of a StyleGAN2Generator or DFMGANGenerator."""
+    blocks = [(network.block(r), 0, network.compute_dtype(r)) for r in network.synthesis.resolutions]
+    readings = [(block.to_rgb, block.latent + 1) for block, *_ in blocks]
+    if hasattr(network, "defect_blocks"):
+        # Latents of the defect come behind those of the object.
+        resolutions, offset = network.residual_resolutions, network.num_latents
+        blocks += [(network.defect_blocks[str(r)], offset, network.compute_dtype(r)) for r in resolutions]
+        readings.append((network.to_mask, offset + network.defect_blocks[str(resolutions[0])].latent + 1))
+    convolutions = [
+        (layer, offset + latent, dtype)
+        for block, offset, dtype in blocks
+        for layer, latent in ((getattr(block, "conv0", None), block.latent - 1), (block.conv1, block.latent))
+        if layer is not None
+    ]
+    layers = [row[0] for row in (*convolutions, *readings)]
+    types = [*(dtype for *_, dtype in convolutions), *(torch.float32 for _ in readings)]
+    with scaled_together(zip(layers, types, strict=True)):
+        weights = [layer.scaled("weight", dtype) for layer, dtype in zip(layers, types, strict=True)]
+        biases = [layer.scaled("bias", torch.float32) for layer, _ in readings]
+        affine_weights = [layer.affine.scaled("weight", torch.float32).t() for layer in layers]
+        affine_biases = [layer.affine.scaled("bias", torch.float32)[None] for layer in layers]
+    count = len(convolutions)
+    for i, (layer, *_) in enumerate(convolutions):
+        weight = weights[i].transpose(0, 1) if layer.up else weights[i]
+        weights[i] = weight.contiguous(memory_format=torch.channels_last)
+    squares = [
+        (layer.weight.float() * layer.scale("weight", dtype)).square().sum(dim=(2, 3)).t()
+        for layer, _, dtype in convolutions
+    ]
+    return Prepared(
+        layers[:count],
+        list(zip(layers[count:], weights[count:], biases, strict=True)),
+        [row[1] for row in (*convolutions, *readings)],
+        weights[:count],
+        _stack(affine_weights),
+        _stack(affine_biases),
+        _stack(squares),
+    )
+
+
+def _kept(network: Any, key: tuple[torch.dtype, ...]) -> Prepared:
+    if network.kept is None:
+        return prepare(network)
+    if key not in network.kept:
+        network.kept[key] = prepare(network)
+    return network.kept[key]
+
+
+def _stack(matrices: list[Tensor]) -> Tensor:
+    """Stack matrices, padded with zeros to the size of the largest."""
+    height, width = (max(m.shape[i] for m in matrices) for i in range(2))
+    stacked = matrices[0].new_zeros(len(matrices), height, width)
+    torch._foreach_copy_([s[: m.shape[0], : m.shape[1]] for s, m in zip(stacked, matrices, strict=True)], matrices)
+    return stacked
+
+
+class _Layers:
+    """The layers of one pass: each with its style, and what it needs beside its input."""
+
+    def __init__(self, prepared: Prepared, latents: Tensor, noise: Any) -> None:
+        layers = [*prepared.convolutions, *(layer for layer, *_ in prepared.readings)]
+        styles = torch.baddbmm(
+            prepared.affine_biases, torch.stack([latents[:, i] for i in prepared.latents]), prepared.affine_weights
+        )
+        # What is taken from a style here, so that half precision cannot overflow, is found again in the demodulation.
+        modulation = styles[: len(prepared.convolutions)]
+        modulation.div_(torch.linalg.vector_norm(modulation, torch.inf, dim=2, keepdim=True).clamp_min_(1e-30))
+        eps = modulation.new_full((1, 1, 1), 1e-14)  # of weights that may be scaled down
+        demodulations = torch.baddbmm(eps, modulation.square(), prepared.squares).rsqrt_()
+        self.noise = noise
+        self.styles = {layer: s[:, : layer.weight.shape[1]] for layer, s in zip(layers, styles, strict=True)}
+        self.demodulations = dict(zip(prepared.convolutions, demodulations, strict=True))
+        self.weights = dict(zip(prepared.convolutions, prepared.weights, strict=True))
+        self.readings = {layer: Reading(self.styles[layer], weight, bias) for layer, weight, bias in prepared.readings}
+
+    def convolve(self, layer: Any, x: Tensor) -> Convolved:
+        if layer.up:
+            x = F.conv_transpose2d(x, self.weights[layer], stride=2)
+        else:
+            x = F.conv2d(x, self.weights[layer], padding=1)
+        noise = self.noise(layer, layer.noise_const.dtype)
+        return Convolved(x, self.demodulations[layer][:, : x.shape[1]], layer.bias, layer.noise_strength, noise)
+
+    def convolve_block(self, block: Any, x: Tensor) -> Convolved:
+        """Run the convolutions of a block on the features below it, scaled by the style of the first."""
         if hasattr(block, "conv0"):
-            convolutions.append((block.conv0, block.latent - 1, network.compute_dtype(r)))
-        convolutions.append((block.conv1, block.latent, network.compute_dtype(r)))
-        readings.append((block.to_rgb, block.latent + 1))
-    for r in getattr(network, "residual_resolutions", []):
-        block, offset = network.defect_blocks[str(r)], network.num_latents
-        convolutions.append((block.conv0, offset + block.latent - 1, network.compute_dtype(r)))
-        convolutions.append((block.conv1, offset + block.latent, network.compute_dtype(r)))
-        if r == network.residual_resolutions[0]:
-            readings.append((network.to_mask, offset + block.latent + 1))
-    return Prepared(convolutions, readings)
+            made = self.convolve(block.conv0, x)
+            x = filtered_epilogue(made, self.styles[block.conv1], block.conv0.conv_clamp, x.dtype)
+        return self.convolve(block.conv1, x)
 
 
 def synthesize(
-    network: Any, prepared: Prepared, latents: Tensor, noise: Any, *, twins: bool = False, mask_threshold: float = 0.0
+    network: Any,
+    ws: Tensor,
+    noise: Any,
+    defect_ws: Tensor | None = None,
+    *,
+    twins: bool = False,
+    mask_threshold: float = 0.0,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return images, and of a DFMGAN generator mask logits; the second half of the images are twins, if asked for."""
-    run = Synthesis(network, prepared, latents, noise)
+    """Draw with a StyleGAN2Generator, or with a DFMGANGenerator if there are latents of defects.
+
+    Args:
+        network: see `applies`.
+        ws, defect_ws: per-layer latents, (N, L, w_dim) and (N, L_defect, w_dim).
+        noise: a `NoiseInput`.
+        twins: also draw the defect-free twins.
+        mask_threshold: see `gate`.
+
+    Returns:
+        Images (N, K, R, R), or (2 N, K, R, R) with the twins in the second half, and mask logits (N, 1, R, R) or None.
+    """
     resolutions = network.synthesis.resolutions
-    residuals = getattr(network, "defect_blocks", {})
+    dtypes = {r: network.compute_dtype(r) for r in resolutions}
+    prepared = _kept(network, tuple(dtypes.values()))
+    layers = _Layers(prepared, ws if defect_ws is None else torch.cat([ws, defect_ws], dim=1), noise)
+    residual_blocks = {} if defect_ws is None else {int(r): block for r, block in network.defect_blocks.items()}
     first = network.block(4)
-    dtype = network.compute_dtype(4)
-    x = (first.const * run.styles[first.conv1][:, :, None, None]).to(dtype, memory_format=torch.channels_last)
+    x: Tensor | None = (first.const * layers.styles[first.conv1][:, :, None, None]).to(
+        dtypes[4], memory_format=torch.channels_last
+    )
     image = mask = defect_x = None
     for r in resolutions:
-        block = network.block(r)
-        residual = to_mask = None
-        if str(r) in residuals:
-            residual = run.block(residuals[str(r)], defect_x)
-            to_mask = run.reading(network.to_mask) if mask is None else None
-        features = run.block(block, x)
-        last = r == resolutions[-1]
-        image, mask, x, defect_x = pointwise_epilogue(
-            features,
-            run.reading(block.to_rgb),
+        block, above = network.block(r), 2 * r
+        residual = layers.convolve_block(residual_blocks[r], defect_x) if r in residual_blocks else None
+        image, new_mask, x, defect_x = pointwise_epilogue(
+            layers.convolve_block(block, x),
+            layers.readings[block.to_rgb],
             image,
             block.conv1.conv_clamp,
-            dtype if last else network.compute_dtype(2 * r),
-            style=None if last else run.styles[network.block(2 * r).conv0],
-            defect_style=run.styles[residuals[str(2 * r)].conv0] if str(2 * r) in residuals else None,
+            dtypes.get(above, dtypes[r]),
+            style=layers.styles[network.block(above).conv0] if above in dtypes else None,
+            defect_style=layers.styles[residual_blocks[above].conv0] if above in residual_blocks else None,
             residual=residual,
-            to_mask=to_mask,
+            to_mask=None if residual is None or mask is not None else layers.readings[network.to_mask],
             mask=mask,
             mask_threshold=mask_threshold,
             twins=twins and residual is not None,
         )
+        mask = new_mask
     return image, mask

@@ -15,6 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from . import fused
 from .base import (
     RandomSource,
     StyleGAN2Model,
@@ -125,7 +126,7 @@ def hold_weights(network: nn.Module) -> Iterator[None]:
     It saves a tenth of an image's time in float32, more in bf16, and may need up to twice the weights' memory.
     The weights must not change meanwhile.
     """
-    layers = [module for module in network.modules() if isinstance(module, EqualizedLayer)]
+    layers = [module for module in network.modules() if isinstance(module, (EqualizedLayer, StyleGAN2Generator))]
     for layer in layers:
         layer.kept = {}
     try:
@@ -418,6 +419,8 @@ class StyleGAN2Generator(StyleGAN2Model):
         conv_clamp: clamp of the activations; None for none.
     """
 
+    kept: dict[tuple[torch.dtype, ...], fused.Prepared] | None = None  # while `hold_weights` keeps it
+
     @register_to_config
     def __init__(
         self,
@@ -479,6 +482,8 @@ class StyleGAN2Generator(StyleGAN2Model):
 
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
         """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
+        if fused.applies(self, ws):
+            return fused.synthesize(self, ws, noise)[0]
         return self.synthesis(self.synthesis.resolutions, ws, noise, self.compute_dtype)[1]
 
 

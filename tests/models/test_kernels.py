@@ -41,7 +41,9 @@ def convolved(m, n, channels, size, dtype, noise="shared"):
 
 
 def reading(n, channels, outputs):
-    return Reading(torch.randn(n, channels) / channels**0.5, torch.randn(outputs, channels, 1, 1), 0.1 * torch.randn(outputs))
+    return Reading(
+        torch.randn(n, channels) / channels**0.5, torch.randn(outputs, channels, 1, 1), 0.1 * torch.randn(outputs)
+    )
 
 
 def plain_activation(convolved, x, limit):
