@@ -16,7 +16,7 @@ import torch.nn.functional as F
 START = time.monotonic()
 LIMIT = float(sys.argv[1]) if len(sys.argv) > 1 else 45.0
 
-from dfmgan_hf.models import fused  # noqa: E402
+from dfmgan_hf.models import fused, operators  # noqa: E402
 from dfmgan_hf.models.dfmgan import DFMGANGenerator  # noqa: E402
 from dfmgan_hf.models.stylegan2 import hold_weights  # noqa: E402
 
@@ -144,9 +144,9 @@ def tiles():
     def maps(n, size):
         x = torch.randn(n, c, size, size, device=DEVICE, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
         d, noise = torch.rand(n, c, device=DEVICE), torch.randn(r, r, device=DEVICE)
-        return fused.Convolved(x, d, torch.randn(c, device=DEVICE), torch.tensor(0.1, device=DEVICE), noise)
+        return operators.Convolved(x, d, torch.randn(c, device=DEVICE), torch.tensor(0.1, device=DEVICE), noise)
 
-    made, saved = maps(n, r + 1), fused._filtered_tile
+    made, saved = maps(n, r + 1), operators._filtered_tile
     x = made.x
     style = torch.rand(n, c, device=DEVICE)
     moved = n * c * ((r + 1) ** 2 + r**2) * 2
@@ -155,28 +155,28 @@ def tiles():
     for tile in ((8, 16, 64, 4), (8, 32, 64, 8), (4, 16, 64, 4), (8, 8, 64, 2), (16, 16, 64, 4)):
         if time.monotonic() - START > LIMIT:
             break
-        fused._filtered_tile = lambda *_: tile
-        ms = milliseconds(lambda: fused.filtered_epilogue(made, style, 256.0, torch.float16))
+        operators._filtered_tile = lambda *_: tile
+        ms = milliseconds(lambda: operators.filtered_epilogue(made, style, 256.0, torch.float16))
         say(f"  rows {tile[0]}, columns {tile[1]}, channels {tile[2]}, warps {tile[3]}: {ms:.3f} ms, {moved / ms / 1e6:.0f} GB/s")
-    fused._filtered_tile = saved
+    operators._filtered_tile = saved
     del made, x
 
-    features, residual, saved = maps(n, r), maps(n, r), fused._pointwise_tile
-    to_rgb = fused.Reading(style, torch.randn(3, c, 1, 1, device=DEVICE), torch.randn(3, device=DEVICE))
+    features, residual, saved = maps(n, r), maps(n, r), operators._pointwise_tile
+    to_rgb = operators.Reading(style, torch.randn(3, c, 1, 1, device=DEVICE), torch.randn(3, device=DEVICE))
     image, mask = torch.randn(n, 3, r // 2, r // 2, device=DEVICE), torch.randn(n, 1, r // 2, r // 2, device=DEVICE)
     for name, more, maps_moved in (("last", {}, 2),):
         moved = n * r * r * (c * 2 * maps_moved + 16 + 4)
         for tile in ((32, 64, 4), (16, 64, 4), (64, 64, 8), (16, 64, 2)):
             if time.monotonic() - START > LIMIT:
                 break
-            fused._pointwise_tile = lambda *_: tile
+            operators._pointwise_tile = lambda *_: tile
             ms = milliseconds(
-                lambda: fused.pointwise_epilogue(
+                lambda: operators.pointwise_epilogue(
                     features, to_rgb, image, 256.0, torch.float16, residual=residual, mask=mask, **more
                 )
             )
             say(f"  {name}: pixels {tile[0]}, warps {tile[2]}: {ms:.3f} ms, {moved / ms / 1e6:.0f} GB/s")
-    fused._pointwise_tile = saved
+    operators._pointwise_tile = saved
 
 
 def layouts():

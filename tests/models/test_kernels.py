@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dfmgan_hf.models.dfmgan import gate
-from dfmgan_hf.models.fused import Convolved, Reading, filtered_epilogue, pointwise_epilogue
 from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, fir_filter2d, upsample2d
+from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 in_the_interpreter = pytest.mark.skipif(
