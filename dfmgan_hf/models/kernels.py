@@ -1,4 +1,4 @@
-"""Triton kernels of the fused synthesis: what follows a convolution, in one pass over its output.
+"""Triton kernels: what precedes and follows a convolution, in one pass over its map.
 
 Imported only where a kernel is launched: Triton comes with torch for CUDA. Maps are channels last, so that a row of a
 tile is one pixel's channels and what sums over channels (ToRGB, ToMask) needs no second pass. Sums are in float32.
@@ -44,31 +44,115 @@ def activate(x, demodulation, noise, bias, limit: tl.constexpr):
 
 
 @triton.jit
-def load_upsampled(plane, y, x, height, width, inside):
-    """Pixels (y, x) of a (height/2, width/2) plane upsampled with [1, 3, 3, 1]: the polyphase form of `upsample2d`."""
+def load_upsampled(x, step, y, column, height, width, inside):
+    """Pixels of a (height/2, width/2) map upsampled with [1, 3, 3, 1] and gain 4: the polyphase form of `upsample2d`.
+
+    A pixel lies `step` numbers behind the one before it.
+    """
     low_height, low_width = height // 2, width // 2
-    near_y, near_x = y // 2, x // 2
-    far_y, far_x = near_y + y % 2 * 2 - 1, near_x + x % 2 * 2 - 1
+    near_y, near_x = y // 2, column // 2
+    far_y, far_x = near_y + y % 2 * 2 - 1, near_x + column % 2 * 2 - 1
     in_y, in_x = (far_y >= 0) & (far_y < low_height) & inside, (far_x >= 0) & (far_x < low_width) & inside
-    corner = tl.load(plane + near_y * low_width + near_x, mask=inside, other=0.0)
-    beside = tl.load(plane + near_y * low_width + far_x, mask=in_x, other=0.0)
-    below = tl.load(plane + far_y * low_width + near_x, mask=in_y, other=0.0)
-    across = tl.load(plane + far_y * low_width + far_x, mask=in_x & in_y, other=0.0)
+    corner = tl.load(x + (near_y * low_width + near_x) * step, mask=inside, other=0.0).to(tl.float32)
+    beside = tl.load(x + (near_y * low_width + far_x) * step, mask=in_x, other=0.0).to(tl.float32)
+    below = tl.load(x + (far_y * low_width + near_x) * step, mask=in_y, other=0.0).to(tl.float32)
+    across = tl.load(x + (far_y * low_width + far_x) * step, mask=in_x & in_y, other=0.0).to(tl.float32)
     return (9.0 * corner + 3.0 * (beside + below) + across) * 0.0625
 
 
 @triton.jit
 def filter_row(x, y, columns, channels, height, width, num_channels, in_channels):
-    """Filter row `y` of a map (height, width, num_channels) with [1, 3, 3, 1] at `columns` - 1 ... `columns` + 2."""
+    """Filter row `y` of a map (height, width, num_channels) with [1, 3, 3, 1] from each of `columns` on."""
     row = x + y * width * num_channels + channels[None, :]
     in_row = (y >= 0) & (y < height) & in_channels[None, :]
     total = tl.zeros((columns.shape[0], channels.shape[0]), tl.float32)
     for j in tl.static_range(4):
-        column = (columns - 1 + j)[:, None]
+        column = (columns + j)[:, None]
         inside = in_row & (column >= 0) & (column < width)
         value = tl.load(row + column * num_channels, mask=inside, other=0.0).to(tl.float32)
         total += value * (3.0 if j == 1 or j == 2 else 1.0)
     return total
+
+
+@triton.jit
+def locate(height, width, num_channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Return the sample of the program's tile, its top row, its columns and its channels."""
+    number = tl.program_id(0)
+    channels = number % tl.cdiv(num_channels, CHANNELS) * CHANNELS + tl.arange(0, CHANNELS)
+    number //= tl.cdiv(num_channels, CHANNELS)
+    columns = number % tl.cdiv(width, COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
+    number //= tl.cdiv(width, COLUMNS)
+    top = number % tl.cdiv(height, ROWS) * ROWS
+    return (number // tl.cdiv(height, ROWS)).to(tl.int64), top, columns, channels
+
+
+@triton.jit
+def filter_kernel(
+    x,
+    out,
+    in_height,
+    in_width,
+    height,
+    width,
+    num_channels,
+    padding,
+    gain,
+    STRIDE: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """`filter2d`. The filter is separable: every row is filtered once, and kept while rows of the output need it."""
+    sample, top, columns, channels = locate(height, width, num_channels, ROWS, COLUMNS, CHANNELS)
+    in_channels = channels < num_channels
+    x += sample * in_height * in_width * num_channels
+    out += sample * height * width * num_channels
+    starts, y = columns * STRIDE - padding, top * STRIDE - padding
+    first = filter_row(x, y, starts, channels, in_height, in_width, num_channels, in_channels)
+    second = filter_row(x, y + 1, starts, channels, in_height, in_width, num_channels, in_channels)
+    third = filter_row(x, y + 2, starts, channels, in_height, in_width, num_channels, in_channels)
+    for i in tl.static_range(ROWS):
+        fourth = filter_row(x, y + i * STRIDE + 3, starts, channels, in_height, in_width, num_channels, in_channels)
+        value = (first + 3.0 * (second + third) + fourth) * (gain / 64.0)
+        place = ((top + i) * width + columns)[:, None] * num_channels + channels[None, :]
+        inside = (columns < width)[:, None] & in_channels[None, :] & (top + i < height)
+        tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
+        if STRIDE == 1:
+            first, second, third = second, third, fourth
+        else:
+            first, second = third, fourth
+            if i + 1 < ROWS:
+                third = filter_row(x, y + i * 2 + 4, starts, channels, in_height, in_width, num_channels, in_channels)
+
+
+@triton.jit
+def upsample_kernel(x, out, height, width, num_channels, gain, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
+    """`upsample2d`, a piece of a row of the output."""
+    sample, y, columns, channels = locate(height, width, num_channels, 1, COLUMNS, CHANNELS)
+    inside = (columns < width)[:, None] & (channels < num_channels)[None, :]
+    x += sample * (height // 2) * (width // 2) * num_channels
+    out += sample * height * width * num_channels
+    value = load_upsampled(x + channels[None, :], num_channels, y, columns[:, None], height, width, inside)
+    place = (y * width + columns)[:, None] * num_channels + channels[None, :]
+    tl.store(out + place, (value * (gain * 0.25)).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def clamped_leaky_relu_kernel(x, size, limit: tl.constexpr, SIZE: tl.constexpr):
+    places = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    value = tl.load(x + places, mask=places < size).to(tl.float32)
+    value = clamp(tl.where(value > 0, value, value * LEAKY_SLOPE), limit)
+    tl.store(x + places, value.to(x.dtype.element_ty), mask=places < size)
+
+
+@triton.jit
+def clamped_leaky_relu_gradient_kernel(gradient, y, out, size, limit: tl.constexpr, SIZE: tl.constexpr):
+    places = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    slope = tl.load(gradient + places, mask=places < size).to(tl.float32)
+    value = tl.load(y + places, mask=places < size).to(tl.float32)
+    slope = tl.where(value > 0, slope, slope * LEAKY_SLOPE)
+    slope = tl.where((value > -limit) & (value < limit), slope, 0.0)
+    tl.store(out + places, slope.to(out.dtype.element_ty), mask=places < size)
 
 
 @triton.jit(do_not_specialize=["samples"])
@@ -92,18 +176,8 @@ def filtered_kernel(
     COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """`filtered_epilogue` of (height + 1, width + 1) maps: one sample's ROWS x COLUMNS pixels of CHANNELS channels.
-
-    The filter is separable: every row of the input is filtered once and kept for the four rows of the output that
-    need it.
-    """
-    number = tl.program_id(0)
-    channels = number % tl.cdiv(num_channels, CHANNELS) * CHANNELS + tl.arange(0, CHANNELS)
-    number //= tl.cdiv(num_channels, CHANNELS)
-    columns = number % tl.cdiv(width, COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
-    number //= tl.cdiv(width, COLUMNS)
-    top = number % tl.cdiv(height, ROWS) * ROWS
-    number = (number // tl.cdiv(height, ROWS)).to(tl.int64)
+    """`filtered_epilogue` of (height + 1, width + 1) maps: one sample's ROWS x COLUMNS pixels of CHANNELS channels."""
+    number, top, columns, channels = locate(height, width, num_channels, ROWS, COLUMNS, CHANNELS)
     sample = number % samples
     in_channels, in_columns = channels < num_channels, columns < width
     x += number * (height + 1) * (width + 1) * num_channels
@@ -112,12 +186,12 @@ def filtered_kernel(
     next_style = load_vector(style + sample * style_stride, channels, in_channels)
     shift = load_vector(bias, channels, in_channels)
 
-    first = filter_row(x, top - 1, columns, channels, height + 1, width + 1, num_channels, in_channels)
-    second = filter_row(x, top, columns, channels, height + 1, width + 1, num_channels, in_channels)
-    third = filter_row(x, top + 1, columns, channels, height + 1, width + 1, num_channels, in_channels)
+    first = filter_row(x, top - 1, columns - 1, channels, height + 1, width + 1, num_channels, in_channels)
+    second = filter_row(x, top, columns - 1, channels, height + 1, width + 1, num_channels, in_channels)
+    third = filter_row(x, top + 1, columns - 1, channels, height + 1, width + 1, num_channels, in_channels)
     for i in tl.static_range(ROWS):
         y = top + i
-        fourth = filter_row(x, y + 2, columns, channels, height + 1, width + 1, num_channels, in_channels)
+        fourth = filter_row(x, y + 2, columns - 1, channels, height + 1, width + 1, num_channels, in_channels)
         in_row = in_columns & (y < height)
         pixel_noise = load_noise(noise, sample * noise_stride, strength, y * width + columns, in_row)
         value = activate(first + 3.0 * (second + third) + fourth, factor, pixel_noise, shift, limit)
@@ -208,7 +282,7 @@ def pointwise_kernel(
             weight *= load_vector(mask_weight, channels, in_channels)
             logits = clamp(tl.sum(other * weight, axis=1) + tl.load(mask_bias).to(tl.float32), limit)
         else:
-            logits = load_upsampled(low_mask + sample * (size // 4), y, column, height, width, in_pixels & gated)
+            logits = load_upsampled(low_mask + sample * (size // 4), 1, y, column, height, width, in_pixels & gated)
         tl.store(mask + sample * size + pixels, logits, mask=in_pixels & gated)
         value += tl.where(gated & (logits >= threshold)[:, None], other, 0.0)
 
@@ -218,7 +292,7 @@ def pointwise_kernel(
         rgb = clamp(tl.sum(value * weight, axis=1) + tl.load(rgb_bias + k).to(tl.float32), limit)
         if low_image is not None:
             plane = low_image + (number % image_samples * IMAGE_CHANNELS + k) * (size // 4)
-            rgb += load_upsampled(plane, y, column, height, width, in_pixels)
+            rgb += load_upsampled(plane, 1, y, column, height, width, in_pixels)
         tl.store(image + (number * IMAGE_CHANNELS + k) * size + pixels, rgb, mask=in_pixels)
 
     if scaled is not None:

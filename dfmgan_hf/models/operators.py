@@ -139,6 +139,13 @@ def _maps(*maps: Tensor) -> list[Tensor]:
     return [x.contiguous(memory_format=torch.channels_last) for x in maps]
 
 
+def _dense(x: Tensor) -> Tensor:
+    """Return `x`, whose numbers lie without gaps in it or in its copy."""
+    if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
+        return x
+    return x.contiguous()
+
+
 def _noise_stride(noise: Tensor | None) -> int:
     return 0 if noise is None or noise.dim() == 2 or len(noise) == 1 else noise[0].numel()
 
@@ -157,6 +164,86 @@ def _pointwise_tile(height: int, width: int, channels: int) -> tuple[int, int, i
     """Return pixels, channels (all of them) and warps of a tile."""
     tile = _power_of_two(channels)
     return min(_power_of_two(height * width), max(1, 2048 // tile)), tile, 4
+
+
+@_operator("filter2d(Tensor x, int padding, int stride, float gain) -> Tensor")
+def filter2d(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    """Filter with the outer product of [1, 3, 3, 1] / 8 with itself, times `gain`, and keep every `stride`th sample."""
+    from .kernels import filter_kernel
+
+    (x,) = _maps(x)
+    height, width = _filtered_size(x, padding, stride)
+    out = _empty_map(x, len(x), height, width, x.dtype)
+    rows, columns, tile, warps = _filtered_tile(height, width, x.shape[1])
+    grid = len(x) * -(-height // rows) * -(-width // columns) * -(-x.shape[1] // tile)
+    filter_kernel[(grid,)](
+        x, out, *x.shape[2:], height, width, x.shape[1], padding, gain,
+        STRIDE=stride, ROWS=rows, COLUMNS=columns, CHANNELS=tile, num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::filter2d")
+def _(x, padding, stride, gain):  # type: ignore[no-untyped-def]
+    return _empty_map(x, len(x), *_filtered_size(x, padding, stride), x.dtype)
+
+
+def _filtered_size(x: Tensor, padding: int, stride: int) -> tuple[int, int]:
+    height, width = ((size + 2 * padding - 4) // stride + 1 for size in x.shape[2:])
+    return height, width
+
+
+@_operator("upsample2d(Tensor x, float gain) -> Tensor")
+def upsample2d(x: Tensor, gain: float) -> Tensor:
+    """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2."""
+    from .kernels import upsample_kernel
+
+    (x,) = _maps(x)
+    height, width, channels = 2 * x.shape[2], 2 * x.shape[3], x.shape[1]
+    out = _empty_map(x, len(x), height, width, x.dtype)
+    tile = min(_power_of_two(channels), 64)
+    columns = min(_power_of_two(width), 2048 // tile)
+    grid = len(x) * height * -(-width // columns) * -(-channels // tile)
+    upsample_kernel[(grid,)](x, out, height, width, channels, gain, COLUMNS=columns, CHANNELS=tile)
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::upsample2d")
+def _(x, gain):  # type: ignore[no-untyped-def]
+    return _empty_map(x, len(x), 2 * x.shape[2], 2 * x.shape[3], x.dtype)
+
+
+@_operator("clamped_leaky_relu_(Tensor(a!) x, float limit) -> ()")
+def clamped_leaky_relu_(x: Tensor, limit: float) -> None:
+    """Apply leaky ReLU and clamp to +-`limit` in place."""
+    from .kernels import clamped_leaky_relu_kernel
+
+    y = _dense(x)
+    clamped_leaky_relu_kernel[(-(-x.numel() // 2048),)](y, x.numel(), limit=limit, SIZE=2048)
+    if y is not x:
+        x.copy_(y)
+
+
+@torch.library.register_fake("dfmgan_hf::clamped_leaky_relu_")
+def _(x, limit):  # type: ignore[no-untyped-def]
+    return None
+
+
+@_operator("clamped_leaky_relu_gradient(Tensor gradient, Tensor y, float limit) -> Tensor")
+def clamped_leaky_relu_gradient(gradient: Tensor, y: Tensor, limit: float) -> Tensor:
+    """Return the gradient of the input of `clamped_leaky_relu_` from that of its result `y`."""
+    from .kernels import clamped_leaky_relu_gradient_kernel
+
+    y = _dense(y)
+    out = torch.empty_like(y)
+    gradient = gradient if gradient.stride() == y.stride() else out.copy_(gradient)
+    clamped_leaky_relu_gradient_kernel[(-(-y.numel() // 2048),)](gradient, y, out, y.numel(), limit=limit, SIZE=2048)
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::clamped_leaky_relu_gradient")
+def _(gradient, y, limit):  # type: ignore[no-untyped-def]
+    return torch.empty_like(y)
 
 
 @_operator(

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from dfmgan_hf.models import operators
 from dfmgan_hf.models.dfmgan import gate
 from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, fir_filter2d, upsample2d
 from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
@@ -143,3 +144,32 @@ def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
             continue
         total = n if scaled is ours.defect_scaled else len(plain)
         check(scaled, plain[:total] * factors[torch.arange(total) % n, :, None, None], dtype)
+
+
+@in_the_interpreter
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(("channels", "size"), [(8, (8, 8)), (72, (7, 12)), (3, (20, 35))])
+@pytest.mark.parametrize(
+    ("padding", "stride", "gain"), [(1, 1, 4.0), (2, 1, 1.0), (0, 1, 1.0), (1, 2, 1.0), (3, 1, 1.0)]
+)
+def test_filter2d(padding, stride, gain, channels, size, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, *size).to(dtype)
+    ours = operators.filter2d(x, padding, stride, gain)
+    plain = fir_filter2d(x.double(), padding=padding, gain=gain)[:, :, ::stride, ::stride]
+    check(ours, plain, dtype)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    check(operators.upsample2d(x, gain), upsample2d(x.double()) * gain / 4, dtype)
+
+
+@in_the_interpreter
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_clamped_leaky_relu(layout):
+    x = torch.randn(3, 5, 32, 9).contiguous(memory_format=layout).requires_grad_()
+    y = activate(x * 2, 1.0)
+    gradient = torch.randn(3, 5, 32, 9)
+    ours = (x * 2).detach()
+    operators.clamped_leaky_relu_(ours, 1.0)
+    check(ours, y.detach().double(), torch.float32)
+    y.backward(gradient)
+    check(operators.clamped_leaky_relu_gradient(gradient, ours, 1.0) * 2, x.grad.double(), torch.float32)
