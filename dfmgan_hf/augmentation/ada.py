@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .draws import Draws, check_images, full_precision, matrices
+from .draws import Draws, check_images, full_precision
 from .wavelets import SYM6_DELAY, doubling_matrix, halving_matrix, octave_matrices
 
 BLITTING = ("xflip", "rotate90", "xint")
@@ -160,10 +161,12 @@ class AugmentPipe(nn.Module):
 
     def _augment(self, images: Tensor, draws: Draws) -> Tensor:
         names = self.transforms
-        if not names.isdisjoint(BLITTING + GEOMETRY):
-            images = warp(images, draw_inverse_maps(names, draws, *images.shape[-2:]))
-        if not names.isdisjoint(COLOR):
-            images = jitter_color(images, names, draws)
+        if not names.isdisjoint(BLITTING + GEOMETRY + COLOR):
+            parameters = draw_parameters(names, draws, *images.shape[-2:])
+            if not names.isdisjoint(BLITTING + GEOMETRY):
+                images = warp(images, inverse_maps(parameters))
+            if not names.isdisjoint(COLOR):
+                images = jitter_color(images, parameters)
         if "imgfilter" in names:
             images = filter_bands(images, draws)
         if "noise" in names:
@@ -173,63 +176,117 @@ class AugmentPipe(nn.Module):
         return images
 
 
-def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    return matrices([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]], like=x)
+class _Table(NamedTuple):
+    """How the random parameters of blitting, geometry and colour follow from uniform and normal numbers.
+
+    One column for each parameter, in the order of `_COLUMNS`; those of transforms that are not wanted are 0.
+    """
+
+    span: Tensor  # of the uniform ones
+    offset: Tensor
+    std: Tensor  # of the normal ones
+    parts: Tensor  # see `Draws.happens`; one for each chance
+    chance: Tensor  # which of them a column shares
 
 
-def _rotation(cos: Tensor, sin: Tensor) -> Tensor:
-    return matrices([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], like=cos)
+# First those that are rounded down and then the other uniform ones; the normal ones are last.
+_COLUMNS = (
+    *("xflip", "lumaflip", "rotate90", "xint_x", "xint_y", "rotate_before", "rotate_after", "hue"),
+    *("scale", "aniso", "xfrac_x", "xfrac_y", "brightness", "contrast", "saturation"),
+)
+_ROUNDED, _UNIFORM = 5, 8
 
 
-def _translation(x: Tensor, y: Tensor) -> Tensor:
-    return matrices([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], like=x)
+@lru_cache(maxsize=16)
+def _table(names: frozenset[str], height: int, width: int, device: torch.device) -> _Table:
+    shift_x, shift_y = XINT_MAX * width, XINT_MAX * height
+    # Rounded down, so that these are 0..count - 1, or whole numbers whose distance from 0 is at most the shift.
+    # Shifts and scales are those of the inverse map: their signs are turned.
+    uniform = {
+        **{"xflip": (2.0, 0.0), "lumaflip": (2.0, 0.0), "rotate90": (4.0, 0.0)},
+        **{"xint_x": (-2 * shift_x, 0.5 + shift_x), "xint_y": (-2 * shift_y, 0.5 + shift_y)},
+        **{"rotate_before": (2 * ROTATE_MAX, -ROTATE_MAX), "rotate_after": (2 * ROTATE_MAX, -ROTATE_MAX)},
+        "hue": (2 * HUE_MAX, -HUE_MAX),
+    }
+    normal = {
+        **{"scale": -SCALE_STD, "aniso": -ANISO_STD, "xfrac_x": -XFRAC_STD * width, "xfrac_y": -XFRAC_STD * height},
+        **{"brightness": BRIGHTNESS_STD, "contrast": CONTRAST_STD, "saturation": SATURATION_STD},
+    }
+    # Both axes of a shift share a chance. The rotations before and after `aniso` have two, of which at least one
+    # comes true with p.
+    sharing = [name.removesuffix("_x").removesuffix("_y") for name in _COLUMNS]
+    chances = list(dict.fromkeys(sharing))
+    wanted = [float(name.split("_")[0] in names) for name in _COLUMNS]
+    # Built outside inference mode, whose tensors could not take part in a later training step.
+    with torch.inference_mode(False):
+        keep = torch.tensor(wanted)
+        span, offset = torch.tensor([uniform[name] for name in _COLUMNS[:_UNIFORM]]).T * keep[:_UNIFORM]
+        std = torch.tensor([normal[name] for name in _COLUMNS[_UNIFORM:]]) * keep[_UNIFORM:]
+        parts = torch.tensor([2.0 if name.startswith("rotate_") else 1.0 for name in chances])
+        chance = torch.tensor([chances.index(name) for name in sharing])
+        return _Table(*(tensor.to(device) for tensor in (span, offset, std, parts, chance)))
 
 
-def draw_inverse_maps(names: frozenset[str], draws: Draws, height: int, width: int) -> Tensor:
-    """Draw where each output pixel comes from.
+def draw_parameters(names: frozenset[str], draws: Draws, height: int, width: int) -> dict[str, Tensor]:
+    """Draw the parameters of blitting, geometry and colour, all transforms of all images at once.
+
+    Returns:
+        By the names of `_COLUMNS`, (batch_size,): flips 0 or 1, quarter turns 0 to 3, angles in radians, shifts in
+        pixels and binary logarithms of scales, both of the inverse map, the brightness to add, and binary logarithms
+        of contrast and saturation. 0 changes nothing; it is what images have that a transform does not happen to.
+    """
+    table = _table(names, height, width, draws.device)
+    uniform = torch.addcmul(table.offset, draws.uniform(_UNIFORM), table.span)
+    uniform[:, :_ROUNDED].floor_()
+    normal = draws.normal(len(table.std)) * table.std
+    happens = draws.happens(table.parts)[:, table.chance]
+    return dict(zip(_COLUMNS, (torch.cat([uniform, normal], dim=1) * happens).unbind(1), strict=True))
+
+
+def inverse_maps(parameters: dict[str, Tensor]) -> Tensor:
+    """Return where each output pixel comes from, from parameters as of `draw_parameters`.
 
     Returns:
         (batch_size, 3, 3): maps a homogeneous (x, y), in pixels from the centre of the output, to the same of the
         input. The product of the steps' inverses, first step leftmost.
     """
-    maps = torch.eye(3, device=draws.device).expand(draws.batch_size, 3, 3)
+    p = parameters
+    zero = torch.zeros_like(p["xflip"])
+    one = torch.ones_like(zero)
+    angles = torch.stack([p["rotate90"] * (math.pi / 2), p["rotate_before"], p["rotate_after"]])
+    cos, sin = angles.cos(), angles.sin()
+    for quarter_turns in (cos[0], sin[0]):
+        quarter_turns.round_()
+    minus_sin = -sin
+    mirror = 1 - 2 * p["xflip"]
+    zoom, x_scale, y_scale = torch.stack([p["scale"], p["aniso"], -p["aniso"]]).exp2()
 
-    if "xflip" in names:
-        (mirrored,) = draws.gate(draws.integer(2), neutral=0.0)
-        maps = maps @ _scaling(1 - 2 * mirrored, torch.ones_like(mirrored))
-    if "rotate90" in names:
-        (quarters,) = draws.gate(draws.integer(4), neutral=0.0)
-        angle = quarters * (math.pi / 2)
-        maps = maps @ _rotation(angle.cos().round(), angle.sin().round())
-    if "xint" in names:
-        x, y = (draws.symmetric(XINT_MAX) * size for size in (width, height))
-        x, y = draws.gate(x.round(), y.round(), neutral=0.0)
-        maps = maps @ _translation(-x, -y)
+    def scaling(x: Tensor, y: Tensor) -> list[Tensor]:
+        return [x, zero, zero, zero, y, zero, zero, zero, one]
 
-    if "scale" in names:
-        (scale,) = draws.gate(draws.log_normal(SCALE_STD), neutral=1.0)
-        maps = maps @ _scaling(1 / scale, 1 / scale)
-    if "rotate" in names:
-        maps = maps @ _draw_rotation(draws)
-    if "aniso" in names:
-        (scale,) = draws.gate(draws.log_normal(ANISO_STD), neutral=1.0)
-        maps = maps @ _scaling(1 / scale, scale)
-    if "rotate" in names:
-        maps = maps @ _draw_rotation(draws)
-    if "xfrac" in names:
-        x, y = (draws.normal(XFRAC_STD) * size for size in (width, height))
-        x, y = draws.gate(x, y, neutral=0.0)
-        maps = maps @ _translation(-x, -y)
+    def rotation(i: int) -> list[Tensor]:
+        return [cos[i], minus_sin[i], zero, sin[i], cos[i], zero, zero, zero, one]
 
-    return maps
+    def translation(x: Tensor, y: Tensor) -> list[Tensor]:
+        return [one, zero, x, zero, one, y, zero, zero, one]
 
-
-def _draw_rotation(draws: Draws) -> Tensor:
-    # Drawn twice, before and after `aniso`: each with 1 - sqrt(1 - p), so that at least one happens with p.
-    probability = 1 - (1 - draws.p) ** 0.5
-    angle = draws.symmetric(ROTATE_MAX)
-    angle = torch.where(draws.happens(probability), angle, 0.0)
-    return _rotation(angle.cos(), angle.sin())
+    steps = [
+        scaling(mirror, one),
+        rotation(0),
+        translation(p["xint_x"], p["xint_y"]),
+        scaling(zoom, zoom),
+        rotation(1),
+        scaling(x_scale, y_scale),
+        rotation(2),
+        translation(p["xfrac_x"], p["xfrac_y"]),
+    ]
+    # Three batches of products instead of seven: in this order the left factors of each are its first half.
+    ordered = [steps[i] for i in (0, 4, 2, 6, 1, 5, 3, 7)]
+    maps = torch.stack([entry for step in ordered for entry in step]).unflatten(0, (8, 3, 3)).permute(0, 3, 1, 2)
+    while len(maps) > 1:
+        left, right = maps.chunk(2)
+        maps = left @ right
+    return maps[0]
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
@@ -239,7 +296,7 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 
     Args:
         images: (N, C, H, W), float32 or float64, sides of at least 2.
-        maps: (N, 3, 3) as of `draw_inverse_maps`. On the CPU, wherever the images are, those images are left alone
+        maps: (N, 3, 3) as of `inverse_maps`. On the CPU, wherever the images are, those images are left alone
             whose map is the identity; on an accelerator its values are never read back.
     """
     if maps.device.type != "cpu":
@@ -263,10 +320,21 @@ def _warp_all(images: Tensor, maps: Tensor) -> Tensor:
 def _warp_part(images: Tensor, maps: Tensor) -> Tensor:
     double_columns, grid_x = _plan_axis(images, maps, axis=0)
     double_rows, grid_y = _plan_axis(images, maps, axis=1)
-    doubled = double_rows @ (images @ double_columns.mT)
+    doubled = _multiply_rows(double_rows, images @ double_columns.mT)
     looked_up = lookup_bilinear(doubled, torch.stack([grid_x, grid_y], dim=-1))
     halve_rows, halve_columns = (halving_matrix(n, images.dtype, images.device) for n in images.shape[-2:])
-    return halve_rows @ (looked_up @ halve_columns.mT)
+    return _multiply_rows(halve_rows, looked_up @ halve_columns.mT)
+
+
+def _multiply_rows(matrix: Tensor, images: Tensor) -> Tensor:
+    """Multiply the rows of (N, C, H, W) images by one matrix (rows, H), or by one of each image, (N, 1, rows, H).
+
+    As `matrix @ images`, which copies the images first if there is one matrix.
+    """
+    if matrix.ndim == 4:
+        return matrix @ images
+    pixels = images.flatten(0, 1)
+    return torch.bmm(matrix.expand(len(pixels), *matrix.shape), pixels).unflatten(0, images.shape[:2])
 
 
 def _plan_axis(images: Tensor, maps: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -293,62 +361,61 @@ def _plan_axis(images: Tensor, maps: Tensor, axis: int) -> tuple[Tensor, Tensor]
 
     maps = maps.to(images.device, images.dtype, non_blocking=True)
     centre = centre.to(images.device, images.dtype, non_blocking=True)
-    column, row = (
-        torch.arange(-SYM6_DELAY, 2 * n + SYM6_DELAY, device=images.device, dtype=images.dtype) - (n - 1)
-        for n in (width, height)
-    )
-    along_row = maps[:, axis, 0, None] * column + centre[:, None]
-    along_column = maps[:, axis, 1, None] * row
-    source = along_column[:, :, None] + along_row[:, None, :]
+    column, row = (_doubled_positions(n, images.dtype, images.device) for n in (width, height))
+    along_row = torch.addcmul(centre[:, None], maps[:, axis, 0, None], column)
+    source = torch.addcmul(along_row[:, None, :], maps[:, axis, 1, None, None], row[:, None])
     return matrix, source.remainder_(period).mul_(2 / (matrix.shape[-2] - 1)).sub_(1)
 
 
-def jitter_color(images: Tensor, names: frozenset[str], draws: Draws) -> Tensor:
-    """Apply the colour transforms that are named to (N, C, H, W) images, C = 3 or 1, as one affine map per image.
+@lru_cache(maxsize=16)
+def _doubled_positions(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Where the doubled samples that `halving_matrix` reads lie, in doubled pixels from the centre."""
+    with torch.inference_mode(False):
+        return torch.arange(-SYM6_DELAY, 2 * size + SYM6_DELAY, dtype=dtype, device=device) - (size - 1)
+
+
+def jitter_color(images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    """Apply the colour transforms to (N, C, H, W) images, C = 3 or 1, as one affine map per image.
 
     With the grey axis v = (1, 1, 1)/sqrt(3), brightness b, contrast c, luma flip i, hue angle t and saturation s, the
     paper's product of 4x4 matrices is x -> L (x + b) with
     L = c (1 - 2i) v v^T + c s (cos t (I - v v^T) + sin t [v]_x), as each step is a polynomial in v v^T and [v]_x.
     A grey image is mapped as the colour image of three equal channels: it has no chroma, so that hue and saturation
     leave it alone, and the luma flip inverts it.
+
+    Args:
+        parameters: as of `draw_parameters`.
     """
-    brightness = torch.zeros(draws.batch_size, device=draws.device)
-    contrast = saturation = torch.ones_like(brightness)
-    flipped = angle = torch.zeros_like(brightness)
-    if "brightness" in names:
-        (brightness,) = draws.gate(draws.normal(BRIGHTNESS_STD), neutral=0.0)
-    if "contrast" in names:
-        (contrast,) = draws.gate(draws.log_normal(CONTRAST_STD), neutral=1.0)
-    if "lumaflip" in names:
-        (flipped,) = draws.gate(draws.integer(2), neutral=0.0)
-    if "hue" in names:
-        (angle,) = draws.gate(draws.symmetric(HUE_MAX), neutral=0.0)
-    if "saturation" in names:
-        (saturation,) = draws.gate(draws.log_normal(SATURATION_STD), neutral=1.0)
-    chroma = contrast * saturation
-    brightness, luma, chroma_cos, chroma_sin = (
-        value.to(images.device, images.dtype, non_blocking=True)[:, None, None]
-        for value in (brightness, contrast * (1 - 2 * flipped), chroma * angle.cos(), chroma * angle.sin())
-    )
+    p = parameters
+    contrast, chroma = torch.stack([p["contrast"], p["contrast"] + p["saturation"]]).exp2()
+    luma = contrast * (1 - 2 * p["lumaflip"])
+    factors = torch.stack([p["brightness"], luma, chroma * p["hue"].cos(), chroma * p["hue"].sin()])
+    brightness, luma, chroma_cos, chroma_sin = factors.to(images.device, images.dtype, non_blocking=True)[
+        ..., None, None
+    ]
     if images.shape[1] == 1:
         return ((images[:, 0] + brightness) * luma)[:, None]
-    identity = torch.eye(3, dtype=images.dtype, device=images.device)
-    grey = torch.full_like(identity, 1 / 3)
-    cross = (identity.roll(1, dims=0) - identity.roll(-1, dims=0)) / math.sqrt(3)
-    linear = luma * grey + chroma_cos * (identity - grey) + chroma_sin * cross
+    grey, rest, cross = _colour_axes(images.dtype, images.device)
+    linear = torch.addcmul(torch.addcmul(luma * grey, chroma_cos, rest), chroma_sin, cross)
     return torch.baddbmm(luma * brightness, linear, images.flatten(2)).unflatten(2, images.shape[2:])
+
+
+@lru_cache(maxsize=16)
+def _colour_axes(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """v v^T, I - v v^T and [v]_x of `jitter_color`."""
+    with torch.inference_mode(False):
+        identity = torch.eye(3, dtype=dtype, device=device)
+        grey = torch.full_like(identity, 1 / 3)
+        return grey, identity - grey, (identity.roll(1, dims=0) - identity.roll(-1, dims=0)) / math.sqrt(3)
 
 
 def filter_bands(images: Tensor, draws: Draws) -> Tensor:
     """Amplify four octave bands of (N, C, H, W) images along both axes, at constant expected power."""
-    gains = torch.ones(draws.batch_size, 4, device=draws.device)
-    for band, power in enumerate(BAND_POWER):
-        (gain,) = draws.gate(draws.log_normal(IMGFILTER_STD), neutral=1.0)
-        own = torch.stack([gain if i == band else torch.ones_like(gain) for i in range(4)], dim=1)
-        # What the band gains all bands lose, so that the expected power stays 1.
-        expected_power = 1 + power * (gain.square() - 1)
-        gains = gains * own * expected_power.rsqrt()[:, None]
-    gains = gains.to(images.device, images.dtype, non_blocking=True)
+    power, parts = _band_power(draws.device)
+    own = (draws.normal(4) * IMGFILTER_STD * draws.happens(parts)).exp2()
+    # What a band gains all bands lose, so that the expected power stays 1.
+    expected_power = (1 + power * (own.square() - 1)).prod(dim=1, keepdim=True)
+    gains = (own * expected_power.rsqrt()).to(images.device, images.dtype, non_blocking=True)
     rows, columns = (
         torch.tensordot(gains, octave_matrices(size, images.dtype, images.device), dims=1)[:, None]
         for size in images.shape[-2:]
@@ -356,27 +423,31 @@ def filter_bands(images: Tensor, draws: Draws) -> Tensor:
     return rows @ (images @ columns.mT)
 
 
+@lru_cache(maxsize=16)
+def _band_power(device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        return torch.tensor(BAND_POWER, device=device), torch.ones(len(BAND_POWER), device=device)
+
+
 def add_noise(images: Tensor, draws: Draws) -> Tensor:
     """Add Gaussian noise of a standard deviation drawn per image to (N, C, H, W) images."""
-    (std,) = draws.gate(draws.half_normal(NOISE_STD), neutral=0.0)
+    std = draws.normal(1).abs() * NOISE_STD * draws.happens(torch.ones(1, device=draws.device))
     # Without a generator the noise is drawn where the images are: a whole batch of it is slow to copy.
     source = images.device if draws.generator is None else draws.generator.device
     noise = torch.randn(images.shape, dtype=images.dtype, device=source, generator=draws.generator)
     std = std.to(images.device, images.dtype, non_blocking=True)
-    return images + noise.to(images.device, non_blocking=True) * std[:, None, None, None]
+    return images + noise.to(images.device, non_blocking=True) * std[:, :, None, None]
 
 
 def cut_out(images: Tensor, draws: Draws) -> Tensor:
     """Set a rectangle, its centre uniform over the image, to 0 in (N, C, H, W) images."""
-    (size,) = draws.gate(torch.full_like(draws.unit(), CUTOUT_SIZE), neutral=0.0)
-    centre_x, centre_y = draws.unit(), draws.unit()
+    half = draws.happens(torch.ones(1, device=draws.device)) * (CUTOUT_SIZE / 2)
+    centre = draws.uniform(2)
     height, width = images.shape[-2:]
-    half, centre_x, centre_y = (
-        value.to(images.device, images.dtype, non_blocking=True)[:, None] for value in (size / 2, centre_x, centre_y)
-    )
+    half, centre = (value.to(images.device, images.dtype, non_blocking=True) for value in (half, centre))
     x = (torch.arange(width, device=images.device) + 0.5) / width
     y = (torch.arange(height, device=images.device) + 0.5) / height
-    inside_x, inside_y = (x - centre_x).abs() < half, (y - centre_y).abs() < half
+    inside_x, inside_y = (x - centre[:, :1]).abs() < half, (y - centre[:, 1:]).abs() < half
     return images.masked_fill(inside_y[:, None, :, None] & inside_x[:, None, None, :], 0.0)
 
 

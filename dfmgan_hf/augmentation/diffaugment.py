@@ -41,7 +41,7 @@ class DiffAugment(nn.Module):
             images: (N, C, H, W), C = 1 or 3, floating point, mid grey at 0 (range -1..1). Saturation leaves a grey
                 image as it is.
             p: ignored, since DiffAugment always applies; there so that it can stand in for `AugmentPipe`.
-            generator: source of randomness, on any device; None takes the default generator of the CPU.
+            generator: source of randomness, on any device; None takes the default generator of the images' device.
 
         Returns:
             (N, C, H, W), dtype of `images`; may exceed -1..1.
@@ -50,7 +50,7 @@ class DiffAugment(nn.Module):
             ValueError: wrong shape or dtype of `images`.
         """
         check_images(images)
-        device = torch.device("cpu") if generator is None else generator.device
+        device = images.device if generator is None else generator.device
         draws = Draws(len(images), 1.0, device, generator)
         with full_precision(images) as augmented:
             if "color" in self.policy:

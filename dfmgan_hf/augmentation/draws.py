@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -28,47 +28,34 @@ class Draws:
         self.generator = generator
         self._source = device if generator is None else generator.device
 
-    def unit(self) -> Tensor:
-        """Uniform in [0, 1): (batch_size,)."""
-        values = torch.rand(self.batch_size, device=self._source, generator=self.generator)
+    def uniform(self, count: int) -> Tensor:
+        """Uniform in [0, 1): (batch_size, count)."""
+        values = torch.rand(self.batch_size, count, device=self._source, generator=self.generator)
         return values.to(self.device, non_blocking=True)
 
-    def symmetric(self, limit: float) -> Tensor:
-        """Uniform in [-limit, limit): (batch_size,)."""
-        return (2 * self.unit() - 1) * limit
+    def normal(self, count: int) -> Tensor:
+        """Normal with mean 0 and standard deviation 1: (batch_size, count)."""
+        values = torch.randn(self.batch_size, count, device=self._source, generator=self.generator)
+        return values.to(self.device, non_blocking=True)
+
+    def happens(self, parts: Tensor) -> Tensor:
+        """True with probability 1 - (1 - p)^(1 / k), so that of k such draws at least one is true with p.
+
+        Args:
+            parts: k of each column, (count,), 1 for p itself.
+
+        Returns:
+            (batch_size, count), bool.
+        """
+        return self.uniform(len(parts)).pow(parts) >= 1 - self.p
+
+    def unit(self) -> Tensor:
+        """Uniform in [0, 1): (batch_size,)."""
+        return self.uniform(1)[:, 0]
 
     def integer(self, count: int) -> Tensor:
         """One of 0.0, 1.0, ..., count - 1, equally likely, as floating point: (batch_size,)."""
         return (self.unit() * count).floor()
-
-    def normal(self, std: float) -> Tensor:
-        """Normal with mean 0 and standard deviation `std`: (batch_size,)."""
-        values = torch.randn(self.batch_size, device=self._source, generator=self.generator)
-        return values.to(self.device, non_blocking=True) * std
-
-    def half_normal(self, std: float) -> Tensor:
-        """|N(0, std)|: (batch_size,)."""
-        return self.normal(std).abs()
-
-    def log_normal(self, std: float) -> Tensor:
-        """2^N(0, std): (batch_size,)."""
-        return self.normal(std).exp2()
-
-    def happens(self, probability: float | Tensor) -> Tensor:
-        """True with this probability: (batch_size,) bool."""
-        return self.unit() < probability
-
-    def gate(self, *values: Tensor, neutral: float) -> list[Tensor]:
-        """Keep an image's values, all or none, with probability p, else put what changes nothing."""
-        happens = self.happens(self.p)
-        return [torch.where(happens, value, neutral) for value in values]
-
-
-def matrices(rows: Sequence[Sequence[Tensor | float]], like: Tensor) -> Tensor:
-    """Make one matrix per image, (batch_size, rows, columns), from (batch_size,) tensors and numbers."""
-    # Filled where `like` lives: a tensor made from a Python list would stall an accelerator.
-    entries = [[x if isinstance(x, Tensor) else torch.full_like(like, x) for x in row] for row in rows]
-    return torch.stack([torch.stack(row, dim=-1) for row in entries], dim=-2)
 
 
 def check_images(images: Tensor) -> None:

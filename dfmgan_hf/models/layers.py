@@ -25,10 +25,12 @@ class EqualizedLayer(nn.Module):
     Attributes:
         scales: by what, by the parameter's name.
         kept: what has been computed of the parameters alone, while `scaled_together` or `hold_weights` keeps it.
+        held: whether `hold_weights` does, for many passes.
     """
 
     scales: dict[str, float]
     kept: dict[tuple[str, torch.dtype], Tensor] | None = None
+    held = False
 
     def keep(self, name: str, dtype: torch.dtype, compute: Callable[[], Tensor]) -> Tensor:
         """Return what `compute` makes of the parameters, computed once while it is kept."""
@@ -85,7 +87,8 @@ def scaled_together(modules: Iterable[tuple[nn.Module, torch.dtype]]) -> Iterato
             [dtype for _, _, dtype in missing],
         )
         for (layer, name, dtype), result in zip(missing, results, strict=True):
-            layer.keep(name, dtype, lambda result=result: result)
+            if layer.kept is not None:
+                layer.kept[name, dtype] = result
         yield
     finally:
         for layer in entered:
@@ -204,7 +207,7 @@ def finish(x: Tensor, factor: Tensor | None, noise: Tensor | None, bias: Tensor 
         clamp: see `activate`.
     """
     shift = None if bias is None else bias[:, None, None]
-    if shift is not None and noise is not None and noise.ndim == 2 and len(x) > 1:
+    if bias is not None and noise is not None and noise.ndim == 2 and len(x) > 1:
         # One small map for all samples, in the layout of the features, spares a pass over them.
         shift, noise = torch.add(noise[:, :, None], bias).permute(2, 0, 1), None
     dtype = x.dtype
@@ -309,9 +312,9 @@ def _cast(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tens
     results = [
         t if t.dtype == dtype else torch.empty_like(t, dtype=dtype) for t, dtype in zip(tensors, dtypes, strict=True)
     ]
-    pairs = [(result, t) for result, t in zip(results, tensors, strict=True) if result is not t]
-    if pairs:
-        torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+    changed = [i for i, t in enumerate(tensors) if results[i] is not t]
+    if changed:
+        torch._foreach_copy_([results[i] for i in changed], [tensors[i] for i in changed])
     return results
 
 

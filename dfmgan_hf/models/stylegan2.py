@@ -128,12 +128,12 @@ def hold_weights(network: nn.Module) -> Iterator[None]:
     """
     layers = [module for module in network.modules() if isinstance(module, (EqualizedLayer, StyleGAN2Generator))]
     for layer in layers:
-        layer.kept = {}
+        layer.kept, layer.held = {}, True
     try:
         yield
     finally:
         for layer in layers:
-            layer.kept = None
+            layer.kept, layer.held = None, False
 
 
 class NoiseInput:
@@ -241,7 +241,7 @@ class StyledConv2d(ModulatedConv2d):
     def modulated_weight(self, style: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the weight of a single sample, modulated and demodulated, times the gain of the activation."""
         factor = self.demodulation(style).t() * style * ACTIVATION_GAIN
-        return (self.weight.to(style.dtype) * factor[:, :, None, None]).to(dtype)
+        return (self.arranged_weight(style.dtype) * factor[:, :, None, None]).to(dtype)
 
     def convolve_modulated(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
         """Convolve x * s, which serves all samples with one weight: factors on channels commute with the convolution.
@@ -259,7 +259,18 @@ class StyledConv2d(ModulatedConv2d):
         # multiplied in float32.
         product_dtype = style.dtype if len(x) == 1 else dtype
         x = (x * style.to(product_dtype)[:, :, None, None]).to(dtype)
-        return self.convolve(x, self.scaled("weight", dtype)), demodulation.to(product_dtype)
+        return self.convolve(x, self.arranged_weight(dtype)), demodulation.to(product_dtype)
+
+    def arranged_weight(self, dtype: torch.dtype) -> Tensor:
+        """Return the weight in `dtype`; one that is held in the order in which the convolution reads it."""
+
+        def arrange() -> Tensor:
+            if self.up:
+                return weight.transpose(0, 1).contiguous().transpose(0, 1)
+            return weight.contiguous(memory_format=torch.channels_last)
+
+        weight = self.scaled("weight", dtype)
+        return self.keep("arranged", dtype, arrange) if self.held else weight
 
     def demodulation(self, style: Tensor) -> Tensor:
         """Return d (N, out_channels) of styles (N, in_channels)."""

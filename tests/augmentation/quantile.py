@@ -12,22 +12,16 @@ class Quantile(Draws):
 
     def __init__(self, batch_size: int, quantile: float) -> None:
         super().__init__(batch_size, 1.0, torch.device("cpu"))
-        self.quantile = torch.full((batch_size,), quantile)
-        self.rotated = False
+        self.quantile = torch.tensor(quantile)
 
-    def unit(self) -> torch.Tensor:
-        return self.quantile
+    def uniform(self, count: int) -> torch.Tensor:
+        return self.quantile.expand(self.batch_size, count)
 
-    def normal(self, std: float) -> torch.Tensor:
-        return (2 * self.quantile - 1).erfinv() * std  # the official one leaves out the factor sqrt(2)
+    def normal(self, count: int) -> torch.Tensor:
+        # The official one leaves out the factor sqrt(2).
+        return (2 * self.uniform(count) - 1).erfinv()
 
-    def half_normal(self, std: float) -> torch.Tensor:
-        return self.quantile.erfinv() * std
-
-    def gate(self, *values: torch.Tensor, neutral: float) -> list[torch.Tensor]:
-        return list(values)
-
-    def happens(self, probability: float | torch.Tensor) -> torch.Tensor:
-        """Asked for rotations alone; the second one is left out."""
-        first, self.rotated = not self.rotated, True
-        return torch.full_like(self.quantile, first, dtype=torch.bool)
+    def happens(self, parts: torch.Tensor) -> torch.Tensor:
+        """Everything does, but of two rotations the second is left out."""
+        halves = (parts == 2).cumsum(0)
+        return ((parts == 1) | (halves == 1)).expand(self.batch_size, -1)

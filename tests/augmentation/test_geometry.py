@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from dfmgan_hf.augmentation.ada import draw_inverse_maps, lookup_bilinear, lookup_by_gathering, warp
+from dfmgan_hf.augmentation.ada import draw_parameters, inverse_maps, lookup_bilinear, lookup_by_gathering, warp
 from dfmgan_hf.augmentation.wavelets import SYM6
 from tests.augmentation.quantile import Quantile
 
@@ -109,7 +109,7 @@ def test_identity_maps_leave_their_images_alone_bit_for_bit():
 )
 def test_each_transform_has_the_range_of_the_paper(transform: str, quantile: float, expected: list[list[float]]):
     draws = Quantile(2, quantile)
-    maps = draw_inverse_maps(frozenset({transform}), draws, height=32, width=64)
+    maps = inverse_maps(draw_parameters(frozenset({transform}), draws, height=32, width=64))
     wanted = torch.tensor([*expected, [0, 0, 1]], dtype=torch.float32)
     torch.testing.assert_close(maps, wanted.expand(2, 3, 3), rtol=0, atol=1e-4)
 
