@@ -68,13 +68,14 @@ network = network.to(DEVICE).to(memory_format=torch.channels_last)
 z = torch.randn(2, BATCH, 512, device=DEVICE)
 
 
-APPLIES = fused.applies
+APPLIES, SERVE = fused.applies, operators.serve
 if DEVICE == "cpu":
     APPLIES = lambda *_: True  # noqa: E731
 
 
 def set_dtype(dtype, fuse=True):
     fused.applies = APPLIES if fuse else lambda *_: False
+    operators.serve = SERVE if fuse else lambda *_: False
     network.set_mixed_precision(dtype, len(network.synthesis.resolutions))
 
 
@@ -198,19 +199,21 @@ def training_operators():
     from dfmgan_hf.models import layers
 
     n, c, r = (16, 64, 256) if DEVICE == "cuda" else (1, 8, 8)
+    operators.serve = lambda x: False
     x = torch.randn(n, c, r, r, device=DEVICE, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
     y = x.clone()
     for name, ours, plain in (
-        ("filter", lambda: operators.filter2d(x, 2, 1, 1.0), lambda: layers.fir_filter2d(x, padding=2)),
-        ("downsample", lambda: operators.filter2d(x, 1, 2, 1.0), lambda: layers.downsample2d(x)),
-        ("upsample", lambda: operators.upsample2d(x[:, :, : r // 2, : r // 2], 4.0), lambda: layers.upsample2d(x[:, :, : r // 2, : r // 2])),
-        ("activation", lambda: operators.clamped_leaky_relu_(y, 256.0), lambda: layers.activate(y, 256.0)),
-        ("its gradient", lambda: operators.clamped_leaky_relu_gradient(x, y, 256.0),
+        ("filter", lambda: torch.ops.dfmgan_hf.filter2d(x, 2, 1, 1.0), lambda: layers.fir_filter2d(x, padding=2)),
+        ("downsample", lambda: torch.ops.dfmgan_hf.filter2d(x, 1, 2, 1.0), lambda: layers.downsample2d(x)),
+        ("upsample", lambda: torch.ops.dfmgan_hf.upsample2d(x[:, :, : r // 2, : r // 2], 4.0), lambda: layers.upsample2d(x[:, :, : r // 2, : r // 2])),
+        ("activation", lambda: torch.ops.dfmgan_hf.clamped_leaky_relu_(y, 256.0), lambda: layers.activate(y, 256.0)),
+        ("its gradient", lambda: torch.ops.dfmgan_hf.clamped_leaky_relu_gradient(x, y, 256.0),
          lambda: layers._ClampedLeakyReLUGradient.apply(x, y, 256.0)),
     ):
         a, b = ours(), plain()
         error = "" if a is None else f", apart {float((a - b).abs().max()):.2g}"
         say(f"  {name} of {n} x {c} x {r} x {r}: {milliseconds(ours):.3f} ms, plain {milliseconds(plain):.3f} ms{error}")
+    operators.serve = SERVE
 
 
 def bfloat16():
@@ -224,7 +227,7 @@ def other_types():
 if DEVICE == "cuda":
     import triton
 
-    say(torch.cuda.get_device_name(), torch.__version__, triton.__version__)
+    say(torch.cuda.get_device_name(), torch.__version__, triton.__version__, "kernels run:", operators.kernels_run())
 for function in (correctness, whole, profile, tiles, layouts, training_operators, plain, bfloat16, other_types):
     with hold_weights(network):
         part(function)

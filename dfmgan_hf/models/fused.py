@@ -7,7 +7,6 @@ next happen on the way, in float32. There are no gradients.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -15,22 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layers import scaled_together
-from .operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
-
-HAS_TRITON = find_spec("triton") is not None
+from .operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue, serve
 
 
 def applies(network: Any, ws: Tensor) -> bool:
-    """Return whether `synthesize` can draw: in half precision on CUDA, with Triton, where no gradients are asked for.
-
-    Meta tensors stand for CUDA's, so that costs can be counted without a GPU.
-    """
+    """Return whether `synthesize` can draw: in half precision on a GPU, where no gradients are asked for."""
     return (
-        HAS_TRITON
-        and not torch.is_grad_enabled()
-        and ws.device.type in ("cuda", "meta")
-        and ws.device == network.block(4).const.device
+        not torch.is_grad_enabled()
         and network.compute_dtype(network.config["resolution"]).itemsize == 2
+        and ws.device == network.block(4).const.device
+        and serve(ws)
     )
 
 

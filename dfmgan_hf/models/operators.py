@@ -6,6 +6,8 @@ the CPU in Triton's interpreter, for tests. Maps are channels last.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -130,6 +132,32 @@ def pointwise_epilogue(
     )
 
 
+def serve(x: Tensor) -> bool:
+    """Return whether the operators are to be used for a map: floating-point numbers of up to 32 bits on a GPU.
+
+    Meta tensors stand for a GPU's, so that its costs can be counted without one.
+    """
+    if x.dtype == torch.float64:
+        return False
+    return x.device.type == "meta" or (x.device.type == "cuda" and kernels_run())
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def kernels_run() -> bool:
+    """Return whether Triton's kernels run on the GPU; that they do not is said once."""
+    try:
+        torch.ops.dfmgan_hf.filter2d(torch.zeros(1, 8, 4, 4, device="cuda"), 1, 2, 1.0)
+    except Exception as error:  # without Triton, or a C compiler for what starts kernels, or on a GPU that is too old
+        warnings.warn(
+            f"Drawing and training are slower than they could be: Triton's kernels do not run here ({error}). "
+            "They need the package triton, a C compiler, and a GPU of compute capability 7.0 or more.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
 def _empty_map(like: Tensor, samples: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     shape = (samples, like.shape[1], height, width)
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
@@ -167,8 +195,8 @@ def _pointwise_tile(height: int, width: int, channels: int) -> tuple[int, int, i
 
 
 @_operator("filter2d(Tensor x, int padding, int stride, float gain) -> Tensor")
-def filter2d(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
-    """Filter with the outer product of [1, 3, 3, 1] / 8 with itself, times `gain`, and keep every `stride`th sample."""
+def _filter2d(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    """Filter with the outer product of [1, 3, 3, 1] / 8 with itself, times `gain`; keep every `stride`th sample."""
     from .kernels import filter_kernel
 
     (x,) = _maps(x)
@@ -194,7 +222,7 @@ def _filtered_size(x: Tensor, padding: int, stride: int) -> tuple[int, int]:
 
 
 @_operator("upsample2d(Tensor x, float gain) -> Tensor")
-def upsample2d(x: Tensor, gain: float) -> Tensor:
+def _upsample2d(x: Tensor, gain: float) -> Tensor:
     """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2."""
     from .kernels import upsample_kernel
 
@@ -214,7 +242,7 @@ def _(x, gain):  # type: ignore[no-untyped-def]
 
 
 @_operator("clamped_leaky_relu_(Tensor(a!) x, float limit) -> ()")
-def clamped_leaky_relu_(x: Tensor, limit: float) -> None:
+def _clamped_leaky_relu_(x: Tensor, limit: float) -> None:
     """Apply leaky ReLU and clamp to +-`limit` in place."""
     from .kernels import clamped_leaky_relu_kernel
 
@@ -230,7 +258,7 @@ def _(x, limit):  # type: ignore[no-untyped-def]
 
 
 @_operator("clamped_leaky_relu_gradient(Tensor gradient, Tensor y, float limit) -> Tensor")
-def clamped_leaky_relu_gradient(gradient: Tensor, y: Tensor, limit: float) -> Tensor:
+def _clamped_leaky_relu_gradient(gradient: Tensor, y: Tensor, limit: float) -> Tensor:
     """Return the gradient of the input of `clamped_leaky_relu_` from that of its result `y`."""
     from .kernels import clamped_leaky_relu_gradient_kernel
 

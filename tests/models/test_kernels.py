@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 
-from dfmgan_hf.models import operators
 from dfmgan_hf.models.dfmgan import gate
 from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, fir_filter2d, upsample2d
 from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
@@ -155,11 +154,11 @@ def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
 def test_filter2d(padding, stride, gain, channels, size, dtype):
     torch.manual_seed(0)
     x = torch.randn(2, channels, *size).to(dtype)
-    ours = operators.filter2d(x, padding, stride, gain)
+    ours = torch.ops.dfmgan_hf.filter2d(x, padding, stride, gain)
     plain = fir_filter2d(x.double(), padding=padding, gain=gain)[:, :, ::stride, ::stride]
     check(ours, plain, dtype)
     assert ours.is_contiguous(memory_format=torch.channels_last)
-    check(operators.upsample2d(x, gain), upsample2d(x.double()) * gain / 4, dtype)
+    check(torch.ops.dfmgan_hf.upsample2d(x, gain), upsample2d(x.double()) * gain / 4, dtype)
 
 
 @in_the_interpreter
@@ -169,7 +168,7 @@ def test_clamped_leaky_relu(layout):
     y = activate(x * 2, 1.0)
     gradient = torch.randn(3, 5, 32, 9)
     ours = (x * 2).detach()
-    operators.clamped_leaky_relu_(ours, 1.0)
+    torch.ops.dfmgan_hf.clamped_leaky_relu_(ours, 1.0)
     check(ours, y.detach().double(), torch.float32)
     y.backward(gradient)
-    check(operators.clamped_leaky_relu_gradient(gradient, ours, 1.0) * 2, x.grad.double(), torch.float32)
+    check(torch.ops.dfmgan_hf.clamped_leaky_relu_gradient(gradient, ours, 1.0) * 2, x.grad.double(), torch.float32)
