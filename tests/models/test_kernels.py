@@ -8,9 +8,11 @@ import sys
 import pytest
 import torch
 
-from dfmgan_hf.models.dfmgan import gate
-from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, fir_filter2d, upsample2d
+from dfmgan_hf.models import fused, operators
+from dfmgan_hf.models.dfmgan import DFMGANGenerator, gate
+from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, downsample2d, fir_filter2d, upsample2d
 from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
+from dfmgan_hf.models.stylegan2 import NOISE_MODES, StyleGAN2Generator, hold_weights
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 in_the_interpreter = pytest.mark.skipif(
@@ -31,6 +33,22 @@ def test_kernels_in_the_interpreter():
         timeout=600,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def randomised(generator):
+    """With noise and biases, which new networks do not have."""
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.1)
+            elif name.endswith("bias") and "affine" not in name:
+                parameter.normal_(0, 0.1)
+    return generator.eval().requires_grad_(False)
 
 
 def convolved(m, n, channels, size, dtype, noise="shared"):
@@ -69,18 +87,16 @@ def check(ours, theirs, dtype):
 
 
 @in_the_interpreter
-@pytest.mark.parametrize("noise", ["shared", "own", "none"])
 @pytest.mark.parametrize(
-    ("m", "n", "channels", "size", "limit", "dtype"),
+    ("m", "n", "channels", "size", "limit", "dtype", "noise"),
     [
-        (2, 2, 8, (8, 8), 2.0, torch.float16),
-        (4, 2, 12, (7, 11), None, torch.float32),
-        (1, 1, 72, (4, 4), 2.0, torch.bfloat16),
-        (2, 1, 1, (33, 18), 2.0, torch.float16),
+        (2, 2, 8, (8, 8), 2.0, torch.float16, "shared"),
+        (4, 2, 12, (7, 11), None, torch.float32, "own"),
+        (1, 1, 72, (4, 4), 2.0, torch.bfloat16, "none"),
+        (2, 1, 1, (33, 18), 2.0, torch.float16, "own"),
     ],
 )
 def test_filtered_epilogue(m, n, channels, size, limit, dtype, noise):
-    torch.manual_seed(0)
     made = convolved(m, n, channels, size, dtype, noise)
     x = torch.randn(m, channels, size[0] + 1, size[1] + 1).to(dtype)
     style = torch.randn(n, channels)
@@ -90,19 +106,20 @@ def test_filtered_epilogue(m, n, channels, size, limit, dtype, noise):
     check(ours, plain * style[torch.arange(m) % n, :, None, None], dtype)
 
 
+PARTS = ("4x4", "trunk", "last of the trunk", "first residual", "next", "last", "no twins")
+
+
 @in_the_interpreter
 @pytest.mark.parametrize(
-    ("channels", "size", "limit", "dtype", "outputs"),
+    ("part", "channels", "size", "limit", "dtype", "outputs"),
     [
-        (8, (8, 8), 2.0, torch.float16, 3),
-        (12, (6, 10), None, torch.float32, 1),
-        (160, (4, 4), 2.0, torch.bfloat16, 3),
-        (2, (18, 34), 2.0, torch.float16, 3),
+        *((part, 12, (6, 10), 2.0, torch.float16, 3) for part in PARTS),
+        *((part, 8, (8, 8), None, torch.float32, 1) for part in PARTS),
+        ("first residual", 160, (4, 4), 2.0, torch.bfloat16, 3),
+        ("next", 2, (18, 34), 2.0, torch.float16, 3),
     ],
 )
-@pytest.mark.parametrize("part", ["4x4", "trunk", "last of the trunk", "first residual", "next", "last", "no twins"])
 def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
-    torch.manual_seed(0)
     n, threshold = 2, 0.0
     twins = part in ("first residual", "next", "last")
     features = convolved(2 * n if part in ("next", "last") else n, n, channels, size, dtype)
@@ -146,29 +163,100 @@ def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
 
 
 @in_the_interpreter
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-@pytest.mark.parametrize(("channels", "size"), [(8, (8, 8)), (72, (7, 12)), (3, (20, 35))])
+@pytest.mark.parametrize(
+    ("channels", "size", "dtype"),
+    [(8, (8, 8), torch.float16), (72, (7, 5), torch.float32), (3, (9, 20), torch.bfloat16)],
+)
 @pytest.mark.parametrize(
     ("padding", "stride", "gain"), [(1, 1, 4.0), (2, 1, 1.0), (0, 1, 1.0), (1, 2, 1.0), (3, 1, 1.0)]
 )
 def test_filter2d(padding, stride, gain, channels, size, dtype):
-    torch.manual_seed(0)
     x = torch.randn(2, channels, *size).to(dtype)
     ours = torch.ops.dfmgan_hf.filter2d(x, padding, stride, gain)
     plain = fir_filter2d(x.double(), padding=padding, gain=gain)[:, :, ::stride, ::stride]
     check(ours, plain, dtype)
     assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@in_the_interpreter
+@pytest.mark.parametrize("gain", [4.0, 1.0])
+@pytest.mark.parametrize(
+    ("channels", "size", "dtype"),
+    [(8, (8, 8), torch.float16), (72, (7, 5), torch.float32), (3, (3, 40), torch.bfloat16)],
+)
+def test_upsample2d(gain, channels, size, dtype):
+    x = torch.randn(2, channels, *size).to(dtype)
     check(torch.ops.dfmgan_hf.upsample2d(x, gain), upsample2d(x.double()) * gain / 4, dtype)
 
 
 @in_the_interpreter
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_clamped_leaky_relu(layout):
-    x = torch.randn(3, 5, 32, 9).contiguous(memory_format=layout).requires_grad_()
-    y = activate(x * 2, 1.0)
-    gradient = torch.randn(3, 5, 32, 9)
-    ours = (x * 2).detach()
-    torch.ops.dfmgan_hf.clamped_leaky_relu_(ours, 1.0)
-    check(ours, y.detach().double(), torch.float32)
-    y.backward(gradient)
-    check(torch.ops.dfmgan_hf.clamped_leaky_relu_gradient(gradient, ours, 1.0) * 2, x.grad.double(), torch.float32)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last, "gaps"])
+@pytest.mark.parametrize("function", [fir_filter2d, downsample2d, upsample2d, activate])
+def test_derivatives(function, layout, monkeypatch):
+    """Of layers that are made of the operators: first and second, as R1 and the path length need them."""
+    x = torch.randn(2, 3, 6, 8 + 2 * (layout == "gaps"))
+    x = x[..., :8] if layout == "gaps" else x.contiguous(memory_format=layout)
+    arguments = {fir_filter2d: {"padding": 2}, activate: {"clamp": 1.0}}.get(function, {})
+
+    def derivatives(x):
+        x = x.detach().requires_grad_()
+        # The product is not a leaf, and may be overwritten.
+        y = function(x * 1.5, **arguments)
+        gradient = torch.autograd.grad(y.sin().sum(), x, create_graph=True)[0]
+        return y, gradient, torch.autograd.grad(gradient.square().sum(), x)[0]
+
+    plain = derivatives(x.double())
+    served = []
+    monkeypatch.setattr(operators, "serve", lambda x: served.append(x) or True)
+    for a, b in zip(derivatives(x), plain, strict=True):
+        check(a, b, torch.float32)
+    assert len(served) >= 3
+
+
+@in_the_interpreter
+@pytest.mark.parametrize(
+    ("noise_mode", "dtype", "return_defect_free"),
+    [("random", torch.float16, True), ("const", torch.float32, True), ("none", torch.float32, False)],
+)
+def test_a_whole_triplet(noise_mode, dtype, return_defect_free, monkeypatch):
+    sizes = {"resolution": 32, "channel_base": 128, "z_dim": 16, "w_dim": 16}
+    generator = randomised(DFMGANGenerator(**sizes, residual_resolution=16))
+    latents = torch.randn(2, 2, 16)
+
+    def draw():
+        noise = [torch.Generator().manual_seed(i) for i in range(2)]
+        output = generator(
+            *latents, noise_mode=noise_mode, generator=noise, return_defect_free=return_defect_free, mask_threshold=0.1
+        )
+        return output.to_tuple()
+
+    with torch.no_grad():
+        plain = draw()
+        share = (plain[1] >= 0.1).float().mean()
+        assert 0.05 < share < 0.95
+        generator.set_mixed_precision(dtype, 5)
+        monkeypatch.setattr(fused, "applies", lambda network, ws: True)
+        with hold_weights(generator):
+            held = draw()
+            if noise_mode == "none":
+                assert all(torch.equal(a, b) for a, b in zip(held, draw(), strict=True))
+                generator.set_mixed_precision(None)
+                held = draw()
+    assert len(held) == len(plain) == (3 if return_defect_free else 2)
+    for a, b in zip(held[1:], plain[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4 if dtype == torch.float32 else 2e-2)
+    # Where rounding moves a logit over the threshold, the residual comes or goes.
+    apart = (held[0] - plain[0]).abs()
+    assert (apart < 1e-4).all() if dtype == torch.float32 else (apart < 2e-2).float().mean() > 0.99
+
+
+@in_the_interpreter
+def test_a_backbone_alone(monkeypatch):
+    generator = randomised(StyleGAN2Generator(resolution=32, channel_base=64, z_dim=16, w_dim=16, image_channels=1))
+    z = torch.randn(1, 16)
+    with torch.no_grad():
+        plain = generator(z, noise_mode="const").images
+        generator.set_mixed_precision(torch.bfloat16, 2)
+        monkeypatch.setattr(fused, "applies", lambda network, ws: True)
+        ours = generator(z, noise_mode="const").images
+    torch.testing.assert_close(ours, plain, rtol=0, atol=0.1)
