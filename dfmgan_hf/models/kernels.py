@@ -243,28 +243,24 @@ def pointwise_kernel(
     threshold,
     limit: tl.constexpr,
     IMAGE_CHANNELS: tl.constexpr,
-    PIXELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """`pointwise_epilogue`: PIXELS pixels of one image with all their channels. What is None is left out.
+    """`pointwise_epilogue` of COLUMNS pixels of a row, with all their channels. What is None is left out.
 
     Programs from `samples` on draw the twins: the same styles and noise, no residual.
     """
-    size = height * width
-    tiles = tl.cdiv(size, PIXELS)
-    pixels = tl.program_id(0) % tiles * PIXELS + tl.arange(0, PIXELS)
-    number = (tl.program_id(0) // tiles).to(tl.int64)
-    sample = number % samples
-    channels = tl.arange(0, CHANNELS)
-    in_channels, in_pixels = channels < num_channels, pixels < size
-    inside = in_pixels[:, None] & in_channels[None, :]
+    number, y, columns, channels = locate(height, width, num_channels, 1, COLUMNS, CHANNELS)
+    sample, size = number % samples, height * width
+    in_channels, in_row = channels < num_channels, columns < width
+    inside = in_row[:, None] & in_channels[None, :]
+    pixels = y * width + columns
     place = pixels[:, None] * num_channels + channels[None, :]
-    y, column = pixels // width, pixels % width
 
     value = tl.load(x + number % x_samples * size * num_channels + place, mask=inside, other=0.0).to(tl.float32)
     factor = load_vector(demodulation + sample * demodulation_stride, channels, in_channels)
     shift = load_vector(bias, channels, in_channels)
-    pixel_noise = load_noise(noise, sample * noise_stride, strength, pixels, in_pixels)
+    pixel_noise = load_noise(noise, sample * noise_stride, strength, pixels, in_row)
     value = activate(value, factor, pixel_noise, shift, limit)
 
     if residual is not None:
@@ -275,15 +271,15 @@ def pointwise_kernel(
         factor = load_vector(residual_demodulation + sample * residual_demodulation_stride, channels, in_channels)
         shift = load_vector(residual_bias, channels, in_channels)
         start = sample * residual_noise_stride
-        pixel_noise = load_noise(residual_noise, start, residual_strength, pixels, in_pixels)
+        pixel_noise = load_noise(residual_noise, start, residual_strength, pixels, in_row)
         other = activate(other, factor, pixel_noise, shift, limit)
         if low_mask is None:
             weight = load_vector(mask_style + sample * mask_style_stride, channels, in_channels)
             weight *= load_vector(mask_weight, channels, in_channels)
             logits = clamp(tl.sum(other * weight, axis=1) + tl.load(mask_bias).to(tl.float32), limit)
         else:
-            logits = load_upsampled(low_mask + sample * (size // 4), 1, y, column, height, width, in_pixels & gated)
-        tl.store(mask + sample * size + pixels, logits, mask=in_pixels & gated)
+            logits = load_upsampled(low_mask + sample * (size // 4), 1, y, columns, height, width, in_row & gated)
+        tl.store(mask + sample * size + pixels, logits, mask=in_row & gated)
         value += tl.where(gated & (logits >= threshold)[:, None], other, 0.0)
 
     to_rgb = load_vector(rgb_style + sample * rgb_style_stride, channels, in_channels)
@@ -292,8 +288,8 @@ def pointwise_kernel(
         rgb = clamp(tl.sum(value * weight, axis=1) + tl.load(rgb_bias + k).to(tl.float32), limit)
         if low_image is not None:
             plane = low_image + (number % image_samples * IMAGE_CHANNELS + k) * (size // 4)
-            rgb += load_upsampled(plane, 1, y, column, height, width, in_pixels)
-        tl.store(image + (number * IMAGE_CHANNELS + k) * size + pixels, rgb, mask=in_pixels)
+            rgb += load_upsampled(plane, 1, y, columns, height, width, in_row)
+        tl.store(image + (number * IMAGE_CHANNELS + k) * size + pixels, rgb, mask=in_row)
 
     if scaled is not None:
         result = value * load_vector(style + sample * style_stride, channels, in_channels)

@@ -188,10 +188,10 @@ def _filtered_tile(height: int, width: int, channels: int) -> tuple[int, int, in
     return min(_power_of_two(height), 8), min(_power_of_two(width), 1024 // tile), tile, 4
 
 
-def _pointwise_tile(height: int, width: int, channels: int) -> tuple[int, int, int]:
-    """Return pixels, channels (all of them) and warps of a tile."""
+def _pointwise_tile(width: int, channels: int) -> tuple[int, int, int]:
+    """Return columns, channels (all of them) and warps of a tile."""
     tile = _power_of_two(channels)
-    return min(_power_of_two(height * width), max(1, 2048 // tile)), tile, 4
+    return min(_power_of_two(width), max(1, 2048 // tile)), tile, 4
 
 
 @_operator("filter2d(Tensor x, int padding, int stride, float gain) -> Tensor")
@@ -368,8 +368,8 @@ def _pointwise_epilogue(
         x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, twins, dtype
     )
     channels, height, width = x.shape[1:]
-    pixels, tile, warps = _pointwise_tile(height, width, channels)
-    grid = len(outputs[0]) * -(-height * width // pixels)
+    columns, tile, warps = _pointwise_tile(width, channels)
+    grid = len(outputs[0]) * height * -(-width // columns)
 
     def stride(factors: Tensor | None) -> int:
         return 0 if factors is None else factors.stride(0)
@@ -382,7 +382,7 @@ def _pointwise_epilogue(
         *outputs, len(demodulation), len(x), 0 if low_image is None else len(low_image), height, width, channels,
         stride(demodulation), _noise_stride(noise), stride(residual_demodulation), _noise_stride(residual_noise),
         stride(mask_style), stride(rgb_style), stride(style), stride(defect_style), threshold,
-        limit=limit, IMAGE_CHANNELS=len(rgb_weight), PIXELS=pixels, CHANNELS=tile, num_warps=warps,
+        limit=limit, IMAGE_CHANNELS=len(rgb_weight), COLUMNS=columns, CHANNELS=tile, num_warps=warps,
     )  # fmt: skip
     return [y for y in outputs if y is not None]
 
