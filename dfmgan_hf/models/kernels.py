@@ -263,24 +263,23 @@ def pointwise_kernel(
     pixel_noise = load_noise(noise, sample * noise_stride, strength, pixels, in_row)
     value = activate(value, factor, pixel_noise, shift, limit)
 
+    gated = number < samples
     if residual is not None:
-        # Loads and stores of a twin's program are masked: they cost nothing.
-        gated = number < samples
-        here = inside & gated
-        other = tl.load(residual + sample * size * num_channels + place, mask=here, other=0.0).to(tl.float32)
-        factor = load_vector(residual_demodulation + sample * residual_demodulation_stride, channels, in_channels)
-        shift = load_vector(residual_bias, channels, in_channels)
-        start = sample * residual_noise_stride
-        pixel_noise = load_noise(residual_noise, start, residual_strength, pixels, in_row)
-        other = activate(other, factor, pixel_noise, shift, limit)
-        if low_mask is None:
-            weight = load_vector(mask_style + sample * mask_style_stride, channels, in_channels)
-            weight *= load_vector(mask_weight, channels, in_channels)
-            logits = clamp(tl.sum(other * weight, axis=1) + tl.load(mask_bias).to(tl.float32), limit)
-        else:
-            logits = load_upsampled(low_mask + sample * (size // 4), 1, y, columns, height, width, in_row & gated)
-        tl.store(mask + sample * size + pixels, logits, mask=in_row & gated)
-        value += tl.where(gated & (logits >= threshold)[:, None], other, 0.0)
+        if gated:
+            other = tl.load(residual + sample * size * num_channels + place, mask=inside, other=0.0).to(tl.float32)
+            factor = load_vector(residual_demodulation + sample * residual_demodulation_stride, channels, in_channels)
+            shift = load_vector(residual_bias, channels, in_channels)
+            start = sample * residual_noise_stride
+            pixel_noise = load_noise(residual_noise, start, residual_strength, pixels, in_row)
+            other = activate(other, factor, pixel_noise, shift, limit)
+            if low_mask is None:
+                weight = load_vector(mask_style + sample * mask_style_stride, channels, in_channels)
+                weight *= load_vector(mask_weight, channels, in_channels)
+                logits = clamp(tl.sum(other * weight, axis=1) + tl.load(mask_bias).to(tl.float32), limit)
+            else:
+                logits = load_upsampled(low_mask + sample * (size // 4), 1, y, columns, height, width, in_row)
+            tl.store(mask + sample * size + pixels, logits, mask=in_row)
+            value += tl.where((logits >= threshold)[:, None], other, 0.0)
 
     to_rgb = load_vector(rgb_style + sample * rgb_style_stride, channels, in_channels)
     for k in tl.static_range(IMAGE_CHANNELS):
@@ -296,6 +295,5 @@ def pointwise_kernel(
         tl.store(scaled + number * size * num_channels + place, result.to(scaled.dtype.element_ty), mask=inside)
     if defect_scaled is not None:
         result = value * load_vector(defect_style + sample * defect_style_stride, channels, in_channels)
-        here = inside & (number < samples)
         place += sample * size * num_channels
-        tl.store(defect_scaled + place, result.to(defect_scaled.dtype.element_ty), mask=here)
+        tl.store(defect_scaled + place, result.to(defect_scaled.dtype.element_ty), mask=inside & gated)
