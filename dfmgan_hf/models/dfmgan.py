@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,15 +12,18 @@ from torch import Tensor, nn
 
 from . import fused
 from .base import RandomSource, channels_at, default_channel_base
-from .layers import scaled_together, upsample2d
+from .layers import upsample2d
 from .stylegan2 import (
     LatentSpace,
     MappingNetwork,
+    ModulatedConv2d,
+    Modulations,
     NoiseInput,
     NoiseMode,
     StyledConv2d,
     StyleGAN2Generator,
     ToChannels,
+    modulated_layers,
     to_layer_latents,
 )
 
@@ -41,10 +45,15 @@ class DefectResidualBlock(nn.Module):
         self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp)
         self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
 
-    def forward(self, x: Tensor, defect_ws: Tensor, noise: NoiseInput) -> Tensor:
-        """(N, in_channels, r/2, r/2), all defect latents (N, L_defect, w_dim) -> residual (N, out_channels, r, r)."""
-        x = self.conv0(x, defect_ws[:, self.latent - 1], noise)
-        return self.conv1(x, defect_ws[:, self.latent], noise)
+    def layers(
+        self, defect_ws: Sequence[Tensor], dtype: torch.dtype
+    ) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers, each with `dtype` and its own of all defect latents, for `modulated_layers`."""
+        return [(self.conv0, dtype, defect_ws[self.latent - 1]), (self.conv1, dtype, defect_ws[self.latent])]
+
+    def forward(self, x: Tensor, modulations: Modulations, noise: NoiseInput) -> Tensor:
+        """(N, in_channels, r/2, r/2), modulations of all layers -> residual (N, out_channels, r, r)."""
+        return self.conv1(self.conv0(x, modulations[self.conv0], noise), modulations[self.conv1], noise)
 
 
 def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold: float = 0.0) -> Tensor:
@@ -256,22 +265,27 @@ class DFMGANGenerator(StyleGAN2Generator):
         features, image = self.synthesis(self.trunk_resolutions, ws, noise, self.compute_dtype)
         return Trunk(features, image, noise)
 
-    def first_residual(self, trunk: Trunk, defect_ws: Tensor) -> tuple[Tensor, Tensor]:
+    def _first_layers(self, defect_ws: Sequence[Tensor]) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers of the first residual block and ToMask, for `modulated_layers`."""
+        r = self.residual_resolutions[0]
+        block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
+        dtype = self.compute_dtype(r)
+        return [*block.layers(defect_ws, dtype), (self.to_mask, dtype, defect_ws[block.latent + 1])]
+
+    def _first_residual(self, trunk: Trunk, modulations: Modulations) -> tuple[Tensor, Tensor]:
         """Run the first residual block and ToMask.
 
         Returns:
             The residual (N, C, r, r) and the mask logits (N, 1, r, r) at the first residual resolution r.
         """
         r = self.residual_resolutions[0]
-        block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
-        dtype = self.compute_dtype(r)
-        with scaled_together([(block, dtype), (self.to_mask, dtype)]):
-            residual = block(trunk.features.to(dtype), defect_ws, trunk.noise)
-            return residual, self.to_mask(residual, defect_ws[:, block.latent + 1])
+        residual = self.defect_blocks[str(r)](trunk.features.to(self.compute_dtype(r)), modulations, trunk.noise)
+        return residual, self.to_mask(residual, modulations[self.to_mask])
 
     def mask_logits(self, trunk: Trunk, defect_ws: Tensor) -> Tensor:
         """Return the mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
-        _, mask = self.first_residual(trunk, defect_ws)
+        with modulated_layers(self._first_layers(defect_ws.unbind(dim=1))) as modulations:
+            _, mask = self._first_residual(trunk, modulations)
         for _ in self.residual_resolutions[1:]:
             mask = upsample2d(mask)
         return mask
@@ -285,32 +299,37 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
-        dtypes = {r: self.compute_dtype(r) for r in self.residual_resolutions}
-        blocks = [
-            (blocks[str(r)], dtype)
-            for r, dtype in dtypes.items()
-            for blocks in (self.synthesis.blocks, self.defect_blocks)
-        ]
-        with scaled_together([*blocks, (self.to_mask, dtypes[self.residual_resolutions[0]])]):
-            return self._synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+        latents, defect_latents = ws.unbind(dim=1), defect_ws.unbind(dim=1)
+        layers, defect_layers = [], self._first_layers(defect_latents)
+        for i, r in enumerate(self.residual_resolutions):
+            layers += self.block(r).layers(latents, self.compute_dtype(r))
+            if i > 0:
+                block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
+                defect_layers += block.layers(defect_latents, self.compute_dtype(r))
+        # Apart, so that nothing of a frozen backbone gets gradients because the defects' styles do.
+        with modulated_layers(layers) as modulations, modulated_layers(defect_layers) as defect_modulations:
+            modulations |= defect_modulations
+            return self._synthesize_defect(trunk, modulations, return_defect_free, mask_threshold)
 
     def _synthesize_defect(
-        self, trunk: Trunk, ws: Tensor, defect_ws: Tensor, return_defect_free: bool, mask_threshold: float
+        self, trunk: Trunk, modulations: Modulations, return_defect_free: bool, mask_threshold: float
     ) -> DFMGANGeneratorOutput:
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):
             if i == 0:
-                residual, mask = self.first_residual(trunk, defect_ws)
+                residual, mask = self._first_residual(trunk, modulations)
             else:
-                residual = self.defect_blocks[str(r)](x.to(self.compute_dtype(r)), defect_ws, trunk.noise)
+                residual = self.defect_blocks[str(r)](x.to(self.compute_dtype(r)), modulations, trunk.noise)
                 mask = upsample2d(mask)
-            features = self.block(r).features(x, ws, trunk.noise, self.compute_dtype(r))
+            features = self.block(r).features(x, modulations, trunk.noise, self.compute_dtype(r))
             if i == 0 and return_defect_free:
                 # The twin's features here are the backbone's, which have just been computed.
-                twin_features, twin = features, self.block(r).add_rgb(image, features, ws)
+                twin_features, twin = features, self.block(r).add_rgb(image, features, modulations)
             x = gate(features, residual, mask, mask_threshold)
-            image = self.block(r).add_rgb(image, x, ws)
+            image = self.block(r).add_rgb(image, x, modulations)
         if return_defect_free:
             above = self.residual_resolutions[1:]
-            _, twin = self.synthesis(above, ws, trunk.noise, self.compute_dtype, twin_features, twin)
+            for r in above:
+                twin_features = self.block(r).features(twin_features, modulations, trunk.noise, self.compute_dtype(r))
+                twin = self.block(r).add_rgb(twin, twin_features, modulations)
         return DFMGANGeneratorOutput(images=image, mask_logits=mask, defect_free_images=twin)

@@ -78,8 +78,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     """
     n, _, height, width = x.shape
     group = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
-    y = x.reshape(group, n // group, -1)
-    y = (y - y.mean(dim=0)).square().mean(dim=0)
+    y = x.reshape(group, n // group, -1).var(dim=0, correction=0)
     y = (y + 1e-8).sqrt().mean(dim=1)
     return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
 
@@ -138,13 +137,12 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         check_image_shape(images, self.config)
         # The layout in which convolutions are fastest; all layers keep to it.
         x = images.contiguous(memory_format=torch.channels_last)
-        head_dtype = self.head.out.weight.dtype
-        dtypes = {r: self.compute_dtype(int(r)) for r in self.blocks}
-        with scaled_together([*((self.blocks[r], dtype) for r, dtype in dtypes.items()), (self.head, head_dtype)]):
-            for r, dtype in dtypes.items():
-                x = self.blocks[r](x.to(dtype))
-            logits = self.head(x.to(head_dtype))
-        return StyleGAN2DiscriminatorOutput(logits=logits) if return_dict else (logits,)
+        blocks = [(block, self.compute_dtype(int(r))) for r, block in self.blocks.items()]
+        blocks.append((self.head, self.head.out.weight.dtype))
+        with scaled_together((layer, dtype) for block, dtype in blocks for layer in block.children()):
+            for block, dtype in blocks:
+                x = block(x.to(dtype))
+        return StyleGAN2DiscriminatorOutput(logits=x) if return_dict else (x,)
 
 
 def available_taps(resolution: int) -> list[tuple[int, str]]:

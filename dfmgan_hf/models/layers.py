@@ -61,25 +61,20 @@ class EqualizedLayer(nn.Module):
 
 
 @contextmanager
-def scaled_together(modules: Iterable[tuple[nn.Module, torch.dtype]]) -> Iterator[None]:
+def scaled_together(layers: Iterable[tuple[nn.Module, torch.dtype]]) -> Iterator[None]:
     """Inside, all layers' parameters have been scaled at once, which takes a GPU a few launches instead of hundreds.
 
     Args:
-        modules: which hold the layers, and the type that each of them runs in.
+        layers: layers, and the types that their blocks run in.
     """
-    layers = [
-        (layer, layer.runs_in(dtype))
-        for module, dtype in modules
-        for layer in module.modules()
-        if isinstance(layer, EqualizedLayer)
-    ]
-    entered = [layer for layer, _ in layers if layer.kept is None]
+    typed = [(layer, layer.runs_in(dtype)) for layer, dtype in layers if isinstance(layer, EqualizedLayer)]
+    entered = [layer for layer, _ in typed if layer.kept is None]
     for layer in entered:
         layer.kept = {}
     try:
         missing = [
             (layer, name, dtype)
-            for layer, dtype in layers
+            for layer, dtype in typed
             for name in layer.scales
             if layer.kept is not None and (name, dtype) not in layer.kept
         ]
@@ -198,31 +193,36 @@ class EqualizedConv2d(EqualizedLayer):
         return x if self.clamp is None else F.hardtanh(x, -self.clamp, self.clamp)
 
 
-def finish(x: Tensor, factor: Tensor | None, noise: Tensor | None, bias: Tensor | None, clamp: float | None) -> Tensor:
-    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + noise + bias.
+def finish(
+    x: Tensor,
+    factor: Tensor | None,
+    shift: Tensor | None,
+    noise: Tensor | None,
+    strength: Tensor | None,
+    clamp: float | None,
+) -> Tensor:
+    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + shift + noise * strength.
 
     Args:
         x: (N, C, H, W), overwritten where nothing needs it.
-        factor: (N, C), the demodulation; None for 1.
-        noise: (N, 1, H, W), or (H, W) for all samples; None for none.
-        bias: (C,); None for none. It and the noise are in the type of `x`.
+        factor: (N, C), the demodulation; None for 1. In the type of `x`, or in a wider one to be multiplied in.
+        shift: (C, 1, 1) or (C, H, W), the bias, perhaps with noise that all samples share; None for 0.
+        noise: (N, 1, H, W) or (H, W); None for 0.
+        strength: of the noise, a scalar. All three are in the type of `x`.
         clamp: see `activate`.
     """
-    shift = None if bias is None else bias[:, None, None]
-    if bias is not None and noise is not None and noise.ndim == 2 and len(x) > 1:
-        # One small map for all samples, in the layout of the features, spares a pass over them.
-        shift, noise = torch.add(noise[:, :, None], bias).permute(2, 0, 1), None
     dtype = x.dtype
     if factor is not None:
-        factor = factor[:, :, None, None]
-        x = x.to(factor.dtype)
+        x, factor = x.to(factor.dtype), factor[:, :, None, None]
         x = x * factor if shift is None else torch.addcmul(shift.to(factor.dtype), x, factor)
-        x = x.to(dtype)
-        shift = None
-    for term in (shift, noise):
-        # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
-        if term is not None:
-            x = x + term if x.requires_grad or term.requires_grad else x.add_(term)
+        x, shift = x.to(dtype), None
+    # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
+    if shift is not None:
+        x = x + shift if x.requires_grad or shift.requires_grad else x.add_(shift)
+    if noise is not None and strength is not None:
+        # With gradients, a product of small maps: that of the strength would need one as large as the features.
+        needs_grad = x.requires_grad or strength.requires_grad
+        x = x + noise * strength if needs_grad else x.addcmul_(noise, strength)
     return activate(x, clamp)
 
 
@@ -270,6 +270,24 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int
 def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
     """Convolve as `F.conv_transpose2d` without padding, likewise; `weight` is (in_channels, out_channels, k, k)."""
     return _Convolution.apply(x, weight, None, _Geometry(stride, 0, transposed=True))
+
+
+def upsampling_conv2d(x: Tensor, weight: Tensor) -> Tensor:
+    """Double height and width: convolve transposed with stride 2, then filter with [1, 3, 3, 1] and gain 4.
+
+    Args:
+        x: (N, in_channels, H, W).
+        weight: (out_channels, in_channels, 3, 3).
+
+    Returns:
+        (N, out_channels, 2 H, 2 W).
+    """
+    if not _prefers_pooling(x.device):
+        return fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+    # The filter is three times [1, 1] / 2. The first goes into the weight, which spares a pass over the maps.
+    weight = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)
+    x = conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=1)
 
 
 # --- Second derivatives ---

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -29,19 +30,18 @@ from .layers import (
     EqualizedLayer,
     EqualizedLinear,
     conv2d,
-    conv_transpose2d,
     finish,
-    fir_filter2d,
     scaled_together,
     upsample2d,
+    upsampling_conv2d,
     wider,
 )
 
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_DECAY = 0.995
 DEMODULATION_EPS = 1e-8
-HALF_WEIGHT_SCALE = 1 / 16
-"""Of a convolution's weight in float16, besides 1 / sqrt(fan-in): see `ModulatedConv2d`."""
+HALF_WEIGHT_SCALE = 2.0**-10
+"""Of a convolution's weight in float16: see `ModulatedConv2d`."""
 
 NoiseMode = Literal["random", "const", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
@@ -73,7 +73,7 @@ class MappingNetwork(nn.Module):
         dtype = wider(self.w_avg.dtype, torch.float32)
         x = z.to(dtype)
         x = x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-        with scaled_together([(self, dtype)]):
+        with scaled_together((layer, dtype) for layer in self.layers):
             for layer in self.layers:
                 x = layer(x)
         if truncation_psi != 1.0:
@@ -97,8 +97,8 @@ class ModulatedConv2d(EqualizedLayer):
         y_o = d_o sum_i conv(x_i, w'_oi)
 
     Half precision overflows in the sum over channels. There, styles are divided by their largest and demodulated
-    weights multiplied by 1 / (16 sqrt(fan-in)), so that it cannot: a weight has about unit variance at the start and
-    grows slowly. The demodulation, in float32, takes both back.
+    weights by 1024, so that it cannot: a weight has about unit variance at the start and grows slowly. The
+    demodulation, in float32, takes both back.
     """
 
     up = False
@@ -111,12 +111,99 @@ class ModulatedConv2d(EqualizedLayer):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def style(self, w: Tensor) -> Tensor:
-        """Return the styles (N, in_channels) of latents (N, w_dim).
+    def squares(self) -> Tensor:
+        """Return the sums over the kernel of the weight's squares, (out_channels, in_channels)."""
+        dtype = wider(self.weight.dtype, torch.float32)
+        return self.keep("squares", dtype, lambda: self.weight.to(dtype).square().sum(dim=(2, 3)))
 
-        Styles and what follows from them are a few thousand numbers: float32 costs nothing and cannot overflow.
-        """
-        return self.affine(w.to(wider(self.weight.dtype, torch.float32)))
+    def modulation(self, w: Tensor, dtype: torch.dtype) -> Modulation:
+        """Return how latents (N, w_dim) modulate this layer alone, run in `dtype`."""
+        return modulate([(self, dtype, w)])[self]
+
+
+class Modulation(NamedTuple):
+    """What a modulated convolution multiplies the channels of its input and output by.
+
+    Both are in float32 or better for a single sample, which has few numbers to multiply, else in the type that the
+    layer runs in: rounding a style is one error for all pixels.
+
+    Args:
+        style: s, (N, in_channels); in float16 without a factor that `demodulation` gives back.
+        demodulation: d times the gain of the activation, (N, out_channels); None without demodulation.
+    """
+
+    style: Tensor
+    demodulation: Tensor | None
+
+
+Modulations = dict[ModulatedConv2d, Modulation]
+
+
+@contextmanager
+def modulated_layers(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) -> Iterator[Modulations]:
+    """Inside, the layers' parameters have been scaled together; yield their modulations, see `modulate`."""
+    with scaled_together((layer, dtype) for layer, dtype, _ in requests):
+        yield modulate(requests)
+
+
+def modulate(
+    requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]],
+) -> Modulations:
+    """Return the modulations of layers; the styles of all of them are one product of matrices with rows of zeros.
+
+    Styles and what follows from them are a few thousand numbers: float32 costs nothing and cannot overflow.
+
+    Args:
+        requests: each layer, the type of its block and its latents (N, w_dim).
+    """
+    # Those that run in half precision together.
+    requests = sorted(requests, key=lambda request: request[0].runs_in(request[1]).itemsize, reverse=True)
+    layers = [layer for layer, _, _ in requests]
+    dtype = wider(layers[0].weight.dtype, torch.float32)
+    widest = max(len(layer.affine.weight) for layer in layers)
+
+    def joined(name: str) -> Tensor:
+        parameters: list[Tensor] = [getattr(layer.affine, name) for layer in layers]
+        zero = parameters[0].new_zeros(())
+        padded = (t for p in parameters for t in (p, zero.expand(widest - len(p), *p.shape[1:])))
+        return torch.cat(list(padded)).unflatten(0, (len(layers), widest)).to(dtype)
+
+    weight, bias = (
+        layers[0].keep(f"{name} of {len(layers)} styles", dtype, partial(joined, name)) for name in ("weight", "bias")
+    )
+    latents = torch.stack([w for _, _, w in requests]).to(dtype)
+    styles = torch.baddbmm(bias[:, None], latents, weight.mT, alpha=layers[0].affine.weight_scale)
+
+    modulations: Modulations = {}
+    types = [layer.runs_in(block_dtype) for layer, block_dtype, _ in requests]
+    counts = {t: types.count(t) for t in dict.fromkeys(types)}
+    for layer_dtype, group in zip(counts, styles.split(list(counts.values())), strict=True):
+        members = layers[len(modulations) :][: len(group)]
+        gain = ACTIVATION_GAIN
+        if layer_dtype == torch.float16:
+            # The demodulation gives this back, so that it needs no gradient.
+            group = group / torch.linalg.vector_norm(group.detach(), torch.inf, dim=2, keepdim=True).clamp_min(1e-30)
+            gain /= HALF_WEIGHT_SCALE
+        product_dtype = dtype if group.shape[1] == 1 else layer_dtype
+        demodulations = _demodulations(members, group.square(), gain, product_dtype)
+        for layer, style in zip(members, group.to(product_dtype), strict=True):
+            modulations[layer] = Modulation(style[:, : layer.weight.shape[1]], demodulations.get(layer))
+    return modulations
+
+
+def _demodulations(
+    layers: Sequence[ModulatedConv2d], squares: Tensor, gain: float, dtype: torch.dtype
+) -> dict[ModulatedConv2d, Tensor]:
+    """Return the demodulations, of layers that have one, of the squares of all layers' styles."""
+    sums = {
+        layer: square[:, : layer.weight.shape[1]] @ layer.squares().t()
+        for layer, square in zip(layers, squares, strict=True)
+        if layer.demodulate
+    }
+    if not sums:
+        return {}
+    demodulations = ((torch.cat(list(sums.values()), dim=1) + DEMODULATION_EPS).rsqrt() * gain).to(dtype)
+    return dict(zip(sums, demodulations.split([s.shape[1] for s in sums.values()], dim=1), strict=True))
 
 
 @contextmanager
@@ -214,52 +301,55 @@ class StyledConv2d(ModulatedConv2d):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.up = up
         self.conv_clamp = conv_clamp
-        self.half_weight_scale = HALF_WEIGHT_SCALE / math.sqrt(in_channels * 9)
         self.scales = {"weight": 1.0, "bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
 
     def scale(self, name: str, dtype: torch.dtype) -> float:
-        return self.half_weight_scale if name == "weight" and dtype == torch.float16 else super().scale(name, dtype)
+        return HALF_WEIGHT_SCALE if name == "weight" and dtype == torch.float16 else super().scale(name, dtype)
 
-    def forward(self, x: Tensor, w: Tensor, noise: NoiseInput) -> Tensor:
-        """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, resolution, resolution)."""
-        pixel_noise = noise(self, x.dtype)
-        if pixel_noise is not None:
-            pixel_noise = pixel_noise * self.scaled("noise_strength", x.dtype)
-        bias: Tensor | None = self.scaled("bias", x.dtype)
+    def forward(self, x: Tensor, modulation: Modulation, noise: NoiseInput) -> Tensor:
+        """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, resolution, resolution).
+
+        Factors on channels commute with the convolution, so that one weight serves all samples of a batch:
+        conv(x * s, w) * d. A single sample's weight is modulated itself if it is smaller than its maps.
+        """
+        dtype, single = x.dtype, len(x) == 1
+        shift: Tensor | None
+        if noise.mode == "const" and not single:
+            shift, pixel_noise = self.keep("shift", dtype, lambda: self.constant_shift(noise, dtype)), None
+        else:
+            shift, pixel_noise = self.scaled("bias", dtype)[:, None, None], noise(self, dtype)
         # The layout in which convolutions are fastest; not every one of them keeps to its input's.
         x = x.contiguous(memory_format=torch.channels_last)
-        style = self.style(w)
-        if len(x) == 1 and self.weight.numel() <= x.numel():
-            x, demodulation = self.convolve(x, self.modulated_weight(style, x.dtype), None if self.up else bias), None
-            bias = bias if self.up else None
+        style, demodulation = modulation
+        if single and self.weight.numel() <= x.numel():
+            weight, demodulation = self.modulated_weight(modulation, dtype), None
         else:
-            x, demodulation = self.convolve_modulated(x, style)
+            x, weight = (x * style[:, :, None, None]).to(dtype), self.arranged_weight(dtype)
         if self.up:
-            x = fir_filter2d(x, padding=1, gain=4.0)
-        return finish(x, demodulation, pixel_noise, bias, self.conv_clamp)
+            x = upsampling_conv2d(x, weight)
+        elif demodulation is None:
+            x, shift = conv2d(x, weight, self.scaled("bias", dtype), padding=1), None
+        else:
+            x = conv2d(x, weight, padding=1)
+        strength = self.scaled("noise_strength", dtype)
+        return finish(x, demodulation, shift, pixel_noise, strength, self.conv_clamp)
 
-    def modulated_weight(self, style: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the weight of a single sample, modulated and demodulated, times the gain of the activation."""
-        factor = self.demodulation(style).t() * style * ACTIVATION_GAIN
-        return (self.arranged_weight(style.dtype) * factor[:, :, None, None]).to(dtype)
+    def constant_shift(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
+        """Return bias plus stored noise, (out_channels, resolution, resolution) in the layout of the features.
 
-    def convolve_modulated(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-        """Convolve x * s, which serves all samples with one weight: factors on channels commute with the convolution.
-
-        Returns:
-            The convolution without demodulation, and the demodulation (N, out_channels) times the activation's gain.
+        A small map for all samples, which spares a pass over theirs.
         """
-        dtype, gain = x.dtype, ACTIVATION_GAIN
-        if dtype == torch.float16:
-            # What is taken from the style is found again in the demodulation, and needs no gradient.
-            style = style / torch.linalg.vector_norm(style.detach(), torch.inf, dim=1, keepdim=True).clamp_min(1e-30)
-            gain = ACTIVATION_GAIN / self.half_weight_scale
-        demodulation = self.demodulation(style) * gain
-        # Rounding a style to 8 bits is one error for all pixels. A single sample's maps are small enough here to be
-        # multiplied in float32.
-        product_dtype = style.dtype if len(x) == 1 else dtype
-        x = (x * style.to(product_dtype)[:, :, None, None]).to(dtype)
-        return self.convolve(x, self.arranged_weight(dtype)), demodulation.to(product_dtype)
+        pixel_noise = noise(self, dtype)
+        assert pixel_noise is not None
+        pixel_noise = pixel_noise * self.scaled("noise_strength", dtype)
+        return (pixel_noise[:, :, None] + self.scaled("bias", dtype)).permute(2, 0, 1)
+
+    def modulated_weight(self, modulation: Modulation, dtype: torch.dtype) -> Tensor:
+        """Return the weight of a single sample, modulated and demodulated, for a convolution in `dtype`."""
+        style, demodulation = modulation
+        assert demodulation is not None
+        factor = demodulation.t() * (style * self.scale("weight", dtype))
+        return (self.arranged_weight(style.dtype) * factor[:, :, None, None]).to(dtype)
 
     def arranged_weight(self, dtype: torch.dtype) -> Tensor:
         """Return the weight in `dtype`; one that is held in the order in which the convolution reads it."""
@@ -271,15 +361,6 @@ class StyledConv2d(ModulatedConv2d):
 
         weight = self.scaled("weight", dtype)
         return self.keep("arranged", dtype, arrange) if self.held else weight
-
-    def demodulation(self, style: Tensor) -> Tensor:
-        """Return d (N, out_channels) of styles (N, in_channels)."""
-        squares = self.keep("squares", style.dtype, lambda: self.weight.to(style.dtype).square().sum(dim=(2, 3)))
-        return (style.square() @ squares.t() + DEMODULATION_EPS).rsqrt()
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Convolve with a weight (out_channels, in_channels, 3, 3): transposed with stride 2 before the FIR filter."""
-        return conv_transpose2d(x, weight.transpose(0, 1), stride=2) if self.up else conv2d(x, weight, bias, padding=1)
 
 
 class ToChannels(ModulatedConv2d):
@@ -300,9 +381,9 @@ class ToChannels(ModulatedConv2d):
     def runs_in(self, dtype: torch.dtype) -> torch.dtype:
         return wider(self.weight.dtype, torch.float32)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(N, in_channels, H, W), (N, w_dim) -> (N, out_channels, H, W), in float32 or better."""
-        style = self.style(w)
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, H, W), in float32 or better."""
+        style = modulation.style
         weight = self.scaled("weight", style.dtype).flatten(1).t() * style[:, :, None]
         bias = self.scaled("bias", style.dtype)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
@@ -341,22 +422,28 @@ class SynthesisBlock(nn.Module):
         self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
         self.to_rgb = ToChannels(out_channels, image_channels, w_dim, conv_clamp=conv_clamp)
 
-    def features(self, x: Tensor | None, ws: Tensor, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
+    def layers(self, ws: Sequence[Tensor], dtype: torch.dtype) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers, each with `dtype` and its own of all latents `ws`, for `modulated_layers`."""
+        convolutions = [self.conv1, self.to_rgb] if hasattr(self, "const") else [self.conv0, self.conv1, self.to_rgb]
+        first = self.latent + 2 - len(convolutions)
+        return [(layer, dtype, w) for layer, w in zip(convolutions, ws[first:], strict=False)]
+
+    def features(self, x: Tensor | None, modulations: Modulations, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
         """Return the features before ToRGB, (N, out_channels, r, r) in `dtype`, which the convolutions run in.
 
         Args:
             x: features of the block below, or None at 4x4.
-            ws: all latents, (N, num_latents, w_dim).
+            modulations: of all layers.
         """
         if x is None:
-            x = self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1)
+            x = self.const.to(dtype).unsqueeze(0).expand(len(modulations[self.conv1].style), -1, -1, -1)
         else:
-            x = self.conv0(x.to(dtype), ws[:, self.latent - 1], noise)
-        return self.conv1(x, ws[:, self.latent], noise)
+            x = self.conv0(x.to(dtype), modulations[self.conv0], noise)
+        return self.conv1(x, modulations[self.conv1], noise)
 
-    def add_rgb(self, image: Tensor | None, x: Tensor, ws: Tensor) -> Tensor:
+    def add_rgb(self, image: Tensor | None, x: Tensor, modulations: Modulations) -> Tensor:
         """Return the upsampled image of the block below plus ToRGB of this block's features `x`."""
-        rgb = self.to_rgb(x, ws[:, self.latent + 1])
+        rgb = self.to_rgb(x, modulations[self.to_rgb])
         return rgb if image is None else upsample2d(image) + rgb
 
 
@@ -400,12 +487,15 @@ class SynthesisNetwork(nn.Module):
         Returns:
             Features and image of the last block.
         """
-        resolutions = list(resolutions)
-        with scaled_together((self.blocks[str(r)], compute_dtype(r)) for r in resolutions):
-            for r in resolutions:
-                block: SynthesisBlock = self.blocks[str(r)]  # type: ignore[assignment]
-                x = block.features(x, ws, noise, compute_dtype(r))
-                image = block.add_rgb(image, x, ws)
+        blocks: list[tuple[SynthesisBlock, torch.dtype]]
+        blocks = [(self.blocks[str(r)], compute_dtype(r)) for r in resolutions]  # type: ignore[misc]
+        latents = ws.unbind(dim=1)
+        with modulated_layers(
+            [layer for block, dtype in blocks for layer in block.layers(latents, dtype)]
+        ) as modulations:
+            for block, dtype in blocks:
+                x = block.features(x, modulations, noise, dtype)
+                image = block.add_rgb(image, x, modulations)
         return x, image  # type: ignore[return-value]
 
 
