@@ -131,7 +131,7 @@ def test_no_circle_of_files():
 
 
 def test_models_import_torch_and_the_mixins_only():
-    allowed = {"torch", "diffusers", "dfmgan_hf", *sys.stdlib_module_names}
+    allowed = {"torch", "triton", "diffusers", "dfmgan_hf", *sys.stdlib_module_names}
     mixins = ("diffusers.configuration_utils", "diffusers.models.modeling_utils", "diffusers.utils")
     for path in sources("dfmgan_hf/models"):
         for name, line in imports(parse(path), path):

@@ -39,7 +39,7 @@ def load_noise(pointer, offset, strength, pixels, inside):
 @triton.jit
 def activate(x, demodulation, noise, bias, limit: tl.constexpr):
     """Demodulation, noise, bias, leaky ReLU with its gain, and clamp of a tile (pixels, channels)."""
-    x = (x * demodulation + noise[:, None] + bias) * ACTIVATION_GAIN
+    x = x * demodulation + (noise[:, None] + bias) * ACTIVATION_GAIN
     return clamp(tl.where(x > 0, x, x * LEAKY_SLOPE), limit)
 
 
@@ -264,7 +264,7 @@ def pointwise_kernel(
     value = activate(value, factor, pixel_noise, shift, limit)
 
     gated = number < samples
-    if residual is not None:
+    if residual is not None:  # noqa: SIM102 - this is decided when the kernel is compiled, the next when it runs
         if gated:
             other = tl.load(residual + sample * size * num_channels + place, mask=inside, other=0.0).to(tl.float32)
             factor = load_vector(residual_demodulation + sample * residual_demodulation_stride, channels, in_channels)

@@ -282,7 +282,7 @@ def upsampling_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, out_channels, 2 H, 2 W).
     """
-    if not _prefers_pooling(x.device):
+    if operators.serve(x) or not _prefers_pooling(x.device):
         return fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
     # The filter is three times [1, 1] / 2. The first goes into the weight, which spares a pass over the maps.
     weight = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)

@@ -35,7 +35,7 @@ class Convolved(NamedTuple):
     Args:
         x: (M, C, H, W), channels last, of a convolution without demodulation. M is N, or 2 N where the second half are
             the defect-free twins of the first.
-        demodulation: (N, C).
+        demodulation: (N, C), with the gain sqrt(2) of the activation in it.
         bias: (C,).
         strength: of the noise, a scalar.
         noise: (N, 1, r, r), or (r, r) for all samples, or None.
@@ -66,7 +66,7 @@ def filtered_epilogue(convolved: Convolved, style: Tensor, limit: float | None, 
         dtype: of the result.
 
     Returns:
-        style * clamp(lrelu(demodulation * FIR(x) + noise + bias)), (M, C, H, W), channels last.
+        style * clamp(lrelu(demodulation * FIR(x) + (noise + bias) sqrt(2))), (M, C, H, W), channels last.
     """
     return torch.ops.dfmgan_hf.filtered_epilogue(*convolved, style, limit, dtype)
 
@@ -369,7 +369,7 @@ def _pointwise_epilogue(
     )
     channels, height, width = x.shape[1:]
     columns, tile, warps = _pointwise_tile(width, channels)
-    grid = len(outputs[0]) * height * -(-width // columns)
+    grid = len(demodulation) * (2 if twins else 1) * height * -(-width // columns)
 
     def stride(factors: Tensor | None) -> int:
         return 0 if factors is None else factors.stride(0)

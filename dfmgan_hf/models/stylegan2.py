@@ -140,21 +140,22 @@ Modulations = dict[ModulatedConv2d, Modulation]
 
 
 @contextmanager
-def modulated_layers(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) -> Iterator[Modulations]:
+def modulated_layers(
+    requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]], wide: bool = False
+) -> Iterator[Modulations]:
     """Inside, the layers' parameters have been scaled together; yield their modulations, see `modulate`."""
     with scaled_together((layer, dtype) for layer, dtype, _ in requests):
-        yield modulate(requests)
+        yield modulate(requests, wide)
 
 
-def modulate(
-    requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]],
-) -> Modulations:
+def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]], wide: bool = False) -> Modulations:
     """Return the modulations of layers; the styles of all of them are one product of matrices with rows of zeros.
 
     Styles and what follows from them are a few thousand numbers: float32 costs nothing and cannot overflow.
 
     Args:
         requests: each layer, the type of its block and its latents (N, w_dim).
+        wide: leave them in float32 for batches too.
     """
     # Those that run in half precision together.
     requests = sorted(requests, key=lambda request: request[0].runs_in(request[1]).itemsize, reverse=True)
@@ -184,7 +185,7 @@ def modulate(
             # The demodulation gives this back, so that it needs no gradient.
             group = group / torch.linalg.vector_norm(group.detach(), torch.inf, dim=2, keepdim=True).clamp_min(1e-30)
             gain /= HALF_WEIGHT_SCALE
-        product_dtype = dtype if group.shape[1] == 1 else layer_dtype
+        product_dtype = dtype if wide or group.shape[1] == 1 else layer_dtype
         demodulations = _demodulations(members, group.square(), gain, product_dtype)
         for layer, style in zip(members, group.to(product_dtype), strict=True):
             modulations[layer] = Modulation(style[:, : layer.weight.shape[1]], demodulations.get(layer))
@@ -213,7 +214,7 @@ def hold_weights(network: nn.Module) -> Iterator[None]:
     It saves a tenth of an image's time in float32, more in bf16, and may need up to twice the weights' memory.
     The weights must not change meanwhile.
     """
-    layers = [module for module in network.modules() if isinstance(module, (EqualizedLayer, StyleGAN2Generator))]
+    layers = [module for module in network.modules() if isinstance(module, EqualizedLayer)]
     for layer in layers:
         layer.kept, layer.held = {}, True
     try:
@@ -355,8 +356,10 @@ class StyledConv2d(ModulatedConv2d):
         """Return the weight in `dtype`; one that is held in the order in which the convolution reads it."""
 
         def arrange() -> Tensor:
-            if self.up:
+            if self.up and weight.device.type == "cpu":
                 return weight.transpose(0, 1).contiguous().transpose(0, 1)
+            if self.up:
+                return weight.transpose(0, 1).contiguous(memory_format=torch.channels_last).transpose(0, 1)
             return weight.contiguous(memory_format=torch.channels_last)
 
         weight = self.scaled("weight", dtype)
@@ -520,8 +523,6 @@ class StyleGAN2Generator(StyleGAN2Model):
         conv_clamp: clamp of the activations; None for none.
     """
 
-    kept: dict[tuple[torch.dtype, ...], fused.Prepared] | None = None  # while `hold_weights` keeps it
-
     @register_to_config
     def __init__(
         self,
@@ -581,10 +582,16 @@ class StyleGAN2Generator(StyleGAN2Model):
         images = self.synthesize(ws, NoiseInput(noise_mode, len(ws), generator))
         return StyleGAN2GeneratorOutput(images=images) if return_dict else (images,)
 
+    def layers(self, resolutions: Iterable[int], ws: Tensor) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers of the blocks at `resolutions`, for `modulated_layers`; `ws` is (N, L, w_dim)."""
+        latents = ws.unbind(dim=1)
+        return [layer for r in resolutions for layer in self.block(r).layers(latents, self.compute_dtype(r))]
+
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
         """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
         if fused.applies(self, ws):
-            return fused.synthesize(self, ws, noise)[0]
+            with modulated_layers(self.layers(self.synthesis.resolutions, ws), wide=True) as modulations:
+                return fused.synthesize(self, modulations, noise)[0]
         return self.synthesis(self.synthesis.resolutions, ws, noise, self.compute_dtype)[1]
 
 
