@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue, serve
+from . import operators
+from .operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
 
 
 def applies(network: Any, ws: Tensor) -> bool:
@@ -23,7 +24,7 @@ def applies(network: Any, ws: Tensor) -> bool:
         not torch.is_grad_enabled()
         and network.compute_dtype(network.config["resolution"]).itemsize == 2
         and ws.device == network.block(4).const.device
-        and serve(ws)
+        and operators.serve(ws)
     )
 
 
@@ -34,7 +35,7 @@ def synthesize(
 
     Args:
         network: see `applies`.
-        modulations: of all its layers, in float32.
+        modulations: of all its layers, by `modulate` with `wide`.
         noise: a `NoiseInput`.
         twins: also draw the defect-free twins.
         mask_threshold: see `gate`.
@@ -47,7 +48,7 @@ def synthesize(
         weight = layer.arranged_weight(x.dtype)
         x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if layer.up else F.conv2d(x, weight, padding=1)
         pixel_noise = noise(layer, layer.noise_const.dtype)
-        return Convolved(x, modulations[layer].demodulation, layer.bias, layer.noise_strength, pixel_noise)
+        return Convolved(x, modulations[layer].factor, layer.bias, layer.noise_strength, pixel_noise)
 
     def convolve_block(block: Any, x: Any) -> Convolved:
         if hasattr(block, "conv0"):

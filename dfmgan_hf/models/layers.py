@@ -194,35 +194,27 @@ class EqualizedConv2d(EqualizedLayer):
 
 
 def finish(
-    x: Tensor,
-    factor: Tensor | None,
-    shift: Tensor | None,
-    noise: Tensor | None,
-    strength: Tensor | None,
-    clamp: float | None,
+    x: Tensor, factor: Tensor | None, shift: Tensor | None, noise: Tensor | None, clamp: float | None
 ) -> Tensor:
-    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + shift + noise * strength.
+    """Return what follows a styled convolution: the clamped leaky ReLU of x * factor + shift + noise.
 
     Args:
         x: (N, C, H, W), overwritten where nothing needs it.
         factor: (N, C), the demodulation; None for 1. In the type of `x`, or in a wider one to be multiplied in.
         shift: (C, 1, 1) or (C, H, W), the bias, perhaps with noise that all samples share; None for 0.
-        noise: (N, 1, H, W) or (H, W); None for 0.
-        strength: of the noise, a scalar. All three are in the type of `x`.
+        noise: (N, 1, H, W) or (H, W); None for 0. It and the shift are in the type of `x`.
         clamp: see `activate`.
     """
     dtype = x.dtype
-    if factor is not None:
-        x, factor = x.to(factor.dtype), factor[:, :, None, None]
-        x = x * factor if shift is None else torch.addcmul(shift.to(factor.dtype), x, factor)
-        x, shift = x.to(dtype), None
-    # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
-    if shift is not None:
-        x = x + shift if x.requires_grad or shift.requires_grad else x.add_(shift)
-    if noise is not None and strength is not None:
-        # With gradients, a product of small maps: that of the strength would need one as large as the features.
-        needs_grad = x.requires_grad or strength.requires_grad
-        x = x + noise * strength if needs_grad else x.addcmul_(noise, strength)
+    if factor is not None and shift is not None:
+        x, shift, factor = x.to(factor.dtype), shift.to(factor.dtype), factor[:, :, None, None]
+        # A new map, of memory that the system has to clear first, costs a CPU more than the arithmetic.
+        in_place = not (_is_gpu(x.device) or x.requires_grad or shift.requires_grad or factor.requires_grad)
+        x, shift = torch.addcmul(shift, x, factor, out=x if in_place else None).to(dtype), None
+    for term in (shift, noise):
+        # Two kinds of broadcasting in two passes: together they would make a full map in another memory layout.
+        if term is not None:
+            x = x + term if x.requires_grad or term.requires_grad else x.add_(term)
     return activate(x, clamp)
 
 
@@ -282,7 +274,7 @@ def upsampling_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, out_channels, 2 H, 2 W).
     """
-    if operators.serve(x) or not _prefers_pooling(x.device):
+    if operators.serve(x) or not _is_gpu(x.device):
         return fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
     # The filter is three times [1, 1] / 2. The first goes into the weight, which spares a pass over the maps.
     weight = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)
@@ -419,7 +411,7 @@ class _WeightGradient(torch.autograd.Function):
 def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
     if operators.serve(x):
         return torch.ops.dfmgan_hf.filter2d(x, padding, stride, gain)
-    if _prefers_pooling(x.device):
+    if _is_gpu(x.device):
         # [1, 3, 3, 1] / 8 is three times [1, 1] / 2: the mean of 2 x 2 pixels, and of those again.
         for i in range(3):
             last = i == 2
@@ -431,10 +423,11 @@ def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
     return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
 
 
-def _prefers_pooling(device: torch.device) -> bool:
-    """Say how to filter on a device: depthwise convolutions are fast on a CPU and slow on a GPU.
+def _is_gpu(device: torch.device) -> bool:
+    """Say whether to do what pays on a GPU; this is the one place where layers choose by it.
 
-    Meta tensors stand for a GPU's, so that its costs can be counted without one.
+    Depthwise convolutions are fast on a CPU and slow on a GPU. Meta tensors stand for a GPU's, so that its costs can
+    be counted without one.
     """
     return device.type in ("cuda", "meta")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ class ModulatedConv2d(EqualizedLayer):
         y_o = d_o sum_i conv(x_i, w'_oi)
 
     Half precision overflows in the sum over channels. There, styles are divided by their largest and demodulated
-    weights by 1024, so that it cannot: a weight has about unit variance at the start and grows slowly. The
-    demodulation, in float32, takes both back.
+    weights by 1024, so that it cannot: a weight has about unit variance at the start and grows slowly. A factor on
+    the output, in float32 or a demodulated one, takes both back.
     """
 
     up = False
@@ -124,16 +125,17 @@ class ModulatedConv2d(EqualizedLayer):
 class Modulation(NamedTuple):
     """What a modulated convolution multiplies the channels of its input and output by.
 
-    Both are in float32 or better for a single sample, which has few numbers to multiply, else in the type that the
-    layer runs in: rounding a style is one error for all pixels.
+    With demodulation both are in the type that the layer runs in, since rounding a style is one error for all pixels;
+    but in float32 or better for a single sample, which has few numbers to multiply, and without demodulation.
 
     Args:
-        style: s, (N, in_channels); in float16 without a factor that `demodulation` gives back.
-        demodulation: d times the gain of the activation, (N, out_channels); None without demodulation.
+        style: s, (N, in_channels), in float16 divided by the largest of the sample's.
+        factor: d times the gain of the activation, (N, out_channels), and what has to be taken back in float16;
+            without demodulation that alone, (N, 1), or None if there is nothing.
     """
 
     style: Tensor
-    demodulation: Tensor | None
+    factor: Tensor | None
 
 
 Modulations = dict[ModulatedConv2d, Modulation]
@@ -155,10 +157,9 @@ def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]], wi
 
     Args:
         requests: each layer, the type of its block and its latents (N, w_dim).
-        wide: leave them in float32 for batches too.
+        wide: for `fused`, which multiplies in float32: leave them in it, and undivided without demodulation.
     """
-    # Those that run in half precision together.
-    requests = sorted(requests, key=lambda request: request[0].runs_in(request[1]).itemsize, reverse=True)
+    requests = sorted(requests, key=lambda request: str(request[1]))  # those of a type together
     layers = [layer for layer, _, _ in requests]
     dtype = wider(layers[0].weight.dtype, torch.float32)
     widest = max(len(layer.affine.weight) for layer in layers)
@@ -176,26 +177,29 @@ def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]], wi
     styles = torch.baddbmm(bias[:, None], latents, weight.mT, alpha=layers[0].affine.weight_scale)
 
     modulations: Modulations = {}
-    types = [layer.runs_in(block_dtype) for layer, block_dtype, _ in requests]
-    counts = {t: types.count(t) for t in dict.fromkeys(types)}
-    for layer_dtype, group in zip(counts, styles.split(list(counts.values())), strict=True):
+    counts = Counter(block_dtype for _, block_dtype, _ in requests)
+    for block_dtype, group in zip(counts, styles.split(list(counts.values())), strict=True):
         members = layers[len(modulations) :][: len(group)]
-        gain = ACTIVATION_GAIN
-        if layer_dtype == torch.float16:
-            # The demodulation gives this back, so that it needs no gradient.
-            group = group / torch.linalg.vector_norm(group.detach(), torch.inf, dim=2, keepdim=True).clamp_min(1e-30)
-            gain /= HALF_WEIGHT_SCALE
-        product_dtype = dtype if wide or group.shape[1] == 1 else layer_dtype
+        undivided, gain = group, ACTIVATION_GAIN
+        largest: Tensor | None = None
+        if block_dtype == torch.float16:
+            # Found again in the factors, so that it needs no gradient.
+            largest = torch.linalg.vector_norm(group.detach(), torch.inf, dim=2, keepdim=True).clamp_min(1e-30)
+            group, gain = group / largest, gain / HALF_WEIGHT_SCALE
+        product_dtype = dtype if wide or group.shape[1] == 1 else block_dtype
         demodulations = _demodulations(members, group.square(), gain, product_dtype)
-        for layer, style in zip(members, group.to(product_dtype), strict=True):
-            modulations[layer] = Modulation(style[:, : layer.weight.shape[1]], demodulations.get(layer))
+        exact = undivided if wide else group
+        for i, (layer, exact_style, rounded) in enumerate(zip(members, exact, group.to(product_dtype), strict=True)):
+            style = rounded if layer.demodulate else exact_style
+            factor = demodulations.get(layer, None if wide or largest is None else largest[i])
+            modulations[layer] = Modulation(style[:, : layer.weight.shape[1]], factor)
     return modulations
 
 
 def _demodulations(
     layers: Sequence[ModulatedConv2d], squares: Tensor, gain: float, dtype: torch.dtype
 ) -> dict[ModulatedConv2d, Tensor]:
-    """Return the demodulations, of layers that have one, of the squares of all layers' styles."""
+    """Return the demodulations, times `gain`, from the squares of the styles of all `layers`."""
     sums = {
         layer: square[:, : layer.weight.shape[1]] @ layer.squares().t()
         for layer, square in zip(layers, squares, strict=True)
@@ -318,7 +322,7 @@ class StyledConv2d(ModulatedConv2d):
         if noise.mode == "const" and not single:
             shift, pixel_noise = self.keep("shift", dtype, lambda: self.constant_shift(noise, dtype)), None
         else:
-            shift, pixel_noise = self.scaled("bias", dtype)[:, None, None], noise(self, dtype)
+            shift, pixel_noise = self.scaled("bias", dtype)[:, None, None], self.scaled_noise(noise, dtype)
         # The layout in which convolutions are fastest; not every one of them keeps to its input's.
         x = x.contiguous(memory_format=torch.channels_last)
         style, demodulation = modulation
@@ -332,17 +336,20 @@ class StyledConv2d(ModulatedConv2d):
             x, shift = conv2d(x, weight, self.scaled("bias", dtype), padding=1), None
         else:
             x = conv2d(x, weight, padding=1)
-        strength = self.scaled("noise_strength", dtype)
-        return finish(x, demodulation, shift, pixel_noise, strength, self.conv_clamp)
+        return finish(x, demodulation, shift, pixel_noise, self.conv_clamp)
+
+    def scaled_noise(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor | None:
+        """Return the noise times its strength and the gain of the activation."""
+        pixel_noise = noise(self, dtype)
+        return None if pixel_noise is None else pixel_noise * self.scaled("noise_strength", dtype)
 
     def constant_shift(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
         """Return bias plus stored noise, (out_channels, resolution, resolution) in the layout of the features.
 
         A small map for all samples, which spares a pass over theirs.
         """
-        pixel_noise = noise(self, dtype)
+        pixel_noise = self.scaled_noise(noise, dtype)
         assert pixel_noise is not None
-        pixel_noise = pixel_noise * self.scaled("noise_strength", dtype)
         return (pixel_noise[:, :, None] + self.scaled("bias", dtype)).permute(2, 0, 1)
 
     def modulated_weight(self, modulation: Modulation, dtype: torch.dtype) -> Tensor:
@@ -386,16 +393,15 @@ class ToChannels(ModulatedConv2d):
 
     def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
         """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, H, W), in float32 or better."""
-        style = modulation.style
+        style, factor = modulation
         weight = self.scaled("weight", style.dtype).flatten(1).t() * style[:, :, None]
         bias = self.scaled("bias", style.dtype)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
         if x.dtype == style.dtype:
             y = torch.baddbmm(bias, pixels, weight)
         else:
-            # A half's range is small: see `ModulatedConv2d`.
-            norm = torch.linalg.vector_norm(weight.detach(), dim=(1, 2), keepdim=True).clamp_min(1e-30)
-            y = torch.addcmul(bias, torch.bmm(pixels, (weight / norm).to(x.dtype)), norm)
+            y = torch.bmm(pixels, weight.to(x.dtype))
+            y = bias + y if factor is None else torch.addcmul(bias, y, factor[:, :, None])
         y = y.mT.unflatten(2, x.shape[2:])
         return y if self.conv_clamp is None else F.hardtanh(y, -self.conv_clamp, self.conv_clamp)
 

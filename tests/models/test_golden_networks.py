@@ -10,6 +10,7 @@ from dfmgan_hf.losses import (
     path_lengths,
     r1_penalty,
 )
+from dfmgan_hf.models import layers
 from dfmgan_hf.models.dfmgan import DFMGANGenerator, soft_mask
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.layers import downsample2d, upsample2d
@@ -53,8 +54,10 @@ def test_mapping_and_truncation(numbers, generator, psi):
     assert_close_to_golden(generator.defect_mapping(numbers["z_defect"], psi), numbers[f"defect_ws_psi{psi}"])
 
 
+@pytest.mark.parametrize("pooling", [False, True], ids=["depthwise", "pooling"])
 @pytest.mark.parametrize("noise_mode", ["const", "none"])
-def test_triplet(numbers, generator, noise_mode):
+def test_triplet(numbers, generator, noise_mode, pooling, monkeypatch):
+    monkeypatch.setattr(layers, "_is_gpu", lambda device: pooling)
     out = generator(numbers["z_object"], numbers["z_defect"], noise_mode=noise_mode, return_defect_free=True)
     assert_close_to_golden(out.images, numbers[f"image_{noise_mode}"])
     assert_close_to_golden(out.mask_logits, numbers[f"mask_logits_{noise_mode}"])

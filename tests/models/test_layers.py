@@ -15,8 +15,17 @@ from dfmgan_hf.models.layers import (
     conv_transpose2d,
     downsample2d,
     fir_filter2d,
+    scale_and_cast,
+    scaled_together,
     upsample2d,
+    upsampling_conv2d,
 )
+
+
+@pytest.fixture(params=["depthwise", "pooling"])
+def filtering(request, monkeypatch):
+    """Filters as on a CPU, and as on a GPU."""
+    monkeypatch.setattr(layers, "_is_gpu", lambda device: request.param == "pooling")
 
 
 def second_derivatives(function, x, weight):
@@ -88,7 +97,7 @@ def test_upsampling_is_zero_insertion_filter_and_gain_four():
     torch.testing.assert_close(upsample2d(x), expected)
 
 
-def test_downsampling_is_filter_and_decimation():
+def test_downsampling_is_filter_and_decimation(filtering):
     x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
     torch.testing.assert_close(downsample2d(x), fir(F.pad(x, (1, 1, 1, 1)))[:, :, ::2, ::2])
 
@@ -107,7 +116,59 @@ def test_equalized_layers_scale_in_the_forward_pass():
     torch.testing.assert_close(conv(x), (y * math.sqrt(0.5)).clamp(-math.sqrt(0.5), math.sqrt(0.5)))
 
 
-def test_downsampling_conv_filters_first():
+def test_upsampling_conv_filters_last(filtering):
+    x = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    expected = fir(F.pad(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), (1, 1, 1, 1)), gain=4)
+    torch.testing.assert_close(upsampling_conv2d(x, weight), expected)
+    assert torch.autograd.gradcheck(upsampling_conv2d, (x, weight))
+    assert torch.autograd.gradgradcheck(upsampling_conv2d, (x, weight))
+
+
+def test_parameters_are_scaled_and_cast_in_the_wider_type():
+    tensors = [torch.randn(3, dtype=torch.float64), torch.full((2, 2), 1000.0), torch.full((2,), 3e-6).half()]
+    results = scale_and_cast(tensors, [0.5, 100.0, 1000.0], [torch.float64, torch.float16, torch.float32])
+    assert [r.dtype for r in results] == [torch.float64, torch.float16, torch.float32]
+    torch.testing.assert_close(results[0], tensors[0] * 0.5)
+    assert results[1].isinf().all()
+    torch.testing.assert_close(results[2], tensors[2].float() * 1000)
+    assert scale_and_cast(tensors[:1], [1.0], [torch.float64])[0] is tensors[0]
+
+
+def test_derivatives_of_scaled_parameters():
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3), (4,))]
+
+    def function(*tensors):
+        return tuple(scale_and_cast(tensors, [0.5, -2.0], [torch.float64] * 2))
+
+    assert torch.autograd.gradcheck(function, tensors)
+    assert torch.autograd.gradgradcheck(function, tensors)
+    half = torch.randn(3, requires_grad=True)
+    scale_and_cast([half], [2.0**-10], [torch.float16])[0].sum().backward()
+    assert half.grad is not None
+    assert (half.grad == 2.0**-10).all()
+
+
+def test_parameters_scaled_together_are_those_scaled_alone():
+    both = torch.nn.ModuleList([EqualizedLinear(4, 3), EqualizedLinear(3, 2, lr_multiplier=0.01)])
+    both[0].weight.requires_grad_(False)
+    x = torch.randn(2, 4)
+    alone = both[1](both[0](x))
+    with scaled_together((layer, torch.float32) for layer in both):
+        assert not both[0].scaled("weight", torch.float32).requires_grad, (
+            "a frozen weight's gradient would be computed"
+        )
+        together = both[1](both[0](x))
+    assert torch.equal(together, alone)
+    trained = [p for p in both.parameters() if p.requires_grad]
+    for a, b in zip(
+        torch.autograd.grad(alone.sum(), trained), torch.autograd.grad(together.sum(), trained), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+    assert all(layer.kept is None for layer in both)
+
+
+def test_downsampling_conv_filters_first(filtering):
     conv = EqualizedConv2d(4, 6, 3, down=True, activation=True).double()
     x = torch.randn(2, 4, 8, 8).double()
     y = F.conv2d(fir(F.pad(x, (2, 2, 2, 2))), conv.weight / 6, conv.bias, stride=2)
@@ -116,13 +177,19 @@ def test_downsampling_conv_filters_first():
 
 @pytest.mark.parametrize(
     "function",
-    [upsample2d, downsample2d, lambda x: fir_filter2d(x, padding=1, gain=4.0), lambda x: fir_filter2d(x, padding=2)],
-    ids=["up", "down", "filter", "filter_wide"],
+    [upsample2d, downsample2d, *(lambda x, padding=padding: fir_filter2d(x, padding=padding) for padding in range(4))],
+    ids=["up", "down", *(f"filter{padding}" for padding in range(4))],
 )
-def test_resampling_derivatives(function):
+def test_resampling_derivatives(filtering, function):
     x = torch.randn(2, 2, 6, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(function, x)
     assert torch.autograd.gradgradcheck(function, x)
+
+
+@pytest.mark.parametrize("padding", range(4))
+def test_filter_pads_with_zeros(filtering, padding):
+    x = torch.randn(2, 3, 6, 7, dtype=torch.float64)
+    torch.testing.assert_close(fir_filter2d(x, padding=padding, gain=4.0), fir(F.pad(x, [padding] * 4), gain=4))
 
 
 def test_activation_derivatives_on_both_sides_of_the_clamp():
