@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from . import fused
 from .base import RandomSource, channels_at, default_channel_base
 from .layers import upsample2d
 from .stylegan2 import (
@@ -247,8 +248,19 @@ class DFMGANGenerator(StyleGAN2Generator):
         )
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
-        trunk = self.run_trunk(ws, NoiseInput(noise_mode, len(ws), generator))
-        output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+        noise = NoiseInput(noise_mode, len(ws), generator)
+        if fused.applies(self, ws) and type(self.to_mask) is ToChannels:
+            layers = [*self.layers(self.synthesis.resolutions, ws), *self._defect_layers(defect_ws)]
+            with modulated_layers(layers, wide=True) as modulations:
+                images, mask = fused.synthesize(
+                    self, modulations, noise, twins=return_defect_free, mask_threshold=mask_threshold
+                )
+            assert mask is not None
+            twins = images[len(ws) :] if return_defect_free else None
+            output = DFMGANGeneratorOutput(images[: len(ws)], mask, twins)
+        else:
+            trunk = self.run_trunk(ws, noise)
+            output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
         return output if return_dict else output.to_tuple()
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
@@ -262,6 +274,15 @@ class DFMGANGenerator(StyleGAN2Generator):
         block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
         dtype = self.compute_dtype(r)
         return [*block.layers(defect_ws, dtype), (self.to_mask, dtype, defect_ws[block.latent + 1])]
+
+    def _defect_layers(self, defect_ws: Tensor) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers of all residual blocks and ToMask, for `modulated_layers`."""
+        latents = defect_ws.unbind(dim=1)
+        layers = self._first_layers(latents)
+        for r in self.residual_resolutions[1:]:
+            block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
+            layers += block.layers(latents, self.compute_dtype(r))
+        return layers
 
     def _first_residual(self, trunk: Trunk, modulations: Modulations) -> tuple[Tensor, Tensor]:
         """Run the first residual block and ToMask.
@@ -290,13 +311,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         mask_threshold: float = 0.0,
     ) -> DFMGANGeneratorOutput:
         """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
-        latents, defect_latents = ws.unbind(dim=1), defect_ws.unbind(dim=1)
-        layers, defect_layers = [], self._first_layers(defect_latents)
-        for i, r in enumerate(self.residual_resolutions):
-            layers += self.block(r).layers(latents, self.compute_dtype(r))
-            if i > 0:
-                block: DefectResidualBlock = self.defect_blocks[str(r)]  # type: ignore[assignment]
-                defect_layers += block.layers(defect_latents, self.compute_dtype(r))
+        layers, defect_layers = self.layers(self.residual_resolutions, ws), self._defect_layers(defect_ws)
         # Apart, so that nothing of a frozen backbone gets gradients because the defects' styles do.
         with modulated_layers(layers) as modulations, modulated_layers(defect_layers) as defect_modulations:
             modulations |= defect_modulations

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import operators
+
 ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
 
@@ -220,8 +222,7 @@ def activate(x: Tensor, clamp: float | None) -> Tensor:
     """Apply leaky ReLU (slope 0.2) and clamp to +-`clamp`; `x`, with the gain sqrt(2) in it, is overwritten."""
     if x.requires_grad:
         return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
-    x = F.leaky_relu_(x, LEAKY_SLOPE)
-    return x if clamp is None else x.clamp_(-clamp, clamp)
+    return F.leaky_relu_(x, LEAKY_SLOPE) if clamp is None else _clamped_leaky_relu_(x, clamp)
 
 
 def upsample2d(x: Tensor) -> Tensor:
@@ -273,7 +274,7 @@ def upsampling_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, out_channels, 2 H, 2 W).
     """
-    if not _is_gpu(x.device):
+    if operators.serve(x) or not _is_gpu(x.device):
         return fir_filter2d(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
     # The filter is three times [1, 1] / 2. The first goes into the weight, which spares a pass over the maps.
     weight = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)
@@ -408,6 +409,8 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def _filter(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    if operators.serve(x):
+        return torch.ops.dfmgan_hf.filter2d(x, padding, stride, gain)
     if _is_gpu(x.device):
         # [1, 3, 3, 1] / 8 is three times [1, 1] / 2: the mean of 2 x 2 pixels, and of those again.
         for i in range(3):
@@ -451,6 +454,8 @@ class _Upsample(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
         ctx.gain = gain
+        if operators.serve(x):
+            return torch.ops.dfmgan_hf.upsample2d(x, gain)
         y = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2.0, mode="bilinear", align_corners=False)
         y = y[:, :, 2:-2, 2:-2]
         return y if gain == 4.0 else y * (gain / 4.0)
@@ -471,12 +476,19 @@ class _Downsample(torch.autograd.Function):
         return _Upsample.apply(gradient, ctx.gain), None
 
 
+def _clamped_leaky_relu_(x: Tensor, clamp: float) -> Tensor:
+    if operators.serve(x):
+        torch.ops.dfmgan_hf.clamped_leaky_relu_(x, clamp)
+        return x
+    return F.leaky_relu_(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
+
+
 class _ClampedLeakyReLU(torch.autograd.Function):
     """In place, and one map kept for the way back, where the two operations would make and keep three."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, clamp: float) -> Tensor:
-        y = F.leaky_relu_(x, LEAKY_SLOPE).clamp_(-clamp, clamp)
+        y = _clamped_leaky_relu_(x, clamp)
         ctx.mark_dirty(x)
         ctx.clamp = clamp
         ctx.save_for_backward(y)
@@ -495,6 +507,8 @@ class _ClampedLeakyReLUGradient(torch.autograd.Function):
     def forward(ctx: Any, gradient: Tensor, y: Tensor, clamp: float) -> Tensor:
         ctx.clamp = clamp
         ctx.save_for_backward(y)
+        if operators.serve(y):
+            return torch.ops.dfmgan_hf.clamped_leaky_relu_gradient(gradient, y, clamp)
         gradient = torch.ops.aten.hardtanh_backward(gradient, y, -clamp, clamp)
         return torch.ops.aten.leaky_relu_backward.grad_input(gradient, y, LEAKY_SLOPE, True, grad_input=gradient)
 

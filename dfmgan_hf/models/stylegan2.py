@@ -17,6 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from . import fused
 from .base import (
     RandomSource,
     StyleGAN2Model,
@@ -141,19 +142,22 @@ Modulations = dict[ModulatedConv2d, Modulation]
 
 
 @contextmanager
-def modulated_layers(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) -> Iterator[Modulations]:
+def modulated_layers(
+    requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]], wide: bool = False
+) -> Iterator[Modulations]:
     """Inside, the layers' parameters have been scaled together; yield their modulations, see `modulate`."""
     with scaled_together((layer, dtype) for layer, dtype, _ in requests):
-        yield modulate(requests)
+        yield modulate(requests, wide)
 
 
-def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) -> Modulations:
+def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]], wide: bool = False) -> Modulations:
     """Return the modulations of layers; the styles of all of them are one product of matrices with rows of zeros.
 
     Styles and what follows from them are a few thousand numbers: float32 costs nothing and cannot overflow.
 
     Args:
         requests: each layer, the type of its block and its latents (N, w_dim).
+        wide: for `fused`, which multiplies in float32: leave them in it, and undivided without demodulation.
     """
     requests = sorted(requests, key=lambda request: str(request[1]))  # those of a type together
     layers = [layer for layer, _, _ in requests]
@@ -176,17 +180,18 @@ def modulate(requests: Sequence[tuple[ModulatedConv2d, torch.dtype, Tensor]]) ->
     counts = Counter(block_dtype for _, block_dtype, _ in requests)
     for block_dtype, group in zip(counts, styles.split(list(counts.values())), strict=True):
         members = layers[len(modulations) :][: len(group)]
-        gain = ACTIVATION_GAIN
+        undivided, gain = group, ACTIVATION_GAIN
         largest: Tensor | None = None
         if block_dtype == torch.float16:
             # Found again in the factors, so that it needs no gradient.
             largest = torch.linalg.vector_norm(group.detach(), torch.inf, dim=2, keepdim=True).clamp_min(1e-30)
             group, gain = group / largest, gain / HALF_WEIGHT_SCALE
-        product_dtype = dtype if group.shape[1] == 1 else block_dtype
+        product_dtype = dtype if wide or group.shape[1] == 1 else block_dtype
         demodulations = _demodulations(members, group.square(), gain, product_dtype)
-        for i, (layer, exact, rounded) in enumerate(zip(members, group, group.to(product_dtype), strict=True)):
-            style = rounded if layer.demodulate else exact
-            factor = demodulations.get(layer, None if largest is None else largest[i])
+        exact = undivided if wide else group
+        for i, (layer, exact_style, rounded) in enumerate(zip(members, exact, group.to(product_dtype), strict=True)):
+            style = rounded if layer.demodulate else exact_style
+            factor = demodulations.get(layer, None if wide or largest is None else largest[i])
             modulations[layer] = Modulation(style[:, : layer.weight.shape[1]], factor)
     return modulations
 
@@ -358,8 +363,10 @@ class StyledConv2d(ModulatedConv2d):
         """Return the weight in `dtype`; one that is held in the order in which the convolution reads it."""
 
         def arrange() -> Tensor:
-            if self.up:
+            if self.up and weight.device.type == "cpu":
                 return weight.transpose(0, 1).contiguous().transpose(0, 1)
+            if self.up:
+                return weight.transpose(0, 1).contiguous(memory_format=torch.channels_last).transpose(0, 1)
             return weight.contiguous(memory_format=torch.channels_last)
 
         weight = self.scaled("weight", dtype)
@@ -581,12 +588,20 @@ class StyleGAN2Generator(StyleGAN2Model):
         images = self.synthesize(ws, NoiseInput(noise_mode, len(ws), generator))
         return StyleGAN2GeneratorOutput(images=images) if return_dict else (images,)
 
+    def layers(self, resolutions: Iterable[int], ws: Tensor) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
+        """Return the layers of the blocks at `resolutions`, for `modulated_layers`; `ws` is (N, L, w_dim)."""
+        latents = ws.unbind(dim=1)
+        return [layer for r in resolutions for layer in self.block(r).layers(latents, self.compute_dtype(r))]
+
     def synthesize(self, ws: Tensor, noise: NoiseInput, resolution: int | None = None) -> Tensor:
         """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim).
 
         R is the generator's resolution, or a smaller one, at which the blocks above it are left out.
         """
         blocks = [r for r in self.synthesis.resolutions if resolution is None or r <= resolution]
+        if blocks == self.synthesis.resolutions and fused.applies(self, ws):
+            with modulated_layers(self.layers(blocks, ws), wide=True) as modulations:
+                return fused.synthesize(self, modulations, noise)[0]
         return self.synthesis(blocks, ws, noise, self.compute_dtype)[1]
 
 

@@ -1,0 +1,409 @@
+"""Operators of Triton kernels: what follows a convolution in one pass over its output.
+
+PyTorch knows them as `torch.ops.dfmgan_hf`, with shapes for meta tensors and `torch.compile`. They run on CUDA, and on
+the CPU in Triton's interpreter, for tests. Maps are channels last.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+_Implementation = TypeVar("_Implementation", bound=Callable[..., Any])
+
+
+def _operator(schema: str) -> Callable[[_Implementation], _Implementation]:
+    """Register a function as the operator of `schema`; `torch.library.custom_op` would take four times as long."""
+    name = "dfmgan_hf::" + schema[: schema.index("(")]
+    torch.library.define(name, schema[schema.index("(") :])
+
+    def register(function: _Implementation) -> _Implementation:
+        torch.library.impl(name, ("cuda", "cpu"), function)
+        return function
+
+    return register
+
+
+class Convolved(NamedTuple):
+    """Output of a styled convolution, before what follows it.
+
+    Args:
+        x: (M, C, H, W), channels last, of a convolution without demodulation. M is N, or 2 N where the second half are
+            the defect-free twins of the first.
+        demodulation: (N, C), with the gain sqrt(2) of the activation in it.
+        bias: (C,).
+        strength: of the noise, a scalar.
+        noise: (N, 1, r, r), or (r, r) for all samples, or None.
+    """
+
+    x: Tensor
+    demodulation: Tensor
+    bias: Tensor
+    strength: Tensor
+    noise: Tensor | None
+
+
+class Reading(NamedTuple):
+    """ToRGB or ToMask: style (N, C), weight (K, C, 1, 1) and bias (K,)."""
+
+    style: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def filtered_epilogue(convolved: Convolved, style: Tensor, limit: float | None, dtype: torch.dtype) -> Tensor:
+    """Finish a transposed convolution of stride 2, and scale the result for the next convolution.
+
+    Args:
+        convolved: of (M, C, H + 1, W + 1).
+        style: of the next convolution, (N, C).
+        limit: clamp of the activations, or None.
+        dtype: of the result.
+
+    Returns:
+        style * clamp(lrelu(demodulation * FIR(x) + (noise + bias) sqrt(2))), (M, C, H, W), channels last.
+    """
+    return torch.ops.dfmgan_hf.filtered_epilogue(*convolved, style, limit, dtype)
+
+
+class Finished(NamedTuple):
+    """What `pointwise_epilogue` makes.
+
+    Args:
+        image: (M, K, H, W), float32.
+        mask: logits (N, 1, H, W), float32; None without a residual.
+        scaled: (M, C, H, W), the features for the next convolution of the backbone, or None.
+        defect_scaled: (N, C, H, W), those of the defect images for the next residual block, or None.
+    """
+
+    image: Tensor
+    mask: Tensor | None
+    scaled: Tensor | None
+    defect_scaled: Tensor | None
+
+
+def pointwise_epilogue(
+    features: Convolved,
+    to_rgb: Reading,
+    image: Tensor | None,
+    limit: float | None,
+    dtype: torch.dtype,
+    *,
+    style: Tensor | None = None,
+    defect_style: Tensor | None = None,
+    residual: Convolved | None = None,
+    to_mask: Reading | None = None,
+    mask: Tensor | None = None,
+    mask_threshold: float = 0.0,
+    twins: bool = False,
+) -> Finished:
+    """Finish a block: activation, gated residual, ToRGB, the sum of images, and the scaled maps for what comes next.
+
+    Args:
+        features: of the backbone's second convolution. Where the twins begin (`twins`, M = N), they have the same.
+        to_rgb: of the backbone.
+        image: (M or N, K, H/2, W/2), float32, which is upsampled and added; None at 4x4.
+        limit: clamp of the activations, of ToRGB and of ToMask, or None.
+        dtype: of the scaled maps.
+        style: of the backbone's next convolution, (N, C); None for no such map.
+        defect_style: likewise of the next residual block.
+        residual: of the residual block's second convolution, (N, C, H, W).
+        to_mask, mask: with a residual, either what reads the logits off it, or logits (N, 1, H/2, W/2) to upsample.
+        mask_threshold: the residual is added where the logits are at least this.
+        twins: draw the twins of all samples too, in a second half of image and scaled map.
+    """
+    none: tuple[None, ...] = (None,) * 5
+    outputs = torch.ops.dfmgan_hf.pointwise_epilogue(
+        *features, *to_rgb, image, style, defect_style,
+        *(none if residual is None else residual), *(none[:3] if to_mask is None else to_mask), mask,
+        limit, mask_threshold, twins, dtype,
+    )  # fmt: skip
+    outputs.reverse()
+    return Finished(
+        outputs.pop(),
+        None if residual is None else outputs.pop(),
+        None if style is None else outputs.pop(),
+        None if defect_style is None else outputs.pop(),
+    )
+
+
+def serve(x: Tensor) -> bool:
+    """Return whether the operators are to be used for a map: floating-point numbers of up to 32 bits on a GPU.
+
+    Meta tensors stand for a GPU's, so that its costs can be counted without one.
+    """
+    if x.dtype == torch.float64:
+        return False
+    return x.device.type == "meta" or (x.device.type == "cuda" and kernels_run())
+
+
+@torch.compiler.assume_constant_result
+@functools.cache
+def kernels_run() -> bool:
+    """Return whether Triton's kernels run on the GPU; that they do not is said once."""
+    try:
+        torch.ops.dfmgan_hf.filter2d(torch.zeros(1, 8, 4, 4, device="cuda"), 1, 2, 1.0)
+    except Exception as error:  # without Triton, or a C compiler for what starts kernels, or on a GPU that is too old
+        warnings.warn(
+            f"Drawing and training are slower than they could be: Triton's kernels do not run here ({error}). "
+            "They need the package triton, a C compiler, and a GPU of compute capability 7.0 or more.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def _empty_map(like: Tensor, samples: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    shape = (samples, like.shape[1], height, width)
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _maps(*maps: Tensor) -> list[Tensor]:
+    return [x.contiguous(memory_format=torch.channels_last) for x in maps]
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Return `x`, whose numbers lie without gaps in it or in its copy."""
+    if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
+        return x
+    return x.contiguous()
+
+
+def _noise_stride(noise: Tensor | None) -> int:
+    return 0 if noise is None or noise.dim() == 2 or len(noise) == 1 else noise[0].numel()
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def _filtered_tile(height: int, width: int, channels: int) -> tuple[int, int, int, int]:
+    """Return rows, columns, channels and warps of a tile."""
+    tile = min(_power_of_two(channels), 64)
+    return min(_power_of_two(height), 8), min(_power_of_two(width), 1024 // tile), tile, 4
+
+
+def _pointwise_tile(width: int, channels: int) -> tuple[int, int, int]:
+    """Return columns, channels (all of them) and warps of a tile."""
+    tile = _power_of_two(channels)
+    return min(_power_of_two(width), max(1, 2048 // tile)), tile, 4
+
+
+@_operator("filter2d(Tensor x, int padding, int stride, float gain) -> Tensor")
+def _filter2d(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
+    """Filter with the outer product of [1, 3, 3, 1] / 8 with itself, times `gain`; keep every `stride`th sample."""
+    from .kernels import filter_kernel
+
+    (x,) = _maps(x)
+    height, width = _filtered_size(x, padding, stride)
+    out = _empty_map(x, len(x), height, width, x.dtype)
+    rows, columns, tile, warps = _filtered_tile(height, width, x.shape[1])
+    grid = len(x) * -(-height // rows) * -(-width // columns) * -(-x.shape[1] // tile)
+    filter_kernel[(grid,)](
+        x, out, *x.shape[2:], height, width, x.shape[1], padding, gain,
+        STRIDE=stride, ROWS=rows, COLUMNS=columns, CHANNELS=tile, num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::filter2d")
+def _(x, padding, stride, gain):  # type: ignore[no-untyped-def]
+    return _empty_map(x, len(x), *_filtered_size(x, padding, stride), x.dtype)
+
+
+def _filtered_size(x: Tensor, padding: int, stride: int) -> tuple[int, int]:
+    height, width = ((size + 2 * padding - 4) // stride + 1 for size in x.shape[2:])
+    return height, width
+
+
+@_operator("upsample2d(Tensor x, float gain) -> Tensor")
+def _upsample2d(x: Tensor, gain: float) -> Tensor:
+    """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2."""
+    from .kernels import upsample_kernel
+
+    (x,) = _maps(x)
+    height, width, channels = 2 * x.shape[2], 2 * x.shape[3], x.shape[1]
+    out = _empty_map(x, len(x), height, width, x.dtype)
+    tile = min(_power_of_two(channels), 64)
+    columns = min(_power_of_two(width), 2048 // tile)
+    grid = len(x) * height * -(-width // columns) * -(-channels // tile)
+    upsample_kernel[(grid,)](x, out, height, width, channels, gain, COLUMNS=columns, CHANNELS=tile)
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::upsample2d")
+def _(x, gain):  # type: ignore[no-untyped-def]
+    return _empty_map(x, len(x), 2 * x.shape[2], 2 * x.shape[3], x.dtype)
+
+
+@_operator("clamped_leaky_relu_(Tensor(a!) x, float limit) -> ()")
+def _clamped_leaky_relu_(x: Tensor, limit: float) -> None:
+    """Apply leaky ReLU and clamp to +-`limit` in place."""
+    from .kernels import clamped_leaky_relu_kernel
+
+    y = _dense(x)
+    clamped_leaky_relu_kernel[(-(-x.numel() // 2048),)](y, x.numel(), limit=limit, SIZE=2048)
+    if y is not x:
+        x.copy_(y)
+
+
+@torch.library.register_fake("dfmgan_hf::clamped_leaky_relu_")
+def _(x, limit):  # type: ignore[no-untyped-def]
+    return None
+
+
+@_operator("clamped_leaky_relu_gradient(Tensor gradient, Tensor y, float limit) -> Tensor")
+def _clamped_leaky_relu_gradient(gradient: Tensor, y: Tensor, limit: float) -> Tensor:
+    """Return the gradient of the input of `clamped_leaky_relu_` from that of its result `y`."""
+    from .kernels import clamped_leaky_relu_gradient_kernel
+
+    y = _dense(y)
+    out = torch.empty_like(y)
+    gradient = gradient if gradient.stride() == y.stride() else out.copy_(gradient)
+    clamped_leaky_relu_gradient_kernel[(-(-y.numel() // 2048),)](gradient, y, out, y.numel(), limit=limit, SIZE=2048)
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::clamped_leaky_relu_gradient")
+def _(gradient, y, limit):  # type: ignore[no-untyped-def]
+    return torch.empty_like(y)
+
+
+@_operator(
+    "filtered_epilogue(Tensor x, Tensor demodulation, Tensor bias, Tensor strength, Tensor? noise, Tensor style, "
+    "float? limit, ScalarType dtype) -> Tensor"
+)
+def _filtered_epilogue(
+    x: Tensor,
+    demodulation: Tensor,
+    bias: Tensor,
+    strength: Tensor,
+    noise: Tensor | None,
+    style: Tensor,
+    limit: float | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    from .kernels import filtered_kernel
+
+    (x,) = _maps(x)
+    height, width, channels = x.shape[2] - 1, x.shape[3] - 1, x.shape[1]
+    out = _empty_map(x, len(x), height, width, dtype)
+    rows, columns, tile, warps = _filtered_tile(height, width, channels)
+    grid = len(x) * -(-height // rows) * -(-width // columns) * -(-channels // tile)
+    filtered_kernel[(grid,)](
+        x, demodulation, noise, strength, bias, style, out, len(demodulation), height, width, channels,
+        demodulation.stride(0), _noise_stride(noise), style.stride(0),
+        limit=limit, ROWS=rows, COLUMNS=columns, CHANNELS=tile, num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::filtered_epilogue")
+def _(x, demodulation, bias, strength, noise, style, limit, dtype):  # type: ignore[no-untyped-def]
+    return _empty_map(x, len(x), x.shape[2] - 1, x.shape[3] - 1, dtype)
+
+
+def _outputs(
+    x: Tensor,
+    demodulation: Tensor,
+    to_rgb: Tensor,
+    gated: bool,
+    scaled: bool,
+    defect: bool,
+    twins: bool,
+    dtype: torch.dtype,
+) -> list[Tensor | None]:
+    samples, (height, width) = len(demodulation), x.shape[2:]
+    total = 2 * samples if twins else samples
+    return [
+        x.new_empty(total, len(to_rgb), height, width, dtype=torch.float32),
+        x.new_empty(samples, 1, height, width, dtype=torch.float32) if gated else None,
+        _empty_map(x, total, height, width, dtype) if scaled else None,
+        _empty_map(x, samples, height, width, dtype) if defect else None,
+    ]
+
+
+@_operator(
+    "pointwise_epilogue(Tensor x, Tensor demodulation, Tensor bias, Tensor strength, Tensor? noise, Tensor rgb_style, "
+    "Tensor rgb_weight, Tensor rgb_bias, Tensor? low_image, Tensor? style, Tensor? defect_style, Tensor? residual, "
+    "Tensor? residual_demodulation, Tensor? residual_bias, Tensor? residual_strength, Tensor? residual_noise, "
+    "Tensor? mask_style, Tensor? mask_weight, Tensor? mask_bias, Tensor? low_mask, float? limit, float threshold, "
+    "bool twins, ScalarType dtype) -> Tensor[]",
+)
+def _pointwise_epilogue(
+    x: Tensor,
+    demodulation: Tensor,
+    bias: Tensor,
+    strength: Tensor,
+    noise: Tensor | None,
+    rgb_style: Tensor,
+    rgb_weight: Tensor,
+    rgb_bias: Tensor,
+    low_image: Tensor | None,
+    style: Tensor | None,
+    defect_style: Tensor | None,
+    residual: Tensor | None,
+    residual_demodulation: Tensor | None,
+    residual_bias: Tensor | None,
+    residual_strength: Tensor | None,
+    residual_noise: Tensor | None,
+    mask_style: Tensor | None,
+    mask_weight: Tensor | None,
+    mask_bias: Tensor | None,
+    low_mask: Tensor | None,
+    limit: float | None,
+    threshold: float,
+    twins: bool,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    from .kernels import pointwise_kernel
+
+    (x,) = _maps(x)
+    outputs = _outputs(
+        x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, twins, dtype
+    )
+    channels, height, width = x.shape[1:]
+    columns, tile, warps = _pointwise_tile(width, channels)
+    grid = len(demodulation) * (2 if twins else 1) * height * -(-width // columns)
+
+    def stride(factors: Tensor | None) -> int:
+        return 0 if factors is None else factors.stride(0)
+
+    pointwise_kernel[(grid,)](
+        x, demodulation, noise, strength, bias,
+        None if residual is None else _maps(residual)[0],
+        residual_demodulation, residual_noise, residual_strength, residual_bias,
+        mask_style, mask_weight, mask_bias, low_mask, rgb_style, rgb_weight, rgb_bias, low_image, style, defect_style,
+        *outputs, len(demodulation), len(x), 0 if low_image is None else len(low_image), height, width, channels,
+        stride(demodulation), _noise_stride(noise), stride(residual_demodulation), _noise_stride(residual_noise),
+        stride(mask_style), stride(rgb_style), stride(style), stride(defect_style), threshold,
+        limit=limit, IMAGE_CHANNELS=len(rgb_weight), COLUMNS=columns, CHANNELS=tile, num_warps=warps,
+    )  # fmt: skip
+    return [y for y in outputs if y is not None]
+
+
+@torch.library.register_fake("dfmgan_hf::pointwise_epilogue")
+def _(
+    x,
+    demodulation,
+    bias,
+    strength,
+    noise,
+    rgb_style,
+    rgb_weight,
+    rgb_bias,
+    low_image,
+    style,
+    defect_style,
+    residual,
+    *rest,
+):  # type: ignore[no-untyped-def]
+    outputs = _outputs(
+        x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, *rest[-2:]
+    )
+    return [y for y in outputs if y is not None]

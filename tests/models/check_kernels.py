@@ -1,0 +1,272 @@
+"""The operators of Triton kernels against the plain layers.
+
+On a machine with a GPU it is called by its name; `test_kernels.py` runs it in Triton's interpreter, on the CPU.
+"""
+
+import os
+
+import pytest
+import torch
+
+from dfmgan_hf.models import fused, operators
+from dfmgan_hf.models.dfmgan import DFMGANGenerator, gate
+from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, downsample2d, fir_filter2d, upsample2d
+from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
+from dfmgan_hf.models.stylegan2 import StyleGAN2Generator, hold_weights
+
+TOLERANCES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+
+
+@pytest.fixture(autouse=True)
+def _seed_and_device():
+    torch.manual_seed(0)
+    torch.set_default_device(DEVICE)
+    yield
+    torch.set_default_device(None)
+
+
+def randomised(generator):
+    """With noise and biases, which new networks do not have."""
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.1)
+            elif name.endswith("bias") and "affine" not in name:
+                parameter.normal_(0, 0.1)
+    return generator.eval().requires_grad_(False)
+
+
+def convolved(m, n, channels, size, dtype, noise="shared"):
+    """What a convolution leaves, with values of which some reach a clamp of 2."""
+    noise = {"shared": torch.randn(size), "own": torch.randn(n, 1, *size), "none": None}[noise]
+    x = torch.randn(m, channels, *size).to(dtype).contiguous(memory_format=torch.channels_last)
+    return Convolved(x, torch.rand(2 * n, channels)[::2] + 0.5, torch.randn(channels), torch.tensor(0.3), noise)
+
+
+def reading(n, channels, outputs):
+    return Reading(
+        torch.randn(n, channels) / channels**0.5, torch.randn(outputs, channels, 1, 1), 0.1 * torch.randn(outputs)
+    )
+
+
+def plain_activation(convolved, x, limit):
+    """In float64, from `x`, what the convolution or the filter made."""
+    samples = torch.arange(len(x)) % len(convolved.demodulation)
+    x = x.double() * (convolved.demodulation[samples, :, None, None] / ACTIVATION_GAIN)
+    x = x + convolved.bias[:, None, None]
+    if convolved.noise is not None:
+        noise = convolved.noise.double() * convolved.strength
+        x = x + (noise if noise.dim() == 2 else noise[samples])
+    return activate(x * ACTIVATION_GAIN, limit)
+
+
+def plain_reading(reading, x, limit):
+    samples = torch.arange(len(x)) % len(reading.style)
+    x = torch.einsum("nchw,nc,kc->nkhw", x, reading.style[samples].double(), reading.weight[:, :, 0, 0].double())
+    x = x + reading.bias[:, None, None]
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def check(ours, theirs, dtype):
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours.double(), theirs, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "channels", "size", "limit", "dtype", "noise"),
+    [
+        (2, 2, 8, (8, 8), 2.0, torch.float16, "shared"),
+        (4, 2, 12, (7, 11), None, torch.float32, "own"),
+        (1, 1, 72, (4, 4), 2.0, torch.bfloat16, "none"),
+        (2, 1, 1, (9, 18), 2.0, torch.float16, "own"),
+    ],
+)
+def test_filtered_epilogue(m, n, channels, size, limit, dtype, noise):
+    made = convolved(m, n, channels, size, dtype, noise)
+    x = torch.randn(m, channels, size[0] + 1, size[1] + 1).to(dtype)
+    style = torch.randn(n, channels)
+    ours = filtered_epilogue(made._replace(x=x.contiguous(memory_format=torch.channels_last)), style, limit, dtype)
+    plain = plain_activation(made, fir_filter2d(x.double(), padding=1, gain=4.0), limit)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    check(ours, plain * style[torch.arange(m) % n, :, None, None], dtype)
+
+
+PARTS = ("4x4", "trunk", "last of the trunk", "first residual", "next", "last", "no twins")
+
+
+@pytest.mark.parametrize(
+    ("part", "channels", "size", "limit", "dtype", "outputs"),
+    [
+        *((part, 12, (6, 10), 2.0, torch.float16, 3) for part in PARTS),
+        ("trunk", 8, (4, 4), None, torch.float32, 1),
+        ("first residual", 160, (4, 4), None, torch.bfloat16, 3),
+        ("next", 2, (2, 66), 2.0, torch.float32, 1),
+    ],
+)
+def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
+    n, threshold = 2, 0.0
+    twins = part in ("first residual", "next", "last")
+    features = convolved(2 * n if part in ("next", "last") else n, n, channels, size, dtype)
+    to_rgb = reading(n, channels, outputs)
+    half = (size[0] // 2, size[1] // 2)
+    image = None if part == "4x4" else torch.randn(len(features.x), outputs, *half)
+    style = None if part in ("last", "no twins") else torch.randn(n, channels)
+    defect_style = torch.randn(n, channels) if part in ("last of the trunk", "first residual", "next") else None
+    residual = to_mask = mask = None
+    if part in ("first residual", "no twins"):
+        residual, to_mask = convolved(n, n, channels, size, dtype, "own"), reading(n, channels, 1)
+    elif part in ("next", "last"):
+        residual, mask = convolved(n, n, channels, size, dtype, "own"), torch.randn(n, 1, *half)
+    plain = plain_activation(features, features.x, limit)
+    if residual is not None:
+        other = plain_activation(residual, residual.x, limit)
+        logits = upsample2d(mask.double()) if to_mask is None else plain_reading(to_mask, other, limit)
+        threshold = float(logits.median())
+    ours = pointwise_epilogue(
+        features, to_rgb, image, limit, dtype, style=style, defect_style=defect_style, residual=residual,
+        to_mask=to_mask, mask=mask, mask_threshold=threshold, twins=twins,
+    )  # fmt: skip
+
+    if twins and len(plain) == n:
+        plain, image = torch.cat([plain, plain]), torch.cat([image, image])
+    if residual is None:
+        assert ours.mask is None
+    else:
+        check(ours.mask, logits, torch.float32)
+        # The gate is that of the logits that are given back: close to the threshold rounding decides.
+        plain[:n] = gate(plain[:n], other, ours.mask, threshold)
+    rgb = plain_reading(to_rgb, plain, limit)
+    check(ours.image, rgb if image is None else rgb + upsample2d(image.double()), torch.float32)
+    assert ours.image.is_contiguous()
+    for scaled, factors in ((ours.scaled, style), (ours.defect_scaled, defect_style)):
+        if factors is None:
+            assert scaled is None
+            continue
+        total = n if scaled is ours.defect_scaled else len(plain)
+        check(scaled, plain[:total] * factors[torch.arange(total) % n, :, None, None], dtype)
+
+
+@pytest.mark.parametrize(
+    ("padding", "stride", "gain", "channels", "size", "dtype"),
+    [
+        (1, 1, 4.0, 8, (8, 8), torch.float16),
+        (2, 1, 1.0, 72, (7, 5), torch.float32),
+        (3, 1, 1.0, 3, (9, 20), torch.bfloat16),
+        (0, 1, 1.0, 8, (5, 8), torch.float32),
+        (1, 2, 1.0, 8, (18, 6), torch.float16),
+        (1, 2, 1.0, 5, (7, 9), torch.float32),
+    ],
+)
+def test_filter2d(padding, stride, gain, channels, size, dtype):
+    x = torch.randn(2, channels, *size).to(dtype)
+    ours = torch.ops.dfmgan_hf.filter2d(x, padding, stride, gain)
+    check(ours, fir_filter2d(x.double(), padding=padding, gain=gain)[:, :, ::stride, ::stride], dtype)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("gain", "channels", "size", "dtype"),
+    [(4.0, 8, (8, 8), torch.float16), (1.0, 72, (7, 5), torch.float32), (1.0, 3, (3, 40), torch.bfloat16)],
+)
+def test_upsample2d(gain, channels, size, dtype):
+    x = torch.randn(2, channels, *size).to(dtype)
+    check(torch.ops.dfmgan_hf.upsample2d(x, gain), upsample2d(x.double()) * gain / 4, dtype)
+
+
+LAYOUTS = (torch.channels_last, torch.contiguous_format)
+
+
+@pytest.mark.parametrize(
+    ("function", "layout", "gradient_layout"),
+    [
+        (fir_filter2d, *LAYOUTS),
+        (downsample2d, *LAYOUTS[::-1]),
+        (upsample2d, *LAYOUTS),
+        (activate, *LAYOUTS),
+        (activate, *LAYOUTS[::-1]),
+    ],
+)
+def test_derivatives(function, layout, gradient_layout, monkeypatch):
+    """Of layers that are made of the operators: first and second, as R1 and the path length need them."""
+    x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout)
+    arguments = {fir_filter2d: {"padding": 2}, activate: {"clamp": 1.0}}.get(function, {})
+
+    def derivatives(x):
+        x = x.detach().requires_grad_()
+        # The product is not a leaf, and may be overwritten.
+        y = function(x * 1.5, **arguments)
+        loss = y.contiguous(memory_format=gradient_layout).sin().sum()
+        gradient = torch.autograd.grad(loss, x, create_graph=True)[0]
+        return y, gradient, torch.autograd.grad(gradient.square().sum(), x)[0]
+
+    plain = derivatives(x.double())
+    served = []
+    monkeypatch.setattr(operators, "serve", lambda x: served.append(x) or True)
+    for a, b in zip(derivatives(x), plain, strict=True):
+        check(a, b, torch.float32)
+    assert len(served) >= 3
+
+
+def test_activation_of_a_part_of_a_map():
+    whole = torch.randn(2, 3, 6, 8)
+    ours = whole.clone()
+    torch.ops.dfmgan_hf.clamped_leaky_relu_(ours[..., 1:5], 1.0)
+    whole[..., 1:5] = activate(whole[..., 1:5].clone(), 1.0)
+    check(ours, whole.double(), torch.float32)
+
+
+def test_what_torch_is_told_of_the_operators():
+    x = torch.randn(2, 8, 4, 6).contiguous(memory_format=torch.channels_last)
+    for operator, arguments in (
+        (torch.ops.dfmgan_hf.filter2d, (x, 1, 2, 1.0)),
+        (torch.ops.dfmgan_hf.upsample2d, (x, 1.0)),
+        (torch.ops.dfmgan_hf.clamped_leaky_relu_, (x.clone(), 1.0)),
+        (torch.ops.dfmgan_hf.clamped_leaky_relu_gradient, (x, x, 1.0)),
+    ):
+        torch.library.opcheck(operator.default, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize(
+    ("noise_mode", "dtype", "samples", "return_defect_free"),
+    [("random", torch.float16, 2, True), ("none", torch.float32, 1, False)],
+)
+def test_a_whole_triplet(noise_mode, dtype, samples, return_defect_free, monkeypatch):
+    sizes = {"resolution": 32, "channel_base": 128, "z_dim": 16, "w_dim": 16}
+    generator = randomised(DFMGANGenerator(**sizes, residual_resolution=16))
+    latents = torch.randn(2, samples, 16)
+
+    def draw():
+        noise = [torch.Generator("cpu").manual_seed(i) for i in range(samples)]
+        output = generator(
+            *latents, noise_mode=noise_mode, generator=noise, return_defect_free=return_defect_free, mask_threshold=0.1
+        )
+        return output.to_tuple()
+
+    with torch.no_grad():
+        plain = draw()
+        share = (plain[1] >= 0.1).float().mean()
+        assert 0.05 < share < 0.95
+        generator.set_mixed_precision(dtype, 5)
+        monkeypatch.setattr(fused, "applies", lambda network, ws: True)
+        with hold_weights(generator):
+            held = draw()
+    assert len(held) == len(plain) == (3 if return_defect_free else 2)
+    for a, b in zip(held[1:], plain[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4 if dtype == torch.float32 else 2e-2)
+    # Where rounding moves a logit over the threshold, the residual comes or goes.
+    apart = (held[0] - plain[0]).abs()
+    assert (apart < 1e-4).all() if dtype == torch.float32 else (apart < 2e-2).float().mean() > 0.99
+
+
+def test_a_backbone_alone(monkeypatch):
+    generator = randomised(StyleGAN2Generator(resolution=32, channel_base=64, z_dim=16, w_dim=16, image_channels=1))
+    z = torch.randn(1, 16)
+    with torch.no_grad():
+        plain = generator(z, noise_mode="const").images
+        generator.set_mixed_precision(torch.bfloat16, 2)
+        monkeypatch.setattr(fused, "applies", lambda network, ws: True)
+        ours = generator(z, noise_mode="const").images
+    torch.testing.assert_close(ours, plain, rtol=0, atol=0.1)
