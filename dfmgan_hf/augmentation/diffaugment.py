@@ -21,7 +21,7 @@ class DiffAugment(nn.Module):
     lines that a generator draws along the border of a product on a plain background.
 
     Args:
-        policy: what to apply, comma-separated, out of "color", "translation", "shift" and "cutout". The order above holds.
+        policy: what to apply, comma-separated, out of "color", "translation", "shift" and "cutout", in this order.
 
     Raises:
         ValueError: the policy is empty or names something else.

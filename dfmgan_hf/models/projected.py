@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -249,9 +250,8 @@ class ProjectedDiscriminator(SafetensorsModel):
                 f"`images` must be (N, {self.config['image_channels']}, R, R), but is {tuple(images.shape)}."
             )
         x = self._as_input(images)
-        with torch.autocast(
-            x.device.type, dtype=self.low_precision_dtype, enabled=self.low_precision_dtype is not None
-        ):
+        dtype = self.low_precision_dtype
+        with nullcontext() if dtype is None else torch.autocast(x.device.type, dtype=dtype):
             maps = self.mixing(self.features(x))
         logits = torch.stack(
             [head(features.to(images.dtype)).flatten(1) for head, features in zip(self.heads, maps, strict=True)],

@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from dfmgan_hf.augmentation import AdaController, DiffAugment
 from dfmgan_hf.methods.cdc import CDCTask
+from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
+from dfmgan_hf.models.projected import ProjectedDiscriminator
 from dfmgan_hf.training import BatchStream, ProcessGroup, Trainer
 from dfmgan_hf.training.checkpointing import collect_tensors, list_checkpoints, read_checkpoint
 from dfmgan_hf.training.graphs import PhaseGraphs, why_not_captured
@@ -111,6 +113,18 @@ def test_a_step_never_waits_for_the_device(tmp_path, stage, accumulation_steps):
     trainer = on_meta(stage, tmp_path, accumulation_steps)
     stream = BatchStream(tiny.drawn_set(), batch_size=tiny.BATCH, seed=0, device=META, mirror=True)
     trainer._train_step(stream.at(0))  # sets up constants, statistics and the order of the photographs
+    with no_waiting():
+        trainer._train_step(stream.at(tiny.BATCH))
+
+
+def test_a_step_on_frozen_features_never_waits_for_the_device(tmp_path):
+    with META:
+        generator, _ = tiny.make_networks()
+        config = Stage1Config(**tiny.FAST, path_length_interval=1)
+        task = Stage1Task(generator, ProjectedDiscriminator(32), config, augment=DiffAugment("shift,cutout"))
+    trainer = tiny.make_trainer(task, tmp_path)
+    stream = BatchStream(tiny.drawn_set(), batch_size=tiny.BATCH, seed=0, device=META, mirror=True)
+    trainer._train_step(stream.at(0))
     with no_waiting():
         trainer._train_step(stream.at(tiny.BATCH))
 
