@@ -23,7 +23,11 @@ def _operator(schema: str) -> Callable[[_Implementation], _Implementation]:
     torch.library.define(name, schema[schema.index("(") :])
 
     def register(function: _Implementation) -> _Implementation:
-        torch.library.impl(name, ("cuda", "cpu"), function)
+        def run(x: Tensor, *arguments: Any) -> Any:
+            with torch.cuda.device_of(x):  # Triton would launch on the current device
+                return function(x, *arguments)
+
+        torch.library.impl(name, ("cuda", "cpu"), run)
         return function
 
     return register
