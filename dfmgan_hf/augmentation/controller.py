@@ -15,7 +15,8 @@ class AdaController:
 
     Overfitting is r_t = E[sign D(x)] over the real images of an interval: 0 without any, 1 where the discriminator
     takes every real image for real. Every `interval` steps p moves by a fixed amount, up if r_t is above the target.
-    `p`, in [0, 1], and `r_t` of the last complete interval, NaN before the first, are 0-dim float32 tensors.
+    `p`, in [0, 1], and `r_t` of the last complete interval, NaN before the first, are 0-dim float32 tensors; they are
+    changed in place, so that what was captured with them in a CUDA graph sees it.
 
     Args:
         batch_size: real images a step, over all processes.
@@ -66,7 +67,7 @@ class AdaController:
         """Count the discriminator's logits for augmented real images, of any shape; NaN is no observation."""
         counted = ~logits_real.isnan()
         sums = torch.stack([torch.where(counted, logits_real.sign(), 0).sum(), counted.sum()])
-        self._sums = self._sums + sums.to(self._sums.device, self._sums.dtype)
+        self._sums += sums.to(self._sums.device, self._sums.dtype)
 
     @torch.no_grad()
     def step(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -81,12 +82,12 @@ class AdaController:
         if self._steps % self.interval:
             return
         signs, count = (self._sums if reduce is None else reduce(self._sums)).unbind()
-        self._sums = torch.zeros_like(self._sums)
-        self.r_t = signs / count
+        self.r_t.copy_(signs / count)
+        self._sums.zero_()
         if self.target is not None:
             # Without observations r_t is NaN, and p stays.
             direction = (self.r_t - self.target).sign().nan_to_num()
-            self.p = (self.p + direction * self.p_step).clamp(0, self.p_max)
+            self.p.add_(direction * self.p_step).clamp_(0, self.p_max)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies, on the CPU, of all that `load_state_dict` needs to resume bit for bit."""
@@ -102,7 +103,6 @@ class AdaController:
         shapes = {name: tuple(value.shape) for name, value in state.items()}
         if shapes != _STATE_SHAPES:
             raise ValueError(f"This is no AdaController state: expected the shapes {_STATE_SHAPES}, found {shapes}.")
-        self.p, self.r_t, self._sums = (
-            state[name].to(self.p.device, torch.float32, copy=True) for name in ("p", "r_t", "sums")
-        )
+        for name, value in (("p", self.p), ("r_t", self.r_t), ("sums", self._sums)):
+            value.copy_(state[name])
         self._steps = int(state["steps"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from dfmgan_hf.augmentation import AdaController
 from dfmgan_hf.methods.dfmgan import METHOD, plan_drawing
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
+from dfmgan_hf.models import stylegan2
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.models.discriminator import StyleGAN2DiscriminatorOutput
 from dfmgan_hf.training import Batch, RunningStatistics
@@ -137,16 +139,18 @@ def test_the_matching_discriminator_sees_the_soft_masks_of_what_is_generated(mon
     assert set(batch.masks.unique().tolist()) == {-1.0, 1.0}
 
 
-def styles_of(generator: nn.Module) -> dict[str, Tensor]:
+def styles_of(monkeypatch: pytest.MonkeyPatch, generator: nn.Module) -> dict[str, Tensor]:
     """The latent that each layer is given first from now on."""
     seen: dict[str, Tensor] = {}
-    names = {module: name for name, module in generator.named_modules() if name.endswith("affine")}
+    names = {module: f"{name}." for name, module in generator.named_modules()}
 
-    def note(module: nn.Module, args: tuple[Tensor]) -> None:
-        seen.setdefault(names[module], args[0].detach())
+    def note(requests: list[Any]) -> Any:
+        for layer, _, w in requests:
+            seen.setdefault(names[layer], w.detach())
+        return modulate(requests)
 
-    for module in names:
-        module.register_forward_pre_hook(note)
+    modulate = stylegan2.modulate
+    monkeypatch.setattr(stylegan2, "modulate", note)
     return seen
 
 
@@ -157,7 +161,7 @@ def test_styles_are_mixed_with_a_chance_of_nine_in_ten(monkeypatch, stage, phase
     """In every phase that draws, in the object's latents and, by itself, in the defect's."""
     task = tiny.MAKE[stage]()
     task.augment = None
-    styles = styles_of(task.generator)
+    styles = styles_of(monkeypatch, task.generator)
     monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full((), chance))
     run_phase(task, phase, real_batch())
     branches = {"object": [w for name, w in styles.items() if not name.startswith(DEFECT_PREFIXES)]}

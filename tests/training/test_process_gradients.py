@@ -81,6 +81,7 @@ class FixedDraws:
 
         latents.draw_latents = drawing.draw_latents = draw_latents
         NoiseInput.__init__, NoiseInput.__call__, NoiseInput.samples = noise_init, noise_call, noise_samples
+        NoiseInput.mode = "random"
         torch.randn_like = randn_like
         self._install_for_baselines()
 
