@@ -44,7 +44,7 @@ def part(function):
 def milliseconds(call, repeats=7, inner=1):
     call()
     if DEVICE == "cpu":
-        return 0.0
+        return 1.0
     times = []
     for _ in range(repeats):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -153,7 +153,7 @@ def tiles():
     moved = n * c * ((r + 1) ** 2 + r**2) * 2
     plain_ms = milliseconds(lambda: F.leaky_relu_(x, 1.0))
     say(f"filtered, {moved / 1e9:.2f} GB; reading and writing in place takes {plain_ms:.3f} ms ({x.numel() * 4 / plain_ms / 1e6:.0f} GB/s)")
-    for tile in ((8, 16, 64, 4), (8, 32, 64, 8), (4, 16, 64, 4), (8, 8, 64, 2), (16, 16, 64, 4)):
+    for tile in ((4, 16, 64, 4), (4, 16, 64, 8), (4, 8, 64, 4), (8, 16, 64, 8), (4, 32, 32, 8)):
         if time.monotonic() - START > LIMIT:
             break
         operators._filtered_tile = lambda *_: tile
@@ -162,12 +162,20 @@ def tiles():
     operators._filtered_tile = saved
     del made, x
 
-    features, residual, saved = maps(n, r), maps(n, r), operators._pointwise_tile
-    to_rgb = operators.Reading(style, torch.randn(3, c, 1, 1, device=DEVICE), torch.randn(3, device=DEVICE))
-    image, mask = torch.randn(n, 3, r // 2, r // 2, device=DEVICE), torch.randn(n, 1, r // 2, r // 2, device=DEVICE)
-    for name, more, maps_moved in (("last", {}, 2),):
-        moved = n * r * r * (c * 2 * maps_moved + 16 + 4)
-        for tile in ((32, 64, 4), (16, 64, 4), (64, 64, 8), (16, 64, 2)):
+    saved = operators._pointwise_tile
+    for name, c, r, all_tiles in (
+        ("last", 64, 256, ((32, 64, 4), (16, 64, 4), (32, 64, 8), (64, 64, 8))),
+        ("scaled", 128, 128, ((16, 128, 4), (8, 128, 4), (16, 128, 8))),
+    ):
+        if DEVICE == "cpu":
+            c, r = 16, 16
+        features, residual = maps(n, r), maps(n, r)
+        style = torch.rand(n, c, device=DEVICE)
+        to_rgb = operators.Reading(style, torch.randn(3, c, 1, 1, device=DEVICE), torch.randn(3, device=DEVICE))
+        image, mask = torch.randn(n, 3, r // 2, r // 2, device=DEVICE), torch.randn(n, 1, r // 2, r // 2, device=DEVICE)
+        moved = n * r * r * (c * 2 * (2 if name == "last" else 4) + 16 + 4)
+        more = {} if name == "last" else {"style": style, "defect_style": style}
+        for tile in all_tiles:
             if time.monotonic() - START > LIMIT:
                 break
             operators._pointwise_tile = lambda *_: tile
@@ -176,7 +184,7 @@ def tiles():
                     features, to_rgb, image, 256.0, torch.float16, residual=residual, mask=mask, **more
                 )
             )
-            say(f"  {name}: pixels {tile[0]}, warps {tile[2]}: {ms:.3f} ms, {moved / ms / 1e6:.0f} GB/s")
+            say(f"  {name}: columns {tile[0]}, warps {tile[2]}: {ms:.3f} ms, {moved / ms / 1e6:.0f} GB/s")
     operators._pointwise_tile = saved
 
 

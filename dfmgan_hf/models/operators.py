@@ -23,7 +23,11 @@ def _operator(schema: str) -> Callable[[_Implementation], _Implementation]:
     torch.library.define(name, schema[schema.index("(") :])
 
     def register(function: _Implementation) -> _Implementation:
-        torch.library.impl(name, ("cuda", "cpu"), function)
+        def run(x: Tensor, *arguments: Any) -> Any:
+            with torch.cuda.device_of(x):  # Triton would launch on the current device
+                return function(x, *arguments)
+
+        torch.library.impl(name, ("cuda", "cpu"), run)
         return function
 
     return register
@@ -185,7 +189,7 @@ def _power_of_two(n: int) -> int:
 def _filtered_tile(height: int, width: int, channels: int) -> tuple[int, int, int, int]:
     """Return rows, columns, channels and warps of a tile."""
     tile = min(_power_of_two(channels), 64)
-    return min(_power_of_two(height), 8), min(_power_of_two(width), 1024 // tile), tile, 4
+    return min(_power_of_two(height), 4), min(_power_of_two(width), 1024 // tile), tile, 4
 
 
 def _pointwise_tile(width: int, channels: int) -> tuple[int, int, int]:
