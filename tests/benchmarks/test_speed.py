@@ -162,5 +162,5 @@ def test_parts_that_fail_or_take_too_long_do_not_lose_the_others(tmp_path):
 
 
 def test_an_unknown_part_is_an_error():
-    with pytest.raises(ValueError, match="no part stage3; there are profile"):
+    with pytest.raises(ValueError, match="no part stage3; there are triplets"):
         gpu.main(replace(GPU, parts=("stage3",)))
