@@ -127,12 +127,12 @@ def pointwise_epilogue(
         *(none if residual is None else residual), *(none[:3] if to_mask is None else to_mask), mask,
         limit, mask_threshold, twins, dtype,
     )  # fmt: skip
-    outputs.reverse()
+    made = iter(outputs)
     return Finished(
-        outputs.pop(),
-        None if residual is None else outputs.pop(),
-        None if style is None else outputs.pop(),
-        None if defect_style is None else outputs.pop(),
+        next(made),
+        None if residual is None else next(made),
+        None if style is None else next(made),
+        None if defect_style is None else next(made),
     )
 
 
