@@ -1,4 +1,4 @@
-"""Operators of Triton kernels: what follows a convolution in one pass over its output.
+"""Operators of Triton kernels: FIR filters, activations, and all that follows a convolution, each in one pass.
 
 PyTorch knows them as `torch.ops.dfmgan_hf`, with shapes for meta tensors and `torch.compile`. They run on CUDA, and on
 the CPU in Triton's interpreter, for tests. Maps are channels last.
@@ -127,12 +127,12 @@ def pointwise_epilogue(
         *(none if residual is None else residual), *(none[:3] if to_mask is None else to_mask), mask,
         limit, mask_threshold, twins, dtype,
     )  # fmt: skip
-    outputs.reverse()
+    made = iter(outputs)
     return Finished(
-        outputs.pop(),
-        None if residual is None else outputs.pop(),
-        None if style is None else outputs.pop(),
-        None if defect_style is None else outputs.pop(),
+        next(made),
+        None if residual is None else next(made),
+        None if style is None else next(made),
+        None if defect_style is None else next(made),
     )
 
 
@@ -167,8 +167,8 @@ def _empty_map(like: Tensor, samples: int, height: int, width: int, dtype: torch
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _maps(*maps: Tensor) -> list[Tensor]:
-    return [x.contiguous(memory_format=torch.channels_last) for x in maps]
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def _filter2d(x: Tensor, padding: int, stride: int, gain: float) -> Tensor:
     """Filter with the outer product of [1, 3, 3, 1] / 8 with itself, times `gain`; keep every `stride`th sample."""
     from .kernels import filter_kernel
 
-    (x,) = _maps(x)
+    x = _channels_last(x)
     height, width = _filtered_size(x, padding, stride)
     out = _empty_map(x, len(x), height, width, x.dtype)
     rows, columns, tile, warps = _filtered_tile(height, width, x.shape[1])
@@ -230,7 +230,7 @@ def _upsample2d(x: Tensor, gain: float) -> Tensor:
     """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2."""
     from .kernels import upsample_kernel
 
-    (x,) = _maps(x)
+    x = _channels_last(x)
     height, width, channels = 2 * x.shape[2], 2 * x.shape[3], x.shape[1]
     out = _empty_map(x, len(x), height, width, x.dtype)
     tile = min(_power_of_two(channels), 64)
@@ -294,7 +294,7 @@ def _filtered_epilogue(
 ) -> Tensor:
     from .kernels import filtered_kernel
 
-    (x,) = _maps(x)
+    x = _channels_last(x)
     height, width, channels = x.shape[2] - 1, x.shape[3] - 1, x.shape[1]
     out = _empty_map(x, len(x), height, width, dtype)
     rows, columns, tile, warps = _filtered_tile(height, width, channels)
@@ -367,7 +367,7 @@ def _pointwise_epilogue(
 ) -> list[Tensor]:
     from .kernels import pointwise_kernel
 
-    (x,) = _maps(x)
+    x = _channels_last(x)
     outputs = _outputs(
         x, demodulation, rgb_weight, residual is not None, style is not None, defect_style is not None, twins, dtype
     )
@@ -380,7 +380,7 @@ def _pointwise_epilogue(
 
     pointwise_kernel[(grid,)](
         x, demodulation, noise, strength, bias,
-        None if residual is None else _maps(residual)[0],
+        None if residual is None else _channels_last(residual),
         residual_demodulation, residual_noise, residual_strength, residual_bias,
         mask_style, mask_weight, mask_bias, low_mask, rgb_style, rgb_weight, rgb_bias, low_image, style, defect_style,
         *outputs, len(demodulation), len(x), 0 if low_image is None else len(low_image), height, width, channels,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dfmgan_hf.models import operators
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.layers import fir_filter2d
 
 
@@ -43,3 +44,21 @@ def test_kernels_that_do_not_run_are_left_out_with_a_warning(monkeypatch):
     with pytest.warns(UserWarning, match="Triton's kernels do not run here"):
         assert not operators.kernels_run()
     assert torch.equal(fir_filter2d(x, padding=1), plain)
+
+
+def test_fused_drawing_compiles_in_one_piece():
+    with torch.device("meta"):
+        generator = DFMGANGenerator(resolution=32, channel_base=64, z_dim=16, w_dim=16, residual_resolution=16)
+    generator.set_mixed_precision(torch.float16, 5)
+    operator = torch.ops.dfmgan_hf.pointwise_epilogue.default
+    found = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        found.extend(node for node in graph.graph.nodes if node.target in (operator, operator.overloadpacket))
+        return graph
+
+    compiled = torch.compile(generator, backend=backend, fullgraph=True)
+    with torch.no_grad():
+        images = compiled(*torch.empty(2, 3, 16, device="meta"), noise_mode="const").images
+    assert images.shape == (3, 3, 32, 32)
+    assert len(found) == 4  # 4x4 to 32x32
