@@ -7,11 +7,13 @@ the CPU in Triton's interpreter, for tests. Maps are channels last.
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _Implementation = TypeVar("_Implementation", bound=Callable[..., Any])
@@ -149,17 +151,105 @@ def serve(x: Tensor) -> bool:
 @torch.compiler.assume_constant_result
 @functools.cache
 def kernels_run() -> bool:
-    """Return whether Triton's kernels run on the GPU; that they do not is said once."""
+    """Return whether Triton's kernels run on the GPU and compute what the layers do; that they do not is said once."""
+    slower = "Drawing and training are slower than they could be: Triton's kernels"
     try:
-        torch.ops.dfmgan_hf.filter2d(torch.zeros(1, 8, 4, 4, device="cuda"), 1, 2, 1.0)
+        wrong = wrong_kernels(torch.device("cuda"))
     except Exception as error:  # without Triton, or a C compiler for what starts kernels, or on a GPU that is too old
         warnings.warn(
-            f"Drawing and training are slower than they could be: Triton's kernels do not run here ({error}). "
-            "They need the package triton, a C compiler, and a GPU of compute capability 7.0 or more.",
+            f"{slower} do not run here ({error}). They need the package triton, a C compiler, and a GPU of compute "
+            "capability 7.0 or more.",
             stacklevel=2,
         )
         return False
-    return True
+    if wrong:
+        warnings.warn(
+            f"{slower} are not used, because {', '.join(wrong)} came out wrong on a small map, with torch "
+            f"{torch.__version__} on {torch.cuda.get_device_name()}. Please report this.",
+            stacklevel=2,
+        )
+    return not wrong
+
+
+@torch.no_grad()
+def wrong_kernels(device: torch.device) -> list[str]:
+    """Return the operators that differ from their definition on a small map: a wrong picture is worse than a slow one.
+
+    The definitions are computed in float64 on the CPU.
+    """
+    source = torch.Generator().manual_seed(0)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=source)
+
+    def there(*tensors: Tensor) -> list[Tensor]:
+        return [t.to(device) for t in tensors]
+
+    channels, limit = 8, 1.5
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64) / 8
+    fir = torch.outer(taps, taps).expand(channels, 1, 4, 4)
+    x, y, low = randn(2, channels, 9, 11), randn(2, channels, 8, 10), randn(2, 3, 4, 5)
+    factor, bias, strength, noise, style = (
+        randn(2, channels),
+        randn(channels),
+        randn(),
+        randn(8, 10),
+        randn(2, channels),
+    )
+    weight, mask_weight, offsets, mask_offset = randn(3, channels, 1, 1), randn(1, channels, 1, 1), randn(3), randn(1)
+    on = there(x, y, factor, bias, strength, noise, style, weight, mask_weight, offsets, mask_offset, low)
+    x_, y_, factor_, bias_, strength_, noise_, style_, weight_, mask_weight_, offsets_, mask_offset_, low_ = on
+
+    def activated(z: Tensor) -> Tensor:
+        z = z * factor.double()[:, :, None, None] + (noise.double() * strength + bias[:, None, None]) * math.sqrt(2.0)
+        return F.leaky_relu(z, 0.2).clamp(-limit, limit)
+
+    def read(z: Tensor, by: Tensor, offset: Tensor) -> Tensor:
+        z = F.conv2d(z * style.double()[:, :, None, None], by.double(), offset.double())
+        return z.clamp(-limit, limit)
+
+    def upsampled(z: Tensor) -> Tensor:
+        return F.conv_transpose2d(z.double(), 4 * fir[: z.shape[1]], stride=2, padding=1, groups=z.shape[1])
+
+    features = activated(y.double())
+    mask = read(features, mask_weight, mask_offset)
+    changed = features + (mask >= 0) * features
+    image = torch.cat([read(z, weight, offsets) + upsampled(low) for z in (changed, features)])
+    of_y, clamped = Convolved(y_, factor_, bias_, strength_, noise_), y_.clone()
+    torch.ops.dfmgan_hf.clamped_leaky_relu_(clamped, limit)
+    finished = pointwise_epilogue(
+        of_y, Reading(style_, weight_, offsets_), low_, limit, torch.float32, style=style_, defect_style=style_,
+        residual=of_y, to_mask=Reading(style_, mask_weight_, mask_offset_), twins=True,
+    )  # fmt: skip
+    assert finished.mask is not None
+    assert finished.scaled is not None
+    assert finished.defect_scaled is not None
+    scales, passing = style.double()[:, :, None, None], (clamped.cpu().abs() < limit).double()
+    found = {
+        "filter2d": (
+            torch.ops.dfmgan_hf.filter2d(x_, 2, 1, 1.0), F.conv2d(x.double(), fir, padding=2, groups=channels)
+        ),
+        "filter2d, stride 2": (
+            torch.ops.dfmgan_hf.filter2d(y_, 1, 2, 1.0), F.conv2d(y.double(), fir, padding=1, stride=2, groups=channels)
+        ),
+        "upsample2d": (torch.ops.dfmgan_hf.upsample2d(y_, 4.0), upsampled(y)),
+        "clamped_leaky_relu": (clamped, F.leaky_relu(y.double(), 0.2).clamp(-limit, limit)),
+        "clamped_leaky_relu_gradient": (
+            torch.ops.dfmgan_hf.clamped_leaky_relu_gradient(y_, clamped, limit),
+            y.double() * passing * torch.where(y > 0, 1.0, 0.2),
+        ),
+        "filtered_epilogue": (
+            filtered_epilogue(Convolved(x_, *of_y[1:]), style_, limit, torch.float32),
+            activated(F.conv2d(x.double(), 4 * fir, padding=1, groups=channels)) * scales,
+        ),
+        "pointwise_epilogue, image": (finished.image, image),
+        "pointwise_epilogue, mask": (finished.mask, mask),
+        "pointwise_epilogue, maps": (finished.scaled, torch.cat([changed, features]) * scales.repeat(2, 1, 1, 1)),
+        "pointwise_epilogue, defect maps": (finished.defect_scaled, changed * scales),
+    }  # fmt: skip
+    return [
+        name for name, (ours, right) in found.items() if not torch.allclose(ours.cpu().double(), right, 1e-3, 1e-3)
+    ]
 
 
 def _empty_map(like: Tensor, samples: int, height: int, width: int, dtype: torch.dtype) -> Tensor:

@@ -24,7 +24,9 @@ DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 def _seed_and_device():
     torch.manual_seed(0)
     torch.set_default_device(DEVICE)
-    yield
+    # The plain layers are the reference, and a GPU rounds their convolutions to ten bits if it may.
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
     torch.set_default_device(None)
 
 
@@ -208,6 +210,13 @@ def test_derivatives(function, layout, gradient_layout, monkeypatch):
     for a, b in zip(derivatives(x), plain, strict=True):
         check(a, b, torch.float32)
     assert len(served) >= 3
+
+
+def test_kernels_are_looked_at_before_they_are_used(monkeypatch):
+    torch.set_default_device(None)
+    assert operators.wrong_kernels(torch.device(DEVICE)) == []
+    monkeypatch.setattr(operators, "filtered_epilogue", lambda *arguments: filtered_epilogue(*arguments) * 1.1)
+    assert operators.wrong_kernels(torch.device(DEVICE)) == ["filtered_epilogue"]
 
 
 def test_activation_of_a_part_of_a_map():

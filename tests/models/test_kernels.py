@@ -46,6 +46,14 @@ def test_kernels_that_do_not_run_are_left_out_with_a_warning(monkeypatch):
     assert torch.equal(fir_filter2d(x, padding=1), plain)
 
 
+def test_kernels_that_come_out_wrong_are_left_out_with_a_warning(monkeypatch):
+    monkeypatch.setattr(operators, "kernels_run", operators.kernels_run.__wrapped__)
+    monkeypatch.setattr(operators, "wrong_kernels", lambda device: ["filter2d"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    with pytest.warns(UserWarning, match=r"are not used, because filter2d came out wrong .* on a card"):
+        assert not operators.kernels_run()
+
+
 def test_fused_drawing_compiles_in_one_piece():
     with torch.device("meta"):
         generator = DFMGANGenerator(resolution=32, channel_base=64, z_dim=16, w_dim=16, residual_resolution=16)
