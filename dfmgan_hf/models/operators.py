@@ -230,7 +230,8 @@ def wrong_kernels(device: torch.device) -> list[str]:
             torch.ops.dfmgan_hf.filter2d(x_, 2, 1, 1.0), F.conv2d(x.double(), fir, padding=2, groups=channels)
         ),
         "filter2d, stride 2": (
-            torch.ops.dfmgan_hf.filter2d(y_, 1, 2, 1.0), F.conv2d(y.double(), fir, padding=1, stride=2, groups=channels)
+            torch.ops.dfmgan_hf.filter2d(y_, 1, 2, 1.0),
+            F.conv2d(y.double(), fir, padding=1, stride=2, groups=channels),
         ),
         "upsample2d": (torch.ops.dfmgan_hf.upsample2d(y_, 4.0), upsampled(y)),
         "clamped_leaky_relu": (clamped, F.leaky_relu(y.double(), 0.2).clamp(-limit, limit)),
