@@ -47,8 +47,8 @@ class Arguments:
     check: float = 1e-3
 
 
-def make_generator(resolution: int, channel_base: int | None, mask_share: float) -> DFMGANGenerator:
-    """A random network with noise, whose mask covers `mask_share` of the picture."""
+def make_generator(resolution: int, channel_base: int | None, mask_share: float | None = None) -> DFMGANGenerator:
+    """A random network with noise, whose mask covers `mask_share` of the picture, or is its own."""
     torch.manual_seed(0)
     generator = DFMGANGenerator(
         resolution=resolution, channel_base=channel_base, residual_resolution=min(64, resolution // 2)
@@ -56,12 +56,13 @@ def make_generator(resolution: int, channel_base: int | None, mask_share: float)
     for name, parameter in generator.named_parameters():
         if name.endswith("noise_strength"):
             torch.nn.init.constant_(parameter, 0.1)
-    generator.to_mask = BoxMask(
-        generator.to_mask.weight.shape[1],
-        generator.config["w_dim"],
-        resolution=generator.residual_resolutions[0],
-        share=mask_share,
-    )
+    if mask_share is not None:
+        generator.to_mask = BoxMask(
+            generator.to_mask.weight.shape[1],
+            generator.config["w_dim"],
+            resolution=generator.residual_resolutions[0],
+            share=mask_share,
+        )
     return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
 
