@@ -91,7 +91,10 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
     stems = _distinct_stems(records)
-    with whole_folder(config.output_dir) as folder, (folder / TABLE_FILE).open("w", newline="") as file:
+    with (
+        whole_folder(config.output_dir) as folder,
+        (folder / TABLE_FILE).open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["file", "photograph", "x", "y", "patch_size"])
         for record in tqdm(records, desc="Cutting", disable=None):

@@ -18,8 +18,11 @@ Array = np.ndarray[Any, Any]
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+_INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
-_WHITE_IS_ZERO = 0
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5  # TIFF 6.0, PhotometricInterpretation
+_ALPHA = frozenset({1, 2})  # TIFF 6.0, ExtraSamples; 0 is a channel of another kind, such as infrared
+_SAMPLES_AT_ONCE = 2**22
 _FAX_COMPRESSIONS = frozenset({"tiff_ccitt", "group3", "group4"})
 
 
@@ -40,28 +43,36 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
             file.
     """
     if not path.is_file():
-        raise DataError("unreadable", path, "there is no such file", "an image file", "Check the path.")
+        found = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "there is no such file"
+        advice = "Fetch what it stands for (git annex, DVC, an unmounted share)." if path.is_symlink() else ""
+        raise DataError("unreadable", path, found, "an image file", advice or "Check the path.")
     try:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
         with path.open("rb") as stream, Image.open(stream) as image:
             if is_deep_colour(image):
-                return _decode_deep_colour(path, image)
+                return _decode_deep_colour(path, image, is_mask)
             if _is_misread_bitmap(image):
                 import imagecodecs
 
                 return Image.fromarray(imagecodecs.bmp_decode(path.read_bytes()))
-            is_inverted = is_mask and _has_white_zeros(image)
+            has_white_zeros, has_alpha = _has_white_zeros(image), _has_alpha(image)
             image.load()
             upright = ImageOps.exif_transpose(image)
-            return ImageChops.invert(upright) if is_inverted else upright
+            if is_mask:
+                # Of 8 bits and less: Pillow leaves samples of 16 bits as they are.
+                is_inverted = has_white_zeros and image.mode in ("1", "L")
+                return ImageChops.invert(upright) if is_inverted else upright
+            if image.mode in _SIXTEEN_BIT_MODES:
+                upright.info[_INVERT] = has_white_zeros
+            return upright if has_alpha else upright.convert("RGB")
     except Image.DecompressionBombError as error:
         raise DataError(
             "unreadable",
             path,
             found=f"more pixels than are decoded safely ({error})",
             expected="a photograph of fewer pixels",
-            advice="Cut or scale it before, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file.",
+            advice="Allow it with --max_megapixels if you trust the file, or cut or scale it before.",
         ) from error
     except _DECODING_ERRORS as error:
         size = path.stat().st_size
@@ -72,6 +83,17 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
             expected="a whole image file such as PNG, JPEG, TIFF or BMP",
             advice="Copy or export the file again, or leave it out with --skip_bad_files.",
         ) from error
+
+
+def allow_pixels(megapixels: int | None) -> None:
+    """Let Pillow decode images of up to so many million pixels, in this process; None leaves its limit (89) as it is.
+
+    Files of more than twice as many are refused, since a small file can claim to be a picture that fills the memory.
+    """
+    if megapixels is not None:
+        if megapixels < 1:
+            raise ValueError(f"`max_megapixels` must be at least 1, but is {megapixels}.")
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, megapixels * 10**6)
 
 
 def is_deep_colour(image: ImageFile.ImageFile) -> bool:
@@ -86,7 +108,7 @@ def is_deep_colour(image: ImageFile.ImageFile) -> bool:
     return image.format == "PNG" and arguments in _DEEP_PNG
 
 
-def _decode_deep_colour(path: Path, image: ImageFile.ImageFile) -> Array:
+def _decode_deep_colour(path: Path, image: ImageFile.ImageFile, is_mask: bool) -> Image.Image | Array:
     import imagecodecs
 
     if image.format not in ("PNG", "TIFF"):
@@ -101,7 +123,23 @@ def _decode_deep_colour(path: Path, image: ImageFile.ImageFile) -> Array:
     if orientation > 4:
         samples = samples.swapaxes(0, 1)
     is_upside_down, is_mirrored = ((False, False), (False, True), (True, True), (True, False))[(orientation - 1) % 4]
-    return samples[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
+    samples = samples[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
+    colours = (
+        image.tag_v2.get(Tag.PhotometricInterpretation) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+    )
+    if colours == _CMYK and samples.shape[2] == 4:
+        return Image.frombytes("CMYK", samples.shape[1::-1], (samples >> 8).astype(np.uint8).tobytes())
+    if colours not in (None, _RGB, _BLACK_IS_ZERO):
+        raise ValueError(f"16-bit colour in another space than RGB and CMYK (photometric interpretation {colours})")
+    return samples if is_mask or _has_alpha(image) else samples[:, :, :3]
+
+
+def _has_alpha(image: ImageFile.ImageFile) -> bool:
+    """Tell whether what Pillow takes for an alpha channel is one: a TIFF file says so, or it is something else."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and len(image.tag_v2.get(Tag.BitsPerSample, ())) == 4:
+        is_rgb = image.tag_v2.get(Tag.PhotometricInterpretation) == _RGB
+        return not is_rgb or bool(_ALPHA.intersection(image.tag_v2.get(Tag.ExtraSamples, ())))
+    return True
 
 
 def _is_misread_bitmap(image: ImageFile.ImageFile) -> bool:
@@ -116,10 +154,9 @@ def _is_misread_bitmap(image: ImageFile.ImageFile) -> bool:
 
 
 def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
-    """Tell whether Pillow inverts a TIFF file as it decodes it."""
+    """Tell whether zero is white in a TIFF file: Pillow inverts one of 8 bits or less as it decodes it."""
     return (
         isinstance(image, TiffImagePlugin.TiffImageFile)
-        and image.mode in ("1", "L")
         and image.tag_v2.get(Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
         and image.info.get("compression") not in _FAX_COMPRESSIONS
     )
@@ -144,7 +181,8 @@ def image_to_array(
     """Turn a decoded photograph into 8-bit samples.
 
     Grey photographs are repeated over the channels; colour ones become luma (ITU-R 601) for one channel. Transparent
-    pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
+    pixels are laid over black; where all of them are, alpha means nothing (frame grabbers leave it 0) and the colours
+    are taken. 16-bit samples are divided by `2**(bit_depth - 8)`.
 
     Args:
         image: Decoded and upright, see `decode`.
@@ -166,6 +204,7 @@ def image_to_array(
     if not isinstance(image, Image.Image):
         colour, alpha = _split_alpha(image)
         samples = _scale_to_8_bits(colour, bit_depth, path)
+        alpha = None if is_transparent(image) else alpha
         # Alpha has all 16 bits, whatever the camera's own depth.
         image = Image.fromarray(samples if alpha is None else np.dstack([samples, (alpha >> 8).astype(np.uint8)]))
     if image.mode == "F":
@@ -178,10 +217,16 @@ def image_to_array(
         )
     if image.mode in _SIXTEEN_BIT_MODES:
         grey = _scale_to_8_bits(np.asarray(image), bit_depth, path)
+        grey = 255 - grey if image.info.get(_INVERT) else grey
         return np.repeat(grey[:, :, None], channels, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+        if is_transparent(rgba):
+            image = rgba
+        else:
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if image.mode == "RGBA":  # to grey, Pillow goes another way from there
+        image = image.convert("RGB")
     array = np.array(image.convert("L" if channels == 1 else "RGB"))
     return array.reshape(array.shape[0], array.shape[1], channels)
 
@@ -214,6 +259,16 @@ def highest_sample(image: Image.Image | Array) -> int | None:
     if not isinstance(image, Image.Image):
         return int(_split_alpha(image)[0].max())
     return int(np.asarray(image).max()) if image.mode in _SIXTEEN_BIT_MODES else None
+
+
+def is_transparent(image: Image.Image | Array) -> bool:
+    """Tell whether all of a decoded photograph is transparent."""
+    if not isinstance(image, Image.Image):
+        alpha = _split_alpha(image)[1]
+        return alpha is not None and not alpha.any()
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() == (0, 0)
 
 
 def _split_alpha(samples: Array) -> tuple[Array, Array | None]:
@@ -275,8 +330,11 @@ def read_mask(path: Path | str) -> Mask:
 
 def _has_several_values(samples: Array) -> bool:
     """Tell whether more than one value (or colour) other than zero occurs."""
-    if samples.ndim == 3:
-        shifts = 16 * np.arange(samples.shape[2], dtype=np.uint64)
-        samples = (samples.astype(np.uint64) << shifts).sum(axis=2)
-    occupied = samples[samples != 0]
-    return bool(occupied.size) and bool((occupied != occupied[0]).any())
+    first = None
+    for rows in np.array_split(samples, max(1, samples.size // _SAMPLES_AT_ONCE)):  # what it compares takes memory
+        occupied = rows[rows.any(axis=2)] if rows.ndim == 3 else rows[rows != 0]
+        if len(occupied):
+            first = occupied[0] if first is None else first
+            if (occupied != first).any():
+                return True
+    return False

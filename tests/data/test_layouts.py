@@ -74,7 +74,7 @@ def test_own_folders_match_masks_by_stem(tmp_path: Path, suffix: str, ending: st
     }
     listing = find_listing(DataSource(**folders))
     assert not any(record.error for record in listing.records)
-    assert not listing.orphan_masks
+    assert not listing.left_over
     assert listing.category == "parts"
     assert listing.defects == ["scratched"]
     good = load_training_set(DataConfig(**folders), resolution=32)
@@ -104,7 +104,7 @@ def test_numbers_are_no_suffix_and_the_longest_stem_wins(tmp_path: Path) -> None
     listing = find_listing(DataSource(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks"), "dent")
     masks = {record.image_path.stem: record.mask_path and record.mask_path.stem for record in listing.records}
     assert masks == {"part": "part_mask", "part_b": "part_b_mask", "part_2": None}
-    assert [path.name for path in listing.orphan_masks] == ["part_3_mask.png"]
+    assert [(entry.path.name, entry.kind) for entry in listing.left_over] == [("part_3_mask.png", "orphan_masks")]
     errors = [(record.name, record.error.code) for record in listing.records if record.error]
     assert errors == [("test/dent/part_2.png", "no_mask")]
 
@@ -344,7 +344,10 @@ def test_programs_in_an_archive_are_not_written(tmp_path: Path) -> None:
 def test_hidden_and_other_files_are_ignored_but_remembered(category_folder: Path) -> None:
     (category_folder / "train" / "good" / "Thumbs.db").write_bytes(b"x")
     (category_folder / "train" / "good" / "._000.png").write_bytes(b"x")
+    (category_folder / "train" / "good" / "notes.txt").write_bytes(b"x")
     Image.fromarray(draw_photograph(9)).save(category_folder / "train" / "good" / "UPPER.PNG")
     listing = find_listing(DataSource(category_folder))
     assert len(listing.select(None, "train")) == 7
-    assert [path.name for path in listing.ignored_files] == ["Thumbs.db"]
+    assert {entry.path.name: entry.kind for entry in listing.left_over} == {
+        "Thumbs.db": "hidden", "._000.png": "hidden", "notes.txt": "ignored_files",
+    }  # fmt: skip

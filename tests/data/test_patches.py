@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ def _cut(source: Path, output: Path, config: PatchConfig = CONFIG) -> dict[str, 
 
 
 def _table(folder: Path) -> list[dict[str, str]]:
-    with (folder / TABLE_FILE).open(newline="") as file:
+    with (folder / TABLE_FILE).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -126,7 +129,7 @@ def test_photographs_of_one_stem_keep_their_own_patches(category_folder: Path, t
 
 def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     folder = draw_category(tmp_path / "dataset")
-    small = save(np.zeros((10, 50), np.uint8), folder / "train" / "good" / "zz.png")
+    small = save(draw_photograph(1, 50, 10), folder / "train" / "good" / "zz.png")
     with pytest.raises(DataError, match=r"zz\.png: 50x10 pixels\. Expected at least 24x24.*--patch_size") as raised:
         _cut(folder, tmp_path / "patches")
     assert raised.value.code == "too_small"
@@ -148,3 +151,23 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
 def test_impossible_options_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         PatchConfig(output_dir=Path(), **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_table_is_utf_8_whatever_the_system_s_encoding(tmp_path: Path) -> None:
+    """On Windows, names are Unicode and files are opened in a code page unless told otherwise."""
+    folder = draw_category(tmp_path / "dataset", defects={"划痕": 2})
+    program = (
+        "import sys; from pathlib import Path; from unittest.mock import patch\n"
+        "import locale, _pyio, io, builtins\n"
+        "def narrow(file, mode='r', buffering=-1, encoding=None, *rest, **options):\n"
+        "    text = 'b' not in mode and encoding in (None, 'locale')\n"
+        "    return real(file, mode, buffering, 'cp1252' if text else encoding, *rest, **options)\n"
+        "real = io.open; io.open = builtins.open = narrow\n"
+        "from dfmgan_hf.data.patches import PatchConfig, cut_patches\n"
+        "cut_patches(PatchConfig(Path(sys.argv[1]), output_dir=Path(sys.argv[2]), patch_size=24))\n"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "patches")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(command, check=True, env=environment, timeout=300)
+    assert any(row["photograph"] == "test/划痕/000.png" for row in _table(tmp_path / "patches"))
