@@ -16,8 +16,18 @@ from PIL import Image
 
 from ..files import file_sha256, write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
-from .duplicates import DuplicatePair, describe_detail, find_duplicates, group_duplicates
-from .findings import EXIT_STATUS, Finding, Severity, count, found_in, judge, judge_files, judge_folder, value_range
+from .duplicates import describe_detail, find_duplicates, group_duplicates
+from .findings import (
+    EXIT_STATUS,
+    Finding,
+    count,
+    judge,
+    judge_duplicates,
+    judge_files,
+    judge_folder,
+    value_range,
+)
+from .patches import same_view_in_train_and_test
 from .preparation import Inspection, check_square, inspect, read_masks
 from .reading import Array, read_image
 from .records import GOOD, ImageRecord, printable
@@ -109,7 +119,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
             bit_depth=config.bit_depth,
             image_channels=config.image_channels,
         ),
-        *check_duplicates(listing.records, pairs),
+        *judge_duplicates(listing.records, pairs, same_view_in_train_and_test(listing)),
     ]
     report = Report(
         root=str(listing.root),
@@ -310,26 +320,6 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
                 "Add more if you can; what is generated will stay close to these few."
                 f"{also if stage.usable < _MINIMUM_FOR_PARTITIONS else ''}",
             )
-
-
-def check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
-    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
-    leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
-    conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
-    same_view = "of photographs that show the same view,"
-    keep = "Keep one of each, or keep them together when you split the set."
-    move = "Move both to the same side, or what is measured on test rewards what was only remembered."
-    remove = "Remove one of the two."
-    rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
-        (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
-        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
-        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
-        (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
-        (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
-    )
-    for found, severity, code, what, advice in rows:
-        names = [f"{records[pair.first].name} = {records[pair.second].name}" for pair in found]
-        yield from found_in(names, severity, code, f"{count(len(found), 'pair')} {what}.", advice)
 
 
 def draw_contact_sheet(

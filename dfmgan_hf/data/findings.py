@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from .duplicates import DuplicatePair
 from .preparation import FULL_AREA, Inspection
-from .records import GOOD, DataError, LeftOverKind, Listing, printable
+from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, printable
 
 # What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
 _LARGEST_MASK_GRID = 64
@@ -276,6 +277,31 @@ def _check_colour(inspections: Sequence[Inspection], image_channels: int) -> Ite
             f"{count(len(odd), 'photograph')} grey among coloured ones of the same kind, or the other way round.",
             "Take all with the same settings, or the generator learns both.",
         )
+
+
+def judge_duplicates(
+    records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair], known_leaks: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Report photographs that occur more than once, and those known already to be in train and test."""
+    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
+    leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
+    conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
+    same_view = "of photographs that show the same view,"
+    keep = "Keep one of each, or keep them together when you split the set."
+    move = "Move both to the same side, or what is measured on test rewards what was only remembered."
+    remove = "Remove one of the two."
+    rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
+        (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
+        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
+        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
+        (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
+        (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
+    )
+    for found, severity, code, what, advice in rows:
+        names = [f"{records[pair.first].name} = {records[pair.second].name}" for pair in found]
+        if code == "train_test_leak":
+            names += known_leaks
+        yield from found_in(names, severity, code, f"{count(len(names), 'pair')} {what}.", advice)
 
 
 def found_in(names: Sequence[str], severity: Severity, code: str, message: str, advice: str) -> Iterator[Finding]:

@@ -221,8 +221,8 @@ def _direct(listing: Listing, folder: Path) -> list[Path]:
 
 
 def _finished(listing: Listing) -> Listing:
-    """Sort the records, and note what makes two of them one: a name, a mask, or a photograph as its own mask."""
-    listing.records.sort(key=lambda record: record.name)
+    """Sort the records, training first, and refuse those that share a name or a mask, or are a mask themselves."""
+    listing.records.sort(key=lambda record: (record.split != "train", record.name))
     names = Counter(record.name for record in listing.records)
     masks = Counter(mask for record in listing.records for mask in record.masks)
     images = {record.image_path for record in listing.records}

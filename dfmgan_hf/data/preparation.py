@@ -10,9 +10,8 @@ from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
-from PIL.ExifTags import Base as Tag
 
-from .reading import Array, Mask, decode, highest_sample, image_to_array, is_deep_colour, is_transparent, read_mask
+from .reading import Array, Mask, decode, highest_sample, image_to_array, is_transparent, read_mask
 from .records import GOOD, DataError, ImageRecord, list_entries, normalised, shorten
 
 Fit = Literal["resize", "center_crop", "pad"]
@@ -220,7 +219,7 @@ def inspect(
     found = Inspection(record, [] if record.error is None else [record.error])
     image = mask = None
     with found.noting():
-        decoded = decode(record.image_path)
+        decoded, found.mode, _, found.is_rotated = decode(record.image_path)
         found.highest_sample = highest_sample(decoded)
         image = image_to_array(decoded, 3, bit_depth, record.image_path)
         found.height, found.width = image.shape[:2]
@@ -229,10 +228,7 @@ def inspect(
         found.is_coloured = bool((np.ptp(seen, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
         found.is_dark = bool((seen > _DARK).mean() < 0.001)
         found.is_transparent = is_transparent(decoded)
-        with Image.open(record.image_path) as file:
-            found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
-            found.is_rotated = file.getexif().get(Tag.Orientation, 1) != 1
-        check_photograph(record, image)
+        check_photograph(record, image, found.highest_sample)
         if image_channels != 3:
             image = image_to_array(decoded, image_channels, bit_depth, record.image_path)
     with found.noting():
@@ -276,11 +272,19 @@ def read_masks(record: ImageRecord) -> Mask | None:
     return united
 
 
-def check_photograph(record: ImageRecord, image: Array) -> None:
+def check_photograph(record: ImageRecord, image: Array, highest: int | None = None) -> None:
     """Raise a DataError (`blank`) if all pixels are alike, or two values are left and it may be another's mask."""
-    lowest, highest = int(image.min()), int(image.max())
+    lowest, brightest = int(image.min()), int(image.max())
     stem = normalised(record.image_path.stem)
-    if lowest == highest:
+    if brightest == 0 and highest:
+        raise DataError(
+            "blank",
+            record.image_path,
+            found=f"samples up to {highest}, which become black",
+            expected="samples that fill their file of 16 bits or more, or their number of bits",
+            advice=f"Give --bit_depth {max(8, highest.bit_length())}.",
+        )
+    if lowest == brightest:
         raise DataError(
             "blank",
             record.image_path,
@@ -288,7 +292,7 @@ def check_photograph(record: ImageRecord, image: Array) -> None:
             expected="a photograph; a mask, an empty frame, or samples too small for their file look like this",
             advice="Give the camera's --bit_depth, give masks as --mask_dir, or leave it out with --skip_bad_files.",
         )
-    if record.defect == GOOD and lowest == 0 and bool(np.isin(image, (0, highest)).all()):
+    if record.defect == GOOD and lowest == 0 and bool(np.isin(image, (0, brightest)).all()):
         siblings = [p for p in list_entries(record.image_path.parent).images if normalised(p.stem) == stem]
         if len(siblings) > 1:
             raise DataError(

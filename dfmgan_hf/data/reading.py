@@ -20,23 +20,36 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, st
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5  # TIFF 6.0, PhotometricInterpretation
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # TIFF 6.0, PhotometricInterpretation
 _ALPHA = frozenset({1, 2})  # TIFF 6.0, ExtraSamples; 0 is a channel of another kind, such as infrared
 _SAMPLES_AT_ONCE = 2**22
 _FAX_COMPRESSIONS = frozenset({"tiff_ccitt", "group3", "group4"})
 
 
-def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
+class Decoded(NamedTuple):
+    """The first frame of a file, upright.
+
+    Attributes:
+        pixels: The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2
+            (grey and alpha), 3 (RGB) or 4 (RGBA).
+        mode: Pillow's of the file, and ";16" where colour has 16 bits, which Pillow does not say.
+        format: Pillow's name of the file's format.
+        is_rotated: Whether EXIF said that it is to be turned.
+    """
+
+    pixels: Image.Image | Array
+    mode: str
+    format: str
+    is_rotated: bool
+
+
+def decode(path: Path, *, is_mask: bool = False) -> Decoded:
     """Decode the first frame of a file, upright.
 
     Args:
         path: The file.
         is_mask: Whether zero is the background, even where a TIFF file calls its zeros white and Pillow inverts it.
             ImageJ and tifffile write binary masks so. Fax compression, which has no other convention, is believed.
-
-    Returns:
-        The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2 (grey
-        and alpha), 3 (RGB) or 4 (RGBA).
 
     Raises:
         DataError: (`unreadable`) if the file is missing, empty, truncated, too large or not an image; it names the
@@ -50,22 +63,11 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
         with path.open("rb") as stream, Image.open(stream) as image:
-            if is_deep_colour(image):
-                return _decode_deep_colour(path, image, is_mask)
-            if _is_misread_bitmap(image):
-                import imagecodecs
-
-                return Image.fromarray(imagecodecs.bmp_decode(path.read_bytes()))
-            has_white_zeros, has_alpha = _has_white_zeros(image), _has_alpha(image)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if is_mask:
-                # Of 8 bits and less: Pillow leaves samples of 16 bits as they are.
-                is_inverted = has_white_zeros and image.mode in ("1", "L")
-                return ImageChops.invert(upright) if is_inverted else upright
-            if image.mode in _SIXTEEN_BIT_MODES:
-                upright.info[_INVERT] = has_white_zeros
-            return upright if has_alpha else upright.convert("RGB")
+            mode = f"{image.mode};16" if is_deep_colour(image) else image.mode
+            pixels = _decode(path, image, is_mask)
+            # Asked for after decoding: of a PNG file, Pillow decodes all to find it.
+            is_rotated = image.getexif().get(Tag.Orientation, 1) != 1
+            return Decoded(pixels, mode, image.format or "", is_rotated)
     except Image.DecompressionBombError as error:
         raise DataError(
             "unreadable",
@@ -83,6 +85,25 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
             expected="a whole image file such as PNG, JPEG, TIFF or BMP",
             advice="Copy or export the file again, or leave it out with --skip_bad_files.",
         ) from error
+
+
+def _decode(path: Path, image: ImageFile.ImageFile, is_mask: bool) -> Image.Image | Array:
+    if is_deep_colour(image):
+        return _decode_deep_colour(path, image, is_mask)
+    if _is_misread_bitmap(image):
+        import imagecodecs
+
+        return Image.fromarray(imagecodecs.bmp_decode(path.read_bytes()))
+    has_white_zeros, has_alpha = _has_white_zeros(image), _has_alpha(image)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if is_mask:
+        # Of 8 bits and less: Pillow leaves samples of 16 bits as they are.
+        is_inverted = has_white_zeros and image.mode in ("1", "L")
+        return ImageChops.invert(upright) if is_inverted else upright
+    if image.mode in _SIXTEEN_BIT_MODES:
+        upright.info[_INVERT] = has_white_zeros
+    return upright if has_alpha else upright.convert("RGB")
 
 
 def allow_pixels(megapixels: int | None) -> None:
@@ -111,6 +132,12 @@ def is_deep_colour(image: ImageFile.ImageFile) -> bool:
 def _decode_deep_colour(path: Path, image: ImageFile.ImageFile, is_mask: bool) -> Image.Image | Array:
     import imagecodecs
 
+    if image.mode == "CMYK":  # Pillow keeps the upper 8 bits, which are what is shown of a photograph
+        if is_mask:
+            raise ValueError("a mask in 16-bit CMYK")
+        if image.tile[0].codec_name == "raw" and len(image.tile) > 1:
+            raise ValueError("16-bit CMYK in planes without compression")
+        return ImageOps.exif_transpose(image)
     if image.format not in ("PNG", "TIFF"):
         raise ValueError("16-bit colour is read from PNG and TIFF only")
     decoder = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
@@ -124,21 +151,20 @@ def _decode_deep_colour(path: Path, image: ImageFile.ImageFile, is_mask: bool) -
         samples = samples.swapaxes(0, 1)
     is_upside_down, is_mirrored = ((False, False), (False, True), (True, True), (True, False))[(orientation - 1) % 4]
     samples = samples[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
-    colours = (
-        image.tag_v2.get(Tag.PhotometricInterpretation) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
-    )
-    if colours == _CMYK and samples.shape[2] == 4:
-        return Image.frombytes("CMYK", samples.shape[1::-1], (samples >> 8).astype(np.uint8).tobytes())
+    colours = _tag(image, Tag.PhotometricInterpretation)
     if colours not in (None, _RGB, _BLACK_IS_ZERO):
         raise ValueError(f"16-bit colour in another space than RGB and CMYK (photometric interpretation {colours})")
     return samples if is_mask or _has_alpha(image) else samples[:, :, :3]
 
 
+def _tag(image: ImageFile.ImageFile, tag: Tag) -> Any:
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+
+
 def _has_alpha(image: ImageFile.ImageFile) -> bool:
     """Tell whether what Pillow takes for an alpha channel is one: a TIFF file says so, or it is something else."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and len(image.tag_v2.get(Tag.BitsPerSample, ())) == 4:
-        is_rgb = image.tag_v2.get(Tag.PhotometricInterpretation) == _RGB
-        return not is_rgb or bool(_ALPHA.intersection(image.tag_v2.get(Tag.ExtraSamples, ())))
+    if len(_tag(image, Tag.BitsPerSample) or ()) == 4 and _tag(image, Tag.PhotometricInterpretation) == _RGB:
+        return bool(_ALPHA.intersection(_tag(image, Tag.ExtraSamples) or ()))
     return True
 
 
@@ -155,11 +181,8 @@ def _is_misread_bitmap(image: ImageFile.ImageFile) -> bool:
 
 def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
     """Tell whether zero is white in a TIFF file: Pillow inverts one of 8 bits or less as it decodes it."""
-    return (
-        isinstance(image, TiffImagePlugin.TiffImageFile)
-        and image.tag_v2.get(Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
-        and image.info.get("compression") not in _FAX_COMPRESSIONS
-    )
+    is_white = _tag(image, Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
+    return is_white and image.info.get("compression") not in _FAX_COMPRESSIONS
 
 
 class Mask(NamedTuple):
@@ -251,7 +274,7 @@ def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Arra
         >>> read_image("raw_12_bit.tif", channels=1, bit_depth=12).shape
         (480, 640, 1)
     """
-    return image_to_array(decode(Path(path)), channels, bit_depth, path)
+    return image_to_array(decode(Path(path)).pixels, channels, bit_depth, path)
 
 
 def highest_sample(image: Image.Image | Array) -> int | None:
@@ -325,7 +348,7 @@ def _mask_from_colour(samples: Array) -> Mask:
 
 def read_mask(path: Path | str) -> Mask:
     """Read a mask file; see `decode` and `mask_to_array`."""
-    return mask_to_array(decode(Path(path), is_mask=True))
+    return mask_to_array(decode(Path(path), is_mask=True).pixels)
 
 
 def _has_several_values(samples: Array) -> bool:

@@ -117,7 +117,7 @@ class Listing:
 
     root: Path  # the folder that the names refer to
     category: str  # name of the object or texture
-    records: list[ImageRecord] = field(default_factory=list)  # sorted by name
+    records: list[ImageRecord] = field(default_factory=list)  # sorted by split (train first) and name
     left_over: list[LeftOver] = field(default_factory=list)  # every other entry
 
     def select(self, defect: str | None, split: Split | None = None) -> list[ImageRecord]:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from .layouts import default_cache_dir, list_category, list_data_dir, list_folders, make_once, unpacked
 from .preparation import Fit
+from .reading import allow_pixels
 from .records import DataError, Listing, Split, is_hub_id
 
 
@@ -25,6 +26,8 @@ class DataSource:
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
+        max_megapixels: Largest photograph to decode, in millions of pixels; None for what is safe if nobody
+            knows where a file comes from (179).
         cache_dir: Folder in which archives and sets of the Hub are unpacked; None for that of `datasets`. For
             training, it also keeps prepared photographs for the next run.
     """
@@ -36,6 +39,7 @@ class DataSource:
     mask_dir: Path | None = None
     bit_depth: int = 16
     skip_bad_files: bool = False
+    max_megapixels: int | None = None
     cache_dir: Path | None = None
 
 
@@ -65,6 +69,7 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
         >>> find_listing(DataSource(Path("mvtec_ad"), "hazelnut")).defects
         ['crack', 'cut', 'hole', 'print']
     """
+    allow_pixels(source.max_megapixels)
     folders = source.good_dir, source.defect_dir, source.mask_dir
     if any(folders):
         if source.data_dir is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, DataSource, DataWarning, find_listing, load_training_set
 from dfmgan_hf.data.doctor import CheckConfig, Report, examine
@@ -152,7 +154,7 @@ def test_one_mask_for_two_photographs_is_refused(category_folder: Path, tmp_path
     save(draw_photograph(0), category_folder / "train" / "scratch" / "000.png")
     report = check(category_folder)
     shared = next(finding for finding in report.findings if finding.code == "shared_mask")
-    assert shared.files == ("test/scratch/000.png", "train/scratch/000.png")
+    assert shared.files == ("train/scratch/000.png", "test/scratch/000.png")
     with pytest.raises(DataError, match="a mask that belongs to another photograph as well: 000_mask"):
         load_training_set(DataConfig(category_folder), "scratch", resolution=32)
 
@@ -200,6 +202,99 @@ def test_good_photographs_in_the_folder_of_the_defects_are_refused(tmp_path: Pat
     save(draw_photograph(0), tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"good_dir=.* is also the folder of the defects"):
         find_listing(DataSource(good_dir=tmp_path, defect_dir=tmp_path))
+
+
+# What was decoded
+
+
+def said(folder: Path, channels: int = 3, **options: object) -> list[str]:
+    """The doctor's codes whose words training said as a warning; it must not be silent about one."""
+    report = check(folder, image_channels=channels, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_training_set(DataConfig(folder, **options), resolution=32, image_channels=channels)
+    texts = [str(warning.message) for warning in caught]
+    return [finding.code for finding in report.findings if finding.to_line() in texts]
+
+
+@pytest.mark.parametrize("depth", [10, 12, 14])
+def test_training_warns_of_samples_that_do_not_fill_their_file(category_folder: Path, depth: int) -> None:
+    for path in (category_folder / "train" / "good").iterdir():
+        samples = np.asarray(Image.open(path)).astype(np.uint16) << (depth - 8)
+        Image.fromarray(samples).save(path)
+    assert said(category_folder) == ["bit_depth"]
+    assert said(category_folder, bit_depth=depth) == []
+
+
+@pytest.mark.parametrize(("dtype", "ending"), [(np.int32, ".tif"), (np.uint16, ".png")])
+def test_8_bit_samples_in_wider_files_are_refused_with_their_depth(category_folder: Path, dtype, ending: str) -> None:
+    for path in sorted((category_folder / "train" / "good").iterdir()):
+        Image.fromarray(draw_photograph(1).astype(dtype)).save(path.with_suffix(ending))
+        if ending != ".png":
+            path.unlink()
+    with pytest.raises(DataError, match=r"samples up to \d+, which become black.*--bit_depth 8"):
+        load_training_set(DataConfig(category_folder), resolution=32)
+    assert findings(category_folder)["blank"] == "error"
+    loaded = load_training_set(DataConfig(category_folder, bit_depth=8, fit="pad"), resolution=48, image_channels=1)
+    np.testing.assert_array_equal(loaded.images[0, 0, 4:44], draw_photograph(1))
+
+
+def test_transparent_and_dark_photographs_are_told(category_folder: Path) -> None:
+    good = category_folder / "train" / "good"
+    save(np.dstack([draw_photograph(1)] * 3 + [np.zeros((40, 48), np.uint8)]), good / "000.png")
+    save(draw_photograph(2) // 16, good / "001.png")
+    assert set(said(category_folder)) == {"transparent", "dark"}
+
+
+@pytest.mark.parametrize("value", [0, 90, 255])
+def test_photographs_of_one_value_are_refused_by_both(category_folder: Path, value: int) -> None:
+    save(np.full((40, 48), value, np.uint8), category_folder / "train" / "good" / "003.png")
+    with pytest.raises(DataError, match=rf"003\.png: a photograph whose pixels are all {value}"):
+        load_training_set(DataConfig(category_folder), resolution=32)
+    assert findings(category_folder)["blank"] == "error"
+    with pytest.raises(DataError, match=r"003\.png"):
+        load_mvtec_ad(category_folder)
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_masks_among_the_good_photographs_are_refused_by_both(tmp_path: Path, is_empty: bool) -> None:
+    """The magnetic tiles as published: the masks of the good ones are black, and lie beside them."""
+    for index in range(3):
+        save(draw_photograph(index), tmp_path / "good" / f"{index}.jpg")
+        save(draw_mask(index) * np.uint8(0 if is_empty else 255), tmp_path / "good" / f"{index}.png")
+    with pytest.raises(DataError, match=r"0\.png: .*mask"):
+        load_training_set(DataConfig(good_dir=tmp_path / "good"), resolution=32)
+    report = examine(CheckConfig(good_dir=tmp_path / "good", resolution=32))[0]
+    assert report.exit_status == 2
+    assert {"blank", "mask_as_photograph"} & {finding.code for finding in report.findings}
+    with pytest.warns(DataWarning, match="3 of 6 files were left out"):
+        load_training_set(DataConfig(good_dir=tmp_path / "good", skip_bad_files=True), resolution=32)
+
+
+def test_masks_that_are_mostly_white_are_told_by_both(category_folder: Path) -> None:
+    for index in range(2):
+        mask = category_folder / "ground_truth" / "scratch" / f"{index:03d}_mask.png"
+        save(np.where(draw_mask(index), 0, 255).astype(np.uint8), mask)
+    with pytest.warns(DataWarning, match=r"2 masks over more than half .* not inverted"):
+        load_training_set(DataConfig(category_folder), "scratch", resolution=32)
+    assert findings(category_folder)["large_mask"] == "warning"
+
+
+def test_grey_photographs_in_three_channels_and_colours_in_one_are_told(
+    category_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_training_set(DataConfig(category_folder), resolution=32)
+    assert "None of 6 photographs is coloured" in capsys.readouterr().err
+    good = category_folder / "train" / "good"
+    for index in range(6):
+        grey = draw_photograph(index)
+        save(np.dstack([grey, grey // 2, grey // 3]), good / f"{index:03d}.png")
+    with pytest.warns(DataWarning, match="6 of 6 photographs are coloured and become grey"):
+        load_training_set(DataConfig(category_folder), resolution=32, image_channels=1)
+    assert "colour_lost" in findings(category_folder, image_channels=1)
+    save(draw_photograph(0), good / "000.png")
+    with pytest.warns(DataWarning, match=r"1 photograph grey among coloured .* train/good/000\.png"):
+        load_training_set(DataConfig(category_folder), resolution=32)
 
 
 # Names

@@ -301,4 +301,11 @@ def test_the_real_photographs_are_examined(magnetic_tile_root: Path) -> None:
     assert all(not inspection.errors for inspection in inspections)
     assert all(stage.verdict == "ready" for stage in report.stages)
     # One tile appears under several exposures, and some of these lie on both sides.
-    assert codes(report).keys() == {"distorted", "train_test_leak", "enlarged", "near_duplicates", "grey"}
+    assert codes(report).keys() == {
+        "distorted",
+        "train_test_leak",
+        "enlarged",
+        "near_duplicates",
+        "grey",
+        "ignored_files",
+    }
