@@ -17,10 +17,11 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category, unpacked
+from .archives import unpacked
+from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category
 from .preparation import read_pair
 from .reading import Array, is_deep_colour, mask_to_array
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, fingerprint, is_hub_id, shorten
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, content_of, fingerprint, is_hub_id, shorten
 
 LABELS = ("normal", "anomalous")
 
@@ -199,8 +200,7 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
     options |= hub
     if category in configs or (category is None and len(configs) == 1 and configs != ["default"]):
         loaded = datasets.load_dataset(repo_id, category or configs[0], **options)
-        _check_columns(loaded, make_features([], []), repo_id)
-        return loaded
+        return _own_form(loaded, repo_id)
 
     splits = datasets.get_dataset_split_names(repo_id, configs[0], **hub) if configs == ["default"] else []
     categories = sorted({name.partition(".")[0] for name in splits if "." in name})
@@ -208,10 +208,11 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
         # By file name, or else all categories would be downloaded.
         files = {split: f"data/{category}.{split}-*.parquet" for split in ("train", "test")}
         loaded = datasets.load_dataset(repo_id, data_files=files, verification_mode="no_checks", **options)
-        return from_mirror(loaded, str(category), repo_id)
+        _check_columns(loaded, _MIRROR_COLUMNS, repo_id)
+        return from_mirror(_without_paths(loaded, ("image_path", "mask_path")), str(category), repo_id)
     if not categories and configs == ["default"]:
         loaded = datasets.load_dataset(repo_id, **options)
-        _check_columns(loaded, make_features([], []), repo_id)
+        loaded = _own_form(loaded, repo_id)
         categories = next(iter(loaded.values())).features["category"].names
         if category is None:
             return loaded
@@ -219,6 +220,36 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
             wanted = categories.index(category)
             return loaded.filter(lambda value: value == wanted, input_columns="category")
     raise unknown_category(repo_id, category, sorted(categories or configs))
+
+
+def _own_form(loaded: Any, repo_id: str) -> Any:
+    """Check and keep the columns of `make_features`, with the images' content in their rows."""
+    columns = list(make_features([], []))
+    _check_columns(loaded, columns, repo_id)
+    return _without_paths(loaded.select_columns(columns), ("image", "mask"))
+
+
+def _without_paths(loaded: Any, columns: Sequence[str]) -> Any:
+    """Raise a DataError where a row names a path, see `content_of`; of a stream, as the row comes."""
+
+    def check(row: dict[str, Any]) -> dict[str, Any]:
+        for column in columns:
+            if row[column] is not None:
+                content_of(row[column], str(row.get("file_name", column)))
+        return row
+
+    checked = {}
+    for split, rows in loaded.items():
+        undecoded = rows
+        for column in columns:
+            undecoded = undecoded.cast_column(column, datasets.Image(decode=False))
+        if isinstance(rows, datasets.IterableDataset):
+            checked[split] = undecoded.map(check).cast(rows.features)
+            continue
+        for row in undecoded:
+            check(row)
+        checked[split] = rows
+    return type(loaded)(checked)
 
 
 def from_mirror(

@@ -218,6 +218,24 @@ def is_hub_id(source: Path | str) -> bool:
     return not Path(source).exists() and _REPO_ID.fullmatch(Path(source).as_posix()) is not None
 
 
+def content_of(image: Mapping[str, Any], row: str) -> bytes:
+    """Return an image's bytes as a row of a set on the Hub holds them, undecoded.
+
+    Raises:
+        DataError: (`hub`) if it holds a path instead: whoever wrote the row would choose a file of this machine.
+    """
+    content = image["bytes"]
+    if not isinstance(content, bytes):
+        raise DataError(
+            "hub",
+            row,
+            found=f"a row whose image is the path {image['path']!r}, without its content",
+            expected="images as bytes, as push_to_hub writes them",
+            advice="Do not use this data set, or ask its authors to embed the images.",
+        )
+    return content
+
+
 def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:
     """Return a hexadecimal digest of the files' names, sizes and times (of modification, of change), and of settings.
 
