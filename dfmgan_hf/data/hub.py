@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from .archives import unpacked
+from .findings import judge_folder
 from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category
 from .preparation import read_pair
 from .reading import Array, is_deep_colour, mask_to_array
@@ -75,6 +76,9 @@ def load_mvtec_ad(
     root = unpacked(Path(source), cache_dir)
     present = category_folders(root) if category is None and not metadata_files(root) else []
     listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
+    for finding in (finding for listing in listings for finding in judge_folder(listing)):
+        if finding.severity != "note":
+            warnings.warn(finding.to_line(), DataWarning, stacklevel=2)
     features = make_features([listing.category for listing in listings], _known_defects(listings))
 
     def make_split(split: str) -> Any:

@@ -298,6 +298,8 @@ def list_folders(
     if defect_dir is not None:
         files = _images(listing, defect_dir, "defect_dir")
         kind = normalised(defect) if defect else name_of(defect_dir)
+        if not is_folder_name(kind):
+            raise ValueError(f"The defect must have a name that a folder can have, but is {kind!r}.")
         masks: list[Path] | None = None
         if mask_dir is None or mask_dir.resolve() == defect_dir.resolve():
             files, masks = split_images_and_masks(files)

@@ -112,6 +112,9 @@ def test_hidden_folders_are_neither_kinds_nor_categories(category_folder: Path, 
     draw_category(category_folder.parent, ".ipynb_checkpoints")
     assert find_listing(DataSource(category_folder.parent)).defects == ["dent", "scratch"]
     assert len(load_mvtec_ad(category_folder.parent, cache_dir=tmp_path / "cache")["test"]) == 10
+    save(draw_photograph(1), category_folder / "train" / "good" / "monday" / "a.png")
+    with pytest.warns(DataWarning, match="folders of images, where none are looked for"):
+        load_mvtec_ad(category_folder.parent, cache_dir=tmp_path / "cache")
 
 
 def test_own_folders_and_imagefolders_account_too(tmp_path: Path) -> None:
@@ -319,6 +322,10 @@ def test_names_of_any_script_in_either_form_of_unicode(tmp_path: Path, name: str
         assert loaded.file_names == [f"test/{composed}/{composed}{index}.png" for index in range(2)]
     (listed := tmp_path / "list.txt").write_text(f"test/{stored}/{stored}1.png", encoding="utf-8")
     assert len(load_training_set(DataConfig(folder, file_list=listed), composed, resolution=32)) == 1
+    own = DataSource(defect_dir=folder / "test" / stored, mask_dir=next((folder / "ground_truth").iterdir()))
+    assert find_listing(own).defects == [composed]
+    with pytest.raises(ValueError, match="a name that a folder can have"):
+        find_listing(own, "a/b")
     by_other_form = DataSource(tmp_path, unicodedata.normalize("NFD", folder.name))
     assert find_listing(by_other_form).category == "Schraube_größer"
     rows = f"file_name,mask,defect\ntest/{composed}/{composed}0.png,,good\n"
