@@ -219,7 +219,7 @@ def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator
         f"{count(len(deep), 'photograph')} of 16 bits without a sample above {highest}, which would be too dark.",
         f"Give --bit_depth {bits}.",
     )
-    dark = [i.record.name for i in readable if i.is_dark and i.record.name not in deep]
+    dark = [i.record.name for i in readable if i.is_dark and not (bits < bit_depth and i.record.name in deep)]
     yield from found_in(
         dark,
         "warning",

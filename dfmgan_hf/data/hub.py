@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
@@ -250,8 +251,14 @@ def _without_paths(loaded: Any, columns: Sequence[str]) -> Any:
         if isinstance(rows, datasets.IterableDataset):
             checked[split] = undecoded.map(check).cast(rows.features)
             continue
-        for row in undecoded:
-            check(row)
+        start = 0
+        for batch in undecoded.with_format("arrow").iter(batch_size=256):
+            for column in columns:  # whether there are bytes is known without reading them
+                images = batch[column].combine_chunks()
+                is_path = pc.and_(images.is_valid(), pc.struct_field(images, "bytes").is_null())
+                if pc.any(is_path).as_py():
+                    check(undecoded[start + pc.index(is_path, True).as_py()])
+            start += len(batch)
         checked[split] = rows
     return type(loaded)(checked)
 

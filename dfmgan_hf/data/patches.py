@@ -22,7 +22,7 @@ from .duplicates import describe_detail, find_duplicates, group_duplicates
 from .findings import judge_duplicates, judge_folder
 from .preparation import read_pair
 from .reading import Array, Mask
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable
 from .sources import DataSource, find_listing
 
 TABLE_FILE = "patches.csv"
@@ -70,7 +70,7 @@ def cut_dataset(config: PatchConfig) -> None:
     for problem in skipped:
         print(f"LEFT OUT {problem}", file=sys.stderr)
     for kind, number in sorted(patches.items()):
-        print(f"{number:7d} patches in {kind}")
+        print(f"{number:7d} patches in {printable(kind)}")
     print(f"{config.output_dir / TABLE_FILE} says where they were.")
 
 

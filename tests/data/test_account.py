@@ -249,6 +249,14 @@ def test_transparent_and_dark_photographs_are_told(category_folder: Path) -> Non
     assert set(said(category_folder)) == {"transparent", "dark"}
 
 
+def test_a_single_bright_pixel_hides_no_darkness(category_folder: Path) -> None:
+    for path in (category_folder / "train" / "good").iterdir():
+        samples = np.asarray(Image.open(path)).astype(np.uint16) << 4
+        samples[0, 0] = 65535
+        Image.fromarray(samples).save(path)
+    assert said(category_folder) == ["dark"]
+
+
 @pytest.mark.parametrize("value", [0, 90, 255])
 def test_photographs_of_one_value_are_refused_by_both(category_folder: Path, value: int) -> None:
     save(np.full((40, 48), value, np.uint8), category_folder / "train" / "good" / "003.png")

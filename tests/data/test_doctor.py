@@ -216,6 +216,11 @@ def test_the_contact_sheet_has_a_title_and_a_row_for_each_kind(tmp_path: Path) -
     assert 4 * 200 < pixels.shape[1] < 4 * 220
 
 
+def test_a_contact_sheet_takes_names_of_any_script(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, "Schraube_größer", good=2, defects={"划痕": 2})
+    assert draw_contact_sheet(*examine(CheckConfig(folder, resolution=32))).height > 400
+
+
 def test_a_contact_sheet_of_nothing_usable_is_a_title(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=0, defects={"dent": 1}, test_good=0)
     (folder / "ground_truth" / "dent" / "000_mask.png").unlink()
