@@ -491,12 +491,16 @@ def match_masks(
         words = {suffix for suffix, _ in candidates.values()}
         several = [*candidates, *doubtful.get(image, [])]
         if not several:
+            twins = [i for i in owners[normalised(image.stem)] if i != image and i.parent == image.parent]
+            advice = "Add the mask, rename it, or leave the image out with --skip_bad_files or --file_list."
+            if twins:
+                advice += f" If {twins[0].name} is its mask, give --defect_dir {image.parent} alone: they are paired."
             matches[image] = DataError(
                 "no_mask",
                 image,
                 found=f"an image without a mask; {mask_dir} holds {shorten(m.name for m in entries.images)}",
                 expected=f"{mask_dir / image.stem}_mask.png, or the same stem with another suffix or file ending",
-                advice="Add the mask, rename it, or leave the image out with --skip_bad_files or --file_list.",
+                advice=advice,
             )
         elif shared:
             matches[image] = _shared_mask(image, shared)

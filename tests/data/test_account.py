@@ -192,6 +192,22 @@ def test_a_photograph_and_its_mask_of_one_stem_are_a_pair(tmp_path: Path) -> Non
         load_training_set(DataConfig(defect_dir=tmp_path / "blowhole"), "blowhole", resolution=32)
 
 
+def test_a_mask_beside_its_photograph_is_offered_as_a_pair(category_folder: Path) -> None:
+    """In the layout of MVTec AD masks have a folder of their own."""
+    scratches = category_folder / "test" / "scratch"
+    for index in range(5):
+        (category_folder / "ground_truth" / "scratch" / f"{index:03d}_mask.png").unlink()
+        save(draw_photograph(index), scratches / f"{index:03d}.jpg")
+        save(draw_mask(index), scratches / f"{index:03d}.png")
+    with pytest.raises(DataError, match=r"If 000\.png is its mask, give --defect_dir .*scratch alone"):
+        load_training_set(DataConfig(category_folder), "scratch", resolution=32)
+    assert len(load_training_set(DataConfig(defect_dir=scratches), "scratch", resolution=32)) == 5
+    (mask := category_folder / "ground_truth" / "dent" / "000_mask.png").unlink()
+    mask.symlink_to("/nowhere/000.png")
+    with pytest.raises(DataError, match=r"a link to /nowhere/000\.png, which is not there"):
+        load_training_set(DataConfig(category_folder), "dent", resolution=32)
+
+
 def test_photographs_named_with_words_are_not_taken_for_masks(tmp_path: Path) -> None:
     for name in ("bolt", "bolt_left", "bolt_mask", "bolt_left_mask"):
         save(draw_mask(0) if name.endswith("mask") else draw_photograph(0), tmp_path / "bolts" / f"{name}.png")
