@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,14 +13,24 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from PIL import Image
-from PIL.ExifTags import Base as Tag
 
 from ..files import file_sha256, write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
-from .duplicates import DuplicatePair, describe_detail, find_duplicates, group_duplicates
-from .preparation import FULL_AREA, check_pair, check_square
-from .reading import Array, decode, highest_sample, image_to_array, is_deep_colour, read_image, read_mask
-from .records import GOOD, DataError, ImageRecord, Listing
+from .duplicates import describe_detail, find_duplicates, group_duplicates
+from .findings import (
+    EXIT_STATUS,
+    Finding,
+    count,
+    judge,
+    judge_duplicates,
+    judge_files,
+    judge_folder,
+    value_range,
+)
+from .patches import same_view_in_train_and_test
+from .preparation import Inspection, check_square, inspect, read_masks
+from .reading import Array, read_image
+from .records import GOOD, ImageRecord, printable
 from .sources import SquareSource, find_listing
 
 # Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
@@ -34,20 +42,8 @@ _MINIMUM_DEFECTS = 1
 # A third, rounded down, must leave one photograph to train on (paper, section 4.3).
 _MINIMUM_FOR_PARTITIONS = 3
 
-# What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
-_LARGEST_MASK_GRID = 64
-_LARGE_AREA = 0.5
-_ELONGATED = 1.5
-_MIXED_SHAPES = 1.3
-_GREY_TOLERANCE = 16
-_LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 _AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
 
-Severity = Literal["error", "warning", "note"]
-_EXIT_STATUS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
-
-_TEXT_WIDTH = 110
-_FILES_SHOWN = 5
 _PICTURE_SIZE = 200
 
 
@@ -59,12 +55,14 @@ class CheckConfig(SquareSource):
         resolution: Resolution that is planned for training, in pixels.
         output_dir: Folder for report.json and contact_sheet.png.
         columns: Photographs of each kind on the contact sheet.
+        image_channels: Channels that are planned for training: 3, or 1 for grey.
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
     resolution: int = 256
     output_dir: Path = Path("outputs/check_dataset")
     columns: int = 8
+    image_channels: int = 3
 
 
 def check_dataset(config: CheckConfig) -> int:
@@ -106,50 +104,35 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     check_square(config.resolution, config.fit)
     listing = find_listing(config)
     with ThreadPoolExecutor() as pool:
-        inspections = list(pool.map(partial(_inspect, bit_depth=config.bit_depth), listing.records))
-    pairs = find_duplicates([i.detail for i in inspections], [i.sha256 for i in inspections])
+        looked = list(pool.map(partial(_look, config), listing.records))
+    inspections = [inspection for inspection, _, _ in looked]
+    pairs = find_duplicates([detail for _, detail, _ in looked], [digest for _, _, digest in looked])
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),
-        *_check_files(inspections, config.skip_bad_files),
-        *_check_folder(listing),
-        *_check_masks(inspections, config.resolution),
-        *_check_shapes(inspections, config.resolution, config.fit),
-        *_check_pixels(inspections, config.bit_depth),
-        *_check_duplicates([i.record for i in inspections], pairs),
+        *judge_files(inspections, config.skip_bad_files),
+        *judge_folder(listing),
+        *judge(
+            inspections,
+            resolution=config.resolution,
+            fit=config.fit,
+            bit_depth=config.bit_depth,
+            image_channels=config.image_channels,
+        ),
+        *judge_duplicates(listing.records, pairs, same_view_in_train_and_test(listing)),
     ]
     report = Report(
         root=str(listing.root),
         category=listing.category,
+        account=listing.account(),
         resolution=config.resolution,
         fit=config.fit,
         kinds=[_summarise(split, kind, members) for (split, kind), members in _by_kind(inspections).items()],
         stages=stages,
-        findings=sorted(findings, key=lambda finding: -_EXIT_STATUS[finding.severity]),
+        findings=sorted(findings, key=lambda finding: -EXIT_STATUS[finding.severity]),
         duplicate_groups=[[inspections[i].record.name for i in group] for group in group_duplicates(pairs)],
     )
     return report, inspections
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One kind of problem: an `error` if training cannot run, a `warning` if it would suffer, a `note` otherwise."""
-
-    severity: Severity
-    code: str  # short and stable
-    message: str  # what was found
-    advice: str  # what to do
-    files: tuple[str, ...] = ()  # names of those concerned
-
-    def to_text(self) -> str:
-        """Return a paragraph with the first few files."""
-        margin = " " * 9
-        wrap = partial(textwrap.fill, width=_TEXT_WIDTH, subsequent_indent=margin, break_on_hyphens=False)
-        lines = [wrap(f"{self.severity.upper():<9}{self.message}"), wrap(f"{margin}-> {self.advice}")]
-        lines += [f"{margin}   {name}" for name in self.files[:_FILES_SHOWN]]
-        if len(self.files) > _FILES_SHOWN:
-            lines.append(f"{margin}   and {len(self.files) - _FILES_SHOWN} more (all of them are in the JSON)")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -184,6 +167,7 @@ class Report:
 
     root: str
     category: str
+    account: str  # of every entry of the folder, see `Listing.account`
     resolution: int
     fit: str
     kinds: list[KindSummary]
@@ -199,7 +183,7 @@ class Report:
     @property
     def exit_status(self) -> int:
         """Exit status of a script: 0 if all is well, 1 for warnings, 2 if training cannot run."""
-        return max((_EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
+        return max((EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -216,10 +200,11 @@ class Report:
             )
         stages = [(s.stage, s.kind, str(s.usable), str(s.advised), s.verdict) for s in self.stages]
         severities = Counter(finding.severity for finding in self.findings)
-        found = ", ".join(_count(severities[name], name) for name in reversed(_EXIT_STATUS) if severities[name])
+        found = ", ".join(count(severities[name], name) for name in reversed(EXIT_STATUS) if severities[name])
         verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
         parts = [
-            f"{self.category}: {self.photographs} photographs in {self.root}",
+            printable(f"{self.category}: {self.photographs} photographs in {self.root}"),
+            self.account,
             _table("split|kind|photos|usable|size in pixels|mode|defect area in % (min, median, max)", kinds),
             _table("stage|trains on|usable|advised|verdict", stages),
             *(finding.to_text() for finding in self.findings),
@@ -230,10 +215,11 @@ class Report:
 
 def _size_range(sizes: dict[str, int]) -> str:
     sides = zip(*(map(int, size.split("x")) for size in sizes), strict=True)
-    return " x ".join(_range(side, "..") for side in sides)
+    return " x ".join(value_range(side, "..") for side in sides)
 
 
 def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(printable, row)) for row in rows]
     columns = list(zip(header.split("|"), *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     is_right = [bool(rows) and all(cell.isdigit() for cell in column[1:]) for column in columns]
@@ -245,59 +231,10 @@ def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-@dataclass
-class Inspection:
-    """What was found about one photograph and its mask; the defaults stand where it cannot be read."""
-
-    record: ImageRecord
-    errors: list[DataError] = field(default_factory=list)  # what keeps it from being used for training
-    width: int = 0  # of the upright photograph, in pixels
-    height: int = 0
-    mode: str = ""  # Pillow's, and ";16" where colour has 16 bits, which Pillow does not say
-    sha256: str = ""  # of the photograph's file
-    is_coloured: bool = False  # more than 1 % of its pixels are not grey
-    is_rotated: bool = False  # EXIF says that it is to be turned
-    highest_sample: int | None = None  # of a 16-bit photograph
-    mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
-    has_soft_mask: bool = False  # see `reading.Mask`
-    has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
-    detail: Array | None = None  # see `duplicates.describe_detail`
-
-    @contextmanager
-    def noting(self) -> Iterator[None]:
-        """Inside, a DataError is noted among the errors and ends the block."""
-        try:
-            yield
-        except DataError as error:
-            self.errors.append(error)
-
-
-def _inspect(record: ImageRecord, bit_depth: int) -> Inspection:
-    """Open a photograph and its mask; nothing is raised."""
-    found = Inspection(record, [] if record.error is None else [record.error])
-    image = mask = None
-    with found.noting():
-        decoded = decode(record.image_path)
-        image = image_to_array(decoded, 3, bit_depth, record.image_path)
-        found.highest_sample = highest_sample(decoded)
-        found.height, found.width = image.shape[:2]
-        found.is_coloured = bool((np.ptp(image, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
-        found.detail = describe_detail(image)
-        found.sha256 = file_sha256(record.image_path)
-        with Image.open(record.image_path) as file:
-            found.mode = f"{file.mode};16" if is_deep_colour(file) else file.mode
-            found.is_rotated = file.getexif().get(Tag.Orientation, 1) != 1
-    with found.noting():
-        if record.mask_path is not None:
-            mask = read_mask(record.mask_path)
-            found.mask_area = float(mask.defect.mean())
-            found.has_soft_mask = mask.is_soft
-            with Image.open(record.mask_path) as file:
-                found.has_lossy_mask = file.format in _LOSSY_FORMATS
-    with found.noting():
-        if image is not None and mask is not None:
-            check_pair(record, image, mask)
-    return found
+def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None, str]:
+    """Inspect a photograph, and describe it for the search for duplicates (None and "" if it cannot be read)."""
+    inspection, image, _ = inspect(record, 3, config.bit_depth)
+    return inspection, *((None, "") if image is None else (describe_detail(image), file_sha256(record.image_path)))
 
 
 def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[Inspection]]:
@@ -385,186 +322,6 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
             )
 
 
-_FILE_PROBLEMS = {
-    "unreadable": "not readable as an image",
-    "pixel_format": "samples that cannot be used",
-    "no_mask": "a defect without its mask",
-    "several_masks": "more than one possible mask",
-    "size_mismatch": "photograph and mask of different sizes",
-    "empty_mask": "a mask without any defect in it",
-}
-
-
-def _check_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
-    by_code: dict[str, list[tuple[str, DataError]]] = {}
-    for inspection in inspections:
-        for error in inspection.errors:
-            by_code.setdefault(error.code, []).append((inspection.record.name, error))
-    for code, cases in by_code.items():
-        first = cases[0][1]
-        says_so = skip_bad_files or "--skip_bad_files" in first.advice
-        yield Finding(
-            "warning" if skip_bad_files else "error",
-            code,
-            f"{_count(len(cases), 'file')}: {_FILE_PROBLEMS.get(code, code)}. "
-            f"The first: {first.found}; expected {first.expected}.",
-            first.advice if says_so else f"{first.advice} Or leave them out with --skip_bad_files.",
-            tuple(name for name, _ in cases),
-        )
-
-
-def _check_folder(listing: Listing) -> Iterator[Finding]:
-    orphans, ignored = (
-        [str(path).removeprefix(f"{listing.root}/") for path in paths]
-        for paths in (listing.orphan_masks, listing.ignored_files)
-    )
-    yield from _if_any(
-        orphans,
-        "warning",
-        "orphan_masks",
-        f"{_count(len(orphans), 'mask')} without a photograph.",
-        "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
-    )
-    yield from _if_any(
-        ignored,
-        "note",
-        "ignored_files",
-        f"{_count(len(ignored), 'file')} ignored: not named like images.",
-        "Nothing, unless they should be images.",
-    )
-
-
-def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
-    """Report masks that can be used but are probably not meant as they are."""
-    areas = {i.record.name: i.mask_area for i in inspections if i.mask_area}
-    full = [name for name, area in areas.items() if area >= FULL_AREA]
-    yield from _if_any(
-        full,
-        "warning",
-        "full_mask",
-        f"{_count(len(full), 'mask')} over (almost) all of the photograph.",
-        "Any non-zero pixel counts as defect: perhaps the background is not 0, or the mask is inverted.",
-    )
-    large = [name for name, area in areas.items() if _LARGE_AREA < area < FULL_AREA]
-    yield from _if_any(
-        large,
-        "warning",
-        "large_mask",
-        f"{_count(len(large), 'mask')} over more than half of the photograph.",
-        "Check that they are not inverted. The method adds a local defect to an object that it leaves as it is.",
-    )
-    soft = [i for i in inspections if i.mask_area and i.has_soft_mask]
-    lossy = sum(i.has_lossy_mask for i in soft)
-    yield from _if_any(
-        [i.record.name for i in soft],
-        "warning",
-        "soft_mask",
-        f"{_count(len(soft), 'mask')} with several grey values or colours"
-        f"{f', {lossy} of them lossily compressed' if lossy else ''}; every non-zero pixel counts as defect.",
-        "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
-    )
-    grid = min(_LARGEST_MASK_GRID, resolution // 4)
-    tiny = [name for name, area in areas.items() if area * grid**2 < 1]
-    pixels = _range([round(areas[name] * resolution**2, 1) for name in tiny])
-    yield from _if_any(
-        tiny,
-        "warning",
-        "tiny_defect",
-        f"{_count(len(tiny), 'defect')} smaller than one pixel of the {grid}x{grid} grid "
-        f"on which masks are generated ({pixels} pixels at {resolution}x{resolution}).",
-        "They may not be learnt as they are: train larger, or on patches of the photographs (dfmgan cut-patches).",
-    )
-
-
-def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
-    sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
-    if not sides:
-        return
-    ratios = np.array([width / height for width, height in sides.values()])
-    is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
-    if fit == "resize" and is_mixed:
-        yield Finding(
-            "warning",
-            "distorted",
-            f"Shapes go from {ratios.min():.2f} to {ratios.max():.2f} (width / height); fit=resize makes all square.",
-            "If proportions matter, use --fit center_crop or --fit pad, or crop the photographs alike.",
-        )
-    scaled = {name: max(pair) if fit == "pad" else min(pair) for name, pair in sides.items()}
-    small = [name for name, side in scaled.items() if side < resolution]
-    yield from _if_any(
-        small,
-        "warning" if 2 * len(small) > len(sides) else "note",
-        "enlarged",
-        f"{_count(len(small), 'photograph')} with a side below {resolution} pixels (down to {min(scaled.values())}), "
-        "to be enlarged.",
-        "Train at a lower --resolution if the result looks soft.",
-    )
-
-
-def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[Finding]:
-    readable = [i for i in inspections if i.mode]
-    good, bad = ([i.is_coloured for i in readable if (i.record.defect == GOOD) is side] for side in (True, False))
-    if good and bad and (2 * sum(good) > len(good)) != (2 * sum(bad) > len(bad)):
-        yield Finding(
-            "warning",
-            "colour_differs",
-            f"{sum(good)} of {len(good)} defect-free photographs are coloured, {sum(bad)} of {len(bad)} with defects.",
-            "Use the same camera settings for both, or the generator learns colour as part of the defect.",
-        )
-    deep = {i.record.name: i.highest_sample for i in readable if i.highest_sample is not None}
-    highest = max(deep.values(), default=0)
-    bits = max(8, highest.bit_length())
-    yield from _if_any(
-        list(deep) if bits < bit_depth else [],
-        "warning",
-        "bit_depth",
-        f"{_count(len(deep), 'photograph')} of 16 bits without a sample above {highest}, which would be too dark.",
-        f"Give --bit_depth {bits}.",
-    )
-    rotated = [i.record for i in readable if i.is_rotated]
-    yield from _if_any(
-        [record.name for record in rotated],
-        "note",
-        "exif_rotated",
-        f"{_count(len(rotated), 'photograph')} to be turned upright by the EXIF orientation.",
-        "Check in the contact sheet that their masks fit." if any(r.mask_path for r in rotated) else "Nothing.",
-    )
-
-
-def _check_duplicates(records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair]) -> Iterator[Finding]:
-    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
-    leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
-    conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
-    same_view = "of photographs that show the same view,"
-    keep = "Keep one of each, or keep them together when you split the set."
-    move = "Move both to the same side, or what is measured on test rewards what was only remembered."
-    remove = "Remove one of the two."
-    rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
-        (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
-        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
-        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
-        (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
-        (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
-    )
-    for found, severity, code, what, advice in rows:
-        names = [f"{records[pair.first].name} = {records[pair.second].name}" for pair in found]
-        yield from _if_any(names, severity, code, f"{_count(len(found), 'pair')} {what}.", advice)
-
-
-def _if_any(names: Sequence[str], severity: Severity, code: str, message: str, advice: str) -> Iterator[Finding]:
-    if names:
-        yield Finding(severity, code, message, advice, tuple(names))
-
-
-def _range(values: Sequence[float], to: str = " to ") -> str:
-    lowest, highest = min(values, default=0), max(values, default=0)
-    return f"{lowest:g}" if lowest == highest else f"{lowest:g}{to}{highest:g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def draw_contact_sheet(
     report: Report, inspections: Sequence[Inspection], *, columns: int = 8, bit_depth: int = 16
 ) -> Image.Image:
@@ -586,7 +343,7 @@ def draw_contact_sheet(
         chosen = np.linspace(0, len(members) - 1, min(columns, len(members))).round().astype(int)
         shown = [members[index] for index in chosen]
         order = "" if kind == GOOD else ", from the smallest defect to the largest"
-        heading = f"{split} / {kind}: {_count(len(members), 'photograph')}{order}"
+        heading = f"{split} / {kind}: {count(len(members), 'photograph')}{order}"
         rows.append((heading, shown, [_caption(inspection) for inspection in shown]))
     by_name = {inspection.record.name: inspection for inspection in usable}
     same = [name for group in report.duplicate_groups for name in group if name in by_name][:columns]
@@ -602,15 +359,16 @@ def draw_contact_sheet(
         )
         for heading, shown, captions in rows
     ]
-    return stack(pages, title=f"{report.category}: {_count(report.photographs, 'photograph')}")
+    return stack(pages, title=f"{report.category}: {count(report.photographs, 'photograph')}")
 
 
 def _thumbnail(record: ImageRecord, bit_depth: int) -> Image.Image:
     photograph = Image.fromarray(read_image(record.image_path, 3, bit_depth))
-    if record.mask_path is None:
+    mask = read_masks(record)
+    if mask is None:
         photograph.thumbnail((_PICTURE_SIZE, _PICTURE_SIZE), Image.Resampling.LANCZOS)
         return photograph
-    return outlined(photograph, Image.fromarray(read_mask(record.mask_path).defect), _PICTURE_SIZE)
+    return outlined(photograph, Image.fromarray(mask.defect), _PICTURE_SIZE)
 
 
 def _caption(inspection: Inspection) -> str:

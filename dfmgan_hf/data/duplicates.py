@@ -35,12 +35,16 @@ def describe_detail(image: Array) -> Array:
     """Reduce a photograph to a small grey version without its coarse shading, which lighting changes.
 
     Args:
-        image: uint8 `(H, W, 3)`.
+        image: uint8 `(H, W, 3)`, or `(H, W, 1)` of grey.
 
     Returns:
         float32 `(64, 64)`.
     """
-    grey = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    grey = (
+        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        .convert("L")
+        .resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    )
     fine = Image.fromarray(np.asarray(grey, dtype=np.float32))
     coarse = fine.resize((_COARSE_SIDE, _COARSE_SIDE), Image.Resampling.BOX)
     return np.asarray(fine) - np.asarray(coarse.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))

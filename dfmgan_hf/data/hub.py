@@ -12,15 +12,18 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
-from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category, unpacked
+from .archives import unpacked
+from .findings import judge_folder
+from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category
 from .preparation import read_pair
 from .reading import Array, is_deep_colour, mask_to_array
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, fingerprint, is_hub_id, shorten
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, content_of, fingerprint, is_hub_id, shorten
 
 LABELS = ("normal", "anomalous")
 
@@ -74,6 +77,9 @@ def load_mvtec_ad(
     root = unpacked(Path(source), cache_dir)
     present = category_folders(root) if category is None and not metadata_files(root) else []
     listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
+    for finding in (finding for listing in listings for finding in judge_folder(listing)):
+        if finding.severity != "note":
+            warnings.warn(finding.to_line(), DataWarning, stacklevel=2)
     features = make_features([listing.category for listing in listings], _known_defects(listings))
 
     def make_split(split: str) -> Any:
@@ -199,8 +205,7 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
     options |= hub
     if category in configs or (category is None and len(configs) == 1 and configs != ["default"]):
         loaded = datasets.load_dataset(repo_id, category or configs[0], **options)
-        _check_columns(loaded, make_features([], []), repo_id)
-        return loaded
+        return _own_form(loaded, repo_id)
 
     splits = datasets.get_dataset_split_names(repo_id, configs[0], **hub) if configs == ["default"] else []
     categories = sorted({name.partition(".")[0] for name in splits if "." in name})
@@ -208,10 +213,11 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
         # By file name, or else all categories would be downloaded.
         files = {split: f"data/{category}.{split}-*.parquet" for split in ("train", "test")}
         loaded = datasets.load_dataset(repo_id, data_files=files, verification_mode="no_checks", **options)
-        return from_mirror(loaded, str(category), repo_id)
+        _check_columns(loaded, _MIRROR_COLUMNS, repo_id)
+        return from_mirror(_without_paths(loaded, ("image_path", "mask_path")), str(category), repo_id)
     if not categories and configs == ["default"]:
         loaded = datasets.load_dataset(repo_id, **options)
-        _check_columns(loaded, make_features([], []), repo_id)
+        loaded = _own_form(loaded, repo_id)
         categories = next(iter(loaded.values())).features["category"].names
         if category is None:
             return loaded
@@ -219,6 +225,42 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
             wanted = categories.index(category)
             return loaded.filter(lambda value: value == wanted, input_columns="category")
     raise unknown_category(repo_id, category, sorted(categories or configs))
+
+
+def _own_form(loaded: Any, repo_id: str) -> Any:
+    """Check and keep the columns of `make_features`, with the images' content in their rows."""
+    columns = list(make_features([], []))
+    _check_columns(loaded, columns, repo_id)
+    return _without_paths(loaded.select_columns(columns), ("image", "mask"))
+
+
+def _without_paths(loaded: Any, columns: Sequence[str]) -> Any:
+    """Raise a DataError where a row names a path, see `content_of`; of a stream, as the row comes."""
+
+    def check(row: dict[str, Any]) -> dict[str, Any]:
+        for column in columns:
+            if row[column] is not None:
+                content_of(row[column], str(row.get("file_name", column)))
+        return row
+
+    checked = {}
+    for split, rows in loaded.items():
+        undecoded = rows
+        for column in columns:
+            undecoded = undecoded.cast_column(column, datasets.Image(decode=False))
+        if isinstance(rows, datasets.IterableDataset):
+            checked[split] = undecoded.map(check).cast(rows.features)
+            continue
+        start = 0
+        for batch in undecoded.with_format("arrow").iter(batch_size=256):
+            for column in columns:  # whether there are bytes is known without reading them
+                images = batch[column].combine_chunks()
+                is_path = pc.and_(images.is_valid(), pc.struct_field(images, "bytes").is_null())
+                if pc.any(is_path).as_py():
+                    check(undecoded[start + pc.index(is_path, True).as_py()])
+            start += len(batch)
+        checked[split] = rows
+    return type(loaded)(checked)
 
 
 def from_mirror(

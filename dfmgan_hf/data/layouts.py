@@ -1,27 +1,34 @@
-"""List the photographs and masks of a folder or an archive, in any of the supported layouts."""
+"""List the photographs and masks of a folder, in any of the supported layouts."""
 
 from __future__ import annotations
 
 import csv
 import difflib
-import hashlib
 import json
-import lzma
 import os
 import re
-import shutil
-import tarfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
-from filelock import FileLock
-
-from ..files import whole_folder
-from .records import GOOD, IMAGE_EXTENSIONS, DataError, ImageRecord, Listing, Split, image_files, shorten
+from .records import (
+    GOOD,
+    DataError,
+    ImageRecord,
+    LeftOver,
+    Listing,
+    Split,
+    is_folder_name,
+    left_over_folder,
+    list_entries,
+    normalised,
+    shorten,
+)
 
 _MVTEC_AD_DEFECTS = {
     "bottle": "broken_large broken_small contamination",
@@ -48,9 +55,17 @@ MVTEC_AD_DEFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 _MASK_COLUMNS = ("mask_file_name", "mask")
-# `_mask`, `-gt`, `.label`, `_ground_truth`: words, never numbers, so that part_2_mask is not taken for a mask of part.
-_SUFFIX = re.compile(r"(?:[_\-. ][A-Za-z]+){0,2}")
-_TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
+_GOOD_NAMES = frozenset({GOOD, "ok"})  # BTAD calls them ok, and its defects ko
+_TEST_PLACES = ("test", "test_public")  # MVTec AD 2 keeps masks and photographs of the public test set together
+# Photographs that MVTec LOCO and AD 2 have beside those for training and testing.
+_UNUSED_PLACES = frozenset({"validation", "test_private", "test_private_mixed"})
+
+# `_mask`, `-gt`, `.label`, `_ground_truth`: words, then perhaps the number of one of several instances. Never a number
+# alone, so that part_2_mask is not taken for a mask of part.
+_SUFFIX = re.compile(r"((?:[_\-. ][A-Za-z]+){0,2})(?:(?<=[A-Za-z])[_\-. ]?\(?(\d+)\)?)?")
+_NUMBERED = re.compile(r"[_\-. ]\(?\d+\)?((?:[_\-. ][A-Za-z]+){0,2})")
+_MASK_WORDS = re.compile(r".*[_\-. ](masks?|gt|truth|groundtruth|labels?|seg|segmentation|annotations?|anno)", re.I)
+_LOSSY_ENDINGS = frozenset({".jpg", ".jpeg", ".webp"})
 
 
 def list_data_dir(root: Path, category: str | None = None) -> Listing:
@@ -58,11 +73,13 @@ def list_data_dir(root: Path, category: str | None = None) -> Listing:
 
     Args:
         root: The data set, or the folder of the category.
-        category: Name of the object; None if there is only one.
+        category: Name of the object, or its folder's path; None if there is only one.
 
     Raises:
         DataError: see `list_imagefolder` and `find_category`.
     """
+    if category and not is_folder_name(category):  # such as `.`, `..` or an absolute path: a folder, named by itself
+        root, category = Path(os.path.abspath(root / category)), None
     for folder in (root / category, root) if category else (root,):
         if metadata_files(folder):
             return list_imagefolder(folder, category)
@@ -74,15 +91,19 @@ def list_data_dir(root: Path, category: str | None = None) -> Listing:
 
 def is_category_folder(folder: Path) -> bool:
     """Tell whether `folder` looks like one category: it holds `train/good`, or `test` with subfolders."""
-    test = folder / "test"
-    return (folder / "train" / GOOD).is_dir() or (test.is_dir() and any(path.is_dir() for path in test.iterdir()))
+    return any((folder / "train" / name).is_dir() for name in _GOOD_NAMES) or any(
+        list_entries(folder / place).folders for place in _TEST_PLACES
+    )
 
 
 def category_folders(root: Path) -> list[str]:
-    """Return the names of the category folders directly inside `root`, sorted."""
-    if not root.is_dir():
-        return []
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and is_category_folder(path))
+    """Return the names of the category folders directly inside `root`, sorted; hidden ones are none."""
+    return [path.name for path in list_entries(root).folders if is_category_folder(path)]
+
+
+def name_of(folder: Path) -> str:
+    """Return a folder's own name, also of `.` and `..`."""
+    return normalised(os.path.basename(os.path.abspath(folder)))
 
 
 def find_category(root: Path, category: str | None) -> Path:
@@ -94,16 +115,18 @@ def find_category(root: Path, category: str | None) -> Path:
     if not root.is_dir():
         advice = "Check the path, or give --good_dir, --defect_dir and --mask_dir for photographs without it."
         raise DataError("no_images", root, "there is no such folder", "a folder in the layout of MVTec AD", advice)
-    if is_category_folder(root) and category in (None, root.name):
+    category = None if category is None else normalised(category)
+    if is_category_folder(root) and category in (None, name_of(root)):
         return root
     present = category_folders(root)
-    if category in present or (category is None and len(present) == 1):
-        return root / (category or present[0])
+    for name in present:
+        if normalised(name) == category or (category is None and len(present) == 1):
+            return root / name
     if present:
         raise unknown_category(root, category, present)
     advice = "Give --good_dir, --defect_dir and --mask_dir for photographs without that layout."
     if is_category_folder(root):
-        advice = f"This folder is itself a category: leave --category out, or say --category {root.name}."
+        advice = f"This folder is itself a category: leave --category out, or say --category {name_of(root)}."
     elif category is not None and category not in MVTEC_AD_DEFECTS:
         close = difflib.get_close_matches(category, MVTEC_AD_DEFECTS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -131,21 +154,110 @@ def unknown_category(source: Path | str, category: str | None, present: Sequence
 
 
 def list_category(folder: Path) -> Listing:
-    """List a category's folder: `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>`."""
-    listing = Listing(root=folder, category=folder.name)
-    for split in get_args(Split):
-        parent = folder / split
-        for kind in sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []:
-            images, others = image_files(kind)
-            listing.ignored_files += others
-            if kind.name == GOOD:
-                listing.records += [ImageRecord(f"{split}/{GOOD}/{i.name}", i, None, GOOD, split) for i in images]
-                continue
-            mask_dir = folder / "ground_truth" / kind.name
-            masks, others = image_files(mask_dir) if mask_dir.is_dir() else ([], [])
-            listing.ignored_files += others
-            _add_defects(listing, images, masks, mask_dir, kind.name, split)
+    """List a category's folder: `train/good`, `test/good`, `test/<defect>` and `ground_truth/<defect>`.
+
+    Those of MVTec LOCO (a folder of masks for each photograph), MVTec AD 2 (`test_public`) and BTAD (`ok` for `good`)
+    are read as well.
+    """
+    listing = Listing(root=folder, category=name_of(folder))
+    top = list_entries(folder)
+    listing.left_over += [*top.left_over, *(LeftOver(image, "not_found") for image in top.images)]
+    kinds: dict[str, list[tuple[Path, Split]]] = {}
+    truths = [folder / "ground_truth", folder / "test_public" / "ground_truth"]
+    for place in top.folders:
+        if place.name == "train" or place.name in _TEST_PLACES:
+            inside = list_entries(place)
+            listing.left_over += [*inside.left_over, *(LeftOver(image, "not_found") for image in inside.images)]
+            for kind in inside.folders:
+                if kind not in truths:
+                    images = kinds.setdefault(_kind_of(kind), [])
+                    images += [
+                        (image, "train" if place.name == "train" else "test") for image in _direct(listing, kind)
+                    ]
+        elif place not in truths:
+            listing.left_over += left_over_folder(place, "unused" if place.name in _UNUSED_PLACES else "not_found")
+
+    mask_dirs = {}
+    for truth in truths:
+        entries = list_entries(truth)
+        listing.left_over += [*entries.left_over, *(LeftOver(mask, "orphan_masks") for mask in entries.images)]
+        for mask_dir in entries.folders:
+            kind_name = _kind_of(mask_dir)
+            if kind_name in kinds and kind_name != GOOD:
+                mask_dirs[kind_name] = mask_dir
+            else:
+                listing.left_over += left_over_folder(mask_dir, "unused" if kind_name == GOOD else "orphan_masks")
+    for name, members in kinds.items():
+        if name == GOOD:
+            listing.records += [
+                ImageRecord(f"{split}/{GOOD}/{normalised(i.name)}", i, None, GOOD, split) for i, split in members
+            ]
+        else:
+            _add_defects(listing, members, mask_dirs.get(name, truths[0] / name), name)
+    return _finished(listing)
+
+
+def _kind_of(folder: Path) -> str:
+    return GOOD if folder.name.lower() in _GOOD_NAMES else normalised(folder.name)
+
+
+def _direct(listing: Listing, folder: Path) -> list[Path]:
+    """Return the images directly inside a folder, and account for the rest of it."""
+    entries = list_entries(folder)
+    listing.left_over += entries.left_over
+    for subfolder in entries.folders:
+        listing.left_over += left_over_folder(subfolder)
+    return entries.images
+
+
+def _finished(listing: Listing) -> Listing:
+    """Sort the records, training first, and refuse those that share a name or a mask, or are a mask themselves."""
+    listing.records.sort(key=lambda record: (record.split != "train", record.name))
+    names = Counter(record.name for record in listing.records)
+    masks = Counter(mask for record in listing.records for mask in record.masks)
+    images = {record.image_path for record in listing.records}
+
+    def problem(record: ImageRecord) -> DataError | None:
+        shared = [mask for mask in record.masks if masks[mask] > 1]
+        if record.error is not None:
+            return record.error
+        if not _can_be_listed(record.name):
+            found, expected = (
+                "a name with control characters, or that is no text in UTF-8",
+                "names that a list can hold",
+            )
+            return DataError("name", record.image_path, found, expected, "Rename it.")
+        if names[record.name] > 1:
+            found = f"{names[record.name]} files that are called {record.name}"
+            return DataError("same_name", record.image_path, found, "names that differ", "Rename all but one.")
+        if shared:
+            return _shared_mask(record.image_path, shared)
+        if images.intersection(record.masks):
+            return DataError(
+                "mask_is_photograph",
+                record.image_path,
+                found=f"a mask that is listed as a photograph too ({shorten(mask.name for mask in record.masks)})",
+                expected="a mask of its own",
+                advice="Correct the mask's name.",
+            )
+        return None
+
+    listing.records = [replace(record, error=problem(record)) for record in listing.records]
     return listing
+
+
+def _can_be_listed(name: str) -> bool:
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
+
+
+def _shared_mask(image: Path, masks: Sequence[Path]) -> DataError:
+    return DataError(
+        "shared_mask",
+        image,
+        found=f"a mask that belongs to another photograph as well: {shorten(mask.name for mask in masks)}",
+        expected="a mask for each photograph",
+        advice="Name photographs and masks such that they differ in more than file ending and folder.",
+    )
 
 
 # The user's own folders: good photographs, photographs of a defect, masks
@@ -179,20 +291,25 @@ def list_folders(
         raise ValueError(f"mask_dir={mask_dir} needs defect_dir, the folder of the photographs that it belongs to.")
     if good_dir is None and defect_dir is None:
         raise ValueError("Give good_dir, or defect_dir and mask_dir, or all three.")
+    if good_dir is not None and good_dir.resolve() in [d.resolve() for d in (defect_dir, mask_dir) if d is not None]:
+        raise ValueError(f"good_dir={good_dir} is also the folder of the defects or of their masks: give its own.")
     root = (good_dir or defect_dir or Path()).resolve().parent
-    listing = Listing(root=root, category=category or root.name)
+    listing = Listing(root=root, category=name_of(root / category) if category else name_of(root))
     if defect_dir is not None:
         files = _images(listing, defect_dir, "defect_dir")
+        kind = normalised(defect) if defect else name_of(defect_dir)
+        if not is_folder_name(kind):
+            raise ValueError(f"The defect must have a name that a folder can have, but is {kind!r}.")
+        masks: list[Path] | None = None
         if mask_dir is None or mask_dir.resolve() == defect_dir.resolve():
-            images, masks = split_images_and_masks(files)
-        else:
-            images, masks = files, _images(listing, mask_dir, "mask_dir")
-        _add_defects(listing, images, masks, mask_dir or defect_dir, defect or defect_dir.resolve().name, "test")
+            files, masks = split_images_and_masks(files)
+        elif not list_entries(mask_dir).folders:
+            _images(Listing(root, ""), mask_dir, "mask_dir")  # to refuse one without any image
+        _add_defects(listing, [(file, "test") for file in files], mask_dir or defect_dir, kind, masks)
     if good_dir is not None:
         for image in _images(listing, good_dir, "good_dir"):
-            listing.records.append(ImageRecord(f"train/{GOOD}/{image.name}", image, None, GOOD, "train"))
-    listing.records.sort(key=lambda record: record.name)
-    return listing
+            listing.records.append(ImageRecord(f"train/{GOOD}/{normalised(image.name)}", image, None, GOOD, "train"))
+    return _finished(listing)
 
 
 def _images(listing: Listing, folder: Path, option: str) -> list[Path]:
@@ -200,17 +317,16 @@ def _images(listing: Listing, folder: Path, option: str) -> list[Path]:
         raise DataError(
             "no_images", folder, "there is no such folder", f"a folder of images (--{option})", "Check the path."
         )
-    images, others = image_files(folder)
-    listing.ignored_files += others
+    images = _direct(listing, folder)
     if not images:
-        subfolders = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        entries = list_entries(folder)
         raise DataError(
             "no_images",
             folder,
-            found=f"no images, {len(others)} other files and {len(subfolders)} folders",
+            found=f"no images, {len(entries.left_over)} other files and {len(entries.folders)} folders",
             expected=f"images directly inside it (--{option})",
-            advice=f"Give the folder that holds them, such as {folder / subfolders[0]}."
-            if subfolders
+            advice=f"Give the folder that holds them, such as {entries.folders[0]}."
+            if entries.folders
             else "PNG, JPEG, TIFF, BMP, WebP, GIF, PPM and PGM files are read.",
         )
     return images
@@ -235,12 +351,19 @@ def list_imagefolder(root: Path, category: str | None = None) -> Listing:
     Raises:
         DataError: (`metadata`) if its metadata are not what is described above.
     """
-    listing = Listing(root=root, category=category or root.resolve().name)
+    listing = Listing(root=root, category=category or name_of(root))
     files = metadata_files(root)
     for file in files:
         for row in _read_rows(file):
             _add_row(listing, file, row)
-    listing.records.sort(key=lambda record: record.name)
+    used = {os.path.abspath(file) for file in files}
+    used |= {str(path) for record in listing.records for path in (record.image_path, *record.masks)}
+    for place, folders, _ in os.walk(os.path.abspath(root)):
+        entries = list_entries(Path(place))
+        folders[:] = [folder.name for folder in entries.folders]
+        listing.left_over += [entry for entry in entries.left_over if str(entry.path) not in used]
+        listing.left_over += [LeftOver(image, "not_found") for image in entries.images if str(image) not in used]
+    _finished(listing)
     for first, second in pairwise(listing.records):
         if first.name == second.name:
             raise _bad_metadata(
@@ -253,13 +376,13 @@ def _add_row(listing: Listing, file: Path, row: dict[str, Any]) -> None:
     image = _inside(file, row["file_name"])
     mask_name = next((row[column] for column in _MASK_COLUMNS if row.get(column)), None)
     mask = _inside(file, mask_name) if mask_name else None
-    defect = str(row.get("defect") or ("defect" if mask else GOOD))
-    if defect in (".", "..") or any(character in defect for character in "/\\:\0"):  # it becomes a folder's name
+    defect = normalised(str(row.get("defect") or ("defect" if mask else GOOD)))
+    if not is_folder_name(defect):  # it becomes a folder's name
         raise _bad_metadata(file, f"the defect {defect!r}", "a name that a folder can have", "Rename it.")
     split: Split = "train" if defect == GOOD else "test"
     if file.parent != listing.root:
         split = "train" if file.parent.name == "train" else "test"
-    name = image.relative_to(os.path.abspath(listing.root)).as_posix()
+    name = normalised(image.relative_to(os.path.abspath(listing.root)).as_posix())
     error = None
     if defect != GOOD and mask is None:
         error = DataError(
@@ -280,7 +403,16 @@ def _inside(file: Path, name: object) -> Path:
         raise _bad_metadata(
             file, f"the file name {name!r}", "paths of files below its folder", "Move the files, or correct the row."
         )
-    return Path(path)
+    return _as_stored(Path(folder), Path(path).relative_to(folder).parts)
+
+
+def _as_stored(folder: Path, parts: Sequence[str]) -> Path:
+    """Return the path below a folder; where a name is not there, but stored in another form of Unicode, that one."""
+    for part in parts:
+        if not os.path.lexists(folder / part) and folder.is_dir():
+            part = next((n for n in os.listdir(folder) if normalised(n) == normalised(part)), part)
+        folder /= part
+    return folder
 
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
@@ -313,184 +445,136 @@ def _bad_metadata(
 
 
 def match_masks(
-    images: Sequence[Path], masks: Sequence[Path], mask_dir: Path
-) -> tuple[dict[Path, Path | DataError], list[Path]]:
+    images: Sequence[Path], mask_dir: Path, masks: Sequence[Path] | None = None
+) -> tuple[dict[Path, tuple[Path, ...] | DataError], list[LeftOver]]:
     """Match masks to photographs by stem, with or without a suffix such as `_mask`; file endings may differ.
 
+    A photograph has one mask, or several that are numbered (`_mask`, `_mask_2`) or lie in a folder of its name, as
+    those of MVTec LOCO: together they are its mask.
+
+    Args:
+        images: The photographs.
+        mask_dir: Folder of the masks.
+        masks: Those in it; None for all.
+
     Returns:
-        By photograph its mask, or an error that names `mask_dir` (`no_mask` or `several_masks`); and the masks that
-        belong to none.
+        By photograph its masks, or an error (`no_mask`, `several_masks`, `shared_mask`); and what else is in the
+        folder of masks.
     """
-    image_stems = {image.stem for image in images}
-    by_stem: dict[str | None, list[Path]] = {}
-    for mask in masks:
-        by_stem.setdefault(_image_stem(mask.stem, image_stems), []).append(mask)
-    orphans = by_stem.pop(None, [])
-    matches: dict[Path, Path | DataError] = {}
+    entries = list_entries(mask_dir)
+    owners: dict[str, list[Path]] = {}  # by all that a mask's name may begin with
     for image in images:
-        found = by_stem.get(image.stem, [])
-        if len(found) == 1:
-            matches[image] = found[0]
-        elif not found:
+        for name in {normalised(image.stem), normalised(image.name)}:
+            owners.setdefault(name, []).append(image)
+    found: dict[Path, dict[Path, tuple[str, str | None]]] = {image: {} for image in images}  # mask: words, number
+    doubtful: dict[Path, list[Path]] = {}
+    left_over = list(entries.left_over) if masks is None else []
+    for mask in entries.images if masks is None else masks:
+        beginning, suffix, number = _image_stem(mask, owners)
+        for image in owners.get(beginning or "", ()):
+            found[image][mask] = suffix.lower(), number
+        if beginning is None:
+            for image in _could_be_numbered(mask, owners):
+                doubtful.setdefault(image, []).append(mask)
+            left_over.append(LeftOver(mask, "orphan_masks"))
+    for folder in entries.folders if masks is None else ():
+        inside = list_entries(folder)
+        of_folder = owners.get(normalised(folder.name), [])
+        for image in of_folder:
+            found[image].update({mask: ("/", mask.name) for mask in inside.images})
+        left_over += inside.left_over if of_folder else left_over_folder(folder, "orphan_masks")
+
+    num_owners = Counter(mask for candidates in found.values() for mask in candidates)
+    matches: dict[Path, tuple[Path, ...] | DataError] = {}
+    for image, candidates in found.items():
+        shared = [mask for mask in candidates if num_owners[mask] > 1]
+        words = {suffix for suffix, _ in candidates.values()}
+        several = [*candidates, *doubtful.get(image, [])]
+        if not several:
+            twins = [i for i in owners[normalised(image.stem)] if i != image and i.parent == image.parent]
+            advice = "Add the mask, rename it, or leave the image out with --skip_bad_files or --file_list."
+            if twins:
+                advice += f" If {twins[0].name} is its mask, give --defect_dir {image.parent} alone: they are paired."
             matches[image] = DataError(
                 "no_mask",
                 image,
-                found=f"an image without a mask; {mask_dir} holds {shorten(m.name for m in masks)}",
+                found=f"an image without a mask; {mask_dir} holds {shorten(m.name for m in entries.images)}",
                 expected=f"{mask_dir / image.stem}_mask.png, or the same stem with another suffix or file ending",
-                advice="Add the mask, rename it, or leave the image out with --skip_bad_files or --file_list.",
+                advice=advice,
             )
-        else:
+        elif shared:
+            matches[image] = _shared_mask(image, shared)
+        elif image in doubtful or len(words) > 1 or len(set(candidates.values())) < len(candidates):
             matches[image] = DataError(
                 "several_masks",
                 image,
-                found=f"{len(found)} files that could be its mask: {shorten(m.name for m in found)}",
-                expected=f"one mask in {mask_dir}",
-                advice="Move the others elsewhere, or merge them into one mask.",
+                found=f"{len(several)} files that could be its mask: {shorten(m.name for m in several)}",
+                expected=f"one mask in {mask_dir}, or masks of its instances, called {image.stem}_mask_1.png, _2, ...",
+                advice="Move the others elsewhere, rename them, or merge them into one mask.",
             )
-    return matches, orphans
+        else:
+            matches[image] = tuple(sorted(candidates))
+    return matches, left_over
 
 
 def _add_defects(
-    listing: Listing, images: Sequence[Path], masks: Sequence[Path], mask_dir: Path, defect: str, split: Split
+    listing: Listing,
+    images: Sequence[tuple[Path, Split]],
+    mask_dir: Path,
+    defect: str,
+    masks: Sequence[Path] | None = None,
 ) -> None:
-    matches, orphans = match_masks(images, masks, mask_dir)
-    listing.orphan_masks += orphans
-    for image, mask in matches.items():
-        name = f"{split}/{defect}/{image.name}"
-        path, error = (None, mask) if isinstance(mask, DataError) else (mask, None)
-        listing.records.append(ImageRecord(name, image, path, defect, split, error))
+    matches, left_over = match_masks([image for image, _ in images], mask_dir, masks)
+    listing.left_over += left_over
+    for image, split in images:
+        name, found = f"{split}/{defect}/{normalised(image.name)}", matches[image]
+        if isinstance(found, DataError):
+            listing.records.append(ImageRecord(name, image, None, defect, split, found))
+        else:
+            listing.records.append(ImageRecord(name, image, found[0], defect, split, more_masks=found[1:]))
 
 
 def split_images_and_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Tell photographs from masks where both lie in one folder: `x_mask.png` is a mask if there is an `x`."""
-    stems = {path.stem for path in files}
-    is_mask = {path: _image_stem(path.stem, stems - {path.stem}) is not None for path in files}
-    return [p for p in files if not is_mask[p]], [p for p in files if is_mask[p]]
+    """Tell photographs from masks where both lie in one folder.
 
-
-def _image_stem(mask_stem: str, image_stems: set[str]) -> str | None:
-    """Return the longest image stem that `mask_stem` is, or begins with followed by a suffix of words."""
-    for length in range(len(mask_stem), 0, -1):
-        stem = mask_stem[:length]
-        if stem in image_stems and _SUFFIX.fullmatch(mask_stem[length:]):
-            return stem
-    return None
-
-
-# Archives: extracted once, and only what belongs to a data set
-
-
-def default_cache_dir() -> Path:
-    """Return where archives and Hub data sets are unpacked unless told otherwise: beside the caches of `datasets`."""
-    from datasets import config
-
-    return Path(config.HF_DATASETS_CACHE) / "dfmgan_hf"
-
-
-def make_once(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """Make a folder of a cache, whole or not at all, unless it is there; other processes that need it wait."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if not folder.is_dir():
-            with whole_folder(folder) as aside:
-                fill(aside)
-    return folder
-
-
-def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int = 64 * 2**30) -> Path:
-    """Extract a tar archive (xz, gz, bz2 or plain) of images below `cache_dir`, and return the folder.
-
-    That is done once, unless the archive's size or time changes. Only regular files with the ending of an image or a
-    text are written. A member that points outside the folder, a link or a device stops the extraction, and so do more
-    than `max_bytes`; nothing half-extracted is left behind.
-
-    Raises:
-        DataError: (`archive`) that names the archive and the member.
+    `x_mask.png` is a mask if there is an `x`. Of `x.jpg` and `x.png`, as the magnetic tiles were published, the one
+    that keeps its pixels is the mask.
     """
-    status = archive.stat()
-    key = hashlib.sha256(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    target = (cache_dir or default_cache_dir()) / f"{archive.name.split('.')[0]}-{key}"
-    return make_once(target, lambda folder: _extract(archive, folder, max_bytes))
+    owners: dict[str, list[Path]] = {}
+    for path in files:
+        owners.setdefault(normalised(path.stem), []).append(path)
+    masks = set()
+    for path in files:
+        beginning = _image_stem(path, {stem: found for stem, found in owners.items() if found != [path]})[0]
+        if beginning and beginning != normalised(path.stem) and _MASK_WORDS.match(_without_number(path.stem)):
+            masks.add(path)
+    for same_stem in owners.values():
+        lossless = [path for path in same_stem if path.suffix.lower() not in _LOSSY_ENDINGS]
+        if len(same_stem) == 2 and len(lossless) == 1:
+            masks.add(lossless[0])
+    return [p for p in files if p not in masks], [p for p in files if p in masks]
 
 
-def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:
-    """Return the folder itself, or that of an archive's content, without the folder that wraps it all, if any."""
-    if not path.is_file():
-        return path
-    folder = extract_archive(path, None if cache_dir is None else Path(cache_dir))
-    entries = [entry for entry in folder.iterdir() if entry.is_dir()]
-    if len(entries) == 1 and category_folders(entries[0]):
-        return entries[0]
-    return folder
+def _without_number(stem: str) -> str:
+    return re.sub(r"[_\-. ]?\(?\d+\)?$", "", stem)
 
 
-def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
-    extracted_bytes = 0
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            for member in tar:
-                path = _checked_path(archive, member)
-                if not member.isfile() or path.suffix.lower() not in IMAGE_EXTENSIONS | _TEXT_EXTENSIONS:
-                    continue
-                extracted_bytes += member.size
-                if extracted_bytes > max_bytes:
-                    raise _bad_archive(archive, f"more than {max_bytes} bytes", f"at most {max_bytes} bytes of images")
-                source = tar.extractfile(member)
-                assert source is not None  # only for members that are no regular files
-                destination = folder / path
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                with source, destination.open("wb") as stream:
-                    shutil.copyfileobj(source, stream, 2**20)
-            _check_end(archive, tar)
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
-        # tarfile lists on several lines how each compression it knows did not fit.
-        reason = "no tar archive, or damaged at its beginning" if "\n" in str(error) else str(error)
-        raise _damaged(archive, reason) from error
-    except OSError as error:
-        if error.errno is None:  # what gzip and bz2 raise on damaged data
-            raise _damaged(archive, str(error)) from error
-        raise DataError(
-            "archive",
-            archive,
-            found=f"a member that cannot be written ({error})",
-            expected=f"names that the file system allows, and space and permission to write in {folder.parent}",
-            advice="Fix that, or extract it yourself and give the folder.",
-        ) from error
+def _image_stem(mask: Path, beginnings: Container[str]) -> tuple[str | None, str, str | None]:
+    """Return the longest of `beginnings` that a mask's name has, followed by words and perhaps a number, and these."""
+    stem = normalised(mask.stem)
+    for length in range(len(stem), 0, -1):
+        suffix = _SUFFIX.fullmatch(stem[length:]) if stem[:length] in beginnings else None
+        if suffix:
+            return stem[:length], suffix[1], suffix[2]
+    return None, "", None
 
 
-def _check_end(archive: Path, tar: tarfile.TarFile) -> None:
-    """Check that nothing but zeros, and at least a block of them, is left where tarfile saw the end.
-
-    It takes a damaged header for the end as well. Reading on also checks the sums that compression adds at the end.
-    """
-    assert tar.fileobj is not None  # only once closed
-    num_left = 0
-    while rest := tar.fileobj.read(2**20):
-        num_left += len(rest)
-        if any(rest):
-            raise _damaged(archive, "a header amid the files is not one")
-    if num_left < tarfile.BLOCKSIZE:
-        raise _damaged(archive, "it breaks off without an end")
-
-
-def _damaged(archive: Path, reason: str) -> DataError:
-    return _bad_archive(archive, f"an archive that does not unpack ({reason})", "a whole tar.xz, tar.gz or tar file")
-
-
-def _checked_path(archive: Path, member: tarfile.TarInfo) -> PurePosixPath:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or any(character in member.name for character in "\\:\0"):
-        raise _bad_archive(archive, f"the member {member.name!r}, which points outside", "paths inside the archive")
-    if not (member.isfile() or member.isdir()):
-        raise _bad_archive(archive, f"the member {member.name!r}, a link or device", "files and folders only")
-    return path
-
-
-def _bad_archive(archive: Path, found: str, expected: str) -> DataError:
-    return DataError(
-        "archive",
-        archive,
-        found=found,
-        expected=expected,
-        advice="Download it again from a source you trust, or extract it yourself and give the folder.",
-    )
+def _could_be_numbered(mask: Path, owners: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Find photographs of which `000_2.png` may be a second mask: where none is called `000_<number>` itself."""
+    stem = normalised(mask.stem)
+    for length in range(len(stem), 0, -1):
+        beginning = stem[:length]
+        if beginning in owners and _NUMBERED.fullmatch(stem[length:]):
+            is_their_habit = any(s.startswith(beginning) and _NUMBERED.fullmatch(s[length:]) for s in owners)
+            return [] if is_their_habit else list(owners[beginning])
+    return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import write_text
-from .records import GOOD, DataError, ImageRecord, shorten
+from .records import GOOD, DataError, ImageRecord, normalised, shorten
 
 
 def shuffled(records: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
@@ -29,7 +29,7 @@ def read_file_list(path: Path | str) -> list[str]:
     found, advice = "no names", "Write one with save_file_list, or by hand."
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        names = [normalised(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
     except FileNotFoundError:
         found = "there is no such file"
     except UnicodeDecodeError as error:
@@ -119,10 +119,12 @@ def read_groups(path: Path | str) -> dict[str, str]:
     rows: list[dict[str, str]] = []
     found = "no lines"
     try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
+        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except FileNotFoundError:
         found = "there is no such file"
+    except (UnicodeDecodeError, csv.Error) as error:
+        found = f"what is no table in UTF-8 ({error})"
     if not rows or not {"file", "group"} <= rows[0].keys():
         raise DataError(
             "groups",
@@ -131,7 +133,7 @@ def read_groups(path: Path | str) -> dict[str, str]:
             expected="a CSV file with the columns file and group",
             advice="Write a line for each photograph, such as test/crack/000.png,part_17.",
         )
-    return {row["file"]: row["group"] for row in rows}
+    return {normalised(row["file"]): row["group"] for row in rows}
 
 
 def make_partitions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import whole_folder
+from ..files import file_sha256, whole_folder
+from .duplicates import describe_detail, find_duplicates, group_duplicates
+from .findings import judge_duplicates, judge_folder
 from .preparation import read_pair
-from .reading import Array
-from .records import GOOD, DataError, ImageRecord
+from .reading import Array, Mask
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable
 from .sources import DataSource, find_listing
 
 TABLE_FILE = "patches.csv"
@@ -67,7 +70,7 @@ def cut_dataset(config: PatchConfig) -> None:
     for problem in skipped:
         print(f"LEFT OUT {problem}", file=sys.stderr)
     for kind, number in sorted(patches.items()):
-        print(f"{number:7d} patches in {kind}")
+        print(f"{number:7d} patches in {printable(kind)}")
     print(f"{config.output_dir / TABLE_FILE} says where they were.")
 
 
@@ -80,6 +83,10 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
     Returns:
         Number of patches by split and kind, such as `train/good`; what was wrong with the photographs left out.
 
+    Warns:
+        DataWarning: entries of the folder are not used, or the same view is in train and in test: then patches of it
+            are too, which their pixels no longer show. The table keeps it, and the doctor reads it there.
+
     Raises:
         FileExistsError: there is something in `output_dir` already.
         DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
@@ -87,30 +94,62 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
     Example:
         >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
     """
-    records = find_listing(config).records
+    listing = find_listing(config)
+    records: list[ImageRecord] = []  # those that were cut
+    details, digests = [], []
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
-    stems = _distinct_stems(records)
-    with whole_folder(config.output_dir) as folder, (folder / TABLE_FILE).open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "photograph", "x", "y", "patch_size"])
-        for record in tqdm(records, desc="Cutting", disable=None):
+    stems = _distinct_stems(listing.records)
+    rows: list[tuple[str, str, Place]] = []
+    with whole_folder(config.output_dir) as folder:
+        for record in tqdm(listing.records, desc="Cutting", disable=None):
             try:
-                cut = list(_cut(record, config))
+                photograph, defect = read_pair(record, config.image_channels, config.bit_depth)
+                cut = list(_cut(record, photograph, defect, config))
             except DataError as error:
                 if not config.skip_bad_files:
                     raise
                 skipped.append(error)
                 continue
+            records.append(record)
+            details.append(describe_detail(photograph))
+            digests.append(file_sha256(record.image_path))
             for place, image, mask in cut:
                 kind = f"{record.split}/{record.defect}"
                 stem = f"{stems[record.name]}_x{place.x:05d}_y{place.y:05d}"
                 _save(image, folder / kind / f"{stem}.png")
                 if mask is not None:
                     _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
-                table.writerow([f"{kind}/{stem}.png", record.name, place.x, place.y, config.patch_size])
+                rows.append((f"{kind}/{stem}.png", record.name, place))
                 patches[kind] += 1
+        pairs = find_duplicates(details, digests)
+        groups = {records[i].name: number for number, same in enumerate(group_duplicates(pairs), 1) for i in same}
+        with (folder / TABLE_FILE).open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["file", "photograph", "x", "y", "patch_size", "same_view"])
+            for name, photograph_name, place in rows:
+                group = groups.get(photograph_name, "")
+                table.writerow([name, photograph_name, place.x, place.y, config.patch_size, group])
+    for finding in (*judge_folder(listing), *judge_duplicates(records, pairs)):
+        if finding.severity != "note":
+            warnings.warn(finding.to_line(), DataWarning, stacklevel=2)
     return dict(patches), skipped
+
+
+def same_view_in_train_and_test(listing: Listing) -> list[str]:
+    """Name pairs of photographs of the same view in train and in test whose patches are listed, as `a = b`."""
+    table = listing.root / TABLE_FILE
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    present = {record.name: record.split for record in listing.records}
+    sides: dict[str, dict[str, str]] = {}  # a photograph of each group in each split
+    for row in rows:
+        if row.get("same_view") and row.get("file") in present:
+            side = sides.setdefault(row["same_view"], {})
+            side.setdefault(present[row["file"]], row.get("photograph") or "")
+    return [f"{side['train']} = {side['test']}" for side in sides.values() if len(side) == 2]
 
 
 class Place(NamedTuple):
@@ -142,7 +181,10 @@ def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng
             least are taken.
         rng: Source of randomness.
     """
-    sums = np.pad(mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height, width = mask.shape
+    sums = np.zeros((height + 1, width + 1), dtype=np.int32 if mask.size < 2**31 else np.int64)
+    np.cumsum(mask, axis=0, out=sums[1:, 1:])
+    np.cumsum(sums, axis=1, out=sums)
     size = patch_size
     pixels = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     allowed = max(max_area * size**2, pixels[pixels > 0].min())
@@ -170,8 +212,9 @@ def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
     return stems
 
 
-def _cut(record: ImageRecord, config: PatchConfig) -> Iterator[tuple[Place, Array, Array | None]]:
-    image, mask = read_pair(record, config.image_channels, config.bit_depth)
+def _cut(
+    record: ImageRecord, image: Array, mask: Mask | None, config: PatchConfig
+) -> Iterator[tuple[Place, Array, Array | None]]:
     size = config.patch_size
     height, width = image.shape[:2]
     if min(height, width) < size:
@@ -184,7 +227,9 @@ def _cut(record: ImageRecord, config: PatchConfig) -> Iterator[tuple[Place, Arra
         )
     rng = np.random.default_rng([config.seed, *record.name.encode()])
     if mask is None and record.defect == GOOD:
-        places = covering_places(height, width, size)
+        # Where nothing is to be seen (a background without noise), there is nothing to learn.
+        covering = covering_places(height, width, size)
+        places = [p for p in covering if np.ptp(image[p.y : p.y + size, p.x : p.x + size])]
         if config.good_patches:
             places = [places[i] for i in sorted(rng.permutation(len(places))[: config.good_patches])]
     elif mask is None:

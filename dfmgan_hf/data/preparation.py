@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .reading import Array, Mask, read_image, read_mask
-from .records import GOOD, DataError, ImageRecord
+from .reading import Array, Mask, decode, highest_sample, image_to_array, is_transparent, read_mask
+from .records import GOOD, DataError, ImageRecord, list_entries, normalised, shorten
 
 Fit = Literal["resize", "center_crop", "pad"]
 """`resize` stretches to the square, `center_crop` keeps the middle square, `pad` adds a border of the rim's colour."""
@@ -23,6 +26,12 @@ _CORE_DISTANCE = 2
 # its length; large ones where it is thick, so that its outline stays clean.
 _THIN_BLOCK = 4
 _THICK_BLOCK = 64
+_COLUMNS_AT_ONCE = 512
+
+_GREY_TOLERANCE = 16
+_DARK = 24
+_PIXELS_LOOKED_AT = 1024  # along a side: colour and brightness of a large photograph are told from a part of it
+_LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 
 
 def check_square(resolution: int, fit: str) -> None:
@@ -122,6 +131,9 @@ def _rim_colour(image: Array) -> Array:
 
 def _means_over_cells(values: Array, cells: int) -> Array:
     """Average over `cells` equal parts of the first axis, which may begin and end inside a pixel, `(cells, W)`."""
+    if values.shape[1] > _COLUMNS_AT_ONCE:  # the sums of a large mask would take 8 bytes for each of its pixels
+        strips = np.split(values, range(_COLUMNS_AT_ONCE, values.shape[1], _COLUMNS_AT_ONCE), axis=1)
+        return np.concatenate([_means_over_cells(strip, cells) for strip in strips], axis=1)
     size = values.shape[0]
     sums = np.zeros((size + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=sums[1:])
@@ -166,28 +178,135 @@ def _round_keeping_area(coverage: Array, block: int) -> Array:
     return blocks.reshape(side, side)[:resolution, :resolution]
 
 
-def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
-    """Decode a photograph and its mask at their own size, and check that they fit together.
+@dataclass
+class Inspection:
+    """What was found about one photograph and its mask; the defaults stand where it cannot be read."""
+
+    record: ImageRecord
+    errors: list[DataError] = field(default_factory=list)  # what keeps it from being used for training
+    width: int = 0  # of the upright photograph, in pixels
+    height: int = 0
+    mode: str = ""  # Pillow's, and ";16" where colour has 16 bits, which Pillow does not say
+    is_coloured: bool = False  # more than 1 % of its pixels are not grey
+    is_dark: bool = False  # 99.9 % of its samples are nearly black
+    is_transparent: bool = False  # all of it; its colours are used
+    is_rotated: bool = False  # EXIF says that it is to be turned
+    highest_sample: int | None = None  # of a 16-bit photograph
+    mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
+    has_soft_mask: bool = False  # see `reading.Mask`
+    has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Inside, a DataError is noted among the errors and ends the block."""
+        try:
+            yield
+        except DataError as error:
+            self.errors.append(error)
+
+
+def inspect(
+    record: ImageRecord, image_channels: int = 3, bit_depth: int = 16
+) -> tuple[Inspection, Array | None, Mask | None]:
+    """Decode a photograph and its mask at their own size, and look at what came out; nothing is raised.
 
     Returns:
-        uint8 `(H, W, image_channels)`, and the mask or None for defect-free photographs.
-
-    Raises:
-        DataError: `record.error`; `unreadable` or `pixel_format` (see `reading`); `size_mismatch` or `empty_mask` (see
-            `check_pair`).
+        What was found; uint8 `(H, W, image_channels)` or None if it cannot be read; the mask or None likewise, and for
+        defect-free photographs. The errors are `record.error`; `unreadable` or `pixel_format` (see `reading`); `blank`
+        or `mask_as_photograph` (see `check_photograph`); `size_mismatch`, `empty_mask` or `not_a_mask` (see
+        `check_pair`).
     """
-    if record.error is not None:
-        raise record.error
-    image = read_image(record.image_path, image_channels, bit_depth)
-    if record.mask_path is None:
-        return image, None
-    mask = read_mask(record.mask_path)
-    check_pair(record, image, mask)
+    found = Inspection(record, [] if record.error is None else [record.error])
+    image = mask = None
+    with found.noting():
+        decoded, found.mode, _, found.is_rotated = decode(record.image_path)
+        found.highest_sample = highest_sample(decoded)
+        image = image_to_array(decoded, 3, bit_depth, record.image_path)
+        found.height, found.width = image.shape[:2]
+        step = max(1, min(image.shape[:2]) // _PIXELS_LOOKED_AT)
+        seen = image[::step, ::step]
+        found.is_coloured = bool((np.ptp(seen, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
+        found.is_dark = bool((seen > _DARK).mean() < 0.001)
+        found.is_transparent = is_transparent(decoded)
+        check_photograph(record, image, found.highest_sample)
+        if image_channels != 3:
+            image = image_to_array(decoded, image_channels, bit_depth, record.image_path)
+    with found.noting():
+        mask = read_masks(record)
+        if mask is not None:
+            found.mask_area = float(mask.defect.mean())
+            found.has_soft_mask = mask.is_soft
+            with Image.open(record.masks[0]) as file:
+                found.has_lossy_mask = file.format in _LOSSY_FORMATS
+    with found.noting():
+        if image is not None and mask is not None:
+            check_pair(record, image, mask)
+    return found, image, mask
+
+
+def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
+    """Decode a photograph and its mask, and check that they fit together; the first error of `inspect` is raised."""
+    found, image, mask = inspect(record, image_channels, bit_depth)
+    if found.errors or image is None:
+        raise found.errors[0]
     return image, mask
 
 
+def read_masks(record: ImageRecord) -> Mask | None:
+    """Read a photograph's mask, or unite those of its instances; None if it has none.
+
+    Raises:
+        DataError: (`unreadable`) or, if the masks have different sizes, (`size_mismatch`).
+    """
+    united: Mask | None = None
+    for path in record.masks:
+        mask = read_mask(path)
+        if united is None:
+            united = mask
+        elif united.defect.shape != mask.defect.shape:
+            sizes = [f"{each.defect.shape[1]}x{each.defect.shape[0]}" for each in (mask, united)]
+            found, expected = f"a mask of {sizes[0]} pixels", f"{sizes[1]}, the size of {record.mask_path}"
+            raise DataError("size_mismatch", path, found, expected, "Export the masks of a photograph alike.")
+        else:
+            united = Mask(united.defect | mask.defect, united.is_soft or mask.is_soft)
+    return united
+
+
+def check_photograph(record: ImageRecord, image: Array, highest: int | None = None) -> None:
+    """Raise a DataError (`blank`) if all pixels are alike, or two values are left and it may be another's mask."""
+    lowest, brightest = int(image.min()), int(image.max())
+    stem = normalised(record.image_path.stem)
+    if brightest == 0 and highest:
+        raise DataError(
+            "blank",
+            record.image_path,
+            found=f"samples up to {highest}, which become black",
+            expected="samples that fill their file of 16 bits or more, or their number of bits",
+            advice=f"Give --bit_depth {max(8, highest.bit_length())}.",
+        )
+    if lowest == brightest:
+        raise DataError(
+            "blank",
+            record.image_path,
+            found=f"a photograph whose pixels are all {lowest}, of 0 to 255",
+            expected="a photograph; a mask, an empty frame, or samples too small for their file look like this",
+            advice="Give the camera's --bit_depth, give masks as --mask_dir, or leave it out with --skip_bad_files.",
+        )
+    if record.defect == GOOD and lowest == 0 and bool(np.isin(image, (0, brightest)).all()):
+        siblings = [p for p in list_entries(record.image_path.parent).images if normalised(p.stem) == stem]
+        if len(siblings) > 1:
+            raise DataError(
+                "mask_as_photograph",
+                record.image_path,
+                found=f"pixels of two values beside {shorten(p.name for p in siblings if p != record.image_path)}",
+                expected="photographs; this looks like the mask of one",
+                advice="Move the masks to another folder, or leave them out with --skip_bad_files.",
+            )
+
+
 def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
-    """Raise a DataError if a mask has another size (`size_mismatch`) or no pixel but zeros (`empty_mask`)."""
+    """Raise a DataError if a mask has another size (`size_mismatch`), no pixel but zeros (`empty_mask`), or none that
+    is zero but many values, as photographs have (`not_a_mask`)."""
     path = record.mask_path or record.image_path
     height, width = image.shape[:2]
     if mask.defect.shape != (height, width):
@@ -197,6 +316,14 @@ def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
             found=f"a mask of {mask.defect.shape[1]}x{mask.defect.shape[0]} pixels",
             expected=f"{width}x{height}, the size of {record.image_path}",
             advice="Export the mask again from the photograph as it is now (not rotated, cropped or scaled).",
+        )
+    if mask.is_soft and mask.defect.all():
+        raise DataError(
+            "not_a_mask",
+            path,
+            found="many values and none that is 0, so that all of the photograph counts as defect",
+            expected="a mask: 0 on the background, anything else on the defect",
+            advice="Give masks, not photographs; of a mask whose background is not 0, set it to 0.",
         )
     if not mask.defect.any():
         what, advice = "defect", f"Draw the defect, or move {record.image_path.name} to the defect-free images."
@@ -209,21 +336,23 @@ def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
 
 def prepare_example(
     record: ImageRecord, resolution: int, image_channels: int = 3, fit: Fit = "resize", bit_depth: int = 16
-) -> tuple[Array, Array | None, bool]:
+) -> tuple[Array, Array | None, Inspection]:
     """Decode one photograph and its mask, check them, and bring them to the training resolution.
 
     Returns:
-        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None; `Mask.is_soft`.
+        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None; what was found.
 
     Raises:
-        DataError: as `read_pair`, and `cropped_mask` if `center_crop` cuts off all that the mask shows.
+        DataError: the first of `inspect`, or `cropped_mask` if `center_crop` cuts off all that the mask shows.
         ValueError: that names the option whose value is not possible.
     """
-    image, mask = read_pair(record, image_channels, bit_depth)
+    found, image, mask = inspect(record, image_channels, bit_depth)
+    if found.errors or image is None:
+        raise found.errors[0]
     square, square_mask = fit_to_square(image, None if mask is None else mask.defect, resolution, fit)
     samples = np.ascontiguousarray(square.transpose(2, 0, 1))
-    if mask is None or square_mask is None:
-        return samples, None, False
+    if square_mask is None:
+        return samples, None, found
     if not square_mask.any():
         raise DataError(
             "cropped_mask",
@@ -232,4 +361,4 @@ def prepare_example(
             expected="some of it inside, since fit is center_crop",
             advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
         )
-    return samples, np.where(square_mask, 255, 0).astype(np.uint8)[None], mask.is_soft
+    return samples, np.where(square_mask, 255, 0).astype(np.uint8)[None], found

@@ -18,12 +18,32 @@ Array = np.ndarray[Any, Any]
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+_INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
-_WHITE_IS_ZERO = 0
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # TIFF 6.0, PhotometricInterpretation
+_ALPHA = frozenset({1, 2})  # TIFF 6.0, ExtraSamples; 0 is a channel of another kind, such as infrared
+_SAMPLES_AT_ONCE = 2**22
 _FAX_COMPRESSIONS = frozenset({"tiff_ccitt", "group3", "group4"})
 
 
-def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
+class Decoded(NamedTuple):
+    """The first frame of a file, upright.
+
+    Attributes:
+        pixels: The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2
+            (grey and alpha), 3 (RGB) or 4 (RGBA).
+        mode: Pillow's of the file, and ";16" where colour has 16 bits, which Pillow does not say.
+        format: Pillow's name of the file's format.
+        is_rotated: Whether EXIF said that it is to be turned.
+    """
+
+    pixels: Image.Image | Array
+    mode: str
+    format: str
+    is_rotated: bool
+
+
+def decode(path: Path, *, is_mask: bool = False) -> Decoded:
     """Decode the first frame of a file, upright.
 
     Args:
@@ -31,37 +51,30 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
         is_mask: Whether zero is the background, even where a TIFF file calls its zeros white and Pillow inverts it.
             ImageJ and tifffile write binary masks so. Fax compression, which has no other convention, is believed.
 
-    Returns:
-        The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2 (grey
-        and alpha), 3 (RGB) or 4 (RGBA).
-
     Raises:
         DataError: (`unreadable`) if the file is missing, empty, truncated, too large or not an image; it names the
             file.
     """
     if not path.is_file():
-        raise DataError("unreadable", path, "there is no such file", "an image file", "Check the path.")
+        found = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "there is no such file"
+        advice = "Fetch what it stands for (git annex, DVC, an unmounted share)." if path.is_symlink() else ""
+        raise DataError("unreadable", path, found, "an image file", advice or "Check the path.")
     try:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
         with path.open("rb") as stream, Image.open(stream) as image:
-            if is_deep_colour(image):
-                return _decode_deep_colour(path, image)
-            if _is_misread_bitmap(image):
-                import imagecodecs
-
-                return Image.fromarray(imagecodecs.bmp_decode(path.read_bytes()))
-            is_inverted = is_mask and _has_white_zeros(image)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return ImageChops.invert(upright) if is_inverted else upright
+            mode = f"{image.mode};16" if is_deep_colour(image) else image.mode
+            pixels = _decode(path, image, is_mask)
+            # Asked for after decoding: of a PNG file, Pillow decodes all to find it.
+            is_rotated = image.getexif().get(Tag.Orientation, 1) != 1
+            return Decoded(pixels, mode, image.format or "", is_rotated)
     except Image.DecompressionBombError as error:
         raise DataError(
             "unreadable",
             path,
             found=f"more pixels than are decoded safely ({error})",
             expected="a photograph of fewer pixels",
-            advice="Cut or scale it before, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file.",
+            advice="Allow it with --max_megapixels if you trust the file, or cut or scale it before.",
         ) from error
     except _DECODING_ERRORS as error:
         size = path.stat().st_size
@@ -72,6 +85,36 @@ def decode(path: Path, *, is_mask: bool = False) -> Image.Image | Array:
             expected="a whole image file such as PNG, JPEG, TIFF or BMP",
             advice="Copy or export the file again, or leave it out with --skip_bad_files.",
         ) from error
+
+
+def _decode(path: Path, image: ImageFile.ImageFile, is_mask: bool) -> Image.Image | Array:
+    if is_deep_colour(image):
+        return _decode_deep_colour(path, image, is_mask)
+    if _is_misread_bitmap(image):
+        import imagecodecs
+
+        return Image.fromarray(imagecodecs.bmp_decode(path.read_bytes()))
+    has_white_zeros, has_alpha = _has_white_zeros(image), _has_alpha(image)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if is_mask:
+        # Of 8 bits and less: Pillow leaves samples of 16 bits as they are.
+        is_inverted = has_white_zeros and image.mode in ("1", "L")
+        return ImageChops.invert(upright) if is_inverted else upright
+    if image.mode in _SIXTEEN_BIT_MODES:
+        upright.info[_INVERT] = has_white_zeros
+    return upright if has_alpha else upright.convert("RGB")
+
+
+def allow_pixels(megapixels: int | None) -> None:
+    """Let Pillow decode images of up to so many million pixels, in this process; None leaves its limit (89) as it is.
+
+    Files of more than twice as many are refused, since a small file can claim to be a picture that fills the memory.
+    """
+    if megapixels is not None:
+        if megapixels < 1:
+            raise ValueError(f"`max_megapixels` must be at least 1, but is {megapixels}.")
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, megapixels * 10**6)
 
 
 def is_deep_colour(image: ImageFile.ImageFile) -> bool:
@@ -86,9 +129,15 @@ def is_deep_colour(image: ImageFile.ImageFile) -> bool:
     return image.format == "PNG" and arguments in _DEEP_PNG
 
 
-def _decode_deep_colour(path: Path, image: ImageFile.ImageFile) -> Array:
+def _decode_deep_colour(path: Path, image: ImageFile.ImageFile, is_mask: bool) -> Image.Image | Array:
     import imagecodecs
 
+    if image.mode == "CMYK":  # Pillow keeps the upper 8 bits, which are what is shown of a photograph
+        if is_mask:
+            raise ValueError("a mask in 16-bit CMYK")
+        if image.tile[0].codec_name == "raw" and len(image.tile) > 1:
+            raise ValueError("16-bit CMYK in planes without compression")
+        return ImageOps.exif_transpose(image)
     if image.format not in ("PNG", "TIFF"):
         raise ValueError("16-bit colour is read from PNG and TIFF only")
     decoder = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
@@ -101,7 +150,22 @@ def _decode_deep_colour(path: Path, image: ImageFile.ImageFile) -> Array:
     if orientation > 4:
         samples = samples.swapaxes(0, 1)
     is_upside_down, is_mirrored = ((False, False), (False, True), (True, True), (True, False))[(orientation - 1) % 4]
-    return samples[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
+    samples = samples[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
+    colours = _tag(image, Tag.PhotometricInterpretation)
+    if colours not in (None, _RGB, _BLACK_IS_ZERO):
+        raise ValueError(f"16-bit colour in another space than RGB and CMYK (photometric interpretation {colours})")
+    return samples if is_mask or _has_alpha(image) else samples[:, :, :3]
+
+
+def _tag(image: ImageFile.ImageFile, tag: Tag) -> Any:
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+
+
+def _has_alpha(image: ImageFile.ImageFile) -> bool:
+    """Tell whether what Pillow takes for an alpha channel is one: a TIFF file says so, or it is something else."""
+    if len(_tag(image, Tag.BitsPerSample) or ()) == 4 and _tag(image, Tag.PhotometricInterpretation) == _RGB:
+        return bool(_ALPHA.intersection(_tag(image, Tag.ExtraSamples) or ()))
+    return True
 
 
 def _is_misread_bitmap(image: ImageFile.ImageFile) -> bool:
@@ -116,13 +180,9 @@ def _is_misread_bitmap(image: ImageFile.ImageFile) -> bool:
 
 
 def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
-    """Tell whether Pillow inverts a TIFF file as it decodes it."""
-    return (
-        isinstance(image, TiffImagePlugin.TiffImageFile)
-        and image.mode in ("1", "L")
-        and image.tag_v2.get(Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
-        and image.info.get("compression") not in _FAX_COMPRESSIONS
-    )
+    """Tell whether zero is white in a TIFF file: Pillow inverts one of 8 bits or less as it decodes it."""
+    is_white = _tag(image, Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
+    return is_white and image.info.get("compression") not in _FAX_COMPRESSIONS
 
 
 class Mask(NamedTuple):
@@ -144,7 +204,8 @@ def image_to_array(
     """Turn a decoded photograph into 8-bit samples.
 
     Grey photographs are repeated over the channels; colour ones become luma (ITU-R 601) for one channel. Transparent
-    pixels are laid over black. 16-bit samples are divided by `2**(bit_depth - 8)`.
+    pixels are laid over black; where all of them are, alpha means nothing (frame grabbers leave it 0) and the colours
+    are taken. 16-bit samples are divided by `2**(bit_depth - 8)`.
 
     Args:
         image: Decoded and upright, see `decode`.
@@ -166,6 +227,7 @@ def image_to_array(
     if not isinstance(image, Image.Image):
         colour, alpha = _split_alpha(image)
         samples = _scale_to_8_bits(colour, bit_depth, path)
+        alpha = None if is_transparent(image) else alpha
         # Alpha has all 16 bits, whatever the camera's own depth.
         image = Image.fromarray(samples if alpha is None else np.dstack([samples, (alpha >> 8).astype(np.uint8)]))
     if image.mode == "F":
@@ -178,10 +240,16 @@ def image_to_array(
         )
     if image.mode in _SIXTEEN_BIT_MODES:
         grey = _scale_to_8_bits(np.asarray(image), bit_depth, path)
+        grey = 255 - grey if image.info.get(_INVERT) else grey
         return np.repeat(grey[:, :, None], channels, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+        if is_transparent(rgba):
+            image = rgba
+        else:
+            image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if image.mode == "RGBA":  # to grey, Pillow goes another way from there
+        image = image.convert("RGB")
     array = np.array(image.convert("L" if channels == 1 else "RGB"))
     return array.reshape(array.shape[0], array.shape[1], channels)
 
@@ -206,7 +274,7 @@ def read_image(path: Path | str, channels: int = 3, bit_depth: int = 16) -> Arra
         >>> read_image("raw_12_bit.tif", channels=1, bit_depth=12).shape
         (480, 640, 1)
     """
-    return image_to_array(decode(Path(path)), channels, bit_depth, path)
+    return image_to_array(decode(Path(path)).pixels, channels, bit_depth, path)
 
 
 def highest_sample(image: Image.Image | Array) -> int | None:
@@ -214,6 +282,16 @@ def highest_sample(image: Image.Image | Array) -> int | None:
     if not isinstance(image, Image.Image):
         return int(_split_alpha(image)[0].max())
     return int(np.asarray(image).max()) if image.mode in _SIXTEEN_BIT_MODES else None
+
+
+def is_transparent(image: Image.Image | Array) -> bool:
+    """Tell whether all of a decoded photograph is transparent."""
+    if not isinstance(image, Image.Image):
+        alpha = _split_alpha(image)[1]
+        return alpha is not None and not alpha.any()
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() == (0, 0)
 
 
 def _split_alpha(samples: Array) -> tuple[Array, Array | None]:
@@ -270,13 +348,16 @@ def _mask_from_colour(samples: Array) -> Mask:
 
 def read_mask(path: Path | str) -> Mask:
     """Read a mask file; see `decode` and `mask_to_array`."""
-    return mask_to_array(decode(Path(path), is_mask=True))
+    return mask_to_array(decode(Path(path), is_mask=True).pixels)
 
 
 def _has_several_values(samples: Array) -> bool:
     """Tell whether more than one value (or colour) other than zero occurs."""
-    if samples.ndim == 3:
-        shifts = 16 * np.arange(samples.shape[2], dtype=np.uint64)
-        samples = (samples.astype(np.uint64) << shifts).sum(axis=2)
-    occupied = samples[samples != 0]
-    return bool(occupied.size) and bool((occupied != occupied[0]).any())
+    first = None
+    for rows in np.array_split(samples, max(1, samples.size // _SAMPLES_AT_ONCE)):  # what it compares takes memory
+        occupied = rows[rows.any(axis=2)] if rows.ndim == 3 else rows[rows != 0]
+        if len(occupied):
+            first = occupied[0] if first is None else first
+            if (occupied != first).any():
+                return True
+    return False

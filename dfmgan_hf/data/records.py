@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 GOOD = "good"
 """The name of what has no defect, as in MVTec AD."""
@@ -21,7 +24,14 @@ IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 # Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 4
+_PREPARATION_VERSION = 5
+
+_LEFT_BY_PROGRAMS = frozenset(
+    {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+    | {"thumbs.db", "desktop.ini"}
+)
+_NOT_IN_A_NAME = frozenset('/\\:*?"<>|')
+_LONGEST_NAME = 200  # bytes; file systems take 255, and what is exported adds numbers and endings
 
 
 class DataError(ValueError):
@@ -43,7 +53,7 @@ class DataError(ValueError):
         self.found = found
         self.expected = expected
         self.advice = advice
-        super().__init__(f"{path}: {found}. Expected {expected}. {advice}")
+        super().__init__(printable(f"{path}: {found}. Expected {expected}. {advice}"))
 
     def __reduce__(self) -> tuple[Callable[..., DataError], tuple[str, ...]]:
         # Worker processes send exceptions home by their positional arguments, which are the message alone.
@@ -62,6 +72,7 @@ class ImageRecord:
         name: Name within the data set, such as `test/crack/000.png`; what file lists hold.
         image_path: The photograph.
         mask_path: Its mask, or None where there is none.
+        more_masks: Masks of further instances of the defect, to be united with the first.
         defect: Kind of defect, or `good`.
         split: `train` or `test`.
         error: Why it cannot be used, if the names of the files say so already. Loading raises the first, the doctor
@@ -74,21 +85,44 @@ class ImageRecord:
     defect: str
     split: Split
     error: DataError | None = field(default=None, compare=False)
+    more_masks: tuple[Path, ...] = ()
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All files that together are its mask."""
+        return () if self.mask_path is None else (self.mask_path, *self.more_masks)
+
+
+LeftOverKind = Literal["hidden", "ignored_files", "unused", "orphan_masks", "not_found"]
+"""Why an entry of a folder is not used: a hidden one; no image by its name; images that are there for another purpose;
+masks without a photograph; images where none are looked for. Nobody can have meant the last two."""
+
+
+class LeftOver(NamedTuple):
+    """An entry of a data folder that is not used."""
+
+    path: Path
+    kind: LeftOverKind
+    images: int = 0  # how many are inside, of a folder
+
+    @property
+    def is_unresolved(self) -> bool:
+        """Whether it looks like something that should have been used."""
+        return self.kind in ("orphan_masks", "not_found")
 
 
 @dataclass
 class Listing:
-    """The photographs found, and what else is in the folders (nothing has been decoded)."""
+    """The photographs found, and an account of all else that is in the folders (nothing has been decoded)."""
 
     root: Path  # the folder that the names refer to
     category: str  # name of the object or texture
-    records: list[ImageRecord] = field(default_factory=list)  # sorted by name
-    orphan_masks: list[Path] = field(default_factory=list)  # those that belong to no photograph
-    ignored_files: list[Path] = field(default_factory=list)  # neither photographs nor masks
+    records: list[ImageRecord] = field(default_factory=list)  # sorted by split (train first) and name
+    left_over: list[LeftOver] = field(default_factory=list)  # every other entry
 
     def select(self, defect: str | None, split: Split | None = None) -> list[ImageRecord]:
         """Return the records of one kind: `defect=None` for the defect-free ones, `split=None` for both splits."""
-        wanted = defect or GOOD
+        wanted = normalised(defect or GOOD)
         return [r for r in self.records if r.defect == wanted and (split is None or r.split == split)]
 
     @property
@@ -96,17 +130,110 @@ class Listing:
         """Names of the kinds of defect, sorted, without `good`."""
         return sorted({record.defect for record in self.records} - {GOOD})
 
+    def account(self) -> str:
+        """Write one line about all entries: how many are used, ignored and unresolved."""
+        parts = [f"{len(self.records)} photographs listed"]
+        for title, is_unresolved in (("ignored", False), ("unresolved", True)):
+            kinds = Counter(entry.kind for entry in self.left_over if entry.is_unresolved is is_unresolved)
+            named = ", ".join(f"{number} {_LEFT_OVER_WORDS[kind]}" for kind, number in sorted(kinds.items()))
+            parts.append(f"{title}: {named}" if named else f"nothing {title}")
+        return printable(f"{self.category}: {'; '.join(parts)}.")
 
-def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """List the files directly inside a folder, sorted: images by their ending, and the others. Skip hidden ones."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in files if path.suffix.lower() in IMAGE_EXTENSIONS]
-    return images, [path for path in files if path.suffix.lower() not in IMAGE_EXTENSIONS]
+
+_LEFT_OVER_WORDS: Mapping[LeftOverKind, str] = {
+    "hidden": "hidden",
+    "ignored_files": "not named like images",
+    "unused": "for other purposes",
+    "orphan_masks": "masks without a photograph",
+    "not_found": "images or folders of images where none are looked for",
+}
+
+
+class Entries(NamedTuple):
+    """What is directly inside a folder, each sorted."""
+
+    images: list[Path]  # by their ending, links that lead nowhere among them: reading them says so
+    folders: list[Path]
+    left_over: list[LeftOver]  # hidden entries, and other files
+
+
+def list_entries(folder: Path) -> Entries:
+    """Tell images, folders, and what is neither; of a folder that is not there, nothing."""
+    found = Entries([], [], [])
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(".") or path.name.lower() in _LEFT_BY_PROGRAMS:
+            found.left_over.append(LeftOver(path, "hidden"))
+        elif path.is_dir():
+            found.folders.append(path)
+        elif path.suffix.lower() in IMAGE_EXTENSIONS:
+            found.images.append(path)
+        elif path.is_symlink() and not path.exists():
+            # What the link stands for, a folder of photographs perhaps, nobody can tell.
+            found.left_over.append(LeftOver(path, "not_found"))
+        else:
+            found.left_over.append(LeftOver(path, "ignored_files"))
+    return found
+
+
+def left_over_folder(folder: Path, kind: LeftOverKind = "not_found") -> list[LeftOver]:
+    """Account for a folder in which nothing is looked for: as one entry, and as ignored if no image is inside."""
+    images = sum(
+        Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
+    return [LeftOver(folder, kind if images else "ignored_files", images)]
+
+
+def normalised(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC): macOS stores a, Windows and Linux another form of the same."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_folder_name(name: str) -> bool:
+    """Tell whether a category or a kind of defect may be called so: in any script, as a folder on any system."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return (
+        0 < length <= _LONGEST_NAME
+        and not name.startswith((".", " "))
+        and not name.endswith((".", " "))
+        and not _NOT_IN_A_NAME.intersection(name)
+        and not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
+    )
+
+
+def printable(text: str) -> str:
+    """Escape what would steer a terminal or cannot be encoded: control characters, ends of lines, broken Unicode."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
 
 
 def is_hub_id(source: Path | str) -> bool:
     """Tell whether `source` is no path here and has the form `user/name` of a repository on the Hub."""
     return not Path(source).exists() and _REPO_ID.fullmatch(Path(source).as_posix()) is not None
+
+
+def content_of(image: Mapping[str, Any], row: str) -> bytes:
+    """Return an image's bytes as a row of a set on the Hub holds them, undecoded.
+
+    Raises:
+        DataError: (`hub`) if it holds a path instead: whoever wrote the row would choose a file of this machine.
+    """
+    content = image["bytes"]
+    if not isinstance(content, bytes):
+        raise DataError(
+            "hub",
+            row,
+            found=f"a row whose image is the path {image['path']!r}, without its content",
+            expected="images as bytes, as push_to_hub writes them",
+            advice="Do not use this data set, or ask its authors to embed the images.",
+        )
+    return content
 
 
 def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:
@@ -123,8 +250,8 @@ def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> 
     digest.update(json.dumps([_PREPARATION_VERSION, dict(settings)], sort_keys=True).encode())
     for record in records:
         row: list[Any] = [record.name, record.defect, record.split]
-        for path in (record.image_path, record.mask_path):
-            if path is not None and path.exists():
+        for path in (record.image_path, *record.masks):
+            if path.exists():
                 status = path.stat()
                 row += [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
             else:

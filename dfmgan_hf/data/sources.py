@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from .layouts import default_cache_dir, list_category, list_data_dir, list_folders, make_once, unpacked
+from .archives import default_cache_dir, make_once, unpacked
+from .layouts import list_category, list_data_dir, list_folders
 from .preparation import Fit
-from .records import DataError, Listing, Split, is_hub_id
+from .reading import allow_pixels
+from .records import DataError, Listing, Split, content_of, is_folder_name, is_hub_id
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,16 @@ class DataSource:
     """Where the photographs are, and how their files are read: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
 
     Attributes:
-        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar archive of it, an imagefolder
-            with a mask column, or the Hub id of a set.
+        data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar or zip archive of it, an
+            imagefolder with a mask column, or the Hub id of a set.
         category: Category of the data set; needed if there are several.
         good_dir: Folder of your own defect-free photographs, in no particular layout.
         defect_dir: Folder of your own photographs of one kind of defect.
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
+        max_megapixels: Largest photograph to decode, in millions of pixels; None for what is safe if nobody
+            knows where a file comes from (179).
         cache_dir: Folder in which archives and sets of the Hub are unpacked; None for that of `datasets`. For
             training, it also keeps prepared photographs for the next run.
     """
@@ -36,6 +40,7 @@ class DataSource:
     mask_dir: Path | None = None
     bit_depth: int = 16
     skip_bad_files: bool = False
+    max_megapixels: int | None = None
     cache_dir: Path | None = None
 
 
@@ -65,6 +70,7 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
         >>> find_listing(DataSource(Path("mvtec_ad"), "hazelnut")).defects
         ['crack', 'cut', 'hole', 'print']
     """
+    allow_pixels(source.max_megapixels)
     folders = source.good_dir, source.defect_dir, source.mask_dir
     if any(folders):
         if source.data_dir is not None:
@@ -115,24 +121,29 @@ def _write_row(folder: Path, row: dict[str, Any], split: str, defect: str) -> No
         split, _, name = parts
     else:
         name = "_".join(parts)
-    _write(folder / _checked(split) / _checked(defect) / _checked(name), row["image"])
+    _write(folder / _checked(split) / _checked(defect) / _checked(name), content_of(row["image"], row["file_name"]))
     if row["mask"] is not None:
-        _write(folder / "ground_truth" / defect / f"{Path(name).stem}_mask.png", row["mask"])
+        mask = content_of(row["mask"], row["file_name"])
+        _write(folder / "ground_truth" / defect / f"{Path(name).stem}_mask.png", mask)
 
 
 def _checked(name: str) -> str:
     """Return the name if it is a plain file name: a repository must not choose where files are written."""
-    if name in ("", ".", "..") or "/" in name or "\\" in name or ":" in name:
+    if not is_folder_name(name):
         raise DataError(
             "hub",
-            name,
+            repr(name),
             found="a name in a data set on the Hub that is no plain file name",
-            expected="split, defect and file names without path separators",
+            expected="split, defect and file names without path separators or control characters",
             advice="Do not use this data set.",
         )
     return name
 
 
-def _write(path: Path, image: dict[str, Any]) -> None:
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes())
+    if path.exists():
+        raise DataError(
+            "hub", path.name, "two rows that would be one file", "names that differ by row", "Rename one of them."
+        )
+    path.write_bytes(content)

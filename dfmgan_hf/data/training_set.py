@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +20,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..files import whole_file
+from .findings import judge, judge_folder
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
-from .preparation import FULL_AREA, prepare_example
+from .preparation import Inspection, prepare_example
 from .reading import Array
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, image_files, shorten
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, list_entries, shorten
 from .sources import SquareSource, find_listing
 
 
@@ -161,8 +164,7 @@ class DataConfig(SquareSource):
             DataError: `no_images` if the folder is missing or empty; `no_mask` or `several_masks` of a photograph;
                 else as `prepare_example`.
         """
-        masks = image_files(folder)[0] if folder.is_dir() else []
-        if not masks:
+        if not list_entries(folder).images:
             raise DataError(
                 "no_images",
                 folder,
@@ -172,13 +174,14 @@ class DataConfig(SquareSource):
             )
         by_name = {record.name: record for record in self.listing().select(None)}
         records = [by_name[name] for name in file_names]
-        found = match_masks([record.image_path for record in records], masks, folder)[0]
+        found = match_masks([record.image_path for record in records], folder)[0]
         foregrounds = []
         for record in records:
-            mask = found[record.image_path]
-            if isinstance(mask, DataError):
-                raise mask
-            shown = prepare_example(replace(record, mask_path=mask), resolution, 1, self.fit, self.bit_depth)[1]
+            masks = found[record.image_path]
+            if isinstance(masks, DataError):
+                raise masks
+            masked = replace(record, mask_path=masks[0], more_masks=masks[1:])
+            shown = prepare_example(masked, resolution, 1, self.fit, self.bit_depth)[1]
             assert shown is not None  # since the record has a mask
             foregrounds.append(torch.from_numpy(shown)[0] > 0)
         return torch.stack(foregrounds)
@@ -248,8 +251,14 @@ def load_training_set(
             if path is not None:
                 _write(path, *prepared)
     dataset, notes = prepared
-    for note in notes:
-        warnings.warn(note, DataWarning, stacklevel=2)
+    for finding in judge_folder(listing):
+        notes.append((finding.severity, finding.to_line()))
+    if os.environ.get("RANK", "0") == "0":  # one of the processes of a training says it
+        used = f"{listing.account()} Loaded of '{defect or GOOD}': {len(dataset)}."
+        print(used, *(text for severity, text in notes if severity == "note"), sep="\n", file=sys.stderr)
+    for severity, text in notes:
+        if severity != "note":
+            warnings.warn(text, DataWarning, stacklevel=2)
     needed = shots or (2 if defect is None else 1)
     if len(dataset) < needed:
         raise DataError(
@@ -264,10 +273,10 @@ def load_training_set(
 
 def _prepare(
     candidates: Sequence[ImageRecord], data: DataConfig, resolution: int, image_channels: int, shots: int | None
-) -> tuple[ImageMaskDataset, list[str]]:
+) -> tuple[ImageMaskDataset, list[tuple[str, str]]]:
     """Decode records, keep those without problems (the first `shots` of them), and say what is odd about them."""
 
-    def prepare(record: ImageRecord) -> tuple[Array, Array | None, bool] | DataError:
+    def prepare(record: ImageRecord) -> tuple[Array, Array | None, Inspection] | DataError:
         try:
             return prepare_example(record, resolution, image_channels, data.fit, data.bit_depth)
         except DataError as error:
@@ -278,7 +287,7 @@ def _prepare(
     images = torch.zeros((limit, image_channels, resolution, resolution), dtype=torch.uint8)
     masks = torch.zeros((limit, 1, resolution, resolution), dtype=torch.uint8)
     names: list[str] = []
-    soft: list[str] = []
+    inspections: list[Inspection] = []
     skipped: list[DataError] = []
     has_masks = False
     # Pillow decodes and resizes outside the interpreter's lock, so threads do run beside each other. Shots are decoded
@@ -292,13 +301,12 @@ def _prepare(
                     raise result
                 skipped.append(result)
                 continue
-            image, mask, is_soft = result
+            image, mask, inspection = result
             images[len(names)] = torch.from_numpy(image)
             if mask is not None:
                 has_masks = True
                 masks[len(names)] = torch.from_numpy(mask)
-            if is_soft:
-                soft.append(record.name)
+            inspections.append(inspection)
             names.append(record.name)
             if len(names) == shots:
                 break
@@ -307,37 +315,25 @@ def _prepare(
         order = sorted(range(len(names)), key=names.__getitem__)
         images, masks, names = images[order], masks[order], sorted(names)
     dataset = ImageMaskDataset(images, masks if has_masks else None, names, skipped)
-    return dataset, _notes(dataset, len(candidates), sorted(soft))
-
-
-def _notes(dataset: ImageMaskDataset, candidates: int, soft: Sequence[str]) -> list[str]:
     notes = []
-    if dataset.skipped:
-        listed = "\n".join(f"  {error}" for error in dataset.skipped)
-        notes.append(f"{len(dataset.skipped)} of {candidates} files were left out:\n{listed}")
-    areas = [] if dataset.masks is None else (dataset.masks > 0).float().mean(dim=(1, 2, 3)).tolist()
-    full = [name for name, area in zip(dataset.file_names, areas, strict=False) if area >= FULL_AREA]
-    if full:
-        notes.append(
-            f"{len(full)} masks cover (almost) all of the photograph, for example that of {full[0]}: every non-zero "
-            "pixel counts as defect, so check that the background is 0 and the mask not inverted."
-        )
-    if soft:
-        notes.append(
-            f"{len(soft)} masks hold several grey values or colours, for example that of {soft[0]}: every non-zero "
-            "pixel counts as defect. If they are antialiased, lossily compressed or heat maps, threshold them first."
-        )
-    return notes
+    if skipped:
+        listed = "\n".join(f"  {error}" for error in skipped)
+        notes.append(("warning", f"{len(skipped)} of {len(candidates)} files were left out:\n{listed}"))
+    inspections.sort(key=lambda inspection: inspection.record.name)
+    findings = judge(
+        inspections, resolution=resolution, fit=data.fit, bit_depth=data.bit_depth, image_channels=image_channels
+    )
+    return dataset, notes + [(finding.severity, finding.to_line()) for finding in findings]
 
 
-def _write(path: Path, dataset: ImageMaskDataset, notes: Sequence[str]) -> None:
+def _write(path: Path, dataset: ImageMaskDataset, notes: Sequence[tuple[str, str]]) -> None:
     tensors = {"images": dataset.images} | ({} if dataset.masks is None else {"masks": dataset.masks})
     header = {"file_names": dataset.file_names, "skipped": dataset.skipped, "notes": notes}
     with whole_file(path) as aside:
         save_file(tensors, aside, metadata={"header": json.dumps(header)})
 
 
-def _read(path: Path) -> tuple[ImageMaskDataset, list[str]] | None:
+def _read(path: Path) -> tuple[ImageMaskDataset, list[tuple[str, str]]] | None:
     """Read what `_write` wrote; None if there is no such file or it is damaged."""
     if not path.is_file():
         return None
@@ -346,6 +342,7 @@ def _read(path: Path) -> tuple[ImageMaskDataset, list[str]] | None:
             header = json.loads((file.metadata() or {})["header"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         masks = tensors.get("masks")
-        return ImageMaskDataset(tensors["images"], masks, header["file_names"], header["skipped"]), header["notes"]
+        dataset = ImageMaskDataset(tensors["images"], masks, header["file_names"], header["skipped"])
+        return dataset, [(severity, text) for severity, text in header["notes"]]
     except (SafetensorError, KeyError, ValueError, OSError):
         return None

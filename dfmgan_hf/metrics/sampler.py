@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..data.layouts import metadata_files, split_images_and_masks
-from ..data.preparation import check_pair, fit_to_square
-from ..data.reading import image_to_array, mask_to_array, read_image, read_mask
-from ..data.records import GOOD, DataError, ImageRecord, image_files, shorten
+from ..data.preparation import check_pair, fit_to_square, read_masks
+from ..data.reading import image_to_array, mask_to_array, read_image
+from ..data.records import GOOD, DataError, ImageRecord, list_entries, shorten
 from ..data.sources import DataSource, find_listing
 from ..data.training_set import ImageMaskDataset
 from ..files import module_sha256
@@ -191,7 +191,7 @@ class FolderSampler:
         for index in indices:
             record = self.records[index]
             photograph = read_image(record.image_path, 3)
-            drawn = read_mask(record.mask_path) if self.has_masks and record.mask_path else None
+            drawn = read_masks(record) if self.has_masks else None
             if drawn is not None and drawn.defect.any():  # a generated mask may be empty
                 check_pair(record, photograph, drawn)
             image, mask = _to_tensors(
@@ -239,7 +239,7 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
             expected="a folder of generated images",
             advice="Check the path.",
         )
-    images = image_files(directory)[0]
+    images = list_entries(directory).images
     if images and not metadata_files(directory):
         if mask_dir is not None or split_images_and_masks(images)[1]:
             records = find_listing(DataSource(defect_dir=directory, mask_dir=mask_dir), defect).records

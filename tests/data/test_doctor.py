@@ -45,7 +45,7 @@ def healthy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_healthy_set_has_no_findings_and_status_0(healthy_folder: Path) -> None:
-    report = check(healthy_folder)
+    report = check(healthy_folder, image_channels=1)
     assert report.findings == []
     assert report.exit_status == 0
     assert [(stage.stage, stage.kind, stage.usable, stage.verdict) for stage in report.stages] == [
@@ -216,6 +216,11 @@ def test_the_contact_sheet_has_a_title_and_a_row_for_each_kind(tmp_path: Path) -
     assert 4 * 200 < pixels.shape[1] < 4 * 220
 
 
+def test_a_contact_sheet_takes_names_of_any_script(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, "Schraube_größer", good=2, defects={"划痕": 2})
+    assert draw_contact_sheet(*examine(CheckConfig(folder, resolution=32))).height > 400
+
+
 def test_a_contact_sheet_of_nothing_usable_is_a_title(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=0, defects={"dent": 1}, test_good=0)
     (folder / "ground_truth" / "dent" / "000_mask.png").unlink()
@@ -235,7 +240,8 @@ def test_the_json_holds_all_of_it(category_folder: Path) -> None:
     assert [finding["code"] for finding in saved["findings"]] == [finding.code for finding in report.findings]
     assert saved["stages"][0]["advised"] == ADVISED_GOOD
     assert set(saved) == {
-        "root", "category", "resolution", "fit", "kinds", "stages", "findings", "duplicate_groups", "exit_status",
+        "root", "category", "account", "resolution", "fit", "kinds", "stages", "findings", "duplicate_groups",
+        "exit_status",
     }  # fmt: skip
 
 
@@ -300,4 +306,11 @@ def test_the_real_photographs_are_examined(magnetic_tile_root: Path) -> None:
     assert all(not inspection.errors for inspection in inspections)
     assert all(stage.verdict == "ready" for stage in report.stages)
     # One tile appears under several exposures, and some of these lie on both sides.
-    assert codes(report).keys() == {"distorted", "train_test_leak", "enlarged", "near_duplicates"}
+    assert codes(report).keys() == {
+        "distorted",
+        "train_test_leak",
+        "enlarged",
+        "near_duplicates",
+        "grey",
+        "ignored_files",
+    }

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import shutil
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
-from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS, extract_archive
+from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 
@@ -74,7 +70,7 @@ def test_own_folders_match_masks_by_stem(tmp_path: Path, suffix: str, ending: st
     }
     listing = find_listing(DataSource(**folders))
     assert not any(record.error for record in listing.records)
-    assert not listing.orphan_masks
+    assert not listing.left_over
     assert listing.category == "parts"
     assert listing.defects == ["scratched"]
     good = load_training_set(DataConfig(**folders), resolution=32)
@@ -104,7 +100,7 @@ def test_numbers_are_no_suffix_and_the_longest_stem_wins(tmp_path: Path) -> None
     listing = find_listing(DataSource(defect_dir=tmp_path / "images", mask_dir=tmp_path / "masks"), "dent")
     masks = {record.image_path.stem: record.mask_path and record.mask_path.stem for record in listing.records}
     assert masks == {"part": "part_mask", "part_b": "part_b_mask", "part_2": None}
-    assert [path.name for path in listing.orphan_masks] == ["part_3_mask.png"]
+    assert [(entry.path.name, entry.kind) for entry in listing.left_over] == [("part_3_mask.png", "orphan_masks")]
     errors = [(record.name, record.error.code) for record in listing.records if record.error]
     assert errors == [("test/dent/part_2.png", "no_mask")]
 
@@ -220,131 +216,13 @@ def test_metadata_that_is_not_of_rows_is_refused(tmp_path: Path, line: str) -> N
         find_listing(DataSource(tmp_path))
 
 
-def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:
-    with tarfile.open(archive, mode) as tar:
-        tar.add(folder, arcname=f"{prefix}{folder.name}")
-    return archive
-
-
-@pytest.mark.parametrize(("ending", "mode"), [("tar.xz", "w:xz"), ("tar.gz", "w:gz"), ("tar", "w")])
-@pytest.mark.parametrize("prefix", ["", "mvtec_anomaly_detection/"])
-def test_the_downloaded_archive_is_a_source(tmp_path: Path, ending: str, mode: str, prefix: str) -> None:
-    folder = draw_category(tmp_path / "original")
-    archive = _pack(folder, tmp_path / f"plate.{ending}", mode, prefix)
-    listing = find_listing(DataSource(archive, "plate", cache_dir=tmp_path / "cache"))
-    assert [record.name for record in listing.records] == [
-        record.name for record in find_listing(DataSource(folder)).records
-    ]
-    for record in listing.records:
-        assert record.image_path.read_bytes() == (folder / record.name).read_bytes()
-
-
-def test_an_archive_is_extracted_once_and_again_when_it_changes(tmp_path: Path) -> None:
-    archive = _pack(draw_category(tmp_path / "original"), tmp_path / "plate.tar.xz", "w:xz")
-    first = extract_archive(archive, tmp_path / "cache")
-    (marker := first / "marker.txt").write_text("still there")
-    assert extract_archive(archive, tmp_path / "cache") == first
-    assert marker.exists()
-    _pack(draw_category(tmp_path / "changed", good=7), archive, "w:xz")
-    assert extract_archive(archive, tmp_path / "cache") != first
-
-
-def _archive_with(tmp_path: Path, member: tarfile.TarInfo, content: bytes = b"") -> Path:
-    archive = tmp_path / "bad.tar"
-    with tarfile.open(archive, "w") as tar:
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return archive
-
-
-@pytest.mark.parametrize("name", ["/etc/evil.png", "../evil.png", "plate/../../evil.png", "C:\\evil.png"])
-def test_archive_members_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
-    archive = _archive_with(tmp_path, tarfile.TarInfo(name), b"x")
-    with pytest.raises(DataError, match=r"bad\.tar: the member .*evil\.png', which points outside"):
-        extract_archive(archive, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("[!.]*")), "something half-extracted was left behind"
-    assert not list((tmp_path / "cache").glob("*.partial"))
-    assert not (tmp_path / "evil.png").exists()
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_archive_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
-    member = tarfile.TarInfo("plate/train/good/000.png")
-    member.type, member.linkname = kind, "/etc/passwd"
-    with pytest.raises(DataError, match="a link or device"):
-        extract_archive(_archive_with(tmp_path, member), tmp_path / "cache")
-
-
-def test_archives_too_large_or_cut_short_leave_nothing_behind(tmp_path: Path) -> None:
-    archive = _pack(draw_category(tmp_path / "original"), tmp_path / "plate.tar.xz", "w:xz")
-    with pytest.raises(DataError, match="more than 5000 bytes"):
-        extract_archive(archive, tmp_path / "cache", max_bytes=5000)
-    archive.write_bytes(archive.read_bytes()[:-4000])
-    with pytest.raises(DataError, match=r"plate\.tar\.xz: an archive that does not unpack.*Download it again"):
-        extract_archive(archive, tmp_path / "cache")
-    archive.write_bytes(b"<html>404</html>")
-    with pytest.raises(DataError, match=r"an archive that does not unpack \(no tar archive"):
-        extract_archive(archive, tmp_path / "cache")
-    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
-
-
-def _archive_of(path: Path, names: list[str], mode: Any) -> Path:
-    """An archive of incompressible members of 3000 bytes, so that a byte's place in it tells what the byte is for."""
-    content = np.random.default_rng(0).bytes(3000)
-    with tarfile.open(path, mode) as tar:
-        for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
-@pytest.mark.parametrize("place", [0.02, 0.5, 0.9999])
-def test_damage_anywhere_in_a_compressed_archive_is_noticed(tmp_path: Path, ending: str, place: float) -> None:
-    mode = "w" if ending == "tar" else f"w:{ending[4:]}"
-    archive = _archive_of(tmp_path / f"data.{ending}", [f"plate/train/good/{i:03d}.png" for i in range(20)], mode)
-    content = bytearray(archive.read_bytes())
-    if ending == "tar":  # nothing protects the content of its files; headers lie every seven blocks
-        content[3584 * int(place * 20) + 2] ^= 255
-    else:
-        content[int(len(content) * place)] ^= 255
-    archive.write_bytes(content)
-    with pytest.raises(DataError, match=r"data\.tar.*does not unpack.*Download it again"):
-        extract_archive(archive, tmp_path / "cache")
-    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
-
-
-def test_a_tar_that_breaks_off_between_two_files_is_noticed(tmp_path: Path) -> None:
-    archive = _archive_of(tmp_path / "data.tar", ["plate/train/good/000.png", "plate/train/good/001.png"], "w")
-    archive.write_bytes(archive.read_bytes()[:3584])
-    with pytest.raises(DataError, match=r"breaks off without an end"):
-        extract_archive(archive, tmp_path / "cache")
-
-
-@pytest.mark.parametrize(
-    "names", [["a.png", "a.png/b.png"], ["a.png/b.png", "a.png"], ["x" * 300 + ".png"]], ids=["file", "folder", "long"]
-)
-def test_members_that_cannot_be_written_are_named(tmp_path: Path, names: list[str]) -> None:
-    archive = _archive_of(tmp_path / "data.tar.xz", names, "w:xz")
-    with pytest.raises(DataError, match=r"data\.tar\.xz: a member that cannot be written \(.*\.png.*extract it"):
-        extract_archive(archive, tmp_path / "cache")
-    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".lock"}
-
-
-def test_programs_in_an_archive_are_not_written(tmp_path: Path) -> None:
-    folder = draw_category(tmp_path / "original")
-    (folder / "setup.py").write_text("raise SystemExit")
-    shutil.copy(folder / "setup.py", folder / "licence.txt")
-    extracted = extract_archive(_pack(folder, tmp_path / "plate.tar", "w"), tmp_path / "cache")
-    assert (extracted / "plate" / "licence.txt").exists()
-    assert not (extracted / "plate" / "setup.py").exists()
-
-
 def test_hidden_and_other_files_are_ignored_but_remembered(category_folder: Path) -> None:
     (category_folder / "train" / "good" / "Thumbs.db").write_bytes(b"x")
     (category_folder / "train" / "good" / "._000.png").write_bytes(b"x")
+    (category_folder / "train" / "good" / "notes.txt").write_bytes(b"x")
     Image.fromarray(draw_photograph(9)).save(category_folder / "train" / "good" / "UPPER.PNG")
     listing = find_listing(DataSource(category_folder))
     assert len(listing.select(None, "train")) == 7
-    assert [path.name for path in listing.ignored_files] == ["Thumbs.db"]
+    assert {entry.path.name: entry.kind for entry in listing.left_over} == {
+        "Thumbs.db": "hidden", "._000.png": "hidden", "notes.txt": "ignored_files",
+    }  # fmt: skip

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from dfmgan_hf.data import DataConfig, DataError, load_training_set
+from dfmgan_hf.data import DataConfig, DataError, DataWarning, load_training_set
+from dfmgan_hf.data.doctor import CheckConfig, examine
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
 from tests.data.conftest import draw_category, draw_photograph, save
 
@@ -22,7 +26,7 @@ def _cut(source: Path, output: Path, config: PatchConfig = CONFIG) -> dict[str, 
 
 
 def _table(folder: Path) -> list[dict[str, str]]:
-    with (folder / TABLE_FILE).open(newline="") as file:
+    with (folder / TABLE_FILE).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -126,7 +130,7 @@ def test_photographs_of_one_stem_keep_their_own_patches(category_folder: Path, t
 
 def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     folder = draw_category(tmp_path / "dataset")
-    small = save(np.zeros((10, 50), np.uint8), folder / "train" / "good" / "zz.png")
+    small = save(draw_photograph(1, 50, 10), folder / "train" / "good" / "zz.png")
     with pytest.raises(DataError, match=r"zz\.png: 50x10 pixels\. Expected at least 24x24.*--patch_size") as raised:
         _cut(folder, tmp_path / "patches")
     assert raised.value.code == "too_small"
@@ -148,3 +152,66 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
 def test_impossible_options_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         PatchConfig(output_dir=Path(), **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_table_is_utf_8_whatever_the_system_s_encoding(tmp_path: Path) -> None:
+    """On Windows, names are Unicode and files are opened in a code page unless told otherwise."""
+    folder = draw_category(tmp_path / "dataset", defects={"划痕": 2})
+    program = (
+        "import sys; from pathlib import Path; from unittest.mock import patch\n"
+        "import locale, _pyio, io, builtins\n"
+        "def narrow(file, mode='r', buffering=-1, encoding=None, *rest, **options):\n"
+        "    text = 'b' not in mode and encoding in (None, 'locale')\n"
+        "    return real(file, mode, buffering, 'cp1252' if text else encoding, *rest, **options)\n"
+        "real = io.open; io.open = builtins.open = narrow\n"
+        "from dfmgan_hf.data.patches import PatchConfig, cut_patches\n"
+        "cut_patches(PatchConfig(Path(sys.argv[1]), output_dir=Path(sys.argv[2]), patch_size=24))\n"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "patches")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(command, check=True, env=environment, timeout=300)
+    assert any(row["photograph"] == "test/划痕/000.png" for row in _table(tmp_path / "patches"))
+
+
+def test_leaks_of_the_photographs_are_told_and_still_known_of_the_patches(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "dataset", good=20)
+    shared = np.asarray(Image.open(folder / "train" / "good" / "003.png"))
+    save(np.roll(np.clip(shared * 1.1, 0, 255).astype(np.uint8), 0, axis=0), folder / "test" / "good" / "000.png")
+    with pytest.warns(
+        DataWarning, match=r"1 pair .* in train and the other in test.*train/good/003\.png = test/good/000"
+    ):
+        _cut(folder, tmp_path / "patches")
+    report = examine(CheckConfig(tmp_path / "patches", resolution=24))[0]
+    leak = next(finding for finding in report.findings if finding.code == "train_test_leak")
+    assert "train/good/003.png = test/good/000.png" in leak.files
+
+
+def test_a_photograph_is_decoded_once(category_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    decoded: list[str] = []
+    load = ImageFile.ImageFile.load
+
+    def counted(self):
+        if getattr(self, "fp", None) is not None and self.tile:
+            decoded.append(str(self.fp.name))
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
+    _cut(category_folder, tmp_path / "patches")
+    assert len(decoded) == len(set(decoded)) == 6 + 2 + 2 * (5 + 3)
+
+
+def test_patches_of_nothing_are_not_cut(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "dataset")
+    image = np.full((72, 72), 255, np.uint8)
+    image[:24, :24] = draw_photograph(1, 24, 24)
+    save(image, folder / "train" / "good" / "corner.png")
+    _cut(folder, tmp_path / "patches")
+    places = [(row["x"], row["y"]) for row in _table(tmp_path / "patches") if "corner" in row["photograph"]]
+    assert places == [("0", "0")]
+
+
+def test_entries_that_are_not_cut_are_told(category_folder: Path, tmp_path: Path) -> None:
+    save(draw_photograph(1), category_folder / "train" / "good" / "monday" / "a.png")
+    with pytest.warns(DataWarning, match="folders of images, where none are looked for"):
+        _cut(category_folder, tmp_path / "patches")

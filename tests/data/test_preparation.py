@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -147,3 +150,27 @@ def test_wrong_arguments_are_named() -> None:
         fit_to_square(image, mask, 32, "stretch")
     with pytest.raises(ValueError, match="image is 60x40 but mask is 40x60"):
         fit_to_square(image, mask.T, 32)
+
+
+@pytest.mark.slow
+def test_a_mask_of_64_million_pixels_takes_less_than_a_gigabyte(tmp_path: Path) -> None:
+    """Counted from before it is read; of three channels, which are compared for colours, as well."""
+    program = (
+        "import resource, sys, numpy as np; from pathlib import Path; from PIL import Image\n"
+        "from dfmgan_hf.data.patches import defect_places\n"
+        "from dfmgan_hf.data.preparation import resize_mask\n"
+        "from dfmgan_hf.data.reading import read_mask\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
+        "start = peak()\n"
+        "mask = read_mask(sys.argv[1]).defect\n"
+        "assert resize_mask(mask, 256).sum() == 64 * 128, resize_mask(mask, 256).sum()\n"
+        "defect_places(mask, 512, 4, 0.5, np.random.default_rng(0))\n"
+        "print(peak() - start)\n"
+    )
+    pixels = np.zeros((8000, 8000), dtype=np.uint8)
+    pixels[1000:3000, 1000:5000] = 255
+    for name, mask in (("grey", pixels), ("rgb", np.dstack([pixels] * 3))):
+        Image.fromarray(mask).save(tmp_path / f"{name}.png", compress_level=1)
+        command = [sys.executable, "-c", program, str(tmp_path / f"{name}.png")]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert float(ended.stdout) < 1, (name, ended.stdout, ended.stderr)

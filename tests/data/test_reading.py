@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dfmgan_hf.data import DataError
+from dfmgan_hf.data import DataConfig, DataError, load_training_set
 from dfmgan_hf.data.reading import read_image, read_mask
 from tests.data.conftest import draw_mask, draw_photograph, save
 
@@ -235,7 +236,7 @@ def test_bitmaps_of_two_colours_are_read_with_their_own_bits(tmp_path: Path, bit
 
 def test_more_pixels_than_is_safe_are_refused_with_their_number(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match=r"photo\.png: more pixels than .*1920 pixels.*MAX_IMAGE_PIXELS"):
+    with pytest.raises(DataError, match=r"photo\.png: more pixels than .*1920 pixels.*--max_megapixels"):
         read_image(save(GREY, tmp_path / "photo.png"))
 
 
@@ -346,3 +347,96 @@ def test_errors_survive_the_way_home_from_a_worker_process(tmp_path: Path) -> No
     assert caught.value.code == "unreadable"
     assert caught.value.path == str(tmp_path / "missing.png")
     assert "there is no such file" in str(caught.value)
+
+
+# What was decoded is looked at
+
+
+def _bitmap_with_alpha(path: Path, rgb: np.ndarray, alpha: int) -> Path:
+    """Writes a bitmap of 32 bits with a header that declares alpha, as frame grabbers do."""
+    height, width = rgb.shape[:2]
+    rows = np.dstack([rgb[:, :, ::-1], np.full((height, width), alpha, np.uint8)])[::-1].tobytes()
+    masks = struct.pack("<LLLL", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    header = struct.pack("<LllHHLLllLL", 108, width, height, 1, 32, 3, len(rows), 2835, 2835, 0, 0) + masks
+    path.write_bytes(
+        b"BM" + struct.pack("<LHHL", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+    )
+    return path
+
+
+def test_where_all_is_transparent_the_colours_count(tmp_path: Path) -> None:
+    zero = np.zeros_like(GREY)
+    files = [
+        _bitmap_with_alpha(tmp_path / "grabber.bmp", RGB, 0),
+        save(np.dstack([RGB, zero]), tmp_path / "rgba.png"),
+        _save_deep(np.dstack([RGB, zero]).astype(np.uint16) * 257, tmp_path / "deep.png"),
+    ]
+    for path in files:
+        np.testing.assert_array_equal(read_image(path), RGB, err_msg=path.name)
+        grey = read_image(path, 1)[:, :, 0]
+        assert np.abs(grey - RGB @ np.array([0.299, 0.587, 0.114])).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("extra", ["unspecified", "missing"])
+@pytest.mark.parametrize("infrared", [0, 100])
+def test_a_fourth_channel_is_alpha_only_where_tiff_says_so(tmp_path: Path, dtype, extra: str, infrared: int) -> None:
+    """Of RGB and infrared, the infrared is no transparency."""
+    scale = 257 if dtype == np.uint16 else 1
+    samples = np.dstack([RGB, np.full_like(GREY, infrared)]).astype(dtype) * scale
+    tifffile.imwrite(tmp_path / "rgbi.tif", samples, photometric="rgb", extrasamples=["unspecified"])
+    if extra == "missing":  # the tag becomes one that nobody knows
+        content = (tmp_path / "rgbi.tif").read_bytes()
+        assert content.count(struct.pack("<HHI", 338, 3, 1)) == 1
+        (tmp_path / "rgbi.tif").write_bytes(
+            content.replace(struct.pack("<HHI", 338, 3, 1), struct.pack("<HHI", 337, 3, 1))
+        )
+    np.testing.assert_array_equal(read_image(tmp_path / "rgbi.tif"), RGB)
+
+
+@pytest.mark.parametrize("bit_depth", [12, 16])
+def test_16_bit_white_is_zero_is_no_negative(tmp_path: Path, bit_depth: int) -> None:
+    samples = (255 - GREY.astype(np.uint16)) << (bit_depth - 8)
+    tifffile.imwrite(tmp_path / "photo.tif", samples, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.tif", 1, bit_depth)[:, :, 0], GREY)
+    # Of a mask, zero is the background.
+    tifffile.imwrite(tmp_path / "mask.tif", DEFECT.astype(np.uint16), photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif").defect, DEFECT)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_cmyk_is_read_as_such_or_refused(tmp_path: Path, dtype, planes: str, compression: str | None) -> None:
+    black = 255 - RGB.max(axis=2)
+    ink = np.dstack([255 - RGB, black]).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    stored = np.moveaxis(ink, -1, 0) if planes == "separate" else ink
+    path = tmp_path / "photo.tif"
+    tifffile.imwrite(path, stored, photometric="separated", planarconfig=planes, compression=compression)
+    if dtype == np.uint16 and planes == "separate" and compression is None:
+        with pytest.raises(DataError, match="16-bit CMYK in planes"):
+            read_image(path)
+        return
+    expected = RGB.astype(float) * (255 - black)[:, :, None] / 255
+    assert np.abs(read_image(path) - expected).max() <= 1
+    if dtype == np.uint16:  # small values would be lost
+        with pytest.raises(DataError, match="a mask in 16-bit CMYK"):
+            read_mask(path)
+
+
+def test_deep_colour_of_another_space_is_refused_in_words(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "lab.tif", RGB.astype(np.uint16) * 257, photometric="cielab")
+    with pytest.raises(DataError, match=r"lab\.tif: .*(another space than RGB and CMYK|do not decode)"):
+        read_image(tmp_path / "lab.tif")
+
+
+def test_large_photographs_are_allowed_by_an_option(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    folder = save(GREY, tmp_path / "good" / "photo.png").parent
+    save(255 - GREY, folder / "other.png")
+    source = DataConfig(good_dir=folder)
+    with pytest.raises(DataError, match=r"more pixels than are decoded safely .*--max_megapixels"):
+        load_training_set(source, resolution=32)
+    assert len(load_training_set(replace(source, max_megapixels=1), resolution=32)) == 2
+    with pytest.raises(ValueError, match="`max_megapixels` must be at least 1"):
+        load_training_set(replace(source, max_megapixels=0), resolution=32)

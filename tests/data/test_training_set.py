@@ -127,13 +127,14 @@ def test_soft_masks_say_so_once(category_folder: Path) -> None:
         dataset = load_training_set(DataConfig(category_folder, fit="pad"), "scratch", resolution=48)
     messages = [str(warning.message) for warning in caught if warning.category is DataWarning]
     assert len(messages) == 1
-    assert messages[0].startswith("2 masks hold several grey values or colours, for example that of test/scratch/000")
+    assert messages[0].startswith("2 masks with several grey values or colours; every non-zero pixel counts as defect")
+    assert "test/scratch/000" in messages[0]
     assert (dataset.masks[0] > 0).sum() == 16 * 15
 
 
 def test_full_masks_say_so(category_folder: Path) -> None:
     save(np.full((40, 48), 3, dtype=np.uint8), category_folder / "ground_truth" / "scratch" / "002_mask.png")
-    with pytest.warns(DataWarning, match=r"1 masks cover \(almost\) all .* test/scratch/002\.png: .* not inverted"):
+    with pytest.warns(DataWarning, match=r"1 mask over \(almost\) all .* test/scratch/002\.png.* inverted"):
         load_training_set(DataConfig(category_folder), "scratch", resolution=32)
 
 

@@ -1,0 +1,318 @@
+"""What is odd about photographs, masks and the folders that they lie in: the doctor and training say the same."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from .duplicates import DuplicatePair
+from .preparation import FULL_AREA, Inspection
+from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, printable
+
+# What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
+_LARGEST_MASK_GRID = 64
+_LARGE_AREA = 0.5
+_ELONGATED = 1.5
+_MIXED_SHAPES = 1.3
+
+Severity = Literal["error", "warning", "note"]
+EXIT_STATUS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
+
+_TEXT_WIDTH = 110
+_FILES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of problem: an `error` if training cannot run, a `warning` if it would suffer, a `note` otherwise."""
+
+    severity: Severity
+    code: str  # short and stable
+    message: str  # what was found
+    advice: str  # what to do
+    files: tuple[str, ...] = ()  # names of those concerned
+
+    def to_text(self) -> str:
+        """Return a paragraph with the first few files."""
+        margin = " " * 9
+        wrap = partial(textwrap.fill, width=_TEXT_WIDTH, subsequent_indent=margin, break_on_hyphens=False)
+        lines = [
+            wrap(f"{self.severity.upper():<9}{printable(self.message)}"),
+            wrap(f"{margin}-> {printable(self.advice)}"),
+            *(f"{margin}   {printable(name)}" for name in self.files[:_FILES_SHOWN]),
+        ]
+        if len(self.files) > _FILES_SHOWN:
+            lines.append(f"{margin}   and {len(self.files) - _FILES_SHOWN} more (all of them are in the JSON)")
+        return "\n".join(lines)
+
+    def to_line(self) -> str:
+        """Return a sentence or two, with one of the files."""
+        example = f" For example {self.files[0]}." if self.files else ""
+        return printable(f"{self.message}{example} {self.advice}")
+
+
+def judge(
+    inspections: Sequence[Inspection], *, resolution: int, fit: str, bit_depth: int, image_channels: int
+) -> list[Finding]:
+    """Say what is odd about photographs, and masks, that can be used."""
+    return [
+        *_check_masks(inspections, resolution),
+        *_check_shapes(inspections, resolution, fit),
+        *_check_pixels(inspections, bit_depth),
+        *_check_colour(inspections, image_channels),
+    ]
+
+
+_FILE_PROBLEMS = {
+    "unreadable": "not readable as an image",
+    "pixel_format": "samples that cannot be used",
+    "no_mask": "a defect without its mask",
+    "several_masks": "more than one possible mask",
+    "size_mismatch": "photograph and mask of different sizes",
+    "empty_mask": "a mask without any defect in it",
+    "shared_mask": "one mask for several photographs",
+    "same_name": "several files of one name",
+    "mask_is_photograph": "a mask that is a photograph of the set as well",
+    "mask_as_photograph": "a mask among the photographs",
+    "not_a_mask": "a mask without a background of zeros",
+    "blank": "nothing to see",
+    "name": "a name that cannot be written",
+}
+
+
+def judge_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
+    """Report what cannot be used."""
+    by_code: dict[str, list[tuple[str, DataError]]] = {}
+    for inspection in inspections:
+        for error in inspection.errors:
+            by_code.setdefault(error.code, []).append((inspection.record.name, error))
+    for code, cases in by_code.items():
+        first = cases[0][1]
+        says_so = skip_bad_files or "--skip_bad_files" in first.advice
+        yield Finding(
+            "warning" if skip_bad_files else "error",
+            code,
+            f"{count(len(cases), 'file')}: {_FILE_PROBLEMS.get(code, code)}. "
+            f"The first: {first.found}; expected {first.expected}.",
+            first.advice if says_so else f"{first.advice} Or leave them out with --skip_bad_files.",
+            tuple(name for name, _ in cases),
+        )
+
+
+_LEFT_OVER: dict[LeftOverKind, tuple[str, str]] = {
+    "hidden": ("hidden, or left by another program", "Nothing."),
+    "ignored_files": ("ignored, since not named like images", "Nothing, unless they should be images."),
+    "unused": ("not used: for validation, private, or masks of defect-free photographs", "Nothing."),
+    "orphan_masks": (
+        "masks without a photograph",
+        "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
+    ),
+    "not_found": (
+        "images, or folders of images, where none are looked for",
+        "Move photographs directly into train/good and test/DEFECT (or the folder given), masks into "
+        "ground_truth/DEFECT; take the rest out.",
+    ),
+}
+
+
+def judge_folder(listing: Listing) -> Iterator[Finding]:
+    """Report all entries of a folder that are not used."""
+    for kind, (what, advice) in _LEFT_OVER.items():
+        entries = [entry for entry in listing.left_over if entry.kind == kind]
+        names = [str(entry.path).removeprefix(f"{listing.root}/") for entry in entries]
+        images = sum(entry.images for entry in entries)
+        inside = f" ({count(images, 'image')} in folders)" if images else ""
+        number = f"{len(names)} entr{'y' if len(names) == 1 else 'ies'}"
+        severity: Severity = "warning" if any(entry.is_unresolved for entry in entries) else "note"
+        yield from found_in(names, severity, kind, f"{number}: {what}{inside}.", advice)
+
+
+def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
+    """Report masks that can be used but are probably not meant as they are."""
+    areas = {i.record.name: i.mask_area for i in inspections if i.mask_area}
+    full = [name for name, area in areas.items() if area >= FULL_AREA]
+    yield from found_in(
+        full,
+        "warning",
+        "full_mask",
+        f"{count(len(full), 'mask')} over (almost) all of the photograph.",
+        "Any non-zero pixel counts as defect: perhaps the background is not 0, or the mask is inverted.",
+    )
+    large = [name for name, area in areas.items() if _LARGE_AREA < area < FULL_AREA]
+    yield from found_in(
+        large,
+        "warning",
+        "large_mask",
+        f"{count(len(large), 'mask')} over more than half of the photograph.",
+        "Check that they are not inverted. The method adds a local defect to an object that it leaves as it is.",
+    )
+    soft = [i for i in inspections if i.mask_area and i.has_soft_mask]
+    lossy = sum(i.has_lossy_mask for i in soft)
+    yield from found_in(
+        [i.record.name for i in soft],
+        "warning",
+        "soft_mask",
+        f"{count(len(soft), 'mask')} with several grey values or colours"
+        f"{f', {lossy} of them lossily compressed' if lossy else ''}; every non-zero pixel counts as defect.",
+        "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
+    )
+    grid = min(_LARGEST_MASK_GRID, resolution // 4)
+    tiny = [name for name, area in areas.items() if area * grid**2 < 1]
+    pixels = value_range([round(areas[name] * resolution**2, 1) for name in tiny])
+    yield from found_in(
+        tiny,
+        "warning",
+        "tiny_defect",
+        f"{count(len(tiny), 'defect')} smaller than one pixel of the {grid}x{grid} grid "
+        f"on which masks are generated ({pixels} pixels at {resolution}x{resolution}).",
+        "They may not be learnt as they are: train larger, or on patches of the photographs (dfmgan cut-patches).",
+    )
+
+
+def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
+    sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
+    if not sides:
+        return
+    ratios = np.array([width / height for width, height in sides.values()])
+    is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
+    if fit == "resize" and is_mixed:
+        yield Finding(
+            "warning",
+            "distorted",
+            f"Shapes go from {ratios.min():.2f} to {ratios.max():.2f} (width / height); fit=resize makes all square.",
+            "If proportions matter, use --fit center_crop or --fit pad, or crop the photographs alike.",
+        )
+    scaled = {name: max(pair) if fit == "pad" else min(pair) for name, pair in sides.items()}
+    small = [name for name, side in scaled.items() if side < resolution]
+    yield from found_in(
+        small,
+        "warning" if 2 * len(small) > len(sides) else "note",
+        "enlarged",
+        f"{count(len(small), 'photograph')} with a side below {resolution} pixels (down to {min(scaled.values())}), "
+        "to be enlarged.",
+        "Train at a lower --resolution if the result looks soft.",
+    )
+
+
+def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator[Finding]:
+    readable = [i for i in inspections if i.mode]
+    good, bad = ([i.is_coloured for i in readable if (i.record.defect == GOOD) is side] for side in (True, False))
+    if good and bad and (2 * sum(good) > len(good)) != (2 * sum(bad) > len(bad)):
+        yield Finding(
+            "warning",
+            "colour_differs",
+            f"{sum(good)} of {len(good)} defect-free photographs are coloured, {sum(bad)} of {len(bad)} with defects.",
+            "Use the same camera settings for both, or the generator learns colour as part of the defect.",
+        )
+    deep = {i.record.name: i.highest_sample for i in readable if i.highest_sample is not None}
+    highest = max(deep.values(), default=0)
+    bits = max(8, highest.bit_length())
+    yield from found_in(
+        list(deep) if bits < bit_depth else [],
+        "warning",
+        "bit_depth",
+        f"{count(len(deep), 'photograph')} of 16 bits without a sample above {highest}, which would be too dark.",
+        f"Give --bit_depth {bits}.",
+    )
+    dark = [i.record.name for i in readable if i.is_dark and not (bits < bit_depth and i.record.name in deep)]
+    yield from found_in(
+        dark,
+        "warning",
+        "dark",
+        f"{count(len(dark), 'photograph')} nearly black.",
+        "Check how they were exported; the contact sheet of `dfmgan check` shows them.",
+    )
+    transparent = [i.record.name for i in readable if i.is_transparent]
+    yield from found_in(
+        transparent,
+        "warning",
+        "transparent",
+        f"{count(len(transparent), 'photograph')} of which all is transparent; the colours behind are taken.",
+        "Nothing, if the contact sheet of `dfmgan check` shows them as they are; saved without alpha, they are sure.",
+    )
+    rotated = [i.record for i in readable if i.is_rotated]
+    yield from found_in(
+        [record.name for record in rotated],
+        "note",
+        "exif_rotated",
+        f"{count(len(rotated), 'photograph')} to be turned upright by the EXIF orientation.",
+        "Check in the contact sheet that their masks fit." if any(r.mask_path for r in rotated) else "Nothing.",
+    )
+
+
+def _check_colour(inspections: Sequence[Inspection], image_channels: int) -> Iterator[Finding]:
+    """Report colour that is lost, missing, or in some of the photographs alone."""
+    readable = [i for i in inspections if i.mode]
+    coloured = [i.record.name for i in readable if i.is_coloured]
+    if image_channels == 1:
+        yield from found_in(
+            coloured,
+            "warning",
+            "colour_lost",
+            f"{len(coloured)} of {count(len(readable), 'photograph')} are coloured and become grey.",
+            "Give --image_channels 3 if colour matters.",
+        )
+    elif readable and not coloured:
+        yield Finding(
+            "note",
+            "grey",
+            f"None of {count(len(readable), 'photograph')} is coloured: three equal channels are learnt.",
+            "Give --image_channels 1, which is smaller and cannot tint them.",
+        )
+    else:
+        by_kind: dict[str, list[bool]] = {}
+        for inspection in readable:
+            by_kind.setdefault(inspection.record.defect, []).append(inspection.is_coloured)
+        mostly = {kind: 2 * sum(colours) > len(colours) for kind, colours in by_kind.items()}
+        odd = [i.record.name for i in readable if i.is_coloured != mostly[i.record.defect]]
+        yield from found_in(
+            odd,
+            "warning",
+            "mixed_colour",
+            f"{count(len(odd), 'photograph')} grey among coloured ones of the same kind, or the other way round.",
+            "Take all with the same settings, or the generator learns both.",
+        )
+
+
+def judge_duplicates(
+    records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair], known_leaks: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """Report photographs that occur more than once, and those known already to be in train and test."""
+    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
+    leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
+    conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
+    same_view = "of photographs that show the same view,"
+    keep = "Keep one of each, or keep them together when you split the set."
+    move = "Move both to the same side, or what is measured on test rewards what was only remembered."
+    remove = "Remove one of the two."
+    rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
+        (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
+        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
+        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
+        (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
+        (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
+    )
+    for found, severity, code, what, advice in rows:
+        names = [f"{records[pair.first].name} = {records[pair.second].name}" for pair in found]
+        if code == "train_test_leak":
+            names += known_leaks
+        yield from found_in(names, severity, code, f"{count(len(names), 'pair')} {what}.", advice)
+
+
+def found_in(names: Sequence[str], severity: Severity, code: str, message: str, advice: str) -> Iterator[Finding]:
+    if names:
+        yield Finding(severity, code, message, advice, tuple(names))
+
+
+def value_range(values: Sequence[float], to: str = " to ") -> str:
+    lowest, highest = min(values, default=0), max(values, default=0)
+    return f"{lowest:g}" if lowest == highest else f"{lowest:g}{to}{highest:g}"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
