@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
@@ -19,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..data.hub import LABELS, make_features
-from ..data.records import GOOD
+from ..data.records import GOOD, is_folder_name
 from ..files import whole_file, write_bytes
 from ..models.stylegan2 import NOISE_MODES, NoiseMode
 from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI, check_choice, check_number, check_positive_integer
@@ -38,7 +37,6 @@ DATA_DIR = "data"
 ROW_GROUP_SIZE = 50
 CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]*")
 # The entry in an image's PNG file that holds its record.
 _TEXT_KEY = "dfmgan_hf"
 _KINDS = ("image", "mask", "defect_free")
@@ -108,10 +106,10 @@ class ExportConfig:
         check_choice(self.twins, "twins", ("train", "test"))
         for name, taken in (("category", RECORD_DIR), ("defect", GOOD)):
             value = getattr(self, name)
-            if value == taken or not _NAME.fullmatch(value):
+            if value == taken or not is_folder_name(value):
                 raise ValueError(
-                    f"`{name}` must be a folder name of letters, digits, '_', '-', '.' and spaces, and not {taken!r}, "
-                    f"but is {value!r}."
+                    f"`{name}` must be the name of a folder, in any script, without / or what other systems refuse, "
+                    f"and not {taken!r}, but is {value!r}."
                 )
 
 

@@ -150,8 +150,8 @@ def test_damaged_files_are_named(export, tmp_path):
         ({"max_mask_area": 20}, "`max_mask_area` must be a number from 0 to 1"),
         ({"min_mask_area": 0.5, "max_mask_area": 0.2}, "`min_mask_area` must be a number from 0 to 0.2"),
         ({"format": "coco"}, "`format` must be one of 'mvtec', 'imagefolder', 'parquet'"),
-        ({"defect": "../up"}, "`defect` must be a folder name"),
-        ({"category": ".."}, "`category` must be a folder name"),
+        ({"defect": "../up"}, "`defect` must be the name of a folder"),
+        ({"category": ".."}, "`category` must be the name of a folder"),
         ({"defect": "good"}, "and not 'good'"),
         ({"category": "generation"}, "and not 'generation'"),
     ],
@@ -159,6 +159,12 @@ def test_damaged_files_are_named(export, tmp_path):
 def test_options_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         ExportConfig("out", **options)
+
+
+@pytest.mark.parametrize("defect", ["划痕", "Kratzer_groß", "éraflure"])
+def test_defects_are_named_in_any_script(export, tmp_path, defect):
+    export(format="mvtec", defect=defect)
+    assert {path.parent.name for path in (tmp_path / "out").rglob("test/*/*.png")} == {defect}
 
 
 def test_a_second_run_is_kept_out(export, tmp_path):
