@@ -145,10 +145,10 @@ def styles_of(monkeypatch: pytest.MonkeyPatch, generator: nn.Module) -> dict[str
     seen: dict[str, Tensor] = {}
     names = {module: f"{name}." for name, module in generator.named_modules()}
 
-    def note(requests: list[Any]) -> Any:
+    def note(requests: list[Any], *options: Any) -> Any:
         for layer, _, w in requests:
             seen.setdefault(names[layer], w.detach())
-        return modulate(requests)
+        return modulate(requests, *options)
 
     modulate = stylegan2.modulate
     monkeypatch.setattr(stylegan2, "modulate", note)
