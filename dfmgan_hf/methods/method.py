@@ -65,7 +65,7 @@ class RecipeConfig:
         growth_kimg: Thousands of images that stage 1 shows at 16x16, at 32x32, and so on up to the full size; 0 shows
             the full size from the start, as published.
         discriminator: stylegan2 (published), or projected: small heads on the frozen features of an ImageNet
-            classifier, which learn a product in minutes. Stage 2 takes over stage 1's unless the other one is chosen.
+            classifier. Stage 2 takes over stage 1's unless the other one is chosen.
 
     Raises:
         ValueError: a value is not positive and finite (R1's weight, the half-life and the growth may be 0), or there
@@ -150,8 +150,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage1_kimg": 100,
         "stage2_kimg": 30,
     },
-    # A product in minutes: the discriminator on frozen features, and a generator that grows. On a CPU, 64x64 or
-    # 128x128; channels follow the resolution.
+    # The discriminator on frozen features, and a generator that grows; channels follow the resolution.
     "quick": {
         **_PAPER,
         "resolution": 64,

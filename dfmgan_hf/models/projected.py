@@ -2,8 +2,7 @@
 
 A. Sauer, K. Chitta, J. Mueller, A. Geiger: "Projected GANs converge faster", NeurIPS 2021. Images pass through a
 network that was trained to classify ImageNet and stays as it is; fixed, random convolutions mix its maps across
-channels and scales; small heads, the only part that learns, judge patches of the mixed maps. A product is learnt in a
-fraction of the images that StyleGAN2's own discriminator needs.
+channels and scales; small heads, the only part that learns, judge patches of the mixed maps.
 
 Otherwise than there: EfficientNet-Lite0 up to a sixteenth of its input, all heads end on the same grid of patches, and
 each sees the minibatch standard deviation, against one image for every latent.
