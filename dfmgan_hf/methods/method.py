@@ -117,7 +117,7 @@ class RecipeConfig:
 
 
 PUBLISHED_VALUES: dict[str, Any] = {"growth_kimg": 0.0, "discriminator": "stylegan2"}
-"""Of what is not in the papers."""
+"""Of what the papers do not have: values that leave it out."""
 
 PUBLISHED_FIELDS = tuple(f.name for f in fields(RecipeConfig) if f.name not in PUBLISHED_VALUES)
 
@@ -240,7 +240,7 @@ def build_augmentation(
 
 # --- What a task and a sampler are made from ---
 
-DISCRIMINATORS: dict[str, type] = {"stylegan2": StyleGAN2Discriminator, "projected": ProjectedDiscriminator}
+DISCRIMINATORS: dict[str, Any] = {"stylegan2": StyleGAN2Discriminator, "projected": ProjectedDiscriminator}
 
 
 def load_backbone(source: str) -> Backbone:
@@ -261,8 +261,9 @@ def load_backbone(source: str) -> Backbone:
         )
     with clear_loading_errors(source):
         generator = StyleGAN2Generator.from_pretrained(source, subfolder="generator")
-        name = StyleGAN2Discriminator.load_config(source, subfolder="discriminator")["_class_name"]
-        cls = ProjectedDiscriminator if name == "ProjectedDiscriminator" else StyleGAN2Discriminator
+        config: Any = SafetensorsModel.load_config(source, subfolder="discriminator")
+        name = config["_class_name"]
+        cls = next((cls for cls in DISCRIMINATORS.values() if cls.__name__ == name), StyleGAN2Discriminator)
         return generator, cls.from_pretrained(source, subfolder="discriminator")
 
 
