@@ -17,11 +17,12 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..arguments import check_choice, check_number, check_positive_integer
 from ..data.hub import LABELS, make_features
 from ..data.records import GOOD, is_folder_name
 from ..files import whole_file, write_bytes
 from ..models.stylegan2 import NOISE_MODES, NoiseMode
-from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI, check_choice, check_number, check_positive_integer
+from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI
 
 if TYPE_CHECKING:
     import pyarrow.parquet
