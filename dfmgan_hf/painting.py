@@ -262,14 +262,16 @@ class Photograph:
     is_flat: bool = False
 
     @classmethod
-    def open(cls, picture: Picture, bit_depth: int = 16) -> Photograph:
-        """Take in a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file.
+    def open(cls, picture: Picture | Photograph, bit_depth: int = 16) -> Photograph:
+        """Take in a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file; an opened one stays.
 
         Raises:
             PaintError: it is of another kind.
             DataError: a file cannot be read.
         """
         info: dict[Any, Any] | None = None
+        if isinstance(picture, Photograph):
+            return picture
         if isinstance(picture, (str, Path)):
             pixels = decode(Path(picture)).pixels
             with Image.open(picture) as file:

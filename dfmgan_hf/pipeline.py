@@ -290,7 +290,7 @@ class DFMGANPipeline(DiffusionPipeline):
 
     def paint(
         self,
-        photographs: Picture | Sequence[Picture],
+        photographs: Picture | Photograph | Sequence[Picture],
         mask: Picture | Sequence[Picture] | None = None,
         region: Region | None = None,
         forbidden: Region | None = None,

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
         *("files", "hub_errors", "processes", "sheets", "losses", "models", "augmentation"),
         *("data", "pipeline", "training", "metrics", "hub"),
     },
-    "export": {"arguments", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
+    "export": {"arguments", "painting", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
     "conversion": {"files", "models", "pipeline"},
     "evaluation": {"files", "processes", "data", "metrics", "methods", "hub"},
     "cli": {"processes"},
