@@ -155,7 +155,7 @@ class CropPasteSampler:
                 top, bottom, left, right = _box(mask)
                 region = np.zeros_like(mask)
                 region[top:bottom, left:right] = True
-            join = _poisson if self.options.blend == "poisson" else self._blend
+            join = blend_poisson if self.options.blend == "poisson" else self._blend
             good = join(good, defect, region)
         if len(mask) != self.resolution:
             good, mask = fit_to_square(good, None, self.resolution)[0], resize_mask(mask, self.resolution)
@@ -218,7 +218,7 @@ def _from_array(image: Array) -> Image.Image:
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
 
 
-def _poisson(good: Array, defect: Array, mask: Array) -> Array:
+def blend_poisson(good: Array, defect: Array, mask: Array) -> Array:
     """Return the defect's gradients inside the mask, the good photograph's values at its edge (Perez et al. 2003)."""
     cv2 = import_cv2("blend='poisson'")
     # OpenCV wants colours and a mask that is clear of the border, and places the middle of the mask's bounding box.

@@ -1,0 +1,303 @@
+"""How real painted defects look: painting against Crop&Paste, with and without Poisson blending.
+
+    python -m benchmarks.painting --model models/dfmgan-magnetic-tile --data_dir magnetic_tile --defect break \\
+        --window 80 --output_dir runs/painting
+
+Every real mask of a kind of defect is laid on other photographs, about where it was on its own: on a defect-free part
+of one with such a defect (of other parts in the same light; good photographs may be told from them by the light
+alone), or, of whole products, on a good one of the test set. There each arm puts a defect of this shape: painted by the
+model; cut out of the mask's own photograph; or cut out and blended. Measured, all on windows of the photograph's scale:
+
+- AUROC of a logistic regression on frozen features (EfficientNet-Lite0, which a model may have been trained against,
+  and AlexNet) that tells composites from photographs of real defects by a ring along the outline of the mask, all else
+  grey; 0.5 is not to be told apart. Folds never share a real mask. "Nothing painted" is what the places alone give
+  away: the same rings on photographs that nothing was done to.
+- KID of the windows against real ones on the same two networks, that have nothing in common.
+- of painting: the share of the mask that visibly changed (its label is inside of the mask, so this is their IoU), and
+  of requests that changed nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.cli import run
+from dfmgan_hf.data import DataConfig
+from dfmgan_hf.data.reading import decode, image_to_array, read_mask
+from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.files import write_json, write_text
+from dfmgan_hf.methods.crop_paste import blend_poisson
+from dfmgan_hf.metrics.kid import kid_unbiased
+from dfmgan_hf.metrics.networks import alexnet_extractor
+from dfmgan_hf.models.projected import FEATURE_NETWORK, FrozenFeatures
+from dfmgan_hf.painting import bounding_box
+from dfmgan_hf.sheets import contact_sheet, save_sheet
+
+Array = np.ndarray[Any, Any]
+
+ARMS = {
+    "painted": "Painted",
+    "paste": "Crop&Paste",
+    "poisson": "Crop&Paste, Poisson",
+    "nothing": "Nothing painted",
+}
+RING = (3, 12)
+"""From how far inside of the mask up to how far outside the classifier sees, in pixels of a window of 80."""
+TRIES = 100
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class PaintingBenchmark:
+    """What is compared, and where the results go.
+
+    Attributes:
+        model: Folder or Hub repository of the model.
+        data: Good photographs of the test set to paint into, and defects.
+        defect: Kind of defect.
+        output_dir: Folder for the results.
+        window: Side of the windows in pixels; 0 for whole photographs. None: what the model says.
+        placements: Places for each real mask.
+        seed: Of places, defects and folds.
+        lpips_weights: File with AlexNet's weights; None for the download.
+    """
+
+    model: str
+    data: tyro.conf.OmitArgPrefixes[DataConfig]
+    defect: str
+    output_dir: Path
+    window: int | None = None
+    placements: int = 2
+    seed: int = 0
+    lpips_weights: Path | None = None
+
+
+@dataclass
+class Windows:
+    """Windows around masks: pixels uint8 (S, S, C), masks bool (S, S), and the number of the real mask of each."""
+
+    pixels: list[Array]
+    masks: list[Array]
+    numbers: list[int]
+
+
+def measure(config: PaintingBenchmark) -> None:
+    """Make the composites, measure them, and write results.json, a table and a sheet."""
+    pipe = DFMGANPipeline.from_pretrained(config.model)
+    pipe.set_progress_bar_config(disable=True)
+    channels = pipe.generator.config["image_channels"]
+    window = config.window if config.window is not None else pipe.generator.config["window"]
+    listing = config.data.listing()
+    defects, good = listing.select(config.defect), listing.select(None, "test")
+    rng = np.random.default_rng(config.seed)
+    real = Windows([], [], [])
+    arms = {name: Windows([], [], []) for name in ARMS}
+    changed: list[float] = []
+    examples = []
+    for number, record in enumerate(tqdm(defects, "Composing")):
+        photograph = image_to_array(decode(record.image_path).pixels, channels)
+        assert record.mask_path is not None
+        mask = read_mask(record.mask_path).defect
+        side = window or min(photograph.shape[:2])
+        left, top, right, bottom = bounding_box(mask)
+        if max(right - left, bottom - top) > side or min(photograph.shape[:2]) < side:
+            continue  # no window holds it
+        x, y = _corner((left + right - side) // 2, (top + bottom - side) // 2, side, photograph)
+        source, shape = photograph[y : y + side, x : x + side], mask[y : y + side, x : x + side]
+        _keep(real, source, shape, number)
+        at = (x / photograph.shape[1], y / photograph.shape[0])
+        for _ in range(config.placements):
+            found = _find_place(rng, defects if window else good, record, side, channels, at)
+            if found is None:
+                continue
+            canvas, x, y = found
+            place = np.zeros(canvas.shape[:2], dtype=bool)
+            place[y : y + side, x : x + side] = shape
+            plain = canvas[y : y + side, x : x + side]
+            flat = canvas[:, :, 0] if channels == 1 else canvas
+            output = pipe.paint(flat, mask=place, seeds=[int(rng.integers(2**32))], window=window, any_product=True)
+            painted = output.images[0].reshape(canvas.shape)[y : y + side, x : x + side]
+            label = np.asarray(output.labels[0]) > 0
+            changed.append(label.sum() / place.sum())
+            composites = {
+                "painted": painted,
+                "paste": np.where(shape[:, :, None], source, plain),
+                "poisson": blend_poisson(plain, source, shape),
+                "nothing": plain,
+            }
+            for name, composite in composites.items():
+                _keep(arms[name], composite, shape, number)
+            examples.append([_picture(p) for p in (source, *composites.values())])
+    results = _judge(config, real, arms)
+    results["changed"] = {
+        "iou_mean": float(np.mean(changed)),
+        "iou_at_least_0.8": float(np.mean(np.array(changed) >= 0.8)),
+        "nothing_visible": float(np.mean(np.array(changed) == 0)),
+    }
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(config.output_dir / "results.json", results)
+    table = format_results(results)
+    write_text(config.output_dir / "table.md", table)
+    chosen_examples = [examples[i] for i in rng.permutation(len(examples))[:12]]
+    sheet = contact_sheet(
+        chosen_examples,
+        headings=("real, elsewhere", *ARMS.values()),
+        title=f"{config.defect}, not selected",
+        columns=1,
+    )
+    save_sheet(sheet, config.output_dir / "sheet.png")
+    print(table)
+
+
+def _find_place(
+    rng: np.random.Generator,
+    records: list[ImageRecord],
+    own: ImageRecord,
+    side: int,
+    channels: int,
+    at: tuple[float, float],
+) -> tuple[Array, int, int] | None:
+    """Return another photograph, and the corner of a window of it without a defect, about where `at` says."""
+    for _ in range(TRIES):
+        record = records[rng.integers(len(records))]
+        canvas = image_to_array(decode(record.image_path).pixels, channels)
+        height, width = canvas.shape[:2]
+        if record == own or min(height, width) < side:
+            continue
+        jitter = rng.integers(-side // 8, side // 8 + 1, 2)
+        x, y = _corner(round(at[0] * width) + jitter[0], round(at[1] * height) + jitter[1], side, canvas)
+        defect = None if record.mask_path is None else read_mask(record.mask_path).defect
+        if defect is None or not defect[y : y + side, x : x + side].any():
+            return canvas, x, y
+    return None
+
+
+def _corner(x: int, y: int, side: int, photograph: Array) -> tuple[int, int]:
+    height, width = photograph.shape[:2]
+    return int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side))
+
+
+def _keep(windows: Windows, pixels: Array, mask: Array, number: int) -> None:
+    windows.pixels.append(pixels)
+    windows.masks.append(mask)
+    windows.numbers.append(number)
+
+
+def _picture(pixels: Array) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def ring_only(windows: Windows) -> Tensor:
+    """Return the windows with all but a ring around the mask grey, uint8 (N, 3, 128, 128)."""
+    rings = []
+    for pixels, mask in zip(windows.pixels, windows.masks, strict=True):
+        inner, outer = (round(reach * len(mask) / 80) for reach in RING)
+        core, reached = ~_grown(~mask, inner), _grown(mask, outer)
+        rings.append(np.where((reached & ~core)[:, :, None], pixels, np.uint8(128)))
+    return _stack(rings)
+
+
+def _grown(mask: Array, reach: int) -> Array:
+    x = torch.from_numpy(mask)[None, None].to(torch.float32)
+    return (torch.nn.functional.max_pool2d(x, 2 * reach + 1, 1, reach)[0, 0] > 0).numpy()
+
+
+def _stack(pixels: list[Array]) -> Tensor:
+    pictures = [_picture(p).convert("RGB").resize((128, 128), Image.Resampling.LANCZOS) for p in pixels]
+    return torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures])
+
+
+def _judge(config: PaintingBenchmark, real: Windows, arms: dict[str, Windows]) -> dict[str, Any]:
+    alexnet = alexnet_extractor(config.lpips_weights)
+    frozen = FrozenFeatures(FEATURE_NETWORK)
+    frozen.load_pretrained(FEATURE_NETWORK)
+
+    @torch.no_grad()
+    def lite(images: Tensor) -> Tensor:
+        parts = [frozen(part.to(torch.float32) / 127.5 - 1) for part in images.split(64)]
+        return torch.cat([torch.cat([maps.mean(dim=(2, 3)) for maps in part], dim=1) for part in parts])
+
+    networks = {"efficientnet-lite0": lite, "alexnet": lambda images: alexnet(images).features}
+    results: dict[str, Any] = {"num_real": len(real.pixels), "arms": {}}
+    for name, windows in arms.items():
+        row: dict[str, Any] = {"num": len(windows.pixels)}
+        for network, extract in networks.items():
+            row[f"auroc_{network}"] = _auroc(
+                extract(ring_only(real)), extract(ring_only(windows)), real.numbers, windows.numbers, config.seed
+            )
+            features, wanted = extract(_stack(windows.pixels)), extract(_stack(real.pixels))
+            scale = wanted.square().mean().sqrt()  # KID's cubic kernel is made for features of about one
+            kid = kid_unbiased(features / scale, wanted / scale)
+            row[f"kid_{network}"] = 1000 * kid.kid
+            row[f"kid_interval_{network}"] = [1000 * x for x in kid.interval]
+        results["arms"][name] = row
+    return results
+
+
+def _auroc(
+    real: Tensor, composed: Tensor, real_numbers: list[int], composed_numbers: list[int], seed: int
+) -> list[float]:
+    """Return AUROC of composites against real windows, pooled over folds, and its 95 % interval over real masks."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x = torch.cat([real, composed]).numpy()
+    y = np.array([0] * len(real) + [1] * len(composed))
+    numbers = np.array([*real_numbers, *composed_numbers])
+    rng = np.random.default_rng(seed)
+    unique = np.unique(numbers)
+    fold_of = dict(zip(unique, rng.permutation(len(unique)) % FOLDS, strict=True))
+    folds = np.array([fold_of[number] for number in numbers])
+    scores = np.zeros(len(y))
+    for fold in range(FOLDS):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000, class_weight="balanced"))
+        model.fit(x[folds != fold], y[folds != fold])
+        scores[folds == fold] = model.decision_function(x[folds == fold])
+    draws = []
+    for _ in range(500):
+        weights = np.bincount(rng.choice(len(unique), len(unique)), minlength=len(unique))
+        sample_weight = weights[np.searchsorted(unique, numbers)]
+        if all(sample_weight[y == kind].sum() > 0 for kind in (0, 1)):
+            draws.append(roc_auc_score(y, scores, sample_weight=sample_weight))
+    return [float(roc_auc_score(y, scores)), *map(float, np.quantile(draws, (0.025, 0.975)))]
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """Return the results as a Markdown table."""
+    lines = [
+        "| | ring told apart, AUROC (EfficientNet-Lite0) | (AlexNet) | KID x 1000 (EfficientNet-Lite0) | (AlexNet) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in results["arms"].items():
+        cells = []
+        for network in ("efficientnet-lite0", "alexnet"):
+            value, low, high = row[f"auroc_{network}"]
+            cells.append(f"{value:.2f} ({low:.2f} to {high:.2f})")
+        for network in ("efficientnet-lite0", "alexnet"):
+            low, high = row[f"kid_interval_{network}"]
+            cells.append(f"{row[f'kid_{network}']:.1f} ({low:.1f} to {high:.1f})")
+        lines.append(f"| {ARMS[name]} | {' | '.join(cells)} |")
+    changed = results["changed"]
+    lines.append("")
+    lines.append(
+        f"{results['num_real']} real windows, {results['arms']['painted']['num']} composites of each kind. Painted: "
+        f"{changed['iou_mean']:.2f} of the mask changed visibly on average (IoU), at least 0.8 in "
+        f"{changed['iou_at_least_0.8']:.0%} of requests; nothing visible in {changed['nothing_visible']:.1%}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    run(measure)
