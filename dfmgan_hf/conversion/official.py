@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..files import whole_folder
-from ..models.base import SafetensorsModel, block_resolutions
+from ..models.base import SafetensorsModel, block_resolutions, listed
 from ..models.dfmgan import DFMGANGenerator
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import StyleGAN2Generator
@@ -511,7 +511,7 @@ def _build(snapshot: OfficialSnapshot, name: str) -> SafetensorsModel:
 def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[str, str], ...]) -> None:
     """Load the network's tensors; nothing may be missing, unknown or of another shape."""
     if broken := [name for name, tensor in network.tensors.items() if not torch.isfinite(tensor).all()]:
-        raise SnapshotError(f"NaN or infinity in {_listed(broken)}: the training had diverged; use an earlier one.")
+        raise SnapshotError(f"NaN or infinity in {listed(broken)}: the training had diverged; use an earlier one.")
     ours, theirs = model.state_dict(), _rename(network.tensors, rules)
     problems = {
         "missing": [name for name in ours if name not in theirs],
@@ -519,14 +519,9 @@ def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[
         "of another shape": [n for n, t in ours.items() if n in theirs and t.shape != theirs[n].shape],
     }
     if any(problems.values()):
-        found = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
+        found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
         raise SnapshotError(
             f"a {network.class_name} of another architecture than DFMGAN's or StyleGAN2's defaults "
             f"(skip generator, residual discriminator). Tensors {found}."
         )
     model.load_state_dict(theirs, strict=True)
-
-
-def _listed(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
