@@ -52,6 +52,7 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_MODULE_DEPTH = 8
 MAX_ENTRIES = 200_000
 MAX_ATTRIBUTE_CHARS = 1000
+MAX_KEY_CHARS = 100
 
 FIR_NAME = "resample_filter"
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -289,11 +290,14 @@ class _NetworkReader:
 
     def entries(self, members: Any, name: str, depth: int) -> dict[str, Any]:
         """A dict of a module, counted: one dict may stand for those of many modules."""
-        if not isinstance(members, dict) or not all(isinstance(key, str) for key in members):
+        if not isinstance(members, dict):
             raise SnapshotError(f"{self.where}: {name} is no dict of names.")
         self.entries_left -= len(members) + 1
         if depth > MAX_MODULE_DEPTH or self.entries_left < 0:
             raise SnapshotError(f"{self.where}: {name} nests more modules than any official network does.")
+        # Every name begins with those of the modules around it.
+        if not all(isinstance(key, str) and len(key) <= MAX_KEY_CHARS and key.isprintable() for key in members):
+            raise SnapshotError(f"{self.where}: {name} is no dict of names.")
         return members
 
     def open_module(self, record: Any, name: str) -> tuple[str, dict[Any, Any]]:
@@ -314,7 +318,9 @@ class _NetworkReader:
             )
         if isinstance(meta.get("module_src"), str):
             self.sources.add(meta["module_src"])
-        return str(meta.get("class_name"))[:80], meta["state"]
+        # Of anything but a text: a container that names itself thousands of times may not be printed.
+        class_name = meta.get("class_name")
+        return class_name[:80] if isinstance(class_name, str) else "network", meta["state"]
 
 
 def _check_looks_like_pickle(content: bytes, path: Path) -> None:
@@ -495,14 +501,17 @@ def _build(snapshot: OfficialSnapshot, name: str) -> SafetensorsModel:
     """One of our networks with the tensors of an official one; errors say which file and network they are about."""
     network = snapshot.networks[name]
     model: SafetensorsModel
+    rules: tuple[tuple[str, str], ...]
     try:
+        # Without memory: the sizes are those that a few tensors claim, until all have been compared.
         if name in ("G", "G_ema"):
             model_class = DFMGANGenerator if has_defect_branch(network) else StyleGAN2Generator
-            model = model_class(**generator_config(network))
-            _fill(model, network, GENERATOR_RENAMES)
+            config, rules = generator_config(network), GENERATOR_RENAMES
         else:
-            model = StyleGAN2Discriminator(**discriminator_config(network))
-            _fill(model, network, DISCRIMINATOR_RENAMES)
+            model_class, config, rules = StyleGAN2Discriminator, discriminator_config(network), DISCRIMINATOR_RENAMES
+        with torch.device("meta"):
+            model = model_class(**config)
+        _fill(model, network, rules)
     except ValueError as error:
         raise SnapshotError(f"{snapshot.path}: {name} cannot be converted: {error}") from error
     return model
@@ -524,4 +533,4 @@ def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[
             f"a {network.class_name} of another architecture than DFMGAN's or StyleGAN2's defaults "
             f"(skip generator, residual discriminator). Tensors {found}."
         )
-    model.load_state_dict(theirs, strict=True)
+    model.load_state_dict(theirs, strict=True, assign=True)
