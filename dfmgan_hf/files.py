@@ -36,8 +36,10 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     make_folder(path.parent)
     aside = partial_of(path)
+    mode = _mode_of_new(aside)
     try:
         yield aside
+        aside.chmod(aside.stat().st_mode | mode)
         os.replace(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -98,7 +100,11 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
                 shutil.rmtree(litter) if litter.is_dir() and not litter.is_symlink() else litter.unlink()
             if replaced.exists() and not path.exists():
                 os.replace(replaced, path)
+            mode = _mode_of_new(aside / ".mode")
             yield aside
+            for file in aside.rglob("*"):
+                if file.is_file() and not file.is_symlink():
+                    file.chmod(file.stat().st_mode | mode)
             if durable:
                 for file in aside.rglob("*"):
                     _sync(file)
@@ -113,6 +119,15 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
         except BaseException:
             recover_folder(path)
             raise
+
+
+def _mode_of_new(path: Path) -> int:
+    """The permissions that the umask gives a new file: safetensors and tempfile make theirs for their owner alone."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
 
 
 def _check_place(path: Path, replace: bool) -> None:

@@ -10,6 +10,8 @@ from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dfmgan_hf.files import (
     lock_folder,
@@ -141,3 +143,20 @@ def test_a_lock_ends_with_its_block_and_with_a_killed_run(tmp_path, monkeypatch,
         assert not list(path.iterdir())
     if has_fcntl:
         assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_holds_for_files_that_libraries_write(umask, mode, tmp_path):
+    """safetensors makes its files for their owner alone."""
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "one.safetensors") as aside:
+            save_file({"x": torch.ones(1)}, aside)
+        with whole_folder(tmp_path / "many") as aside:
+            save_file({"x": torch.ones(1)}, aside / "two.safetensors")
+    finally:
+        os.umask(before)
+    files = [tmp_path / "one.safetensors", tmp_path / "many" / "two.safetensors"]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
+    assert [path.stat().st_mode & 0o777 for path in files] == [mode] * 2
