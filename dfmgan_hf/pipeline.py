@@ -8,7 +8,6 @@ import math
 import operator
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -443,10 +442,10 @@ class DFMGANPipeline(DiffusionPipeline):
         """
         # Only publishing needs these.
         from .hub.cards import CardFacts
-        from .hub.push import HubConfig, companion_files, push_model_folder
+        from .hub.push import HubConfig, companion_files, push_model_folder, scratch_folder
 
         origin = self.config.get("_name_or_path") or ""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             self.save_pretrained(folder, safe_serialization)
             if os.path.isdir(origin):
                 for name, path in companion_files(Path(origin), with_card=facts is None).items():
