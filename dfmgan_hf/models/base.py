@@ -125,7 +125,12 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
         """As every diffusers model, but with weights that are as readable for others as the configuration."""
-        super().save_pretrained(save_directory, *args, **kwargs)
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"The weights could not be written to {save_directory}: {error}. Make room there."
+            ) from error
         # safetensors makes files that only their owner can read, whatever the umask.
         config = Path(save_directory, self.config_name)
         for file in config.parent.glob("*.safetensors"):
