@@ -322,7 +322,7 @@ class Trainer:
         if reason is not None:
             self._say(f"No CUDA graphs: {reason}.")
             return self.run_phase
-        return PhaseGraphs(self.run_phase, self.task, self.processes.device)
+        return PhaseGraphs(self.run_phase, self.processes.device)
 
     def run_phase(self, phase: Phase, batch: Batch) -> None:
         """Compute a phase's gradients in micro-batches, and step its optimiser."""
