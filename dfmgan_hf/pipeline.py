@@ -7,8 +7,7 @@ import logging
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +34,7 @@ from .arguments import (
 )
 from .cuda_graphs import NetworkGraphs
 from .hub_errors import check_source, clear_loading_errors
-from .models.base import VARIANTS, refuse_pickles
+from .models.base import VARIANTS, MisfitError, read_config, readable_errors, refuse_pickles
 from .models.dfmgan import DFMGANGenerator
 from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Generator, hold_weights
 from .painting import (
@@ -62,6 +61,8 @@ MAX_TRUNCATION_PSI = 2.0
 
 OutputType = Literal["pil", "np", "pt"]
 ImageBatch = list[Image.Image] | np.ndarray | Tensor
+# What a model_index.json may name as the generator: anything else is another model, or code of somebody else's.
+LOADABLE_GENERATORS = [["dfmgan_hf", cls.__name__] for cls in (DFMGANGenerator, StyleGAN2Generator)]
 _Pipeline = TypeVar("_Pipeline", bound="DFMGANPipeline")
 
 
@@ -421,15 +422,31 @@ class DFMGANPipeline(DiffusionPipeline):
         Raises:
             HubError: no such repository or revision, no right to see it, or no connection. (An `OSError`.)
             PickledWeightsError: the folder or repository holds pickles. Nothing in them was run. (An `OSError`.)
-            ValueError: no such variant, or `use_safetensors=False`.
+            DamagedModelError: it holds another model, or one that is not whole. (An `OSError`.)
+            ValueError: no such variant, `use_safetensors=False`, or code of somebody else's (`custom_pipeline`).
         """
         if kwargs.get("use_safetensors") is False:
             raise ValueError("`use_safetensors` must be True: weights in other formats are pickles.")
+        if kwargs.get("custom_pipeline") is not None or kwargs.get("trust_remote_code"):
+            raise ValueError("`custom_pipeline` and `trust_remote_code` must not be given: no code of models is run.")
         folder = str(pretrained_model_name_or_path)
         if os.path.isdir(folder):
             refuse_pickles(str(folder), os.listdir(folder))
         check_source(str(folder))
-        return super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
+        with readable_errors(folder):
+            return super().from_pretrained(folder, **{**kwargs, "use_safetensors": True})
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
+        index = read_config(json_file)
+        check_components(index)
+        return index
+
+    @classmethod
+    def extract_init_dict(cls, config_dict: Any, **kwargs: Any) -> Any:
+        """As diffusers; `MisfitError` for other networks, before they are loaded (by `DiffusionPipeline` too)."""
+        check_components(config_dict)
+        return super().extract_init_dict(config_dict, **kwargs)
 
     @classmethod
     def download(cls, pretrained_model_name: str | os.PathLike[Any], **kwargs: Any) -> str | os.PathLike[Any]:
@@ -439,7 +456,7 @@ class DFMGANPipeline(DiffusionPipeline):
             The folder in the cache.
         """
         name, revision = str(pretrained_model_name), kwargs.get("revision")
-        with clear_loading_errors(name, revision):
+        with clear_loading_errors(name, revision), readable_errors(name):
             folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
         try:
             tree = get_cached_repo_tree(name, revision=Path(folder).name, cache_dir=kwargs.get("cache_dir"))
@@ -521,10 +538,10 @@ class DFMGANPipeline(DiffusionPipeline):
         """
         # Only publishing needs these.
         from .hub.cards import CardFacts
-        from .hub.push import HubConfig, companion_files, push_model_folder
+        from .hub.push import HubConfig, companion_files, push_model_folder, scratch_folder
 
         origin = self.config.get("_name_or_path") or ""
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             self.save_pretrained(folder, safe_serialization)
             if os.path.isdir(origin):
                 for name, path in companion_files(Path(origin), with_card=facts is None).items():
@@ -552,6 +569,16 @@ class DFMGANPipeline(DiffusionPipeline):
         network = copy.deepcopy(network)
         VARIANTS[variant](network)  # in place
         return type(self)(network)
+
+
+def check_components(index: Mapping[str, Any]) -> None:
+    """Raise `MisfitError` unless a model_index.json names one of our generators, and no other network."""
+    components = {name: value for name, value in index.items() if not name.startswith("_")}
+    if components.keys() != {"generator"} or components["generator"] not in LOADABLE_GENERATORS:
+        raise MisfitError(
+            f"its model_index.json names the networks {str(components)[:200]}; expected a generator alone, one of "
+            f"{', '.join(map(str, LOADABLE_GENERATORS))}."
+        )
 
 
 def draw_codes(generators: Sequence[torch.Generator | None], z_dim: int) -> tuple[Tensor, Tensor, list[int]]:

@@ -135,7 +135,7 @@ def test_no_circle_of_files():
 
 def test_models_import_torch_and_the_mixins_only():
     # timm: the discriminator on frozen features, in training alone. triton: the kernels, on a GPU alone.
-    allowed = {"torch", "triton", "diffusers", "dfmgan_hf", "timm", *sys.stdlib_module_names}
+    allowed = {"torch", "triton", "diffusers", "safetensors", "dfmgan_hf", "timm", *sys.stdlib_module_names}
     mixins = ("diffusers.configuration_utils", "diffusers.models.modeling_utils", "diffusers.utils")
     for path in sources("dfmgan_hf/models"):
         for name, line in imports(parse(path), path):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..files import whole_folder
-from ..models.base import SafetensorsModel, block_resolutions
+from ..models.base import SafetensorsModel, block_resolutions, listed
 from ..models.dfmgan import DFMGANGenerator
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import StyleGAN2Generator
@@ -52,6 +52,7 @@ MAX_FILE_BYTES = 4 * 2**30
 MAX_MODULE_DEPTH = 8
 MAX_ENTRIES = 200_000
 MAX_ATTRIBUTE_CHARS = 1000
+MAX_KEY_CHARS = 100
 
 FIR_NAME = "resample_filter"
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -289,11 +290,14 @@ class _NetworkReader:
 
     def entries(self, members: Any, name: str, depth: int) -> dict[str, Any]:
         """A dict of a module, counted: one dict may stand for those of many modules."""
-        if not isinstance(members, dict) or not all(isinstance(key, str) for key in members):
+        if not isinstance(members, dict):
             raise SnapshotError(f"{self.where}: {name} is no dict of names.")
         self.entries_left -= len(members) + 1
         if depth > MAX_MODULE_DEPTH or self.entries_left < 0:
             raise SnapshotError(f"{self.where}: {name} nests more modules than any official network does.")
+        # Every name begins with those of the modules around it.
+        if not all(isinstance(key, str) and len(key) <= MAX_KEY_CHARS and key.isprintable() for key in members):
+            raise SnapshotError(f"{self.where}: {name} is no dict of names.")
         return members
 
     def open_module(self, record: Any, name: str) -> tuple[str, dict[Any, Any]]:
@@ -314,7 +318,9 @@ class _NetworkReader:
             )
         if isinstance(meta.get("module_src"), str):
             self.sources.add(meta["module_src"])
-        return str(meta.get("class_name"))[:80], meta["state"]
+        # Of anything but a text: a container that names itself thousands of times may not be printed.
+        class_name = meta.get("class_name")
+        return class_name[:80] if isinstance(class_name, str) else "network", meta["state"]
 
 
 def _check_looks_like_pickle(content: bytes, path: Path) -> None:
@@ -495,14 +501,17 @@ def _build(snapshot: OfficialSnapshot, name: str) -> SafetensorsModel:
     """One of our networks with the tensors of an official one; errors say which file and network they are about."""
     network = snapshot.networks[name]
     model: SafetensorsModel
+    rules: tuple[tuple[str, str], ...]
     try:
+        # Without memory: the sizes are those that a few tensors claim, until all have been compared.
         if name in ("G", "G_ema"):
             model_class = DFMGANGenerator if has_defect_branch(network) else StyleGAN2Generator
-            model = model_class(**generator_config(network))
-            _fill(model, network, GENERATOR_RENAMES)
+            config, rules = generator_config(network), GENERATOR_RENAMES
         else:
-            model = StyleGAN2Discriminator(**discriminator_config(network))
-            _fill(model, network, DISCRIMINATOR_RENAMES)
+            model_class, config, rules = StyleGAN2Discriminator, discriminator_config(network), DISCRIMINATOR_RENAMES
+        with torch.device("meta"):
+            model = model_class(**config)
+        _fill(model, network, rules)
     except ValueError as error:
         raise SnapshotError(f"{snapshot.path}: {name} cannot be converted: {error}") from error
     return model
@@ -511,7 +520,7 @@ def _build(snapshot: OfficialSnapshot, name: str) -> SafetensorsModel:
 def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[str, str], ...]) -> None:
     """Load the network's tensors; nothing may be missing, unknown or of another shape."""
     if broken := [name for name, tensor in network.tensors.items() if not torch.isfinite(tensor).all()]:
-        raise SnapshotError(f"NaN or infinity in {_listed(broken)}: the training had diverged; use an earlier one.")
+        raise SnapshotError(f"NaN or infinity in {listed(broken)}: the training had diverged; use an earlier one.")
     ours, theirs = model.state_dict(), _rename(network.tensors, rules)
     problems = {
         "missing": [name for name in ours if name not in theirs],
@@ -519,14 +528,9 @@ def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[
         "of another shape": [n for n, t in ours.items() if n in theirs and t.shape != theirs[n].shape],
     }
     if any(problems.values()):
-        found = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
+        found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
         raise SnapshotError(
             f"a {network.class_name} of another architecture than DFMGAN's or StyleGAN2's defaults "
             f"(skip generator, residual discriminator). Tensors {found}."
         )
-    model.load_state_dict(theirs, strict=True)
-
-
-def _listed(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    model.load_state_dict(theirs, strict=True, assign=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickletools
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,6 +15,10 @@ from torch import Tensor
 
 # An official snapshot has some 25,000 opcodes at 64x64 and about twice as many at 1024x1024.
 MAX_OPCODES = 500_000
+# The five pickles before a storage's numbers have some 40 opcodes, and the networks of a snapshot some 1000 tensors.
+MAX_STORAGE_OPCODES = 200
+MAX_TENSORS = 10_000
+MAX_INTEGER_BITS = 128
 # A name in a message is cut there: a hostile one may be as long as the file.
 MAX_NAME_CHARS = 200
 
@@ -35,11 +40,18 @@ REBUILD_PARAMETER = ("torch._utils", "_rebuild_parameter")
 REBUILD_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
 LOAD_STORAGE = ("torch.storage", "_load_from_bytes")
 
-_FLOAT_STORAGES = frozenset(("torch", f"{name}Storage") for name in ("Float", "Half", "Double", "BFloat16"))
+_FLOAT_STORAGES = {
+    ("torch", "FloatStorage"): torch.float32,
+    ("torch", "HalfStorage"): torch.float16,
+    ("torch", "DoubleStorage"): torch.float64,
+    ("torch", "BFloat16Storage"): torch.bfloat16,
+}
 _MAX_DIMENSIONS = 8
-# torch writes a storage as five pickles (magic number, version, system, storage, keys) and then the raw numbers.
+# torch writes a storage as five pickles (magic number, version, system, storage, keys), how many numbers follow, and
+# the numbers.
 _STORAGE_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _STORAGE_PICKLES = 5
+_STORAGE_COUNT = struct.Struct("<q")
 
 
 class SnapshotError(ValueError):
@@ -78,14 +90,17 @@ class Record:
     state: Any = None
 
 
-def read_records(file: BinaryIO, allowed: Collection[tuple[str, str]], where: str) -> Any:
-    """Read one pickle without running it.
+def read_records(
+    file: BinaryIO, allowed: Collection[tuple[str, str]], where: str, max_opcodes: int = MAX_OPCODES
+) -> Any:
+    """Read one pickle without running it, in time and memory that grow with its size alone.
 
     Args:
         file: binary file at the start of the pickle; it is left behind its last opcode.
         allowed: (module, name) of the globals that the pickle may name. OrderedDict, EasyDict and set need not be
             among them: they become plain containers.
         where: what is being read, for messages.
+        max_opcodes: more are refused.
 
     Returns:
         Scalars, lists, tuples, dicts, sets, and `Record` where the pickle asked for a call or an object from outside.
@@ -97,8 +112,8 @@ def read_records(file: BinaryIO, allowed: Collection[tuple[str, str]], where: st
     machine = _StackMachine(frozenset(allowed) | _DICTS | _SETS, where)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count >= MAX_OPCODES:
-                raise SnapshotError(f"{where} has more than {MAX_OPCODES} opcodes; an official snapshot has fewer.")
+            if count >= max_opcodes:
+                raise SnapshotError(f"{where} has more than {max_opcodes} opcodes; an official snapshot has fewer.")
             if opcode.name == "STOP":
                 return machine.stack.pop()
             machine.step(opcode.name, argument)
@@ -107,7 +122,9 @@ def read_records(file: BinaryIO, allowed: Collection[tuple[str, str]], where: st
     # pickletools reports broken bytes as ValueError; the machine's own IndexError and KeyError mean a stack that is
     # empty and a memo entry that does not exist.
     except (ValueError, IndexError, KeyError, OverflowError) as error:
-        raise SnapshotError(f"{where} is not a complete pickle: {type(error).__name__}: {error}.") from error
+        raise SnapshotError(
+            f"{where} is not a complete pickle: {type(error).__name__}: {str(error)[:200]}."
+        ) from error
     raise SnapshotError(f"{where} is not a complete pickle: it has no end.")
 
 
@@ -120,6 +137,7 @@ class _StackMachine:
         self.stack: list[Any] = []
         self.outer_stacks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.copies_left = MAX_OPCODES
 
     def step(self, opcode: str, argument: Any) -> None:
         push, pop = self.stack.append, self.stack.pop
@@ -127,6 +145,9 @@ class _StackMachine:
             case "PROTO" | "FRAME":
                 pass
             case _ if opcode in _LITERALS:
+                # Python refuses to print long integers.
+                if isinstance(argument, int) and argument.bit_length() > MAX_INTEGER_BITS:
+                    raise self.malformed("an integer of many digits")
                 push(argument)
             case "MEMOIZE":
                 self.memo[len(self.memo)] = self.stack[-1]
@@ -231,6 +252,10 @@ class _StackMachine:
         if name in _SETS:
             if len(arguments) != 1 or not isinstance(arguments[0], list):
                 raise self.malformed(f"a call of {callee} without a list")
+            # The one copy that is made: of a list that may be named thousands of times.
+            self.copies_left -= len(arguments[0])
+            if self.copies_left < 0:
+                raise self.malformed("sets of the same long list")
             self.check_hashable(arguments[0])
             return set(arguments[0])
         return Record(str(callee), arguments)
@@ -240,7 +265,7 @@ class _StackMachine:
 
 
 class TensorReader:
-    """Build tensors from records: storages through torch's weights-only reader, views checked here.
+    """Build tensors from records, each storage once; a view must lie inside its storage.
 
     Args:
         where: what is being read, for messages.
@@ -252,6 +277,8 @@ class TensorReader:
         self.where = where
         self.max_bytes = max_bytes
         self.bytes_left = max_bytes
+        self.tensors_left = MAX_TENSORS
+        self.storages: dict[int, tuple[bytes, Tensor]] = {}
 
     def read(self, record: Any, name: str) -> Tensor:
         """Return the tensor or parameter `name`, as contiguous float32 with memory of its own.
@@ -261,6 +288,9 @@ class TensorReader:
             ForbiddenGlobalError: a storage whose bytes name anything but a float storage.
         """
         where = f"{self.where}: tensor {name!r}"
+        self.tensors_left -= 1
+        if self.tensors_left < 0:
+            raise SnapshotError(f"{self.where} has more than {MAX_TENSORS} tensors; an official snapshot has fewer.")
         if _is_call(record, REBUILD_PARAMETER) and record.arguments:
             record = record.arguments[0]
         if not _is_call(record, REBUILD_TENSOR) or len(record.arguments) < 4:
@@ -268,38 +298,41 @@ class TensorReader:
         storage_record, offset, size, stride = record.arguments[:4]
         if not _is_call(storage_record, LOAD_STORAGE):
             raise SnapshotError(f"{where} has no storage.")
-        storage = _load_storage(storage_record.arguments, where)
+        storage = self._storage(storage_record.arguments, where)
         _check_view(offset, size, stride, storage.numel(), where)
         self.bytes_left -= 4 * math.prod(size)
         if self.bytes_left < 0:
             raise SnapshotError(f"{self.where}: its tensors take more than the {self.max_bytes} bytes of the file.")
         return torch.as_strided(storage, size, stride, offset).to(torch.float32, copy=True).contiguous()
 
+    def _storage(self, arguments: tuple[Any, ...], where: str) -> Tensor:
+        """A storage as a flat tensor, from the arguments of `torch.storage._load_from_bytes`."""
+        if len(arguments) != 1 or not isinstance(arguments[0], bytes):
+            raise SnapshotError(f"{where}: its storage is not given as bytes.")
+        data: bytes = arguments[0]
+        if id(data) not in self.storages:  # the bytes are kept, so that no other gets their id
+            self.storages[id(data)] = data, _read_storage(data, where)
+        return self.storages[id(data)][1]
 
-def _load_storage(arguments: tuple[Any, ...], where: str) -> Tensor:
-    """A storage as a flat tensor, from the arguments of `torch.storage._load_from_bytes`.
 
-    torch's own function of that name unpickles without restriction. Here the bytes are first read as records, since
-    `weights_only=True` honours whatever else the running program has declared safe, and only then loaded with it.
-    """
-    if len(arguments) != 1 or not isinstance(arguments[0], bytes):
-        raise SnapshotError(f"{where}: its storage is not given as bytes.")
-    data: bytes = arguments[0]
+def _read_storage(data: bytes, where: str) -> Tensor:
+    """The numbers of a storage. torch's own function unpickles without restriction, and takes the size on trust."""
     if not data.startswith(_STORAGE_MAGIC):
         raise SnapshotError(f"{where}: its storage is not in the format that torch uses inside pickles.")
     stream = io.BytesIO(data)
-    for _ in range(_STORAGE_PICKLES):
-        read_records(stream, _FLOAT_STORAGES, f"{where}: the pickle nested in its storage")
-    try:
-        storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # broken bytes can make torch's reader raise anything
-        reason = str(error).strip().split("\n")[0]
-        raise SnapshotError(f"{where}: its storage cannot be read: {reason}") from error
-    if not isinstance(storage, torch.storage.TypedStorage) or not storage.dtype.is_floating_point:
-        raise SnapshotError(f"{where}: its storage does not hold floating-point numbers.")
-    # The typed storage's public accessor warns that typed storages are deprecated; torch itself uses this attribute.
-    untyped = storage._untyped_storage
-    return torch.empty(0, dtype=storage.dtype).set_(untyped)  # type: ignore[call-overload]
+    nested = f"{where}: the pickle nested in its storage"
+    pickles = [read_records(stream, _FLOAT_STORAGES, nested, MAX_STORAGE_OPCODES) for _ in range(_STORAGE_PICKLES)]
+    match pickles[3]:
+        case Record("persistent_id", (("storage", Global(module, name), *_),)) if (module, name) in _FLOAT_STORAGES:
+            dtype = _FLOAT_STORAGES[module, name]
+        case _:
+            raise SnapshotError(f"{where}: its storage does not hold floating-point numbers.")
+    start = stream.tell() + _STORAGE_COUNT.size
+    count = _STORAGE_COUNT.unpack(stream.read(_STORAGE_COUNT.size))[0] if start <= len(data) else -1
+    if count < 0 or len(data) - start != count * dtype.itemsize:
+        raise SnapshotError(f"{where}: its storage is cut off, or not as long as it says.")
+    # A copy, which may be written to; of nothing there is no buffer.
+    return torch.frombuffer(bytearray(data[start:]), dtype=dtype) if count else torch.empty(0, dtype=dtype)
 
 
 def _check_view(offset: Any, size: Any, stride: Any, numel: int, where: str) -> None:

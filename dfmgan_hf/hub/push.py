@@ -9,7 +9,8 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
-from ..files import whole_folder, write_json, write_text
+from ..files import lock_folder, whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.base import VARIANTS, refuse_pickles
 from .cards import (
@@ -48,6 +49,17 @@ BEST_FOLDER = "best"
 COMMIT_ATTEMPTS = 3
 
 _CARD_PICTURE = re.compile(r"!\[[^\]]*\]\(([^):]+)\)")
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder for what is sent; those of pushes that were killed, which may hold whole models, go first."""
+    prefix = f"dfmgan-push-{getattr(os, 'getuid', int)()}-"
+    for litter in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), lock_folder(litter):  # which another push still has
+            shutil.rmtree(litter)
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder, lock_folder(folder):
+        yield Path(folder)
 
 
 @dataclass(frozen=True)
@@ -324,16 +336,16 @@ def push_model_folder(
     model_dir = Path(model_dir)
     components = component_names(model_dir)
     repository = hub.open_repository(model_dir, private=private, token=token)
-    with tempfile.TemporaryDirectory() as aside:
-        files = published_files(model_dir, Path(aside), hub)
+    with scratch_folder() as aside:
+        files = published_files(model_dir, aside, hub)
         published = repository.file_names()
         if CARD_FILE in files:
             text = files[CARD_FILE].read_text(encoding="utf-8")
-            files[CARD_FILE] = Path(aside, CARD_FILE)
+            files[CARD_FILE] = aside / CARD_FILE
             write_text(files[CARD_FILE], loaded_from(text, repository.name))
         elif CARD_FILE not in published:
             card, pictures = _new_card(model_dir, hub, facts or CardFacts(), repository.name)
-            files |= {CARD_FILE: Path(aside, CARD_FILE), **pictures}
+            files |= {CARD_FILE: aside / CARD_FILE, **pictures}
             card.save(files[CARD_FILE])
         elif RESULTS_FILE in published and RESULTS_FILE not in files:
             warnings.warn(
@@ -427,11 +439,11 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
             model_dir = Path(repository.api.snapshot_download(model, revision=revision, allow_patterns=patterns))
     check_measured(results, model_dir)
     references = read_record(Path(results_dir) / REFERENCES_FILE)
-    with tempfile.TemporaryDirectory() as aside:
+    with scratch_folder() as aside:
         files: dict[str, Path] = {}
         replaced: list[str] = []
         if INDEX_FILE not in published:
-            files, replaced = published_files(model_dir, Path(aside), hub), component_names(model_dir)
+            files, replaced = published_files(model_dir, aside, hub), component_names(model_dir)
         if CARD_FILE in published:
             with clear_errors(f"{repository.name} cannot be read", repository.name, repository.revision):
                 card = ModelCard.load(
@@ -445,11 +457,11 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
             files |= pictures
         compared = references if references is not None else read_record(model_dir / REFERENCES_FILE) or {}
         add_results(card, results, compared, repository.name)
-        files[CARD_FILE] = Path(aside, CARD_FILE)
+        files[CARD_FILE] = aside / CARD_FILE
         card.save(files[CARD_FILE])
         for name, record in ((RESULTS_FILE, results), (REFERENCES_FILE, references)):
             if record is not None:
-                files[name] = Path(aside, name)
+                files[name] = aside / name
                 write_json(files[name], without_local_paths(record))
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
 
@@ -504,8 +516,8 @@ class PublishConfig:
 def publish(config: PublishConfig) -> None:
     """Write and push what was asked for: what `dfmgan push` does."""
     if config.output_dir is not None:
-        with whole_folder(config.output_dir) as whole, tempfile.TemporaryDirectory() as aside:
-            for name, path in published_files(config.folder, Path(aside), config.hub).items():
+        with whole_folder(config.output_dir) as whole, scratch_folder() as aside:
+            for name, path in published_files(config.folder, aside, config.hub).items():
                 (whole / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, whole / name)
         print(f"Wrote {config.output_dir}")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 RandomSource = torch.Generator | list[torch.Generator] | None
@@ -39,8 +47,61 @@ def refuse_pickles(source: str, names: Iterable[str]) -> None:
         )
 
 
+class DamagedModelError(OSError):
+    """A model's files are damaged, incomplete or not of the class that reads them; the message says what and where."""
+
+
+class MisfitError(ValueError):
+    """A configuration, or tensors, that make no network of a class."""
+
+
+# What a configuration may ask for. The widest published network has 512 channels, 8 mapping layers and 1024 pixels.
+MAX_CONFIG_BYTES = 2**20
+MAX_SIZES = {"resolution": 4096, "channel_base": 2**20, "z_dim": 8192, "w_dim": 8192, "conv_clamp": 2**20}
+MAX_OTHER_SIZE = 2048
+MAX_REPETITIONS = 64
+MAX_PARAMETERS = 500_000_000
+
+FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
+"""Types of weights, as safetensors names them."""
+
+
+@contextlib.contextmanager
+def readable_errors(source: str) -> Iterator[None]:
+    """Turn what a damaged model at `source` makes diffusers raise inside into a `DamagedModelError`; others pass."""
+    try:
+        yield
+    # Whatever is in a file that is missing, of another type, nested too deeply or no text.
+    except (
+        *(MisfitError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError),
+        *(LookupError, TypeError, AttributeError, RecursionError),
+    ) as error:
+        reason = str(error) if isinstance(error, MisfitError) else f"{type(error).__name__}: {str(error)[:300]}."
+        raise DamagedModelError(
+            f"{source} cannot be loaded: {reason} Expected a model as save_pretrained or a training writes it."
+        ) from error
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what the JSON file `path` of a model says; `DamagedModelError` unless it is one, and names a class."""
+    size = os.path.getsize(path)
+    if size > MAX_CONFIG_BYTES:
+        raise DamagedModelError(f"{path} has {size} bytes, which no configuration has: at most {MAX_CONFIG_BYTES}.")
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedModelError(f"{path} is not valid JSON ({error}); save or download the model again.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
+        raise DamagedModelError(f"{path} does not say of which class the model is (`_class_name`); save it again.")
+    return config
+
+
 class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """A diffusers model that is loaded from safetensors only: to read a pickle is to run what is in it."""
+    """A diffusers model that is loaded from whole safetensors only.
+
+    To read a pickle is to run what is in it, and diffusers draws tensors that are missing, ignores those that are too
+    many, and takes NaN as it comes. Here all of these are refused, and sizes before memory is taken for them.
+    """
 
     @classmethod
     def from_pretrained(
@@ -50,6 +111,7 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Raises:
             PickledWeightsError: the folder holds pickles.
+            DamagedModelError: the configuration or the weights are not those of a whole model of this class.
             ValueError: `use_safetensors=False`.
             OSError: there are no weights as safetensors.
         """
@@ -58,7 +120,123 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         folder = os.path.join(pretrained_model_name_or_path or "", kwargs.get("subfolder") or "")
         if folder and os.path.isdir(folder):
             refuse_pickles(folder, os.listdir(folder))
-        return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
+        with readable_errors(os.path.normpath(folder)):
+            return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
+
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
+        """As every diffusers model, but with weights that are as readable for others as the configuration."""
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"The weights could not be written to {save_directory}: {error}. Make room there."
+            ) from error
+        # safetensors makes files that only their owner can read, whatever the umask.
+        config = Path(save_directory, self.config_name)
+        for file in config.parent.glob("*.safetensors"):
+            shutil.copymode(config, file)
+
+    # A pipeline looks there for the arguments that it passes on.
+    save_pretrained.__signature__ = inspect.signature(ModelMixin.save_pretrained)  # type: ignore[attr-defined]
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str | os.PathLike[str]) -> dict[str, Any]:
+        config = read_config(json_file)
+        if "quantization_config" in config:
+            raise MisfitError("its weights are quantized (`quantization_config`), which no network here is.")
+        return config
+
+    @classmethod
+    def extract_init_dict(cls, config_dict: Any, **kwargs: Any) -> Any:
+        """As diffusers; `MisfitError` for another class, values of another type or a size that no network has."""
+        written = config_dict.get("_class_name", cls.__name__)
+        if written not in (base.__name__ for base in cls.__mro__):
+            raise MisfitError(f"it is that of a {str(written)[:60]!r}.")
+        init_dict, unused, hidden = super().extract_init_dict(config_dict, **kwargs)
+        hints = get_type_hints(cls.__init__)
+        for name, value in init_dict.items():
+            check_config_value(name, value, hints[name])
+        return init_dict, unused, hidden
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """As diffusers; `MisfitError` for a network that cannot be, before memory is taken for it."""
+        try:
+            with torch.device("meta"):
+                sizes: Any = super().from_config(config, **kwargs)
+        except (ValueError, RuntimeError) as error:
+            raise MisfitError(f"its configuration makes no {cls.__name__}: {error}") from error
+        count = sum(tensor.numel() for tensor in sizes.state_dict().values())
+        if count > MAX_PARAMETERS:
+            raise MisfitError(f"its sizes make {count:,} parameters; at most {MAX_PARAMETERS:,} are expected.")
+        return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def _load_pretrained_model(
+        cls, model: nn.Module, state_dict: Any, resolved_model_file: list[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        # The one place that all ways of loading pass: folder, Hub, shards, variants, device maps.
+        check_tensors(model, resolved_model_file)
+        loaded = super()._load_pretrained_model(model, state_dict, resolved_model_file, *args, **kwargs)
+        check_finite(model)
+        return loaded
+
+
+def check_config_value(name: str, value: Any, hint: Any) -> None:
+    """Raise `MisfitError` unless a value of a configuration has its annotated type and a possible size."""
+    kinds = tuple(get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+    # True is an int for Python, and JSON writes 256.0 as 256.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = isinstance(value, kinds) or (is_number and float in kinds)
+    if not fits or (isinstance(value, bool) and bool not in kinds):
+        kind = " or ".join(kind.__name__ for kind in kinds)
+        raise MisfitError(f"`{name}` must be of type {kind}, but is {str(value)[:80]!r}.")
+    if is_number:
+        repeats = name.endswith(("_layers", "_blocks", "_taps"))
+        highest = MAX_REPETITIONS if repeats else MAX_SIZES.get(name, MAX_OTHER_SIZE)
+        if not (math.isfinite(value) and (value > 0 or (repeats and value == 0)) and value <= highest):
+            raise MisfitError(f"`{name}` must be above 0 and at most {highest}, but is {str(value)[:80]}.")
+
+
+def check_tensors(model: nn.Module, files: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise `MisfitError` unless safetensors files hold the tensors of `model` and no others; reads headers."""
+    expected, found = model.state_dict(), {}
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+                part = tensors.get_slice(name)
+                found[name] = (part.get_dtype(), tuple(part.get_shape()))
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "of another shape": [n for n, t in expected.items() if n in found and found[n][1] != tuple(t.shape)],
+        "not of floating-point numbers": [
+            n for n, t in expected.items() if n in found and t.is_floating_point() and found[n][0] not in FLOAT_TYPES
+        ],
+    }
+    if any(problems.values()):
+        told = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
+        raise MisfitError(f"its weights are not those of a {type(model).__name__} of its sizes. Tensors {told}.")
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raise `MisfitError` if a weight is NaN or infinite."""
+    broken = [name for name, tensor in model.state_dict().items() if not is_finite(tensor)]
+    if broken:
+        raise MisfitError(f"NaN or infinity in {listed(broken)}: its training had diverged, or the file is damaged.")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether all numbers are finite; True for tensors without memory."""
+    if tensor.is_meta or not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
+        return True
+    return bool(tensor.isfinite().all())  # the sum of large numbers overflows
+
+
+def listed(names: list[str], limit: int = 5) -> str:
+    """Return the first names for a message, escaped since strangers chose them, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(name[:100].encode("unicode_escape").decode() for name in names[:limit]) + more
 
 
 class StyleGAN2Model(SafetensorsModel):

@@ -61,6 +61,8 @@ class FrozenFeatures(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        if not name.isidentifier():  # timm would ask the Hub for "hf-hub:...", or read another folder
+            raise ValueError(f"`feature_network` must be the name of a timm model, but is {name!r}.")
         timm = _timm()
         self.network = timm.create_model(name)
         info = [stage for stage in self.network.feature_info if stage["reduction"] <= 16]

@@ -266,6 +266,21 @@ class TestOutputFolder:
             convert_official_snapshot(GOLDEN_SNAPSHOT, tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.skipif(os.name == "nt", reason="the size of files is limited as POSIX does it")
+    def test_full_disk_is_told_in_words(self, tmp_path):
+        code = (
+            "import resource, sys\n"
+            "from dfmgan_hf.cli import main\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+            "main(sys.argv[1:])\n"
+        )
+        options = ["convert", "--snapshot", str(GOLDEN_SNAPSHOT), "--output_dir", str(tmp_path / "out")]
+        done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "weights could not be written" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
     def test_failed_replacement_keeps_the_old_pipeline(self, tmp_path, monkeypatch):
         old = convert_official_snapshot(GOLDEN_SNAPSHOT, tmp_path / "out").output_dir
         before = sorted(path.name for path in old.rglob("*"))

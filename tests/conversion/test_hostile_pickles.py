@@ -6,16 +6,24 @@ import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from dfmgan_hf.conversion import ForbiddenGlobalError, SnapshotError, convert_official_snapshot, read_official_snapshot
+from dfmgan_hf.conversion import (
+    ForbiddenGlobalError,
+    OfficialNetwork,
+    SnapshotError,
+    convert_official_snapshot,
+    read_official_snapshot,
+)
 from dfmgan_hf.conversion.official import ALLOWED_GLOBALS
 from dfmgan_hf.conversion.unpickling import Record, TensorReader, read_records
-from tests.conversion.snapshots import GOLDEN_SNAPSHOT, Persistent, dump, write_snapshot
+from tests.conversion.snapshots import GOLDEN_SNAPSHOT, Persistent, as_module, dump, write_snapshot
 
 
 class Call:
@@ -242,6 +250,12 @@ class TestStorages:
     def test_truncated_storage_is_refused(self, refused):
         assert "storage" in refused(module_with(tensor_of(storage_bytes(torch.ones(100))[:-200])))
 
+    @pytest.mark.parametrize("count", [b"", struct.pack("<q", 2**40), struct.pack("<q", -1)])
+    def test_size_that_a_storage_only_claims_is_refused(self, count, refused):
+        """torch would take memory for it first."""
+        data = storage_bytes(torch.ones(4))[:-24] + count
+        assert "cut off, or not as long as it says" in refused(module_with(tensor_of(data)))
+
     def test_integers_are_refused(self, refused):
         content = module_with(tensor_of(storage_bytes(torch.tensor([3, 4]))))
         assert repr("torch.LongStorage") in refused(content, ForbiddenGlobalError)
@@ -281,6 +295,110 @@ def split_pickles(data: bytes, count: int) -> list[bytes]:
         parts.append(data[start : stream.tell()])
         start = stream.tell()
     return [*parts, data[start:]]
+
+
+def integer(bits: int) -> bytes:
+    return b"\x8b" + struct.pack("<I", bits // 8) + b"\x7f" * (bits // 8)
+
+
+def network_pickle(state: bytes, class_name: bytes = text("Generator"), version: bytes = b"K\x06") -> bytes:
+    """A snapshot of a single network, whose state and class are given as opcodes."""
+    meta = b"}(" + text("version") + version + text("class_name") + class_name + text("state") + state + b"u"
+    return (
+        b"}"
+        + text("G_ema")
+        + stack_global("torch_utils.persistence", "_reconstruct_persistent_obj")
+        + meta
+        + b"\x85Rs."
+    )
+
+
+def multiplied_list(levels: int = 6) -> bytes:
+    """Memoise a list of 30^levels texts, in 60 bytes a level, as number `levels`."""
+    lists = b"".join(b"](" + (b"h" + bytes([i])) * 30 + b"eq" + bytes([i + 1]) for i in range(levels))
+    return text("x" * 30) + b"q\x00" + lists
+
+
+def parameters(values: bytes) -> bytes:
+    return b"}" + text("_parameters") + b"}(" + values + b"us"
+
+
+def long_names() -> bytes:
+    """One name as long as the file, in front of the names of thousands of attributes."""
+    attributes = b"}(" + b"".join(text(str(i)) + b"N" for i in range(5000)) + b"u"
+    inner = stack_global("torch_utils.persistence", "_reconstruct_persistent_obj")
+    inner += b"}(" + text("version") + b"K\x06" + text("state") + attributes + b"u\x85R"
+    return b"\x80\x04" + network_pickle(b"}" + text("_modules") + b"}" + text("x" * 2**20) + inner + b"ss")
+
+
+def sets_of_one_list() -> bytes:
+    numbers = b"](" + b"".join(b"J" + struct.pack("<i", i) for i in range(100_000)) + b"eq\x00"
+    build = stack_global("builtins", "set") + b"q\x01"
+    return b"\x80\x04" + numbers + build + b"](" + b"h\x01h\x00\x85R" * 75_000 + b"e."
+
+
+def tensors_of_one_storage(storage: bytes, count: int) -> bytes:
+    load = (
+        stack_global("torch.storage", "_load_from_bytes") + b"B" + struct.pack("<I", len(storage)) + storage + b"\x85R"
+    )
+    tensor = REBUILD + b"(" + load + b"K\x00K\x01\x85K\x01\x85tRq\x00"
+    named = b"".join(text(str(i)) + b"h\x00" for i in range(1, count))
+    return b"\x80\x04" + network_pickle(parameters(text("0") + tensor + named))
+
+
+def wide_network() -> bytes:
+    """The widths and the resolution of a network of 20 GB, claimed by tensors of a few numbers."""
+    names = [f"synthesis.b{4 << i}.conv1.weight" for i in range(4)]
+    names += ["synthesis.b32.torgb.weight", "mapping.fc0.weight", "synthesis.b4.conv1.affine.weight"]
+    wide = torch.ones(20_000, 1, 1, 1)
+    tensors = {name: wide if "conv1.weight" in name else torch.ones(1, 1) for name in names}
+    network = OfficialNetwork("Generator", {"synthesis.b4.conv1.conv_clamp": None}, tensors)
+    return dump({"G_ema": as_module(network)})
+
+
+MULTIPLYING = {
+    "a class name that is a list of lists": lambda: b"\x80\x04" + multiplied_list() + network_pickle(b"}", b"h\x06"),
+    "a version that is one": lambda: b"\x80\x04" + multiplied_list() + network_pickle(b"}", version=b"h\x06"),
+    "a long integer": lambda: b"\x80\x04" + network_pickle(b"}", version=integer(80_000)),
+    "a long name of a module": long_names,
+    "sets of one list": sets_of_one_list,
+    "one storage in many tensors": lambda: tensors_of_one_storage(storage_bytes(torch.ones(250_000)), 60_000),
+    "a long pickle in a storage": lambda: tensors_of_one_storage(STORAGE_MAGIC + b"N" * 100_000 + b".", 9_000),
+    "a wide network of small tensors": wide_network,
+}
+STORAGE_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+CONVERT = """
+import resource, sys, time
+from dfmgan_hf.conversion import SnapshotError, convert_official_snapshot
+with open("/proc/self/statm") as file:
+    held = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 2**29,) * 2)
+for path in sys.argv[1:]:
+    start = time.process_time()
+    try:
+        convert_official_snapshot(path, path + ".out")
+    except SnapshotError as error:
+        assert len(str(error)) < 1000
+    else:
+        raise AssertionError(path)
+    seconds = time.process_time() - start
+    assert seconds < 20, (path, seconds)
+    print(path, round(seconds, 1), flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited as Linux does it")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_small_files_take_little_memory_and_time(tmp_path):
+    """What names itself thousands of times, or claims sizes that it does not have."""
+    paths = []
+    for i, make in enumerate(MULTIPLYING.values()):
+        paths.append(tmp_path / f"{i}.pkl")
+        paths[-1].write_bytes(make())
+    done = subprocess.run([sys.executable, "-c", CONVERT, *map(str, paths)], capture_output=True, text=True)
+    refused = done.stdout.count("\n")
+    assert done.returncode == 0, (list(MULTIPLYING)[refused:][:1], done.stderr)
+    assert refused == len(paths)
 
 
 def test_parameter_that_is_no_tensor_is_refused(refused):

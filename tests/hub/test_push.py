@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +32,7 @@ from dfmgan_hf.hub import (
     push_results,
 )
 from dfmgan_hf.hub.cards import without_local_paths
-from dfmgan_hf.hub.push import published_files, push_space_folder, push_trained
+from dfmgan_hf.hub.push import published_files, push_space_folder, push_trained, scratch_folder
 from dfmgan_hf.hub_errors import clear_errors
 from dfmgan_hf.models.base import PickledWeightsError
 
@@ -326,3 +330,22 @@ def test_files_can_be_looked_at_before(trained, tmp_path, capsys):
         PublishConfig(trained)
     with pytest.raises(ValueError, match="no effect on a Space"):
         PublishConfig(trained, kind="space", output_dir=copy, hub=options())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_what_a_killed_push_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    """It may be a whole model, and nobody looks for it."""
+    killed = (
+        "import os, signal\n"
+        "from dfmgan_hf.hub.push import scratch_folder\n"
+        "with scratch_folder() as folder:\n"
+        "    (folder / 'weights').write_bytes(b'x')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)})
+    (litter,) = tmp_path.iterdir()
+    assert (litter / "weights").exists()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder() as first, scratch_folder() as second:
+        assert set(tmp_path.iterdir()) == {first, second}
+    assert list(tmp_path.iterdir()) == []

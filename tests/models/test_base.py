@@ -1,5 +1,7 @@
 """Weights come from safetensors; a pickle is refused by name before anything opens it."""
 
+import os
+
 import pytest
 import torch
 from diffusers import DiffusionPipeline
@@ -53,3 +55,15 @@ def test_missing_weights_are_named(folder):
     (folder / "generator" / WEIGHTS).unlink()
     with pytest.raises(OSError, match=WEIGHTS):
         DFMGANPipeline.from_pretrained(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_weights_are_as_readable_as_the_umask_says(make_generator, tmp_path):
+    before = os.umask(0o022)
+    try:
+        DFMGANPipeline(make_generator()).save_pretrained(tmp_path, max_shard_size="20KB")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
