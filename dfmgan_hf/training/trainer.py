@@ -135,11 +135,13 @@ def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) ->
 
 @dataclass
 class Progress:
-    """How far a run has come: training steps, real images shown, and seconds spent, without starts and stops."""
+    """How far a run has come: training steps, real images shown, seconds spent without starts and stops, and whether
+    a score is due that a stop signal did not leave the time for."""
 
     step: int = 0
     images_seen: int = 0
     seconds: float = 0.0
+    score_due: bool = False
 
 
 class Trainer:
@@ -220,7 +222,8 @@ class Trainer:
             NonFiniteLossError: a loss is NaN or infinite.
             CheckpointError: the folder holds checkpoints but the run is to start afresh; a checkpoint is damaged,
                 belongs to another run, or cannot be written.
-            SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written.
+            SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written, unless all
+                was done by then. A score that is due is measured when the run is resumed.
         """
         self.check_output_dir(resume_from)
         if resume_from == "latest" and not list_checkpoints(self.checkpoints_dir):
@@ -253,7 +256,7 @@ class Trainer:
                 "--resume_from_checkpoint latest, or choose another --output_dir."
             )
 
-    def _loop(self, signals: list[int]) -> None:
+    def _loop(self, signals: StopSignals) -> None:
         total = math.ceil(self.total_kimg * 1000)
         bar = tqdm(
             total=total,
@@ -267,31 +270,42 @@ class Trainer:
         self._lap_start, self._lap_images = time.perf_counter(), started
         if started == 0:
             self._write_sheet()
-        while self.images_seen < total:
+        stop = False
+        if self.progress.score_due:
+            self._evaluate(signals)
+            stop = self.progress.score_due
+            if not stop:
+                self.save()
+        while not stop and self.images_seen < total:
             before = self.images_seen
             self._train_step(self.stream.at(before))
             if before == started:
                 self._say(describe_use(self.processes.device))
             bar.update(min(self.stream.batch_size, total - before))
-            stop = self._stop_requested(signals)
-            done = stop or self.images_seen >= total
-            if done or self._crossed(before, self.run.log_every_kimg):
+            stop, ended = self._stop_requested(signals), self.images_seen >= total
+            if stop or ended or self._crossed(before, self.run.log_every_kimg):
                 bar.set_postfix_str(f"{self._log_statistics():.1f} s/kimg")
-            if done or self._crossed(before, self.run.sample_every_kimg):
+            if stop or ended or self._crossed(before, self.run.sample_every_kimg):
                 self._write_sheet()
+            self.progress.score_due = self._has_scores and (ended or self._crossed(before, self.score.eval_every_kimg))
             # A process that is told to stop has no time for a score.
-            if not stop and (done or self._crossed(before, self.score.eval_every_kimg)):
-                self._evaluate()
-            if done or self._crossed(before, self.run.checkpoint_every_kimg):
+            if self.progress.score_due and not stop:
+                self._evaluate(signals)
+                stop = self._stop_requested(signals)
+            if stop or ended or self._crossed(before, self.run.checkpoint_every_kimg):
                 self.save()
-            if stop and self.images_seen < total:
-                bar.close()
-                self._say(
-                    f"Stopped at {self.images_seen / 1000:.2f} kimg with a checkpoint in {self.checkpoints_dir}; "
-                    "resume with --resume_from_checkpoint latest."
-                )
-                raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
         bar.close()
+        if self.images_seen < total or self.progress.score_due:
+            unscored = ", not yet scored" if self.progress.score_due else ""
+            self._say(
+                f"Stopped at {self.images_seen / 1000:.2f} kimg{unscored}, with a checkpoint in "
+                f"{self.checkpoints_dir}; resume with --resume_from_checkpoint latest."
+            )
+            raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
+
+    @property
+    def _has_scores(self) -> bool:
+        return self.scorer is not None and self.score.eval_every_kimg > 0
 
     def _crossed(self, before: int, every_kimg: float) -> bool:
         return every_kimg > 0 and before // (every_kimg * 1000) != self.images_seen // (every_kimg * 1000)
@@ -409,15 +423,19 @@ class Trainer:
             "--precision float32, or a smaller --lr, or a larger --r1_gamma."
         )
 
-    def _evaluate(self) -> None:
-        """Score the averaged generator, and keep it if none was better."""
-        if self.scorer is None or self.score.eval_every_kimg <= 0:
-            return
+    def _evaluate(self, signals: StopSignals) -> None:
+        """Score the averaged generator, and keep it if none was better; a stop signal leaves the score due."""
+        assert self.scorer is not None
         self._check_losses(self.statistics.non_finite("loss/"))
         start = time.perf_counter()
         devices = [self.processes.device] if self.processes.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            score = self.scorer()
+        try:
+            # Several processes measure together: one cannot leave alone.
+            with torch.random.fork_rng(devices=devices), signals.raised(self.processes.count == 1):
+                score = self.scorer()
+        except StopSignal:
+            return
+        self.progress.score_due = False
         numbers = {f"score/{name}": value for name, value in score.items() if isinstance(value, (int, float))}
         self._log_means(numbers)
         if self.processes.is_main:
@@ -469,6 +487,7 @@ class Trainer:
             state = {
                 "step": self.progress.step,
                 "seconds": self.progress.seconds,
+                "score_due": self.progress.score_due,
                 "num_processes": self.processes.count,
                 "settings": self.settings,
                 "best": self.best.state_dict(),
@@ -494,7 +513,8 @@ class Trainer:
                 f"{error}"
             ) from error
         restore_random_state(groups, state, self.processes)
-        self.progress = Progress(state["step"], state["images_seen"], state["seconds"])
+        due = state.get("score_due", False) and self._has_scores
+        self.progress = Progress(state["step"], state["images_seen"], state["seconds"], due)
         if self.processes.is_main:
             if state.get("best") is not None:
                 self.best.load_state_dict(state["best"])
@@ -509,14 +529,38 @@ class Trainer:
 # --- signals, memory, trackers ---
 
 
+class StopSignal(BaseException):
+    """A stop signal has come where `StopSignals.raised` says that it may end what is running."""
+
+
+class StopSignals(list[int]):
+    """Numbers of the stop signals that have come."""
+
+    _are_raised = False
+
+    @contextmanager
+    def raised(self, wanted: bool = True) -> Iterator[None]:
+        """Inside, if `wanted`, a signal that has come or comes is raised as `StopSignal`."""
+        self._are_raised = wanted
+        try:
+            self.check()
+            yield
+        finally:
+            self._are_raised = False
+
+    def check(self) -> None:
+        if self and self._are_raised:
+            raise StopSignal
+
+
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[StopSignals]:
     """Collect SIGINT or SIGTERM, which schedulers send before they end a job, so that a run can save before it leaves.
 
     A second one is passed on to whoever handled it before: it stops at once. Outside the main thread signals cannot
     be handled, and the list stays empty.
     """
-    received: list[int] = []
+    received = StopSignals()
     previous: dict[int, Any] = {}
 
     def restore() -> None:
@@ -527,6 +571,7 @@ def stop_signals() -> Iterator[list[int]]:
     def remember(number: int, _frame: Any) -> None:
         received.append(number)
         restore()
+        received.check()
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):

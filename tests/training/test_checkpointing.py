@@ -401,7 +401,7 @@ def test_failing_export_keeps_the_best(tmp_path):
     assert best.score == {"kid": 0.3}
 
 
-def scored_run(folder, steps: int = 5, resume: str | None = None):
+def scored_run(folder, steps: int = 5, resume: str | None = None, signal_in_score: int = 0, signal_in_step: int = 0):
     """KID is lowest after the second of the scores, and each score draws random numbers."""
     task = tiny.make_stage1()
     kids = {4: 0.5, 8: 0.1, 12: 0.3, 16: 0.2, 20: 0.4}
@@ -409,10 +409,20 @@ def scored_run(folder, steps: int = 5, resume: str | None = None):
 
     def scorer():
         torch.randn(3)
+        if trainer.progress.step == signal_in_score:
+            os.kill(os.getpid(), signal.SIGTERM)
         calls.append(trainer.images_seen)
         return {"kid": kids[trainer.images_seen], "num_images": 2, "kid_features": "none"}
 
     trainer = tiny.make_trainer(task, folder, steps=steps, scorer=scorer, eval_steps=1, checkpoint_steps=1)
+    train_step = trainer._train_step
+
+    def step(batch):
+        train_step(batch)
+        if trainer.progress.step == signal_in_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._train_step = step
     trainer.train(resume)
     return trainer, calls
 
@@ -425,6 +435,36 @@ def test_best_of_a_run_is_kept_and_loads(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["score/kid"] for row in rows if "score/kid" in row] == [0.5, 0.1, 0.3, 0.2, 0.4]
     assert all("score/kid_features" not in row for row in rows)
+
+
+@pytest.mark.parametrize("when", ["signal_in_step", "signal_in_score"])
+@pytest.mark.parametrize("step", [2, 5], ids=["amid", "last"])
+def test_a_score_that_a_stop_signal_prevents_is_measured_on_resume(tmp_path, capsys, when, step):
+    """Nothing is lost: neither in the middle nor at the end, also if the next start is stopped there once more."""
+    scored_run(tmp_path / "whole")
+    parts = tmp_path / "parts"
+    with pytest.raises(SystemExit) as left:
+        scored_run(parts, **{when: step})
+    assert left.value.code == 143
+    assert "not yet scored" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        scored_run(parts, resume="latest", signal_in_score=step)
+    assert [path.name for path in list_checkpoints(parts / "checkpoints")][-1] == f"checkpoint-{4 * step:010d}"
+    trainer, calls = scored_run(parts, resume="latest")
+    assert calls == [4 * number for number in range(step, 6)]
+    assert trainer.best.images_seen == 8
+    scores, expected = (
+        [
+            (row["images_seen"], row["score/kid"])
+            for row in MetricsLog(folder / "metrics.jsonl").rows()
+            if "score/kid" in row
+        ]
+        for folder in (parts, tmp_path / "whole")
+    )
+    assert len(scores) == 5
+    assert scores == expected
+    assert_same_end(parts, tmp_path / "whole")
+    assert scored_run(parts, resume="latest")[1] == [], "it is measured once"
 
 
 def test_scores_survive_a_resume_and_change_nothing(tmp_path):
