@@ -90,7 +90,7 @@ class BatchStream:
         device: torch.device | str = "cpu",
         mirror: bool = False,
     ) -> None:
-        if batch_size % world_size:
+        if batch_size < 1 or batch_size % world_size:
             raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
         self.batch_size = batch_size
         self.seed = seed

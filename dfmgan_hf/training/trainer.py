@@ -110,11 +110,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("accumulation_steps", "log_every_kimg"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, but is {getattr(self, name)}.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, but is {getattr(self, name)}.")
         for name in ("sample_every_kimg", "checkpoint_every_kimg"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0, but is {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be a finite number from 0 on, but is {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` must be from 0 to {2**32 - 1}, but is {self.seed}.")
         if self.checkpoints_total_limit is not None and self.checkpoints_total_limit < 1:
             raise ValueError(f"`checkpoints_total_limit` must be at least 1, but is {self.checkpoints_total_limit}.")
 
@@ -126,7 +128,7 @@ class RunConfig:
 
 def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) -> None:
     """Raise ValueError if the batch cannot be shared among so many processes and micro-batches."""
-    if batch_size < 1 or batch_size % (num_processes * accumulation_steps):
+    if min(batch_size, accumulation_steps) < 1 or batch_size % (num_processes * accumulation_steps):
         raise ValueError(
             f"`batch_size` {batch_size} cannot be shared among {num_processes} processes with {accumulation_steps} "
             "accumulation steps each; choose a multiple of their product."
@@ -182,8 +184,8 @@ class Trainer:
         show_progress: bool = True,
     ) -> None:
         check_batch(stream.batch_size, accelerator.num_processes, run.accumulation_steps)
-        if not total_kimg > 0:
-            raise ValueError(f"`total_kimg` must be positive, but is {total_kimg}.")
+        if not 0 < total_kimg < math.inf:
+            raise ValueError(f"`total_kimg` must be a positive, finite number, but is {total_kimg}.")
         self.task = task
         self.stream = stream
         self.run = run
@@ -271,6 +273,8 @@ class Trainer:
         if started == 0:
             self._write_sheet()
         stop = False
+        if started >= total and not self.progress.score_due:
+            self._say(f"Nothing to train: {started / 1000:.2f} kimg are shown, and total_kimg is {self.total_kimg:g}.")
         if self.progress.score_due:
             self._evaluate(signals)
             stop = self.progress.score_due

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -290,6 +291,47 @@ def test_damaged_checkpoint_is_named_and_skipped(stage1_run, tmp_path):
     assert_same_end(tmp_path, stage1_run)
 
 
+@pytest.mark.parametrize(
+    "harm", ["seconds", "images_seen", "step", "best", "name", "old_images_seen", "old_path", "list"]
+)
+def test_state_that_is_not_what_was_written_is_refused(stage1_run, tmp_path, harm):
+    """Also in checkpoints of earlier versions, whose state has no hash, where it can be told."""
+    newest = tmp_path / "checkpoints" / "checkpoint-0000000024"
+    shutil.copytree(list_checkpoints(stage1_run / "checkpoints")[-1], newest)
+    file = newest / "state.json"
+    state = json.loads(file.read_text())
+    if harm == "name":
+        state["sha256"]["../../score.safetensors"] = state["sha256"].pop("task.safetensors")
+    elif harm.startswith("old"):
+        del state["state_sha256"]
+    if harm == "old_path":
+        (tmp_path / "task.safetensors").write_bytes((newest / "task.safetensors").read_bytes())
+        state["sha256"]["../../task.safetensors"] = state["sha256"].pop("task.safetensors")
+    elif harm.removeprefix("old_") in state:
+        state[harm.removeprefix("old_")] = 10**15
+    file.write_text(json.dumps([1] if harm == "list" else state))
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint-0000000024 is damaged: state\.json is not what was written"
+    ):
+        tiny.run("stage1", tmp_path, resume=str(newest))
+
+
+def test_checkpoints_are_as_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        tiny.run("stage1", tmp_path, steps=1)
+    finally:
+        os.umask(before)
+    (checkpoint,) = list_checkpoints(tmp_path / "checkpoints")
+    assert {path.stat().st_mode & 0o777 for path in checkpoint.iterdir()} == {0o640}
+
+
+def test_a_run_without_anything_left_to_train_says_so(stage1_run, tmp_path, capsys):
+    newest = list_checkpoints(stage1_run / "checkpoints")[-1]
+    tiny.run("stage1", tmp_path, steps=3, resume=str(newest))
+    assert "Nothing to train: 0.02 kimg are shown, and total_kimg is 0.012." in capsys.readouterr().out
+
+
 def test_no_whole_checkpoint(tmp_path):
     tiny.run("stage1", tmp_path, steps=1)
     (tmp_path / "checkpoints" / "checkpoint-0000000004" / "state.json").write_text("{")
@@ -327,7 +369,7 @@ def test_checkpoint_of_an_earlier_version_without_settings(stage1_run, tmp_path)
     tiny.run("stage1", tmp_path, steps=2)
     file = list_checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
     state = json.loads(file.read_text())
-    del state["settings"]
+    del state["settings"], state["state_sha256"]
     file.write_text(json.dumps(state))
     tiny.run("stage1", tmp_path, resume="latest", settings={"recipe": {"lr": 0.002}})
     assert_same_end(tmp_path, stage1_run)
