@@ -17,6 +17,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -84,27 +86,79 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
 
     Raises:
         FileExistsError: there is a file of that name, or a folder that is not empty, and `replace` is false.
+        BlockingIOError: another run is writing it.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
+    aside, replaced = partial_of(path), _replaced_of(path)
+    _check_place(path, replace)
+    with lock_folder(aside, title=path):
+        try:
+            _check_place(path, replace)  # which another run may have filled meanwhile
+            for litter in aside.iterdir():
+                shutil.rmtree(litter) if litter.is_dir() and not litter.is_symlink() else litter.unlink()
+            if replaced.exists() and not path.exists():
+                os.replace(replaced, path)
+            yield aside
+            if durable:
+                for file in aside.rglob("*"):
+                    _sync(file)
+                _sync(aside)
+            if path.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.replace(path, replaced)
+            os.replace(aside, path)
+            if durable:
+                _sync(path.parent)
+            shutil.rmtree(replaced, ignore_errors=True)
+        except BaseException:
+            recover_folder(path)
+            raise
+
+
+def _check_place(path: Path, replace: bool) -> None:
     if path.exists() and (not path.is_dir() or (not replace and any(path.iterdir()))):
         raise FileExistsError(f"{path} exists already; name a new folder.")
-    make_folder(path.parent)
-    recover_folder(path)
-    aside, replaced = partial_of(path), _replaced_of(path)
-    aside.mkdir()
-    try:
-        yield aside
-        if durable:
-            for file in aside.rglob("*"):
-                _sync(file)
-            _sync(aside)
-        if path.exists():
-            os.replace(path, replaced)
-        os.replace(aside, path)
-        if durable:
-            _sync(path.parent)
-    finally:
-        recover_folder(path)
+
+
+@contextlib.contextmanager
+def lock_folder(path: Path | str, *, title: Path | str | None = None) -> Iterator[None]:
+    """Keep every other run that asks for it out of a folder, which is made if missing, until the block ends.
+
+    The system takes the lock from a run that ends, also from one that is killed. It lies on the folder itself, and no
+    file is left in it; where that cannot be (Windows, some network disks), on an empty file beside it.
+
+    Args:
+        path: the folder.
+        title: what the error calls it.
+
+    Raises:
+        BlockingIOError: another run has it.
+
+    Example:
+        >>> with lock_folder("runs/part"):
+        ...     write_text("runs/part/log.txt", "mine alone")
+    """
+    path = Path(os.path.abspath(path))
+    make_folder(path)
+    busy = f"Another run is writing to {title or path}. Wait until it has ended, or name another folder."
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            descriptor = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between the two lines, the folder may have been renamed and its lock let go.
+            if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise BlockingIOError(busy)
+        except BlockingIOError:
+            raise BlockingIOError(busy) from None
+        except (ImportError, OSError):
+            try:
+                stack.enter_context(FileLock(path.with_name(f".{path.name}.lock"), timeout=0))
+            except Timeout:
+                raise BlockingIOError(busy) from None
+        yield
 
 
 def check_folder(path: Path) -> None:

@@ -2,13 +2,24 @@
 
 import math
 import os
+import signal
 import stat
+import subprocess
+import sys
 from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
 
-from dfmgan_hf.files import recover_folder, to_json, whole_file, whole_folder, write_json, write_text
+from dfmgan_hf.files import (
+    lock_folder,
+    recover_folder,
+    to_json,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 Named = make_dataclass("Named", ["name"])
 
@@ -80,7 +91,7 @@ def test_a_program_killed_between_the_two_renames_loses_nothing(tmp_path):
 
 def test_a_system_that_opens_no_folders_writes_them_all_the_same(tmp_path, monkeypatch):
     def open_files_only(path, flags, *args, _open=os.open, **kwargs):
-        if os.path.isdir(path):
+        if os.path.isdir(path) and not flags & os.O_RDWR:  # with it, filelock makes a file that has no name yet
             raise PermissionError(path)
         return _open(path, flags, *args, **kwargs)
 
@@ -97,3 +108,36 @@ def test_a_file_where_a_folder_is_needed_is_said_in_words(tmp_path, inside):
         write_text(tmp_path / inside / "x.txt", "")
     with pytest.raises(NotADirectoryError, match="a is a file, but a folder is needed"):
         whole_folder(tmp_path / inside / "x").__enter__()
+
+
+def test_of_two_runs_into_one_folder_the_second_is_refused_and_harms_nothing(tmp_path):
+    with whole_folder(tmp_path / "a") as aside:
+        (aside / "b").write_text("b")
+        with pytest.raises(BlockingIOError, match=r"Another run is writing to .*/a\. Wait .* another folder"):
+            whole_folder(tmp_path / "a").__enter__()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("has_fcntl", [True, False])
+def test_a_lock_ends_with_its_block_and_with_a_killed_run(tmp_path, monkeypatch, has_fcntl):
+    if not has_fcntl:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    path = tmp_path / "out"
+    for _ in range(2):
+        with lock_folder(path), pytest.raises(BlockingIOError, match="Another run is writing to"):
+            lock_folder(path).__enter__()
+    hide = "" if has_fcntl else "import sys, filelock; sys.modules['fcntl'] = None"
+    hold = f"with lock_folder({str(path)!r}): print(1, flush=True), input()"
+    program = f"{hide}\nfrom dfmgan_hf.files import lock_folder\n{hold}"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        with pytest.raises(BlockingIOError):
+            lock_folder(path).__enter__()
+        other.send_signal(signal.SIGKILL)
+    with lock_folder(path):
+        assert not list(path.iterdir())
+    if has_fcntl:
+        assert list(tmp_path.iterdir()) == [path]
