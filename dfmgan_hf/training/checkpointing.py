@@ -208,7 +208,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         CheckpointError: a file is missing, or is not what was written.
     """
     try:
-        state = json.loads((path / STATE_FILE).read_text())
+        state = json.loads((path / STATE_FILE).read_text("utf-8"))
         if not is_state(state, path.name):
             raise CheckpointError(f"Checkpoint {path} is damaged: {STATE_FILE} is not what was written.")
         groups = {}

@@ -172,8 +172,8 @@ def test_a_row_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     log.write({"images_seen": 4})
     before = log.path.read_text()
 
-    def short(path, *mode):
-        with original(path, *mode) as file:
+    def short(path, *mode, **options):
+        with original(path, *mode, **options) as file:
             file.write('{"im')
         raise OSError(errno.ENOSPC, "No space left on device")
 

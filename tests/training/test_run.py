@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import RunConfig
 from dfmgan_hf.training.checkpointing import ScoreConfig
-from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit, fit_run
+from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit, fit_run, ignored_settings
 from dfmgan_hf.training.trainer import check_batch
 from tests.training import tiny
 
@@ -103,3 +103,7 @@ def test_a_run_without_an_end_or_batches_is_refused(tmp_path):
         tiny.make_trainer(tiny.make_stage1(), tmp_path, batch_size=0)
     with pytest.raises(ValueError, match="`batch_size` 4 cannot be shared among 1 processes with 0 accumulation"):
         check_batch(4, 1, 0)
+
+
+def test_nothing_of_a_plain_launch_is_ignored():
+    assert ignored_settings(Accelerator(cpu=True)) == []
