@@ -176,8 +176,8 @@ def check_place(output_dir: Path, data: DataConfig) -> None:
     is_among = any(folder in (output, *output.parents) for folder in folders)
     if is_among or (data.data_dir is not None and output == Path(data.data_dir).resolve()):
         raise ValueError(
-            f"`output_dir` {output_dir} is or lies in a folder of photographs, where the next run would read what this "
-            "one writes. Name a folder outside of it."
+            f"`output_dir` {output_dir} is or lies in a folder of photographs, where the next run would read what "
+            "this one writes. Name a folder outside of it."
         )
 
 

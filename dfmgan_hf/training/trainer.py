@@ -10,7 +10,7 @@ import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,36 @@ def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) ->
         )
 
 
+class Stopwatch:
+    """Time the phases of a run's first steps.
+
+    Args:
+        run_phase: runs a phase.
+        device: is waited for, so that a phase's time is its own.
+        runs: the last of so many runs of a phase counts: on a GPU, earlier ones also compile and capture.
+    """
+
+    def __init__(self, run_phase: RunPhase, device: torch.device, runs: int) -> None:
+        self.run_phase = run_phase
+        self.device = device
+        self.runs = runs
+        self._seconds: dict[str, list[float]] = {}
+
+    def __call__(self, phase: Phase, batch: Batch) -> None:
+        start = time.perf_counter()
+        self.run_phase(phase, batch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._seconds.setdefault(phase.name, []).append(time.perf_counter() - start)
+
+    def seconds_per_step(self, phases: Sequence[Phase]) -> float | None:
+        """Return a step's mean time, with each phase as often as it is due; None before each has run, or two steps."""
+        times = [self._seconds.get(phase.name, []) for phase in phases]
+        if min(map(len, times)) < self.runs or max(map(len, times)) < 2:
+            return None
+        return sum(seconds[-1] / phase.interval for seconds, phase in zip(times, phases, strict=True))
+
+
 @dataclass
 class Progress:
     """How far a run has come: training steps, real images shown, seconds spent without starts and stops, and whether
@@ -205,6 +235,8 @@ class Trainer:
         self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
         self._warned: set[str] = set()
         self._run_phase: RunPhase = self.run_phase
+        self._stopwatch: Stopwatch | None = None
+        self._route = task.route
 
     @property
     def images_seen(self) -> int:
@@ -246,6 +278,7 @@ class Trainer:
         self._start_trackers()
         # After the optimisers' states have got their place in memory.
         self._run_phase = self._choose_how_phases_run()
+        self._stopwatch = self._start_stopwatch()
         with stop_signals() as signals:
             self._loop(signals)
 
@@ -285,6 +318,7 @@ class Trainer:
             self._train_step(self.stream.at(before))
             if before == started:
                 self._say(describe_use(self.processes.device))
+            self._tell_length(total - self.images_seen)
             bar.update(min(self.stream.batch_size, total - before))
             stop, ended = self._stop_requested(signals), self.images_seen >= total
             if stop or ended or self._crossed(before, self.run.log_every_kimg):
@@ -325,7 +359,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         for phase in self.task.phases:
             if phase.is_due(self.progress.step):
-                self._run_phase(phase, batch)
+                (self._stopwatch or self._run_phase)(phase, batch)
         self.progress.step += 1
         self.progress.images_seen += self.stream.batch_size
         for average in self.task.ema:
@@ -341,6 +375,21 @@ class Trainer:
             self._say(f"No CUDA graphs: {reason}.")
             return self.run_phase
         return PhaseGraphs(self.run_phase, self.task, self.processes.device)
+
+    def _start_stopwatch(self) -> Stopwatch:
+        runs = 1 if self.processes.device.type != "cuda" else 3 if self.run.cuda_graphs else 2
+        return Stopwatch(self._run_phase, self.processes.device, runs)
+
+    def _tell_length(self, images_left: int) -> None:
+        """Say after the first steps how long the rest will take, and again where the task begins to do other steps."""
+        if self.task.route != self._route:
+            self._route, self._stopwatch = self.task.route, self._start_stopwatch()
+        elif self._stopwatch is not None:
+            seconds = self._stopwatch.seconds_per_step(self.task.phases)
+            if seconds is not None:
+                self._stopwatch = None
+                left = max(images_left, 0) / self.stream.batch_size * seconds
+                self._say(describe_length(left, images_left, self.processes.device))
 
     def run_phase(self, phase: Phase, batch: Batch) -> None:
         """Compute a phase's gradients in micro-batches, and step its optimiser."""
@@ -603,6 +652,17 @@ def describe_use(device: torch.device) -> str:
         return f"Memory after the first step: {used['resident_memory_gib']:.1f} GiB."
     total = torch.cuda.get_device_properties(device).total_memory / GIB
     return f"Memory of the first step: {used['peak_memory_gib']:.1f} GiB of the GPU's {total:.1f}; ADA can add to it."
+
+
+def describe_length(seconds: float, images: int, device: torch.device) -> str:
+    """Say in a line or two what the images that are left will take, and what is shorter if that is days."""
+    units = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400}
+    unit = next(name for name in reversed(units) if seconds >= 2 * units[name] or name == "seconds")
+    text = f"The {images / 1000:g} kimg that are left take about {seconds / units[unit]:.0f} {unit}, besides scores."
+    if unit == "days":
+        no_gpu = "no GPU was found; " if device.type == "cpu" else ""
+        text += f" If that is too long: {no_gpu}--preset small or --preset quick (64x64, from stage 1 on) take hours."
+    return text
 
 
 def log_histograms(

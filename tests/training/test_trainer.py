@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from dfmgan_hf.methods.dfmgan import AREA_EDGES
 from dfmgan_hf.training import Batch, NonFiniteLossError, Phase, RunningStatistics, lazy_adam
 from dfmgan_hf.training.checkpointing import list_checkpoints
 from dfmgan_hf.training.task import PATIENCE, TrainingWarning
+from dfmgan_hf.training.trainer import describe_length
 from tests.training import tiny
 from tests.training.test_task import HEALTHY
 
@@ -240,3 +243,46 @@ def test_gradients_are_made_finite(tmp_path):
     (gradient,) = gradients_after(trainer, phase, Batch(torch.zeros(4, 1, 1, 1)))
     assert gradient.tolist() == [1.0, 0.0, 1e5, -1e5]
     assert trainer.statistics.collect()["non_finite_gradients"] == 1.0
+
+
+def test_a_run_says_after_two_steps_what_it_will_take(tmp_path, capsys, monkeypatch):
+    """A phase takes a second for each hundred runs that it was told of, the first step's generator a hundred more."""
+    clock = [0.0]
+    monkeypatch.setattr("dfmgan_hf.training.trainer.time.perf_counter", lambda: clock[0])
+    costs = {"generator": 100.0, "path_length": 40.0, "discriminator": 50.0, "r1": 30.0}
+    task = tiny.make_stage1()  # path length every 2nd, R1 every 3rd step
+    route = [32]
+    monkeypatch.setattr(type(task), "route", property(lambda task: route[0]))
+    trainer = tiny.make_trainer(task, tmp_path, steps=1000, checkpoint_steps=0)
+
+    def phase(phase, batch):
+        clock[0] += costs[phase.name] + (100.0 if trainer.progress.step == 0 and phase.name == "generator" else 0.0)
+        phase.optimizer.step()
+
+    said: list[tuple[int, str]] = []
+    monkeypatch.setattr(trainer, "run_phase", phase)
+    monkeypatch.setattr(trainer, "_say", lambda text: said.append((trainer.progress.step, text)))
+    step = trainer._train_step
+
+    def steps(batch):
+        step(batch)
+        route[0] = 64 if trainer.progress.step >= 4 else 32
+        if trainer.progress.step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_train_step", steps)
+    with pytest.raises(SystemExit):
+        trainer.train()
+    told = [(at, text) for at, text in said if "that are left" in text]
+    assert [at for at, _ in told] == [2, 7], "after two steps, and when each phase of other steps has run"
+    # 998 steps of 100 + 50 + 40 / 2 + 30 / 3 seconds.
+    assert told[0][1].startswith("The 3.992 kimg that are left take about 2 days, besides scores.")
+    assert "no GPU was found; --preset small or --preset quick" in told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 seconds"), (100, "100 seconds"), (3600, "60 minutes"), (100_000, "28 hours")]
+)
+def test_shorter_runs_are_told_in_their_units_and_without_advice(seconds, text):
+    said = describe_length(seconds, 12_000, torch.device("cpu"))
+    assert said == f"The 12 kimg that are left take about {text}, besides scores."
