@@ -656,9 +656,10 @@ def describe_use(device: torch.device) -> str:
 
 def describe_length(seconds: float, images: int, device: torch.device) -> str:
     """Say in a line or two what the images that are left will take, and what is shorter if that is days."""
-    units = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400}
-    unit = next(name for name in reversed(units) if seconds >= 2 * units[name] or name == "seconds")
-    text = f"The {images / 1000:g} kimg that are left take about {seconds / units[unit]:.0f} {unit}, besides scores."
+    units = {"minutes": 60, "hours": 3600, "days": 86400}
+    unit = next((name for name in reversed(units) if seconds >= 2 * units[name]), "minutes")
+    long = f"about {seconds / units[unit]:.0f} {unit}" if seconds >= 120 else "less than 2 minutes"
+    text = f"The {images / 1000:g} kimg that are left take {long}, besides scores."
     if unit == "days":
         no_gpu = "no GPU was found; " if device.type == "cpu" else ""
         text += f" If that is too long: {no_gpu}--preset small or --preset quick (64x64, from stage 1 on) take hours."
