@@ -33,6 +33,9 @@ from .method import (
 
 Options = TypeVar("Options")
 
+CPU_RESOLUTION = 128
+"""Larger images are nothing for a CPU, which is said before the run starts."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig(Generic[Options]):
@@ -209,6 +212,12 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
     backbone = None if source is None else load_backbone(source)
     accelerator = start_accelerator(config.run)
     recipe = method.resolve(config.preset, config.recipe, backbone, accelerator.num_processes)
+    if accelerator.device.type == "cpu" and accelerator.is_main_process and recipe.resolution > CPU_RESOLUTION:
+        print(
+            f"No GPU was found, and {recipe.resolution}x{recipe.resolution} takes a CPU weeks or more: after two "
+            "steps the run says how long. For a CPU there are --preset small and --preset quick, at 64x64.",
+            flush=True,
+        )
     augmentation = method.settle_augmentation(config.augmentation, recipe)
     run = fit_run(config.run, recipe.batch_size, accelerator)
     size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}

@@ -15,12 +15,14 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.cli import main
-from dfmgan_hf.data import DataError
+from dfmgan_hf.data import DataConfig, DataError
 from dfmgan_hf.files import lock_folder
+from dfmgan_hf.methods import get_method
 from dfmgan_hf.methods import train as train_method
-from dfmgan_hf.methods.train import train
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig
+from dfmgan_hf.methods.train import TrainingConfig, prepare, train
 from dfmgan_hf.metrics import MissingWeightsError
-from dfmgan_hf.training import CheckpointError, NonFiniteLossError, Trainer
+from dfmgan_hf.training import CheckpointError, NonFiniteLossError, RunConfig, Trainer
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -264,6 +266,15 @@ def test_a_run_does_not_write_among_the_photographs(tmp_path, place):
         with pytest.raises(ValueError, match="is or lies in a folder of photographs"):
             call_script("train_stage1", *source, "--output_dir", output, *SIZES, *COMMON)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("resolution", [256, 64])
+def test_without_a_gpu_the_default_size_is_warned_of_before_the_start(category, tmp_path, capsys, resolution):
+    run, method = RunConfig(output_dir=tmp_path, report_to="none"), get_method("stage1")
+    options, recipe = method.options(), RecipeConfig(resolution=resolution)
+    prepare(method, TrainingConfig(run, options, AugmentationConfig(), recipe=recipe, data=DataConfig(category)))
+    said = "No GPU was found, and 256x256 takes a CPU weeks or more" in capsys.readouterr().out
+    assert said == (resolution == 256)
 
 
 def test_two_runs_do_not_write_to_one_folder(category, tmp_path):
