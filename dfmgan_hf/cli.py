@@ -21,6 +21,7 @@ from typing import Any
 COMMANDS = {
     "draw": ("dfmgan_hf.export.generate:draw", "Draw a few samples, and a contact sheet of them"),
     "generate": ("dfmgan_hf.export.generate:generate", "Draw a data set of triplets in bulk"),
+    "paint": ("dfmgan_hf.export.paint:paint_dataset", "Paint defects into your own photographs"),
     "check": ("dfmgan_hf.data.doctor:check_dataset", "Say what is wrong with photographs and masks"),
     "cut-patches": ("dfmgan_hf.data.patches:cut_dataset", "Cut large photographs into patches"),
     "train": ("dfmgan_hf.methods.train:train", "Train stage1, stage2, or a method to compare with"),

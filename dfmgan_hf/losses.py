@@ -6,6 +6,7 @@ Stage 2's mode seeking, which runs the generator again, is in `methods/dfmgan.py
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,19 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
 def hinge_discriminator_loss(logits: Tensor, sign: int) -> Tensor:
     """Return max(0, 1 - sign D), likewise; `sign` is 1 on real and -1 on generated images."""
     return F.relu(1 - sign * logits).mean(dim=(0, 2)).sum()
+
+
+def feature_distance(features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """Return how much two lists of maps (N, C, H, W) differ: LPIPS without learnt weights (Zhang et al. 2018, eq. 1).
+
+    Channels are brought to unit length at each place; squared differences are summed over channels and maps, and
+    averaged over places and images.
+    """
+    distances = (
+        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(dim=1).mean()
+        for a, b in zip(features, others, strict=True)
+    )
+    return torch.stack(list(distances)).sum()
 
 
 def r1_gamma(resolution: int, batch_size: int) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import operator
 import os
 import shutil
 import tempfile
@@ -26,11 +25,31 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError
 from PIL import Image
 from torch import Tensor
 
+from .arguments import (
+    as_integer,
+    check_choice,
+    check_generator,
+    check_number,
+    check_positive_integer,
+    shown,
+)
 from .cuda_graphs import NetworkGraphs
 from .hub_errors import check_source, clear_loading_errors
 from .models.base import VARIANTS, refuse_pickles
 from .models.dfmgan import DFMGANGenerator
 from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Generator, hold_weights
+from .painting import (
+    NUM_TWINS,
+    TRIES,
+    PaintConfig,
+    PaintOutput,
+    Photograph,
+    Picture,
+    Region,
+    TwinIndex,
+    is_polygon,
+    paint,
+)
 
 if TYPE_CHECKING:
     from .hub.cards import CardFacts
@@ -269,6 +288,83 @@ class DFMGANPipeline(DiffusionPipeline):
             return all_images, all_masks, all_defect_free
         return DFMGANPipelineOutput(images=all_images, masks=all_masks, defect_free_images=all_defect_free)
 
+    def paint(
+        self,
+        photographs: Picture | Photograph | Sequence[Picture],
+        mask: Picture | Sequence[Picture] | None = None,
+        region: Region | None = None,
+        forbidden: Region | None = None,
+        point: tuple[float, float] | None = None,
+        seeds: Iterable[int] | None = None,
+        config: PaintConfig | None = None,
+        **options: Any,
+    ) -> PaintOutput:
+        """Paint defects into photographs; all pixels that are not labelled as changed stay as they were, bit for bit.
+
+        The defect is drawn on the twin that is nearest to the photograph, and its difference to the twin is added.
+        Twins are drawn once for each model and kept beside what is loaded from the Hub.
+
+        Args:
+            photographs: one or more, each a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file;
+                grey or colour, of any size and shape. Files and PIL images are turned upright by EXIF and keep their
+                colour profile.
+            mask: where the defect goes, exactly: a picture or file of the photograph's size, not zero on the defect; a
+                box (left, top, right, bottom) in pixels; or a polygon, three (x, y) or more. A list has one for each
+                photograph. None: the model draws a mask, and it is put where it may be.
+            region: where that may be: a mask, a box or a polygon as above, or "product" for what stands out from a
+                plain background. None: anywhere; a model of whole photographs leaves it where it drew it.
+            forbidden: where it may not be, likewise.
+            point: (x, y) to centre it on.
+            seeds: integers from 0 to 2^32 - 1, one for each painting; one photograph with n seeds is painted n times.
+                The same seed paints the same. None: drawn from torch's global generator.
+            config: how defects are painted.
+            options: fields of `PaintConfig` instead: `strength`, `num_defects`, `size`, `rotation`, `flip`, `window`,
+                `bit_depth`, `grain`, `any_product`.
+
+        Returns:
+            Painted photographs, their labels, the masks, and where each defect is.
+
+        Raises:
+            PaintError: the photograph, the mask or the region cannot be used, or no twin is near the photograph.
+            DataError: a file cannot be read.
+            ValueError: another argument that is not as described, or a pipeline without defects.
+
+        Example:
+            >>> output = pipe.paint("good.png", region=(400, 300, 900, 700), seeds=[1, 2, 3], strength=1.2)
+            >>> output.images[0].save("defect.png"), output.labels[0].save("label.png")
+        """
+        if not self.has_defects:
+            raise ValueError("This pipeline's generator is a backbone without defects: load a model of stage 2.")
+        if config is not None and options:
+            raise ValueError(f"Give `config` or {', '.join(options)}, but not both.")
+        settings = config or PaintConfig(**options)
+        places = (region, forbidden, point)
+        if mask is not None and (settings.num_defects > 1 or any(place is not None for place in places)):
+            raise ValueError("`mask` says where the defect goes: leave out the other places and `num_defects`.")
+        pictures = list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]
+        masks: list[Any] = list(mask) if isinstance(mask, list) and not is_polygon(mask) else [mask]
+        count = max(len(pictures), len(masks))
+        if seeds is None:
+            seeds = torch.randint(MAX_SEED + 1, (count,)).tolist()
+        sources = generators_from_seeds(seeds)
+        count = max(count, len(sources))
+        for name, entries in (("photographs", pictures), ("mask", masks), ("seeds", sources)):
+            if len(entries) not in (1, count):
+                raise ValueError(f"`{name}` must hold 1 or {count} entries, as the others do, but has {len(entries)}.")
+        network = self.unwrapped_generator
+        z_dim = network.config["z_dim"]
+        twins = TwinIndex.of(network, self.latents_from_seeds(range(NUM_TWINS))[0])
+        painted = []
+        for i in self.progress_bar(range(count)):
+            source = sources[i % len(sources)]
+            objects, defects, _ = draw_codes([source] * (settings.num_defects + TRIES), z_dim)
+            chance = np.random.default_rng(source.initial_seed())
+            photograph = Photograph.open(pictures[i % len(pictures)], settings.bit_depth)
+            codes = list(zip(objects, defects, strict=True))
+            where = {"mask": masks[i % len(masks)], "region": region, "forbidden": forbidden, "point": point}
+            painted.append(paint(network, photograph, codes, twins, chance, settings, **where))
+        return PaintOutput(*(list(column) for column in zip(*painted, strict=True)))
+
     def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Return the object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.
 
@@ -297,7 +393,7 @@ class DFMGANPipeline(DiffusionPipeline):
         if space == "w+":
             expected.insert(0, getattr(network, layers))
         if not isinstance(latents, Tensor):
-            problem = f"is {_shown(latents)}"
+            problem = f"is {shown(latents)}"
         elif list(latents.shape[1:]) != expected or len(latents) == 0:
             problem = f"its shape is {tuple(latents.shape)}"
         elif not latents.is_floating_point():
@@ -488,11 +584,11 @@ def generators_from_seeds(seeds: Iterable[int]) -> list[torch.Generator]:
     except TypeError:
         entries = []
     if not entries:
-        raise ValueError(f"`seeds` must be {allowed}, but is {_shown(seeds)}.")
-    checked = [_as_integer(entry) for entry in entries]
+        raise ValueError(f"`seeds` must be {allowed}, but is {shown(seeds)}.")
+    checked = [as_integer(entry) for entry in entries]
     for i, seed in enumerate(checked):
         if seed is None or not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"`seeds` must be {allowed}, but seeds[{i}] is {_shown(entries[i])}.")
+            raise ValueError(f"`seeds` must be {allowed}, but seeds[{i}] is {shown(entries[i])}.")
     return [torch.Generator("cpu").manual_seed(seed) for seed in checked if seed is not None]
 
 
@@ -575,49 +671,3 @@ def resolve_num_images(num_images: int | None, given: dict[str, Sized | None], s
             allowed = f"1 or {agreed}" if name in shareable and agreed > 1 else f"{agreed}"
             raise ValueError(f"`{name}` must hold {allowed} to go with `{said_by}`, but holds {length}.")
     return agreed
-
-
-def check_positive_integer(value: Any, name: str) -> None:
-    """Raise ValueError that names the argument unless `value` is an integer of at least 1."""
-    number = _as_integer(value)
-    if number is None or number < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, but is {_shown(value)}.")
-
-
-def check_number(value: Any, name: str, lowest: float, highest: float) -> None:
-    """Raise ValueError that names the argument unless `value` is a finite number within bounds."""
-    try:
-        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if not (math.isfinite(number) and lowest <= number <= highest):
-        allowed = f"a number from {lowest:g} to {highest:g}" if math.isfinite(highest) else "a finite number"
-        raise ValueError(f"`{name}` must be {allowed}, but is {_shown(value)}.")
-
-
-def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError that names the argument unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {_shown(value)}.")
-
-
-def check_generator(generator: Any) -> None:
-    """Raise ValueError unless `generator` is None, a torch.Generator or a list of some."""
-    entries = generator if isinstance(generator, list) else [] if generator is None else [generator]
-    if generator == [] or not all(isinstance(entry, torch.Generator) for entry in entries):
-        allowed = "None, a torch.Generator or a list of them, one for each image"
-        raise ValueError(f"`generator` must be {allowed}, but is {_shown(generator)}.")
-
-
-def _as_integer(value: Any) -> int | None:
-    """Return `value` as an integer, or None if it is none, as True and False are."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
-
-
-def _shown(value: Any) -> str:
-    """Return a value for an error message: a shortened text and its type."""
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

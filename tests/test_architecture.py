@@ -13,6 +13,7 @@ PACKAGE = ROOT / "dfmgan_hf"
 
 # What each file or folder of the package may import of the others.
 ALLOWED: dict[str, set[str]] = {
+    "arguments": set(),
     "files": set(),
     "hub_errors": set(),
     "losses": set(),
@@ -23,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "augmentation": set(),
     "data": {"files", "sheets"},
     # hub is imported inside push_to_hub.
-    "pipeline": {"cuda_graphs", "models", "hub_errors", "hub"},
+    "pipeline": {"arguments", "cuda_graphs", "models", "hub_errors", "painting", "hub"},
+    "painting": {"arguments", "files", "models", "data"},
     "training": {"cuda_graphs", "files", "processes", "sheets", "data"},
     "metrics": {"files", "processes", "sheets", "data", "pipeline", "training"},
     "hub": {"files", "hub_errors", "sheets", "models"},
@@ -31,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
         *("files", "hub_errors", "processes", "sheets", "losses", "models", "augmentation"),
         *("data", "pipeline", "training", "metrics", "hub"),
     },
-    "export": {"files", "processes", "sheets", "models", "data", "pipeline", "hub"},
+    "export": {"arguments", "painting", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
     "conversion": {"files", "models", "pipeline"},
     "evaluation": {"files", "processes", "data", "metrics", "methods", "hub"},
     "cli": {"processes"},

@@ -324,7 +324,7 @@ def test_default_augmentation(stage):
     method = METHODS[stage]
     recipe = method.resolve("auto", RecipeConfig(), None, 1)
     assert method.settle_augmentation(AugmentationConfig(), recipe).augmentation == "bgc"
-    assert (recipe.discriminator, recipe.growth_kimg) == ("stylegan2", 0)
+    assert (recipe.discriminator, recipe.imitation_kimg) == ("stylegan2", 0)
 
 
 # --- how the paper measures (DFMGAN 4.1): KID@5k as the mean over subsets, clustered LPIPS@1k ---

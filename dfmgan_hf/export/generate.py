@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import check_folder, module_sha256, write_json, write_text
+from ..files import check_folder, module_sha256, to_json, write_json, write_text
 from ..hub.push import Repository
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -29,6 +29,7 @@ from ..sheets import contact_sheet, save_sheet
 from .writers import (
     DATA_DIR,
     RECORD_DIR,
+    DatasetConfig,
     ExportConfig,
     ExportError,
     Record,
@@ -42,7 +43,7 @@ SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
 SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
-_FREE = ("output_dir", "batch_size", "max_attempts")
+_FREE = ("output_dir", "batch_size", "max_attempts", "device")
 # For the reader; the same model may lie elsewhere, and another release may draw the same.
 _NOT_COMPARED = ("model", "dfmgan-hf")
 _SHEET_SIZE = 16
@@ -189,31 +190,50 @@ def generate_dataset(
     Example:
         >>> generate_dataset(pipe, ExportConfig(Path("cracks"), num_images=500), model_name="hazelnut-crack")
     """
+    model = {"model": model_name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
+    return export_dataset(config, model, lambda missing: draw_samples(pipe, config, missing), processes)
+
+
+def export_dataset(
+    config: DatasetConfig,
+    model: dict[str, Any],
+    draw: Callable[[list[int]], Iterator[Sample]],
+    processes: ProcessGroup | None = None,
+    kinds: Sequence[str] = ("defect-free", "mask", "defect"),
+) -> ExportSummary | None:
+    """Fill a folder with what `draw` makes of the numbers that are missing in it; see `generate_dataset`.
+
+    Args:
+        config: what goes where; with the model it must be the same to resume.
+        model: what it is called, and its hash.
+        draw: yields the samples of these numbers, in this order.
+        processes: of a launch.
+        kinds: how the contact sheet calls the three pictures.
+    """
     processes = processes or ProcessGroup()
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
         settings: dict[str, Any] = {}
         if processes.is_main:
             stack.enter_context(_only_run(config.output_dir))
-            settings = _begin_or_resume(pipe, config, model_name)
+            settings = _begin_or_resume(config, model)
         processes.wait()
         writer = make_writer(config)
         missing = list(writer.missing(processes.rank, processes.count))
         quiet = not processes.is_main or not missing
-        samples = tqdm(draw_samples(pipe, config, missing), "Generating", len(missing), unit="img", disable=quiet)
+        samples = tqdm(draw(missing), "Generating", len(missing), unit="img", disable=quiet)
         drawn = sum(1 for _ in writer.write(samples))
         # The sum also waits for the files of the other processes.
         num_drawn = int(processes.sum(torch.tensor(drawn)))
-        return _finish(writer, config, settings, num_drawn, start) if processes.is_main else None
+        return _finish(writer, config, settings, num_drawn, start, kinds) if processes.is_main else None
 
 
-def _begin_or_resume(pipe: DFMGANPipeline, config: ExportConfig, model_name: str) -> dict[str, Any]:
+def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, Any]:
     """Store and return the settings in a new folder, or return those that it was begun with if they are the same."""
-    options = {name: value for name, value in vars(config).items() if name not in _FREE}
+    options = {name: to_json(value) for name, value in asdict(config).items() if name not in _FREE}
     settings = {
-        "model": model_name,
-        "model_sha256": module_sha256(pipe.unwrapped_generator),
-        **options,
+        **model,
+        **{k: v for k, v in options.items() if k not in model},
         "dfmgan-hf": importlib.metadata.version("dfmgan-hf"),
     }
     path = config.output_dir / SETTINGS_FILE
@@ -253,7 +273,12 @@ def _only_run(folder: Path) -> Iterator[None]:
 
 
 def _finish(
-    writer: Writer, config: ExportConfig, settings: dict[str, Any], num_drawn: int, start: float
+    writer: Writer,
+    config: DatasetConfig,
+    settings: dict[str, Any],
+    num_drawn: int,
+    start: float,
+    kinds: Sequence[str],
 ) -> ExportSummary:
     """Write the table, the contact sheet, the card and the summary."""
     dropped: Counter[str] = Counter(empty=0, too_small=0, too_large=0)
@@ -268,11 +293,14 @@ def _finish(
     record_of_all = {name: value for name, value in asdict(summary).items() if name not in ("num_drawn", "seconds")}
 
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
-    kinds = {"defect-free": "defect_free", "mask": "mask", "defect": "image"}
+    files = ("defect_free", "mask", "image")
     sheet = contact_sheet(
-        [[Image.open(io.BytesIO(getattr(sample, kind))) for kind in kinds.values()] for sample in samples],
+        [
+            [_near_defect(sample, Image.open(io.BytesIO(getattr(sample, kind)))) for kind in files]
+            for sample in samples
+        ],
         title=f"{config.category}: {config.defect}, the first {len(samples)} of {config.num_images:,}",
-        headings=tuple(kinds),
+        headings=kinds,
         captions=[str(sample.record.index) for sample in samples],
     )
     save_sheet(sheet, config.output_dir / RECORD_DIR / "contact_sheet.png")
@@ -280,6 +308,13 @@ def _finish(
         write_text(config.output_dir / "README.md", dataset_card(settings, record_of_all))
     write_json(config.output_dir / SUMMARY_FILE, record_of_all)
     return summary
+
+
+def _near_defect(sample: Sample, picture: Image.Image) -> Image.Image:
+    """Return the window of a painted photograph's first defect: in the whole, it may be too small to see."""
+    if not sample.record.photograph:
+        return picture
+    return picture.crop(json.loads(sample.record.photograph)["defects"][0]["window"])
 
 
 def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int]) -> Iterator[Sample]:
@@ -342,7 +377,7 @@ def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) ->
             area = float((np.asarray(mask) != 0).mean())
             reason = why_dropped(area, config)
             if reason is None:
-                counts = {f"dropped_{name}": count for name, count in dropped[index].items()}
+                counts: dict[str, Any] = {f"dropped_{name}": count for name, count in dropped[index].items()}
                 kept[index] = (Record(index, seed, area, **counts), image, mask, defect_free)
             else:
                 dropped[index][reason] += 1
@@ -369,7 +404,7 @@ def candidate_seed(seed: int, index: int, attempt: int) -> int:
     return int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
 
 
-def why_dropped(area: float, config: ExportConfig) -> str | None:
+def why_dropped(area: float, config: DatasetConfig) -> str | None:
     """Return why a mask that covers the share `area` of the image is dropped; None if it is kept."""
     if area == 0 and config.min_mask_area != 0:
         return "empty"

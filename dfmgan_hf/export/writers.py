@@ -17,11 +17,12 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..arguments import check_choice, check_number, check_positive_integer
 from ..data.hub import LABELS, make_features
 from ..data.records import GOOD, is_folder_name
 from ..files import whole_file, write_bytes
 from ..models.stylegan2 import NOISE_MODES, NoiseMode
-from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI, check_choice, check_number, check_positive_integer
+from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -48,18 +49,14 @@ class ExportError(ValueError):
 
 
 @dataclass(frozen=True)
-class ExportConfig:
-    """What to draw, what to keep and how to lay it out.
+class DatasetConfig:
+    """How many samples to write, which to keep and how to lay them out.
 
     Attributes:
         output_dir: Folder to fill. The same command resumes a stopped export.
         num_images: Triplets to write.
         format: mvtec (folders as in MVTec AD), imagefolder (images and metadata.csv) or parquet (shards for the Hub).
         seed: Image i depends on this number and i alone.
-        batch_size: Images drawn at once: memory and speed.
-        truncation_psi: 1 is the full variety; less is more typical.
-        noise_mode: Stored noise (const), new noise for each image (random), or none.
-        mask_threshold: Above 0 shrinks the defects, below 0 spreads them.
         min_mask_area: Draw again if the mask covers a smaller share of the image than this, from 0 to 1. The default
             wants at least one pixel; 0 keeps empty masks too.
         max_mask_area: Draw again if the mask covers a larger share of the image than this, from 0 to 1.
@@ -79,10 +76,6 @@ class ExportConfig:
     num_images: int = 1000
     format: ExportFormat = "mvtec"
     seed: int = 0
-    batch_size: int = 32
-    truncation_psi: float = 1.0
-    noise_mode: NoiseMode = "const"
-    mask_threshold: float = 0.0
     min_mask_area: float | None = None
     max_mask_area: float = 1.0
     max_attempts: int = 200
@@ -93,16 +86,14 @@ class ExportConfig:
     license: str = "unknown"
 
     def __post_init__(self) -> None:
-        for name in ("num_images", "batch_size", "max_attempts", "images_per_shard"):
+        for name in ("num_images", "max_attempts", "images_per_shard"):
             check_positive_integer(getattr(self, name), name)
         check_number(self.seed, "seed", 0, MAX_SEED)
         if not isinstance(self.seed, Integral):
             raise ValueError(f"`seed` must be an integer, but is {self.seed!r}.")
-        check_number(self.truncation_psi, "truncation_psi", 0, MAX_TRUNCATION_PSI)
         check_number(self.max_mask_area, "max_mask_area", 0, 1)
         check_number(self.min_mask_area or 0, "min_mask_area", 0, self.max_mask_area)
         check_choice(self.format, "format", tuple(WRITERS))
-        check_choice(self.noise_mode, "noise_mode", NOISE_MODES)
         check_choice(self.twins, "twins", ("train", "test"))
         for name, taken in (("category", RECORD_DIR), ("defect", GOOD)):
             value = getattr(self, name)
@@ -114,6 +105,30 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig(DatasetConfig):
+    """What to draw besides.
+
+    Attributes:
+        batch_size: Images drawn at once: memory and speed.
+        truncation_psi: 1 is the full variety; less is more typical.
+        noise_mode: Stored noise (const), new noise for each image (random), or none.
+        mask_threshold: Above 0 shrinks the defects, below 0 spreads them.
+        (others): as in `DatasetConfig`.
+    """
+
+    batch_size: int = 32
+    truncation_psi: float = 1.0
+    noise_mode: NoiseMode = "const"
+    mask_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive_integer(self.batch_size, "batch_size")
+        check_number(self.truncation_psi, "truncation_psi", 0, MAX_TRUNCATION_PSI)
+        check_choice(self.noise_mode, "noise_mode", NOISE_MODES)
+
+
+@dataclass(frozen=True)
 class Record:
     """What is known of a triplet; a row of the table of seeds.
 
@@ -122,6 +137,7 @@ class Record:
         seed: `pipe(seeds=[seed])` with the settings of the export draws it again.
         mask_area: share of the image that the mask covers, 0 to 1.
         dropped_empty, dropped_too_small, dropped_too_large: draws that were dropped before this one, by reason.
+        photograph: what it was painted into, and where, as JSON; empty if the whole image was drawn.
     """
 
     index: int
@@ -130,6 +146,7 @@ class Record:
     dropped_empty: int = 0
     dropped_too_small: int = 0
     dropped_too_large: int = 0
+    photograph: str = ""
 
 
 RECORD_FIELDS = tuple(field.name for field in fields(Record))
@@ -137,7 +154,7 @@ RECORD_FIELDS = tuple(field.name for field in fields(Record))
 
 @dataclass(frozen=True)
 class Sample:
-    """A triplet as PNG files of 8-bit images: the mask has values 0 and 255, and the image also holds the record."""
+    """A triplet as PNG files: the mask has values 0 and 255, and the image also holds the record."""
 
     record: Record
     image: bytes
@@ -175,7 +192,7 @@ class Writer(Protocol):
     another one on the same folder resumes.
     """
 
-    def __init__(self, config: ExportConfig) -> None: ...
+    def __init__(self, config: DatasetConfig) -> None: ...
 
     def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
         """Yield the numbers that process `rank` of `count` still has to draw, rising; no two processes share one."""
@@ -209,7 +226,7 @@ class MVTecWriter:
 
     table = "seeds.csv"
 
-    def __init__(self, config: ExportConfig) -> None:
+    def __init__(self, config: DatasetConfig) -> None:
         self.config = config
         self.root = config.output_dir
 
@@ -268,14 +285,14 @@ class ParquetWriter:
     the twin, and the fields of `Record`.
     """
 
-    def __init__(self, config: ExportConfig) -> None:
+    def __init__(self, config: DatasetConfig) -> None:
         from datasets import Features, Value
         from datasets import Image as ImageFeature
 
         self.config = config
         self.num_shards = -(-config.num_images // config.images_per_shard)
         base = make_features([config.category], [config.defect])
-        types = {"index": "int64", "seed": "int64", "mask_area": "float64"}
+        types = {"index": "int64", "seed": "int64", "mask_area": "float64", "photograph": "string"}
         self._features = Features(
             {
                 "image": ImageFeature(),
@@ -349,7 +366,7 @@ class ParquetWriter:
 WRITERS: dict[str, type[Writer]] = {"mvtec": MVTecWriter, "imagefolder": ImageFolderWriter, "parquet": ParquetWriter}
 
 
-def make_writer(config: ExportConfig) -> Writer:
+def make_writer(config: DatasetConfig) -> Writer:
     """Return what writes `config.format` into `config.output_dir`."""
     return WRITERS[config.format](config)
 

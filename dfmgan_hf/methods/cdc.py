@@ -107,7 +107,7 @@ class CDCTask(Stage1Task):
     """
 
     discriminator: PatchHeadDiscriminator
-    route = None  # another one, and another tap, in nearly every step
+    is_captured = False  # another route, and another tap, in nearly every step
 
     def __init__(
         self,

@@ -62,14 +62,14 @@ class RecipeConfig:
         r1_gamma: Weight of R1.
         ema_kimg: Half-life of the averaged generator in thousands of images.
         total_kimg: Length of the stage in thousands of images shown.
-        growth_kimg: Thousands of images that stage 1 shows at 16x16, at 32x32, and so on up to the full size; 0 shows
-            the full size from the start, as published.
+        imitation_kimg: Thousands of images in which stage 1's generator first learns to imitate the photographs,
+            before it plays against the projected discriminator; 0, as published, for none.
         discriminator: stylegan2 (published), or projected: small heads on the frozen features of an ImageNet
             classifier. Stage 2 takes over stage 1's unless the other one is chosen.
 
     Raises:
-        ValueError: a value is not positive and finite (R1's weight, the half-life and the growth may be 0), or there
-            is no such discriminator.
+        ValueError: a value is not positive and finite (R1's weight, the half-life and the imitation may be 0), or
+            there is no such discriminator.
     """
 
     resolution: int | None = None
@@ -84,7 +84,7 @@ class RecipeConfig:
     r1_gamma: float | None = None
     ema_kimg: float | None = None
     total_kimg: float | None = None
-    growth_kimg: float | None = None
+    imitation_kimg: float | None = None
     discriminator: DiscriminatorName | None = None
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class RecipeConfig:
                 if value not in get_args(DiscriminatorName):
                     names = ", ".join(get_args(DiscriminatorName))
                     raise ValueError(f"`discriminator` must be one of {names}, but is {value!r}.")
-            elif not (0 < value < math.inf or (value == 0 and name in ("r1_gamma", "ema_kimg", "growth_kimg"))):
+            elif not (0 < value < math.inf or (value == 0 and name in ("r1_gamma", "ema_kimg", "imitation_kimg"))):
                 raise ValueError(f"`{name}` must be a positive, finite number, but is {value}.")
 
     def given(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class RecipeConfig:
         return {name: getattr(self, name) for name in names}
 
 
-PUBLISHED_VALUES: dict[str, Any] = {"growth_kimg": 0.0, "discriminator": "stylegan2"}
+PUBLISHED_VALUES: dict[str, Any] = {"imitation_kimg": 0.0, "discriminator": "stylegan2"}
 """Of what the papers do not have: values that leave it out."""
 
 PUBLISHED_FIELDS = tuple(f.name for f in fields(RecipeConfig) if f.name not in PUBLISHED_VALUES)
@@ -150,15 +150,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage1_kimg": 100,
         "stage2_kimg": 30,
     },
-    # The discriminator on frozen features, and a generator that grows; channels follow the resolution.
+    # The discriminator on frozen features, and a generator that imitates first; channels follow the resolution.
     "quick": {
         **_PAPER,
         "resolution": 64,
-        "channels_per_pixel": 32,
+        "channels_per_pixel": 16,
         "channel_max": 128,
         "batch_size": 16,
         "ema_kimg": 4.0,
-        "growth_kimg": 4.0,
+        "imitation_kimg": 16.0,
         "discriminator": "projected",
         "stage1_kimg": 60,
         "stage2_kimg": 30,

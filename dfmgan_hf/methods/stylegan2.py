@@ -1,12 +1,14 @@
 """Stage 1: the StyleGAN2 backbone learns the defect-free product (DFMGAN, section 3.1; StyleGAN2-ADA).
 
 `Stage1Task` has the four phases of StyleGAN2's training, one method each, in the order in which a step runs them:
-generator, path length, discriminator, R1. Stage 2 (dfmgan.py) shares what stands before it in this file.
+generator, path length, discriminator, R1. With the quick preset, the generator imitates photographs before them.
+Stage 2 (dfmgan.py) shares what stands before it in this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from ..losses import (
     PATH_LENGTH_DECAY,
     discriminator_fake_loss,
     discriminator_real_loss,
+    feature_distance,
     generator_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
@@ -60,7 +63,7 @@ class Stage1Config:
         path_length_interval: steps between path-length penalties.
         style_mixing: probability of style mixing.
         ema_rampup: see `ema_decay`; None for none.
-        growth_kimg: thousands of images at 16x16, at 32x32, and so on; 0 for the full size from the start.
+        imitation_kimg: thousands of images in which the generator imitates photographs before all else.
         sheet_samples: pictures on a sample sheet.
         sheet_seed: seed of their latents.
     """
@@ -74,7 +77,7 @@ class Stage1Config:
     path_length_interval: int = 4
     style_mixing: float = 0.9
     ema_rampup: float | None = 0.05
-    growth_kimg: float = 0.0
+    imitation_kimg: float = 0.0
     sheet_samples: int = 32
     sheet_seed: int = 0
 
@@ -187,6 +190,53 @@ class PathLengthAverage:
         self.parts.zero_()
 
 
+CODED_COMPONENTS = 32
+"""Numbers of a latent that a photograph's code fills."""
+
+CODED_SIZE = 16
+"""Pixels a side at which photographs are compared for it."""
+
+
+class PhotographCodes(nn.Module):
+    """Latents of photographs by which a generator learns to imitate them, before any discriminator has its say.
+
+    The first numbers are a photograph's principal components at 16x16 pixels, each of unit variance over all
+    photographs; the rest is noise. So like photographs have like latents, and those of all are distributed about as
+    the standard normal ones that the generator draws from later. (As a generator that memorises a latent for each
+    photograph, Bojanowski et al. 2018, with a code that needs no learning.)
+
+    Args:
+        photographs: uint8 (M, C, R, R).
+        z_dim: width of the latents.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, photographs: Tensor, z_dim: int) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        small = torch.cat([self._small(part.to(torch.float32) / 127.5 - 1) for part in photographs.split(256)])
+        count = min(CODED_COMPONENTS, z_dim // 2, len(small) - 1)
+        mean = small.mean(dim=0)
+        with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
+            torch.manual_seed(0)
+            components = torch.pca_lowrank(small - mean, q=max(count, 1), center=False, niter=4)[2][:, :count]
+        deviation = ((small - mean) @ components).std(dim=0) if count else torch.ones(0)
+        self.register_buffer("mean", mean)
+        self.register_buffer("components", components / deviation.clamp_min(1e-6))
+
+    @staticmethod
+    def _small(images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images, CODED_SIZE).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return latents (N, z_dim) of photographs (N, C, R, R) in [-1, 1]."""
+        code = (self._small(images) - self.mean) @ self.components
+        noise = torch.randn(len(images), self.z_dim - code.shape[1], device=images.device)
+        return torch.cat([code, noise], dim=1)
+
+
 # --- What the regularisers compute in, and what is warned of ---
 
 
@@ -235,14 +285,11 @@ PROJECTED_RULES = (
         ("loss/discriminator", "accuracy/real", "accuracy/fake"),
         lambda loss, on_real, on_fake: min(on_real, on_fake) >= 0.99 and loss < 0.4,
         "The discriminator is far ahead (hinge loss {0:.2f}, nearly all images told apart): the generator learns "
-        "little. At the start of a run, train on; if it lasts, start again with a larger --growth_kimg or a smaller "
-        "--resolution; late in a run, use the best checkpoint (--eval_every_kimg).",
+        "little. At the start of a run, train on; if it lasts, start again with a larger --imitation_kimg or a "
+        "smaller --resolution; late in a run, use the best checkpoint (--eval_every_kimg).",
     ),
 )
 """Instead of `RULES` with the projected discriminator, which has no ADA and no R1."""
-
-SMALLEST_SIZE = 16
-"""Where a generator that grows starts."""
 
 
 def report_logits(statistics: RunningStatistics, prefix: str, real_logits: Tensor, fake_logits: Tensor) -> None:
@@ -267,6 +314,7 @@ class Stage1Task(Task):
         trained: names of the generator's parameters to train and to average; None for all.
         mapping: the mapping network whose w_avg follows; None for the generator's first.
         critics: discriminators besides the first, trained with it, by name.
+        codes: of the photographs, to imitate them for `config.imitation_kimg` first; needs a `ProjectedDiscriminator`.
         augment: differentiable augmentation of all that the discriminator sees: (images, p) -> images; None for none.
         ada: adapts p; None keeps p at 1, for augmentations without a probability.
         mean_over_processes: averages a tensor over all processes.
@@ -278,9 +326,11 @@ class Stage1Task(Task):
         ['generator', 'path_length', 'discriminator', 'r1']
     """
 
+    is_captured: ClassVar[bool] = True
     rules: ClassVar[Sequence[Rule]] = RULES
     panels: ClassVar[Panels] = {
         "Losses": ("loss/generator", "loss/discriminator"),
+        "Imitation": ("loss/imitation",),
         "D: mean logits": ("logits/real", "logits/fake"),
         "D: accuracy": ("accuracy/real", "accuracy/fake"),
         "ADA": ("ada/p", "ada/r_t"),
@@ -296,6 +346,7 @@ class Stage1Task(Task):
         trained: set[str] | None = None,
         mapping: MappingNetwork | None = None,
         critics: dict[str, StyleGAN2Discriminator] | None = None,
+        codes: PhotographCodes | None = None,
         augment: nn.Module | None = None,
         ada: AdaController | None = None,
         mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
@@ -312,10 +363,6 @@ class Stage1Task(Task):
         judges: dict[str, Any] = {"discriminator": discriminator, **(critics or {})}
         for network in (generator, *judges.values()):
             network.train().requires_grad_(False)
-        self.size = SMALLEST_SIZE if config.growth_kimg else generator.config["resolution"]
-        for resolution in generator.synthesis.resolutions:
-            if resolution > self.size:  # Until its turn comes, a block adds nothing to the image.
-                nn.init.zeros_(generator.block(resolution).to_rgb.weight)
         average = ExponentialMovingAverage(
             generator, trained=trained, half_life_kimg=config.ema_kimg, rampup=config.ema_rampup
         )
@@ -339,6 +386,8 @@ class Stage1Task(Task):
         d_adam = lazy_adam(d_parameters, lr=config.lr, interval=d_every)
         self.optimizers = {"generator": g_adam, "discriminator": d_adam}
         w_update, length_update = self.w_average.update, self.path_length.update
+        self.codes = codes
+        begins = 0 if codes is None else math.ceil(1000 * config.imitation_kimg / config.batch_size)
         self.phases = [
             Phase("generator", g_parameters, g_adam, self.generator_loss, prepare=self.prepare, finish=w_update),
             Phase("path_length", g_parameters, g_adam, self.path_length_loss, interval=g_every, finish=length_update),
@@ -346,11 +395,25 @@ class Stage1Task(Task):
         ]
         if d_every is not None:
             self.phases.append(Phase("r1", d_parameters, d_adam, self.r1_loss, interval=d_every))
+        for phase in self.phases:
+            phase.begins = begins
+        if codes is not None:
+            self.phases.insert(0, Phase("imitation", g_parameters, g_adam, self.imitation_loss, ends=begins))
 
-    # --- the four losses ---
+    # --- the losses ---
 
     def prepare(self, parts: list[Batch]) -> None:
         """Do what a generator's step needs to know of all its micro-batches: here nothing."""
+
+    def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return how much G(code of x) differs from the photograph x: in frozen features, and |G - x|."""
+        assert self.codes is not None
+        ws = self.generator.mapping(self.codes(batch.images)).unsqueeze(1).expand(-1, self.generator.num_latents, -1)
+        images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
+        with torch.no_grad():
+            wanted = self.discriminator.features_of(batch.images)
+        distance = feature_distance(self.discriminator.features_of(images), wanted)
+        return distance + (images - batch.images).abs().mean()
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return softplus(-D(G(z)))."""
@@ -368,7 +431,7 @@ class Stage1Task(Task):
         if not ws.requires_grad:  # with a frozen mapping
             ws.requires_grad_()
         with regularizer_precision(self.generator):
-            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)), self.size)
+            images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
         return self.path_length_penalty(images, ws, statistics)
 
     def path_length_penalty(self, images: Tensor, ws: Tensor, statistics: RunningStatistics) -> Tensor:
@@ -381,7 +444,7 @@ class Stage1Task(Task):
         """Return softplus(D(G(z))) + softplus(-D(x))."""
         with torch.no_grad():
             fakes, _ = self._draw(len(batch))
-        return self.distinction_loss(self.judge(fakes), self.judge(self._photographs(batch)), statistics)
+        return self.distinction_loss(self.judge(fakes), self.judge(batch.images), statistics)
 
     def distinction_loss(self, fake_logits: Tensor, real_logits: Tensor, statistics: RunningStatistics) -> Tensor:
         """Return the discriminator's loss of its logits, which its statistics and ADA take in."""
@@ -394,7 +457,7 @@ class Stage1Task(Task):
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return gamma / 2 |grad D(x)|^2 (Mescheder et al. 2018, equation 9)."""
-        return self.settings.r1_gamma / 2 * self.r1(self._photographs(batch), statistics).mean()
+        return self.settings.r1_gamma / 2 * self.r1(batch.images, statistics).mean()
 
     def r1(self, inputs: Tensor, statistics: RunningStatistics) -> Tensor:
         """Return the discriminator's squared gradients (N,) at real inputs (N, C, R, R)."""
@@ -416,21 +479,12 @@ class Stage1Task(Task):
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Return new images (n, C, R, R) and their per-layer latents."""
         ws = self._latents(n)
-        return self.generator.synthesize(ws, NoiseInput("random", n), self.size), ws
-
-    def _photographs(self, batch: Batch) -> Tensor:
-        """Return the batch's images at the size that the generator has grown to."""
-        factor = batch.images.shape[-1] // self.size
-        return batch.images if factor == 1 else F.avg_pool2d(batch.images, factor)
+        return self.generator.synthesize(ws, NoiseInput("random", n)), ws
 
     def _latents(self, n: int) -> Tensor:
         return sample_latents(self.generator.mapping, n, self.generator.num_latents, self.settings.style_mixing)
 
     # --- what the trainer asks besides ---
-
-    @property
-    def route(self) -> Hashable | None:
-        return self.size
 
     def check_split(self, images: int) -> str | None:
         group, batch_size = self.discriminator.config["mbstd_group_size"], self.settings.batch_size
@@ -443,9 +497,6 @@ class Stage1Task(Task):
         )
 
     def after_step(self, step: int, statistics: RunningStatistics) -> None:
-        if self.settings.growth_kimg:
-            doublings = int(step * self.settings.batch_size / (1000 * self.settings.growth_kimg))
-            self.size = min(SMALLEST_SIZE * 2 ** min(doublings, 16), self.generator.config["resolution"])
         if self.ada is not None:
             # r_t is a ratio of two sums, so their means over processes serve as well.
             self.ada.step(self.mean_over_processes)
@@ -455,7 +506,7 @@ class Stage1Task(Task):
                 statistics.report("ada/at_cap", (self.ada.p >= self.ada.p_max).to(torch.float32))
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {"path_length_mean": self.path_length.mean, "size": torch.tensor(self.size)}
+        state = {"path_length_mean": self.path_length.mean}
         if self.ada is not None:
             ada = self.ada.state_dict()
             # Every process resumes with these: with means of what each has counted, the next r_t is the same.
@@ -465,7 +516,6 @@ class Stage1Task(Task):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.path_length.mean.copy_(state["path_length_mean"])
-        self.size = int(state.get("size", self.size))  # runs from before generators grew have none
         if self.ada is not None:
             self.ada.load_state_dict({k.removeprefix("ada."): v for k, v in state.items() if k.startswith("ada.")})
 
@@ -483,8 +533,11 @@ class Stage1Task(Task):
 
 def build(request: TaskRequest) -> Stage1Task:
     """Build stage 1's task on new networks, drawn from the global random generator."""
-    config = Stage1Config(**request.recipe.training_config(), growth_kimg=request.recipe.growth_kimg)
-    return Stage1Task(*request.networks(), config, **request.gan_arguments(ADA_KIMG["stage1"]))
+    config = Stage1Config(**request.recipe.training_config(), imitation_kimg=request.recipe.imitation_kimg)
+    codes: PhotographCodes | None = None
+    if config.imitation_kimg and request.dataset is not None:
+        codes = PhotographCodes(request.dataset.images, request.recipe.z_dim).to(request.target.device)
+    return Stage1Task(*request.networks(), config, codes=codes, **request.gan_arguments(ADA_KIMG["stage1"]))
 
 
 METHOD = register(
@@ -499,7 +552,7 @@ METHOD = register(
         build=build,
         generator="StyleGAN2Generator",
         augmentation="bgc",
-        recipe_fields=(*PUBLISHED_FIELDS, "growth_kimg", "discriminator"),
+        recipe_fields=(*PUBLISHED_FIELDS, "imitation_kimg", "discriminator"),
         learns="good",
     )
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -68,6 +69,17 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
         mask_threshold: 0 as published. It must be the threshold that makes the mask, or the two no longer agree.
     """
     return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
+
+
+def check_masks(masks: Tensor, count: int, resolution: int) -> None:
+    """Raise ValueError unless `masks` are `count` masks (N, 1, R, R) of 0 and 1, or bool."""
+    if tuple(masks.shape) != (count, 1, resolution, resolution):
+        raise ValueError(
+            f"`masks` must be ({count}, 1, {resolution}, {resolution}), one for each sample, but is "
+            f"{tuple(masks.shape)}."
+        )
+    if not ((masks == 0) | (masks == 1)).all():
+        raise ValueError("`masks` must hold 0 and 1 (or False and True) alone, but holds other numbers.")
 
 
 def soft_mask(mask_logits: Tensor, sharpness: float = 10.0) -> Tensor:
@@ -217,6 +229,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         object_latent_space: LatentSpace = "z",
         defect_latent_space: LatentSpace = "z",
         mask_threshold: float = 0.0,
+        masks: Tensor | None = None,
         return_dict: bool = True,
     ) -> DFMGANGeneratorOutput | tuple[Tensor, ...]:
         """Draw defect images and their masks.
@@ -232,6 +245,8 @@ class DFMGANGenerator(StyleGAN2Generator):
             object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
             mask_threshold: the defect is put where the mask logits are at least this; 0 as trained, higher values
                 shrink it, lower values spread it.
+            masks: where to put the defect instead, (N, 1, R, R), of 0 and 1 or bool. Smaller maps follow
+                where a mask covers at least half of their pixels. The twins and `mask_logits` do not depend on them.
             return_dict: False returns the tuple (images, mask_logits), and defect_free_images if asked for.
 
         Raises:
@@ -248,8 +263,10 @@ class DFMGANGenerator(StyleGAN2Generator):
         )
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
+        if masks is not None:
+            check_masks(masks, len(ws), self.config["resolution"])
         noise = NoiseInput(noise_mode, len(ws), generator)
-        if fused.applies(self, ws) and type(self.to_mask) is ToChannels:
+        if masks is None and fused.applies(self, ws) and type(self.to_mask) is ToChannels:
             layers = [*self.layers(self.synthesis.resolutions, ws), *self._defect_layers(defect_ws)]
             with modulated_layers(layers, wide=True) as modulations:
                 images, mask = fused.synthesize(
@@ -260,7 +277,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             output = DFMGANGeneratorOutput(images[: len(ws)], mask, twins)
         else:
             trunk = self.run_trunk(ws, noise)
-            output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold)
+            output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold, masks)
         return output if return_dict else output.to_tuple()
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
@@ -309,16 +326,22 @@ class DFMGANGenerator(StyleGAN2Generator):
         defect_ws: Tensor,
         return_defect_free: bool = False,
         mask_threshold: float = 0.0,
+        masks: Tensor | None = None,
     ) -> DFMGANGeneratorOutput:
         """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
         layers, defect_layers = self.layers(self.residual_resolutions, ws), self._defect_layers(defect_ws)
         # Apart, so that nothing of a frozen backbone gets gradients because the defects' styles do.
         with modulated_layers(layers) as modulations, modulated_layers(defect_layers) as defect_modulations:
             modulations |= defect_modulations
-            return self._synthesize_defect(trunk, modulations, return_defect_free, mask_threshold)
+            return self._synthesize_defect(trunk, modulations, return_defect_free, mask_threshold, masks)
 
     def _synthesize_defect(
-        self, trunk: Trunk, modulations: Modulations, return_defect_free: bool, mask_threshold: float
+        self,
+        trunk: Trunk,
+        modulations: Modulations,
+        return_defect_free: bool,
+        mask_threshold: float,
+        masks: Tensor | None,
     ) -> DFMGANGeneratorOutput:
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):
@@ -331,7 +354,11 @@ class DFMGANGenerator(StyleGAN2Generator):
             if i == 0 and return_defect_free:
                 # The twin's features here are the backbone's, which have just been computed.
                 twin_features, twin = features, self.block(r).add_rgb(image, features, modulations)
-            x = gate(features, residual, mask, mask_threshold)
+            if masks is None:
+                x = gate(features, residual, mask, mask_threshold)
+            else:
+                given = (F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // r) >= 0.5).to(residual.dtype)
+                x = torch.addcmul(features, residual, given)
             image = self.block(r).add_rgb(image, x, modulations)
         if return_defect_free:
             above = self.residual_resolutions[1:]

@@ -183,7 +183,7 @@ class ProjectedDiscriminator(SafetensorsModel):
     What is saved holds the frozen weights too, so that ImageNet's are needed once, by `from_features`.
 
     Args:
-        resolution: of the full images. Smaller ones, of a generator that still grows, are judged too.
+        resolution: of the images.
         image_channels: 1 or 3; grey is repeated over RGB.
         feature_network: name of a timm model with maps at powers of two.
         mbstd_group_size: samples in a group of the minibatch standard deviation.
@@ -236,10 +236,17 @@ class ProjectedDiscriminator(SafetensorsModel):
     @torch.no_grad()
     def measure_scales(self, images: Tensor) -> None:
         """Set the scales of the mixed maps by real images (N, image_channels, R, R) in [-1, 1]."""
-        self.mixing.measure(self.features(self._as_input(images)))
+        self.mixing.measure(self.features_of(images))
+
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """Return the frozen maps of images (N, image_channels, R, R) in [-1, 1], the largest first."""
+        x = self._as_input(images)
+        dtype = self.low_precision_dtype
+        with nullcontext() if dtype is None else torch.autocast(x.device.type, dtype=dtype):
+            return self.features(x)
 
     def forward(self, images: Tensor, return_dict: bool = True) -> ProjectedDiscriminatorOutput | tuple[Tensor]:
-        """Judge images (N, image_channels, R, R) in [-1, 1], R up to `resolution`.
+        """Judge images (N, image_channels, R, R) in [-1, 1].
 
         Returns:
             Logits (N, heads, patches), high for real.
@@ -248,10 +255,7 @@ class ProjectedDiscriminator(SafetensorsModel):
             raise ValueError(
                 f"`images` must be (N, {self.config['image_channels']}, R, R), but is {tuple(images.shape)}."
             )
-        x = self._as_input(images)
-        dtype = self.low_precision_dtype
-        with nullcontext() if dtype is None else torch.autocast(x.device.type, dtype=dtype):
-            maps = self.mixing(self.features(x))
+        maps = self.mixing(self.features_of(images))
         logits = torch.stack(
             [head(features.to(images.dtype)).flatten(1) for head, features in zip(self.heads, maps, strict=True)],
             dim=1,

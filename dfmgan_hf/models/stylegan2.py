@@ -593,13 +593,10 @@ class StyleGAN2Generator(StyleGAN2Model):
         latents = ws.unbind(dim=1)
         return [layer for r in resolutions for layer in self.block(r).layers(latents, self.compute_dtype(r))]
 
-    def synthesize(self, ws: Tensor, noise: NoiseInput, resolution: int | None = None) -> Tensor:
-        """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim).
-
-        R is the generator's resolution, or a smaller one, at which the blocks above it are left out.
-        """
-        blocks = [r for r in self.synthesis.resolutions if resolution is None or r <= resolution]
-        if blocks == self.synthesis.resolutions and fused.applies(self, ws):
+    def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
+        """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
+        blocks = self.synthesis.resolutions
+        if fused.applies(self, ws):
             with modulated_layers(self.layers(blocks, ws), wide=True) as modulations:
                 return fused.synthesize(self, modulations, noise)[0]
         return self.synthesis(blocks, ws, noise, self.compute_dtype)[1]

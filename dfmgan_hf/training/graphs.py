@@ -24,14 +24,13 @@ def why_not_captured(task: Task, processes: ProcessGroup) -> str | None:
         return f"they need a CUDA device, and this one is {processes.device.type}"
     if processes.count > 1:
         return f"they are for one process, and there are {processes.count}"
-    if task.route is None:
+    if not task.is_captured:
         return "this method decides anew in each step what a phase does"
     return None
 
 
 class PhaseGraphs:
-    """Run phases: the first time as they are, the second time captured, and from then on replayed, until the task's
-    route changes, which begins anew.
+    """Run phases: the first time as they are, the second time captured, and from then on replayed.
 
     A graph holds a whole phase with its micro-batches, gradients, optimiser step and what follows from it. The first
     run makes what must be there before: the optimiser's state, statistics, constants. All graphs share their memory,
@@ -40,16 +39,13 @@ class PhaseGraphs:
 
     Args:
         run_phase: does a phase on a batch.
-        task: whose phases they are.
         device: a CUDA device.
     """
 
-    def __init__(self, run_phase: RunPhase, task: Task, device: torch.device) -> None:
+    def __init__(self, run_phase: RunPhase, device: torch.device) -> None:
         self.run_phase = run_phase
-        self.task = task
         self.captured: dict[str, Any] = {}
         self._known: set[str] = set()
-        self._route = task.route
         self._failed = False
         self._stream: Any = torch.cuda.Stream(device)
         self._pool: Any = torch.cuda.graph_pool_handle()
@@ -61,10 +57,6 @@ class PhaseGraphs:
         if self._failed:
             self.run_phase(phase, batch)
             return
-        if self.task.route != self._route:
-            self._route = self.task.route
-            self._known.clear()
-            self.captured.clear()
         own = self._take(batch)
         if phase.name in self.captured:
             self.captured[phase.name].replay()

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,6 +310,7 @@ class Phase:
         loss: (batch, statistics) -> scalar, the mean over the batch it is given.
         interval: run every `interval` iterations with the loss multiplied by it (lazy regularisation, StyleGAN2,
             section 3.1); the optimiser of such a phase comes from `lazy_adam`.
+        begins, ends: first iteration that it may run in, and the first that it may not; None for no end.
         prepare: called before the step with all its micro-batches, for what a loss needs to know of all of them.
         finish: called after the step, for state that follows from all of its micro-batches.
     """
@@ -319,11 +320,13 @@ class Phase:
     optimizer: torch.optim.Optimizer
     loss: PhaseLoss
     interval: int = 1
+    begins: int = 0
+    ends: int | None = None
     prepare: Callable[[list[Batch]], None] | None = None
     finish: Callable[[], None] | None = None
 
     def is_due(self, step: int) -> bool:
-        return step % self.interval == 0
+        return step % self.interval == 0 and self.begins <= step and (self.ends is None or step < self.ends)
 
 
 def lazy_adam(
@@ -431,12 +434,8 @@ class Task(ABC):
     settings: Any
     rules: ClassVar[Sequence[Rule]] = ()
     panels: ClassVar[Panels] = {}
-
-    @property
-    def route(self) -> Hashable | None:
-        """Return what the host decides of a phase: as long as this stays the same, a phase makes the same calls in
-        every step, and its CUDA graph can stand for it. None if each step decides anew."""
-        return None
+    is_captured: ClassVar[bool] = False
+    """Whether a phase makes the same calls in every step, so that a CUDA graph can stand for it."""
 
     def check_split(self, images: int) -> str | None:
         """Say what is doubtful about computing a step `images` at a time; None if nothing is.

@@ -374,7 +374,7 @@ class Trainer:
         if reason is not None:
             self._say(f"No CUDA graphs: {reason}.")
             return self.run_phase
-        return PhaseGraphs(self.run_phase, self.task, self.processes.device)
+        return PhaseGraphs(self.run_phase, self.processes.device)
 
     def _start_stopwatch(self) -> Stopwatch:
         runs = 1 if self.processes.device.type != "cuda" else 3 if self.run.cuda_graphs else 2

@@ -100,7 +100,10 @@ def test_a_finished_export_stays_as_it_is(export, contents, tmp_path):
         ({"seed": 1}, "seed was 0 and is 1 now"),
         ({"format": "parquet"}, "format was mvtec and is parquet now"),
         ({"min_mask_area": 0.01}, "min_mask_area was None and is 0.01 now"),
-        ({"max_mask_area": 0.5, "noise_mode": "random"}, "noise_mode was const and is random now; max_mask_area was"),
+        (
+            {"max_mask_area": 0.5, "noise_mode": "random"},
+            "max_mask_area was 1.0 and is 0.5 now; noise_mode was const and is random now",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(export, contents, tmp_path, options, difference):

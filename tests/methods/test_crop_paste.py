@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
+from dfmgan_hf.data.foreground import find_foreground
 from dfmgan_hf.data.preparation import fit_to_square
-from dfmgan_hf.methods.crop_paste import CropPasteOptions, CropPasteSampler, find_foreground, open_sampler
+from dfmgan_hf.methods.crop_paste import CropPasteOptions, CropPasteSampler, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
 from tests.benchmarks.drawn_downstream import save
 

@@ -1,4 +1,4 @@
-"""Training with the discriminator on frozen features, and a generator that grows."""
+"""Training with the discriminator on frozen features, and a generator that imitates first."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.losses import hinge_discriminator_loss, hinge_generator_loss
+from dfmgan_hf.losses import feature_distance, hinge_discriminator_loss, hinge_generator_loss
 from dfmgan_hf.methods import METHODS, get_method
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
-from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES, Stage1Task
+from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES, PhotographCodes, Stage1Task
 from dfmgan_hf.methods.train import train
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, ProjectedDiscriminator
-from dfmgan_hf.models.stylegan2 import NoiseInput
 from dfmgan_hf.training.task import RunningStatistics, examine
 from tests.training import tiny
 
@@ -70,7 +68,7 @@ def test_hinge_losses_add_up_the_heads_means():
 
 
 def test_phases_have_the_hinge_and_no_r1():
-    task = stage1_task()
+    task = stage1_task(imitation_kimg=0)
     assert [phase.name for phase in task.phases] == ["generator", "path_length", "discriminator"]
     assert task.augment.policy == ("shift", "cutout")
     assert task.ada is None
@@ -94,31 +92,54 @@ def test_scales_of_the_mixed_maps_are_measured_on_the_photographs():
     torch.testing.assert_close(task.discriminator.mixing.scales, scales)
 
 
-def test_the_generator_grows_without_a_jump():
-    task = stage1_task(growth_kimg=0.008)
-    batch = tiny.make_trainer(task, Path("unused")).stream.at(0)
-    assert task.size == 16
-    images, ws = task._draw(4)
-    assert images.shape == (4, 3, 16, 16)
-    assert task._photographs(batch).shape == (4, 3, 16, 16)
-    torch.testing.assert_close(task._photographs(batch), nn.functional.avg_pool2d(batch.images, 2))
-    # What the full network draws is this image, enlarged: blocks that were not trained add nothing yet.
-    noise = NoiseInput("const", 4)
-    low, whole = task.generator.synthesize(ws, noise, 16), task.generator.synthesize(ws, noise)
-    smooth = nn.functional.avg_pool2d(whole, 2)
-    assert (smooth[..., 1:-1, 1:-1] - low[..., 1:-1, 1:-1]).abs().mean() < 0.3 * low.abs().mean()
-
-    sizes = []
-    for step in range(1, 5):
-        task.after_step(step, RunningStatistics())
-        sizes.append(task.size)
-    assert sizes == [16, 32, 32, 32]  # 8 images at 16x16, then all that is left at 32x32
-    assert task._photographs(batch) is batch.images
-    assert task._draw(4)[0].shape == (4, 3, 32, 32)
+def test_imitation_comes_first_and_alone():
+    task = stage1_task(imitation_kimg=0.006)  # of batches of 4: two steps
+    due = [[phase.name for phase in task.phases if phase.is_due(step)] for step in range(5)]
+    later = ["generator", "discriminator"]
+    assert due == [["imitation"], ["imitation"], later, later, ["generator", "path_length", "discriminator"]]
+    assert not any(phase.name == "imitation" for phase in stage1_task(imitation_kimg=0).phases)
 
 
-def test_a_growing_run_that_is_stopped_goes_on_as_if_it_had_not_been(category, tmp_path):
-    options = ["--growth_kimg=0.008"]
+def test_codes_of_photographs_are_their_principal_components_and_noise():
+    torch.manual_seed(0)
+    # Photographs that differ in two ways: how bright they are, and, half as much, by how much left exceeds right.
+    ramp = torch.linspace(-1, 1, 32)
+    bright, steep = torch.randn(40, 1, 1, 1), torch.randn(40, 1, 1, 1) / 2
+    photographs = (128 + 20 * (bright + steep * ramp)).expand(-1, 3, 32, -1).round().clamp(0, 255).to(torch.uint8)
+    codes = PhotographCodes(photographs, z_dim=8)
+    z = codes(photographs.to(torch.float32) / 127.5 - 1)
+    assert z.shape == (40, 8)
+    known = torch.stack([bright.flatten(), steep.flatten()])
+    correlation = torch.corrcoef(torch.cat([known, z.t()]))[:2, 2:].abs()
+    assert correlation[0, 0] > 0.99
+    assert correlation[1, 1] > 0.99
+    torch.testing.assert_close(z[:, :2].std(dim=0), torch.ones(2), atol=1e-3, rtol=0)
+    # The other half is new each time; the first is not.
+    again = codes(photographs.to(torch.float32) / 127.5 - 1)
+    torch.testing.assert_close(again[:, :4], z[:, :4])
+    assert (again[:, 4:] - z[:, 4:]).abs().min() > 0
+
+
+def test_imitation_learns_the_photographs():
+    task = stage1_task(imitation_kimg=1.0)
+    trainer = tiny.make_trainer(task, Path("unused"))
+    phase, losses = task.phases[0], []
+    for step in range(60):
+        batch = trainer.stream.at(4 * step)
+        losses.append(task.imitation_loss(batch, RunningStatistics()).item())
+        trainer.run_phase(phase, batch)
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert all(not p.grad_fn and p.grad is None for p in task.discriminator.parameters())
+
+
+def test_feature_distance_is_of_unit_vectors():
+    a = torch.tensor([[3.0, 0.0], [0.0, 2.0]]).t().reshape(1, 2, 1, 2)  # (3, 0) and (0, 2)
+    b = torch.tensor([[5.0, 0.0], [1.0, 0.0]]).t().reshape(1, 2, 1, 2)
+    assert feature_distance([a, a], [b, a]).item() == pytest.approx((0 + 2) / 2)
+
+
+def test_an_imitating_run_that_is_stopped_goes_on_as_if_it_had_not_been(category, tmp_path):
+    options = ["--imitation_kimg=0.008"]
     train(arguments("stage1", category, tmp_path / "whole", *options, "--total_kimg=0.016"))
     train(arguments("stage1", category, tmp_path / "stopped", *options, "--total_kimg=0.004"))
     more = [*options, "--total_kimg=0.016", "--resume_from_checkpoint=latest"]
@@ -130,7 +151,7 @@ def test_a_growing_run_that_is_stopped_goes_on_as_if_it_had_not_been(category, t
 
 
 def test_stage2_goes_on_with_stage1s_heads_or_with_new_ones(category, tmp_path):
-    train(arguments("stage1", category, tmp_path / "stage1", "--total_kimg=0.004", "--growth_kimg=0"))
+    train(arguments("stage1", category, tmp_path / "stage1", "--total_kimg=0.004", "--imitation_kimg=0"))
     backbone = load_backbone(str(tmp_path / "stage1"))
     assert isinstance(backbone[1], ProjectedDiscriminator)
     start = f"--pretrained_backbone={tmp_path / 'stage1'}"
@@ -175,7 +196,7 @@ def test_a_discriminator_that_does_not_exist_is_refused():
 
 def test_presets_channels_follow_the_resolution():
     method = get_method("stage1")
-    for resolution, channels in ((64, 2048), (128, 4096)):
+    for resolution, channels in ((64, 1024), (128, 2048)):
         recipe = method.resolve("quick", RecipeConfig(resolution=resolution), None, 1)
         assert (recipe.channel_base, recipe.discriminator) == (channels, "projected")
     assert METHODS["diffaug"].resolve("quick", RecipeConfig(), None, 1).discriminator == "stylegan2"

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def make(stage: str) -> Any:
 def train(stage: str, folder: Path, accumulation_steps: int, graphs: bool) -> tuple[Trainer, dict[str, Tensor]]:
     trainer = tiny.make_trainer(make(stage), folder, accumulation_steps=accumulation_steps)
     if graphs:
-        trainer._run_phase = PhaseGraphs(trainer.run_phase, trainer.task, torch.device("cpu"))
+        trainer._run_phase = PhaseGraphs(trainer.run_phase, torch.device("cpu"))
     for _ in range(8):
         trainer._train_step(trainer.stream.at(trainer.images_seen))
     groups = collect_tensors(trainer.task, trainer.processes)
@@ -162,33 +161,6 @@ def test_replayed_phases_are_the_phases(tmp_path, monkeypatch, stage, accumulati
     assert trainer.statistics.collect_histograms() == eager.statistics.collect_histograms()
 
 
-def test_another_route_is_captured_anew(tmp_path, monkeypatch):
-    """As when a generator grows: here the generator's loss changes sign after four steps."""
-    replay.install(monkeypatch, "dfmgan_hf.training.graphs")
-    ends = []
-    for graphs in (False, True):
-        task = make("stage1")
-        task.deception_loss = lambda logits, task=task: logits.mean() * (1 if task.size == 32 else -1)
-        trainer = tiny.make_trainer(task, tmp_path)
-        if graphs:
-            trainer._run_phase = PhaseGraphs(trainer.run_phase, task, torch.device("cpu"))
-        # The sizes themselves would need a discriminator that takes any.
-        task.generator.synthesize = partial(without_size, task.generator.synthesize)
-        task._photographs = lambda batch: batch.images
-        for step in range(8):
-            task.size = 32 if step < 4 else 16
-            trainer._train_step(trainer.stream.at(trainer.images_seen))
-        ends.append(task.generator.state_dict())
-    assert {name: graph.replays for name, graph in trainer._run_phase.captured.items()} == {
-        "generator": 3, "path_length": 1, "discriminator": 3,
-    }  # fmt: skip
-    tiny.assert_same_tensors(*ends)
-
-
-def without_size(synthesize: Any, ws: Tensor, noise: Any, size: int) -> Tensor:
-    return synthesize(ws, noise)
-
-
 def test_a_phase_that_cannot_be_captured_is_run_as_it_is(tmp_path, monkeypatch):
     """And so are all others from then on; it is said once."""
     replay.install(monkeypatch, "dfmgan_hf.training.graphs")
@@ -196,7 +168,7 @@ def test_a_phase_that_cannot_be_captured_is_run_as_it_is(tmp_path, monkeypatch):
     loss = task.phases[2].loss
     task.phases[2].loss = lambda batch, statistics: loss(batch, statistics) * (1 if batch.images.sum() > -1e9 else 2)
     trainer = tiny.make_trainer(task, tmp_path)
-    graphs = trainer._run_phase = PhaseGraphs(trainer.run_phase, trainer.task, torch.device("cpu"))
+    graphs = trainer._run_phase = PhaseGraphs(trainer.run_phase, torch.device("cpu"))
     trainer._train_step(trainer.stream.at(0))
     with pytest.warns(TrainingWarning, match=r"phase discriminator cannot be captured .*a value was read back"):
         trainer._train_step(trainer.stream.at(trainer.images_seen))

@@ -1,0 +1,55 @@
+"""Checks of arguments: errors that name the argument, what is allowed and what came."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+
+
+def check_positive_integer(value: Any, name: str) -> None:
+    """Raise ValueError that names the argument unless `value` is an integer of at least 1."""
+    number = as_integer(value)
+    if number is None or number < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, but is {shown(value)}.")
+
+
+def check_number(value: Any, name: str, lowest: float, highest: float) -> None:
+    """Raise ValueError that names the argument unless `value` is a finite number within bounds."""
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not (math.isfinite(number) and lowest <= number <= highest):
+        allowed = f"a number from {lowest:g} to {highest:g}" if math.isfinite(highest) else "a finite number"
+        raise ValueError(f"`{name}` must be {allowed}, but is {shown(value)}.")
+
+
+def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError that names the argument unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {shown(value)}.")
+
+
+def check_generator(generator: Any) -> None:
+    """Raise ValueError unless `generator` is None, a torch.Generator or a list of some."""
+    entries = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    if generator == [] or not all(isinstance(entry, torch.Generator) for entry in entries):
+        allowed = "None, a torch.Generator or a list of them, one for each image"
+        raise ValueError(f"`generator` must be {allowed}, but is {shown(generator)}.")
+
+
+def as_integer(value: Any) -> int | None:
+    """Return `value` as an integer, or None if it is none, as True and False are."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error message: a shortened text and its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

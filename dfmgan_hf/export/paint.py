@@ -1,0 +1,144 @@
+"""Paint defects into a folder of photographs in bulk, resumable, in the forms that others read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.records import list_entries
+from ..files import module_sha256
+from ..painting import PaintConfig, PaintError, Photograph
+from ..pipeline import DFMGANPipeline
+from ..processes import ProcessGroup
+from .generate import candidate_seed, export_dataset, why_dropped
+from .writers import DatasetConfig, ExportError, Record, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintSetConfig(DatasetConfig):
+    """Paint defects into photographs, with a label for each that is true to the pixel.
+
+    Image i is painted into photograph i modulo their number. What is written as defect-free is the photograph.
+
+    Attributes:
+        model: Model to paint with: a folder, or the name of a repository on the Hub.
+        photographs: A photograph, or a folder of some.
+        masks: Where the defects go: one mask, or a folder of masks that are called like the photographs. Without it
+            the model draws masks, and they are moved to where they may be.
+        region: Where that may be: a mask of the photographs' size, or `product` for what stands out from a plain
+            background.
+        forbidden: Where it may not be: a mask.
+        box: The same as left, top, right and bottom in pixels.
+        revision: Revision of the Hub repository.
+        device: Where to compute; CUDA if there is a GPU for it.
+        how: Options of painting.
+        (others): as in `DatasetConfig`.
+    """
+
+    model: str
+    photographs: Path
+    masks: Path | None = None
+    region: str | None = None
+    forbidden: Path | None = None
+    box: tuple[int, int, int, int] | None = None
+    revision: str | None = None
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    how: PaintConfig = field(default_factory=PaintConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.region is not None and self.box is not None:
+            raise ValueError("`region` and `box` both say where a defect may be: give one of them.")
+
+
+def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None) -> None:
+    """Load a model and paint a data set with it: what `dfmgan paint` does.
+
+    Raises:
+        ExportError: there are no photographs, masks are missing, or the folder is not usable.
+        PaintError: a photograph cannot be painted into. What was written stays.
+    """
+    photographs = find_photographs(config)
+    pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
+    name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
+    model = {"model": name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
+    kinds = ("photograph", "label", "painted")
+    summary = export_dataset(config, model, lambda i: paint_samples(pipe, config, photographs, i), processes, kinds)
+    if summary is not None:
+        print(f"{config.output_dir}:\n{summary}")
+
+
+def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Path | None]]:
+    """Return the photographs, each with its mask if there are masks, by name.
+
+    Raises:
+        ExportError: there are none, or one has no mask.
+    """
+    photographs = [config.photographs] if config.photographs.is_file() else list_entries(config.photographs).images
+    if not photographs:
+        raise ExportError(f"{config.photographs} is no photograph, and no folder that holds any.")
+    if config.masks is None or config.masks.is_file():
+        return [(photograph, config.masks) for photograph in photographs]
+    by_stem = {path.stem.removesuffix("_mask"): path for path in list_entries(config.masks).images}
+    without = [path.name for path in photographs if path.stem not in by_stem]
+    if without:
+        raise ExportError(
+            f"{config.masks} holds no mask of {len(without)} of {len(photographs)} photographs, such as {without[0]}: "
+            f"expected {Path(without[0]).stem}.png or {Path(without[0]).stem}_mask.png."
+        )
+    return [(path, by_stem[path.stem]) for path in photographs]
+
+
+def paint_samples(
+    pipe: DFMGANPipeline,
+    config: PaintSetConfig,
+    photographs: list[tuple[Path, Path | None]],
+    indices: Iterable[int],
+) -> Iterator[Sample]:
+    """Paint the samples of these numbers, in this order; again with another seed if the label is not wanted.
+
+    Raises:
+        ExportError: a sample has used up its attempts, or a photograph is one in 16-bit colour.
+        PaintError: a photograph cannot be painted into; the message names it.
+    """
+    pipe = DFMGANPipeline(pipe.generator)
+    pipe.set_progress_bar_config(disable=True)
+    region = config.region if config.region in (None, "product") else Path(str(config.region))
+    for index in indices:
+        photograph, mask = photographs[index % len(photographs)]
+        where: dict[str, Any] = {"mask": mask, "region": region or config.box, "forbidden": config.forbidden}
+        dropped: Counter[str] = Counter()
+        opened = Photograph.open(photograph, config.how.bit_depth)
+        before = opened.restore(opened.pixels)
+        if not isinstance(before, Image.Image):
+            raise ExportError(
+                f"{photograph} is colour with 16 bits, which the files of a data set cannot hold: save it with 8 "
+                "bits, or paint it in Python (`pipe.paint`)."
+            )
+        for attempt in range(config.max_attempts):
+            seed = candidate_seed(config.seed, index, attempt)
+            try:
+                output = pipe.paint(opened, seeds=[seed], config=config.how, **where)
+            except PaintError as error:
+                raise PaintError(f"{photograph}: {error}") from error
+            area = float((np.asarray(output.labels[0]) != 0).mean())
+            reason = why_dropped(area, config)
+            if reason is None:
+                break
+            dropped[f"dropped_{reason}"] += 1
+        else:
+            raise ExportError(
+                f"None of {config.max_attempts} defects that were painted into {photograph} has a label of the wanted "
+                "area. Widen min_mask_area and max_mask_area in a new folder, or raise strength or max_attempts."
+            )
+        origin = {"file": photograph.name, "defects": [asdict(placement) for placement in output.placements[0]]}
+        record = Record(index, seed, area, **dropped, photograph=json.dumps(origin, ensure_ascii=False))
+        yield Sample.encode(record, output.images[0], output.labels[0], before)

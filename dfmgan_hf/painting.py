@@ -1,0 +1,767 @@
+"""Paint a generated defect into a photograph, and leave every other pixel as it was.
+
+The generator draws a defect and its defect-free twin from the same latents: their difference is the defect alone.
+Added to a photograph at its place, it changes nothing elsewhere, at any resolution.
+
+`paint` is the whole; each step is one function, in this order: the photograph, the mask and where it may be, the
+window, the nearest twin, the difference, how it is laid on, and which pixels changed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from diffusers.utils import BaseOutput
+from huggingface_hub import constants
+from PIL import Image, ImageDraw, ImageOps
+from safetensors import SafetensorError
+from torch import Tensor
+from tqdm import tqdm
+
+from .arguments import check_number, check_positive_integer, shown
+from .data.foreground import find_foreground
+from .data.preparation import fit_to_square, resize_mask
+from .data.reading import decode, mask_to_array
+from .files import module_sha256, tensors_sha256, whole_file
+from .models.stylegan2 import StyleGAN2Generator, hold_weights
+
+Array = np.ndarray[Any, Any]
+Box = tuple[int, int, int, int]
+Picture = Image.Image | Array | str | Path
+Region = Picture | Sequence[float] | Sequence[Sequence[float]] | Literal["product"]
+
+VISIBLE = 2
+"""A pixel has visibly changed if one of its channels has by so many of 255 levels."""
+
+NUM_TWINS = 512
+"""Twins that the nearest one is looked for among."""
+
+COMPARED_SIZE = 32
+"""Photographs and twins are compared at so many pixels a side, or at the model's size if that is smaller."""
+
+EDGE = 1.0
+"""Pixels of the model over which a defect fades in from the outline of its mask."""
+
+LARGEST_GAIN = 2.0
+MAX_STRENGTH = 4.0
+TRIES = 64
+"""Masks, or places for one, that are tried until one serves."""
+
+PICTURE_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
+
+
+class PaintError(ValueError):
+    """A defect cannot be painted as it was asked for; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one defect is in a photograph, and how it was put there. Boxes are (left, top, right, bottom) in pixels.
+
+    Attributes:
+        box: around the mask; right and bottom are just outside.
+        window: the part of the photograph that one image of the model stands for, likewise.
+        twin: seed of the twin that the defect was drawn on.
+        distance: root mean square difference of twin and photograph around the defect, in levels of 255.
+        gain: how much brighter the photograph is than the twin there; the defect was multiplied by it.
+    """
+
+    box: Box
+    window: Box
+    twin: int
+    distance: float
+    gain: float
+
+
+@dataclass
+class PaintOutput(BaseOutput):
+    """Output of `DFMGANPipeline.paint`: entry i of all four is of photograph i.
+
+    Attributes:
+        images: the painted photographs, of the size, depth and kind that came in: arrays of arrays, else PIL images;
+            arrays too of files in colour with 16 bits, which Pillow has no images for.
+        labels: 255 where a pixel has visibly changed and 0 elsewhere, 8-bit grey PIL images. Where they are 0, images
+            and photographs are equal bit for bit.
+        masks: what was asked for, or drawn by the model and put into its place, likewise.
+        placements: of each photograph's defects.
+    """
+
+    images: list[Any]
+    labels: list[Image.Image]
+    masks: list[Image.Image]
+    placements: list[tuple[Placement, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintConfig:
+    """How defects are painted.
+
+    Attributes:
+        strength: Factor on the defect, from 0 to 4: 1 as it was learnt.
+        num_defects: Defects on a photograph.
+        size: Factor on the size of masks that the model draws.
+        rotation: Degrees, counter-clockwise, that they are turned by.
+        flip: Whether to mirror every other one of them.
+        window: Side, in pixels of the photograph, of the square that an image of the model shows; 0 for the whole
+            photograph. None: what the model says of itself.
+        bit_depth: Significant bits of 16-bit photographs: 16, or 12 for the raw values of many industrial cameras.
+        grain: Whether to add the photograph's noise where the painted defect has less.
+        any_product: Whether to paint even if no twin is near the photograph.
+
+    Raises:
+        ValueError: a value that is not possible.
+    """
+
+    strength: float = 1.0
+    num_defects: int = 1
+    size: float = 1.0
+    rotation: float = 0.0
+    flip: bool = False
+    window: int | None = None
+    bit_depth: int = 16
+    grain: bool = True
+    any_product: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive_integer(self.num_defects, "num_defects")
+        for name, lowest, highest in (
+            ("strength", 0, MAX_STRENGTH),
+            ("size", 0.05, 20),
+            ("rotation", -360, 360),
+            ("bit_depth", 8, 16),
+            ("window", 0, 2**16),
+        ):
+            if getattr(self, name) is not None:
+                check_number(getattr(self, name), name, lowest, highest)
+
+
+@torch.no_grad()
+def paint(
+    network: Any,
+    photograph: Photograph,
+    codes: Sequence[tuple[Tensor, Tensor]],
+    twins: TwinIndex,
+    generator: np.random.Generator,
+    config: PaintConfig,
+    *,
+    mask: Picture | None = None,
+    region: Region | None = None,
+    forbidden: Region | None = None,
+    point: tuple[float, float] | None = None,
+) -> tuple[Any, Image.Image, Image.Image, tuple[Placement, ...]]:
+    """Paint one photograph; see `DFMGANPipeline.paint`.
+
+    Args:
+        network: a `DFMGANGenerator`.
+        photograph: opened.
+        codes: at least `num_defects` object and defect z, (z_dim,) each.
+        twins: of the network.
+        generator: of what is left to chance: places, and flips.
+        config: how.
+        mask, region, forbidden, point: where; see there.
+
+    Returns:
+        An entry of each field of `PaintOutput`.
+    """
+    side = window_side(network, config, photograph)
+    shapes: list[Array] = []
+    if mask is not None:
+        shapes.append(photograph.region(mask, "mask"))
+        if not shapes[0].any():
+            raise PaintError("`mask` is empty: no pixel of it says where the defect goes.")
+        defects = [codes[0][1]]
+    else:
+        allowed = photograph.allowed(region, forbidden)
+        defects = []
+        for drawn, defect in islice(draw_masks(network, codes, config, generator), config.num_defects):
+            stays = not side and region is None and forbidden is None and point is None
+            shapes.append(place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays))
+            defects.append(defect)
+    painted, placements = photograph.pixels.astype(np.float32), []
+    for shape, defect in zip(shapes, defects, strict=True):
+        placements.append(_paint_defect(network, photograph, painted, shape, defect, side, twins, config))
+    image, label = keep_visible(photograph, painted)
+    mask_image = Image.fromarray(np.bitwise_or.reduce(shapes).astype(np.uint8) * 255)
+    return photograph.restore(image), Image.fromarray(label.astype(np.uint8) * 255), mask_image, tuple(placements)
+
+
+def _paint_defect(
+    network: Any,
+    photograph: Photograph,
+    painted: Array,
+    mask: Array,
+    defect: Tensor,
+    side: int,
+    twins: TwinIndex,
+    config: PaintConfig,
+) -> Placement:
+    """Add a defect to `painted`, float32 (H, W, C) in the photograph's own levels, in place."""
+    channels, resolution = network.config["image_channels"], network.config["resolution"]
+    box = bounding_box(mask)
+    candidates = []
+    for window in windows_around(box, photograph.size, side):
+        view = photograph.view(window, resolution, channels)
+        small = resize_mask(_crop(mask, window), resolution)
+        candidates.append((*twins.nearest(view, small), window, small))
+    distance, number, gain, window, small = min(candidates, key=lambda candidate: candidate[0])
+    if distance > twins.spread and not config.any_product:
+        raise PaintError(
+            f"The nearest of {len(twins.images)} twins differs from the photograph by {distance:.0f} of 255 levels, "
+            f"as much as two random ones from each other ({twins.spread:.0f}): the model does not know this product, "
+            "or not at this scale. Check the photograph and `window`, or paint all the same with `any_product`."
+        )
+    difference = draw_difference(network, twins.latents[number], defect, small)
+    left, top, right, bottom = window
+    size = (bottom - top, right - left)
+    enlarged = F.interpolate(difference[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
+    weight = faded(_crop(mask, window), EDGE * size[0] / resolution)
+    change = (
+        enlarged.numpy().transpose(1, 2, 0) * weight[:, :, None] * (config.strength * gain * photograph.highest / 2)
+    )
+    part = painted[top:bottom, left:right]
+    if channels == 1 and part.shape[2] == 3:
+        change = change * colour_cast(_crop(photograph.pixels, window), weight)
+    elif channels == 3 and part.shape[2] == 1:
+        change = change @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)  # luma, ITU-R BT.601
+    part += change
+    if config.grain:
+        add_grain(part, _crop(photograph.pixels, window), weight)
+    return Placement(box, window, number, round(float(distance), 2), round(float(gain), 3))
+
+
+# --- The photograph ---
+
+
+@dataclass
+class Photograph:
+    """A photograph of any kind, and the way back to it.
+
+    Attributes:
+        pixels: uint8 or uint16 (H, W, 1 or 3), upright.
+        alpha: (H, W), which painting leaves alone, or None.
+        highest: level of white.
+        info: colour profile and EXIF entries of a PIL image; None of an array.
+        is_flat: whether an array came as (H, W).
+    """
+
+    pixels: Array
+    alpha: Array | None
+    highest: int
+    info: dict[Any, Any] | None
+    is_flat: bool = False
+
+    @classmethod
+    def open(cls, picture: Picture | Photograph, bit_depth: int = 16) -> Photograph:
+        """Take in a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file; an opened one stays.
+
+        Raises:
+            PaintError: it is of another kind.
+            DataError: a file cannot be read.
+        """
+        info: dict[Any, Any] | None = None
+        if isinstance(picture, Photograph):
+            return picture
+        if isinstance(picture, (str, Path)):
+            pixels = decode(Path(picture)).pixels
+            with Image.open(picture) as file:
+                metadata = file.info
+            if isinstance(pixels, Image.Image):
+                pixels.info = {**metadata, **pixels.info}
+            picture = pixels
+        elif isinstance(picture, Image.Image):
+            picture = ImageOps.exif_transpose(picture)
+        if isinstance(picture, Image.Image):
+            if picture.mode == "P":
+                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+            elif picture.mode.startswith("I"):
+                samples = np.asarray(picture)
+                if samples.min() < 0 or samples.max() > 65535:
+                    raise PaintError(f"The photograph's samples go up to {samples.max()}: save it with 16 bits.")
+                before = picture.info
+                picture = Image.fromarray(samples.astype(np.uint16))
+                picture.info = before
+            if picture.mode not in PICTURE_MODES:
+                raise PaintError(
+                    f"The photograph's mode is {picture.mode}, but must be one of {', '.join(PICTURE_MODES)}: convert "
+                    "it first, as with `.convert('RGB')`."
+                )
+            exif = picture.getexif()
+            info = {name: picture.info[name] for name in ("icc_profile", "dpi") if picture.info.get(name)}
+            if len(exif):
+                info["exif"] = exif.tobytes()
+            samples = np.asarray(picture)
+        elif isinstance(picture, np.ndarray):
+            samples = picture
+        else:
+            raise PaintError(f"A photograph is a PIL image, an array or the path of a file, not {shown(picture)}.")
+        if samples.dtype not in (np.uint8, np.uint16) or samples.ndim not in (2, 3) or 0 in samples.shape:
+            raise PaintError(
+                "The photograph must be uint8 or uint16 of shape (H, W) or (H, W, C), but is "
+                f"{samples.dtype} of shape {samples.shape}."
+            )
+        pixels = samples.reshape(*samples.shape[:2], -1)
+        if pixels.shape[2] > 4:
+            raise PaintError(
+                f"The photograph has {pixels.shape[2]} channels, but must have 1 to 4 (grey or RGB, alpha)."
+            )
+        alpha = pixels[:, :, -1] if pixels.shape[2] in (2, 4) else None
+        pixels = pixels if alpha is None else pixels[:, :, :-1]
+        highest = 255 if samples.dtype == np.uint8 else 2**bit_depth - 1
+        if pixels.max() > highest:
+            raise PaintError(
+                f"The photograph has levels up to {pixels.max()}, above those of {bit_depth} bits: see `bit_depth`."
+            )
+        return cls(pixels, alpha, highest, info, is_flat=samples.ndim == 2)
+
+    def restore(self, pixels: Array) -> Any:
+        """Return pixels (H, W, C) in the form in which the photograph came."""
+        samples = pixels if self.alpha is None else np.dstack([pixels, self.alpha])
+        samples = samples[:, :, 0] if self.is_flat else samples
+        if self.info is None or (samples.dtype == np.uint16 and samples.ndim == 3):
+            return samples
+        image = Image.fromarray(samples)
+        image.info = dict(self.info)
+        if "exif" in self.info:
+            image.getexif().load(self.info["exif"])
+        return image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def view(self, window: Box, resolution: int, channels: int) -> Tensor:
+        """Return what a model would be shown of a window: float32 (channels, resolution, resolution) in [0, 1]."""
+        part = _crop(self.pixels, window)
+        levels = (part.astype(np.float32) * (255 / self.highest)).round().astype(np.uint8)
+        if channels == 1 and levels.shape[2] == 3:
+            levels = np.asarray(Image.fromarray(levels).convert("L"))[:, :, None]
+        square, _ = fit_to_square(np.ascontiguousarray(levels), None, resolution)
+        return torch.from_numpy(square).permute(2, 0, 1).expand(channels, -1, -1).to(torch.float32) / 255
+
+    def region(self, region: Region, name: str) -> Array:
+        """Return where a region is, bool (H, W).
+
+        Args:
+            region: a mask of the photograph's size (a picture or a file; what is not zero), a box (left, top, right,
+                bottom), a polygon of at least three (x, y), or "product", what stands out from a plain background.
+            name: of the argument, for errors.
+
+        Raises:
+            PaintError: it is none of these, or lies outside of the photograph.
+        """
+        height, width = self.size
+        if isinstance(region, str) and region == "product":
+            levels = (self.pixels.astype(np.float32) * (255 / self.highest)).round().astype(np.uint8)
+            return find_foreground(levels, "the photograph")
+        if isinstance(region, (str, Path)):
+            region = mask_to_array(decode(Path(region), is_mask=True).pixels).defect
+        elif isinstance(region, Image.Image):
+            region = mask_to_array(ImageOps.exif_transpose(region)).defect
+        if isinstance(region, np.ndarray) and region.ndim in (2, 3):
+            if region.dtype.kind == "f" and not np.isfinite(region).all():
+                raise PaintError(f"`{name}` holds NaN or infinity.")
+            flat = region if region.ndim == 2 else region.any(axis=2)
+            if flat.shape != self.size:
+                raise PaintError(
+                    f"`{name}` is {flat.shape[1]}x{flat.shape[0]} pixels, but the photograph is {width}x{height}: it "
+                    "must be a mask of the same size, or a box, a polygon or a point."
+                )
+            return np.asarray(flat != 0)
+        points = _points(region, name)
+        if not any(0 <= x < width and 0 <= y < height for x, y in points) and not _covers(points, self.size):
+            raise PaintError(f"`{name}` {shown(region)} lies outside of the photograph, which is {width}x{height}.")
+        canvas = Image.new("1", (width, height))
+        if len(points) == 2:
+            (left, top), (right, bottom) = points
+            ImageDraw.Draw(canvas).rectangle((left, top, right - 1, bottom - 1), fill=1)
+        else:
+            ImageDraw.Draw(canvas).polygon(points, fill=1)
+        found = np.asarray(canvas)
+        if not found.any():
+            raise PaintError(f"`{name}` {shown(region)} holds no pixel of the photograph.")
+        return found
+
+    def allowed(self, region: Region | None, forbidden: Region | None) -> Array:
+        """Return where a defect may be, bool (H, W)."""
+        allowed = np.ones(self.size, dtype=bool) if region is None else self.region(region, "region")
+        if forbidden is not None:
+            allowed = allowed & ~self.region(forbidden, "forbidden")
+        if not allowed.any():
+            raise PaintError("No pixel of the photograph is in `region` and outside of `forbidden`.")
+        return allowed
+
+
+def is_polygon(region: Any) -> bool:
+    """Tell whether a list holds the corners of a polygon."""
+    return all(isinstance(corner, (list, tuple)) and len(corner) == 2 for corner in region)
+
+
+def _points(region: Any, name: str) -> list[tuple[float, float]]:
+    """Return the corners of a polygon, or two of a box."""
+    try:
+        numbers = np.asarray(region, dtype=float)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape == (4,):
+        numbers = numbers.reshape(2, 2)
+        if not (numbers[0] < numbers[1]).all():
+            numbers = np.empty(0)
+    elif not (numbers.ndim == 2 and numbers.shape[1] == 2 and len(numbers) >= 3):
+        numbers = np.empty(0)
+    if numbers.size == 0 or not np.isfinite(numbers).all():
+        raise PaintError(
+            f"`{name}` must be a mask (picture, array or file), a box (left, top, right, bottom), a polygon "
+            f"[(x, y), (x, y), (x, y), ...] or 'product', but is {shown(region)}."
+        )
+    return [(float(x), float(y)) for x, y in numbers]
+
+
+def _covers(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> bool:
+    xs, ys = zip(*points, strict=True)
+    return min(xs) < size[1] and max(xs) > 0 and min(ys) < size[0] and max(ys) > 0
+
+
+def _crop(array: Array, box: Box) -> Array:
+    left, top, right, bottom = box
+    return array[top:bottom, left:right]
+
+
+def bounding_box(mask: Array) -> Box:
+    """Return the box around a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+# --- The mask, if the model draws it, and where it goes ---
+
+
+def draw_masks(
+    network: Any, codes: Sequence[tuple[Tensor, Tensor]], config: PaintConfig, generator: np.random.Generator
+) -> Iterator[tuple[Array, Tensor]]:
+    """Yield the model's own masks, bool (R, R), of those of these latents that it draws one for, and the defect's z.
+
+    Raises:
+        PaintError: there is none left.
+    """
+    for latent, defect in codes:
+        output = network(latent[None], defect[None], noise_mode="const")
+        mask = (output.mask_logits[0, 0] >= 0).cpu().numpy()
+        is_mirrored = config.flip and generator.integers(2)
+        if mask.any():
+            yield (mask[:, ::-1] if is_mirrored else mask), defect
+    raise PaintError(
+        f"The model drew fewer than {config.num_defects} masks that are not empty in {len(codes)} tries: give a "
+        "`mask`, or train the model longer."
+    )
+
+
+def place_mask(
+    drawn: Array,
+    photograph: Photograph,
+    side: int,
+    allowed: Array,
+    point: tuple[float, float] | None,
+    generator: np.random.Generator,
+    config: PaintConfig,
+    *,
+    stays: bool,
+) -> Array:
+    """Bring a mask that the model drew to the photograph's scale, and to a place where it is allowed.
+
+    Args:
+        drawn: bool (R, R), not empty.
+        side: see `window_side`; 0 for the whole photograph.
+        allowed: bool (H, W).
+        point: (x, y) to centre it on.
+        stays: whether it is best where it was drawn: a model of whole photographs knows where its defects are.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        PaintError: it does not fit.
+    """
+    height, width = photograph.size
+    scale = config.size * np.array((side, side) if side else (width, height)) / drawn.shape
+    left, top, right, bottom = bounding_box(drawn)
+    centre = (np.array((left + right, top + bottom)) / 2 * scale / config.size).round().astype(int)
+    picture = Image.fromarray(drawn[top:bottom, left:right].astype(np.uint8) * 255)
+    new_size = [max(round(n * factor), 1) for n, factor in zip(picture.size, scale, strict=True)]
+    picture = picture.resize(new_size, Image.Resampling.BILINEAR)  # type: ignore[arg-type]
+    picture = picture.rotate(config.rotation, Image.Resampling.BILINEAR, expand=True)
+    shape = np.asarray(picture) >= 128
+    if not shape.any():
+        shape = np.ones((1, 1), dtype=bool)
+    if shape.shape[0] > height or shape.shape[1] > width:
+        raise PaintError(
+            f"The mask is {shape.shape[1]}x{shape.shape[0]} pixels, larger than the photograph ({width}x{height}): "
+            "choose a smaller `size`."
+        )
+    if point is not None:
+        check_number(point[0], "point[0]", 0, width)
+        check_number(point[1], "point[1]", 0, height)
+    points = np.argwhere(allowed)
+    best, best_share = None, 0.0
+    for attempt in range(TRIES):
+        if point is not None:
+            x, y = point
+        elif stays and attempt == 0:
+            x, y = centre
+        else:
+            y, x = points[generator.integers(len(points))]
+        x0 = int(np.clip(round(x) - shape.shape[1] // 2, 0, width - shape.shape[1]))
+        y0 = int(np.clip(round(y) - shape.shape[0] // 2, 0, height - shape.shape[0]))
+        fits = shape & allowed[y0 : y0 + shape.shape[0], x0 : x0 + shape.shape[1]]
+        share = fits.sum() / shape.sum()
+        if share > best_share:
+            best, best_share = (x0, y0, fits), share
+        if share == 1 or point is not None:
+            break
+    if best is None or best_share < 0.5:
+        raise PaintError(
+            f"The mask ({shape.shape[1]}x{shape.shape[0]} pixels) does not fit into the region: at the best of "
+            f"{TRIES} places {best_share:.0%} of it is inside. Choose a smaller `size` or a larger `region`."
+        )
+    x0, y0, fits = best
+    placed = np.zeros(photograph.size, dtype=bool)
+    placed[y0 : y0 + fits.shape[0], x0 : x0 + fits.shape[1]] = fits
+    return placed
+
+
+# --- The window, and the twin that is nearest to what it shows ---
+
+
+def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> int:
+    """Return the side of the square that an image of the model shows, in pixels of the photograph; 0 for all of it.
+
+    Warns:
+        UserWarning: nobody has said it.
+
+    Raises:
+        PaintError: the photograph is smaller.
+    """
+    known = network.config.get("window")
+    side = config.window if config.window is not None else known
+    if side is None:
+        warnings.warn(
+            "The model does not say how large a part of a photograph it was trained on: the whole is assumed. If it "
+            "was trained on patches, give their side in pixels as `window`.",
+            stacklevel=2,
+        )
+    if side and side > min(photograph.size):
+        height, width = photograph.size
+        raise PaintError(
+            f"The photograph is {width}x{height} pixels, smaller than the {side}x{side} that an image of the model "
+            "shows. Give a larger photograph or, if its scale is another one, the right `window`."
+        )
+    return side or 0
+
+
+def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
+    """Return windows of the photograph that hold a mask: of several, the one with the nearest twin serves best.
+
+    Args:
+        box: around the mask.
+        size: height and width of the photograph.
+        side: of the square; 0 for the whole photograph. A square is enlarged if the mask needs it.
+
+    Warns:
+        UserWarning: it was enlarged.
+    """
+    height, width = size
+    left, top, right, bottom = box
+    if not side:
+        return [(0, 0, width, height)]
+    needed = max(right - left, bottom - top)
+    if needed > side:
+        warnings.warn(
+            f"The mask is {right - left}x{bottom - top} pixels, but the model was trained on {side}x{side}: the "
+            "defect is enlarged to it.",
+            stacklevel=2,
+        )
+        side = min(math.ceil(needed * 1.25), min(size))
+        if needed > side:
+            raise PaintError(f"The mask ({right - left}x{bottom - top}) fits into no square of the photograph.")
+    slack = side - needed
+    windows = []
+    for shift_y in (0.5, 0.25, 0.75):
+        for shift_x in (0.5, 0.25, 0.75):
+            x = int(np.clip((left + right - needed) // 2 - slack * shift_x, 0, width - side))
+            y = int(np.clip((top + bottom - needed) // 2 - slack * shift_y, 0, height - side))
+            windows.append((x, y, x + side, y + side))
+    return list(dict.fromkeys(windows))
+
+
+@dataclass
+class TwinIndex:
+    """Twins of a model, among which a photograph's nearest is looked up.
+
+    Attributes:
+        latents: object z of seeds 0, 1, ..., (N, z_dim).
+        images: their twins in [0, 1], (N, C r r), r being the model's resolution or `COMPARED_SIZE`.
+        squares: of them.
+        spread: root mean square difference of two random ones, in levels of 255.
+    """
+
+    latents: Tensor
+    images: Tensor
+    squares: Tensor
+    spread: float
+
+    @classmethod
+    def of(cls, network: Any, latents: Tensor) -> TwinIndex:
+        """Draw the twins of latents (N, z_dim), or load those that were drawn before.
+
+        They lie beside what was loaded from the Hub, by the hash of the model's tensors. What does not fit or is
+        damaged is drawn anew; where nothing can be written, it is drawn each time.
+        """
+        path = (
+            Path(constants.HF_HOME) / "dfmgan_hf" / f"twins-{module_sha256(network)[:32]}-{len(latents)}.safetensors"
+        )
+        size, channels = min(network.config["resolution"], COMPARED_SIZE), network.config["image_channels"]
+        images = _load_twins(path, (len(latents), channels, size, size))
+        if images is None:
+            images = _draw_twins(network, latents, size)
+            with suppress(OSError), whole_file(path) as aside:
+                safetensors.torch.save_file({"images": images}, aside, {"sha256": tensors_sha256({"images": images})})
+        images = images.flatten(1).to(torch.float32) / 255
+        apart = (images - images.roll(1, 0)).square().mean(dim=1).sqrt()
+        return cls(latents, images, images.square(), 255 * float(apart.median()))
+
+    def nearest(self, view: Tensor, mask: Array) -> tuple[float, int, float]:
+        """Find the twin that differs least from a photograph around a mask, once it is as bright.
+
+        Args:
+            view: (C, R, R) in [0, 1].
+            mask: bool (R, R).
+
+        Returns:
+            The root mean square difference in levels of 255, the twin's number, and the photograph's brightness
+            divided by the twin's (the least squares factor, from 1/2 to 2).
+        """
+        size = math.isqrt(self.images.shape[1] // len(view))
+        near = torch.from_numpy(mask)[None, None].to(torch.float32)
+        near = F.interpolate(near, size=(size, size), mode="area")
+        near = F.max_pool2d((near > 0).to(torch.float32), size // 4 + 1, 1, size // 8)
+        weight = (0.1 + near).expand(1, len(view), -1, -1).flatten()  # the rest of the product says how it lies
+        photograph = F.interpolate(view[None], size=(size, size), mode="area").flatten()
+        # |g t - p|^2 of all twins t at once
+        products, squares = self.images @ (weight * photograph), self.squares @ weight
+        gains = (products / squares.clamp_min(1e-6)).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)
+        errors = gains.square() * squares - 2 * gains * products + (weight * photograph.square()).sum()
+        distances = 255 * (errors.clamp_min(0) / weight.sum()).sqrt()
+        number = int(distances.argmin())
+        return float(distances[number]), number, float(gains[number])
+
+
+def _load_twins(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            images, digest = file.get_tensor("images"), (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    fits = tuple(images.shape) == shape and images.dtype == torch.uint8
+    return images if fits and tensors_sha256({"images": images}) == digest else None
+
+
+def _draw_twins(network: Any, latents: Tensor, size: int) -> Tensor:
+    parts = []
+    with hold_weights(network):
+        for latent in tqdm(latents.to(network.device), desc="Drawing twins, once for this model", disable=None):
+            image = StyleGAN2Generator.forward(network, latent[None], noise_mode="const").images
+            image = F.interpolate(image.to(torch.float32), size=(size, size), mode="area")
+            parts.append(((image.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8))
+    return torch.cat(parts)
+
+
+# --- The difference, and how it is laid on ---
+
+
+def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array) -> Tensor:
+    """Return what a defect changes on a twin, float32 (C, R, R), where white minus black is 2.
+
+    Args:
+        latent, defect: z of the twin and of the defect, (z_dim,).
+        mask: where it goes, bool (R, R).
+    """
+    device = network.device
+    output = network(
+        latent[None].to(device),
+        defect[None].to(device),
+        noise_mode="const",
+        return_defect_free=True,
+        masks=torch.from_numpy(mask)[None, None].to(device),
+    )
+    image, twin = (x[0].to("cpu", torch.float32).clamp(-1, 1) for x in (output.images, output.defect_free_images))
+    return image - twin
+
+
+def faded(mask: Array, width: float) -> Array:
+    """Return weights, float32 (H, W): 0 beside the mask, rising over `width` pixels to 1 in it."""
+    reach = max(round(width), 1)
+    x = torch.from_numpy(np.pad(mask, reach, mode="edge"))[None, None].to(torch.float32)
+    # The root leaves a scratch that is thinner than the edge more than its share.
+    share = F.avg_pool2d(x, 2 * reach + 1, 1)[0, 0].sqrt().numpy()
+    return np.where(mask, share, np.float32(0))
+
+
+def colour_cast(pixels: Array, weight: Array) -> Array:
+    """Return each channel's mean over that of all three, (3,): a grey defect takes on the product's colour."""
+    means = (pixels * weight[:, :, None]).sum(axis=(0, 1)) / max(weight.sum(), 1e-6)
+    return (means / max(means.mean(), 1e-6)).astype(np.float32)
+
+
+def add_grain(painted: Array, photograph: Array, weight: Array) -> None:
+    """Add noise to a painted part where it has less of it than the photograph beside it had.
+
+    Args:
+        painted: float32 (H, W, C), changed in place.
+        photograph: (H, W, C).
+        weight: see `faded`.
+    """
+    inside = weight >= 1
+    wanted, there = _noise(photograph, inside), _noise(painted, inside)
+    missing = np.sqrt(np.maximum(wanted**2 - there**2, 0))
+    if missing.any():
+        generator = np.random.default_rng(int(photograph[inside].sum()) % 2**32)  # the same photograph, the same noise
+        painted += generator.standard_normal(painted.shape, dtype=np.float32) * missing * weight[:, :, None]
+
+
+def _noise(pixels: Array, where: Array) -> Array:
+    """Return the standard deviation of each channel's noise (Immerkaer 1996: what a second difference leaves)."""
+    x = pixels.astype(np.float32)
+    lines = x[:-2] - 2 * x[1:-1] + x[2:]
+    second = lines[:, :-2] - 2 * lines[:, 1:-1] + lines[:, 2:]
+    chosen = second[where[1:-1, 1:-1]]
+    if len(chosen) == 0:
+        return np.zeros(x.shape[2], dtype=np.float32)
+    return (np.median(np.abs(chosen), axis=0) / 0.6745 / 6).astype(np.float32)
+
+
+def keep_visible(photograph: Photograph, painted: Array) -> tuple[Array, Array]:
+    """Return the painted photograph, and its label: the pixels that have visibly changed. All others are as before.
+
+    Args:
+        photograph: as it was.
+        painted: float32 (H, W, C), in its levels.
+
+    Returns:
+        Pixels like the photograph's, and bool (H, W).
+    """
+    pixels = photograph.pixels
+    rounded = painted.round().clip(0, photograph.highest).astype(pixels.dtype)
+    change = np.abs(rounded.astype(np.int32) - pixels.astype(np.int32)).max(axis=2)
+    label = change >= max(VISIBLE * photograph.highest / 255, 1)
+    return np.where(label[:, :, None], rounded, pixels), label
