@@ -236,7 +236,7 @@ class Trainer:
         self._warned: set[str] = set()
         self._run_phase: RunPhase = self.run_phase
         self._stopwatch: Stopwatch | None = None
-        self._route = task.route
+        self._timed: list[str] = []
 
     @property
     def images_seen(self) -> int:
@@ -278,7 +278,6 @@ class Trainer:
         self._start_trackers()
         # After the optimisers' states have got their place in memory.
         self._run_phase = self._choose_how_phases_run()
-        self._stopwatch = self._start_stopwatch()
         with stop_signals() as signals:
             self._loop(signals)
 
@@ -315,10 +314,10 @@ class Trainer:
                 self.save()
         while not stop and self.images_seen < total:
             before = self.images_seen
+            self._tell_length(total - before)
             self._train_step(self.stream.at(before))
             if before == started:
                 self._say(describe_use(self.processes.device))
-            self._tell_length(total - self.images_seen)
             bar.update(min(self.stream.batch_size, total - before))
             stop, ended = self._stop_requested(signals), self.images_seen >= total
             if stop or ended or self._crossed(before, self.run.log_every_kimg):
@@ -376,20 +375,23 @@ class Trainer:
             return self.run_phase
         return PhaseGraphs(self.run_phase, self.processes.device)
 
-    def _start_stopwatch(self) -> Stopwatch:
-        runs = 1 if self.processes.device.type != "cuda" else 3 if self.run.cuda_graphs else 2
-        return Stopwatch(self._run_phase, self.processes.device, runs)
-
     def _tell_length(self, images_left: int) -> None:
-        """Say after the first steps how long the rest will take, and again where the task begins to do other steps."""
-        if self.task.route != self._route:
-            self._route, self._stopwatch = self.task.route, self._start_stopwatch()
+        """Say after a few steps how long all of their kind take, and again when others begin."""
+        step, device = self.progress.step, self.processes.device
+        phases = [p for p in self.task.phases if p.begins <= step and (p.ends is None or step < p.ends)]
+        names = [phase.name for phase in phases]
+        if names != self._timed:
+            runs = 1 if device.type != "cuda" else 3 if self.run.cuda_graphs else 2
+            self._timed, self._stopwatch = names, Stopwatch(self._run_phase, device, runs)
         elif self._stopwatch is not None:
-            seconds = self._stopwatch.seconds_per_step(self.task.phases)
+            seconds = self._stopwatch.seconds_per_step(phases)
             if seconds is not None:
                 self._stopwatch = None
-                left = max(images_left, 0) / self.stream.batch_size * seconds
-                self._say(describe_length(left, images_left, self.processes.device))
+                changes = [
+                    change for p in self.task.phases for change in (p.begins, p.ends) if change and change > step
+                ]
+                steps = min([images_left / self.stream.batch_size, *(change - step for change in changes)])
+                self._say(describe_length(steps * seconds, round(steps * self.stream.batch_size), device))
 
     def run_phase(self, phase: Phase, batch: Batch) -> None:
         """Compute a phase's gradients in micro-batches, and step its optimiser."""
@@ -655,11 +657,11 @@ def describe_use(device: torch.device) -> str:
 
 
 def describe_length(seconds: float, images: int, device: torch.device) -> str:
-    """Say in a line or two what the images that are left will take, and what is shorter if that is days."""
+    """Say in a line or two how long the next images will take, and what is shorter if that is days."""
     units = {"minutes": 60, "hours": 3600, "days": 86400}
     unit = next((name for name in reversed(units) if seconds >= 2 * units[name]), "minutes")
     long = f"about {seconds / units[unit]:.0f} {unit}" if seconds >= 120 else "less than 2 minutes"
-    text = f"The {images / 1000:g} kimg that are left take {long}, besides scores."
+    text = f"The next {images / 1000:g} kimg take {long}, besides scores."
     if unit == "days":
         no_gpu = "no GPU was found; " if device.type == "cpu" else ""
         text += f" If that is too long: {no_gpu}--preset small or --preset quick (64x64, from stage 1 on) take hours."

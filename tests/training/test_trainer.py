@@ -245,39 +245,32 @@ def test_gradients_are_made_finite(tmp_path):
     assert trainer.statistics.collect()["non_finite_gradients"] == 1.0
 
 
-def test_a_run_says_after_two_steps_what_it_will_take(tmp_path, capsys, monkeypatch):
-    """A phase takes a second for each hundred runs that it was told of, the first step's generator a hundred more."""
+def test_a_run_says_after_two_steps_what_it_will_take(tmp_path, monkeypatch):
+    """A clock that phases move: the generator's first run takes twice as long, and R1 begins with the fifth step."""
     clock = [0.0]
     monkeypatch.setattr("dfmgan_hf.training.trainer.time.perf_counter", lambda: clock[0])
     costs = {"generator": 100.0, "path_length": 40.0, "discriminator": 50.0, "r1": 30.0}
-    task = tiny.make_stage1()  # path length every 2nd, R1 every 3rd step
-    route = [32]
-    monkeypatch.setattr(type(task), "route", property(lambda task: route[0]))
-    trainer = tiny.make_trainer(task, tmp_path, steps=1000, checkpoint_steps=0)
-
-    def phase(phase, batch):
-        clock[0] += costs[phase.name] + (100.0 if trainer.progress.step == 0 and phase.name == "generator" else 0.0)
-        phase.optimizer.step()
-
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=1000, checkpoint_steps=0)
+    trainer.task.phases[-1].begins = 4
     said: list[tuple[int, str]] = []
-    monkeypatch.setattr(trainer, "run_phase", phase)
-    monkeypatch.setattr(trainer, "_say", lambda text: said.append((trainer.progress.step, text)))
-    step = trainer._train_step
 
-    def steps(batch):
-        step(batch)
-        route[0] = 64 if trainer.progress.step >= 4 else 32
+    def run_phase(phase, batch):
+        clock[0] += costs[phase.name] * (2 if trainer.progress.step == 0 and phase.name == "generator" else 1)
         if trainer.progress.step == 8:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(trainer, "_train_step", steps)
+    monkeypatch.setattr(trainer, "run_phase", run_phase)
+    monkeypatch.setattr(trainer.task, "after_step", lambda step, statistics: None)
+    monkeypatch.setattr(trainer, "_say", lambda text: said.append((trainer.progress.step, text)))
     with pytest.raises(SystemExit):
         trainer.train()
-    told = [(at, text) for at, text in said if "that are left" in text]
-    assert [at for at, _ in told] == [2, 7], "after two steps, and when each phase of other steps has run"
-    # 998 steps of 100 + 50 + 40 / 2 + 30 / 3 seconds.
-    assert told[0][1].startswith("The 3.992 kimg that are left take about 2 days, besides scores.")
-    assert "no GPU was found; --preset small or --preset quick" in told[0][1]
+    told = [(step, text) for step, text in said if text.startswith("The next")]
+    assert [step for step, _ in told] == [2, 7], "after two steps, and when each phase of other steps has run"
+    # Path length runs every 2nd step, R1 every 3rd: 2 steps of 100 + 50 + 40 / 2 s, 993 of 10 s more.
+    assert told[0][1] == "The next 0.008 kimg take about 6 minutes, besides scores."
+    assert told[1][1].startswith(
+        "The next 3.972 kimg take about 2 days, besides scores. If that is too long: no GPU was"
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,4 +278,4 @@ def test_a_run_says_after_two_steps_what_it_will_take(tmp_path, capsys, monkeypa
 )
 def test_shorter_runs_are_told_in_their_units_and_without_advice(seconds, text):
     said = describe_length(seconds, 12_000, torch.device("cpu"))
-    assert said == f"The 12 kimg that are left take {text}, besides scores."
+    assert said == f"The next 12 kimg take {text}, besides scores."
