@@ -387,10 +387,8 @@ class Trainer:
             seconds = self._stopwatch.seconds_per_step(phases)
             if seconds is not None:
                 self._stopwatch = None
-                changes = [
-                    change for p in self.task.phases for change in (p.begins, p.ends) if change and change > step
-                ]
-                steps = min([images_left / self.stream.batch_size, *(change - step for change in changes)])
+                changes = [change - step for p in self.task.phases for change in (p.begins, p.ends or 0)]
+                steps = min([images_left / self.stream.batch_size, *(change for change in changes if change > 0)])
                 self._say(describe_length(steps * seconds, round(steps * self.stream.batch_size), device))
 
     def run_phase(self, phase: Phase, batch: Batch) -> None:
