@@ -8,6 +8,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -175,9 +176,10 @@ def write_checkpoint(
                 digests[path.name] = file_sha256(path)
             state = {"images_seen": images_seen, **state, "sha256": digests}
             write_json(aside / STATE_FILE, {**state, "state_sha256": state_sha256(state)})
-            # safetensors makes files that only their owner can read, whatever the umask.
-            for name in digests:
-                (aside / name).chmod((aside / STATE_FILE).stat().st_mode)
+            # safetensors makes files that only their owner can read, whatever the umask. Some disks have no modes.
+            with suppress(OSError):
+                for name in digests:
+                    (aside / name).chmod((aside / STATE_FILE).stat().st_mode)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then resume "
@@ -198,7 +200,7 @@ def remove_partial(folder: Path) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the whole checkpoints in `folder`, oldest first; their contents are not checked."""
-    return sorted(p for p in folder.glob(f"{PREFIX}*") if p.is_dir())
+    return sorted(p for p in folder.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdecimal() and p.is_dir())
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -216,7 +218,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
             if file_sha256(path / name) != digest:
                 raise CheckpointError(f"Checkpoint {path} is damaged: {name} is not what was written.")
             groups[name.removesuffix(".safetensors")] = load_file(path / name)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"Checkpoint {path} is damaged or incomplete: {error}.") from error
     return groups, state
 
@@ -231,7 +233,7 @@ def is_state(state: Any, folder: str) -> bool:
     """Return whether JSON is what `write_checkpoint` wrote into a folder of this name, as earlier versions did too."""
     if not isinstance(state, dict) or state.get("state_sha256", "") not in ("", state_sha256(state)):
         return False
-    number = re.fullmatch(rf"{PREFIX}(\d{{10,}})", folder)
+    number = re.fullmatch(rf"{PREFIX}(\d+)", folder)
     return (
         all(re.fullmatch(r"\w+\.safetensors", name) for name in state["sha256"])
         and all(type(state[name]) is int and state[name] >= 0 for name in ("images_seen", "step"))

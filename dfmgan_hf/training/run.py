@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import set_seed
 
 from ..data.training_set import ImageMaskDataset
 from ..files import lock_folder, to_json, write_json
@@ -69,13 +69,12 @@ def start_accelerator(run: RunConfig) -> Accelerator:
 
 def ignored_settings(accelerator: Accelerator) -> list[str]:
     """Return what a launch or `accelerate config` asks for and a run does not do, with the options that do it."""
-    steps, kind = accelerator.gradient_accumulation_steps, accelerator.distributed_type
-    own = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU)
+    steps, kind = accelerator.gradient_accumulation_steps, accelerator.distributed_type.value
     wanted = {
         f"mixed_precision {accelerator.mixed_precision} (give --precision)": accelerator.mixed_precision != "no",
         f"gradient_accumulation_steps {steps} (give --accumulation_steps)": steps != 1,
         "dynamo_backend": accelerator.state.dynamo_plugin.backend.value != "NO",
-        f"{kind.value} (every process holds whole networks)": kind not in own,
+        f"{kind} (every process holds whole networks)": kind in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "TP"),
     }
     return [name for name, is_wanted in wanted.items() if is_wanted]
 
@@ -91,12 +90,12 @@ def check_finished(folder: str) -> None:
     present = list_checkpoints(path / "checkpoints")
     total = record.get("recipe", {}).get("total_kimg")
     has_model = (path / "model_index.json").is_file() or (path / "generator").is_dir()
-    seen = int(present[-1].name.removeprefix(PREFIX)) if present and not has_model else None
+    seen = int(present[-1].name.removeprefix(PREFIX)) if present else None
     seen = record.get("result", {}).get("images_seen", seen)
     length = "" if total is None else f" of {total:g}"
     resume = "To resume it, repeat its command with --resume_from_checkpoint latest"
     if has_model and total is not None and seen is not None and seen < 1000 * total:
-        warnings.warn(f"{folder} was stopped after {seen / 1000:g}{length} kimg. {resume}.", stacklevel=3)
+        warnings.warn(f"{folder} is not finished: {seen / 1000:g}{length} kimg. {resume}.", stacklevel=3)
     elif not has_model and present:
         raise CheckpointError(
             f"{folder} holds no model yet: its training still runs, or was killed, after {seen / 1000:g}{length} "

@@ -221,9 +221,7 @@ def test_a_stopped_run_leaves_a_model_that_says_it_is_not_finished(
     assert "<p>not finished, 0.01 of 0.016 kimg" in (folder / "report.html").read_text()
     monkeypatch.undo()
     stage2 = stage2_options(folder, category, tmp_path / "stage2")
-    with pytest.warns(
-        UserWarning, match=r"stage1 was stopped after 0\.012 of 0\.016 kimg.*--resume_from_checkpoint l"
-    ):
+    with pytest.warns(UserWarning, match=r"stage1 is not finished: 0\.012 of 0\.016 kimg.*--resume_from_checkpoint l"):
         call_script("train_stage2", *stage2, "--defect=dot")
     call_script("train_stage1", *stage1, "--resume_from_checkpoint=latest")
     assert json.loads((folder / "training_config.json").read_text())["result"]["images_seen"] == 16
