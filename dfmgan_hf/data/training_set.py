@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from ..files import tensors_sha256, whole_file
 from .findings import judge, judge_folder
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
+from .patches import TABLE_FILE
 from .preparation import Inspection, prepare_example
 from .reading import Array
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, list_entries, shorten
@@ -95,6 +97,16 @@ class DataConfig(SquareSource):
     def listing(self, defect: str | None = None) -> Listing:
         """List all files of the category, before any choice; see `find_listing`."""
         return find_listing(self, defect)
+
+    def patch_size(self) -> int | None:
+        """Return the side of the patches that `cut_patches` cut, in pixels of photographs; None of other folders."""
+        table = self.listing().root / TABLE_FILE
+        if not table.is_file():
+            return None
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            sizes = {row.get("patch_size") or "" for row in csv.DictReader(file)}
+        size = sizes.pop() if len(sizes) == 1 else ""
+        return int(size) if size.isdecimal() else None
 
     def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
         """Load the defect-free photographs for training, or for testing; see `load_training_set`."""

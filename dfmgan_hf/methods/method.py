@@ -352,7 +352,8 @@ class TaskRequest:
             generator, discriminator = copy.deepcopy(self.backbone)
         with self.target.construct():
             if generator is None:
-                generator = StyleGAN2Generator(**self.recipe.network_config())
+                window = None if self.data is None else self.data.patch_size()
+                generator = StyleGAN2Generator(**self.recipe.network_config(), window=window)
             if discriminator is None or not isinstance(discriminator, DISCRIMINATORS[self.recipe.discriminator]):
                 discriminator = self._new_discriminator()
         return self.target.place(generator), self.target.place(discriminator)

@@ -150,6 +150,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         channel_max: int = 512,
         conv_clamp: float | None = 256.0,
         residual_resolution: int = 64,
+        window: int | None = None,
     ) -> None:
         # By name: of positional arguments the configuration would forget those that are not defaults.
         super().__init__(
@@ -161,6 +162,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             channel_base=channel_base,
             channel_max=channel_max,
             conv_clamp=conv_clamp,
+            window=window,
         )
         if residual_resolution < 8 or residual_resolution not in self.synthesis.resolutions:
             raise ValueError(

@@ -527,6 +527,8 @@ class StyleGAN2Generator(StyleGAN2Model):
             32768 from there on.
         channel_max: upper limit of the channels.
         conv_clamp: clamp of the activations; None for none.
+        window: side of the part of a photograph that an image shows, in the photograph's pixels, for painting into
+            photographs; 0 for the whole, None if it is not known. Networks do not depend on it.
     """
 
     @register_to_config
@@ -540,6 +542,7 @@ class StyleGAN2Generator(StyleGAN2Model):
         channel_base: int | None = None,
         channel_max: int = 512,
         conv_clamp: float | None = 256.0,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         channel_base = channel_base or default_channel_base(resolution)

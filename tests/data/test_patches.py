@@ -62,6 +62,8 @@ def test_the_patches_load_for_training(category_folder: Path, tmp_path: Path) ->
     assert (len(good), len(dents)) == (counts["train/good"], 6)
     assert dents.masks is not None
     assert (dents.masks > 0).flatten(1).any(1).all()
+    assert DataConfig(tmp_path / "patches").patch_size() == 24
+    assert DataConfig(category_folder).patch_size() is None
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (25, 48), (40, 73), (100, 24)])

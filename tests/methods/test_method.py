@@ -1,14 +1,19 @@
-"""Which augmentation a method gets, and which values are refused."""
+"""Which augmentation a method gets, which values are refused, and what a model knows of its photographs."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from dfmgan_hf.augmentation import AugmentPipe, DiffAugment
-from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, build_augmentation
+from dfmgan_hf.data import DataConfig
+from dfmgan_hf.methods import get_method
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, build_augmentation
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
 
 CPU = torch.device("cpu")
 
@@ -57,3 +62,13 @@ def test_a_recipe_of_numbers_that_make_no_sense_is_refused(values):
     with pytest.raises(ValueError, match=f"`{name}` must be a positive, finite number, but is {value}"):
         RecipeConfig(**values)
     assert RecipeConfig(r1_gamma=0.0, ema_kimg=0.0).given() == {"r1_gamma": 0.0, "ema_kimg": 0.0}
+
+
+def test_models_of_patches_know_their_scale(monkeypatch):
+    monkeypatch.setattr(DataConfig, "patch_size", lambda self: 80)
+    method = get_method("stage1")
+    recipe = method.resolve("small", RecipeConfig(resolution=32, channel_base=128, channel_max=8), None, 1)
+    request = TaskRequest(recipe, None, AugmentationConfig(), Target(torch.device("meta")), data=DataConfig(Path("x")))
+    assert request.networks()[0].config["window"] == 80
+    small = StyleGAN2Generator(32, 3, 8, 8, channel_base=128, channel_max=8, window=80)
+    assert DFMGANGenerator.from_backbone(small).config["window"] == 80
