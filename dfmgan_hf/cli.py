@@ -109,10 +109,13 @@ def exit_on_user_error() -> Iterator[None]:
     the environment variable DFMGAN_TRACEBACK set, all do.
 
     Raises:
-        SystemExit: with status 2; the message is on standard error.
+        SystemExit: with status 2; the message is on standard error. With 130 on Ctrl-C.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         if os.environ.get("DFMGAN_TRACEBACK") or not is_user_error(error):
             raise

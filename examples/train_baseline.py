@@ -1,6 +1,6 @@
 """Train one of the methods that DFMGAN is compared with, on the photographs of one or more kinds of defect.
 
-    accelerate launch examples/train_baseline.py cdc --pretrained_backbone runs/hazelnut \\
+    python examples/train_baseline.py cdc --pretrained_backbone runs/hazelnut \\
         --data_dir mvtec_ad --category hazelnut --defect crack --output_dir runs/hazelnut_crack_cdc
 
 With several kinds, `--defect crack cut hole`, each is trained by itself and gets a folder in the output folder; one
@@ -11,8 +11,9 @@ Options that the method does not have are errors: `cdc --help` lists those that 
 values as defaults. Images are drawn from the output folder by examples/evaluate.py and the benchmarks.
 """
 
-from dfmgan_hf.cli import run
-from dfmgan_hf.methods.train import train
+import sys
+
+from dfmgan_hf.cli import main
 
 if __name__ == "__main__":
-    run(train)
+    main(["train", *sys.argv[1:]])

@@ -1,6 +1,6 @@
 """Stage 2: learn defects from a few photographs with masks, on the frozen backbone of stage 1.
 
-    accelerate launch examples/train_stage2.py --pretrained_backbone runs/hazelnut --data_dir mvtec_ad \\
+    python examples/train_stage2.py --pretrained_backbone runs/hazelnut --data_dir mvtec_ad \\
         --category hazelnut --defect crack --output_dir runs/hazelnut_crack
 
 The output folder loads with `DFMGANPipeline.from_pretrained` and draws defects. With several kinds, `--defect crack
@@ -12,8 +12,7 @@ from being trained. docs/training.md says what to look at while it trains.
 
 import sys
 
-from dfmgan_hf.cli import run
-from dfmgan_hf.methods.train import train
+from dfmgan_hf.cli import main
 
 if __name__ == "__main__":
-    run(train, ["stage2", *sys.argv[1:]])
+    main(["train", "stage2", *sys.argv[1:]])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..files import whole_file
+from ..files import tensors_sha256, whole_file
 from .findings import judge, judge_folder
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
@@ -260,8 +261,12 @@ def load_training_set(
         prepared = None if path is None else _read(path)
         if prepared is None:
             prepared = _prepare(candidates, data, resolution, image_channels, shots)
-            if path is not None:
-                _write(path, *prepared)
+            try:
+                if path is not None:
+                    _write(path, *prepared)
+            except (OSError, SafetensorError) as error:
+                text = f"The prepared photographs could not be kept: {error}. Make room in {data.cache_dir} for them."
+                prepared[1].append(("warning", text))
     dataset, notes = prepared
     for finding in judge_folder(listing):
         notes.append((finding.severity, finding.to_line()))
@@ -340,21 +345,33 @@ def _prepare(
 
 def _write(path: Path, dataset: ImageMaskDataset, notes: Sequence[tuple[str, str]]) -> None:
     tensors = {"images": dataset.images} | ({} if dataset.masks is None else {"masks": dataset.masks})
-    header = {"file_names": dataset.file_names, "skipped": dataset.skipped, "notes": notes}
+    header = json.dumps({"file_names": dataset.file_names, "skipped": dataset.skipped, "notes": notes})
     with whole_file(path) as aside:
-        save_file(tensors, aside, metadata={"header": json.dumps(header)})
+        save_file(tensors, aside, metadata={"header": f"{_digest(header, tensors)} {header}"})
+
+
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(f"{header} {tensors_sha256(tensors)}".encode()).hexdigest()
 
 
 def _read(path: Path) -> tuple[ImageMaskDataset, list[tuple[str, str]]] | None:
-    """Read what `_write` wrote; None if there is no such file or it is damaged."""
+    """Read what `_write` wrote; None if there is no such file, or, with a warning, if it is damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {})["header"])
+            digest, _, text = (file.metadata() or {})["header"].partition(" ")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if digest != _digest(text, tensors):
+            raise ValueError("it is not what was written")
+        header = json.loads(text)
         masks = tensors.get("masks")
         dataset = ImageMaskDataset(tensors["images"], masks, header["file_names"], header["skipped"])
         return dataset, [(severity, text) for severity, text in header["notes"]]
-    except (SafetensorError, KeyError, ValueError, OSError):
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        warnings.warn(
+            f"{path} is damaged, or of an earlier version ({error}): photographs are prepared anew.",
+            DataWarning,
+            stacklevel=3,
+        )
         return None

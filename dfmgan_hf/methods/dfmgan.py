@@ -43,7 +43,7 @@ SMALLEST_SPREAD = 1e-8
 """Masks that are exactly equal give a large, finite mode-seeking loss."""
 
 PAIRS = 16
-"""Objects on which `Stage2Task.measure` compares two defects each."""
+"""Objects on which `Stage2Task.measure` draws two defects each."""
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ class Stage2Task(Stage1Task):
 
     rules: ClassVar[Sequence[Rule]] = (*Stage1Task.rules, *MASK_RULES)
     panels: ClassVar[Panels] = {
-        "Mask area (share of the image)": ("mask_area/real", "mask_area/fake"),
+        "Mask area (share of the image; fake: of what is saved)": ("mask_area/real", "mask_area/fake"),
         "Masks: rates": ("mask_empty/fake", "mask_full/fake", "mask_border/real", "mask_border/fake"),
         "Change with z_defect": ("defect_change/mask", "defect_change/image"),
         **Stage1Task.panels,
@@ -387,7 +387,6 @@ class Stage2Task(Stage1Task):
         images, masks = drawing.images, soft_mask(drawing.mask_logits)
         assert images is not None
         self.w_average.observe(drawing.defect_ws[:, 0])
-        report_masks(statistics, "fake", drawing.mask_logits >= 0)
         loss = self.deception_loss(self._judge(images, masks))
         if self.match_discriminator is not None:
             match_loss = generator_loss(self.match_discriminator(_with_mask(images, masks)).logits)
@@ -478,7 +477,10 @@ class Stage2Task(Stage1Task):
 
     @torch.no_grad()
     def measure(self, statistics: RunningStatistics) -> None:
-        """Report how another z_defect changes mask and image on the same object, with the averaged generator."""
+        """Report the averaged generator's masks, and how another z_defect changes mask and image on the same object.
+
+        The average is what is saved; the masks of the generator in training can be far from its.
+        """
         g = self.generator_ema
         objects, defects = (latents[:PAIRS] for latents in self.sheet_latents)
         ws = to_layer_latents(g.mapping, objects, "z", g.num_latents, 1.0, "object_latents")
@@ -490,6 +492,7 @@ class Stage2Task(Stage1Task):
             for z in (defects, defects.roll(1, dims=0))
         ]
         first, second = (out.mask_logits >= 0 for out in outputs)
+        report_masks(statistics, "fake", torch.cat([first, second]))
         statistics.report("defect_change/mask", mask_difference(first, second))
         change = (outputs[0].images - outputs[1].images).abs().mean(dim=1, keepdim=True)
         inside = first | second

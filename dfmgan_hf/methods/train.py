@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from ..hub.push import HubConfig, prepare_push, push_trained
 from ..metrics.scoring import prepare_scorer
 from ..processes import ProcessGroup
 from ..training.checkpointing import ScoreConfig
-from ..training.run import PreparedRun, fit, fit_run, start_accelerator
+from ..training.run import PreparedRun, check_finished, fit, fit_run, start_accelerator
 from ..training.task import NonFiniteLossError, Task
 from ..training.trainer import RunConfig
 from . import METHODS, get_method
@@ -31,6 +32,9 @@ from .method import (
 )
 
 Options = TypeVar("Options")
+
+CPU_RESOLUTION = 128
+"""Larger images are nothing for a CPU, which is said before the run starts."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +169,29 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
     return prepared.accelerator
 
 
+def check_place(output_dir: Path, data: DataConfig) -> None:
+    """Raise ValueError if a run would write among the photographs."""
+    output = output_dir.resolve()
+    holders = [data.good_dir, data.defect_dir, data.mask_dir]
+    if data.data_dir is not None:
+        holders.append(Path(data.data_dir) / (data.category or ""))
+    folders = [Path(folder).resolve() for folder in holders if folder is not None]
+    is_among = any(folder in (output, *output.parents) for folder in folders)
+    if is_among or (data.data_dir is not None and output == Path(data.data_dir).resolve()):
+        raise ValueError(
+            f"`output_dir` {output_dir} is or lies in a folder of photographs, where the next run would read what "
+            "this one writes. Name a folder outside of it."
+        )
+
+
 def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
     """Settle everything, load photographs and backbone, and seed the random generators.
 
     Raises:
         ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
-            a setting that the method does not use; several kinds of defect for a model of one, or any for stage 1.
+            a setting that the method does not use; several kinds of defect for a model of one, or any for stage 1; the
+            output folder is that of the photographs.
+        CheckpointError: the backbone's training has not ended, and there is no model yet.
         DataError: see `DataConfig.load_defects` and `load_kinds`.
     """
     build, joint, source = method.build, method.is_joint(config.options), config.pretrained_backbone
@@ -185,9 +206,18 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
         raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
     if init == "scratch" and source is not None:
         raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
+    check_place(config.run.output_dir, config.data)
+    if source is not None:
+        check_finished(source)
     backbone = None if source is None else load_backbone(source)
     accelerator = start_accelerator(config.run)
     recipe = method.resolve(config.preset, config.recipe, backbone, accelerator.num_processes)
+    if accelerator.device.type == "cpu" and accelerator.is_main_process and recipe.resolution > CPU_RESOLUTION:
+        print(
+            f"No GPU was found, and {recipe.resolution}x{recipe.resolution} takes a CPU weeks or more: after two "
+            "steps the run says how long. For a CPU there are --preset small and --preset quick, at 64x64.",
+            flush=True,
+        )
     augmentation = method.settle_augmentation(config.augmentation, recipe)
     run = fit_run(config.run, recipe.batch_size, accelerator)
     size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}

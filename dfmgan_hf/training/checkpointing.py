@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -170,7 +174,12 @@ def write_checkpoint(
                 # Clones: safetensors refuses tensors that share memory, and parameters may be views.
                 save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
                 digests[path.name] = file_sha256(path)
-            write_json(aside / STATE_FILE, {"images_seen": images_seen, **state, "sha256": digests})
+            state = {"images_seen": images_seen, **state, "sha256": digests}
+            write_json(aside / STATE_FILE, {**state, "state_sha256": state_sha256(state)})
+            # safetensors makes files that only their owner can read, whatever the umask. Some disks have no modes.
+            with suppress(OSError):
+                for name in digests:
+                    (aside / name).chmod((aside / STATE_FILE).stat().st_mode)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then resume "
@@ -191,7 +200,7 @@ def remove_partial(folder: Path) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the whole checkpoints in `folder`, oldest first; their contents are not checked."""
-    return sorted(p for p in folder.glob(f"{PREFIX}*") if p.is_dir())
+    return sorted(p for p in folder.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdecimal() and p.is_dir())
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -201,15 +210,36 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         CheckpointError: a file is missing, or is not what was written.
     """
     try:
-        state = json.loads((path / STATE_FILE).read_text())
+        state = json.loads((path / STATE_FILE).read_text("utf-8"))
+        if not is_state(state, path.name):
+            raise CheckpointError(f"Checkpoint {path} is damaged: {STATE_FILE} is not what was written.")
         groups = {}
         for name, digest in state["sha256"].items():
             if file_sha256(path / name) != digest:
                 raise CheckpointError(f"Checkpoint {path} is damaged: {name} is not what was written.")
             groups[name.removesuffix(".safetensors")] = load_file(path / name)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"Checkpoint {path} is damaged or incomplete: {error}.") from error
     return groups, state
+
+
+def state_sha256(state: dict[str, Any]) -> str:
+    """Return the SHA-256 of a checkpoint's JSON state, but for this number itself, in hex."""
+    rest = {name: value for name, value in state.items() if name != "state_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def is_state(state: Any, folder: str) -> bool:
+    """Return whether JSON is what `write_checkpoint` wrote into a folder of this name, as earlier versions did too."""
+    if not isinstance(state, dict) or state.get("state_sha256", "") not in ("", state_sha256(state)):
+        return False
+    number = re.fullmatch(rf"{PREFIX}(\d+)", folder)
+    return (
+        all(re.fullmatch(r"\w+\.safetensors", name) for name in state["sha256"])
+        and all(type(state[name]) is int and state[name] >= 0 for name in ("images_seen", "step"))
+        and 0 <= state["seconds"] < math.inf
+        and (number is None or int(number[1]) == state["images_seen"])
+    )
 
 
 def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -249,7 +279,7 @@ class ScoreConfig:
         lpips_weights: File with AlexNet's weights; None: environment DFMGAN_LPIPS_WEIGHTS, cache or download.
 
     Raises:
-        ValueError: a negative interval.
+        ValueError: a negative or infinite interval, or no images.
     """
 
     eval_every_kimg: float = 0.0
@@ -258,8 +288,10 @@ class ScoreConfig:
     lpips_weights: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.eval_every_kimg < 0:
-            raise ValueError(f"`eval_every_kimg` must be at least 0, but is {self.eval_every_kimg}.")
+        if not 0 <= self.eval_every_kimg < math.inf:
+            raise ValueError(f"`eval_every_kimg` must be a finite number from 0 on, but is {self.eval_every_kimg}.")
+        if self.eval_images < 1:
+            raise ValueError(f"`eval_images` must be at least 1, but is {self.eval_images}.")
 
 
 class BestModel:

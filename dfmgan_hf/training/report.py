@@ -45,7 +45,7 @@ def write_report(run_dir: Path) -> Path:
         raise FileNotFoundError(f"{log} does not exist: {run_dir} is not the --output_dir of a run that has logged.")
     rows = MetricsLog(log).rows()
     record_file = run_dir / "training_config.json"
-    record = json.loads(record_file.read_text()) if record_file.is_file() else {}
+    record = json.loads(record_file.read_text("utf-8")) if record_file.is_file() else {}
     parts = (record.get("method"), record.get("defect"), run_dir.name)
     title = escape(" · ".join(str(part) for part in parts if part))
     panels = {**record.get("panels", {}), **RUN_PANELS}
@@ -53,7 +53,7 @@ def write_report(run_dir: Path) -> Path:
         f"<h1>{title}</h1>",
         f"<p>{escape(_state(rows, record))}</p>",
         _warnings(rows),
-        _last_sheet(sorted((run_dir / "samples").glob("*.png"))),
+        _last_sheet(sorted((run_dir / "samples").glob("[0-9]*.png"))),
         "<h2>Curves</h2>",
         *(_curves(name, names, rows) for name, names in panels.items()),
         _facts(record),
@@ -68,10 +68,12 @@ def _state(rows: Rows, record: Mapping[str, Any]) -> str:
     """Return how far the run is, in one line."""
     last = rows[-1] if rows else {}
     total = record.get("recipe", {}).get("total_kimg")
-    seconds = record.get("result", {}).get("training_seconds")
+    result = record.get("result", {})
+    seconds = result.get("training_seconds")
+    is_finished = seconds is not None and result.get("images_seen", 0) >= 1000 * (total or 0)
     shown = f"{last.get('images_seen', 0) / 1000:.2f}" + (f" of {total:g}" if total else "")
     facts = [
-        "not finished" if seconds is None else "finished",
+        "finished" if is_finished else "not finished",
         f"{shown} kimg in {last.get('step', 0):,} steps",
         f"{record['images']:,} photographs" if "images" in record else None,
         None if seconds is None else f"{seconds / 3600:.2f} h of training",

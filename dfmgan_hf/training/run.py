@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import platform
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ..data.training_set import ImageMaskDataset
-from ..files import to_json, write_json
-from .checkpointing import ScoreConfig, Scorer
+from ..files import lock_folder, to_json, write_json
+from .checkpointing import PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints
 from .report import write_report
 from .task import BatchStream, Task
 from .trainer import RunConfig, Trainer, check_batch
@@ -60,7 +61,48 @@ def start_accelerator(run: RunConfig) -> Accelerator:
             ) from error
     accelerator = Accelerator(log_with=log_with, project_dir=str(run.output_dir / "logs"))
     set_seed((run.seed * 1_000_003 + accelerator.process_index) % 2**32)
+    ignored = ignored_settings(accelerator)
+    if ignored and accelerator.is_main_process:
+        warnings.warn(f"Settings of accelerate that have no effect here: {'; '.join(ignored)}.", stacklevel=2)
     return accelerator
+
+
+def ignored_settings(accelerator: Accelerator) -> list[str]:
+    """Return what a launch or `accelerate config` asks for and a run does not do, with the options that do it."""
+    steps, kind = accelerator.gradient_accumulation_steps, accelerator.distributed_type.value
+    wanted = {
+        f"mixed_precision {accelerator.mixed_precision} (give --precision)": accelerator.mixed_precision != "no",
+        f"gradient_accumulation_steps {steps} (give --accumulation_steps)": steps != 1,
+        "dynamo_backend": accelerator.state.dynamo_plugin.backend.value != "NO",
+        f"{kind} (every process holds whole networks)": kind in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "TP"),
+    }
+    return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def check_finished(folder: str) -> None:
+    """Warn if what lies in a training's folder is not its end.
+
+    Raises:
+        CheckpointError: there is no model yet; the message says how to resume the training, or to end it.
+    """
+    path = Path(folder)
+    record = json.loads((path / CONFIG_FILE).read_text("utf-8")) if (path / CONFIG_FILE).is_file() else {}
+    present = list_checkpoints(path / "checkpoints")
+    total = record.get("recipe", {}).get("total_kimg")
+    has_model = (path / "model_index.json").is_file() or (path / "generator").is_dir()
+    seen = int(present[-1].name.removeprefix(PREFIX)) if present else None
+    seen = record.get("result", {}).get("images_seen", seen)
+    length = "" if total is None else f" of {total:g}"
+    resume = "To resume it, repeat its command with --resume_from_checkpoint latest"
+    if has_model and total is not None and seen is not None and seen < 1000 * total:
+        warnings.warn(f"{folder} is not finished: {seen / 1000:g}{length} kimg. {resume}.", stacklevel=3)
+    elif not has_model and present:
+        raise CheckpointError(
+            f"{folder} holds no model yet: its training still runs, or was killed, after {seen / 1000:g}{length} "
+            f"kimg. {resume}; with --total_kimg {seen / 1000:g} besides, that makes a model of what is learnt so far."
+        )
+    elif not has_model and record:
+        raise CheckpointError(f"{folder} is a training that has not reached its first checkpoint. Start it again.")
 
 
 def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunConfig:
@@ -89,7 +131,10 @@ def fit(
 ) -> None:
     """Train a task on a data set and export it to the run's output folder; without the last two, without scores.
 
+    A run that a signal stops exports what is learnt so far.
+
     Raises:
+        BlockingIOError: another run writes to the folder.
         torch.OutOfMemoryError: with advice.
         see `Trainer.train`.
     """
@@ -128,11 +173,20 @@ def fit(
         )
         if scorer is not None:
             record["checkpoint_rule"] = trainer.best.rule()
+        stopped: SystemExit | None = None
         try:
-            trainer.train(run.resume_from_checkpoint)
-            if accelerator.is_main_process:
-                _export(trainer, record)
+            with lock_folder(run.output_dir) if accelerator.is_main_process else nullcontext():
+                try:
+                    trainer.train(run.resume_from_checkpoint)
+                except SystemExit as stop:
+                    stopped = stop
+                if accelerator.is_main_process:
+                    _export(trainer, record)
             accelerator.wait_for_everyone()
+            if stopped is not None:
+                if accelerator.is_main_process:
+                    print(f"What is learnt so far is a model: {run.output_dir}", flush=True)
+                raise stopped
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
@@ -155,7 +209,9 @@ def _export(trainer: Trainer, record: dict[str, Any]) -> None:
 
 
 def try_report(run_dir: Path) -> None:
-    """Write the run's page; a run does not fail for lack of it."""
+    """Write the run's page, if there is anything to show; a run does not fail for lack of it."""
+    if not (run_dir / "metrics.jsonl").is_file():
+        return
     try:
         page = write_report(run_dir)
     except (ImportError, OSError) as error:

@@ -90,7 +90,7 @@ class BatchStream:
         device: torch.device | str = "cpu",
         mirror: bool = False,
     ) -> None:
-        if batch_size % world_size:
+        if batch_size < 1 or batch_size % world_size:
             raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
         self.batch_size = batch_size
         self.seed = seed
@@ -268,7 +268,7 @@ class MetricsLog:
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows so far; a line cut short, or that is still being written, is left out."""
         rows = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+        for line in self.path.read_text("utf-8").splitlines() if self.path.exists() else ():
             with suppress(json.JSONDecodeError):
                 rows.append(json.loads(line))
         return rows
@@ -285,7 +285,7 @@ class MetricsLog:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(clean) + "\n")
         except OSError:
             # The next row must not continue this broken one.

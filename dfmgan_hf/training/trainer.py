@@ -10,7 +10,7 @@ import signal
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,11 +110,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("accumulation_steps", "log_every_kimg"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive, but is {getattr(self, name)}.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, but is {getattr(self, name)}.")
         for name in ("sample_every_kimg", "checkpoint_every_kimg"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0, but is {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be a finite number from 0 on, but is {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` must be from 0 to {2**32 - 1}, but is {self.seed}.")
         if self.checkpoints_total_limit is not None and self.checkpoints_total_limit < 1:
             raise ValueError(f"`checkpoints_total_limit` must be at least 1, but is {self.checkpoints_total_limit}.")
 
@@ -126,20 +128,52 @@ class RunConfig:
 
 def check_batch(batch_size: int, num_processes: int, accumulation_steps: int) -> None:
     """Raise ValueError if the batch cannot be shared among so many processes and micro-batches."""
-    if batch_size < 1 or batch_size % (num_processes * accumulation_steps):
+    if min(batch_size, accumulation_steps) < 1 or batch_size % (num_processes * accumulation_steps):
         raise ValueError(
             f"`batch_size` {batch_size} cannot be shared among {num_processes} processes with {accumulation_steps} "
             "accumulation steps each; choose a multiple of their product."
         )
 
 
+class Stopwatch:
+    """Time the phases of a run's first steps.
+
+    Args:
+        run_phase: runs a phase.
+        device: is waited for, so that a phase's time is its own.
+        runs: the last of so many runs of a phase counts: on a GPU, earlier ones also compile and capture.
+    """
+
+    def __init__(self, run_phase: RunPhase, device: torch.device, runs: int) -> None:
+        self.run_phase = run_phase
+        self.device = device
+        self.runs = runs
+        self._seconds: dict[str, list[float]] = {}
+
+    def __call__(self, phase: Phase, batch: Batch) -> None:
+        start = time.perf_counter()
+        self.run_phase(phase, batch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._seconds.setdefault(phase.name, []).append(time.perf_counter() - start)
+
+    def seconds_per_step(self, phases: Sequence[Phase]) -> float | None:
+        """Return a step's mean time, with each phase as often as it is due; None before each has run, or two steps."""
+        times = [self._seconds.get(phase.name, []) for phase in phases]
+        if min(map(len, times)) < self.runs or max(map(len, times)) < 2:
+            return None
+        return sum(seconds[-1] / phase.interval for seconds, phase in zip(times, phases, strict=True))
+
+
 @dataclass
 class Progress:
-    """How far a run has come: training steps, real images shown, and seconds spent, without starts and stops."""
+    """How far a run has come: training steps, real images shown, seconds spent without starts and stops, and whether
+    a score is due that a stop signal did not leave the time for."""
 
     step: int = 0
     images_seen: int = 0
     seconds: float = 0.0
+    score_due: bool = False
 
 
 class Trainer:
@@ -180,8 +214,8 @@ class Trainer:
         show_progress: bool = True,
     ) -> None:
         check_batch(stream.batch_size, accelerator.num_processes, run.accumulation_steps)
-        if not total_kimg > 0:
-            raise ValueError(f"`total_kimg` must be positive, but is {total_kimg}.")
+        if not 0 < total_kimg < math.inf:
+            raise ValueError(f"`total_kimg` must be a positive, finite number, but is {total_kimg}.")
         self.task = task
         self.stream = stream
         self.run = run
@@ -201,6 +235,8 @@ class Trainer:
         self._rows: deque[dict[str, Any]] = deque(maxlen=PATIENCE)
         self._warned: set[str] = set()
         self._run_phase: RunPhase = self.run_phase
+        self._stopwatch: Stopwatch | None = None
+        self._timed: list[str] = []
 
     @property
     def images_seen(self) -> int:
@@ -220,7 +256,8 @@ class Trainer:
             NonFiniteLossError: a loss is NaN or infinite.
             CheckpointError: the folder holds checkpoints but the run is to start afresh; a checkpoint is damaged,
                 belongs to another run, or cannot be written.
-            SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written.
+            SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written, unless all
+                was done by then. A score that is due is measured when the run is resumed.
         """
         self.check_output_dir(resume_from)
         if resume_from == "latest" and not list_checkpoints(self.checkpoints_dir):
@@ -253,7 +290,7 @@ class Trainer:
                 "--resume_from_checkpoint latest, or choose another --output_dir."
             )
 
-    def _loop(self, signals: list[int]) -> None:
+    def _loop(self, signals: StopSignals) -> None:
         total = math.ceil(self.total_kimg * 1000)
         bar = tqdm(
             total=total,
@@ -267,31 +304,45 @@ class Trainer:
         self._lap_start, self._lap_images = time.perf_counter(), started
         if started == 0:
             self._write_sheet()
-        while self.images_seen < total:
+        stop = False
+        if started >= total and not self.progress.score_due:
+            self._say(f"Nothing to train: {started / 1000:.2f} kimg are shown, and total_kimg is {self.total_kimg:g}.")
+        if self.progress.score_due:
+            self._evaluate(signals)
+            stop = self.progress.score_due
+            if not stop:
+                self.save()
+        while not stop and self.images_seen < total:
             before = self.images_seen
+            self._tell_length(total - before)
             self._train_step(self.stream.at(before))
             if before == started:
                 self._say(describe_use(self.processes.device))
             bar.update(min(self.stream.batch_size, total - before))
-            stop = self._stop_requested(signals)
-            done = stop or self.images_seen >= total
-            if done or self._crossed(before, self.run.log_every_kimg):
+            stop, ended = self._stop_requested(signals), self.images_seen >= total
+            if stop or ended or self._crossed(before, self.run.log_every_kimg):
                 bar.set_postfix_str(f"{self._log_statistics():.1f} s/kimg")
-            if done or self._crossed(before, self.run.sample_every_kimg):
+            if stop or ended or self._crossed(before, self.run.sample_every_kimg):
                 self._write_sheet()
+            self.progress.score_due = self._has_scores and (ended or self._crossed(before, self.score.eval_every_kimg))
             # A process that is told to stop has no time for a score.
-            if not stop and (done or self._crossed(before, self.score.eval_every_kimg)):
-                self._evaluate()
-            if done or self._crossed(before, self.run.checkpoint_every_kimg):
+            if self.progress.score_due and not stop:
+                self._evaluate(signals)
+                stop = self._stop_requested(signals)
+            if stop or ended or self._crossed(before, self.run.checkpoint_every_kimg):
                 self.save()
-            if stop and self.images_seen < total:
-                bar.close()
-                self._say(
-                    f"Stopped at {self.images_seen / 1000:.2f} kimg with a checkpoint in {self.checkpoints_dir}; "
-                    "resume with --resume_from_checkpoint latest."
-                )
-                raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
         bar.close()
+        if self.images_seen < total or self.progress.score_due:
+            unscored = ", not yet scored" if self.progress.score_due else ""
+            self._say(
+                f"Stopped at {self.images_seen / 1000:.2f} kimg{unscored}, with a checkpoint in "
+                f"{self.checkpoints_dir}; resume with --resume_from_checkpoint latest."
+            )
+            raise SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
+
+    @property
+    def _has_scores(self) -> bool:
+        return self.scorer is not None and self.score.eval_every_kimg > 0
 
     def _crossed(self, before: int, every_kimg: float) -> bool:
         return every_kimg > 0 and before // (every_kimg * 1000) != self.images_seen // (every_kimg * 1000)
@@ -307,7 +358,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         for phase in self.task.phases:
             if phase.is_due(self.progress.step):
-                self._run_phase(phase, batch)
+                (self._stopwatch or self._run_phase)(phase, batch)
         self.progress.step += 1
         self.progress.images_seen += self.stream.batch_size
         for average in self.task.ema:
@@ -323,6 +374,22 @@ class Trainer:
             self._say(f"No CUDA graphs: {reason}.")
             return self.run_phase
         return PhaseGraphs(self.run_phase, self.processes.device)
+
+    def _tell_length(self, images_left: int) -> None:
+        """Say after a few steps how long all of their kind take, and again when others begin."""
+        step, device = self.progress.step, self.processes.device
+        phases = [p for p in self.task.phases if p.begins <= step and (p.ends is None or step < p.ends)]
+        names = [phase.name for phase in phases]
+        if names != self._timed:
+            runs = 1 if device.type != "cuda" else 3 if self.run.cuda_graphs else 2
+            self._timed, self._stopwatch = names, Stopwatch(self._run_phase, device, runs)
+        elif self._stopwatch is not None:
+            seconds = self._stopwatch.seconds_per_step(phases)
+            if seconds is not None:
+                self._stopwatch = None
+                changes = [change - step for p in self.task.phases for change in (p.begins, p.ends or 0)]
+                steps = min([images_left / self.stream.batch_size, *(change for change in changes if change > 0)])
+                self._say(describe_length(steps * seconds, round(steps * self.stream.batch_size), device))
 
     def run_phase(self, phase: Phase, batch: Batch) -> None:
         """Compute a phase's gradients in micro-batches, and step its optimiser."""
@@ -409,15 +476,19 @@ class Trainer:
             "--precision float32, or a smaller --lr, or a larger --r1_gamma."
         )
 
-    def _evaluate(self) -> None:
-        """Score the averaged generator, and keep it if none was better."""
-        if self.scorer is None or self.score.eval_every_kimg <= 0:
-            return
+    def _evaluate(self, signals: StopSignals) -> None:
+        """Score the averaged generator, and keep it if none was better; a stop signal leaves the score due."""
+        assert self.scorer is not None
         self._check_losses(self.statistics.non_finite("loss/"))
         start = time.perf_counter()
         devices = [self.processes.device] if self.processes.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            score = self.scorer()
+        try:
+            # Several processes measure together: one cannot leave alone.
+            with torch.random.fork_rng(devices=devices), signals.raised(self.processes.count == 1):
+                score = self.scorer()
+        except StopSignal:
+            return
+        self.progress.score_due = False
         numbers = {f"score/{name}": value for name, value in score.items() if isinstance(value, (int, float))}
         self._log_means(numbers)
         if self.processes.is_main:
@@ -469,6 +540,7 @@ class Trainer:
             state = {
                 "step": self.progress.step,
                 "seconds": self.progress.seconds,
+                "score_due": self.progress.score_due,
                 "num_processes": self.processes.count,
                 "settings": self.settings,
                 "best": self.best.state_dict(),
@@ -494,7 +566,8 @@ class Trainer:
                 f"{error}"
             ) from error
         restore_random_state(groups, state, self.processes)
-        self.progress = Progress(state["step"], state["images_seen"], state["seconds"])
+        due = state.get("score_due", False) and self._has_scores
+        self.progress = Progress(state["step"], state["images_seen"], state["seconds"], due)
         if self.processes.is_main:
             if state.get("best") is not None:
                 self.best.load_state_dict(state["best"])
@@ -509,14 +582,38 @@ class Trainer:
 # --- signals, memory, trackers ---
 
 
+class StopSignal(BaseException):
+    """A stop signal has come where `StopSignals.raised` says that it may end what is running."""
+
+
+class StopSignals(list[int]):
+    """Numbers of the stop signals that have come."""
+
+    _are_raised = False
+
+    @contextmanager
+    def raised(self, wanted: bool = True) -> Iterator[None]:
+        """Inside, if `wanted`, a signal that has come or comes is raised as `StopSignal`."""
+        self._are_raised = wanted
+        try:
+            self.check()
+            yield
+        finally:
+            self._are_raised = False
+
+    def check(self) -> None:
+        if self and self._are_raised:
+            raise StopSignal
+
+
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[StopSignals]:
     """Collect SIGINT or SIGTERM, which schedulers send before they end a job, so that a run can save before it leaves.
 
     A second one is passed on to whoever handled it before: it stops at once. Outside the main thread signals cannot
     be handled, and the list stays empty.
     """
-    received: list[int] = []
+    received = StopSignals()
     previous: dict[int, Any] = {}
 
     def restore() -> None:
@@ -527,6 +624,7 @@ def stop_signals() -> Iterator[list[int]]:
     def remember(number: int, _frame: Any) -> None:
         received.append(number)
         restore()
+        received.check()
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -554,6 +652,18 @@ def describe_use(device: torch.device) -> str:
         return f"Memory after the first step: {used['resident_memory_gib']:.1f} GiB."
     total = torch.cuda.get_device_properties(device).total_memory / GIB
     return f"Memory of the first step: {used['peak_memory_gib']:.1f} GiB of the GPU's {total:.1f}; ADA can add to it."
+
+
+def describe_length(seconds: float, images: int, device: torch.device) -> str:
+    """Say in a line or two how long the next images will take, and what is shorter if that is days."""
+    units = {"minutes": 60, "hours": 3600, "days": 86400}
+    unit = next((name for name in reversed(units) if seconds >= 2 * units[name]), "minutes")
+    long = f"about {seconds / units[unit]:.0f} {unit}" if seconds >= 120 else "less than 2 minutes"
+    text = f"The next {images / 1000:g} kimg take {long}, besides scores."
+    if unit == "days":
+        no_gpu = "no GPU was found; " if device.type == "cpu" else ""
+        text += f" If that is too long: {no_gpu}--preset small or --preset quick (64x64, from stage 1 on) take hours."
+    return text
 
 
 def log_histograms(

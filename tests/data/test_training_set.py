@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 import warnings
 from collections.abc import Callable
@@ -231,6 +232,35 @@ def test_a_damaged_cache_is_made_again_and_nothing_half_written_stays(category_f
         assert torch.equal(first.images, again.images)
         assert file.read_bytes() == whole
     assert {path.suffix for path in cache.iterdir()} - {".lock"} == {".safetensors"}
+
+
+def test_a_flipped_byte_in_the_cache_is_noticed(category_folder: Path, tmp_path: Path) -> None:
+    """Also where the file can still be read: in a photograph, and in the name of one."""
+    data = DataConfig(category_folder, cache_dir=tmp_path / "cache")
+    first = load_training_set(data, resolution=32)
+    (file,) = data.cache_dir.glob("[!.]*")
+    whole = file.read_bytes()
+    for place in (len(whole) - 100, whole.index(b"000.png")):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.warns(DataWarning, match="is damaged, .*it is not what was written.* prepared anew"):
+            again = load_training_set(data, resolution=32)
+        assert torch.equal(again.images, first.images)
+        assert again.file_names == first.file_names
+        assert file.read_bytes() == whole
+
+
+def test_without_room_for_the_cache_the_set_is_loaded_all_the_same(category_folder: Path, tmp_path: Path) -> None:
+    """No file of this process can grow past a kilobyte; a write that would fails, as on a full disk."""
+    data = DataConfig(category_folder, cache_dir=tmp_path / "cache")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.warns(DataWarning, match="could not be kept: .*Make room in .*cache for them"):
+            dataset = load_training_set(data, resolution=32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(dataset) == 6
+    assert {path.suffix for path in data.cache_dir.iterdir()} == {".lock"}
 
 
 def test_the_cache_repeats_its_warnings(category_folder: Path, tmp_path: Path) -> None:

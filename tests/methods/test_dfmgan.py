@@ -24,7 +24,8 @@ from dfmgan_hf.methods.dfmgan import (
 )
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.models.stylegan2 import NoiseInput
-from dfmgan_hf.training import Batch, RunningStatistics
+from dfmgan_hf.training import Batch, MetricsLog, RunningStatistics
+from dfmgan_hf.training.task import TrainingWarning
 from tests.models.golden import assert_close_to_golden, golden_generator, load_numbers
 from tests.training import tiny
 
@@ -162,7 +163,8 @@ def test_measuring_leaves_the_random_state_alone():
     statistics = RunningStatistics()
     task.measure(statistics)
     assert torch.equal(torch.get_rng_state(), before)
-    assert statistics.collect().keys() == {"defect_change/mask", "defect_change/image"}
+    masks = {f"mask_{name}/fake" for name in ("area", "empty", "full", "border")}
+    assert statistics.collect().keys() == {"defect_change/mask", "defect_change/image", *masks}
 
 
 def test_measured_change_is_none_for_a_generator_that_ignores_the_defect_latent():
@@ -173,7 +175,8 @@ def test_measured_change_is_none_for_a_generator_that_ignores_the_defect_latent(
         task.generator_ema.to_mask.bias.fill_(1.0)
     statistics = RunningStatistics()
     task.measure(statistics)
-    assert statistics.collect() == {"defect_change/mask": 0.0, "defect_change/image": 0.0}
+    means = statistics.collect()
+    assert (means["defect_change/mask"], means["defect_change/image"]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -430,6 +433,25 @@ def test_rates_of_drawn_masks():
     assert abs(means["mask_border/fake"] - 2 / 5) < 1e-9
     shares = statistics.collect_histograms()["mask_area/fake"]
     assert [round(share * 5) for share in shares] == [1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 1]
+
+
+def test_masks_are_reported_and_warned_of_as_they_will_be_saved(tmp_path):
+    """The generator in training draws no defects here, its average full masks, or the other way round."""
+    for average, warning in ((100.0, "masks_full"), (-100.0, "masks_empty")):
+        task = tiny.make_stage2(ema_kimg=1000.0, ema_rampup=None)
+        with torch.no_grad():
+            task.generator.to_mask.bias.fill_(-average)
+            task.generator_ema.to_mask.bias.fill_(average)
+        folder = tmp_path / warning
+        trainer = tiny.make_trainer(task, folder, steps=5, log_steps=1, checkpoint_steps=0)
+        with pytest.warns(TrainingWarning, match="of the generated masks"):
+            trainer.train()
+        row = MetricsLog(folder / "metrics.jsonl").rows()[-1]
+        assert {"masks_full", "masks_empty"} & row["warnings"].keys() == {warning}
+        task.export(folder)
+        saved = DFMGANPipeline.from_pretrained(str(folder)).generator
+        masks = saved(*task.sheet_latents, noise_mode="const").mask_logits >= 0
+        assert row["mask_area/fake"] == masks.float().mean() == (average > 0)
 
 
 def test_mask_difference():

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -171,8 +172,8 @@ def test_a_row_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     log.write({"images_seen": 4})
     before = log.path.read_text()
 
-    def short(path, *mode):
-        with original(path, *mode) as file:
+    def short(path, *mode, **options):
+        with original(path, *mode, **options) as file:
             file.write('{"im')
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -290,6 +291,47 @@ def test_damaged_checkpoint_is_named_and_skipped(stage1_run, tmp_path):
     assert_same_end(tmp_path, stage1_run)
 
 
+@pytest.mark.parametrize(
+    "harm", ["seconds", "images_seen", "step", "best", "name", "old_images_seen", "old_path", "list"]
+)
+def test_state_that_is_not_what_was_written_is_refused(stage1_run, tmp_path, harm):
+    """Also in checkpoints of earlier versions, whose state has no hash, where it can be told."""
+    newest = tmp_path / "checkpoints" / "checkpoint-0000000024"
+    shutil.copytree(list_checkpoints(stage1_run / "checkpoints")[-1], newest)
+    file = newest / "state.json"
+    state = json.loads(file.read_text())
+    if harm == "name":
+        state["sha256"]["../../score.safetensors"] = state["sha256"].pop("task.safetensors")
+    elif harm.startswith("old"):
+        del state["state_sha256"]
+    if harm == "old_path":
+        (tmp_path / "task.safetensors").write_bytes((newest / "task.safetensors").read_bytes())
+        state["sha256"]["../../task.safetensors"] = state["sha256"].pop("task.safetensors")
+    elif harm.removeprefix("old_") in state:
+        state[harm.removeprefix("old_")] = 10**15
+    file.write_text(json.dumps([1] if harm == "list" else state))
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint-0000000024 is damaged: state\.json is not what was written"
+    ):
+        tiny.run("stage1", tmp_path, resume=str(newest))
+
+
+def test_checkpoints_are_as_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        tiny.run("stage1", tmp_path, steps=1)
+    finally:
+        os.umask(before)
+    (checkpoint,) = list_checkpoints(tmp_path / "checkpoints")
+    assert {path.stat().st_mode & 0o777 for path in checkpoint.iterdir()} == {0o640}
+
+
+def test_a_run_without_anything_left_to_train_says_so(stage1_run, tmp_path, capsys):
+    newest = list_checkpoints(stage1_run / "checkpoints")[-1]
+    tiny.run("stage1", tmp_path, steps=3, resume=str(newest))
+    assert "Nothing to train: 0.02 kimg are shown, and total_kimg is 0.012." in capsys.readouterr().out
+
+
 def test_no_whole_checkpoint(tmp_path):
     tiny.run("stage1", tmp_path, steps=1)
     (tmp_path / "checkpoints" / "checkpoint-0000000004" / "state.json").write_text("{")
@@ -327,7 +369,7 @@ def test_checkpoint_of_an_earlier_version_without_settings(stage1_run, tmp_path)
     tiny.run("stage1", tmp_path, steps=2)
     file = list_checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
     state = json.loads(file.read_text())
-    del state["settings"]
+    del state["settings"], state["state_sha256"]
     file.write_text(json.dumps(state))
     tiny.run("stage1", tmp_path, resume="latest", settings={"recipe": {"lr": 0.002}})
     assert_same_end(tmp_path, stage1_run)
@@ -401,7 +443,7 @@ def test_failing_export_keeps_the_best(tmp_path):
     assert best.score == {"kid": 0.3}
 
 
-def scored_run(folder, steps: int = 5, resume: str | None = None):
+def scored_run(folder, steps: int = 5, resume: str | None = None, signal_in_score: int = 0, signal_in_step: int = 0):
     """KID is lowest after the second of the scores, and each score draws random numbers."""
     task = tiny.make_stage1()
     kids = {4: 0.5, 8: 0.1, 12: 0.3, 16: 0.2, 20: 0.4}
@@ -409,10 +451,20 @@ def scored_run(folder, steps: int = 5, resume: str | None = None):
 
     def scorer():
         torch.randn(3)
+        if trainer.progress.step == signal_in_score:
+            os.kill(os.getpid(), signal.SIGTERM)
         calls.append(trainer.images_seen)
         return {"kid": kids[trainer.images_seen], "num_images": 2, "kid_features": "none"}
 
     trainer = tiny.make_trainer(task, folder, steps=steps, scorer=scorer, eval_steps=1, checkpoint_steps=1)
+    train_step = trainer._train_step
+
+    def step(batch):
+        train_step(batch)
+        if trainer.progress.step == signal_in_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._train_step = step
     trainer.train(resume)
     return trainer, calls
 
@@ -425,6 +477,36 @@ def test_best_of_a_run_is_kept_and_loads(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["score/kid"] for row in rows if "score/kid" in row] == [0.5, 0.1, 0.3, 0.2, 0.4]
     assert all("score/kid_features" not in row for row in rows)
+
+
+@pytest.mark.parametrize("when", ["signal_in_step", "signal_in_score"])
+@pytest.mark.parametrize("step", [2, 5], ids=["amid", "last"])
+def test_a_score_that_a_stop_signal_prevents_is_measured_on_resume(tmp_path, capsys, when, step):
+    """Nothing is lost: neither in the middle nor at the end, also if the next start is stopped there once more."""
+    scored_run(tmp_path / "whole")
+    parts = tmp_path / "parts"
+    with pytest.raises(SystemExit) as left:
+        scored_run(parts, **{when: step})
+    assert left.value.code == 143
+    assert "not yet scored" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        scored_run(parts, resume="latest", signal_in_score=step)
+    assert [path.name for path in list_checkpoints(parts / "checkpoints")][-1] == f"checkpoint-{4 * step:010d}"
+    trainer, calls = scored_run(parts, resume="latest")
+    assert calls == [4 * number for number in range(step, 6)]
+    assert trainer.best.images_seen == 8
+    scores, expected = (
+        [
+            (row["images_seen"], row["score/kid"])
+            for row in MetricsLog(folder / "metrics.jsonl").rows()
+            if "score/kid" in row
+        ]
+        for folder in (parts, tmp_path / "whole")
+    )
+    assert len(scores) == 5
+    assert scores == expected
+    assert_same_end(parts, tmp_path / "whole")
+    assert scored_run(parts, resume="latest")[1] == [], "it is measured once"
 
 
 def test_scores_survive_a_resume_and_change_nothing(tmp_path):

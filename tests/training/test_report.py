@@ -42,13 +42,13 @@ def test_warnings_and_their_spans_are_listed(tmp_path):
             "images_seen": 1000 * i,
             "step": i,
             "loss/r1": 0.1,
-            "warnings": {"ada_at_cap": "at <its> limit"} if i > 2 else {"masks_empty": "nothing"},
+            "warnings": {"<ada>_at_cap": "at <its> limit"} if i > 2 else {"masks_empty": "nothing"},
         }
         for i in range(1, 6)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     page = write_report(tmp_path).read_text()
-    assert 'class="now"><b>ada at cap</b> (3.0 to 5.0 kimg): at &lt;its&gt; limit' in page
+    assert 'class="now"><b>&lt;ada&gt; at cap</b> (3.0 to 5.0 kimg): at &lt;its&gt; limit' in page
     assert 'class="past"><b>masks empty</b> (1.0 to 2.0 kimg, no longer): nothing' in page
 
 
@@ -64,3 +64,15 @@ def test_curves_are_drawn_from_the_numbers(tmp_path):
 def test_no_log(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the --output_dir of a run"):
         write_report(tmp_path)
+
+
+def test_a_run_that_was_stopped_is_not_finished_and_other_pictures_do_not_matter(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "my favourite.png").write_bytes(b"")
+    record = {"recipe": {"total_kimg": 4}, "result": {"images_seen": 3999, "training_seconds": 7200}}
+    (tmp_path / "training_config.json").write_text(json.dumps(record))
+    assert "<p>not finished, 0.00 of 4 kimg in 0 steps, 2.00 h of training" in write_report(tmp_path).read_text()
+    record["result"]["images_seen"] = 4000
+    (tmp_path / "training_config.json").write_text(json.dumps(record))
+    assert "<p>finished, " in write_report(tmp_path).read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from accelerate import Accelerator
 
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import RunConfig
-from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit, fit_run
+from dfmgan_hf.training.checkpointing import ScoreConfig
+from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit, fit_run, ignored_settings
+from dfmgan_hf.training.trainer import check_batch
 from tests.training import tiny
 
 
@@ -67,3 +70,40 @@ def test_running_out_of_memory_while_networks_are_built_is_answered_too(tmp_path
 def test_batches_that_cannot_be_shared(tmp_path):
     with pytest.raises(ValueError, match="choose a multiple of their product"):
         fit_run(RunConfig(output_dir=tmp_path, accumulation_steps=3), 16, Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accumulation_steps", 0),
+        ("log_every_kimg", math.inf),
+        ("log_every_kimg", math.nan),
+        ("sample_every_kimg", math.nan),
+        ("checkpoint_every_kimg", -1),
+        ("seed", 2**64),
+        ("seed", -1),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_done(tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*but is {value}"):
+        RunConfig(output_dir=tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("eval_images", 0), ("eval_every_kimg", math.inf)])
+def test_scores_out_of_range_are_refused_before_anything_is_done(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*but is {value}"):
+        ScoreConfig(**{name: value})
+
+
+def test_a_run_without_an_end_or_batches_is_refused(tmp_path):
+    for length in (math.inf, math.nan, 0):
+        with pytest.raises(ValueError, match="`total_kimg` must be a positive, finite number"):
+            tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=length)
+    with pytest.raises(ValueError, match="`batch_size` 0 cannot be shared"):
+        tiny.make_trainer(tiny.make_stage1(), tmp_path, batch_size=0)
+    with pytest.raises(ValueError, match="`batch_size` 4 cannot be shared among 1 processes with 0 accumulation"):
+        check_batch(4, 1, 0)
+
+
+def test_nothing_of_a_plain_launch_is_ignored():
+    assert ignored_settings(Accelerator(cpu=True)) == []

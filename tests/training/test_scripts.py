@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,15 @@ import torch
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
-from dfmgan_hf.data import DataError
+from dfmgan_hf.cli import main
+from dfmgan_hf.data import DataConfig, DataError
+from dfmgan_hf.files import lock_folder
+from dfmgan_hf.methods import get_method
 from dfmgan_hf.methods import train as train_method
-from dfmgan_hf.methods.train import train
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig
+from dfmgan_hf.methods.train import TrainingConfig, prepare, train
 from dfmgan_hf.metrics import MissingWeightsError
-from dfmgan_hf.training import CheckpointError, NonFiniteLossError
+from dfmgan_hf.training import CheckpointError, NonFiniteLossError, RunConfig, Trainer
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +54,11 @@ def write(image: torch.Tensor, path: Path) -> None:
     Image.fromarray(image[0].contiguous().numpy()).save(path)
 
 
-def run_script(script: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def run_script(
+    script: str, *arguments: object, check: bool = True, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **own, **(environment or {})}
     run = subprocess.run(
         [sys.executable, ROOT / "examples" / script, *map(str, arguments)],
         capture_output=True,
@@ -178,6 +186,125 @@ def test_errors_are_about_what_the_user_did(backbone, category, tmp_path):
     with pytest.raises(ValueError, match="choose a multiple of their product"):
         call_script("train_stage1", *stage1, "--output_dir", tmp_path, "--accumulation_steps=3")
     assert not list(tmp_path.iterdir()), "something was written before the mistake was noticed"
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Make a run stop after so many steps, by a signal or killed."""
+
+    def stop(steps: int, *, killed: bool = False) -> None:
+        train_step = Trainer._train_step
+
+        def step(trainer, batch):
+            train_step(trainer, batch)
+            if trainer.progress.step == steps:
+                if killed:
+                    raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(Trainer, "_train_step", step)
+
+    return stop
+
+
+def test_a_stopped_run_leaves_a_model_that_says_it_is_not_finished(
+    category, tmp_path, stop_after, monkeypatch, capsys
+):
+    stop_after(3)
+    folder = tmp_path / "stage1"
+    stage1 = ["--data_dir", category, "--output_dir", folder, *SIZES, *COMMON]
+    with pytest.raises(SystemExit) as left:
+        call_script("train_stage1", *stage1)
+    assert left.value.code == 143
+    assert f"What is learnt so far is a model: {folder}" in capsys.readouterr().out
+    assert not DFMGANPipeline.from_pretrained(str(folder)).has_defects
+    assert "<p>not finished, 0.01 of 0.016 kimg" in (folder / "report.html").read_text()
+    monkeypatch.undo()
+    stage2 = stage2_options(folder, category, tmp_path / "stage2")
+    with pytest.warns(UserWarning, match=r"stage1 is not finished: 0\.012 of 0\.016 kimg.*--resume_from_checkpoint l"):
+        call_script("train_stage2", *stage2, "--defect=dot")
+    call_script("train_stage1", *stage1, "--resume_from_checkpoint=latest")
+    assert json.loads((folder / "training_config.json").read_text())["result"]["images_seen"] == 16
+    assert "<p>finished, " in (folder / "report.html").read_text()
+
+
+def test_a_killed_stage1_is_not_a_backbone_until_it_is_resumed(category, tmp_path, stop_after, monkeypatch):
+    folder = tmp_path / "stage1"
+    stage1 = ["--data_dir", category, "--output_dir", folder, *SIZES, *COMMON]
+    stage2 = [*stage2_options(folder, category, tmp_path / "stage2"), "--defect=dot"]
+    stop_after(1, killed=True)
+    with pytest.raises(KeyboardInterrupt):
+        call_script("train_stage1", *stage1)
+    with pytest.raises(CheckpointError, match="has not reached its first checkpoint"):
+        call_script("train_stage2", *stage2)
+    monkeypatch.undo()
+    stop_after(3, killed=True)
+    with pytest.raises(KeyboardInterrupt):
+        call_script("train_stage1", *stage1)
+    monkeypatch.undo()
+    with pytest.raises(
+        CheckpointError, match=r"no model yet: .*after 0\.008 of 0\.016 kimg.* --total_kimg 0\.008 besides"
+    ):
+        call_script("train_stage2", *stage2)
+    call_script("train_stage1", *stage1, "--resume_from_checkpoint=latest", "--total_kimg=0.008")
+    call_script("train_stage2", *stage2)
+    assert DFMGANPipeline.from_pretrained(str(tmp_path / "stage2")).has_defects
+
+
+@pytest.mark.parametrize("place", ["", "train/good", "runs/plate", "..", "link"])
+def test_a_run_does_not_write_among_the_photographs(tmp_path, place):
+    data = save_drawn_category(tmp_path / "data" / "plate")
+    (data / "link").symlink_to(data / "test")
+    before = sorted(tmp_path.rglob("*"))
+    where = ["--data_dir", tmp_path / "data", "--category", "plate"]
+    for source in (where, ["--data_dir", data], ["--good_dir", data / "train" / "good"]):
+        if source is not where and place not in ("", "train/good"):
+            continue
+        output = data / "train" / "good" / place if "--good_dir" in source else data / place
+        with pytest.raises(ValueError, match="is or lies in a folder of photographs"):
+            call_script("train_stage1", *source, "--output_dir", output, *SIZES, *COMMON)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("resolution", [256, 64])
+def test_without_a_gpu_the_default_size_is_warned_of_before_the_start(category, tmp_path, capsys, resolution):
+    run, method = RunConfig(output_dir=tmp_path, report_to="none"), get_method("stage1")
+    options, recipe = method.options(), RecipeConfig(resolution=resolution)
+    prepare(method, TrainingConfig(run, options, AugmentationConfig(), recipe=recipe, data=DataConfig(category)))
+    said = "No GPU was found, and 256x256 takes a CPU weeks or more" in capsys.readouterr().out
+    assert said == (resolution == 256)
+
+
+def test_two_runs_do_not_write_to_one_folder(category, tmp_path):
+    with lock_folder(tmp_path), pytest.raises(BlockingIOError, match="Another run is writing to"):
+        call_script("train_stage1", "--data_dir", category, "--output_dir", tmp_path, *SIZES, *COMMON)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_accelerate_that_do_nothing_are_named(category, tmp_path):
+    environment = {
+        "ACCELERATE_USE_CPU": "true",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "ACCELERATE_DYNAMO_BACKEND": "inductor",
+    }
+    options = ["--data_dir", category, "--output_dir", tmp_path, *SIZES, *COMMON]
+    said = run_script("train_stage1.py", *options, environment=environment).stderr
+    assert (
+        "no effect here: mixed_precision bf16 (give --precision); gradient_accumulation_steps 4 (give --accum" in said
+    )
+    assert "dynamo_backend" in said
+
+
+def test_ctrl_c_before_the_first_step_is_one_line(tmp_path, monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_method, "train", interrupted)
+    with pytest.raises(SystemExit) as left:
+        main(["train", "stage1"])
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "Stopped.\n"
 
 
 def test_missing_weights_are_an_error_before_training_starts(category, tmp_path, monkeypatch):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from dfmgan_hf.methods.dfmgan import AREA_EDGES
 from dfmgan_hf.training import Batch, NonFiniteLossError, Phase, RunningStatistics, lazy_adam
 from dfmgan_hf.training.checkpointing import list_checkpoints
 from dfmgan_hf.training.task import PATIENCE, TrainingWarning
+from dfmgan_hf.training.trainer import describe_length
 from tests.training import tiny
 from tests.training.test_task import HEALTHY
 
@@ -240,3 +243,39 @@ def test_gradients_are_made_finite(tmp_path):
     (gradient,) = gradients_after(trainer, phase, Batch(torch.zeros(4, 1, 1, 1)))
     assert gradient.tolist() == [1.0, 0.0, 1e5, -1e5]
     assert trainer.statistics.collect()["non_finite_gradients"] == 1.0
+
+
+def test_a_run_says_after_two_steps_what_it_will_take(tmp_path, monkeypatch):
+    """A clock that phases move: the generator's first run takes twice as long, and R1 begins with the fifth step."""
+    clock = [0.0]
+    monkeypatch.setattr("dfmgan_hf.training.trainer.time.perf_counter", lambda: clock[0])
+    costs = {"generator": 100.0, "path_length": 40.0, "discriminator": 50.0, "r1": 30.0}
+    trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=1000, checkpoint_steps=0)
+    trainer.task.phases[-1].begins = 4
+    said: list[tuple[int, str]] = []
+
+    def run_phase(phase, batch):
+        clock[0] += costs[phase.name] * (2 if trainer.progress.step == 0 and phase.name == "generator" else 1)
+        if trainer.progress.step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "run_phase", run_phase)
+    monkeypatch.setattr(trainer.task, "after_step", lambda step, statistics: None)
+    monkeypatch.setattr(trainer, "_say", lambda text: said.append((trainer.progress.step, text)))
+    with pytest.raises(SystemExit):
+        trainer.train()
+    told = [(step, text) for step, text in said if text.startswith("The next")]
+    assert [step for step, _ in told] == [2, 7], "after two steps, and when each phase of other steps has run"
+    # Path length runs every 2nd step, R1 every 3rd: 2 steps of 100 + 50 + 40 / 2 s, 993 of 10 s more.
+    assert told[0][1] == "The next 0.008 kimg take about 6 minutes, besides scores."
+    assert told[1][1].startswith(
+        "The next 3.972 kimg take about 2 days, besides scores. If that is too long: no GPU was"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(100, "less than 2 minutes"), (3600, "about 60 minutes"), (100_000, "about 28 hours")]
+)
+def test_shorter_runs_are_told_in_their_units_and_without_advice(seconds, text):
+    said = describe_length(seconds, 12_000, torch.device("cpu"))
+    assert said == f"The next 12 kimg take {text}, besides scores."
