@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from PIL import Image
+from tqdm import tqdm
 
 from ..files import file_sha256, write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
-from .duplicates import describe_detail, find_duplicates, group_duplicates
+from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import (
     EXIT_STATUS,
     Finding,
@@ -104,9 +105,11 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     check_square(config.resolution, config.fit)
     listing = find_listing(config)
     with ThreadPoolExecutor() as pool:
-        looked = list(pool.map(partial(_look, config), listing.records))
+        records = listing.records
+        looked = list(tqdm(pool.map(partial(_look, config), records), "Reading", len(records), disable=None))
     inspections = [inspection for inspection, _, _ in looked]
-    pairs = find_duplicates([detail for _, detail, _ in looked], [digest for _, _, digest in looked])
+    small, digests = [small for _, small, _ in looked], [digest for _, _, digest in looked]
+    pairs = find_duplicates(small, digests, partial(tqdm, desc="Comparing", disable=None))
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),
@@ -234,7 +237,7 @@ def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
 def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None, str]:
     """Inspect a photograph, and describe it for the search for duplicates (None and "" if it cannot be read)."""
     inspection, image, _ = inspect(record, 3, config.bit_depth)
-    return inspection, *((None, "") if image is None else (describe_detail(image), file_sha256(record.image_path)))
+    return inspection, *((None, "") if image is None else (describe_photograph(image), file_sha256(record.image_path)))
 
 
 def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[Inspection]]:
@@ -348,7 +351,7 @@ def draw_contact_sheet(
     by_name = {inspection.record.name: inspection for inspection in usable}
     same = [name for group in report.duplicate_groups for name in group if name in by_name][:columns]
     if same:
-        rows.append(("photographs that show the same view", [by_name[name] for name in same], same))
+        rows.append(("photographs of the same part", [by_name[name] for name in same], same))
     pages = [
         contact_sheet(
             [[_thumbnail(inspection.record, bit_depth)] for inspection in shown],

@@ -283,17 +283,21 @@ def judge_duplicates(
     records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair], known_leaks: Sequence[str] = ()
 ) -> Iterator[Finding]:
     """Report photographs that occur more than once, and those known already to be in train and test."""
-    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
-    leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
+    exact, near, turned, maybe = (
+        [p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned", "maybe")
+    )
+    leaks = [p for p in pairs if p.kind != "maybe" and records[p.first].split != records[p.second].split]
     conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
-    same_view = "of photographs that show the same view,"
+    same_part = "of photographs of the same part, or of the same photograph"
     keep = "Keep one of each, or keep them together when you split the set."
     move = "Move both to the same side, or what is measured on test rewards what was only remembered."
     remove = "Remove one of the two."
+    look = "Look at them: other parts in the same pose look like this too. If they are the same, keep them together."
     rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
         (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
-        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
-        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
+        (near, "note", "near_duplicates", f"{same_part} saved, scaled, cropped or lit differently", keep),
+        (turned, "note", "turned_duplicates", f"{same_part} rotated or mirrored", keep),
+        (maybe, "note", "maybe_duplicates", "of photographs that may show the same part, which is not certain", look),
         (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
         (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
     )

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..files import file_sha256, whole_folder
-from .duplicates import describe_detail, find_duplicates, group_duplicates
+from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import judge_duplicates, judge_folder
 from .preparation import read_pair
 from .reading import Array, Mask
@@ -96,7 +96,7 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
     """
     listing = find_listing(config)
     records: list[ImageRecord] = []  # those that were cut
-    details, digests = [], []
+    small, digests = [], []
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
     stems = _distinct_stems(listing.records)
@@ -112,7 +112,7 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
                 skipped.append(error)
                 continue
             records.append(record)
-            details.append(describe_detail(photograph))
+            small.append(describe_photograph(photograph))
             digests.append(file_sha256(record.image_path))
             for place, image, mask in cut:
                 kind = f"{record.split}/{record.defect}"
@@ -122,7 +122,7 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
                     _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
                 rows.append((f"{kind}/{stem}.png", record.name, place))
                 patches[kind] += 1
-        pairs = find_duplicates(details, digests)
+        pairs = find_duplicates(small, digests)
         groups = {records[i].name: number for number, same in enumerate(group_duplicates(pairs), 1) for i in same}
         with (folder / TABLE_FILE).open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
