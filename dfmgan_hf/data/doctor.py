@@ -19,7 +19,7 @@ from ..files import file_sha256, write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import (
-    EXIT_STATUS,
+    RANKS,
     Finding,
     count,
     judge,
@@ -28,7 +28,7 @@ from .findings import (
     judge_folder,
     value_range,
 )
-from .patches import same_view_in_train_and_test
+from .patches import defect_length, propose_patch_size, propose_region, same_view_in_train_and_test
 from .preparation import Inspection, check_square, inspect, read_masks
 from .reading import Array, read_image
 from .records import GOOD, ImageRecord, printable
@@ -43,9 +43,13 @@ _MINIMUM_DEFECTS = 1
 # A third, rounded down, must leave one photograph to train on (paper, section 4.3).
 _MINIMUM_FOR_PARTITIONS = 3
 
+RESOLUTIONS = {"auto": 256, "small": 64, "quick": 64, "paper256": 256, "large512": 512}
+"""What each preset of training (`methods.method.PRESETS`) brings photographs to, in pixels."""
+
 _AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
 
 _PICTURE_SIZE = 200
+_REGION_WORTH_TELLING = 0.8  # share of the photograph
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,18 @@ class CheckConfig(SquareSource):
     """Check photographs and masks before training on them; with `skip_bad_files`, bad files are warnings, not errors.
 
     Attributes:
-        resolution: Resolution that is planned for training, in pixels.
+        preset: Preset that is planned for training.
+        resolution: Resolution that is planned for training, in pixels; None for the preset's.
+        strict: Exit with status 1 if there are warnings.
         output_dir: Folder for report.json and contact_sheet.png.
         columns: Photographs of each kind on the contact sheet.
         image_channels: Channels that are planned for training: 3, or 1 for grey.
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    resolution: int = 256
+    preset: Literal["auto", "small", "quick", "paper256", "large512"] = "auto"
+    resolution: int | None = None
+    strict: bool = False
     output_dir: Path = Path("outputs/check_dataset")
     columns: int = 8
     image_channels: int = 3
@@ -70,7 +78,7 @@ def check_dataset(config: CheckConfig) -> int:
     """Print what is in a data set and what is wrong with it; write report.json and contact_sheet.png.
 
     Returns:
-        0 if all is well, 1 for warnings, 2 if training cannot run.
+        0 if training can run, 2 if it cannot; with `strict`, 1 for warnings.
 
     Raises:
         DataError: there is nothing to check.
@@ -102,7 +110,8 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         >>> report, _ = examine(CheckConfig(Path("mvtec_ad"), "hazelnut", resolution=256))
         >>> print(report.to_text())
     """
-    check_square(config.resolution, config.fit)
+    resolution = RESOLUTIONS[config.preset] if config.resolution is None else config.resolution
+    check_square(resolution, config.fit)
     listing = find_listing(config)
     with ThreadPoolExecutor() as pool:
         records = listing.records
@@ -117,22 +126,24 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         *judge_folder(listing),
         *judge(
             inspections,
-            resolution=config.resolution,
+            resolution=resolution,
             fit=config.fit,
             bit_depth=config.bit_depth,
             image_channels=config.image_channels,
         ),
+        *_propose_patches(inspections),
         *judge_duplicates(listing.records, pairs, same_view_in_train_and_test(listing)),
     ]
     report = Report(
         root=str(listing.root),
         category=listing.category,
         account=listing.account(),
-        resolution=config.resolution,
+        resolution=resolution,
         fit=config.fit,
+        strict=config.strict,
         kinds=[_summarise(split, kind, members) for (split, kind), members in _by_kind(inspections).items()],
         stages=stages,
-        findings=sorted(findings, key=lambda finding: -EXIT_STATUS[finding.severity]),
+        findings=sorted(findings, key=lambda finding: -RANKS[finding.severity]),
         duplicate_groups=[[inspections[i].record.name for i in group] for group in group_duplicates(pairs)],
     )
     return report, inspections
@@ -173,6 +184,7 @@ class Report:
     account: str  # of every entry of the folder, see `Listing.account`
     resolution: int
     fit: str
+    strict: bool
     kinds: list[KindSummary]
     stages: list[StageSummary]
     findings: list[Finding]
@@ -184,9 +196,14 @@ class Report:
         return sum(kind.photographs for kind in self.kinds)
 
     @property
+    def worst(self) -> int:
+        """0 if all is well, 1 for warnings, 2 if training cannot run."""
+        return max((RANKS[finding.severity] for finding in self.findings), default=0)
+
+    @property
     def exit_status(self) -> int:
-        """Exit status of a script: 0 if all is well, 1 for warnings, 2 if training cannot run."""
-        return max((EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
+        """Exit status of a script: that of warnings is 1 if `strict`."""
+        return 0 if self.worst == 1 and not self.strict else self.worst
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -203,15 +220,18 @@ class Report:
             )
         stages = [(s.stage, s.kind, str(s.usable), str(s.advised), s.verdict) for s in self.stages]
         severities = Counter(finding.severity for finding in self.findings)
-        found = ", ".join(count(severities[name], name) for name in reversed(EXIT_STATUS) if severities[name])
+        found = ", ".join(count(severities[name], name) for name in reversed(RANKS) if severities[name])
         verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
         parts = [
-            printable(f"{self.category}: {self.photographs} photographs in {self.root}"),
+            printable(
+                f"{self.category}: {self.photographs} photographs in {self.root}, to be trained on at "
+                f"{self.resolution}x{self.resolution} pixels (--resolution, --preset)"
+            ),
             self.account,
             _table("split|kind|photos|usable|size in pixels|mode|defect area in % (min, median, max)", kinds),
             _table("stage|trains on|usable|advised|verdict", stages),
             *(finding.to_text() for finding in self.findings),
-            f"{verdicts[self.exit_status]} {found}".strip(),
+            f"{verdicts[self.worst]} {found}".strip(),
         ]
         return "\n\n".join(parts)
 
@@ -322,6 +342,25 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
                 f"'{stage.kind}' has {stage.usable} usable photographs; {ADVISED_DEFECTS} are advised.",
                 "Add more if you can; what is generated will stay close to these few."
                 f"{also if stage.usable < _MINIMUM_FOR_PARTITIONS else ''}",
+            )
+
+
+def _propose_patches(inspections: Sequence[Inspection]) -> Iterator[Finding]:
+    """Propose patches where the defects of a kind are short, compared with what is trained on."""
+    for (_, kind), members in _by_kind([i for i in inspections if i.mask_area and not i.errors]).items():
+        lengths = [defect_length(i) for i in members]
+        side = min(min(i.width, i.height) for i in members)
+        size = propose_patch_size(members)
+        if kind != GOOD and np.median(lengths) < side / 10 and size < side:
+            left, top, right, bottom = propose_region(members)
+            where = f" They lie within --region {left:g} {top:g} {right:g} {bottom:g} of their photographs."
+            yield Finding(
+                "note",
+                "patches_advised",
+                f"'{kind}': half of the defects are at most {np.median(lengths):g} pixels long, in photographs of "
+                f"{side} and more.",
+                f"Patches would show them larger: dfmgan cut-patches --patch_size {size}."
+                f"{where if (right - left) * (bottom - top) < _REGION_WORTH_TELLING else ''}",
             )
 
 

@@ -19,9 +19,10 @@ _LARGEST_MASK_GRID = 64
 _LARGE_AREA = 0.5
 _ELONGATED = 1.5
 _MIXED_SHAPES = 1.3
+_SQUEEZED = 1.1
 
 Severity = Literal["error", "warning", "note"]
-EXIT_STATUS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
+RANKS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
 
 _TEXT_WIDTH = 110
 _FILES_SHOWN = 5
@@ -61,7 +62,7 @@ def judge(
 ) -> list[Finding]:
     """Say what is odd about photographs, and masks, that can be used."""
     return [
-        *_check_masks(inspections, resolution),
+        *_check_masks(inspections, resolution, fit),
         *_check_shapes(inspections, resolution, fit),
         *_check_pixels(inspections, bit_depth),
         *_check_colour(inspections, image_channels),
@@ -132,7 +133,7 @@ def judge_folder(listing: Listing) -> Iterator[Finding]:
         yield from found_in(names, severity, kind, f"{number}: {what}{inside}.", advice)
 
 
-def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
+def _check_masks(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
     """Report masks that can be used but are probably not meant as they are."""
     areas = {i.record.name: i.mask_area for i in inspections if i.mask_area}
     full = [name for name, area in areas.items() if area >= FULL_AREA]
@@ -162,8 +163,10 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
         "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
     )
     grid = min(_LARGEST_MASK_GRID, resolution // 4)
-    tiny = [name for name, area in areas.items() if area * grid**2 < 1]
-    pixels = value_range([round(areas[name] * resolution**2, 1) for name in tiny])
+    # Of the square that is trained on, which is larger than the photograph or smaller.
+    shares = {i.record.name: i.mask_area * i.width * i.height / _square(i, fit) for i in inspections if i.mask_area}
+    tiny = [name for name, share in shares.items() if share * grid**2 < 1]
+    pixels = value_range([round(shares[name] * resolution**2, 1) for name in tiny])
     yield from found_in(
         tiny,
         "warning",
@@ -174,17 +177,26 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
     )
 
 
+def _square(inspection: Inspection, fit: str) -> int:
+    """Return how many pixels of the photograph, or of its border, become the square."""
+    sides = inspection.width, inspection.height
+    return {"pad": max(sides) ** 2, "center_crop": min(sides) ** 2}.get(fit, sides[0] * sides[1]) or 1
+
+
 def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
     sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
     if not sides:
         return
     ratios = np.array([width / height for width, height in sides.values()])
     is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
-    if fit == "resize" and is_mixed:
-        yield Finding(
-            "warning",
+    squeezed = [name for name, (w, h) in sides.items() if max(w, h) / min(w, h) > _SQUEEZED]
+    if fit == "resize":
+        yield from found_in(
+            squeezed,
+            "warning" if is_mixed else "note",
             "distorted",
-            f"Shapes go from {ratios.min():.2f} to {ratios.max():.2f} (width / height); fit=resize makes all square.",
+            f"{count(len(squeezed), 'photograph')} to be squeezed out of shape: width / height is "
+            f"{value_range([round(float(ratio), 2) for ratio in ratios])}, and fit=resize makes all square.",
             "If proportions matter, use --fit center_crop or --fit pad, or crop the photographs alike.",
         )
     scaled = {name: max(pair) if fit == "pad" else min(pair) for name, pair in sides.items()}

@@ -193,6 +193,7 @@ class Inspection:
     is_rotated: bool = False  # EXIF says that it is to be turned
     highest_sample: int | None = None  # of a 16-bit photograph
     mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
+    mask_box: tuple[int, int, int, int] | None = None  # left, top, right, bottom of all that is defect, in pixels
     has_soft_mask: bool = False  # see `reading.Mask`
     has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
 
@@ -235,6 +236,7 @@ def inspect(
         mask = read_masks(record)
         if mask is not None:
             found.mask_area = float(mask.defect.mean())
+            found.mask_box = Image.fromarray(mask.defect).getbbox()
             found.has_soft_mask = mask.is_soft
             with Image.open(record.masks[0]) as file:
                 found.has_lossy_mask = file.format in _LOSSY_FORMATS
