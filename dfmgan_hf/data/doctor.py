@@ -15,10 +15,12 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import file_sha256, write_json
+from ..files import write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import (
+    ADVISED_DEFECTS,
+    ADVISED_GOOD,
     RANKS,
     Finding,
     count,
@@ -26,6 +28,7 @@ from .findings import (
     judge_duplicates,
     judge_files,
     judge_folder,
+    judge_number,
     value_range,
 )
 from .patches import defect_length, propose_patch_size, propose_region, same_view_in_train_and_test
@@ -34,14 +37,8 @@ from .reading import Array, read_image
 from .records import GOOD, ImageRecord, printable
 from .sources import SquareSource, find_listing
 
-# Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
-# of each kind of defect.
-ADVISED_GOOD = 200
-ADVISED_DEFECTS = 10
 _MINIMUM_GOOD = 2
 _MINIMUM_DEFECTS = 1
-# A third, rounded down, must leave one photograph to train on (paper, section 4.3).
-_MINIMUM_FOR_PARTITIONS = 3
 
 RESOLUTIONS = {"auto": 256, "small": 64, "quick": 64, "paper256": 256, "large512": 512}
 """What each preset of training (`methods.method.PRESETS`) brings photographs to, in pixels."""
@@ -116,8 +113,8 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     with ThreadPoolExecutor() as pool:
         records = listing.records
         looked = list(tqdm(pool.map(partial(_look, config), records), "Reading", len(records), disable=None))
-    inspections = [inspection for inspection, _, _ in looked]
-    small, digests = [small for _, small, _ in looked], [digest for _, _, digest in looked]
+    inspections, small = [inspection for inspection, _ in looked], [small for _, small in looked]
+    digests = [inspection.digest for inspection in inspections]
     pairs = find_duplicates(small, digests, partial(tqdm, desc="Comparing", disable=None))
     stages = _judge_stages(inspections)
     findings = [
@@ -254,10 +251,10 @@ def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None, str]:
-    """Inspect a photograph, and describe it for the search for duplicates (None and "" if it cannot be read)."""
+def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None]:
+    """Inspect a photograph, and make it small for the search for duplicates (None if it cannot be read)."""
     inspection, image, _ = inspect(record, 3, config.bit_depth)
-    return inspection, *((None, "") if image is None else (describe_photograph(image), file_sha256(record.image_path)))
+    return inspection, None if image is None else describe_photograph(image)
 
 
 def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[Inspection]]:
@@ -312,13 +309,8 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
             f"{good.usable} usable defect-free photographs; stage 1 needs at least {_MINIMUM_GOOD}.",
             f"Put defect-free photographs into train/good; {ADVISED_GOOD} are advised.",
         )
-    elif good.verdict == "few":
-        yield Finding(
-            "warning",
-            "few_good",
-            f"{good.usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
-            "Photograph more, which needs no defects. With few, the discriminator remembers them.",
-        )
+    else:
+        yield from judge_number(GOOD, good.usable)
     if not defects:
         yield Finding(
             "error",
@@ -334,15 +326,8 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
                 f"'{stage.kind}' has no usable photograph; stage 2 cannot be trained on it.",
                 f"Add photographs with masks; {ADVISED_DEFECTS} are advised.",
             )
-        elif stage.verdict == "few":
-            also = f" Classification needs at least {_MINIMUM_FOR_PARTITIONS}."
-            yield Finding(
-                "warning",
-                "few_defects",
-                f"'{stage.kind}' has {stage.usable} usable photographs; {ADVISED_DEFECTS} are advised.",
-                "Add more if you can; what is generated will stay close to these few."
-                f"{also if stage.usable < _MINIMUM_FOR_PARTITIONS else ''}",
-            )
+        else:
+            yield from judge_number(stage.kind, stage.usable)
 
 
 def _propose_patches(inspections: Sequence[Inspection]) -> Iterator[Finding]:

@@ -78,12 +78,7 @@ def find_duplicates(
         Pairs, sorted by index.
     """
     indices = [index for index, photograph in enumerate(photographs) if photograph is not None]
-    pairs: dict[tuple[int, int], DuplicatePair] = {}
-    first_with: dict[str, int] = {}
-    for index in indices:
-        first = first_with.setdefault(digests[index], index)
-        if first != index:
-            pairs[first, index] = DuplicatePair(first, index, "exact", 1.0)
+    pairs = {(pair.first, pair.second): pair for pair in exact_duplicates(digests)}
     # Flat photographs have no detail to compare.
     indices = [index for index in indices if np.ptp(photographs[index]) > 1]  # type: ignore[arg-type]
     if len(indices) < 2:
@@ -100,6 +95,13 @@ def find_duplicates(
                 kind: Kind = "maybe" if agreement < _SAME else "turned" if turn else "near"
                 pairs[key] = DuplicatePair(*key, kind, agreement)
     return sorted(pairs.values())
+
+
+def exact_duplicates(digests: Sequence[str]) -> list[DuplicatePair]:
+    """Return pairs of equal files, each with the first of its kind; "" stands for no file."""
+    first_with: dict[str, int] = {}
+    firsts = [first_with.setdefault(digest, index) for index, digest in enumerate(digests)]
+    return [DuplicatePair(f, i, "exact", 1.0) for i, f in enumerate(firsts) if f != i and digests[i]]
 
 
 def group_duplicates(pairs: Sequence[DuplicatePair]) -> list[list[int]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .duplicates import DuplicatePair
 from .preparation import FULL_AREA, Inspection
-from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, printable
+from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, normalised, printable
 
 # What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
 _LARGEST_MASK_GRID = 64
@@ -69,6 +69,33 @@ def judge(
     ]
 
 
+# Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
+# of each kind of defect.
+ADVISED_GOOD = 200
+ADVISED_DEFECTS = 10
+# A third, rounded down, must leave one photograph to train on (paper, section 4.3).
+_MINIMUM_FOR_PARTITIONS = 3
+
+
+def judge_number(kind: str, usable: int) -> Iterator[Finding]:
+    """Report that photographs of a kind, enough to train on, are few."""
+    if kind == GOOD and usable < ADVISED_GOOD:
+        yield Finding(
+            "warning",
+            "few_good",
+            f"{usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
+            "Photograph more, which needs no defects. With few, the discriminator remembers them.",
+        )
+    elif kind != GOOD and usable < ADVISED_DEFECTS:
+        also = f" Classification needs at least {_MINIMUM_FOR_PARTITIONS}." if usable < _MINIMUM_FOR_PARTITIONS else ""
+        yield Finding(
+            "warning",
+            "few_defects",
+            f"'{kind}' has {usable} usable photographs; {ADVISED_DEFECTS} are advised.",
+            f"Add more if you can; what is generated will stay close to these few.{also}",
+        )
+
+
 _FILE_PROBLEMS = {
     "unreadable": "not readable as an image",
     "pixel_format": "samples that cannot be used",
@@ -122,7 +149,7 @@ _LEFT_OVER: dict[LeftOverKind, tuple[str, str]] = {
 
 
 def judge_folder(listing: Listing) -> Iterator[Finding]:
-    """Report all entries of a folder that are not used."""
+    """Report all entries of a folder that are not used, and good photographs that share a name but for its ending."""
     for kind, (what, advice) in _LEFT_OVER.items():
         entries = [entry for entry in listing.left_over if entry.kind == kind]
         names = [str(entry.path).removeprefix(f"{listing.root}/") for entry in entries]
@@ -131,6 +158,19 @@ def judge_folder(listing: Listing) -> Iterator[Finding]:
         number = f"{len(names)} entr{'y' if len(names) == 1 else 'ies'}"
         severity: Severity = "warning" if any(entry.is_unresolved for entry in entries) else "note"
         yield from found_in(names, severity, kind, f"{number}: {what}{inside}.", advice)
+    by_stem: dict[tuple[str, str], list[str]] = {}
+    for record in listing.records:
+        if record.defect == GOOD:
+            place = str(record.image_path.parent), normalised(record.image_path.stem)
+            by_stem.setdefault(place, []).append(record.name)
+    alike = [" = ".join(names) for names in by_stem.values() if len(names) > 1]
+    yield from found_in(
+        alike,
+        "warning",
+        "same_stem",
+        f"{len(alike)} defect-free photographs in files that differ in their endings alone.",
+        "All are used. If they are versions of one photograph, keep one of each; if one is a mask, move it out.",
+    )
 
 
 def _check_masks(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:

@@ -15,8 +15,6 @@ from PIL import Image
 
 from dfmgan_hf.cli import run
 from dfmgan_hf.data.doctor import (
-    ADVISED_DEFECTS,
-    ADVISED_GOOD,
     RESOLUTIONS,
     CheckConfig,
     Report,
@@ -24,6 +22,7 @@ from dfmgan_hf.data.doctor import (
     draw_contact_sheet,
     examine,
 )
+from dfmgan_hf.data.findings import ADVISED_DEFECTS, ADVISED_GOOD
 from dfmgan_hf.methods.method import PRESETS
 from dfmgan_hf.sheets import OUTLINE
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
