@@ -40,7 +40,7 @@ from .sources import SquareSource, find_listing
 _MINIMUM_GOOD = 2
 _MINIMUM_DEFECTS = 1
 
-RESOLUTIONS = {"auto": 256, "small": 64, "quick": 64, "paper256": 256, "large512": 512}
+RESOLUTIONS = {"auto": 256, "quick": 64, "small": 64, "paper256": 256, "large512": 512, "large1024": 1024}
 """What each preset of training (`methods.method.PRESETS`) brings photographs to, in pixels."""
 
 _AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
@@ -63,7 +63,7 @@ class CheckConfig(SquareSource):
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    preset: Literal["auto", "small", "quick", "paper256", "large512"] = "auto"
+    preset: Literal["auto", "quick", "small", "paper256", "large512", "large1024"] = "auto"
     resolution: int | None = None
     strict: bool = False
     output_dir: Path = Path("outputs/check_dataset")

@@ -19,7 +19,7 @@ _LARGEST_MASK_GRID = 64
 _LARGE_AREA = 0.5
 _ELONGATED = 1.5
 _MIXED_SHAPES = 1.3
-_SQUEEZED = 1.1
+_SQUEEZED = 1.25
 
 Severity = Literal["error", "warning", "note"]
 RANKS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
@@ -168,7 +168,7 @@ def judge_folder(listing: Listing) -> Iterator[Finding]:
         alike,
         "warning",
         "same_stem",
-        f"{len(alike)} defect-free photographs in files that differ in their endings alone.",
+        f"{count(len(alike), 'group')} of defect-free photographs in files that differ in their endings alone.",
         "All are used. If they are versions of one photograph, keep one of each; if one is a mask, move it out.",
     )
 

@@ -29,8 +29,8 @@ from .sources import DataSource, find_listing
 TABLE_FILE = "patches.csv"
 
 # A background is plain if 95 % of the rim differ from its median by at most so much, of 255; the product differs more.
-_PLAIN, _DIFFERS = 24, 24
-_LEAST_PRODUCT, _MOST_PRODUCT = 0.005, 0.9
+_PLAIN, _DIFFERS = 20, 24
+_LEAST_PRODUCT, _MOST_PRODUCT = 0.02, 0.9
 
 
 @dataclass(frozen=True)
