@@ -6,7 +6,7 @@
 Every real mask of a kind of defect is laid on other photographs, about where it was on its own: on a defect-free
 part of one with such a defect (of other parts in the same light; good photographs may be told from them by the light
 alone), or, of whole products, on a good one of the test set. There each arm puts a defect of this shape: painted by
-the model; cut out of the mask's own photograph; or cut out and blended. Measured, on windows of the photograph's scale:
+the model; cut out of the mask's own photograph; or cut out and blended. Measured on windows at its own scale:
 
 - AUROC of a logistic regression on frozen features (EfficientNet-Lite0, which a model may have been trained against,
   and AlexNet) that tells composites from photographs of real defects by a ring along the outline of the mask, all else
