@@ -456,7 +456,7 @@ def draw_masks(
         PaintError: there is none left.
     """
     for latent, defect in codes:
-        output = network(latent[None], defect[None], noise_mode="const")
+        output = network(latent[None].to(network.device), defect[None].to(network.device), noise_mode="const")
         mask = (output.mask_logits[0, 0] >= 0).cpu().numpy()
         is_mirrored = config.flip and generator.integers(2)
         if mask.any():
