@@ -115,7 +115,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         looked = list(tqdm(pool.map(partial(_look, config), records), "Reading", len(records), disable=None))
     inspections, small = [inspection for inspection, _ in looked], [small for _, small in looked]
     digests = [inspection.digest for inspection in inspections]
-    pairs = find_duplicates(small, digests, partial(tqdm, desc="Comparing", disable=None))
+    pairs = find_duplicates(small, digests)
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),

@@ -6,7 +6,6 @@ import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -229,7 +228,7 @@ def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
             small.append(None)
             digests.append("")
     parts = {record.name: record.name for record in listing.records}
-    for group in group_duplicates(find_duplicates(small, digests, partial(tqdm, desc="Comparing", disable=None))):
+    for group in group_duplicates(find_duplicates(small, digests)):
         for index in group:
             parts[listing.records[index].name] = listing.records[group[0]].name
     return parts
