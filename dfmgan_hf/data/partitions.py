@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..files import file_sha256, lock_folder, write_text
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
-from .reading import read_image
+from .reading import Array, read_image
 from .records import GOOD, DataError, ImageRecord, Listing, normalised, shorten
 from .sources import DataSource, find_listing
 
@@ -219,7 +219,8 @@ def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
     Returns:
         The name of a photograph of the part, by the photograph's name.
     """
-    small, digests = [], []
+    small: list[Array | None] = []
+    digests: list[str] = []
     for record in tqdm(listing.records, "Reading", disable=None):
         try:
             small.append(describe_photograph(read_image(record.image_path, 3, bit_depth)))
