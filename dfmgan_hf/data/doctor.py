@@ -115,7 +115,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         looked = list(tqdm(pool.map(partial(_look, config), records), "Reading", len(records), disable=None))
     inspections, small = [inspection for inspection, _ in looked], [small for _, small in looked]
     digests = [inspection.digest for inspection in inspections]
-    pairs = find_duplicates(small, digests, partial(tqdm, desc="Comparing", disable=None))
+    pairs = find_duplicates(small, digests)
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),
@@ -334,7 +334,7 @@ def _propose_patches(inspections: Sequence[Inspection]) -> Iterator[Finding]:
     """Propose patches where the defects of a kind are short, compared with what is trained on."""
     for (_, kind), members in _by_kind([i for i in inspections if i.mask_area and not i.errors]).items():
         lengths = [defect_length(i) for i in members]
-        side = min(min(i.width, i.height) for i in members)
+        side = float(np.median([min(i.width, i.height) for i in members]))
         size = propose_patch_size(members)
         if kind != GOOD and np.median(lengths) < side / 10 and size < side:
             left, top, right, bottom = propose_region(members)
@@ -343,7 +343,7 @@ def _propose_patches(inspections: Sequence[Inspection]) -> Iterator[Finding]:
                 "note",
                 "patches_advised",
                 f"'{kind}': half of the defects are at most {np.median(lengths):g} pixels long, in photographs of "
-                f"{side} and more.",
+                f"{side:g} on the shorter side.",
                 f"Patches would show them larger: dfmgan cut-patches --patch_size {size}."
                 f"{where if (right - left) * (bottom - top) < _REGION_WORTH_TELLING else ''}",
             )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from .reading import Array
 
@@ -29,6 +30,9 @@ _SAME, _MAYBE = 0.8, 0.7
 # Those that come first may be the same part as well.
 _OTHERS = slice(8, 11)
 _FURTHER_COPY = 0.97
+_ENOUGH_FOR_A_MEAN = 32
+# In a smaller set, what the product's photographs share cannot be told: only what agrees wholly is the same.
+_ENOUGH_TO_COMPARE = 8
 _ROWS_AT_ONCE = 1024
 
 
@@ -58,12 +62,8 @@ def describe_photograph(image: Array) -> Array:
     return np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))
 
 
-def find_duplicates(
-    photographs: Sequence[Array | None],
-    digests: Sequence[str],
-    progress: Callable[[Iterable[tuple[int, int, int]]], Iterable[tuple[int, int, int]]] = iter,
-) -> list[DuplicatePair]:
-    """Compare each photograph with those that look most like it.
+def find_duplicates(photographs: Sequence[Array | None], digests: Sequence[str]) -> list[DuplicatePair]:
+    """Compare each photograph with those that look most like it; a terminal shows how far that is.
 
     Two parts in the same pose look alike as a whole. So one photograph is aligned with the other (an affine map, by
     Gauss-Newton), and their fine detail is compared after what a few further photographs of the product, aligned in
@@ -72,7 +72,6 @@ def find_duplicates(
     Args:
         photographs: What `describe_photograph` returns, or None for photographs that could not be read.
         digests: SHA-256 of the files, in the same order.
-        progress: Wraps what is compared, to show how far it is.
 
     Returns:
         Pairs, sorted by index.
@@ -84,11 +83,10 @@ def find_duplicates(
     if len(indices) < 2:
         return sorted(pairs.values())
     comparison = _Comparison(np.stack([photographs[index] for index in indices]))  # type: ignore[misc]
-    candidates = [c for c in comparison.candidates() if (indices[c[0]], indices[c[1]]) not in pairs]
+    candidates = [c for c in comparison.candidates() if digests[indices[c[0]]] != digests[indices[c[1]]]]
     with ThreadPoolExecutor() as pool:
-        for (i, j, turn), agreement in zip(
-            candidates, pool.map(comparison.agreement, progress(candidates)), strict=True
-        ):
+        agreements = tqdm(pool.map(comparison.agreement, candidates), "Comparing", len(candidates), disable=None)
+        for (i, j, turn), agreement in zip(candidates, agreements, strict=True):
             key = indices[i], indices[j]
             # The plain comparison comes first and wins: a symmetric view agrees with its mirror image too.
             if agreement > _MAYBE and key not in pairs:
@@ -144,11 +142,15 @@ class _Comparison:
         for turn, turned in enumerate(_turns(self.coarse)):
             vectors = self._vectors(turned) if turn else self.vectors
             limit, number = (_WORTH_A_TURNED_LOOK, 1) if turn else (_WORTH_A_LOOK, _NEIGHBOURS)
+            if len(vectors) < _ENOUGH_TO_COMPARE and not turn:
+                limit, number = -1.5, len(vectors)  # all of them: what is shared may be all there is
             for start in range(0, len(vectors), _ROWS_AT_ONCE):
                 likeness = self.vectors[start : start + _ROWS_AT_ONCE] @ vectors.T
                 rows = np.arange(len(likeness))
-                likeness[rows, start + rows] = -1
-                for row, column in zip(*np.nonzero(likeness >= np.sort(likeness)[:, -number, None]), strict=True):
+                likeness[rows, start + rows] = -2
+                for row, column in zip(
+                    *np.nonzero(likeness >= np.partition(likeness, -number)[:, -number, None]), strict=True
+                ):
                     if likeness[row, column] > limit:
                         i, j = int(start + row), int(column)
                         # A quarter turn of one is three quarters of the other.
@@ -167,12 +169,19 @@ class _Comparison:
         agreement = _correlation(own, its)
         if agreement < _MAYBE:
             return 0.0
+        number = len(self.photographs)
+        if number < _ENOUGH_TO_COMPARE:
+            return agreement if agreement > _FURTHER_COPY else 0.0
         if i not in self.others:
             order = np.argsort(-(self.vectors @ self.vectors[i]), kind="stable")
             shown = [self.mean, *(self.photographs[k] for k in order[order != i][_OTHERS])]
             laid = [_aligned(one, each, insist=True) for each in shown]
             self.others[i] = [_fine(each) for each in laid if each is not None]
         mean, *others = self.others[i]
+        if number < _ENOUGH_FOR_A_MEAN:  # to hold little of the two themselves
+            rest = number * self.mean - self.photographs[i] - self.photographs[j]
+            without = _aligned(one, rest / (number - 2), insist=True)
+            mean = mean if without is None else _fine(without)
         known = [mean, *(each for each in others if _correlation(own, each) < _FURTHER_COPY)]
         common = np.linalg.qr(np.stack(known, axis=1))[0]
         return _correlation(*(detail - common @ (common.T @ detail) for detail in (own, its)))

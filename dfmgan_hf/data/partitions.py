@@ -6,7 +6,6 @@ import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from ..files import file_sha256, lock_folder, write_text
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
-from .reading import read_image
+from .reading import Array, read_image
 from .records import GOOD, DataError, ImageRecord, Listing, normalised, shorten
 from .sources import DataSource, find_listing
 
@@ -220,7 +219,8 @@ def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
     Returns:
         The name of a photograph of the part, by the photograph's name.
     """
-    small, digests = [], []
+    small: list[Array | None] = []
+    digests: list[str] = []
     for record in tqdm(listing.records, "Reading", disable=None):
         try:
             small.append(describe_photograph(read_image(record.image_path, 3, bit_depth)))
@@ -229,7 +229,7 @@ def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
             small.append(None)
             digests.append("")
     parts = {record.name: record.name for record in listing.records}
-    for group in group_duplicates(find_duplicates(small, digests, partial(tqdm, desc="Comparing", disable=None))):
+    for group in group_duplicates(find_duplicates(small, digests)):
         for index in group:
             parts[listing.records[index].name] = listing.records[group[0]].name
     return parts

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -113,7 +114,8 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         config = replace(config, patch_size=_size_from_masks(listing, config))
     records: list[ImageRecord] = []  # those that were cut
     torn: list[str] = []  # of these, those whose masks go on outside a patch
-    small, digests = [], []
+    small: list[Array | None] = []
+    digests: list[str] = []
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
     stems = _distinct_stems(listing.records)
@@ -204,13 +206,13 @@ def product_places(
         region: See `PatchConfig`.
     """
     height, width = image.shape[:2]
-    product = find_product(image)
-    if region is not None:
-        left, top, right, bottom = (
-            round(share * side) for share, side in zip(region, (width, height) * 2, strict=True)
-        )
+    if region is None:
+        product = find_product(image)
+    else:
+        left, top, right, bottom = region
+        rows = slice(math.floor(top * height), math.ceil(bottom * height))
         product = np.zeros((height, width), dtype=bool)
-        product[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+        product[rows, math.floor(left * width) : math.ceil(right * width)] = True
     box = Image.fromarray(product).getbbox()
     assert box is not None  # since there is a product, or a region
     # A box that is smaller than a patch is widened, and one at the rim moved.
@@ -241,7 +243,8 @@ def find_product(image: Array) -> Array:
     inner = np.zeros((height, width), dtype=bool)
     inner[rim:-rim, rim:-rim] = True
     colour = np.median(image[~inner], axis=0)
-    difference = np.abs(image - colour.astype(np.int16)).max(axis=2)
+    channels = (np.abs(image[:, :, c] - np.int16(colour[c])) for c in range(image.shape[2]))
+    difference = reduce(np.maximum, channels)  # of one channel at a time, which takes less memory
     spread = float(np.quantile(difference[~inner], 0.95))
     product: Array = difference > max(_DIFFERS, 2 * spread)
     # Specks of dust are no product: what is lonely goes.

@@ -133,3 +133,13 @@ def test_flat_photographs_are_compared_by_their_bytes(tmp_path: Path) -> None:
     found = codes(check(folder))
     assert found["exact_duplicates"] == ("train/good/0.png = train/good/1.png",)
     assert "near_duplicates" not in found
+
+
+def test_in_a_set_of_a_few_a_copy_is_found_and_equal_files_are_no_near_ones() -> None:
+    photographs = [_textured(seed, 128) for seed in (0, 1, 0, 0)]
+    photographs[3] = np.roll(photographs[3], 2, axis=1)
+    small = [describe_photograph(photograph[:, :, None]) for photograph in photographs]
+    assert [pair[:3] for pair in find_duplicates(small[:2], "ab")] == []
+    assert [pair[:3] for pair in find_duplicates([small[0], small[3]], "ab")] == [(0, 1, "near")]
+    kinds = {pair[:2]: pair.kind for pair in find_duplicates([*small, small[0]], "abada")}
+    assert kinds == {(0, 2): "exact", (0, 4): "exact", (0, 3): "near", (2, 3): "near", (3, 4): "near"}
