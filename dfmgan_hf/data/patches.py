@@ -221,7 +221,7 @@ def product_places(
         length = max(far - near, patch_size)
         starts.append(min(max((near + far - length) // 2, 0), side - length))
         lengths.append(length)
-    places = [Place(x + starts[1], y + starts[0]) for x, y in covering_places(*lengths, patch_size)]
+    places = [Place(x + starts[1], y + starts[0]) for x, y in covering_places(lengths[0], lengths[1], patch_size)]
     windows = [np.s_[p.y : p.y + patch_size, p.x : p.x + patch_size] for p in places]
     shares = [float(product[window].mean()) for window in windows]
     # Where nothing is to be seen (a background without noise), there is nothing to learn.
