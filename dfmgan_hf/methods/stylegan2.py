@@ -330,7 +330,6 @@ class Stage1Task(Task):
     rules: ClassVar[Sequence[Rule]] = RULES
     panels: ClassVar[Panels] = {
         "Losses": ("loss/generator", "loss/discriminator"),
-        "Imitation": ("loss/imitation",),
         "D: mean logits": ("logits/real", "logits/fake"),
         "D: accuracy": ("accuracy/real", "accuracy/fake"),
         "ADA": ("ada/p", "ada/r_t"),
@@ -399,6 +398,7 @@ class Stage1Task(Task):
             phase.begins = begins
         if codes is not None:
             self.phases.insert(0, Phase("imitation", g_parameters, g_adam, self.imitation_loss, ends=begins))
+            self.panels = {"Imitation": ("loss/imitation",), **self.panels}  # type: ignore[misc]
 
     # --- the losses ---
 
