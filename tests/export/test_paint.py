@@ -11,8 +11,9 @@ import dfmgan_hf.pipeline as pipeline_module
 from dfmgan_hf import painting
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.export import ExportError
+from dfmgan_hf.export.generate import _near_defect
 from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
-from dfmgan_hf.export.writers import read_record
+from dfmgan_hf.export.writers import Record, Sample, read_record
 from dfmgan_hf.painting import PaintConfig, PaintError
 
 HOW = {"window": 40, "any_product": True}
@@ -65,9 +66,13 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         assert np.array_equal(twin, before)
         origin = json.loads(read_record(path).photograph)
         assert origin["file"] == name
-        sheet = np.asarray(Image.open(folder.parent / "generation" / "contact_sheet.png").convert("L"))
-        assert (np.abs(sheet.astype(int) - 125) < 50).mean() > 0.2, "photographs of middle grey, not white"
         assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
+
+
+def test_the_contact_sheet_shows_what_is_near_the_defect_of_16_bits_too():
+    sample = Sample(Record(0, 1, 0.1, photograph='{"defects": [{"window": [0, 0, 3, 1]}]}'), b"", b"", b"")
+    deep = Image.fromarray(np.array([[0, 2048, 4095, 17]], dtype=np.uint16))
+    assert np.array_equal(_near_defect(sample, deep), [[0, 128, 255]])
 
 
 def test_what_was_stopped_goes_on(paint, contents, capsys):
