@@ -3,10 +3,10 @@
     python -m benchmarks.painting --model models/dfmgan-magnetic-tile --data_dir magnetic_tile --defect break \\
         --window 80 --output_dir runs/painting
 
-Every real mask of a kind of defect is laid on other photographs, about where it was on its own: on a defect-free part
-of one with such a defect (of other parts in the same light; good photographs may be told from them by the light
-alone), or, of whole products, on a good one of the test set. There each arm puts a defect of this shape: painted by the
-model; cut out of the mask's own photograph; or cut out and blended. Measured, all on windows of the photograph's scale:
+Every real mask of a kind of defect is laid on other photographs, about where it was on its own: on a defect-free
+part of one with such a defect (of other parts in the same light; good photographs may be told from them by the light
+alone), or, of whole products, on a good one of the test set. There each arm puts a defect of this shape: painted by
+the model; cut out of the mask's own photograph; or cut out and blended. Measured on windows at its own scale:
 
 - AUROC of a logistic regression on frozen features (EfficientNet-Lite0, which a model may have been trained against,
   and AlexNet) that tells composites from photographs of real defects by a ring along the outline of the mask, all else

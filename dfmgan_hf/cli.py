@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": ("dfmgan_hf.export.generate:generate", "Draw a data set of triplets in bulk"),
     "paint": ("dfmgan_hf.export.paint:paint_dataset", "Paint defects into your own photographs"),
     "check": ("dfmgan_hf.data.doctor:check_dataset", "Say what is wrong with photographs and masks"),
+    "split": ("dfmgan_hf.data.partitions:split_dataset", "List what to train on and what to test on, by parts"),
     "cut-patches": ("dfmgan_hf.data.patches:cut_dataset", "Cut large photographs into patches"),
     "train": ("dfmgan_hf.methods.train:train", "Train stage1, stage2, or a method to compare with"),
     "sample": ("dfmgan_hf.methods.write_samples:write_samples_from_arguments", "Draw images in bulk from any method"),

@@ -4,7 +4,7 @@
     python examples/check_dataset.py --good_dir ok --defect_dir scratched --mask_dir masks
 
 Prints a table, and writes report.json and contact_sheet.png (photographs of each kind, defects outlined).
-Exit status: 0 if all is well, 1 for warnings, 2 if training cannot run.
+Exit status: 0 if training can run, 2 if it cannot; with --strict, 1 for warnings.
 """
 
 from dfmgan_hf.cli import run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from dfmgan_hf import DFMGANPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -133,10 +137,20 @@ def test_contributing_names_what_is_there():
     assert not wrong
 
 
-def test_the_code_in_readme_runs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(ROOT)
+def test_the_code_in_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    # A photograph of tiles for it to paint into, and few twins to look for.
+    tile = DFMGANPipeline.from_pretrained("models/dfmgan-magnetic-tile")(seeds=[0]).defect_free_images[0]
+    photograph = Image.new("L", (400, 320))
+    for x, y in itertools.product(range(0, 400, 80), range(0, 320, 80)):
+        photograph.paste(tile.resize((80, 80)), (x, y))
+    photograph.save("good.png")
+    monkeypatch.setattr("dfmgan_hf.pipeline.NUM_TWINS", 8)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     blocks = [block for language, block in FENCE.findall(read(ROOT / "README.md")) if language == "python"]
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
     assert len(names["one_tile_many_defects"].images) == len(names["out"].masks) == 8
+    assert names["output"].labels[0].size == (400, 320)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfmgan_hf.data import DataConfig, Partition, make_partitions, read_file_list, read_groups
+from dfmgan_hf.data import DataConfig, Partition, read_file_list, read_groups
+from dfmgan_hf.data.partitions import split_by_parts
 from dfmgan_hf.files import write_bytes, write_json, write_text
 from dfmgan_hf.methods import METHODS
 from dfmgan_hf.training.checkpointing import changed_settings
@@ -215,26 +216,8 @@ def split_by_groups(
     Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
     part of its own. Returns the files with the names to train on and to test on.
     """
-    listing = data.listing()
-    (partition,) = make_partitions([r for r in listing.records if r.defect in defects], 1, seed=1, groups=groups)
-    good = [record.name for record in listing.select(None, "train")]
-    kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
-    return keep_lists(folder, {"P1": Partition((*partition.base, *kept), partition.test)})["P1"]
-
-
-def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:
-    """Return the numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if groups is None:
-        return list(range(len(names)))
-    parts = {groups.get(name, name) for name in tested}
-    kept = [index for index, name in enumerate(names) if groups.get(name, name) not in parts]
-    if not kept:
-        raise ValueError(f"All {len(names)} good photographs to train on show parts that are tested on.")
-    return kept
+    partition = split_by_parts(data.listing(), groups, defects=defects)
+    return keep_lists(folder, {"P1": partition})["P1"]
 
 
 def read_category_groups(template: str | None, category: str) -> dict[str, str] | None:

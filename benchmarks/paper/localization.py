@@ -30,7 +30,7 @@ import tyro
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from benchmarks.paper.cells import LOCALIZATION, LOCALIZATION_MEASURES, markdown_table, of_other_parts, write_files
+from benchmarks.paper.cells import LOCALIZATION, LOCALIZATION_MEASURES, markdown_table, write_files
 from benchmarks.paper.downstream import (
     DownstreamBenchmark,
     DownstreamConfig,
@@ -49,6 +49,7 @@ from benchmarks.paper.downstream import (
 )
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import Partition, first_third_partition, make_partitions, read_file_list
+from dfmgan_hf.data.partitions import of_other_parts
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.methods import METHODS
 from dfmgan_hf.metrics.networks import require

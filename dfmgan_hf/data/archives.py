@@ -7,10 +7,10 @@ import gzip
 import hashlib
 import io
 import lzma
-import shutil
 import stat
 import struct
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +30,8 @@ _MOST_MEMBERS = 200_000
 _DEEPEST, _LONGEST = 32, 1000  # folders in a member's name, and characters
 # Images hardly compress: what unpacks to more than this is no archive of images.
 _RATIO, _ALWAYS_ALLOWED = 200, 2**28
+# Unpacking may take so long, and so much longer for each MiB of the archive: slow disks and compressions do with that.
+_SECONDS, _SECONDS_PER_MIB = 300, 5
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RecursionError, struct.error)
 _MAGIC: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
@@ -84,6 +86,22 @@ def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:
     return folder
 
 
+class _Clock:
+    """Stops what takes longer than an archive of images can: a small one that costs hours of decompression."""
+
+    def __init__(self, archive: Path, seconds: float) -> None:
+        self.archive, self.seconds, self.end = archive, seconds, time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise a DataError (`archive`) if the time is up."""
+        if time.monotonic() > self.end:
+            found, expected = (
+                f"more than {self.seconds:.0f} seconds of unpacking",
+                "an archive of images, plainly packed",
+            )
+            raise _bad_archive(self.archive, found, expected)
+
+
 class _Member(NamedTuple):
     name: str
     size: int
@@ -93,13 +111,15 @@ class _Member(NamedTuple):
 
 
 def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
-    limit = min(max_bytes, _ALWAYS_ALLOWED + _RATIO * archive.stat().st_size)
+    size = archive.stat().st_size
+    limit = min(max_bytes, _ALWAYS_ALLOWED + _RATIO * size)
+    clock = _Clock(archive, _SECONDS + _SECONDS_PER_MIB * size / 2**20)
     total = 0
     try:
         with archive.open("rb") as stream:
             members = _zip_members if stream.read(4) in (b"PK\3\4", b"PK\5\6") else _tar_members
             stream.seek(0)
-            for number, member in enumerate(members(archive, stream, limit)):
+            for number, member in enumerate(members(archive, stream, limit, clock)):
                 path = _checked_path(archive, member)
                 total += member.size  # also of what is not written: it takes time
                 if total > limit:
@@ -113,7 +133,9 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
                     raise _bad_archive(archive, f"the member {member.name!r} twice", "a name for each member")
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 with member.open() as source, destination.open("xb") as file:
-                    shutil.copyfileobj(source, file, _CHUNK)
+                    while chunk := source.read(_CHUNK):
+                        clock.check()
+                        file.write(chunk)
     except DataError:
         raise
     except (*_DAMAGE, ValueError, IndexError, KeyError) as error:  # the last three of headers that tarfile trusts
@@ -132,7 +154,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
         ) from error
 
 
-def _zip_members(archive: Path, stream: IO[bytes], limit: int) -> Iterator[_Member]:
+def _zip_members(archive: Path, stream: IO[bytes], limit: int, clock: _Clock) -> Iterator[_Member]:
     with zipfile.ZipFile(stream) as file:
         for info in file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -152,11 +174,11 @@ class _Tape(io.RawIOBase):
     negative, and collect lists of holes for as long as there are blocks.
     """
 
-    def __init__(self, archive: Path, stream: IO[bytes], limit: int) -> None:
+    def __init__(self, archive: Path, stream: IO[bytes], limit: int, clock: _Clock) -> None:
         magic = stream.read(6)
         stream.seek(0)
         opener = next((opener for start, opener in _MAGIC.items() if magic.startswith(start)), lambda plain: plain)
-        self.archive, self.stream, self.limit = archive, opener(stream), limit
+        self.archive, self.stream, self.limit, self.clock = archive, opener(stream), limit, clock
         self.position = 0
         self.header_left: int | None = None  # bytes that tarfile may still read to find the next member
 
@@ -178,6 +200,7 @@ class _Tape(io.RawIOBase):
             raise _damaged(self.archive, "a member of a negative size")
         self._check(position)
         while self.position < position:
+            self.clock.check()
             skipped = len(self.stream.read(min(_CHUNK, position - self.position)))
             if not skipped:
                 break
@@ -185,13 +208,14 @@ class _Tape(io.RawIOBase):
         return self.position
 
     def _check(self, position: int) -> None:
+        self.clock.check()
         # Headers and padding come on top of what is counted as content.
         if position > 2 * self.limit + _ALWAYS_ALLOWED:
             raise _too_much(self.archive, self.limit)
 
 
-def _tar_members(archive: Path, stream: IO[bytes], limit: int) -> Iterator[_Member]:
-    tape = _Tape(archive, stream, limit)
+def _tar_members(archive: Path, stream: IO[bytes], limit: int, clock: _Clock) -> Iterator[_Member]:
+    tape = _Tape(archive, stream, limit, clock)
     tape.header_left = _LARGEST_HEADER
     try:
         tar = tarfile.open(fileobj=tape, mode="r:")  # noqa: SIM115 (it holds nothing but the stream)

@@ -13,38 +13,40 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from PIL import Image
+from tqdm import tqdm
 
-from ..files import file_sha256, write_json
+from ..files import write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
-from .duplicates import describe_detail, find_duplicates, group_duplicates
+from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import (
-    EXIT_STATUS,
+    ADVISED_DEFECTS,
+    ADVISED_GOOD,
+    RANKS,
     Finding,
     count,
     judge,
     judge_duplicates,
     judge_files,
     judge_folder,
+    judge_number,
     value_range,
 )
-from .patches import same_view_in_train_and_test
+from .patches import defect_length, propose_patch_size, propose_region, same_view_in_train_and_test
 from .preparation import Inspection, check_square, inspect, read_masks
 from .reading import Array, read_image
 from .records import GOOD, ImageRecord, printable
 from .sources import SquareSource, find_listing
 
-# Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
-# of each kind of defect.
-ADVISED_GOOD = 200
-ADVISED_DEFECTS = 10
 _MINIMUM_GOOD = 2
 _MINIMUM_DEFECTS = 1
-# A third, rounded down, must leave one photograph to train on (paper, section 4.3).
-_MINIMUM_FOR_PARTITIONS = 3
+
+RESOLUTIONS = {"auto": 256, "quick": 64, "small": 64, "paper256": 256, "large512": 512, "large1024": 1024}
+"""What each preset of training (`methods.method.PRESETS`) brings photographs to, in pixels."""
 
 _AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
 
 _PICTURE_SIZE = 200
+_REGION_WORTH_TELLING = 0.8  # share of the photograph
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,18 @@ class CheckConfig(SquareSource):
     """Check photographs and masks before training on them; with `skip_bad_files`, bad files are warnings, not errors.
 
     Attributes:
-        resolution: Resolution that is planned for training, in pixels.
+        preset: Preset that is planned for training.
+        resolution: Resolution that is planned for training, in pixels; None for the preset's.
+        strict: Exit with status 1 if there are warnings.
         output_dir: Folder for report.json and contact_sheet.png.
         columns: Photographs of each kind on the contact sheet.
         image_channels: Channels that are planned for training: 3, or 1 for grey.
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
-    resolution: int = 256
+    preset: Literal["auto", "quick", "small", "paper256", "large512", "large1024"] = "auto"
+    resolution: int | None = None
+    strict: bool = False
     output_dir: Path = Path("outputs/check_dataset")
     columns: int = 8
     image_channels: int = 3
@@ -69,7 +75,7 @@ def check_dataset(config: CheckConfig) -> int:
     """Print what is in a data set and what is wrong with it; write report.json and contact_sheet.png.
 
     Returns:
-        0 if all is well, 1 for warnings, 2 if training cannot run.
+        0 if training can run, 2 if it cannot; with `strict`, 1 for warnings.
 
     Raises:
         DataError: there is nothing to check.
@@ -101,12 +107,15 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         >>> report, _ = examine(CheckConfig(Path("mvtec_ad"), "hazelnut", resolution=256))
         >>> print(report.to_text())
     """
-    check_square(config.resolution, config.fit)
+    resolution = RESOLUTIONS[config.preset] if config.resolution is None else config.resolution
+    check_square(resolution, config.fit)
     listing = find_listing(config)
     with ThreadPoolExecutor() as pool:
-        looked = list(pool.map(partial(_look, config), listing.records))
-    inspections = [inspection for inspection, _, _ in looked]
-    pairs = find_duplicates([detail for _, detail, _ in looked], [digest for _, _, digest in looked])
+        records = listing.records
+        looked = list(tqdm(pool.map(partial(_look, config), records), "Reading", len(records), disable=None))
+    inspections, small = [inspection for inspection, _ in looked], [small for _, small in looked]
+    digests = [inspection.digest for inspection in inspections]
+    pairs = find_duplicates(small, digests)
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),
@@ -114,22 +123,24 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         *judge_folder(listing),
         *judge(
             inspections,
-            resolution=config.resolution,
+            resolution=resolution,
             fit=config.fit,
             bit_depth=config.bit_depth,
             image_channels=config.image_channels,
         ),
+        *_propose_patches(inspections),
         *judge_duplicates(listing.records, pairs, same_view_in_train_and_test(listing)),
     ]
     report = Report(
         root=str(listing.root),
         category=listing.category,
         account=listing.account(),
-        resolution=config.resolution,
+        resolution=resolution,
         fit=config.fit,
+        strict=config.strict,
         kinds=[_summarise(split, kind, members) for (split, kind), members in _by_kind(inspections).items()],
         stages=stages,
-        findings=sorted(findings, key=lambda finding: -EXIT_STATUS[finding.severity]),
+        findings=sorted(findings, key=lambda finding: -RANKS[finding.severity]),
         duplicate_groups=[[inspections[i].record.name for i in group] for group in group_duplicates(pairs)],
     )
     return report, inspections
@@ -170,6 +181,7 @@ class Report:
     account: str  # of every entry of the folder, see `Listing.account`
     resolution: int
     fit: str
+    strict: bool
     kinds: list[KindSummary]
     stages: list[StageSummary]
     findings: list[Finding]
@@ -181,9 +193,14 @@ class Report:
         return sum(kind.photographs for kind in self.kinds)
 
     @property
+    def worst(self) -> int:
+        """0 if all is well, 1 for warnings, 2 if training cannot run."""
+        return max((RANKS[finding.severity] for finding in self.findings), default=0)
+
+    @property
     def exit_status(self) -> int:
-        """Exit status of a script: 0 if all is well, 1 for warnings, 2 if training cannot run."""
-        return max((EXIT_STATUS[finding.severity] for finding in self.findings), default=0)
+        """Exit status of a script: that of warnings is 1 if `strict`."""
+        return 0 if self.worst == 1 and not self.strict else self.worst
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -200,15 +217,18 @@ class Report:
             )
         stages = [(s.stage, s.kind, str(s.usable), str(s.advised), s.verdict) for s in self.stages]
         severities = Counter(finding.severity for finding in self.findings)
-        found = ", ".join(count(severities[name], name) for name in reversed(EXIT_STATUS) if severities[name])
+        found = ", ".join(count(severities[name], name) for name in reversed(RANKS) if severities[name])
         verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
         parts = [
-            printable(f"{self.category}: {self.photographs} photographs in {self.root}"),
+            printable(
+                f"{self.category}: {self.photographs} photographs in {self.root}, to be trained on at "
+                f"{self.resolution}x{self.resolution} pixels (--resolution, --preset)"
+            ),
             self.account,
             _table("split|kind|photos|usable|size in pixels|mode|defect area in % (min, median, max)", kinds),
             _table("stage|trains on|usable|advised|verdict", stages),
             *(finding.to_text() for finding in self.findings),
-            f"{verdicts[self.exit_status]} {found}".strip(),
+            f"{verdicts[self.worst]} {found}".strip(),
         ]
         return "\n\n".join(parts)
 
@@ -231,10 +251,10 @@ def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None, str]:
-    """Inspect a photograph, and describe it for the search for duplicates (None and "" if it cannot be read)."""
+def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None]:
+    """Inspect a photograph, and make it small for the search for duplicates (None if it cannot be read)."""
     inspection, image, _ = inspect(record, 3, config.bit_depth)
-    return inspection, *((None, "") if image is None else (describe_detail(image), file_sha256(record.image_path)))
+    return inspection, None if image is None else describe_photograph(image)
 
 
 def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[Inspection]]:
@@ -289,13 +309,8 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
             f"{good.usable} usable defect-free photographs; stage 1 needs at least {_MINIMUM_GOOD}.",
             f"Put defect-free photographs into train/good; {ADVISED_GOOD} are advised.",
         )
-    elif good.verdict == "few":
-        yield Finding(
-            "warning",
-            "few_good",
-            f"{good.usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
-            "Photograph more, which needs no defects. With few, the discriminator remembers them.",
-        )
+    else:
+        yield from judge_number(GOOD, good.usable)
     if not defects:
         yield Finding(
             "error",
@@ -311,14 +326,26 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
                 f"'{stage.kind}' has no usable photograph; stage 2 cannot be trained on it.",
                 f"Add photographs with masks; {ADVISED_DEFECTS} are advised.",
             )
-        elif stage.verdict == "few":
-            also = f" Classification needs at least {_MINIMUM_FOR_PARTITIONS}."
+        else:
+            yield from judge_number(stage.kind, stage.usable)
+
+
+def _propose_patches(inspections: Sequence[Inspection]) -> Iterator[Finding]:
+    """Propose patches where the defects of a kind are short, compared with what is trained on."""
+    for (_, kind), members in _by_kind([i for i in inspections if i.mask_area and not i.errors]).items():
+        lengths = [defect_length(i) for i in members]
+        side = float(np.median([min(i.width, i.height) for i in members]))
+        size = propose_patch_size(members)
+        if kind != GOOD and np.median(lengths) < side / 10 and size < side:
+            left, top, right, bottom = propose_region(members)
+            where = f" They lie within --region {left:g} {top:g} {right:g} {bottom:g} of their photographs."
             yield Finding(
-                "warning",
-                "few_defects",
-                f"'{stage.kind}' has {stage.usable} usable photographs; {ADVISED_DEFECTS} are advised.",
-                "Add more if you can; what is generated will stay close to these few."
-                f"{also if stage.usable < _MINIMUM_FOR_PARTITIONS else ''}",
+                "note",
+                "patches_advised",
+                f"'{kind}': half of the defects are at most {np.median(lengths):g} pixels long, in photographs of "
+                f"{side:g} on the shorter side.",
+                f"Patches would show them larger: dfmgan cut-patches --patch_size {size}."
+                f"{where if (right - left) * (bottom - top) < _REGION_WORTH_TELLING else ''}",
             )
 
 
@@ -348,7 +375,7 @@ def draw_contact_sheet(
     by_name = {inspection.record.name: inspection for inspection in usable}
     same = [name for group in report.duplicate_groups for name in group if name in by_name][:columns]
     if same:
-        rows.append(("photographs that show the same view", [by_name[name] for name in same], same))
+        rows.append(("photographs of the same part", [by_name[name] for name in same], same))
     pages = [
         contact_sheet(
             [[_thumbnail(inspection.record, bit_depth)] for inspection in shown],

@@ -12,16 +12,17 @@ import numpy as np
 
 from .duplicates import DuplicatePair
 from .preparation import FULL_AREA, Inspection
-from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, printable
+from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, normalised, printable
 
 # What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
 _LARGEST_MASK_GRID = 64
 _LARGE_AREA = 0.5
 _ELONGATED = 1.5
 _MIXED_SHAPES = 1.3
+_SQUEEZED = 1.25
 
 Severity = Literal["error", "warning", "note"]
-EXIT_STATUS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
+RANKS: dict[Severity, int] = {"note": 0, "warning": 1, "error": 2}
 
 _TEXT_WIDTH = 110
 _FILES_SHOWN = 5
@@ -61,11 +62,38 @@ def judge(
 ) -> list[Finding]:
     """Say what is odd about photographs, and masks, that can be used."""
     return [
-        *_check_masks(inspections, resolution),
+        *_check_masks(inspections, resolution, fit),
         *_check_shapes(inspections, resolution, fit),
         *_check_pixels(inspections, bit_depth),
         *_check_colour(inspections, image_channels),
     ]
+
+
+# Rules of thumb. The paper's categories of MVTec AD have 60 to 391 defect-free photographs, and its hazelnut 17 or 18
+# of each kind of defect.
+ADVISED_GOOD = 200
+ADVISED_DEFECTS = 10
+# A third, rounded down, must leave one photograph to train on (paper, section 4.3).
+_MINIMUM_FOR_PARTITIONS = 3
+
+
+def judge_number(kind: str, usable: int) -> Iterator[Finding]:
+    """Report that photographs of a kind, enough to train on, are few."""
+    if kind == GOOD and usable < ADVISED_GOOD:
+        yield Finding(
+            "warning",
+            "few_good",
+            f"{usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
+            "Photograph more, which needs no defects. With few, the discriminator remembers them.",
+        )
+    elif kind != GOOD and usable < ADVISED_DEFECTS:
+        also = f" Classification needs at least {_MINIMUM_FOR_PARTITIONS}." if usable < _MINIMUM_FOR_PARTITIONS else ""
+        yield Finding(
+            "warning",
+            "few_defects",
+            f"'{kind}' has {usable} usable photographs; {ADVISED_DEFECTS} are advised.",
+            f"Add more if you can; what is generated will stay close to these few.{also}",
+        )
 
 
 _FILE_PROBLEMS = {
@@ -121,7 +149,7 @@ _LEFT_OVER: dict[LeftOverKind, tuple[str, str]] = {
 
 
 def judge_folder(listing: Listing) -> Iterator[Finding]:
-    """Report all entries of a folder that are not used."""
+    """Report all entries of a folder that are not used, and good photographs that share a name but for its ending."""
     for kind, (what, advice) in _LEFT_OVER.items():
         entries = [entry for entry in listing.left_over if entry.kind == kind]
         names = [str(entry.path).removeprefix(f"{listing.root}/") for entry in entries]
@@ -130,9 +158,22 @@ def judge_folder(listing: Listing) -> Iterator[Finding]:
         number = f"{len(names)} entr{'y' if len(names) == 1 else 'ies'}"
         severity: Severity = "warning" if any(entry.is_unresolved for entry in entries) else "note"
         yield from found_in(names, severity, kind, f"{number}: {what}{inside}.", advice)
+    by_stem: dict[tuple[str, str], list[str]] = {}
+    for record in listing.records:
+        if record.defect == GOOD:
+            place = str(record.image_path.parent), normalised(record.image_path.stem)
+            by_stem.setdefault(place, []).append(record.name)
+    alike = [" = ".join(names) for names in by_stem.values() if len(names) > 1]
+    yield from found_in(
+        alike,
+        "warning",
+        "same_stem",
+        f"{count(len(alike), 'group')} of defect-free photographs in files that differ in their endings alone.",
+        "All are used. If they are versions of one photograph, keep one of each; if one is a mask, move it out.",
+    )
 
 
-def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator[Finding]:
+def _check_masks(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
     """Report masks that can be used but are probably not meant as they are."""
     areas = {i.record.name: i.mask_area for i in inspections if i.mask_area}
     full = [name for name, area in areas.items() if area >= FULL_AREA]
@@ -162,8 +203,10 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
         "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
     )
     grid = min(_LARGEST_MASK_GRID, resolution // 4)
-    tiny = [name for name, area in areas.items() if area * grid**2 < 1]
-    pixels = value_range([round(areas[name] * resolution**2, 1) for name in tiny])
+    # Of the square that is trained on, which is larger than the photograph or smaller.
+    shares = {i.record.name: i.mask_area * i.width * i.height / _square(i, fit) for i in inspections if i.mask_area}
+    tiny = [name for name, share in shares.items() if share * grid**2 < 1]
+    pixels = value_range([round(shares[name] * resolution**2, 1) for name in tiny])
     yield from found_in(
         tiny,
         "warning",
@@ -174,17 +217,26 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int) -> Iterator
     )
 
 
+def _square(inspection: Inspection, fit: str) -> int:
+    """Return how many pixels of the photograph, or of its border, become the square."""
+    sides = inspection.width, inspection.height
+    return {"pad": max(sides) ** 2, "center_crop": min(sides) ** 2}.get(fit, sides[0] * sides[1]) or 1
+
+
 def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
     sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
     if not sides:
         return
     ratios = np.array([width / height for width, height in sides.values()])
     is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
-    if fit == "resize" and is_mixed:
-        yield Finding(
-            "warning",
+    squeezed = [name for name, (w, h) in sides.items() if max(w, h) / min(w, h) > _SQUEEZED]
+    if fit == "resize":
+        yield from found_in(
+            squeezed,
+            "warning" if is_mixed else "note",
             "distorted",
-            f"Shapes go from {ratios.min():.2f} to {ratios.max():.2f} (width / height); fit=resize makes all square.",
+            f"{count(len(squeezed), 'photograph')} to be squeezed out of shape: width / height is "
+            f"{value_range([round(float(ratio), 2) for ratio in ratios])}, and fit=resize makes all square.",
             "If proportions matter, use --fit center_crop or --fit pad, or crop the photographs alike.",
         )
     scaled = {name: max(pair) if fit == "pad" else min(pair) for name, pair in sides.items()}
@@ -283,17 +335,21 @@ def judge_duplicates(
     records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair], known_leaks: Sequence[str] = ()
 ) -> Iterator[Finding]:
     """Report photographs that occur more than once, and those known already to be in train and test."""
-    exact, near, turned = ([p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned"))
-    leaks = [p for p in pairs if records[p.first].split != records[p.second].split]
+    exact, near, turned, maybe = (
+        [p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned", "maybe")
+    )
+    leaks = [p for p in pairs if p.kind != "maybe" and records[p.first].split != records[p.second].split]
     conflicts = [p for p in exact if (records[p.first].defect == GOOD) != (records[p.second].defect == GOOD)]
-    same_view = "of photographs that show the same view,"
+    same_part = "of photographs of the same part, or of the same photograph"
     keep = "Keep one of each, or keep them together when you split the set."
     move = "Move both to the same side, or what is measured on test rewards what was only remembered."
     remove = "Remove one of the two."
+    look = "Look at them: other parts in the same pose look like this too. If they are the same, keep them together."
     rows: tuple[tuple[list[DuplicatePair], Severity, str, str, str], ...] = (
         (exact, "warning", "exact_duplicates", "of photographs that are the same file", keep),
-        (near, "note", "near_duplicates", f"{same_view} saved, scaled or lit differently", keep),
-        (turned, "note", "turned_duplicates", f"{same_view} rotated or mirrored", keep),
+        (near, "note", "near_duplicates", f"{same_part} saved, scaled, cropped or lit differently", keep),
+        (turned, "note", "turned_duplicates", f"{same_part} rotated or mirrored", keep),
+        (maybe, "note", "maybe_duplicates", "of photographs that may show the same part, which is not certain", look),
         (leaks, "warning", "train_test_leak", "with one photograph in train and the other in test", move),
         (conflicts, "warning", "conflicting_labels", "of the same file, once as good and once as a defect", remove),
     )

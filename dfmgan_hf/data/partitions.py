@@ -1,15 +1,22 @@
-"""Subsets of a data set: k shots, the paper's 1/3 and 2/3 partitions, and file lists that fix either."""
+"""Subsets of a data set: k shots, partitions into what is trained on and tested on, and file lists that fix either."""
 
 from __future__ import annotations
 
 import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from ..files import write_text
-from .records import GOOD, DataError, ImageRecord, normalised, shorten
+import tyro
+from tqdm import tqdm
+
+from ..files import file_sha256, lock_folder, write_text
+from .duplicates import describe_photograph, find_duplicates, group_duplicates
+from .reading import Array, read_image
+from .records import GOOD, DataError, ImageRecord, Listing, normalised, shorten
+from .sources import DataSource, find_listing
 
 
 def shuffled(records: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
@@ -92,8 +99,8 @@ class Partition:
         """Write both lists to `paths`."""
         base, test = self.paths(folder, index)
         return (
-            save_file_list(base, self.base, "one third of each kind of defect"),
-            save_file_list(test, self.test, "two thirds of each kind of defect"),
+            save_file_list(base, self.base, "to train on: one third of each kind of defect"),
+            save_file_list(test, self.test, "to test on: two thirds of each kind of defect"),
         )
 
     @classmethod
@@ -166,6 +173,99 @@ def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, s
     errors are those of `make_partitions`; their protocol has no groups.
     """
     return _divide(_by_kind(records), groups, seed=None)
+
+
+@dataclass(frozen=True)
+class SplitConfig(DataSource):
+    """Divide a data set, before anything is trained, into what to train on and what to test on, and keep the lists.
+
+    Attributes:
+        output_dir: Folder for partition_P1_base.txt, for --file_list of training, and partition_P1_test.txt, for that
+            of evaluation. Lists that lie there are kept: a second division would test on what was trained on.
+        groups: CSV file with the columns file and group, which says what shows the same part. None compares the
+            photographs, as `dfmgan check` does.
+        seed: Seed of the division.
+    """
+
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    output_dir: Path = field(kw_only=True)
+    groups: Path | None = None
+    seed: int = 1
+
+
+def split_dataset(config: SplitConfig) -> Partition:
+    """Divide a data set by parts, write both lists, and print how many photographs each has; see `split_by_parts`.
+
+    Raises:
+        FileExistsError: there are lists in the folder.
+        DataError, ValueError: there is nothing to divide, or too few parts.
+    """
+    listing = find_listing(config)
+    groups = read_groups(config.groups) if config.groups else find_parts(listing, config.bit_depth)
+    partition = split_by_parts(listing, groups, seed=config.seed)
+    with lock_folder(config.output_dir):
+        for path in Partition.paths(config.output_dir, "P1"):
+            if path.exists():
+                raise FileExistsError(f"{path} is there already and is kept. Use it, or name another --output_dir.")
+        written = partition.save(config.output_dir, "P1")
+    for path, names, purpose in zip(written, (partition.base, partition.test), ("train", "test"), strict=True):
+        print(f"{path}: {len(names)} photographs to {purpose} on (--file_list)")
+    return partition
+
+
+def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
+    """Find out by comparing them which photographs show the same part; one that cannot be read is a part by itself.
+
+    Returns:
+        The name of a photograph of the part, by the photograph's name.
+    """
+    small: list[Array | None] = []
+    digests: list[str] = []
+    for record in tqdm(listing.records, "Reading", disable=None):
+        try:
+            small.append(describe_photograph(read_image(record.image_path, 3, bit_depth)))
+            digests.append(file_sha256(record.image_path))
+        except DataError:
+            small.append(None)
+            digests.append("")
+    parts = {record.name: record.name for record in listing.records}
+    for group in group_duplicates(find_duplicates(small, digests)):
+        for index in group:
+            parts[listing.records[index].name] = listing.records[group[0]].name
+    return parts
+
+
+def split_by_parts(
+    listing: Listing, groups: Mapping[str, str], *, seed: int = 1, defects: Sequence[str] = ()
+) -> Partition:
+    """Take a third of each kind of defect (or of those named) to train on and the rest to test on, by whole parts.
+
+    Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
+    part of its own.
+
+    Raises:
+        ValueError: as `make_partitions` and `of_other_parts`.
+    """
+    records = [record for record in listing.records if record.defect in (defects or listing.defects)]
+    (partition,) = make_partitions(records, 1, seed, groups)
+    good = [record.name for record in listing.select(None, "train")]
+    kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
+    return Partition((*partition.base, *kept), partition.test)
+
+
+def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:
+    """Return the numbers of the `names` that show a part that none of `tested` shows; of all of them without groups.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if groups is None:
+        return list(range(len(names)))
+    parts = {groups.get(name, name) for name in tested}
+    kept = [index for index, name in enumerate(names) if groups.get(name, name) not in parts]
+    if not kept:
+        raise ValueError(f"All {len(names)} good photographs to train on show parts that are tested on.")
+    return kept
 
 
 def _divide(

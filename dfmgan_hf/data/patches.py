@@ -7,25 +7,31 @@ import math
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import tyro
-from PIL import Image
+from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from ..files import file_sha256, whole_folder
-from .duplicates import describe_detail, find_duplicates, group_duplicates
-from .findings import judge_duplicates, judge_folder
-from .preparation import read_pair
+from .duplicates import describe_photograph, find_duplicates, group_duplicates
+from .findings import count, found_in, judge_duplicates, judge_folder
+from .preparation import Inspection, inspect, read_pair
 from .reading import Array, Mask
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable
 from .sources import DataSource, find_listing
 
 TABLE_FILE = "patches.csv"
+
+# A background is plain if 95 % of the rim differ from its median by at most so much, of 255; the product differs more.
+_PLAIN, _DIFFERS = 20, 24
+_LEAST_PRODUCT, _MOST_PRODUCT = 0.02, 0.9
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,11 @@ class PatchConfig(DataSource):
 
     Attributes:
         output_dir: Folder for the patches; made if missing, otherwise it must be empty.
-        patch_size: Side of a patch in pixels of the photograph. A defect should be between a tenth and half of it.
-        good_patches: Patches of a defect-free photograph: this many of those that cover it. 0 takes all.
+        patch_size: Side of a patch in pixels of the photograph. A defect should be between a tenth and half of it;
+            None chooses it from the masks.
+        region: Where patches of defect-free photographs lie: left, top, right and bottom, as shares of width and
+            height from 0 to 1. None finds the product on a plain background; elsewhere all is product.
+        good_patches: Patches of a defect-free photograph: this many of those that cover the product. 0 takes all.
         defect_patches: Patches of a photograph with a defect, each at a place of its own around the defect.
         max_defect_area: Largest part of a patch that should be defect, from 0 to 1: of a defect larger than the patch,
             patches show the rim and not only its inside.
@@ -45,7 +54,8 @@ class PatchConfig(DataSource):
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
     output_dir: Path = field(kw_only=True)
-    patch_size: int = 256
+    patch_size: int | None = None
+    region: tuple[float, float, float, float] | None = None
     good_patches: int = 4
     defect_patches: int = 1
     max_defect_area: float = 0.5
@@ -53,13 +63,17 @@ class PatchConfig(DataSource):
     image_channels: int = 3
 
     def __post_init__(self) -> None:
-        if self.patch_size < 8:
+        if self.patch_size is not None and self.patch_size < 8:
             raise ValueError(f"`patch_size` must be at least 8 pixels, but is {self.patch_size}.")
         if self.good_patches < 0 or self.defect_patches < 1:
             raise ValueError(
                 "`good_patches` must be at least 0 and `defect_patches` at least 1, "
                 f"but are {self.good_patches} and {self.defect_patches}."
             )
+        if self.region is not None:
+            left, top, right, bottom = self.region
+            if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+                raise ValueError(f"`region` must be left, top, right and bottom from 0 to 1, but is {self.region}.")
         if not 0 < self.max_defect_area <= 1:
             raise ValueError(f"`max_defect_area` must be above 0 and at most 1, but is {self.max_defect_area}.")
 
@@ -89,14 +103,19 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
 
     Raises:
         FileExistsError: there is something in `output_dir` already.
+        BlockingIOError: another run is cutting into `output_dir`.
         DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
 
     Example:
         >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
     """
     listing = find_listing(config)
+    if config.patch_size is None:
+        config = replace(config, patch_size=_size_from_masks(listing, config))
     records: list[ImageRecord] = []  # those that were cut
-    details, digests = [], []
+    torn: list[str] = []  # of these, those whose masks go on outside a patch
+    small: list[Array | None] = []
+    digests: list[str] = []
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
     stems = _distinct_stems(listing.records)
@@ -106,13 +125,14 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
             try:
                 photograph, defect = read_pair(record, config.image_channels, config.bit_depth)
                 cut = list(_cut(record, photograph, defect, config))
+                torn += [record.name] if defect is not None and _is_torn(defect.defect, cut) else []
             except DataError as error:
                 if not config.skip_bad_files:
                     raise
                 skipped.append(error)
                 continue
             records.append(record)
-            details.append(describe_detail(photograph))
+            small.append(describe_photograph(photograph))
             digests.append(file_sha256(record.image_path))
             for place, image, mask in cut:
                 kind = f"{record.split}/{record.defect}"
@@ -122,7 +142,7 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
                     _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
                 rows.append((f"{kind}/{stem}.png", record.name, place))
                 patches[kind] += 1
-        pairs = find_duplicates(details, digests)
+        pairs = find_duplicates(small, digests)
         groups = {records[i].name: number for number, same in enumerate(group_duplicates(pairs), 1) for i in same}
         with (folder / TABLE_FILE).open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -130,7 +150,15 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
             for name, photograph_name, place in rows:
                 group = groups.get(photograph_name, "")
                 table.writerow([name, photograph_name, place.x, place.y, config.patch_size, group])
-    for finding in (*judge_folder(listing), *judge_duplicates(records, pairs)):
+    num_masks = sum(bool(record.masks) for record in records)
+    torn_masks = found_in(
+        torn,
+        "warning",
+        "torn_mask",
+        f"{len(torn)} of {count(num_masks, 'mask')} go on beyond the edge of a patch of {config.patch_size} pixels.",
+        "Give a larger --patch_size if the whole of a defect matters.",
+    )
+    for finding in (*judge_folder(listing), *torn_masks, *judge_duplicates(records, pairs)):
         if finding.severity != "note":
             warnings.warn(finding.to_line(), DataWarning, stacklevel=2)
     return dict(patches), skipped
@@ -165,6 +193,86 @@ def covering_places(height: int, width: int, patch_size: int) -> list[Place]:
         np.linspace(0, side - patch_size, math.ceil(side / patch_size)).round().astype(int) for side in (height, width)
     )
     return [Place(int(x), int(y)) for y in rows for x in columns]
+
+
+def product_places(
+    image: Array, patch_size: int, region: tuple[float, float, float, float] | None = None
+) -> list[Place]:
+    """Return places that cover the product: those that show at least half as much of it as the best one does.
+
+    Args:
+        image: uint8 `(H, W, C)`.
+        patch_size: Side of a patch, at most H and W.
+        region: See `PatchConfig`.
+    """
+    height, width = image.shape[:2]
+    if region is None:
+        product = find_product(image)
+    else:
+        left, top, right, bottom = region
+        rows = slice(math.floor(top * height), math.ceil(bottom * height))
+        product = np.zeros((height, width), dtype=bool)
+        product[rows, math.floor(left * width) : math.ceil(right * width)] = True
+    box = Image.fromarray(product).getbbox()
+    assert box is not None  # since there is a product, or a region
+    # A box that is smaller than a patch is widened, and one at the rim moved.
+    starts, lengths = [], []
+    for near, far, side in ((box[1], box[3], height), (box[0], box[2], width)):
+        length = max(far - near, patch_size)
+        starts.append(min(max((near + far - length) // 2, 0), side - length))
+        lengths.append(length)
+    places = [Place(x + starts[1], y + starts[0]) for x, y in covering_places(lengths[0], lengths[1], patch_size)]
+    windows = [np.s_[p.y : p.y + patch_size, p.x : p.x + patch_size] for p in places]
+    shares = [float(product[window].mean()) for window in windows]
+    # Where nothing is to be seen (a background without noise), there is nothing to learn.
+    return [
+        place
+        for place, window, share in zip(places, windows, shares, strict=True)
+        if 2 * share >= max(shares) and np.ptp(image[window])
+    ]
+
+
+def find_product(image: Array) -> Array:
+    """Find the product on a plain background, bool `(H, W)`; True everywhere if the background is not plain.
+
+    The background has the colour of the rim, in which the product differs from it. A rim that varies, or that the
+    product has nearly all or nothing of, is no background.
+    """
+    height, width = image.shape[:2]
+    rim = max(2, min(height, width) // 50)
+    inner = np.zeros((height, width), dtype=bool)
+    inner[rim:-rim, rim:-rim] = True
+    colour = np.median(image[~inner], axis=0)
+    channels = (np.abs(image[:, :, c] - np.int16(colour[c])) for c in range(image.shape[2]))
+    difference = reduce(np.maximum, channels)  # of one channel at a time, which takes less memory
+    spread = float(np.quantile(difference[~inner], 0.95))
+    product: Array = difference > max(_DIFFERS, 2 * spread)
+    # Specks of dust are no product: what is lonely goes.
+    product = np.asarray(Image.fromarray(product.astype(np.uint8) * 255).filter(ImageFilter.MedianFilter(5))) > 0
+    is_plain = spread <= _PLAIN and _LEAST_PRODUCT < product.mean() < _MOST_PRODUCT
+    return product if is_plain else np.ones((height, width), dtype=bool)
+
+
+def defect_length(inspection: Inspection) -> int:
+    """Return the longer side of the box around all that is defect, in pixels."""
+    left, top, right, bottom = inspection.mask_box or (0, 0, 0, 0)
+    return max(right - left, bottom - top)
+
+
+def propose_patch_size(inspections: Sequence[Inspection]) -> int:
+    """Propose a size, in steps of 16 pixels, of which the median defect is a quarter; no photograph is smaller."""
+    wanted = 4 * float(np.median([defect_length(i) for i in inspections]))
+    return min(max(32, 16 * round(wanted / 16)), min(min(i.width, i.height) for i in inspections))
+
+
+def propose_region(inspections: Sequence[Inspection]) -> tuple[float, float, float, float]:
+    """Return the box, as shares of width and height, in which all defects lie, rounded outwards to hundredths."""
+    boxes = [i.mask_box or (0, 0, 0, 0) for i in inspections]
+    sides = np.array([(i.width, i.height) for i in inspections])
+    near, far = (np.array([box[k : k + 2] for box in boxes]) / sides * 100 for k in (0, 2))
+    left, top = (np.floor(near.min(axis=0).round(6)) / 100).tolist()
+    right, bottom = (np.ceil(far.max(axis=0).round(6)) / 100).tolist()
+    return left, top, right, bottom
 
 
 def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng: np.random.Generator) -> list[Place]:
@@ -216,6 +324,7 @@ def _cut(
     record: ImageRecord, image: Array, mask: Mask | None, config: PatchConfig
 ) -> Iterator[tuple[Place, Array, Array | None]]:
     size = config.patch_size
+    assert size is not None  # chosen by now
     height, width = image.shape[:2]
     if min(height, width) < size:
         raise DataError(
@@ -227,9 +336,7 @@ def _cut(
         )
     rng = np.random.default_rng([config.seed, *record.name.encode()])
     if mask is None and record.defect == GOOD:
-        # Where nothing is to be seen (a background without noise), there is nothing to learn.
-        covering = covering_places(height, width, size)
-        places = [p for p in covering if np.ptp(image[p.y : p.y + size, p.x : p.x + size])]
+        places = product_places(image, size, config.region)
         if config.good_patches:
             places = [places[i] for i in sorted(rng.permutation(len(places))[: config.good_patches])]
     elif mask is None:
@@ -239,6 +346,41 @@ def _cut(
     for place in places:
         window = np.s_[place.y : place.y + size, place.x : place.x + size]
         yield place, image[window], None if mask is None else np.where(mask.defect[window], 255, 0).astype(np.uint8)
+
+
+def _size_from_masks(listing: Listing, config: PatchConfig) -> int:
+    """Choose a size for all kinds of defect, and say so.
+
+    Raises:
+        DataError: (`no_images`) there are no masks to choose it by.
+    """
+    found = [inspect(record, config.image_channels, config.bit_depth)[0] for record in listing.records if record.masks]
+    usable = [inspection for inspection in found if not inspection.errors]
+    if not usable:
+        expected = "masks of defects, whose size says how large patches should be"
+        raise DataError("no_images", listing.root, "no usable mask", expected, "Give --patch_size.")
+    size = propose_patch_size(usable)
+    for record in listing.records:
+        with suppress(OSError), Image.open(record.image_path) as photograph:
+            size = min(size, *photograph.size)
+    print(f"Patches of {size} pixels (--patch_size), as the masks are large.", file=sys.stderr)
+    return size
+
+
+def _is_torn(defect: Array, cut: Iterable[tuple[Place, Array, Array | None]]) -> bool:
+    """Tell whether a defect goes on beyond the edge of one of the patches."""
+    for place, image, _ in cut:
+        top, left = place.y, place.x
+        bottom, right = top + image.shape[0], left + image.shape[1]
+        for one, other in (
+            (defect[top - 1 : top, left:right], defect[top : top + 1, left:right]),
+            (defect[bottom - 1 : bottom, left:right], defect[bottom : bottom + 1, left:right]),
+            (defect[top:bottom, left - 1 : left], defect[top:bottom, left : left + 1]),
+            (defect[top:bottom, right - 1 : right], defect[top:bottom, right : right + 1]),
+        ):
+            if one.shape == other.shape and (one & other).any():
+                return True
+    return False
 
 
 def _save(pixels: Array, path: Path) -> None:

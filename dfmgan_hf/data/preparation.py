@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ..files import file_sha256
 from .reading import Array, Mask, decode, highest_sample, image_to_array, is_transparent, read_mask
 from .records import GOOD, DataError, ImageRecord, list_entries, normalised, shorten
 
@@ -184,6 +185,7 @@ class Inspection:
 
     record: ImageRecord
     errors: list[DataError] = field(default_factory=list)  # what keeps it from being used for training
+    digest: str = ""  # SHA-256 of the photograph's file
     width: int = 0  # of the upright photograph, in pixels
     height: int = 0
     mode: str = ""  # Pillow's, and ";16" where colour has 16 bits, which Pillow does not say
@@ -193,6 +195,7 @@ class Inspection:
     is_rotated: bool = False  # EXIF says that it is to be turned
     highest_sample: int | None = None  # of a 16-bit photograph
     mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
+    mask_box: tuple[int, int, int, int] | None = None  # left, top, right, bottom of all that is defect, in pixels
     has_soft_mask: bool = False  # see `reading.Mask`
     has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
 
@@ -220,6 +223,7 @@ def inspect(
     image = mask = None
     with found.noting():
         decoded, found.mode, _, found.is_rotated = decode(record.image_path)
+        found.digest = file_sha256(record.image_path)
         found.highest_sample = highest_sample(decoded)
         image = image_to_array(decoded, 3, bit_depth, record.image_path)
         found.height, found.width = image.shape[:2]
@@ -235,6 +239,7 @@ def inspect(
         mask = read_masks(record)
         if mask is not None:
             found.mask_area = float(mask.defect.mean())
+            found.mask_box = Image.fromarray(mask.defect).getbbox()
             found.has_soft_mask = mask.is_soft
             with Image.open(record.masks[0]) as file:
                 found.has_lossy_mask = file.format in _LOSSY_FORMATS

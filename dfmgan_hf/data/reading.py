@@ -21,6 +21,8 @@ _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # TIFF 6.0, PhotometricInterpretation
+# Pillow reads it in one byte order alone.
+TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 _ALPHA = frozenset({1, 2})  # TIFF 6.0, ExtraSamples; 0 is a channel of another kind, such as infrared
 _SAMPLES_AT_ONCE = 2**22
 _FAX_COMPRESSIONS = frozenset({"tiff_ccitt", "group3", "group4"})

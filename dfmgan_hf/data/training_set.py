@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..files import tensors_sha256, whole_file
-from .findings import judge, judge_folder
+from .duplicates import exact_duplicates
+from .findings import judge, judge_duplicates, judge_folder, judge_number
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
 from .patches import TABLE_FILE
@@ -268,7 +269,8 @@ def load_training_set(
                 text = f"The prepared photographs could not be kept: {error}. Make room in {data.cache_dir} for them."
                 prepared[1].append(("warning", text))
     dataset, notes = prepared
-    for finding in judge_folder(listing):
+    few = judge_number(defect or GOOD, len(dataset)) if shots is None and split != "test" else ()
+    for finding in (*judge_folder(listing), *few):
         notes.append((finding.severity, finding.to_line()))
     if os.environ.get("RANK", "0") == "0":  # one of the processes of a training says it
         used = f"{listing.account()} Loaded of '{defect or GOOD}': {len(dataset)}."
@@ -340,6 +342,8 @@ def _prepare(
     findings = judge(
         inspections, resolution=resolution, fit=data.fit, bit_depth=data.bit_depth, image_channels=image_channels
     )
+    same = exact_duplicates([inspection.digest for inspection in inspections])
+    findings += judge_duplicates([inspection.record for inspection in inspections], same)
     return dataset, notes + [(finding.severity, finding.to_line()) for finding in findings]
 
 

@@ -63,8 +63,8 @@ class DatasetConfig:
         max_attempts: Draws for one image before the bounds are taken to be too strict.
         category: Name of the object.
         defect: Name of the kind of defect.
-        twins: Folder of the defect-free twins with mvtec. train/good makes the set complete in itself; test/good is
-            for testing what was trained on photographs, to which it leaves train/good.
+        twins: Folder of the defect-free twins with mvtec: test/good leaves train/good to photographs; train/good makes
+            the set complete in itself, but a detector then trains on the very objects that it is tested on.
         images_per_shard: Triplets in a parquet file; several processes share the work file by file.
         license: Licence for the data set card of parquet, as the Hub spells it.
 
@@ -81,7 +81,7 @@ class DatasetConfig:
     max_attempts: int = 200
     category: str = "object"
     defect: str = "defect"
-    twins: Literal["train", "test"] = "train"
+    twins: Literal["train", "test"] = "test"
     images_per_shard: int = 250
     license: str = "unknown"
 
@@ -213,13 +213,13 @@ class Writer(Protocol):
 class MVTecWriter:
     """Write triplets in the layout of MVTec AD, and at the end a table with a row for each.
 
-    `CATEGORY/test/DEFECT/000000.png`, its mask in `ground_truth/DEFECT`, its twin in `train/good` or `test/good`:
+    `CATEGORY/test/DEFECT/000000.png`, its mask in `ground_truth/DEFECT`, its twin in `test/good` or `train/good`:
     what anomalib's MVTecAD and Folder loaders and this package's own read. The loaders pair images with masks by order
     and stem, and take some of `train/good` for testing where there is no `test/good`.
 
-    With the twins in `train/good` the set loads as it is. But a detector that trains on them has seen the very objects
-    of the defect images that it is tested on: such a test compares detectors, it does not say how good one is. With
-    the twins in `test/good`, and photographs for training, nothing is seen twice.
+    With the twins in `test/good`, and photographs for training, nothing is seen twice. With the twins in `train/good`
+    the set loads as it is, but a detector that trains on them has seen the very objects of the defect images that it
+    is tested on: such a test compares detectors, it does not say how good one is.
 
     The image is written last, so where it is, its mask and its twin are; it also holds its row of the table.
     """

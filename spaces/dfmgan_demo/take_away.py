@@ -17,7 +17,7 @@ from dfmgan_hf.export import ExportConfig, ExportFormat, make_writer
 
 LAYOUTS: dict[str, ExportFormat] = {"MVTec AD": "mvtec", "Image folder": "imagefolder", "Parquet": "parquet"}
 LAYOUTS_IN_WORDS = {
-    "MVTec AD": "train/good, test/defect and ground_truth/defect, as anomalib reads it",
+    "MVTec AD": "test/good, test/defect and ground_truth/defect, as anomalib reads it",
     "Image folder": "images, masks and metadata.csv, as load_dataset reads it",
     "Parquet": "one table that holds the pictures too, as the Hub shows it",
 }

@@ -453,3 +453,16 @@ def test_btad_calls_its_kinds_ok_and_ko(tmp_path: Path) -> None:
     assert len(load_training_set(DataConfig(tmp_path), resolution=32)) == 6
     assert len(load_training_set(DataConfig(tmp_path), "ko", resolution=32)) == 3
     assert left_over(drawn) == {}
+
+
+def test_good_photographs_that_share_a_name_but_for_its_ending_are_told(category_folder: Path) -> None:
+    """They are two photographs, versions of one, or a photograph and what nobody meant as one."""
+    save(draw_photograph(99), category_folder / "train" / "good" / "000.jpg")
+    report = check(category_folder)
+    (told,) = (finding for finding in report.findings if finding.code == "same_stem")
+    assert told.files == ("train/good/000.jpg = train/good/000.png",)
+    assert told.severity == "warning"
+    with pytest.warns(
+        DataWarning, match="files that differ in their endings alone.*train/good/000.jpg = train/good/000"
+    ):
+        load_training_set(DataConfig(category_folder), resolution=32)

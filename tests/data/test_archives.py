@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfmgan_hf.data import DataError, DataSource, find_listing
+from dfmgan_hf.data import DataError, DataSource, archives, find_listing
 from dfmgan_hf.data.archives import extract_archive
 from tests.data.conftest import draw_category
 
@@ -280,3 +280,17 @@ def test_zip_archives_with_links_bombs_damage_or_a_password_are_refused(tmp_path
     flags[whole.index(b"PK\1\2") + 8] |= 1
     archive.write_bytes(bytes(flags))
     refused("does not unpack .*encrypted")
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.xz"])
+def test_unpacking_ends_when_its_time_is_up(tmp_path: Path, monkeypatch, ending: str) -> None:
+    folder = draw_category(tmp_path / "set")
+    archive = Path(
+        shutil.make_archive(str(tmp_path / "set"), {"zip": "zip", "tar.xz": "xztar"}[ending], folder.parent)
+    )
+    monkeypatch.setattr(archives, "_SECONDS", -60)
+    with pytest.raises(
+        DataError, match=r"set\..*: more than -\d+ seconds of unpacking\. Expected an archive of images"
+    ):
+        extract_archive(archive, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]

@@ -19,6 +19,7 @@ from dfmgan_hf.data import (
     read_groups,
     save_file_list,
 )
+from dfmgan_hf.data.partitions import SplitConfig, split_dataset
 from dfmgan_hf.data.records import ImageRecord
 from tests.data.conftest import draw_category
 
@@ -150,3 +151,28 @@ def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Pa
     save_file_list(listed, ["test/dent/001.png", "train/good/003.png", "train/good/004.png"])
     good = load_training_set(DataConfig(category_folder, file_list=listed), resolution=32)
     assert good.file_names == ["train/good/003.png", "train/good/004.png"]
+
+
+def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
+    folder = draw_category(tmp_path, good=7, defects={"dent": 9})
+    good = folder / "train" / "good"
+    # Three dents are one photograph, of which a good one shows the part too.
+    for number in (1, 2):
+        (folder / "test/dent" / f"00{number}.png").write_bytes((folder / "test/dent/000.png").read_bytes())
+    (good / "000.png").write_bytes((folder / "test/dent/000.png").read_bytes())
+    config = SplitConfig(folder, output_dir=tmp_path / "splits", seed=2)
+    split = split_dataset(config)
+    sides = [{f"test/dent/00{n}.png" in names for n in range(3)} for names in (split.base, split.test)]
+    assert sorted(map(sorted, sides)) == [[False], [True]]
+    assert ("train/good/000.png" in split.base) is ("test/dent/000.png" in split.base)
+    assert {f"train/good/00{n}.png" for n in range(1, 7)} <= set(split.base)
+    assert sum(kind_of(name) == "dent" for name in split.base) == 3
+    assert Partition.load(tmp_path / "splits", "P1") == split
+    assert f"partition_P1_base.txt: {len(split.base)} photographs to train on" in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match=r"partition_P1_base\.txt is there already and is kept"):
+        split_dataset(config)
+    assert Partition.load(tmp_path / "splits", "P1") == split
+    (tmp_path / "groups.csv").write_text("file,group\n" + "".join(f"test/dent/00{n}.png,{n // 3}\n" for n in range(9)))
+    by_hand = split_dataset(SplitConfig(folder, output_dir=tmp_path / "other", groups=tmp_path / "groups.csv"))
+    assert len({int(name[-5]) // 3 for name in by_hand.base if kind_of(name) == "dent"}) == 1
+    assert len({int(name[-5]) // 3 for name in by_hand.test}) == 2

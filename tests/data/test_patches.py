@@ -7,6 +7,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image, ImageFile
 from dfmgan_hf.data import DataConfig, DataError, DataWarning, load_training_set
 from dfmgan_hf.data.doctor import CheckConfig, examine
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
+from dfmgan_hf.files import whole_folder
 from tests.data.conftest import draw_category, draw_photograph, save
 
 CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1, output_dir=Path())
@@ -217,3 +219,62 @@ def test_entries_that_are_not_cut_are_told(category_folder: Path, tmp_path: Path
     save(draw_photograph(1), category_folder / "train" / "good" / "monday" / "a.png")
     with pytest.warns(DataWarning, match="folders of images, where none are looked for"):
         _cut(category_folder, tmp_path / "patches")
+
+
+def _object(x: int, y: int, seed: int) -> np.ndarray:
+    """A small textured object at (x, y) on a plain, noisy table of 300x200 pixels."""
+    image = np.full((200, 300), 190) + np.random.default_rng(seed).normal(0, 3, (200, 300))
+    image[y : y + 30, x : x + 90] = draw_photograph(seed, 90, 30) * 0.6
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def test_patches_of_good_photographs_show_the_product(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "dataset")
+    objects = {f"object{i}.png": (20 + 40 * i, 10 + 35 * i) for i in range(5)}
+    for number, (name, corner) in enumerate(objects.items()):
+        save(_object(*corner, number), folder / "train" / "good" / name)
+    _cut(folder, tmp_path / "patches", dataclasses.replace(CONFIG, patch_size=32))
+    rows = [row for row in _table(tmp_path / "patches") if "object" in row["photograph"]]
+    assert len(rows) == 5 * 3  # they cover 90 pixels
+    for row in rows:
+        x, y = objects[Path(row["photograph"]).name]
+        assert x - 4 <= int(row["x"]) <= x + 62
+        assert y - 4 <= int(row["y"]) <= y + 2
+    _cut(folder, tmp_path / "region", dataclasses.replace(CONFIG, patch_size=32, region=(0.0, 0.5, 0.3, 1.0)))
+    rows = [row for row in _table(tmp_path / "region") if "object" in row["photograph"]]
+    assert {(row["x"], row["y"]) for row in rows} == {
+        (x, y) for x in ("0", "29", "58") for y in ("100", "123", "145", "168")
+    }
+
+
+def test_the_size_is_proposed_from_the_masks_and_what_is_torn_is_said(tmp_path: Path, capsys) -> None:
+    folder = draw_category(tmp_path / "dataset", defects={"dent": 2})
+    for index, length in enumerate((10, 12)):
+        save(draw_photograph(index, 120, 100), folder / "test" / "dent" / f"{index:03d}.png")
+        mask = np.zeros((100, 120), dtype=np.uint8)
+        mask[50:54, 30 : 30 + length] = 255
+        save(mask, folder / "ground_truth" / "dent" / f"{index:03d}_mask.png")
+    for path in (folder / "train" / "good").iterdir():
+        save(draw_photograph(3, 60, 50), path)
+    with warnings.catch_warnings(record=True) as caught:
+        _cut(folder, tmp_path / "whole", dataclasses.replace(CONFIG, patch_size=None))
+    assert _table(tmp_path / "whole")[0]["patch_size"] == "40"  # 44, but test/good has no more
+    assert "Patches of 40 pixels" in capsys.readouterr().err
+    assert "edge of a patch" not in " ".join(str(warning.message) for warning in caught)
+    with pytest.warns(
+        DataWarning, match="2 of 2 masks go on beyond the edge of a patch of 8 pixels.*larger --patch_size"
+    ):
+        _cut(folder, tmp_path / "torn", dataclasses.replace(CONFIG, patch_size=8))
+
+
+def test_of_two_runs_into_one_folder_the_second_is_refused(category_folder: Path, tmp_path: Path) -> None:
+    with (
+        whole_folder(tmp_path / "patches"),
+        pytest.raises(BlockingIOError, match=r"Another run is writing to .*patches"),
+    ):
+        _cut(category_folder, tmp_path / "patches")
+
+
+def test_a_region_is_checked() -> None:
+    with pytest.raises(ValueError, match="`region` must be left, top, right and bottom from 0 to 1"):
+        PatchConfig(output_dir=Path(), region=(0.5, 0.0, 0.4, 1.0))

@@ -394,13 +394,14 @@ def test_a_fourth_channel_is_alpha_only_where_tiff_says_so(tmp_path: Path, dtype
     np.testing.assert_array_equal(read_image(tmp_path / "rgbi.tif"), RGB)
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("bit_depth", [12, 16])
-def test_16_bit_white_is_zero_is_no_negative(tmp_path: Path, bit_depth: int) -> None:
+def test_16_bit_white_is_zero_is_no_negative(tmp_path: Path, bit_depth: int, byteorder: str) -> None:
     samples = (255 - GREY.astype(np.uint16)) << (bit_depth - 8)
-    tifffile.imwrite(tmp_path / "photo.tif", samples, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "photo.tif", samples, photometric="miniswhite", byteorder=byteorder)
     np.testing.assert_array_equal(read_image(tmp_path / "photo.tif", 1, bit_depth)[:, :, 0], GREY)
     # Of a mask, zero is the background.
-    tifffile.imwrite(tmp_path / "mask.tif", DEFECT.astype(np.uint16), photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "mask.tif", DEFECT.astype(np.uint16), photometric="miniswhite", byteorder=byteorder)
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif").defect, DEFECT)
 
 

@@ -25,6 +25,7 @@ from dfmgan_hf.data import (
     save_file_list,
     training_set,
 )
+from dfmgan_hf.data.doctor import CheckConfig, examine
 from dfmgan_hf.data.reading import read_mask
 from dfmgan_hf.training.task import BatchStream
 from tests.data.conftest import draw_mask, draw_photograph, save
@@ -126,7 +127,8 @@ def test_soft_masks_say_so_once(category_folder: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset = load_training_set(DataConfig(category_folder, fit="pad"), "scratch", resolution=48)
-    messages = [str(warning.message) for warning in caught if warning.category is DataWarning]
+    said = [str(warning.message) for warning in caught if warning.category is DataWarning]
+    messages = [text for text in said if "advised" not in text]  # which is said of five photographs
     assert len(messages) == 1
     assert messages[0].startswith("2 masks with several grey values or colours; every non-zero pixel counts as defect")
     assert "test/scratch/000" in messages[0]
@@ -345,3 +347,20 @@ def test_real_photographs_load(magnetic_tile_root: Path) -> None:
         )
         original = read_mask(path).defect
         assert float(mask.float().mean()) / 255 == pytest.approx(original.mean(), rel=0.05, abs=1 / 65536)
+
+
+def test_training_says_that_photographs_are_few_or_the_same(category_folder: Path) -> None:
+    good = category_folder / "train" / "good"
+    (good / "copy.png").write_bytes((good / "003.png").read_bytes())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_training_set(DataConfig(category_folder), resolution=32)
+        load_training_set(DataConfig(category_folder), "scratch", resolution=32)
+        load_training_set(DataConfig(category_folder, shots=2), "dent", resolution=32)  # as few as were asked for
+    said = " ".join(str(warning.message) for warning in caught)
+    report = examine(CheckConfig(category_folder, resolution=32))[0]
+    lines = {f.code: [f.to_line()] for f in report.findings if f.code in ("few_good", "exact_duplicates")}
+    assert len(lines) == 2
+    assert all(line in said for (line,) in lines.values())
+    assert "'scratch' has 5 usable photographs" in said
+    assert "dent" not in said

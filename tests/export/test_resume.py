@@ -134,7 +134,7 @@ def test_a_folder_with_other_things_is_left_alone(export, contents, tmp_path):
 def test_damaged_files_are_named(export, tmp_path):
     export(num_images=2)
     image = tmp_path / "out/object/test/defect/000001.png"
-    image.write_bytes((tmp_path / "out/object/train/good/000001.png").read_bytes())
+    image.write_bytes((tmp_path / "out/object/test/good/000001.png").read_bytes())
     with pytest.raises(ExportError, match=r"000001\.png lacks the text.*Delete it"):
         export(num_images=2)
     export("shards", num_images=2, format="parquet")

@@ -49,7 +49,7 @@ def test_mvtec_files(export, pipe, tmp_path):
     assert files(out) == sorted(
         [f"nut/test/deep scratch/{stem}.png" for stem in stems]
         + [f"nut/ground_truth/deep scratch/{stem}_mask.png" for stem in stems]
-        + [f"nut/train/good/{stem}.png" for stem in stems]
+        + [f"nut/test/good/{stem}.png" for stem in stems]
         + ["seeds.csv"]
         + [f"generation/{name}" for name in ("settings.json", "summary.json", "contact_sheet.png")]
     )
@@ -98,7 +98,7 @@ def anomalib_folder_samples(normal_dir: Path, abnormal_dir: Path, mask_dir: Path
 
 
 def test_mvtec_is_what_anomalib_expects(export, tmp_path):
-    export(format="mvtec", category="nut", defect="scratch")
+    export(format="mvtec", category="nut", defect="scratch", twins="train")
     root = tmp_path / "out" / "nut"
     train, test = anomalib_mvtec_samples(root, "train"), anomalib_mvtec_samples(root, "test")
     assert [(label, mask) for label, _, mask in train] == [("good", None)] * 12
@@ -114,7 +114,7 @@ def test_mvtec_is_what_anomalib_expects(export, tmp_path):
 
 def test_twins_for_testing(export, tmp_path):
     """With photographs in train/good, nothing that a detector is trained on comes again in its test."""
-    export(format="mvtec", category="nut", defect="scratch", twins="test")
+    export(format="mvtec", category="nut", defect="scratch")
     root = tmp_path / "out" / "nut"
     assert not (root / "train").exists()
     (root / "train/good").mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_twins_for_testing(export, tmp_path):
 
 
 def test_mvtec_is_what_our_own_loaders_read(export, tmp_path):
-    export(format="mvtec", category="nut", defect="scratch")
+    export(format="mvtec", category="nut", defect="scratch", twins="train")
     out = tmp_path / "out"
     training = load_training_set(DataConfig(out), "scratch", resolution=32)
     assert training.file_names == [f"test/scratch/{i:06d}.png" for i in range(12)]
