@@ -597,6 +597,12 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     if not side:
         return [(0, 0, width, height)]
     needed = max(right - left, bottom - top)
+    if needed > min(size):
+        raise PaintError(
+            f"The mask is {right - left}x{bottom - top} pixels, but the largest square of the photograph is "
+            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask, or give its parts "
+            "one by one."
+        )
     if needed > side:
         warnings.warn(
             f"The mask is {right - left}x{bottom - top} pixels, but the model was trained on {side}x{side}: the "
@@ -604,11 +610,6 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
             stacklevel=2,
         )
         side = min(math.ceil(needed * 1.25), min(size))
-        if needed > side:
-            raise PaintError(
-                f"The mask is {right - left}x{bottom - top} pixels, but the largest square of the photograph is "
-                f"{side}x{side}, and a defect is painted in one: choose a smaller mask, or give its parts one by one."
-            )
     slack = side - needed
     windows = []
     for shift_y in (0.5, 0.25, 0.75):
