@@ -62,7 +62,7 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         changed = (after != before).any(axis=2) if after.ndim == 3 else after != before
         assert np.array_equal(changed, label == 255)
         assert label.any()
-        twin = np.asarray(Image.open(folder / "train" / "good" / f"{index:06d}.png"))
+        twin = np.asarray(Image.open(folder / "test" / "good" / f"{index:06d}.png"))
         assert np.array_equal(twin, before)
         origin = json.loads(read_record(path).photograph)
         assert origin["file"] == name
