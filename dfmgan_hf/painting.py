@@ -60,6 +60,9 @@ MAX_DEFECTS = 1000
 TRIES = 64
 """Masks, or places for one, that are tried until one serves."""
 
+MAX_CUT_OFF = 16
+"""Masks that the image's border cuts off are passed over so often before one is taken all the same."""
+
 PICTURE_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 
 
@@ -190,8 +193,9 @@ def paint(
     else:
         allowed = photograph.allowed(region, forbidden)
         defects = []
-        for drawn, defect in islice(draw_masks(network, codes, config, generator), config.num_defects):
-            stays = not side and region is None and forbidden is None and point is None
+        stays = not side and region is None and forbidden is None and point is None
+        masks = draw_masks(network, codes, config, generator, whole_first=not stays)
+        for drawn, defect in islice(masks, config.num_defects):
             shapes.append(place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays))
             defects.append(defect)
     painted, placements = photograph.pixels.astype(np.float32), []
@@ -458,19 +462,35 @@ def bounding_box(mask: Array) -> Box:
 
 
 def draw_masks(
-    network: Any, codes: Sequence[tuple[Tensor, Tensor]], config: PaintConfig, generator: np.random.Generator
+    network: Any,
+    codes: Sequence[tuple[Tensor, Tensor]],
+    config: PaintConfig,
+    generator: np.random.Generator,
+    *,
+    whole_first: bool = False,
 ) -> Iterator[tuple[Array, Tensor]]:
     """Yield the model's own masks, bool (R, R), of those of these latents that it draws one for, and the defect's z.
+
+    Args:
+        network, codes, config, generator: see `paint`.
+        whole_first: keep up to `MAX_CUT_OFF` masks that the image's border cuts off for the end: moved into the middle
+            of a photograph, they show its straight line.
 
     Raises:
         PaintError: there is none left.
     """
+    cut_off: list[tuple[Array, Tensor]] = []
     for latent, defect in codes:
         output = network(latent[None].to(network.device), defect[None].to(network.device), noise_mode="const")
         mask = (output.mask_logits[0, 0] >= 0).cpu().numpy()
         is_mirrored = config.flip and generator.integers(2)
-        if mask.any():
-            yield (mask[:, ::-1] if is_mirrored else mask), defect
+        found = (mask[:, ::-1] if is_mirrored else mask), defect
+        is_cut_off = mask[[0, -1]].any() or mask[:, [0, -1]].any()
+        if is_cut_off and whole_first and len(cut_off) < MAX_CUT_OFF:
+            cut_off.append(found)
+        elif mask.any():
+            yield found
+    yield from cut_off
     raise PaintError(
         f"The model drew fewer than {config.num_defects} masks that are not empty in {len(codes)} tries: give a "
         "`mask`, or train the model longer."

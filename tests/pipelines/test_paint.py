@@ -5,6 +5,7 @@ import re
 import warnings
 from contextlib import suppress
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -378,6 +379,30 @@ def test_half_of_the_drawn_masks_are_mirrored(pipe):
     assert all(a or b for a, b in zip(as_drawn, mirrored, strict=True))
     assert any(as_drawn)
     assert any(mirrored)
+
+
+def test_masks_that_the_border_cuts_off_come_last(monkeypatch):
+    whole, cut, empty = np.full((3, 1, 1, 8, 8), -1.0)
+    whole[0, 0, 2:5, 2:5] = 1
+    cut[0, 0, 0:5, 2:5] = 1
+    masks = {"cut": cut, "whole": whole, "empty": empty}
+
+    class Network:
+        device = torch.device("cpu")
+
+        def __call__(self, latent, *_, **__):
+            return SimpleNamespace(mask_logits=torch.from_numpy(masks[names[int(latent)]]))
+
+    def drawn(**options):
+        codes = [(torch.tensor(i), torch.tensor(i)) for i in range(len(names))]
+        found = _some(painting.draw_masks(Network(), codes, PaintConfig(), np.random.default_rng(0), **options))
+        return [int(defect) for _, defect in found]
+
+    names = ["cut", "empty", "whole", "cut", "whole"]
+    assert drawn() == [0, 2, 3, 4]
+    assert drawn(whole_first=True) == [2, 4, 0, 3]
+    monkeypatch.setattr(painting, "MAX_CUT_OFF", 1)
+    assert drawn(whole_first=True) == [2, 3, 4, 0]
 
 
 def _some(masks):
