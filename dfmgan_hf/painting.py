@@ -60,7 +60,7 @@ MAX_DEFECTS = 1000
 TRIES = 64
 """Masks, or places for one, that are tried until one serves."""
 
-MAX_CUT_OFF = 16
+MAX_CUT_OFF = 8
 """Masks that the image's border cuts off are passed over so often before one is taken all the same."""
 
 PICTURE_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
