@@ -233,7 +233,8 @@ def said(folder: Path, channels: int = 3, **options: object) -> list[str]:
         warnings.simplefilter("always")
         load_training_set(DataConfig(folder, **options), resolution=32, image_channels=channels)
     texts = [str(warning.message) for warning in caught]
-    return [finding.code for finding in report.findings if finding.to_line() in texts]
+    told = [finding.code for finding in report.findings if finding.to_line() in texts]
+    return [code for code in told if code != "few_good"]  # of which a drawn category has few
 
 
 @pytest.mark.parametrize("depth", [10, 12, 14])
