@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from .arguments import check_number, check_positive_integer, shown
+from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
 from .data.preparation import fit_to_square, resize_mask
 from .data.reading import decode, mask_to_array
@@ -55,8 +56,12 @@ EDGE = 1.0
 
 LARGEST_GAIN = 2.0
 MAX_STRENGTH = 4.0
+MAX_DEFECTS = 1000
 TRIES = 64
 """Masks, or places for one, that are tried until one serves."""
+
+MAX_CUT_OFF = 8
+"""Masks that the image's border cuts off are passed over so often before one is taken all the same."""
 
 PICTURE_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 
@@ -109,7 +114,7 @@ class PaintConfig:
 
     Attributes:
         strength: Factor on the defect, from 0 to 4: 1 as it was learnt.
-        num_defects: Defects on a photograph.
+        num_defects: Defects on a photograph, up to 1000.
         size: Factor on the size of masks that the model draws.
         rotation: Degrees, counter-clockwise, that they are turned by.
         flip: Whether to mirror every other one of them.
@@ -134,16 +139,20 @@ class PaintConfig:
     any_product: bool = False
 
     def __post_init__(self) -> None:
-        check_positive_integer(self.num_defects, "num_defects")
         for name, lowest, highest in (
             ("strength", 0, MAX_STRENGTH),
+            ("num_defects", 1, MAX_DEFECTS),
             ("size", 0.05, 20),
             ("rotation", -360, 360),
-            ("bit_depth", 8, 16),
             ("window", 0, 2**16),
+            ("bit_depth", 8, 16),
         ):
-            if getattr(self, name) is not None:
-                check_number(getattr(self, name), name, lowest, highest)
+            value = getattr(self, name)
+            if name == "window" and value is None:
+                continue
+            check_number(value, name, lowest, highest)
+            if name in ("num_defects", "window", "bit_depth") and as_integer(value) is None:
+                raise ValueError(f"`{name}` must be an integer, but is {shown(value)}.")
 
 
 @torch.no_grad()
@@ -184,14 +193,15 @@ def paint(
     else:
         allowed = photograph.allowed(region, forbidden)
         defects = []
-        for drawn, defect in islice(draw_masks(network, codes, config, generator), config.num_defects):
-            stays = not side and region is None and forbidden is None and point is None
+        stays = not side and region is None and forbidden is None and point is None
+        masks = draw_masks(network, codes, config, generator, whole_first=not stays)
+        for drawn, defect in islice(masks, config.num_defects):
             shapes.append(place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays))
             defects.append(defect)
     painted, placements = photograph.pixels.astype(np.float32), []
     for shape, defect in zip(shapes, defects, strict=True):
         placements.append(_paint_defect(network, photograph, painted, shape, defect, side, twins, config))
-    image, label = keep_visible(photograph, painted)
+    image, label = keep_visible(photograph, painted, [placement.window for placement in placements])
     mask_image = Image.fromarray(np.bitwise_or.reduce(shapes).astype(np.uint8) * 255)
     return photograph.restore(image), Image.fromarray(label.astype(np.uint8) * 255), mask_image, tuple(placements)
 
@@ -273,12 +283,7 @@ class Photograph:
         if isinstance(picture, Photograph):
             return picture
         if isinstance(picture, (str, Path)):
-            pixels = decode(Path(picture)).pixels
-            with Image.open(picture) as file:
-                metadata = file.info
-            if isinstance(pixels, Image.Image):
-                pixels.info = {**metadata, **pixels.info}
-            picture = pixels
+            picture = decode(Path(picture)).pixels
         elif isinstance(picture, Image.Image):
             picture = ImageOps.exif_transpose(picture)
         if isinstance(picture, Image.Image):
@@ -287,7 +292,10 @@ class Photograph:
             elif picture.mode.startswith("I"):
                 samples = np.asarray(picture)
                 if samples.min() < 0 or samples.max() > 65535:
-                    raise PaintError(f"The photograph's samples go up to {samples.max()}: save it with 16 bits.")
+                    raise PaintError(
+                        f"The photograph's samples are {samples.min()} to {samples.max()}, but must be 0 to 65535: "
+                        "save it with 16 bits."
+                    )
                 before = picture.info
                 picture = Image.fromarray(samples.astype(np.uint16))
                 picture.info = before
@@ -296,10 +304,7 @@ class Photograph:
                     f"The photograph's mode is {picture.mode}, but must be one of {', '.join(PICTURE_MODES)}: convert "
                     "it first, as with `.convert('RGB')`."
                 )
-            exif = picture.getexif()
-            info = {name: picture.info[name] for name in ("icc_profile", "dpi") if picture.info.get(name)}
-            if len(exif):
-                info["exif"] = exif.tobytes()
+            info = {name: picture.info[name] for name in ("icc_profile", "dpi", "exif") if picture.info.get(name)}
             samples = np.asarray(picture)
         elif isinstance(picture, np.ndarray):
             samples = picture
@@ -308,7 +313,8 @@ class Photograph:
         if samples.dtype not in (np.uint8, np.uint16) or samples.ndim not in (2, 3) or 0 in samples.shape:
             raise PaintError(
                 "The photograph must be uint8 or uint16 of shape (H, W) or (H, W, C), but is "
-                f"{samples.dtype} of shape {samples.shape}."
+                f"{samples.dtype} of shape {samples.shape}. Numbers from 0 to 1 become so by "
+                "`(255 * x).round().astype(numpy.uint8)`."
             )
         pixels = samples.reshape(*samples.shape[:2], -1)
         if pixels.shape[2] > 4:
@@ -332,8 +338,6 @@ class Photograph:
             return samples
         image = Image.fromarray(samples)
         image.info = dict(self.info)
-        if "exif" in self.info:
-            image.getexif().load(self.info["exif"])
         return image
 
     @property
@@ -364,15 +368,23 @@ class Photograph:
         height, width = self.size
         if isinstance(region, str) and region == "product":
             levels = (self.pixels.astype(np.float32) * (255 / self.highest)).round().astype(np.uint8)
-            return find_foreground(levels, "the photograph")
+            try:
+                return find_foreground(levels, "the photograph")
+            except ValueError as error:
+                raise PaintError(str(error)) from error
+        if isinstance(region, str) and not Path(region).is_file():
+            raise PaintError(
+                f"`{name}` is {region!r}, but there is no such file, and the only other word is 'product': check the "
+                "path or the spelling."
+            )
         if isinstance(region, (str, Path)):
             region = mask_to_array(decode(Path(region), is_mask=True).pixels).defect
         elif isinstance(region, Image.Image):
             region = mask_to_array(ImageOps.exif_transpose(region)).defect
-        if isinstance(region, np.ndarray) and region.ndim in (2, 3):
+        if isinstance(region, np.ndarray) and region.ndim in (2, 3) and region.size:
             if region.dtype.kind == "f" and not np.isfinite(region).all():
                 raise PaintError(f"`{name}` holds NaN or infinity.")
-            flat = region if region.ndim == 2 else region.any(axis=2)
+            flat = region if region.ndim == 2 else mask_to_array(region).defect
             if flat.shape != self.size:
                 raise PaintError(
                     f"`{name}` is {flat.shape[1]}x{flat.shape[0]} pixels, but the photograph is {width}x{height}: it "
@@ -380,17 +392,21 @@ class Photograph:
                 )
             return np.asarray(flat != 0)
         points = _points(region, name)
-        if not any(0 <= x < width and 0 <= y < height for x, y in points) and not _covers(points, self.size):
-            raise PaintError(f"`{name}` {shown(region)} lies outside of the photograph, which is {width}x{height}.")
-        canvas = Image.new("1", (width, height))
         if len(points) == 2:
             (left, top), (right, bottom) = points
-            ImageDraw.Draw(canvas).rectangle((left, top, right - 1, bottom - 1), fill=1)
+            found = np.zeros(self.size, dtype=bool)
+            found[
+                max(math.floor(top), 0) : max(math.ceil(bottom), 0),
+                max(math.floor(left), 0) : max(math.ceil(right), 0),
+            ] = True
         else:
+            canvas = Image.new("1", (width, height))
             ImageDraw.Draw(canvas).polygon(points, fill=1)
-        found = np.asarray(canvas)
+            found = np.asarray(canvas)
         if not found.any():
-            raise PaintError(f"`{name}` {shown(region)} holds no pixel of the photograph.")
+            raise PaintError(
+                f"`{name}` {shown(region)} lies outside of the photograph, which is {width}x{height} pixels."
+            )
         return found
 
     def allowed(self, region: Region | None, forbidden: Region | None) -> Array:
@@ -403,8 +419,10 @@ class Photograph:
         return allowed
 
 
-def is_polygon(region: Any) -> bool:
-    """Tell whether a list holds the corners of a polygon."""
+def is_box_or_polygon(region: Any) -> bool:
+    """Tell whether a list holds the four numbers of a box or the corners of a polygon, rather than several masks."""
+    if len(region) == 4 and all(isinstance(number, Real) for number in region):
+        return True
     return all(isinstance(corner, (list, tuple)) and len(corner) == 2 for corner in region)
 
 
@@ -425,12 +443,8 @@ def _points(region: Any, name: str) -> list[tuple[float, float]]:
             f"`{name}` must be a mask (picture, array or file), a box (left, top, right, bottom), a polygon "
             f"[(x, y), (x, y), (x, y), ...] or 'product', but is {shown(region)}."
         )
-    return [(float(x), float(y)) for x, y in numbers]
-
-
-def _covers(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> bool:
-    xs, ys = zip(*points, strict=True)
-    return min(xs) < size[1] and max(xs) > 0 and min(ys) < size[0] and max(ys) > 0
+    # What is far outside is as good as a little nearer, and Pillow counts in 32 bits.
+    return [(float(x), float(y)) for x, y in numbers.clip(-(2**24), 2**24)]
 
 
 def _crop(array: Array, box: Box) -> Array:
@@ -448,19 +462,35 @@ def bounding_box(mask: Array) -> Box:
 
 
 def draw_masks(
-    network: Any, codes: Sequence[tuple[Tensor, Tensor]], config: PaintConfig, generator: np.random.Generator
+    network: Any,
+    codes: Sequence[tuple[Tensor, Tensor]],
+    config: PaintConfig,
+    generator: np.random.Generator,
+    *,
+    whole_first: bool = False,
 ) -> Iterator[tuple[Array, Tensor]]:
     """Yield the model's own masks, bool (R, R), of those of these latents that it draws one for, and the defect's z.
+
+    Args:
+        network, codes, config, generator: see `paint`.
+        whole_first: keep up to `MAX_CUT_OFF` masks that the image's border cuts off for the end: moved into the middle
+            of a photograph, they show its straight line.
 
     Raises:
         PaintError: there is none left.
     """
+    cut_off: list[tuple[Array, Tensor]] = []
     for latent, defect in codes:
         output = network(latent[None].to(network.device), defect[None].to(network.device), noise_mode="const")
         mask = (output.mask_logits[0, 0] >= 0).cpu().numpy()
         is_mirrored = config.flip and generator.integers(2)
-        if mask.any():
-            yield (mask[:, ::-1] if is_mirrored else mask), defect
+        found = (mask[:, ::-1] if is_mirrored else mask), defect
+        is_cut_off = mask[[0, -1]].any() or mask[:, [0, -1]].any()
+        if is_cut_off and whole_first and len(cut_off) < MAX_CUT_OFF:
+            cut_off.append(found)
+        elif mask.any():
+            yield found
+    yield from cut_off
     raise PaintError(
         f"The model drew fewer than {config.num_defects} masks that are not empty in {len(codes)} tries: give a "
         "`mask`, or train the model longer."
@@ -510,9 +540,11 @@ def place_mask(
             "choose a smaller `size`."
         )
     if point is not None:
+        if not isinstance(point, (tuple, list, np.ndarray)) or len(point) != 2:
+            raise PaintError(f"`point` must be (x, y) in pixels of the photograph, but is {shown(point)}.")
         check_number(point[0], "point[0]", 0, width)
         check_number(point[1], "point[1]", 0, height)
-    points = np.argwhere(allowed)
+    places = np.flatnonzero(allowed)
     best, best_share = None, 0.0
     for attempt in range(TRIES):
         if point is not None:
@@ -520,7 +552,7 @@ def place_mask(
         elif stays and attempt == 0:
             x, y = centre
         else:
-            y, x = points[generator.integers(len(points))]
+            y, x = divmod(int(places[generator.integers(len(places))]), width)
         x0 = int(np.clip(round(x) - shape.shape[1] // 2, 0, width - shape.shape[1]))
         y0 = int(np.clip(round(y) - shape.shape[0] // 2, 0, height - shape.shape[0]))
         fits = shape & allowed[y0 : y0 + shape.shape[0], x0 : x0 + shape.shape[1]]
@@ -585,6 +617,12 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     if not side:
         return [(0, 0, width, height)]
     needed = max(right - left, bottom - top)
+    if needed > min(size):
+        raise PaintError(
+            f"The mask is {right - left}x{bottom - top} pixels, but the largest square of the photograph is "
+            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask, or give its parts "
+            "one by one."
+        )
     if needed > side:
         warnings.warn(
             f"The mask is {right - left}x{bottom - top} pixels, but the model was trained on {side}x{side}: the "
@@ -592,8 +630,6 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
             stacklevel=2,
         )
         side = min(math.ceil(needed * 1.25), min(size))
-        if needed > side:
-            raise PaintError(f"The mask ({right - left}x{bottom - top}) fits into no square of the photograph.")
     slack = side - needed
     windows = []
     for shift_y in (0.5, 0.25, 0.75):
@@ -634,7 +670,7 @@ class TwinIndex:
         images = _load_twins(path, (len(latents), channels, size, size))
         if images is None:
             images = _draw_twins(network, latents, size)
-            with suppress(OSError), whole_file(path) as aside:
+            with suppress(OSError, SafetensorError), whole_file(path) as aside:
                 safetensors.torch.save_file({"images": images}, aside, {"sha256": tensors_sha256({"images": images})})
         images = images.flatten(1).to(torch.float32) / 255
         apart = (images - images.roll(1, 0)).square().mean(dim=1).sqrt()
@@ -710,17 +746,23 @@ def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array) -
 
 def faded(mask: Array, width: float) -> Array:
     """Return weights, float32 (H, W): 0 beside the mask, rising over `width` pixels to 1 in it."""
+    weight = np.zeros(mask.shape, dtype=np.float32)
+    if not mask.any():
+        return weight
     reach = max(round(width), 1)
-    x = torch.from_numpy(np.pad(mask, reach, mode="edge"))[None, None].to(torch.float32)
+    left, top, right, bottom = bounding_box(mask)
+    around = np.pad(mask, reach, mode="edge")[top : bottom + 2 * reach, left : right + 2 * reach]
+    x = torch.from_numpy(around)[None, None].to(torch.float32)
+    share = F.avg_pool2d(F.avg_pool2d(x, (2 * reach + 1, 1), 1), (1, 2 * reach + 1), 1)[0, 0]
     # The root leaves a scratch that is thinner than the edge more than its share.
-    share = F.avg_pool2d(x, 2 * reach + 1, 1)[0, 0].sqrt().numpy()
-    return np.where(mask, share, np.float32(0))
+    weight[top:bottom, left:right] = share.sqrt().numpy() * mask[top:bottom, left:right]
+    return weight
 
 
 def colour_cast(pixels: Array, weight: Array) -> Array:
     """Return each channel's mean over that of all three, (3,): a grey defect takes on the product's colour."""
-    means = (pixels * weight[:, :, None]).sum(axis=(0, 1)) / max(weight.sum(), 1e-6)
-    return (means / max(means.mean(), 1e-6)).astype(np.float32)
+    means = (pixels * weight[:, :, None]).sum(axis=(0, 1)) / max(weight.sum(), 1e-6) + 1e-6  # black has no colour
+    return (means / means.mean()).astype(np.float32)
 
 
 def add_grain(painted: Array, photograph: Array, weight: Array) -> None:
@@ -750,18 +792,23 @@ def _noise(pixels: Array, where: Array) -> Array:
     return (np.median(np.abs(chosen), axis=0) / 0.6745 / 6).astype(np.float32)
 
 
-def keep_visible(photograph: Photograph, painted: Array) -> tuple[Array, Array]:
+def keep_visible(photograph: Photograph, painted: Array, windows: Sequence[Box]) -> tuple[Array, Array]:
     """Return the painted photograph, and its label: the pixels that have visibly changed. All others are as before.
 
     Args:
         photograph: as it was.
         painted: float32 (H, W, C), in its levels.
+        windows: that have been painted into.
 
     Returns:
         Pixels like the photograph's, and bool (H, W).
     """
-    pixels = photograph.pixels
-    rounded = painted.round().clip(0, photograph.highest).astype(pixels.dtype)
-    change = np.abs(rounded.astype(np.int32) - pixels.astype(np.int32)).max(axis=2)
-    label = change >= max(VISIBLE * photograph.highest / 255, 1)
-    return np.where(label[:, :, None], rounded, pixels), label
+    image, label = photograph.pixels.copy(), np.zeros(photograph.size, dtype=bool)
+    least = max(VISIBLE * photograph.highest / 255, 1)
+    for window in windows:
+        before = _crop(photograph.pixels, window)
+        rounded = _crop(painted, window).round().clip(0, photograph.highest).astype(before.dtype)
+        visible = np.abs(rounded.astype(np.int32) - before.astype(np.int32)).max(axis=2) >= least
+        _crop(label, window)[:] = visible
+        _crop(image, window)[:] = np.where(visible[:, :, None], rounded, before)
+    return image, label

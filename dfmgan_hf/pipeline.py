@@ -41,12 +41,13 @@ from .painting import (
     NUM_TWINS,
     TRIES,
     PaintConfig,
+    PaintError,
     PaintOutput,
     Photograph,
     Picture,
     Region,
     TwinIndex,
-    is_polygon,
+    is_box_or_polygon,
     paint,
 )
 
@@ -111,6 +112,7 @@ class DFMGANPipeline(DiffusionPipeline):
         self.register_modules(generator=generator)
         self._said_no_defects = False
         self._graphs: NetworkGraphs | None = None
+        self._twins: tuple[tuple[Any, ...], TwinIndex] | None = None
 
     def enable_cuda_graphs(self) -> None:
         """Replay the generator's passes from now on, by batch size and settings: a GPU then waits for no Python.
@@ -307,8 +309,9 @@ class DFMGANPipeline(DiffusionPipeline):
 
         Args:
             photographs: one or more, each a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file;
-                grey or colour, of any size and shape. Files and PIL images are turned upright by EXIF and keep their
-                colour profile.
+                grey or colour, of any size and shape; of several frames the first. Files and PIL images are turned
+                upright by EXIF and keep their colour profile and EXIF entries (which Pillow writes into a file if told
+                so: `image.save(path, exif=image.getexif())`).
             mask: where the defect goes, exactly: a picture or file of the photograph's size, not zero on the defect; a
                 box (left, top, right, bottom) in pixels; or a polygon, three (x, y) or more. A list has one for each
                 photograph. None: the model draws a mask, and it is put where it may be.
@@ -343,7 +346,9 @@ class DFMGANPipeline(DiffusionPipeline):
         if mask is not None and (settings.num_defects > 1 or any(place is not None for place in places)):
             raise ValueError("`mask` says where the defect goes: leave out the other places and `num_defects`.")
         pictures = list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]
-        masks: list[Any] = list(mask) if isinstance(mask, list) and not is_polygon(mask) else [mask]
+        if not pictures:
+            raise ValueError("`photographs` must hold at least one photograph, but is empty.")
+        masks: list[Any] = list(mask) if isinstance(mask, list) and not is_box_or_polygon(mask) else [mask]
         count = max(len(pictures), len(masks))
         if seeds is None:
             seeds = torch.randint(MAX_SEED + 1, (count,)).tolist()
@@ -352,19 +357,36 @@ class DFMGANPipeline(DiffusionPipeline):
         for name, entries in (("photographs", pictures), ("mask", masks), ("seeds", sources)):
             if len(entries) not in (1, count):
                 raise ValueError(f"`{name}` must hold 1 or {count} entries, as the others do, but has {len(entries)}.")
-        network = self.unwrapped_generator
-        z_dim = network.config["z_dim"]
-        twins = TwinIndex.of(network, self.latents_from_seeds(range(NUM_TWINS))[0])
+        network, twins = self.unwrapped_generator, self._twin_index()
+        opened: Photograph | None = None
         painted = []
         for i in self.progress_bar(range(count)):
-            source = sources[i % len(sources)]
-            objects, defects, _ = draw_codes([source] * (settings.num_defects + TRIES), z_dim)
+            source = sources[i % len(sources)].manual_seed(sources[i % len(sources)].initial_seed())
+            objects, defects, _ = draw_codes([source] * (settings.num_defects + TRIES), network.config["z_dim"])
             chance = np.random.default_rng(source.initial_seed())
-            photograph = Photograph.open(pictures[i % len(pictures)], settings.bit_depth)
             codes = list(zip(objects, defects, strict=True))
             where = {"mask": masks[i % len(masks)], "region": region, "forbidden": forbidden, "point": point}
-            painted.append(paint(network, photograph, codes, twins, chance, settings, **where))
+            picture = pictures[i % len(pictures)]
+            try:
+                if opened is None or len(pictures) > 1:
+                    opened = Photograph.open(picture, settings.bit_depth)
+                painted.append(paint(network, opened, codes, twins, chance, settings, **where))
+            except PaintError as error:
+                if len(pictures) == 1 and not isinstance(picture, (str, Path)):
+                    raise
+                name = picture if isinstance(picture, (str, Path)) else f"photographs[{i % len(pictures)}]"
+                raise PaintError(f"{name}: {error}") from error
         return PaintOutput(*(list(column) for column in zip(*painted, strict=True)))
+
+    def _twin_index(self) -> TwinIndex:
+        """Return the index of the generator's twins, kept for as long as its weights are the same."""
+        network = self.unwrapped_generator
+        tensors = network.state_dict().values()
+        # A tensor that is changed in place counts that, unless it was made for inference alone.
+        state = (NUM_TWINS, *((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors))
+        if self._twins is None or self._twins[0] != state:
+            self._twins = state, TwinIndex.of(network, self.latents_from_seeds(range(NUM_TWINS))[0])
+        return self._twins[1]
 
     def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Return the object z and defect z that `seeds` stand for, two tensors (N, z_dim) on the CPU.

@@ -314,6 +314,9 @@ def _near_defect(sample: Sample, picture: Image.Image) -> Image.Image:
     """Return the window of a painted photograph's first defect: in the whole, it may be too small to see."""
     if not sample.record.photograph:
         return picture
+    if picture.mode == "I;16":  # which Pillow would show as white wherever it is above 255
+        samples = np.asarray(picture)
+        picture = Image.fromarray((samples >> max(int(samples.max()).bit_length() - 8, 0)).astype(np.uint8))
     return picture.crop(json.loads(sample.record.photograph)["defects"][0]["window"])
 
 

@@ -57,6 +57,10 @@ class PaintSetConfig(DatasetConfig):
         super().__post_init__()
         if self.region is not None and self.box is not None:
             raise ValueError("`region` and `box` both say where a defect may be: give one of them.")
+        if self.masks is not None and (self.region or self.box or self.forbidden or self.how.num_defects > 1):
+            raise ValueError(
+                "`masks` say where the defects go: leave out `region`, `box`, `forbidden` and `num_defects`."
+            )
 
 
 def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None) -> None:
@@ -70,6 +74,8 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
     name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
     model = {"model": name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
+    # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
+    next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")
     summary = export_dataset(config, model, lambda i: paint_samples(pipe, config, photographs, i), processes, kinds)
     if summary is not None:
@@ -111,10 +117,9 @@ def paint_samples(
     """
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
-    region = config.region if config.region in (None, "product") else Path(str(config.region))
     for index in indices:
         photograph, mask = photographs[index % len(photographs)]
-        where: dict[str, Any] = {"mask": mask, "region": region or config.box, "forbidden": config.forbidden}
+        where: dict[str, Any] = {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
         dropped: Counter[str] = Counter()
         opened = Photograph.open(photograph, config.how.bit_depth)
         before = opened.restore(opened.pixels)

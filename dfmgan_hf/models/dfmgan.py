@@ -73,10 +73,10 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
 
 def check_masks(masks: Tensor, count: int, resolution: int) -> None:
     """Raise ValueError unless `masks` are `count` masks (N, 1, R, R) of 0 and 1, or bool."""
-    if tuple(masks.shape) != (count, 1, resolution, resolution):
+    if not isinstance(masks, Tensor) or tuple(masks.shape) != (count, 1, resolution, resolution):
+        found = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
         raise ValueError(
-            f"`masks` must be ({count}, 1, {resolution}, {resolution}), one for each sample, but is "
-            f"{tuple(masks.shape)}."
+            f"`masks` must be a tensor ({count}, 1, {resolution}, {resolution}), one for each sample, but is {found}."
         )
     if not ((masks == 0) | (masks == 1)).all():
         raise ValueError("`masks` must hold 0 and 1 (or False and True) alone, but holds other numbers.")

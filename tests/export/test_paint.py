@@ -1,0 +1,148 @@
+"""`dfmgan paint`: photographs in, a data set out whose labels are true to the pixel, resumable and told apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dfmgan_hf.pipeline as pipeline_module
+from dfmgan_hf import painting
+from dfmgan_hf.data.records import DataError
+from dfmgan_hf.export import ExportError
+from dfmgan_hf.export.generate import _near_defect
+from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
+from dfmgan_hf.export.writers import Record, Sample, read_record
+from dfmgan_hf.painting import PaintConfig, PaintError
+
+HOW = {"window": 40, "any_product": True}
+
+
+@pytest.fixture(autouse=True)
+def _few_twins_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(painting.constants, "HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(pipeline_module, "NUM_TWINS", 4)
+
+
+@pytest.fixture
+def model(pipe, tmp_path) -> str:
+    pipe.save_pretrained(tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
+@pytest.fixture
+def good(tmp_path):
+    """A folder of two photographs of different kinds: grey with 16 bits, and colour."""
+    folder = tmp_path / "good"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(80, 170, (60, 70, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(folder / "colour.png")
+    Image.fromarray(noise[:, :, 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    return folder
+
+
+@pytest.fixture
+def paint(model, good, tmp_path):
+    def run(name: str = "out", how=HOW, **options):
+        options = {"photographs": good, "num_images": 3, "device": "cpu", **options}
+        paint_dataset(PaintSetConfig(output_dir=tmp_path / name, model=model, how=PaintConfig(**how), **options))
+        return tmp_path / name
+
+    return run
+
+
+def test_pixels_outside_the_label_are_the_photographs(paint, good):
+    folder = paint() / "object"
+    for index, name in enumerate(("colour.png", "deep.png", "colour.png")):
+        path = folder / "test" / "defect" / f"{index:06d}.png"
+        before, after = (np.asarray(Image.open(file)) for file in (good / name, path))
+        label = np.asarray(Image.open(folder / "ground_truth" / "defect" / f"{index:06d}_mask.png"))
+        assert after.dtype == before.dtype
+        changed = (after != before).any(axis=2) if after.ndim == 3 else after != before
+        assert np.array_equal(changed, label == 255)
+        assert label.any()
+        twin = np.asarray(Image.open(folder / "test" / "good" / f"{index:06d}.png"))
+        assert np.array_equal(twin, before)
+        origin = json.loads(read_record(path).photograph)
+        assert origin["file"] == name
+        assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
+
+
+def test_the_contact_sheet_shows_what_is_near_the_defect_of_16_bits_too():
+    sample = Sample(Record(0, 1, 0.1, photograph='{"defects": [{"window": [0, 0, 3, 1]}]}'), b"", b"", b"")
+    deep = Image.fromarray(np.array([[0, 2048, 4095, 17]], dtype=np.uint16))
+    assert np.array_equal(_near_defect(sample, deep), [[0, 128, 255]])
+
+
+def test_what_was_stopped_goes_on(paint, contents, capsys):
+    whole = paint("whole")
+    begun = paint("begun")
+    for path in begun.rglob("000001*"):
+        path.unlink()
+    (begun / "generation" / "contact_sheet.png").unlink()
+    paint("begun")
+    assert contents(begun) == contents(whole)
+    assert "drew    1 of 3" in capsys.readouterr().out
+    before = contents(begun)
+    with pytest.raises(ExportError, match=r"was begun with other settings: how was .*strength"):
+        paint("begun", how={**HOW, "strength": 2.0})
+    assert contents(begun) == before
+
+
+def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    drawn = Image.new("L", (70, 60))
+    drawn.paste(255, (20, 20, 40, 30))
+    drawn.save(masks / "colour_mask.png")
+    with pytest.raises(ExportError, match=r"no mask of 1 of 2 photographs, such as deep\.png: expected deep\.png or"):
+        paint(masks=masks)
+    assert not (tmp_path / "out").exists()
+    drawn.save(masks / "deep.png")
+    for path in (paint(masks=masks, num_images=2) / "object").rglob("*_mask.png"):
+        label = np.asarray(Image.open(path)) != 0
+        assert label[20:30, 20:40].sum() == label.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"region": "produkt"}, PaintError, r"colour\.png: `region` is 'produkt', .* no such file"),
+        ({"box": (500, 500, 600, 600)}, PaintError, r"colour\.png: `region` .* lies outside"),
+        ({"how": {**HOW, "window": 100}}, PaintError, r"colour\.png: .* smaller than the 100x100"),
+        ({"how": {**HOW, "any_product": False, "window": 2}}, PaintError, "paint all the same with `any_product`"),
+        ({"max_mask_area": 1e-9, "max_attempts": 2}, ExportError, r"None of 2 defects .*colour\.png"),
+        ({"forbidden": Path("missing.png")}, DataError, r"missing\.png.* no such file"),
+        ({"photographs": "missing"}, ExportError, "no photograph, and no folder"),
+    ],
+)
+def test_what_is_wrong_is_told_before_the_folder_is_begun(paint, tmp_path, monkeypatch, options, error, message):
+    if "any_product" in options.get("how", {}):
+        monkeypatch.setattr(painting.TwinIndex, "nearest", lambda *_: (999.0, 0, 1.0))
+    options = {k: tmp_path / v if k == "photographs" else v for k, v in options.items()}
+    with pytest.raises(error, match=message):
+        paint(**options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_photograph_is_named(paint, good, tmp_path):
+    (good / "another.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"another\.png"):
+        paint()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_of_the_folder(paint, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises((ExportError, OSError), match="out"):
+        paint()
+    assert (tmp_path / "out").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    "options", [{"region": "product"}, {"box": (0, 0, 9, 9)}, {"how": PaintConfig(num_defects=2)}]
+)
+def test_options_that_exclude_each_other(tmp_path, options):
+    with pytest.raises(ValueError, match="`masks` say where the defects go"):
+        PaintSetConfig(output_dir=tmp_path, model="m", photographs=tmp_path, masks=tmp_path, **options)
