@@ -37,22 +37,10 @@ from .hub_errors import check_source, clear_loading_errors
 from .models.base import VARIANTS, MisfitError, read_config, readable_errors, refuse_pickles
 from .models.dfmgan import DFMGANGenerator
 from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Generator, hold_weights
-from .painting import (
-    NUM_TWINS,
-    TRIES,
-    PaintConfig,
-    PaintError,
-    PaintOutput,
-    Photograph,
-    Picture,
-    Region,
-    TwinIndex,
-    is_box_or_polygon,
-    paint,
-)
 
 if TYPE_CHECKING:
     from .hub.cards import CardFacts
+    from .painting import PaintConfig, PaintOutput, Photograph, Picture, Region, TwinIndex
 
 logger = logging.getLogger(__name__)
 
@@ -337,18 +325,20 @@ class DFMGANPipeline(DiffusionPipeline):
             >>> output = pipe.paint("good.png", region=(400, 300, 900, 700), seeds=[1, 2, 3], strength=1.2)
             >>> output.images[0].save("defect.png"), output.labels[0].save("label.png")
         """
+        from . import painting  # drawing does without it, and without what it reads photographs with
+
         if not self.has_defects:
             raise ValueError("This pipeline's generator is a backbone without defects: load a model of stage 2.")
         if config is not None and options:
             raise ValueError(f"Give `config` or {', '.join(options)}, but not both.")
-        settings = config or PaintConfig(**options)
+        settings = config or painting.PaintConfig(**options)
         places = (region, forbidden, point)
         if mask is not None and (settings.num_defects > 1 or any(place is not None for place in places)):
             raise ValueError("`mask` says where the defect goes: leave out the other places and `num_defects`.")
         pictures = list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]
         if not pictures:
             raise ValueError("`photographs` must hold at least one photograph, but is empty.")
-        masks: list[Any] = list(mask) if isinstance(mask, list) and not is_box_or_polygon(mask) else [mask]
+        masks: list[Any] = list(mask) if isinstance(mask, list) and not painting.is_box_or_polygon(mask) else [mask]
         count = max(len(pictures), len(masks))
         if seeds is None:
             seeds = torch.randint(MAX_SEED + 1, (count,)).tolist()
@@ -362,30 +352,37 @@ class DFMGANPipeline(DiffusionPipeline):
         painted = []
         for i in self.progress_bar(range(count)):
             source = sources[i % len(sources)].manual_seed(sources[i % len(sources)].initial_seed())
-            objects, defects, _ = draw_codes([source] * (settings.num_defects + TRIES), network.config["z_dim"])
+            objects, defects, _ = draw_codes(
+                [source] * (settings.num_defects + painting.TRIES), network.config["z_dim"]
+            )
             chance = np.random.default_rng(source.initial_seed())
             codes = list(zip(objects, defects, strict=True))
             where = {"mask": masks[i % len(masks)], "region": region, "forbidden": forbidden, "point": point}
             picture = pictures[i % len(pictures)]
             try:
                 if opened is None or len(pictures) > 1:
-                    opened = Photograph.open(picture, settings.bit_depth)
-                painted.append(paint(network, opened, codes, twins, chance, settings, **where))
-            except PaintError as error:
+                    opened = painting.Photograph.open(picture, settings.bit_depth)
+                painted.append(painting.paint(network, opened, codes, twins, chance, settings, **where))
+            except painting.PaintError as error:
                 if len(pictures) == 1 and not isinstance(picture, (str, Path)):
                     raise
-                name = picture if isinstance(picture, (str, Path)) else f"photographs[{i % len(pictures)}]"
-                raise PaintError(f"{name}: {error}") from error
-        return PaintOutput(*(list(column) for column in zip(*painted, strict=True)))
+                which = picture if isinstance(picture, (str, Path)) else f"photographs[{i % len(pictures)}]"
+                raise painting.PaintError(f"{which}: {error}") from error
+        return painting.PaintOutput(*(list(column) for column in zip(*painted, strict=True)))
 
     def _twin_index(self) -> TwinIndex:
         """Return the index of the generator's twins, kept for as long as its weights are the same."""
+        from . import painting
+
         network = self.unwrapped_generator
         tensors = network.state_dict().values()
         # A tensor that is changed in place counts that, unless it was made for inference alone.
-        state = (NUM_TWINS, *((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors))
+        state = (
+            painting.NUM_TWINS,
+            *((t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for t in tensors),
+        )
         if self._twins is None or self._twins[0] != state:
-            self._twins = state, TwinIndex.of(network, self.latents_from_seeds(range(NUM_TWINS))[0])
+            self._twins = state, painting.TwinIndex.of(network, self.latents_from_seeds(range(painting.NUM_TWINS))[0])
         return self._twins[1]
 
     def latents_from_seeds(self, seeds: Iterable[int]) -> tuple[Tensor, Tensor]:

@@ -146,7 +146,7 @@ def test_the_code_in_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for x, y in itertools.product(range(0, 400, 80), range(0, 320, 80)):
         photograph.paste(tile.resize((80, 80)), (x, y))
     photograph.save("good.png")
-    monkeypatch.setattr("dfmgan_hf.pipeline.NUM_TWINS", 8)
+    monkeypatch.setattr("dfmgan_hf.painting.NUM_TWINS", 8)
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     blocks = [block for language, block in FENCE.findall(read(ROOT / "README.md")) if language == "python"]
     names: dict[str, object] = {}

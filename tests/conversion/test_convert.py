@@ -63,7 +63,7 @@ class TestGolden:
         sizes = {"resolution": 64, "channel_base": 1024, "channel_max": 32, "conv_clamp": 256.0}
         generator = {**sizes, "image_channels": 3, "z_dim": 64, "w_dim": 64, "mapping_layers": 2}
         assert converted.stage == 2
-        assert converted.configs["generator"] == {**generator, "residual_resolution": 32}
+        assert converted.configs["generator"] == {**generator, "residual_resolution": 32, "window": None}
         assert converted.configs["generator_raw"] == converted.configs["generator"]
         assert converted.configs["discriminator"] == {**sizes, "image_channels": 3, "mbstd_group_size": 4}
         match = {**sizes, "channel_base": 512, "channel_max": 16, "image_channels": 4, "mbstd_group_size": 4}

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import dfmgan_hf.pipeline as pipeline_module
 from dfmgan_hf import painting
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.export import ExportError
@@ -22,7 +21,7 @@ HOW = {"window": 40, "any_product": True}
 @pytest.fixture(autouse=True)
 def _few_twins_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setattr(painting.constants, "HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setattr(pipeline_module, "NUM_TWINS", 4)
+    monkeypatch.setattr(painting, "NUM_TWINS", 4)
 
 
 @pytest.fixture

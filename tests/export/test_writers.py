@@ -24,6 +24,7 @@ TABLE_COLUMNS = [
     "dropped_empty",
     "dropped_too_small",
     "dropped_too_large",
+    "photograph",
     "category",
     "defect",
 ]

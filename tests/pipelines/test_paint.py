@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-import dfmgan_hf.pipeline as pipeline_module
 from dfmgan_hf import DFMGANPipeline, painting
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.painting import PaintConfig, PaintError, Photograph, TwinIndex, faded, windows_around
@@ -24,7 +23,7 @@ WINDOW = 40
 @pytest.fixture(autouse=True)
 def _few_twins_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setattr(painting.constants, "HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setattr(pipeline_module, "NUM_TWINS", 4)
+    monkeypatch.setattr(painting, "NUM_TWINS", 4)
 
 
 @pytest.fixture
@@ -487,7 +486,7 @@ def test_an_index_that_cannot_be_written_is_no_error(pipe, tmp_path, monkeypatch
     check_equal_outside(photograph(), paint(pipe, photograph(), mask=disc()))
     (tmp_path / "hub" / "dfmgan_hf").rmdir()
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline_module, "NUM_TWINS", 4)
+    monkeypatch.setattr(painting, "NUM_TWINS", 4)
     monkeypatch.setattr(painting.constants, "HF_HOME", str(tmp_path / "a file"))
     (tmp_path / "a file").write_text("in the way")
     check_equal_outside(photograph(), paint(DFMGANPipeline(pipe.generator), photograph(), mask=disc()))
@@ -504,7 +503,7 @@ def test_the_index_follows_the_weights(pipe, monkeypatch):
     changed = pipe._twin_index()
     assert len(made) == 2
     assert not torch.equal(changed.images, first.images)
-    monkeypatch.setattr(pipeline_module, "NUM_TWINS", 5)
+    monkeypatch.setattr(painting, "NUM_TWINS", 5)
     assert len(pipe._twin_index().images) == 5
 
 

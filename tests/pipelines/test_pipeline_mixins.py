@@ -265,4 +265,4 @@ pipe = dfmgan_hf.DFMGANPipeline.from_pretrained({str(SHIPPED)!r})
 assert len(pipe(seeds=[0]).images) == 1
 print(" ".join(sorted({{name.split(".")[1] for name in sys.modules if name.startswith("dfmgan_hf.")}})))
 """)
-    assert printed.split() == ["cuda_graphs", "hub_errors", "models", "pipeline"]
+    assert printed.split() == ["arguments", "cuda_graphs", "hub_errors", "models", "pipeline"]
