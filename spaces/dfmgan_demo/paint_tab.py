@@ -52,7 +52,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
     gr.Markdown(INTRO, elem_id="paint-intro")
     with gr.Row(elem_id="paint-row"):
         with gr.Column(scale=6, min_width=320, elem_id="paint-controls"):
-            with gr.Row():
+            with gr.Row(elem_id="photograph-row"):
                 upload = gr.UploadButton(
                     "Your photograph…",
                     file_types=[".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"],

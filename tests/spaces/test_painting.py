@@ -1,4 +1,4 @@
-"""A photograph on its way: brought, painted, taken home, refused, and removed; over HTTP, as the page's own requests."""
+"""A photograph on its way: brought, painted, taken home, refused, removed; by the page's own requests over HTTP."""
 
 from __future__ import annotations
 
