@@ -27,7 +27,7 @@ NAMES_ON_THE_PAGE = (
     ("`window`", "the scale"),
     ("smaller `size`", "smaller scale"),
     ("give a `mask`", "brush over the place"),
-    ("with `any_product`", "with the box under “Fine tuning” ticked"),
+    ("with `any_product`", "with the box under “Scale and product” ticked"),
 )
 
 

@@ -92,7 +92,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                     precision=0,
                     minimum=0,
                     maximum=MAX_SEED,
-                    label="Seed",
+                    label="Seed of the defect",
                     info="Another one: another defect.",
                     min_width=MIN_CONTROL_PIXELS,
                     elem_id="paint-seed",
@@ -102,7 +102,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                     "Paint the defect", variant="primary", min_width=MIN_CONTROL_PIXELS, elem_id="paint-button"
                 )
                 another_button = gr.Button("Another defect", min_width=MIN_CONTROL_PIXELS, elem_id="another-button")
-            with gr.Accordion("Fine tuning", open=False, elem_id="paint-tuning"):
+            with gr.Accordion("Scale and product", open=False, elem_id="paint-tuning"):
                 window = gr.Number(
                     studio.scale(first_model),
                     precision=0,
@@ -113,9 +113,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                     "0: all of it.",
                     elem_id="window",
                 )
-                any_product = gr.Checkbox(
-                    False, label="Paint even if the model does not know the product", elem_id="any-product"
-                )
+                any_product = gr.Checkbox(False, label="Paint unknown products too", elem_id="any-product")
         with gr.Column(scale=7, min_width=320, elem_id="paint-result"):
             said = gr.HTML("", elem_id="paint-status")
             painted = gr.HTML(EMPTY_VIEW, js_on_load=MOVE_DIVIDER, elem_id="painted")
@@ -212,11 +210,11 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
 
 
 def _sent(page: gr.Blocks, drawn: Any) -> tuple[list[Path], list[Path]]:
-    """What came with the canvas: the layers that were painted on, and the rest."""
+    """What the browser sent of the canvas: the layers that were painted on, and the pictures below and of it all."""
     if drawn is None:
         return [], []
-    rest = [drawn[name] for name in ("background", "composite") if drawn[name]]
-    return [_brought(page, file) for file in drawn["layers"]], [_brought(page, file) for file in rest]
+    others = [drawn[name]["path"] for name in ("background", "composite") if drawn[name]]
+    return [_brought(page, file) for file in drawn["layers"]], [Path(p) for p in others if p in page.upload_file_set]
 
 
 def _brought(page: gr.Blocks, sent: Any) -> Path:

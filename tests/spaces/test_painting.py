@@ -202,7 +202,7 @@ def test_a_product_that_the_model_does_not_know_is_refused_unless_asked_for(visi
     layer = _stroke()[0]
     said = visitor.paint(layer, any_product=False)[-1]
     assert "the model does not know this product" in said
-    assert "the box under “Fine tuning” ticked" in said
+    assert "the box under “Scale and product” ticked" in said
     assert "Painted" in visitor.paint(layer)[-1]
 
 
