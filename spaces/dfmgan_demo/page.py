@@ -41,7 +41,7 @@ def build_page(studio: Studio) -> gr.Blocks:
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
         with gr.Tab("Draw", id="draw"):
             settings = build_draw_tab(page, studio, model)
-        with gr.Tab("Paint", id="paint") as paint_tab:
+        with gr.Tab("Paint", id="paint", elem_id="paint-tab") as paint_tab:
             build_paint_tab(page, paint_tab, studio, model)
         with gr.Tab("Take away", id="take-away"):
             build_take_away_tab(studio, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +49,7 @@ SHOW_RESULT = """() => {
 def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Dropdown) -> None:
     """Build the tab; a part that the model draws is there to paint on at first."""
     visits = Visits()
+    part_seed = gr.Number(0, visible="hidden", elem_id="part-seed")
     first_model = studio.catalog.names[0]
     gr.Markdown(INTRO, elem_id="paint-intro")
     with gr.Row(elem_id="paint-row"):
@@ -141,7 +143,9 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
         ]
 
     def choose(sent: Any, request: gr.Request) -> list[Any]:
-        return show(_brought(page, sent), _own_name(sent), request.session_hash)
+        photograph = _brought(page, sent)
+        visits.note(request.session_hash, [photograph])
+        return show(photograph, _own_name(sent), request.session_hash)
 
     def draw_part(name: Any, seed: Any, request: gr.Request) -> list[Any]:
         settings = studio.settings(name, 1.0, 0.0)
@@ -173,7 +177,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
         strokes = [mask for layer in layers if (mask := brushed(layer, size)) is not None]
         mask = np.logical_or.reduce(strokes) if strokes else None
         painting = studio.drawer.paint(settings.model, photograph, mask, seed, config)
-        stem = Path(own_name).stem.replace(" ", "_").lower() or "photograph"
+        stem = re.sub(r"[^\w-]+", "_", Path(own_name).stem).strip("_") or "photograph"
         with new_download(archive, f"{stem}_painted.zip") as path:
             how = {"model": settings.model, "photograph": own_name, "seed": seed, **asdict(config)}
             _write_archive(path, stem, painting, how)
@@ -186,8 +190,10 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
         upload.upload(in_words(choose, said), upload, shown, show_progress_on=editor, **OWN_EVENT),
         tab.select(in_words(draw_first, said), model, shown, show_progress_on=editor, **OWN_EVENT),
     ]
-    rolled = example_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
-    arriving.append(rolled.then(in_words(draw_part, said), [model, seed], shown, show_progress_on=editor, **OWN_EVENT))
+    rolled = example_button.click(None, None, part_seed, js=dice, **BROWSER_EVENT)
+    arriving.append(
+        rolled.then(in_words(draw_part, said), [model, part_seed], shown, show_progress_on=editor, **OWN_EVENT)
+    )
     for event in arriving:
         say_if_busy(event, said)
     model.change(studio.scale, model, window, preprocess=False, **QUICK_EVENT)

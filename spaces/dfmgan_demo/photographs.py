@@ -47,7 +47,7 @@ class Visits:
 
     def bring(self, session: str | None, photograph: Path, name: str) -> None:
         """Take in a photograph; what was there before goes."""
-        self.end(session)
+        self.end(session, but=photograph)
         self.note(session, [photograph])
         with self._lock:
             visit = self._visits[str(session)]
@@ -72,12 +72,12 @@ class Visits:
             raise refusal(GONE)
         return visit.photograph, visit.name
 
-    def end(self, session: str | None) -> None:
-        """Remove a visitor's files, but for those of the same content that another visitor has too."""
+    def end(self, session: str | None, but: Path | None = None) -> None:
+        """Remove a visitor's files, `but` for one and for those of the same content that another visitor has too."""
         with self._lock:
             visit = self._visits.pop(session or "", Visit())
             kept = {file for other in self._visits.values() for file in other.files}
-        for file in visit.files - kept:
+        for file in visit.files - kept - {but}:
             remove(file)
 
 

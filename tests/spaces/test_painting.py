@@ -137,11 +137,11 @@ def test_colour_with_16_bits_keeps_them(visitor):
 
 
 def test_a_drawn_part_can_be_painted_on(visitor):
-    assert "Part 0 · 64 × 64 pixels" in visitor.do("paint", "select", "Blobs")[1]
+    assert "Part 0 · 64 × 64 pixels" in visitor.do("paint-tab", "select", "Blobs")[1]
     assert "where the model chose" in visitor.paint(window=64, any_product=False)[-1]
     # Coming back to the tab leaves what is there.
     visitor.choose("mine.png", _png(Image.fromarray(_photograph())))
-    assert visitor.do("paint", "select", "Blobs")[1] == {"__type__": "update"}
+    assert visitor.do("paint-tab", "select", "Blobs")[1] == {"__type__": "update"}
     assert "mine" in next(iter(visitor.take_home(visitor.paint())))
 
 
