@@ -61,9 +61,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                     min_width=MIN_CONTROL_PIXELS,
                     elem_id="photograph",
                 )
-                example_button = gr.Button(
-                    "A part drawn by the model", min_width=MIN_CONTROL_PIXELS, elem_id="example"
-                )
+                example_button = gr.Button("A drawn part", min_width=MIN_CONTROL_PIXELS, elem_id="example")
             facts = gr.HTML(status(f"{FORMATS_IN_WORDS}."), elem_id="photograph-facts")
             editor = gr.ImageEditor(
                 show_label=False,
@@ -73,6 +71,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                 buttons=[],
                 brush=gr.Brush(default_size=BRUSH_PIXELS, colors=["#ff5a1f"], color_mode="fixed"),
                 canvas_size=(480, 480),
+                height=440,
                 elem_id="canvas",
             )
             # Strokes are sent when they are needed. What else this would take in, the server would keep in memory.
