@@ -30,14 +30,17 @@ from dfmgan_hf.painting import Photograph, bounding_box
 
 INTRO = (
     "Bring a photograph of a good part, brush over the place where the defect goes, and take the painted photograph "
-    "home with a label that is true to the pixel: what is not labelled stays as it was, bit for bit. Without a "
-    "stroke the model chooses shape and place. Photographs are removed when you leave."
+    "home with its label: what is not labelled stays as it was, bit for bit. Without a stroke the model chooses."
 )
 EMPTY_VIEW = '<div class="compare"><p class="stage empty">The painted photograph stands here.</p></div>'
-FORMATS_IN_WORDS = f"PNG, JPEG, TIFF or WebP, up to {MAX_UPLOAD_BYTES >> 20} MB and {MAX_MEGAPIXELS} million pixels"
+HINT = (
+    f'<p class="hint">Photographs: PNG, JPEG, TIFF or WebP, up to {MAX_UPLOAD_BYTES >> 20} MB and {MAX_MEGAPIXELS} '
+    "million pixels. They are removed when you leave.</p>"
+)
 # Longest side in pixels of what is shown; what is taken home is as large as it came.
 SHOWN_WHOLE, SHOWN_ZOOMED = 1600, 1024
-BRUSH_PIXELS = 24
+BRUSH_PIXELS = 16
+FIRST_PART = 20  # a bright one of the model that ships
 # On a phone the result stands below the canvas.
 SHOW_RESULT = """() => {
   const box = document.querySelector("#paint-result").getBoundingClientRect();
@@ -49,7 +52,7 @@ SHOW_RESULT = """() => {
 def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Dropdown) -> None:
     """Build the tab; a part that the model draws is there to paint on at first."""
     visits = Visits()
-    part_seed = gr.Number(0, visible="hidden", elem_id="part-seed")
+    part_seed = gr.Number(FIRST_PART, visible="hidden", elem_id="part-seed")
     first_model = studio.catalog.names[0]
     gr.Markdown(INTRO, elem_id="paint-intro")
     with gr.Row(elem_id="paint-row"):
@@ -62,7 +65,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                     elem_id="photograph",
                 )
                 example_button = gr.Button("A drawn part", min_width=MIN_CONTROL_PIXELS, elem_id="example")
-            facts = gr.HTML(status(f"{FORMATS_IN_WORDS}."), elem_id="photograph-facts")
+            facts = gr.HTML("", elem_id="photograph-facts")
             editor = gr.ImageEditor(
                 show_label=False,
                 sources=(),
@@ -71,7 +74,6 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                 buttons=[],
                 brush=gr.Brush(default_size=BRUSH_PIXELS, colors=["#ff5a1f"], color_mode="fixed"),
                 canvas_size=(480, 480),
-                height=440,
                 elem_id="canvas",
             )
             # Strokes are sent when they are needed. What else this would take in, the server would keep in memory.
@@ -135,7 +137,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
         depth = ", 16 bits" if opened.highest > 255 else ""
         return [
             {"background": str(path), "layers": [], "composite": None},
-            status(f"{name} · {width} × {height} pixels{depth}"),
+            status(f"{name} · {width} × {height} pixels{depth}") + HINT,
             EMPTY_VIEW,
             None,
             "",
@@ -159,7 +161,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
         try:
             visits.photograph(request.session_hash)
         except gr.Error:
-            return draw_part(name, 0, request)
+            return draw_part(name, FIRST_PART, request)
         return [gr.skip()] * len(shown)
 
     def paint(

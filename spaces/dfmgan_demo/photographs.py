@@ -20,6 +20,10 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 MAX_VISITS = 200
 # What a photograph is painted on in the browser, in pixels of its longer side.
 MIN_CANVAS, MAX_CANVAS = 480, 1024
+TOO_LARGE = "cut out the part that matters."
+UNREADABLE = "The file is no whole photograph in PNG, JPEG, TIFF or WebP: export it again in one of these."
+# What Pillow raises on broken files depends on the format.
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, RuntimeError)
 GONE = "There is no photograph yet, or it is no longer here: choose one."
 
 
@@ -84,25 +88,23 @@ class Visits:
 def open_safely(file: Path) -> Photograph:
     """Decode a file that anybody may have sent; `gr.Error` in words if it is none that may be painted on."""
     try:
-        if file.stat().st_size > MAX_UPLOAD_BYTES:
-            raise refusal(f"The file is larger than {MAX_UPLOAD_BYTES >> 20} MB: save it as JPEG, or cut it.")
+        num_bytes = file.stat().st_size
         with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
             width, height = image.size
-        if width * height > MAX_MEGAPIXELS * 10**6:
-            raise refusal(
-                f"The photograph has {width} × {height} pixels, more than {MAX_MEGAPIXELS} million: cut out the part "
-                "that matters."
-            )
-        return Photograph.open(file)
     except Image.DecompressionBombError as error:
-        raise refusal(f"The photograph has more than {MAX_MEGAPIXELS} million pixels: cut it.") from error
+        raise refusal(f"The photograph has more than {MAX_MEGAPIXELS} million pixels: {TOO_LARGE}") from error
+    except DECODING_ERRORS as error:
+        raise refusal(UNREADABLE) from error
+    if num_bytes > MAX_UPLOAD_BYTES:
+        raise refusal(f"The file is larger than {MAX_UPLOAD_BYTES >> 20} MB: {TOO_LARGE}")
+    if width * height > MAX_MEGAPIXELS * 10**6:
+        raise refusal(f"The photograph has {width} × {height} pixels, more than {MAX_MEGAPIXELS} million: {TOO_LARGE}")
+    try:
+        return Photograph.open(file)
     except PaintError as error:
         raise refusal(str(error)) from error
-    # What Pillow raises on broken files depends on the format.
-    except (DataError, OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
-        raise refusal(
-            "The file is no whole photograph in PNG, JPEG, TIFF or WebP: export it again in one of these."
-        ) from error
+    except (DataError, *DECODING_ERRORS) as error:
+        raise refusal(UNREADABLE) from error
 
 
 def to_look_at(photograph: Photograph, pixels: np.ndarray) -> Image.Image:
@@ -133,11 +135,12 @@ def brushed(layer: Path, size: tuple[int, int]) -> np.ndarray | None:
     """
     try:
         with layer.open("rb") as stream, Image.open(stream, formats=("PNG", "WEBP")) as image:
-            if max(image.size) > 2 * MAX_CANVAS:
-                raise refusal("The painted layer is larger than the canvas: load the page again.")
-            opacity = image.convert("RGBA").getchannel("A")
-    except (OSError, ValueError, SyntaxError) as error:
+            is_large = max(image.size) > 2 * MAX_CANVAS
+            opacity = None if is_large else image.convert("RGBA").getchannel("A")
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise refusal("The brush strokes did not arrive: try again.") from error
+    if opacity is None:
+        raise refusal("The painted layer is larger than the canvas: load the page again.")
     painted = np.asarray(opacity) >= 128
     if not painted.any():
         return None

@@ -387,7 +387,7 @@ def test_a_defect_is_painted_into_a_photograph_and_taken_home(open_page, tmp_pat
     before = (120 + 40 * np.sin(np.arange(480) / 40) + rng.normal(0, 3, (360, 480))).clip(0, 255).astype(np.uint8)
     Image.fromarray(before).save(tmp_path / "good.png")
     page.get_by_role("tab", name="Paint").click()
-    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("Part 0")
+    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("Part 20")
     page.locator("#photograph-row input[type=file]").set_input_files(tmp_path / "good.png")
     sync_api.expect(page.locator("#photograph-facts")).to_contain_text("good.png · 480 × 360 pixels")
     wait_until_idle(page)
@@ -429,7 +429,7 @@ def test_a_defect_is_painted_into_a_photograph_and_taken_home(open_page, tmp_pat
 def test_a_refused_photograph_is_said_in_words(open_page, tmp_path):
     page = open_page()
     page.get_by_role("tab", name="Paint").click()
-    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("Part 0")
+    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("Part 20")
     (tmp_path / "notes.png").write_text("not a photograph")
     page.locator("#photograph-row input[type=file]").set_input_files(tmp_path / "notes.png")
     sync_api.expect(page.get_by_role("alert")).to_contain_text("no whole photograph in PNG, JPEG, TIFF or WebP")

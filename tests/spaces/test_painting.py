@@ -137,11 +137,11 @@ def test_colour_with_16_bits_keeps_them(visitor):
 
 
 def test_a_drawn_part_can_be_painted_on(visitor):
-    assert "Part 0 · 64 × 64 pixels" in visitor.do("paint-tab", "select", "Blobs")[1]
+    assert "Part 20 · 64 × 64 pixels" in visitor.do("paint-tab", "select", "Blobs")[1]
     assert "where the model chose" in visitor.paint(window=64, any_product=False)[-1]
     # Coming back to the tab leaves what is there.
     visitor.choose("mine.png", _png(Image.fromarray(_photograph())))
-    assert visitor.do("paint-tab", "select", "Blobs")[1] == {"__type__": "update"}
+    assert "value" not in visitor.do("paint-tab", "select", "Blobs")[1]
     assert "mine" in next(iter(visitor.take_home(visitor.paint())))
 
 
@@ -222,7 +222,7 @@ def test_nothing_is_left_of_a_visitor_who_leaves(server, visitor):
     with visitor.http.stream("GET", f"/heartbeat/{visitor.session}") as heartbeat:
         next(heartbeat.iter_lines())
         visitor.choose("mine.png", _png(Image.fromarray(_photograph() // 2)))
-        visitor.paint(_stroke()[0])
+        visitor.paint(_stroke()[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM))
         brought = server.files() - before
         assert {"mine.png", "canvas.webp", "layer_0.png", "mine_painted.zip"} <= {file.name for file in brought}
     deadline = time.monotonic() + REQUEST_SECONDS
