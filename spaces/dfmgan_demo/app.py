@@ -18,6 +18,7 @@ import torch
 import tyro
 from cache_files import downloads_swept
 from catalog import CatalogError, configured_sources, load_catalog
+from limits import MAX_UPLOAD_BYTES
 from page import build_page
 from studio import Studio
 
@@ -26,8 +27,6 @@ MAX_WAITING = 40
 # Gradio keeps 160 KiB of widgets for every session, and every request of an API client is one. Nothing is lost with
 # a session: the page itself remembers what it shows.
 MAX_SESSIONS = 100
-# In bytes: the page asks for no file, and gradio would keep whatever is sent.
-NO_UPLOADS = 1
 # The visitor's own: nothing is fetched, and bold text has a bold face.
 SYSTEM_FONTS = ("-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 
@@ -54,7 +53,9 @@ def main(config: Config) -> None:
         catalog = load_catalog(configured_sources(config.model))
     except CatalogError as error:
         sys.exit(f"error: {error}")
-    page = build_page(Studio(catalog))
+    studio = Studio(catalog)
+    page = build_page(studio)
+    studio.drawer.prepare_to_paint()
     page.queue(max_size=MAX_WAITING)
     # Whoever ends a container or a service sends this; gradio then closes as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -63,7 +64,7 @@ def main(config: Config) -> None:
             server_name=config.host,
             server_port=config.port,
             show_error=True,
-            max_file_size=NO_UPLOADS,
+            max_file_size=MAX_UPLOAD_BYTES,
             footer_links=["api", "settings"],
             run_history=False,
             enable_monitoring=False,

@@ -85,13 +85,14 @@ def sweep(page: gr.Blocks, max_age_s: float, max_bytes: int) -> None:
     for modified, size, name in sorted(youngest_first, reverse=True):
         num_bytes += size
         if now - modified >= max_age_s or num_bytes > max_bytes:
-            _remove(Path(name))
+            remove(Path(name))
             gone.add(name)
     for files in page.temp_file_sets:
         files.difference_update(gone)
 
 
-def _remove(file: Path) -> None:
+def remove(file: Path) -> None:
+    """Remove a file of the cache, and its folder if that is empty then."""
     file.unlink(missing_ok=True)
     with suppress(OSError):
         # Each file has a folder of its own, but for the same picture under another name.

@@ -5,9 +5,12 @@ The divider is a range input of the browser's own, because gradio's ImageSlider 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from drawing import Triplet
 from pictures import data_uri, outline_path
+from PIL import Image
 from words import seeds_in_words
 
 # Runs once in the browser; every later view arrives inside the same element.
@@ -29,18 +32,9 @@ def large_view(triplet: Triplet, position: int) -> str:
         triplet: what to show.
         position: its number in the gallery, from 1.
     """
-    cut = _first_cut(triplet)
     return f"""
 <div class="compare">
-  <div class="stage" style="--cut: {cut}%">
-    <img src="{data_uri(triplet.image)}" alt="The part with its defect">
-    <img class="before" src="{data_uri(triplet.defect_free)}" alt="The same part without the defect">
-    {_outline(triplet)}
-    <span class="tag left">without</span><span class="tag right">with defect</span>
-    <span class="divider" aria-hidden="true"></span>
-    <input class="divider-position" type="range" min="0" max="100" value="{cut}" step="1"
-      aria-label="Divider: how much of the picture shows the part without its defect">
-  </div>
+  {stage(triplet.defect_free, triplet.image, triplet.mask, "part", ("without", "with defect"))}
   <div class="facts">
     {_area(triplet)}
     <p class="origin">Number {position} · {seeds_in_words(triplet)} ·
@@ -53,14 +47,43 @@ def large_view(triplet: Triplet, position: int) -> str:
 """
 
 
-def _first_cut(triplet: Triplet) -> int:
+def stage(
+    before: Image.Image,
+    after: Image.Image,
+    mask: Image.Image,
+    what: str,
+    tags: tuple[str, str],
+    format: Literal["png", "webp"] = "png",
+) -> str:
+    """HTML of two pictures under a divider, with the outline of what differs.
+
+    Args:
+        before, after, mask: of one size.
+        what: the pictures show, as in "part".
+        tags: on the left and on the right of the divider.
+        format: in which the pictures travel.
+    """
+    cut = _first_cut(mask)
+    return f"""
+  <div class="stage" style="--cut: {cut}%; --ratio: {before.width / before.height:.4f}">
+    <img src="{data_uri(after, format)}" alt="The {what} with its defect">
+    <img class="before" src="{data_uri(before, format)}" alt="The same {what} without the defect">
+    {_outline(mask)}
+    <span class="tag left">{tags[0]}</span><span class="tag right">{tags[1]}</span>
+    <span class="divider" aria-hidden="true"></span>
+    <input class="divider-position" type="range" min="0" max="100" value="{cut}" step="1"
+      aria-label="Divider: how much of the picture shows the {what} without its defect">
+  </div>"""
+
+
+def _first_cut(mask: Image.Image) -> int:
     """Where the divider stands at first, in percent: through the defect's middle, so that it is seen at once."""
-    pixels_by_column = np.count_nonzero(np.asarray(triplet.mask), axis=0)
+    pixels_by_column = np.count_nonzero(np.asarray(mask), axis=0)
     if not pixels_by_column.any():
         return 50
-    centre = np.average(np.arange(triplet.mask.width) + 0.5, weights=pixels_by_column)
+    centre = np.average(np.arange(mask.width) + 0.5, weights=pixels_by_column)
     # Not where its handle would hang over the picture's edge.
-    return round(float(np.clip(100 * centre / triplet.mask.width, 10, 90)))
+    return round(float(np.clip(100 * centre / mask.width, 10, 90)))
 
 
 def _area(triplet: Triplet) -> str:
@@ -72,10 +95,10 @@ def _area(triplet: Triplet) -> str:
     )
 
 
-def _outline(triplet: Triplet) -> str:
-    path = outline_path(triplet.mask)
+def _outline(mask: Image.Image) -> str:
+    path = outline_path(mask)
     return (
-        f'<svg class="outline" viewBox="0 0 {triplet.mask.width} {triplet.mask.height}" aria-hidden="true">'
+        f'<svg class="outline" viewBox="0 0 {mask.width} {mask.height}" aria-hidden="true">'
         f'<path class="halo" d="{path}"/><path d="{path}"/></svg>'
     )
 

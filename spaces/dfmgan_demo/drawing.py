@@ -5,19 +5,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from catalog import Catalog
-from device import where_it_computes
+from device import gpu_is_borrowed, where_it_computes
 from limits import refusal
+from photographs import open_safely
 from PIL import Image
 from torch import Tensor
 
 from dfmgan_hf.export import ExportConfig, ExportError, Sample, draw_samples
+from dfmgan_hf.painting import NUM_TWINS, PaintConfig, PaintError, Photograph, Placement, TwinIndex
 
 Varied = Literal["defect", "part"]
+# What errors call by the name of an argument is a widget here.
+NAMES_ON_THE_PAGE = (
+    ("the right `window`", "the right scale"),
+    ("`window`", "the scale"),
+    ("smaller `size`", "smaller scale"),
+    ("give a `mask`", "brush over the place"),
+    ("with `any_product`", "with the box under “Scale and product” ticked"),
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,23 @@ class Triplet:
         return float(change) * (1 - self.defect_percent / 100) if self.defect_pixels else 0.0
 
 
+@dataclass(frozen=True)
+class Painting:
+    """A photograph with a painted defect.
+
+    Args:
+        before: the photograph as it came.
+        image: the painted one, a PIL image or (colour with 16 bits) an array.
+        label: mode L, 255 where a pixel has visibly changed and 0 elsewhere.
+        place: where the defect is.
+    """
+
+    before: Photograph
+    image: Any
+    label: Image.Image
+    place: Placement
+
+
 class Drawer:
     """Draws with the catalog's models.
 
@@ -86,6 +114,9 @@ class Drawer:
         self.catalog = catalog
         self._run = where_it_computes(self._run_pipeline)
         self._run_sampler = where_it_computes(self._sample)
+        self._run_painter = where_it_computes(self._paint)
+        self._run_preparer = where_it_computes(self._prepare)
+        self._painting = threading.Lock()
         self._kept: dict[Recipe, list[Triplet]] = {}
         self._keeping = threading.Lock()
 
@@ -104,6 +135,25 @@ class Drawer:
     def samples(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         """The triplets of an export, encoded, one by one; `gr.Error` if the model draws no defect at its threshold."""
         return self._run_sampler(model, config)
+
+    def prepare_to_paint(self) -> None:
+        """Begin to draw the twins of every model, which takes up to half a minute once.
+
+        A borrowed GPU is not there yet: then the first painting waits.
+        """
+
+        def prepare() -> None:
+            for name in self.catalog.names:
+                with self._painting:
+                    self._run_preparer(name)
+
+        if not gpu_is_borrowed():
+            threading.Thread(target=prepare, name="twins", daemon=True).start()
+
+    def paint(self, model: str, photograph: Path, mask: np.ndarray | None, seed: int, config: PaintConfig) -> Painting:
+        """Paint one defect; `gr.Error` if the photograph or the place does not serve. See `DFMGANPipeline.paint`."""
+        with self._painting:
+            return self._run_painter(model, photograph, mask, seed, config)
 
     def walk(self, recipe: Recipe, varied: Varied, num_frames: int) -> list[Triplet]:
         """Frames from a recipe's first entry to its second: one latent moves, the first entry's other one stays.
@@ -143,6 +193,23 @@ class Drawer:
             mask_threshold=threshold,
             return_dict=False,
         )
+
+    def _prepare(self, model: str) -> None:
+        pipe = self.catalog[model].pipe
+        TwinIndex.of(pipe.unwrapped_generator, pipe.latents_from_seeds(range(NUM_TWINS))[0])
+
+    def _paint(
+        self, model: str, photograph: Path, mask: np.ndarray | None, seed: int, config: PaintConfig
+    ) -> Painting:
+        before = open_safely(photograph)
+        try:
+            output = self.catalog[model].pipe.paint(before, mask=mask, seeds=[seed], config=config)
+        except PaintError as error:
+            words = str(error)
+            for name, on_the_page in NAMES_ON_THE_PAGE:
+                words = words.replace(name, on_the_page)
+            raise refusal(words) from error
+        return Painting(before, output.images[0], output.labels[0], output.placements[0][0])
 
     def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         try:

@@ -15,6 +15,11 @@ MAX_SEED = 2**32 - 1
 MAX_TRUNCATION_PSI = 1.5
 # In units of the mask's logit, which is around ten where the model is sure.
 MAX_MASK_THRESHOLD = 10.0
+# Of a photograph that is brought along.
+MAX_UPLOAD_BYTES = 10 * 2**20
+MAX_MEGAPIXELS = 25
+MIN_STRENGTH, MAX_STRENGTH = 0.2, 2.0
+MAX_WINDOW = 2**13
 
 
 def refusal(message: str) -> gr.Error:

@@ -10,6 +10,7 @@ from card import about
 from draw_tab import build_draw_tab
 from events import QUICK_EVENT
 from limits import check_choice
+from paint_tab import build_paint_tab
 from studio import Studio
 from take_away_tab import build_take_away_tab
 
@@ -40,6 +41,8 @@ def build_page(studio: Studio) -> gr.Blocks:
                 model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
         with gr.Tab("Draw", id="draw"):
             settings = build_draw_tab(page, studio, model)
+        with gr.Tab("Paint", id="paint", elem_id="paint-tab") as paint_tab:
+            build_paint_tab(page, paint_tab, studio, model)
         with gr.Tab("Take away", id="take-away"):
             build_take_away_tab(studio, settings)
         with gr.Tab("About the model", id="about") as about_tab:

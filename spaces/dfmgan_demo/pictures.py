@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from drawing import Triplet
@@ -48,11 +49,11 @@ def outline_path(mask: Image.Image) -> str:
     return "".join(steps)
 
 
-def data_uri(image: Image.Image) -> str:
-    """`image` as a lossless PNG inside a URI."""
+def data_uri(image: Image.Image, format: Literal["png", "webp"] = "png") -> str:
+    """`image` inside a URI: as PNG to the pixel, as WebP to look at."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, format=format, quality=90)
+    return f"data:image/{format};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def save_animation(triplets: Sequence[Triplet], path: Path) -> None:

@@ -12,7 +12,10 @@ from limits import (
     MAX_MASK_THRESHOLD,
     MAX_SEED,
     MAX_SHOWN,
+    MAX_STRENGTH,
     MAX_TRUNCATION_PSI,
+    MAX_WINDOW,
+    MIN_STRENGTH,
     check_choice,
     check_number,
     check_whole_number,
@@ -22,6 +25,7 @@ from limits import (
 from take_away import LAYOUTS, export_config
 
 from dfmgan_hf.export import ExportConfig
+from dfmgan_hf.painting import PaintConfig
 
 WALK_FRAMES = 24
 
@@ -94,6 +98,20 @@ class Studio:
             settings.truncation_psi,
             settings.mask_threshold,
         )
+
+    def painting(self, strength: Any, window: Any, any_product: Any) -> PaintConfig:
+        """How a defect is painted into a photograph."""
+        return PaintConfig(
+            strength=check_number(strength, "Strength", MIN_STRENGTH, MAX_STRENGTH),
+            window=check_whole_number(window, "Scale", 0, MAX_WINDOW),
+            any_product=any_product is True,
+        )
+
+    def scale(self, model: Any) -> int:
+        """Side in pixels of the part of a photograph that one image of a model shows; 0 for all of it."""
+        network = self.catalog[check_choice(model, "Model", self.catalog.names)].pipe.unwrapped_generator
+        window = network.config.get("window")
+        return network.config["resolution"] if window is None else window
 
     def count(self, value: Any) -> int:
         """A checked number of pictures to show."""

@@ -60,6 +60,7 @@ def running_server(models: Sequence[str], root: Path) -> Iterator[Server]:
         port = probe.getsockname()[1]
     command = [sys.executable, SPACE / "app.py", "--port", str(port), "--host", "127.0.0.1"]
     env = {**os.environ, "GRADIO_TEMP_DIR": str(cache), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    env["HF_HOME"] = str(root / "hf")  # where it keeps a model's twins
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, *(["--model", *models] if models else [])], env=env, stdout=output, stderr=subprocess.STDOUT

@@ -20,7 +20,15 @@ from PIL import Image
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 from playwright import sync_api
 
-from tests.spaces.browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
+from tests.spaces.browser import (
+    CHROMIUM,
+    CHROMIUM_OPTIONS,
+    DESKTOP,
+    PHONE,
+    WAIT_MILLISECONDS,
+    wait_for_gallery,
+    wait_until_idle,
+)
 
 if CHROMIUM is None:
     pytest.skip("no chromium on the path and CHROMIUM names none: apt-get install chromium", allow_module_level=True)
@@ -371,6 +379,66 @@ def test_a_refused_zip_is_said_in_words(open_page):
     sync_api.expect(make).to_be_enabled()
 
 
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_defect_is_painted_into_a_photograph_and_taken_home(open_page, tmp_path, viewport):
+    is_phone = viewport == PHONE
+    page = open_page(viewport, has_touch=is_phone, is_mobile=is_phone)
+    rng = np.random.default_rng(0)
+    before = (120 + 40 * np.sin(np.arange(480) / 40) + rng.normal(0, 3, (360, 480))).clip(0, 255).astype(np.uint8)
+    Image.fromarray(before).save(tmp_path / "good.png")
+    page.get_by_role("tab", name="Paint").click()
+    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("Part 20")
+    page.locator("#photograph-row input[type=file]").set_input_files(tmp_path / "good.png")
+    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("good.png · 480 × 360 pixels")
+    wait_until_idle(page)
+    canvas = page.locator("#canvas canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 30, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=8)
+    page.mouse.up()
+    page.get_by_text("Scale and product").click()
+    _wait_for_own_values(page.locator("#any-product"))
+    page.get_by_label("Paint unknown products too").check()
+    page.get_by_role("button", name="Paint the defect").click()
+    sync_api.expect(page.locator("#paint-status")).to_contain_text("Painted where you brushed")
+    sync_api.expect(page.locator("#painted .zoomed .stage")).to_be_in_viewport()
+    sync_api.expect(page.locator("#painted .whole")).to_be_hidden()
+    page.get_by_label("Outline what changed").check()
+    sync_api.expect(page.locator("#painted .zoomed .outline")).to_be_visible()
+    _keep(page, f"painted_{page.viewport_size['width']}")
+    page.get_by_label("Whole photograph").check()
+    sync_api.expect(page.locator("#painted .whole .stage")).to_be_visible()
+    sync_api.expect(page.locator("#painted .zoomed")).to_be_hidden()
+    _keep(page, f"painted_whole_{page.viewport_size['width']}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    with page.expect_download() as download:
+        page.locator("#paint-archive a[download]").first.click()
+    assert download.value.suggested_filename == "good_painted.zip"
+    with zipfile.ZipFile(download.value.path()) as archive:
+        after, label = (
+            np.asarray(Image.open(io.BytesIO(archive.read(f"good_{kind}.png")))) for kind in ("painted", "label")
+        )
+    assert (after[label == 0] == before[label == 0]).all()
+    ys, xs = np.nonzero(label)
+    assert (xs.mean(), ys.mean()) == pytest.approx((240, 180), abs=15)
+
+
+def test_a_refused_photograph_is_said_in_words(open_page, tmp_path):
+    page = open_page()
+    page.get_by_role("tab", name="Paint").click()
+    sync_api.expect(page.locator("#photograph-facts")).to_contain_text("Part 20")
+    (tmp_path / "notes.png").write_text("not a photograph")
+    page.locator("#photograph-row input[type=file]").set_input_files(tmp_path / "notes.png")
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("no whole photograph in PNG, JPEG, TIFF or WebP")
+    _keep(page, "paint_refused")
+    # What was there can still be painted on.
+    page.get_by_role("button", name="Paint the defect").click()
+    sync_api.expect(page.locator("#paint-status")).to_contain_text("Painted where the model chose")
+
+
 def test_about_page_is_the_models_card(open_page):
     page = open_page()
     page.get_by_role("tab", name="About the model").click()
@@ -409,7 +477,7 @@ def test_phone(open_page, color_scheme):
     sync_api.expect(page.locator("#status")).to_be_in_viewport()
     # Gradio hides its link to the API here; the dot beside it has to go too.
     assert page.locator("footer .divider:visible").count() == 0
-    for tab in ("Take away", "About the model"):
+    for tab in ("Paint", "Take away", "About the model"):
         page.get_by_role("tab", name=tab).tap()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], tab
 
