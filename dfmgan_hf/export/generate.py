@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..files import check_folder, module_sha256, to_json, write_json, write_text
+from ..hub.cards import TRAINING_FILE
 from ..hub.push import Repository
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -45,7 +46,7 @@ LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
 _FREE = ("output_dir", "batch_size", "max_attempts", "device")
 # For the reader; the same model may lie elsewhere, and another release may draw the same.
-_NOT_COMPARED = ("model", "dfmgan-hf")
+_NOT_COMPARED = ("model", "trained_on", "dfmgan-hf")
 _SHEET_SIZE = 16
 
 T = TypeVar("T")
@@ -132,14 +133,32 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> N
     if config.push_to_hub is not None and processes.is_main:
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
-    # A path says nothing to others; a folder's name may.
-    name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
-    summary = generate_dataset(pipe, config.export, model_name=name, processes=processes)
+    model = describe_model(pipe, config.model)
+    summary = export_dataset(
+        config.export, model, lambda missing: draw_samples(pipe, config.export, missing), processes
+    )
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
         if config.push_to_hub is not None:
             address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private or None)
             print(f"  pushed  {address}")
+
+
+def describe_model(pipe: DFMGANPipeline, source: str) -> dict[str, Any]:
+    """Return what an export records of a model: its name, its hash and, if known, the photographs it learnt from.
+
+    Args:
+        pipe: loaded from `source`.
+        source: a folder, whose name alone is recorded (a path says nothing to others), or a repository on the Hub.
+    """
+    folder = Path(source)
+    model: dict[str, Any] = {"model": folder.resolve().name if folder.is_dir() else source}
+    model["model_sha256"] = module_sha256(pipe.unwrapped_generator)
+    record = folder / TRAINING_FILE
+    if record.is_file():
+        names = json.loads(record.read_text(encoding="utf-8")).get("training_file_names")
+        model |= {} if names is None else {"trained_on": names}
+    return model
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 
 from ..data.records import list_entries
-from ..files import module_sha256
 from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
-from .generate import candidate_seed, export_dataset, why_dropped
+from .generate import candidate_seed, describe_model, export_dataset, why_dropped
 from .writers import DatasetConfig, ExportError, Record, Sample
 
 
@@ -72,8 +71,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
     """
     photographs = find_photographs(config)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
-    name = Path(config.model).resolve().name if Path(config.model).is_dir() else config.model
-    model = {"model": name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
+    model = describe_model(pipe, config.model)
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")

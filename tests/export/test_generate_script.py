@@ -1,5 +1,6 @@
 """The command line of examples/generate.py."""
 
+import json
 import runpy
 import subprocess
 import sys
@@ -73,3 +74,11 @@ def test_two_processes_share_the_work(generate, contents, tmp_path, environment,
     assert process.stdout.count("drew    11 of 11 triplets") == 1, "one process reports, of both"
     generate("--output_dir", str(tmp_path / "one"), *options)
     assert contents(out) == contents(tmp_path / "one")
+
+
+def test_what_a_model_learnt_from_travels_with_what_it_draws(generate, tmp_path):
+    record = {"training_file_names": ["test/dot/000.png", "test/dot/001.png"]}
+    (tmp_path / "model" / "training_config.json").write_text(json.dumps(record), encoding="utf-8")
+    generate("--output_dir", str(tmp_path / "out"), "--num-images", "2")
+    settings = json.loads((tmp_path / "out" / "generation" / "settings.json").read_text(encoding="utf-8"))
+    assert settings["trained_on"] == record["training_file_names"]
