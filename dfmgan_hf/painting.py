@@ -54,6 +54,9 @@ COMPARED_SIZE = 32
 EDGE = 1.0
 """Pixels of the model over which a defect fades in from the outline of its mask."""
 
+FAR = 0.5
+"""Share of a photograph's standard deviation by which the nearest twin may differ from it."""
+
 LARGEST_GAIN = 2.0
 MAX_STRENGTH = 4.0
 MAX_DEFECTS = 1000
@@ -223,13 +226,16 @@ def _paint_defect(
     for window in windows_around(box, photograph.size, side):
         view = photograph.view(window, resolution, channels)
         small = resize_mask(_crop(mask, window), resolution)
-        candidates.append((*twins.nearest(view, small), window, small))
-    distance, number, gain, window, small = min(candidates, key=lambda candidate: candidate[0])
-    if distance > twins.spread and not config.any_product:
+        # Twins of a product that lies alike differ little; those of a texture are as many as there are places.
+        far = max(twins.spread, FAR * 255 * float(view.std()))
+        candidates.append((*twins.nearest(view, small), far, window, small))
+    distance, number, gain, far, window, small = min(candidates, key=lambda candidate: candidate[0])
+    if distance > far and not config.any_product:
         raise PaintError(
             f"The nearest of {len(twins.images)} twins differs from the photograph by {distance:.0f} of 255 levels, "
-            f"as much as two random ones from each other ({twins.spread:.0f}): the model does not know this product, "
-            "or not at this scale. Check the photograph and `window`, or paint all the same with `any_product`."
+            f"more than twins differ from each other and than half of the photograph's own contrast ({far:.0f}): the "
+            "model does not know this product, or not at this scale. Check the photograph and `window`, or paint all "
+            "the same with `any_product`."
         )
     difference = draw_difference(network, twins.latents[number], defect, small)
     left, top, right, bottom = window

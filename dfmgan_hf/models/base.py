@@ -57,7 +57,14 @@ class MisfitError(ValueError):
 
 # What a configuration may ask for. The widest published network has 512 channels, 8 mapping layers and 1024 pixels.
 MAX_CONFIG_BYTES = 2**20
-MAX_SIZES = {"resolution": 4096, "channel_base": 2**20, "z_dim": 8192, "w_dim": 8192, "conv_clamp": 2**20}
+MAX_SIZES = {
+    "resolution": 4096,
+    "channel_base": 2**20,
+    "z_dim": 8192,
+    "w_dim": 8192,
+    "conv_clamp": 2**20,
+    "window": 2**16,
+}
 MAX_OTHER_SIZE = 2048
 MAX_REPETITIONS = 64
 MAX_PARAMETERS = 500_000_000
@@ -194,8 +201,9 @@ def check_config_value(name: str, value: Any, hint: Any) -> None:
     if is_number:
         repeats = name.endswith(("_layers", "_blocks", "_taps"))
         highest = MAX_REPETITIONS if repeats else MAX_SIZES.get(name, MAX_OTHER_SIZE)
-        if not (math.isfinite(value) and (value > 0 or (repeats and value == 0)) and value <= highest):
-            raise MisfitError(f"`{name}` must be above 0 and at most {highest}, but is {str(value)[:80]}.")
+        lowest = "0" if repeats or name == "window" else "above 0"
+        if not (math.isfinite(value) and (value > 0 or (lowest == "0" and value == 0)) and value <= highest):
+            raise MisfitError(f"`{name}` must be {lowest} to {highest}, but is {str(value)[:80]}.")
 
 
 def check_tensors(model: nn.Module, files: Iterable[str | os.PathLike[str]]) -> None:
