@@ -16,8 +16,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed-demo ## Draw 16 triplets with the shipped model into demo_output/
-	$(RUN) examples/quickstart.py --output_dir demo_output
+demo: $(VENV)/.installed-demo ## Draw 16 triplets into demo_output/; MODEL=folder for another model than the tiles'
+	$(RUN) examples/quickstart.py $(if $(MODEL),--model $(MODEL)) --output_dir demo_output
 
 test: $(VENV)/.installed-test ## Run the whole test suite
 	$(RUN) -m pytest -q --durations=15

@@ -1,4 +1,4 @@
-"""The model in this repository: its card, its numbers and README's table are of its weights and of each other."""
+"""The models in this repository: cards, numbers and README's table are of their weights and of each other."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ REFERENCES = {
     "real good": "real good patches",
     "real images copied": "training images copied",
 }
+each_model = pytest.mark.parametrize("model", sorted(FOLDER.parent.iterdir()), ids=lambda model: model.name)
 AGAIN = "Measure it again and make its card again: docs/measuring.md."
 
 
@@ -53,24 +54,39 @@ def readme_table() -> list[str]:
     ]  # fmt: skip
 
 
-def test_the_numbers_are_of_these_weights():
-    measured = read("results.json")
-    generator = DFMGANPipeline.from_pretrained(FOLDER).generator
+@each_model
+def test_the_numbers_are_of_these_weights(model: Path):
+    measured, references = (
+        json.loads((model / name).read_text(encoding="utf-8")) for name in ("results.json", "reference_results.json")
+    )
+    generator = DFMGANPipeline.from_pretrained(model).generator
     assert measured["settings"]["sampler"]["weights_sha256"] == module_sha256(generator), AGAIN
-    assert set(read("reference_results.json")) == set(REFERENCES)
-    for record in (measured, *read("reference_results.json").values()):
+    if model == FOLDER:
+        assert set(references) == set(REFERENCES)
+    for record in (measured, *references.values()):
         assert record["metrics"]["clustered_lpips"]["network"] == "lpips-alex-v0.1"
         assert record["metrics"]["kid"]["features"]
         assert record["settings"]["real_sha256"] == measured["settings"]["real_sha256"]
 
 
-def test_the_card_is_made_of_the_folders_records(tmp_path: Path):
-    folder = tmp_path / FOLDER.name
-    shutil.copytree(FOLDER, folder)
+@each_model
+def test_the_card_is_made_of_the_folders_records(model: Path, tmp_path: Path):
+    folder = tmp_path / model.name
+    shutil.copytree(model, folder)
     (folder / "README.md").unlink()
     again = make_card(CardConfig(CardFacts(), folder, num_samples=0))
-    assert again.read_text(encoding="utf-8") == (FOLDER / "README.md").read_text(encoding="utf-8"), AGAIN
-    assert ModelCard.load(FOLDER / "README.md").data.eval_results
+    assert again.read_text(encoding="utf-8") == (model / "README.md").read_text(encoding="utf-8"), AGAIN
+    card = ModelCard.load(model / "README.md")
+    assert card.data.eval_results
+    # What was made from photographs under a licence has this licence, and a text of it.
+    assert (card.data.license == "cc-by-nc-sa-4.0") == (model / "LICENSE").is_file() == ("mvtec" in model.name)
+    assert (model / "generator" / "diffusion_pytorch_model.safetensors").stat().st_size < 20e6
+
+
+@each_model
+def test_models_draw_what_they_have_learnt(model: Path):
+    output = DFMGANPipeline.from_pretrained(model)(seeds=range(8))
+    assert sum(mask.getbbox() is not None for mask in output.masks) >= 4
 
 
 def test_other_weights_do_not_get_these_numbers(tmp_path: Path):
