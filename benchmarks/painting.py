@@ -53,6 +53,8 @@ ARMS = {
 }
 RING = (3, 12)
 """From how far inside of the mask up to how far outside the classifier sees, in pixels of a window of 80."""
+SIDE = 128
+"""Pixels a side at which windows are compared."""
 TRIES = 100
 FOLDS = 5
 
@@ -199,12 +201,13 @@ def _picture(pixels: Array) -> Image.Image:
 
 def ring_only(windows: Windows) -> Tensor:
     """Return the windows with all but a ring around the mask grey, uint8 (N, 3, 128, 128)."""
+    inner, outer = (round(reach * SIDE / 80) for reach in RING)
     rings = []
-    for pixels, mask in zip(windows.pixels, windows.masks, strict=True):
-        inner, outer = (round(reach * len(mask) / 80) for reach in RING)
-        core, reached = ~_grown(~mask, inner), _grown(mask, outer)
-        rings.append(np.where((reached & ~core)[:, :, None], pixels, np.uint8(128)))
-    return _stack(rings)
+    for picture, mask in zip(_stack(windows.pixels), windows.masks, strict=True):
+        small = np.asarray(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+        ring = torch.from_numpy(_grown(small, outer) & _grown(~small, inner))
+        rings.append(torch.where(ring, picture, torch.tensor(128, dtype=torch.uint8)))
+    return torch.stack(rings)
 
 
 def _grown(mask: Array, reach: int) -> Array:
@@ -213,7 +216,7 @@ def _grown(mask: Array, reach: int) -> Array:
 
 
 def _stack(pixels: list[Array]) -> Tensor:
-    pictures = [_picture(p).convert("RGB").resize((128, 128), Image.Resampling.LANCZOS) for p in pixels]
+    pictures = [_picture(p).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in pixels]
     return torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures])
 
 
