@@ -229,7 +229,7 @@ def inspect(
         found.height, found.width = image.shape[:2]
         step = max(1, min(image.shape[:2]) // _PIXELS_LOOKED_AT)
         seen = image[::step, ::step]
-        found.is_coloured = bool((np.ptp(seen, axis=2) > _GREY_TOLERANCE).mean() > 0.01)
+        found.is_coloured = bool((np.ptp(seen, axis=2) > _GREY_TOLERANCE).mean() > 0.001)
         found.is_dark = bool((seen > _DARK).mean() < 0.001)
         found.is_transparent = is_transparent(decoded)
         check_photograph(record, image, found.highest_sample)
