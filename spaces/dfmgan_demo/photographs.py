@@ -34,12 +34,14 @@ class Visit:
     Args:
         photograph: its file.
         name: the visitor's own for it.
-        files: all that were brought or made, which go with the visitor.
+        files: all that were brought or made for it, which go with the visitor.
+        former: those of the photograph before it.
     """
 
     photograph: Path | None = None
     name: str = ""
     files: set[Path] = field(default_factory=set)
+    former: set[Path] = field(default_factory=set)
 
 
 class Visits:
@@ -50,12 +52,16 @@ class Visits:
         self._lock = threading.Lock()
 
     def bring(self, session: str | None, photograph: Path, name: str) -> None:
-        """Take in a photograph; what was there before goes."""
-        self.end(session, but=photograph)
+        """Take in a photograph; the one before goes with the next, since the page may still be loading it."""
+        with self._lock:
+            before = self._visits.pop(session or "", Visit())
+            kept = {file for other in self._visits.values() for file in other.files | other.former}
+        for file in before.former - before.files - kept - {photograph}:
+            remove(file)
         self.note(session, [photograph])
         with self._lock:
             visit = self._visits[str(session)]
-            visit.photograph, visit.name = photograph, name
+            visit.photograph, visit.name, visit.former = photograph, name, before.files
 
     def note(self, session: str | None, files: Iterable[Path]) -> None:
         """Remember files that go with the visitor; without a session nobody could come back for them."""
@@ -76,12 +82,12 @@ class Visits:
             raise refusal(GONE)
         return visit.photograph, visit.name
 
-    def end(self, session: str | None, but: Path | None = None) -> None:
-        """Remove a visitor's files, `but` for one and for those of the same content that another visitor has too."""
+    def end(self, session: str | None) -> None:
+        """Remove a visitor's files, but for those of the same content that another visitor has too."""
         with self._lock:
             visit = self._visits.pop(session or "", Visit())
-            kept = {file for other in self._visits.values() for file in other.files}
-        for file in visit.files - kept - {but}:
+            kept = {file for other in self._visits.values() for file in other.files | other.former}
+        for file in (visit.files | visit.former) - kept:
             remove(file)
 
 

@@ -423,7 +423,8 @@ def test_a_defect_is_painted_into_a_photograph_and_taken_home(open_page, tmp_pat
         )
     assert (after[label == 0] == before[label == 0]).all()
     ys, xs = np.nonzero(label)
-    assert (xs.mean(), ys.mean()) == pytest.approx((240, 180), abs=15)
+    # Where the brush was, as far as this model of nothing changes anything there.
+    assert (xs.mean(), ys.mean()) == pytest.approx((240, 180), abs=30)
 
 
 def test_a_refused_photograph_is_said_in_words(open_page, tmp_path):
