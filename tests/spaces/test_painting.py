@@ -220,7 +220,8 @@ def test_what_is_one_visitors_is_no_others(server, visitor):
 def test_nothing_is_left_of_a_visitor_who_leaves(server, visitor):
     before = server.files()
     with visitor.http.stream("GET", f"/heartbeat/{visitor.session}") as heartbeat:
-        next(heartbeat.iter_lines())
+        lines = heartbeat.iter_lines()  # kept: when it goes, so does the connection
+        next(lines)
         visitor.choose("mine.png", _png(Image.fromarray(_photograph() // 2)))
         visitor.paint(_stroke()[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM))
         brought = server.files() - before
