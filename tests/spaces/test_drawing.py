@@ -213,7 +213,7 @@ def test_divider_stands_in_the_middle_of_the_defect_at_first(columns, cut):
     mask[:, slice(*columns)] = 255
     part = Image.new("L", (64, 64), 120)
     html = large_view(Triplet(0, 0, part, Image.fromarray(mask), part), 1)
-    assert f'style="--cut: {cut}%"' in html
+    assert f'style="--cut: {cut}%; ' in html
     assert f'value="{cut}"' in html
 
 
