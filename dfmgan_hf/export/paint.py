@@ -34,8 +34,8 @@ class PaintSetConfig(DatasetConfig):
             the model draws masks, and they are moved to where they may be.
         region: Where that may be: a mask of the photographs' size, or `product` for what stands out from a plain
             background.
+        box: The region as left, top, right and bottom in pixels, instead of a mask.
         forbidden: Where it may not be: a mask.
-        box: The same as left, top, right and bottom in pixels.
         revision: Revision of the Hub repository.
         device: Where to compute; CUDA if there is a GPU for it.
         how: Options of painting.
@@ -46,8 +46,8 @@ class PaintSetConfig(DatasetConfig):
     photographs: Path
     masks: Path | None = None
     region: str | None = None
-    forbidden: Path | None = None
     box: tuple[int, int, int, int] | None = None
+    forbidden: Path | None = None
     revision: str | None = None
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     how: PaintConfig = field(default_factory=PaintConfig)
