@@ -21,6 +21,7 @@ measured is a row that says why, as is, on a CPU, what needs a GPU.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -146,6 +147,7 @@ class Bench:
         return Timing.of([seconds_of(lambda: [call() for _ in range(count)]) / count for _ in range(rounds)])
 
     def reset_memory(self) -> None:
+        gc.collect()  # graphs and what they captured refer to each other, and keep their memory
         if self.on_gpu:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
@@ -271,7 +273,7 @@ def phases(bench: Bench) -> None:
             for how in ("eager", "graph"):
                 if how == "graph" and bench.needs_gpu("phases", how=how, batch=batch_size):
                     continue
-                graphs = PhaseGraphs(trainer.run_phase, trainer.task, bench.device) if how == "graph" else None
+                graphs = PhaseGraphs(trainer.run_phase, bench.device) if how == "graph" else None
                 shares = []
                 for phase in trainer.task.phases:
                     with bench.attempt(phase.name, how=how, batch=batch_size):
@@ -304,7 +306,7 @@ def agree(bench: Bench) -> None:
                 trainer = bench.trainer(stage, min(bench.arguments.batch_sizes), folder)
                 torch.manual_seed(1)
                 if cuda_graphs:
-                    trainer._run_phase = PhaseGraphs(trainer.run_phase, trainer.task, bench.device)
+                    trainer._run_phase = PhaseGraphs(trainer.run_phase, bench.device)
                 for phase in trainer.task.phases:
                     phase.interval = min(phase.interval, 2)
                 for _ in range(8):
@@ -331,7 +333,7 @@ def agree(bench: Bench) -> None:
             return value * (1.0 if value.item() > -1 else 2.0)
 
         trainer.task.phases[0].loss = waits
-        trainer._run_phase = PhaseGraphs(trainer.run_phase, trainer.task, bench.device)
+        trainer._run_phase = PhaseGraphs(trainer.run_phase, bench.device)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for _ in range(4):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import json
 import time
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
+from .. import __version__
 from ..files import check_folder, module_sha256, to_json, write_json, write_text
 from ..hub.cards import TRAINING_FILE
 from ..hub.push import Repository
@@ -253,7 +253,7 @@ def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, 
     settings = {
         **model,
         **{k: v for k, v in options.items() if k not in model},
-        "dfmgan-hf": importlib.metadata.version("dfmgan-hf"),
+        "dfmgan-hf": __version__,
     }
     path = config.output_dir / SETTINGS_FILE
     if path.is_file():

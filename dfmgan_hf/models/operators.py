@@ -154,7 +154,8 @@ def kernels_run() -> bool:
     """Return whether Triton's kernels run on the GPU and compute what the layers do; that they do not is said once."""
     slower = "Drawing and training are slower than they could be: Triton's kernels"
     try:
-        wrong = wrong_kernels(torch.device("cuda"))
+        with torch.device("cpu"):  # the definitions are computed there, whatever device is the default
+            wrong = wrong_kernels(torch.device("cuda"))
     except Exception as error:  # without Triton, or a C compiler for what starts kernels, or on a GPU that is too old
         warnings.warn(
             f"{slower} do not run here ({error}). They need the package triton, a C compiler, and a GPU of compute "

@@ -14,8 +14,10 @@ from benchmarks.speed import gpu, naive, throughput, training, triplet
 from benchmarks.speed.ceiling import Conv, flop, record
 from benchmarks.speed.naive import naive_phases
 from benchmarks.speed.timing import Timing, write_json
+from dfmgan_hf.augmentation import DiffAugment
 from dfmgan_hf.methods.method import RecipeConfig, Target
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
+from tests import replay
 
 SIZES = RecipeConfig(resolution=32, channel_base=256, z_dim=16, w_dim=16, batch_size=4)
 
@@ -129,6 +131,29 @@ def test_every_part_of_the_gpu_benchmark_runs_and_says_what_it_cannot_do(tmp_pat
     assert (None in reasons) == (part not in ("agree", "compile"))
     assert all(row["part"] == part for row in rows)
     assert "| what |" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.parametrize("part", ["agree", "stage1", "stage2"])
+def test_the_gpu_benchmark_runs_captured_phases(tmp_path, monkeypatch, part):
+    """Captures are emulated, without ADA's transforms, for which the host decides on a CPU."""
+
+    def make_task(*arguments):
+        task = training.make_task(*arguments)
+        task.augment = DiffAugment()
+        return task
+
+    replay.install(monkeypatch, "dfmgan_hf.training.graphs")
+    monkeypatch.setattr(gpu, "make_task", make_task)
+    monkeypatch.setattr(gpu.Bench, "needs_gpu", lambda *_, **__: False)
+    arguments = replace(GPU, output_dir=tmp_path)
+    gpu.PARTS[part][0](gpu.Bench(part, arguments))
+    rows = gpu.write_tables(arguments)
+    assert [row["failed"] for row in rows if "failed" in row] == []
+    if part == "agree":
+        assert [row["weights_graph"] for row in rows[:2]] == [0.0, 0.0]
+        assert ["cannot be captured" in said for said in rows[2]["warnings"]] == [True]
+    else:
+        assert {row["how"] for row in rows} == {"eager", "graph"}
 
 
 FOUR_PARTS = """

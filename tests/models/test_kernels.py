@@ -54,6 +54,16 @@ def test_kernels_that_come_out_wrong_are_left_out_with_a_warning(monkeypatch):
         assert not operators.kernels_run()
 
 
+def test_kernels_are_checked_on_the_cpu_whatever_the_default_device_is(monkeypatch):
+    """With another one, torch would draw the check's numbers there, from a generator that is not."""
+    devices = []
+    monkeypatch.setattr(operators, "kernels_run", operators.kernels_run.__wrapped__)
+    monkeypatch.setattr(operators, "wrong_kernels", lambda device: devices.append(torch.get_default_device()))
+    with torch.device("meta"):
+        assert operators.kernels_run()
+    assert devices == [torch.device("cpu")]
+
+
 def test_fused_drawing_compiles_in_one_piece():
     with torch.device("meta"):
         generator = DFMGANGenerator(resolution=32, channel_base=64, z_dim=16, w_dim=16, residual_resolution=16)
