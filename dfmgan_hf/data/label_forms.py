@@ -567,21 +567,26 @@ def read_voc(folder: Path) -> Iterator[Sheet]:
 
 
 def _voc_colours(table: Path) -> dict[int, str | None]:
-    names: dict[int, str | None] = {0: None, 0xE0E0C0: None}  # the background, and the border around a thing
-    for number, line in enumerate(_read_text(table).splitlines(), 1):
+    names: dict[int, str | None] = {}
+    for line in _read_text(table).splitlines():
         name, _, rest = line.partition(":")
         if not line.strip() or line.startswith("#"):
             continue
+        colour = rest.partition(":")[0]
         try:
-            red, green, blue = (int(value) for value in rest.split(":")[0].split(","))
+            red, green, blue = (int(v) for v in colour.split(",")) if colour.strip() else _voc_colour(len(names))
         except ValueError as error:
             expected = "a name and a colour, as in crack:128,0,0::"
-            raise bad_labels(table, f"line {number} without a colour", expected) from error
-        if name.strip().lower() not in _NO_DEFECTS:
-            names[red << 16 | green << 8 | blue] = name.strip()
-        else:
-            names[red << 16 | green << 8 | blue] = None
-    return names
+            raise bad_labels(table, f"the line {line[:80]!r}", expected) from error
+        is_defect = name.strip().lower() not in _NO_DEFECTS
+        names[red << 16 | green << 8 | blue] = name.strip() if is_defect else None
+    border = _voc_colour(_NO_CLASS)
+    return {0: None, border[0] << 16 | border[1] << 8 | border[2]: None} | names
+
+
+def _voc_colour(number: int) -> list[int]:
+    """Return a class's colour in VOC's palette: its bits, taken in turns by red, green and blue, highest first."""
+    return [sum((number >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3)]
 
 
 def _packed(image: Image.Image) -> Array:

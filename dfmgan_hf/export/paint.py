@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from ..data.records import list_entries
+from ..files import module_sha256
 from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -113,6 +114,7 @@ def paint_samples(
         ExportError: a sample has used up its attempts, or a photograph is one in 16-bit colour.
         PaintError: a photograph cannot be painted into; the message names it.
     """
+    model_sha256 = module_sha256(pipe.unwrapped_generator)
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
     for index in indices:
@@ -144,4 +146,4 @@ def paint_samples(
             )
         origin = {"file": photograph.name, "defects": [asdict(placement) for placement in output.placements[0]]}
         record = Record(index, seed, area, **dropped, photograph=json.dumps(origin, ensure_ascii=False))
-        yield Sample.encode(record, output.images[0], output.labels[0], before)
+        yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256)
