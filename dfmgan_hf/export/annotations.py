@@ -86,7 +86,8 @@ def run_lengths(part: Part, width: int, height: int) -> list[int]:
     firsts = np.flatnonzero(np.diff(places, prepend=-2) > 1)
     starts, ends = places[firsts], places[np.append(firsts[1:], len(places)) - 1] + 1
     borders = np.stack([starts, ends], axis=1).ravel()
-    return [int(count) for count in np.diff(borders, prepend=0, append=width * height)]
+    counts = [int(count) for count in np.diff(borders, prepend=0, append=width * height)]
+    return counts if counts[-1] else counts[:-1]
 
 
 def counts_to_text(counts: Sequence[int]) -> str:
