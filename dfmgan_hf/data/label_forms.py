@@ -15,7 +15,7 @@ import math
 import os
 import urllib.parse
 import xml.etree.ElementTree as ET
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -194,7 +194,7 @@ def fill_runs(counts: Sequence[int], width: int, height: int, *, by_columns: boo
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("run lengths that are not whole numbers from 0")
     if sum(counts) != width * height:  # in Python's integers, which no count is too large for
-        raise ValueError(f"run lengths of {sum(counts):.6g} pixels, for a picture of {width}x{height}")
+        raise ValueError(f"run lengths of {min(sum(counts), 2**63):.6g} pixels, for a picture of {width}x{height}")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape(width, height).T if by_columns else flat.reshape(height, width)
 
@@ -407,44 +407,44 @@ def _add_results(sheet: Sheet, results: Any) -> None:
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
         raise ValueError("results that are no list of objects")
     sheet.is_good = not results
-    # A region and its labels are one result, or two of the same id.
-    names: dict[Any, list[str]] = defaultdict(list)
-    values = [value if isinstance(value := result.get("value"), dict) else {} for result in results]
-    for result, value in zip(results, values, strict=True):
-        for key, labels in value.items():
-            if key.endswith("labels") and isinstance(labels, list):
-                names[result.get("id")] += [str(label) for label in labels]
-    for result, value in zip(results, values, strict=True):
-        for choice in value.get("choices") or ():
+    # A region and its labels are one result, or several of the same id.
+    regions: dict[str, list[dict[str, Any]]] = {}
+    for number, result in enumerate(results):
+        regions.setdefault(str(result.get("id", number)), []).append(result)
+    for name, parts in regions.items():
+        values = [value if isinstance(value := part.get("value"), dict) else {} for part in parts]
+        given = [v for value in values for key, v in value.items() if key.endswith("labels") and isinstance(v, list)]
+        labels = list(dict.fromkeys(str(label) for each in given for label in each))
+        for choice in (choice for value in values for choice in value.get("choices") or ()):
             sheet.tag(choice)
-        draw: Callable[[int, int], Array] | None = None
-        if "points" in value:
-            draw = partial(_fill, [outline_of(value["points"])], scale=0.01)
-        elif "rle" in value:
-            draw = partial(fill_brush, value["rle"])
-        elif "radiusX" in value:
-            size = _size(result.get("original_width"), result.get("original_height"))
-            if size is None:
-                raise ValueError("an ellipse without the size of the photograph")
-            numbers = [float(value.get(name) or 0) for name in ("x", "y", "radiusX", "radiusY", "rotation")]
-            scaled = [n * side / 100 for n, side in zip(numbers, size * 2, strict=False)]
-            draw = partial(_fill, [ellipse(scaled[:2], scaled[2:], numbers[4])])
-        elif "choices" not in value and result.get("type") != "labels":
+        with _noting(sheet, f"region {name}", labels[0] if labels else None):
+            part, value = max(zip(parts, values, strict=True), key=lambda pair: len(pair[1]))
+            _add_region(sheet, part, value, labels)
+
+
+def _add_region(sheet: Sheet, result: dict[str, Any], value: dict[str, Any], labels: Sequence[str]) -> None:
+    size = _size(result.get("original_width"), result.get("original_height"))
+    if "points" in value:
+        draw = partial(_fill, [outline_of(value["points"])], scale=0.01)
+    elif "rle" in value:
+        draw = partial(fill_brush, value["rle"])
+    elif "radiusX" in value and size is not None:
+        numbers = [float(value.get(name) or 0) for name in ("x", "y", "radiusX", "radiusY", "rotation")]
+        scaled = [number * side / 100 for number, side in zip(numbers, size * 2, strict=False)]
+        draw = partial(_fill, [ellipse(scaled[:2], scaled[2:], numbers[4])])
+    else:
+        if "choices" not in value:
             sheet.ignored[BOXES if "width" in value else LINES] += 1
-        if draw is None:
-            continue
-        if result.get("image_rotation"):
-            raise ValueError(
-                f"a photograph that was turned by {result['image_rotation']} degrees while it was labelled"
-            )
-        size = _size(result.get("original_width"), result.get("original_height"))
-        if size is not None and sheet.size not in (None, size):
-            raise ValueError(f"regions for photographs of {sheet.size} and {size} pixels")
-        sheet.size = size or sheet.size
-        if not names[result.get("id")]:
-            raise ValueError("a region without a label")
-        for name in dict.fromkeys(names[result.get("id")]):
-            sheet.add(name, draw)
+        return
+    if result.get("image_rotation"):
+        raise ValueError(f"the photograph was turned by {result['image_rotation']} degrees while it was labelled")
+    if size is not None and sheet.size not in (None, size):
+        raise ValueError(f"regions for photographs of {sheet.size} and {size} pixels")
+    sheet.size = size or sheet.size
+    if not labels:
+        raise ValueError("a region without a label")
+    for label in labels:
+        sheet.add(label, draw)
 
 
 def read_cvat(file: Path, root: ET.Element) -> Iterator[Sheet]:
