@@ -46,6 +46,7 @@ _MOST_CROSSINGS = 2**26  # of the lines of one outline with rows of pixels
 _CROSSINGS_AT_ONCE = 2**20
 GOOD_NAMES = frozenset({GOOD, "ok", "normal"})
 _NO_DEFECTS = frozenset({"background", "_background_", "__background__", "__ignore__"})
+_MOST_COLOURS = 1024  # of a mask that labelmap.txt explains
 _NO_CLASS = 255  # of VOC: the border around a thing, which belongs neither to it nor to the background
 BOXES, LINES = "boxes", "lines, points or other shapes without an area"
 
@@ -555,55 +556,50 @@ def read_voc(folder: Path) -> Iterator[Sheet]:
                 numbers = np.asarray(image)
                 for number in np.unique(numbers):
                     if number not in (0, _NO_CLASS):
-                        sheet.add(f"class_{number}", partial(_voc_area, file, int(number), None))
+                        sheet.add(f"class_{number}", partial(_voc_area, file, int(number)))
             else:
-                packed = _packed(image)
-                for colour in np.unique(packed).tolist():
+                colours = image.convert("RGB").getcolors(_MOST_COLOURS)
+                if colours is None:
+                    raise ValueError(f"more than {_MOST_COLOURS} colours, as lossy compression leaves them")
+                for colour in sorted(tuple(map(int, shown)) for _, shown in colours):  # type: ignore[arg-type]
                     if colour not in names:
-                        raise ValueError(f"the colour {_rgb(colour)}, which labelmap.txt does not name")
+                        raise ValueError(f"the colour {colour}, which labelmap.txt does not name")
                     if names[colour] is not None:
-                        sheet.add(names[colour], partial(_voc_area, file, None, colour))
+                        sheet.add(names[colour], partial(_voc_area, file, colour))
         yield sheet
 
 
-def _voc_colours(table: Path) -> dict[int, str | None]:
-    names: dict[int, str | None] = {}
+def _voc_colours(table: Path) -> dict[Any, str | None]:
+    """Return the label of each colour, None where that is no defect."""
+    names: dict[Any, str | None] = {}
     for line in _read_text(table).splitlines():
         name, _, rest = line.partition(":")
         if not line.strip() or line.startswith("#"):
             continue
         colour = rest.partition(":")[0]
         try:
-            red, green, blue = (int(v) for v in colour.split(",")) if colour.strip() else _voc_colour(len(names))
+            red, green, blue = map(int, colour.split(",")) if colour.strip() else _voc_colour(len(names))
         except ValueError as error:
             expected = "a name and a colour, as in crack:128,0,0::"
             raise bad_labels(table, f"the line {line[:80]!r}", expected) from error
-        is_defect = name.strip().lower() not in _NO_DEFECTS
-        names[red << 16 | green << 8 | blue] = name.strip() if is_defect else None
-    border = _voc_colour(_NO_CLASS)
-    return {0: None, border[0] << 16 | border[1] << 8 | border[2]: None} | names
+        names[red, green, blue] = None if name.strip().lower() in _NO_DEFECTS else name.strip()
+    return {_voc_colour(0): None, _voc_colour(_NO_CLASS): None} | names
 
 
-def _voc_colour(number: int) -> list[int]:
+def _voc_colour(number: int) -> tuple[int, ...]:
     """Return a class's colour in VOC's palette: its bits, taken in turns by red, green and blue, highest first."""
-    return [sum((number >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3)]
+    return tuple(sum((number >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
 
 
-def _packed(image: Image.Image) -> Array:
-    rgb = np.asarray(image.convert("RGB")).astype(np.int64)
-    return rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
-
-
-def _rgb(colour: int) -> str:
-    return f"({colour >> 16}, {colour >> 8 & 255}, {colour & 255})"
-
-
-def _voc_area(file: Path, number: int | None, colour: int | None, width: int, height: int) -> Array:
+def _voc_area(file: Path, value: int | tuple[int, ...], width: int, height: int) -> Array:
     image = decode(file, is_mask=True).pixels
     assert isinstance(image, Image.Image)  # as when its colours were read
     if image.size != (width, height):
         raise ValueError(f"a mask of {image.width}x{image.height} pixels, for a photograph of {width}x{height}")
-    return np.asarray(image) == number if colour is None else _packed(image) == colour
+    if isinstance(value, int):
+        return np.asarray(image) == value
+    different = [np.asarray(band) != level for band, level in zip(image.convert("RGB").split(), value, strict=True)]
+    return ~np.logical_or.reduce(different)
 
 
 def plain_name(name: str) -> str:

@@ -428,10 +428,10 @@ LAUGHS = (
 def test_files_that_are_broken_or_hostile(photographs, listed, name, text, message):
     file = photographs.parent / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DataError, match=message) as caught:
         listed()
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert caught.value.path == str(file)
 
 
@@ -458,7 +458,7 @@ def test_rows_of_yolo_that_are_wrong(photographs, listed):
 
 def test_bounds_of_time_and_memory():
     """What would take hours or the whole memory is refused, or done, within a moment."""
-    start = time.monotonic()
+    start = time.process_time()
     comb = np.stack([np.arange(2_000_000) % 64, np.arange(2_000_000) % 2 * 1e6], axis=1)
     with pytest.raises(ValueError, match="crosses"):
         fill_outlines([comb], 64, 4000)
@@ -469,7 +469,7 @@ def test_bounds_of_time_and_memory():
         fill_brush([0, 0, 48, 0, 0x38, 0x8D], 64, 48)
     with pytest.raises(ValueError, match="run lengths of"):
         fill_runs([10**400], 64, 48, by_columns=True)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_outlines_are_filled_as_pycocotools_does():
