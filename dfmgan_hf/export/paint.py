@@ -135,6 +135,10 @@ def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, 
             raise record.error
         before = found.get(record.image_path)
         found[record.image_path] = replace(record, more_masks=before.masks) if before else record
+    if not found:
+        raise ExportError(
+            f"{labels} labels no area on the photographs in {photographs}: draw where defects should go."
+        )
     return list(found.items())
 
 

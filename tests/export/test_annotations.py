@@ -21,7 +21,9 @@ from PIL import Image, ImageDraw
 from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.label_forms import counts_from_text, fill_outlines, fill_runs
 from dfmgan_hf.data.preparation import read_masks
+from dfmgan_hf.export import ExportError
 from dfmgan_hf.export.annotations import Part, counts_to_text, outline, parts_of, run_lengths
+from dfmgan_hf.export.paint import PaintSetConfig, find_photographs
 from dfmgan_hf.export.writers import WRITERS, ExportConfig, Record, Sample, make_writer
 from dfmgan_hf.files import module_sha256
 
@@ -266,3 +268,37 @@ def test_anomalib_folders(fill):
     out, _ = fill("anomalib")
     folders = {path.parent.relative_to(out).as_posix() for path in out.rglob("*.png")}
     assert folders == {"nut/crack", "nut/mask/crack", "nut/normal_test"}
+
+
+# --- Where a labelling tool says that defects go ---
+
+
+def paint_places(tmp_path: Path, **options) -> list[tuple[str, np.ndarray]]:
+    config = PaintSetConfig(output_dir=tmp_path / "out", model="none", photographs=tmp_path / "photographs", **options)
+    return [(photograph.name, read_masks(place).defect) for photograph, place in find_photographs(config)]
+
+
+def test_paint_goes_where_labels_say(tmp_path, monkeypatch):
+    monkeypatch.setattr("dfmgan_hf.data.labels.default_cache_dir", lambda: tmp_path / "cache")
+    for name in "abc":
+        path = tmp_path / "photographs" / "good" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 30), 90).save(path)
+    crack, dent = "10,10;20,10;20,20;10,20", "30,5;35,5;35,9;30,9"
+    shapes = f'<polygon label="crack" points="{crack}"/><polygon label="dent" points="{dent}"/>'
+    labels = tmp_path / "labels" / "annotations.xml"
+    labels.parent.mkdir()
+    labels.write_text(
+        f'<annotations><image name="a.png" width="40" height="30">{shapes}</image>'
+        f'<image name="b.png" width="40" height="30"><polygon label="dent" points="{dent}"/></image></annotations>'
+    )
+    for masks in (labels, labels.parent):
+        both = paint_places(tmp_path, masks=masks)
+        assert [(name, int(mask.sum())) for name, mask in both] == [("a.png", 120), ("b.png", 20)]
+        assert both[1][1][5:9, 30:35].all()
+    assert [(name, int(m.sum())) for name, m in paint_places(tmp_path, masks=labels, defect="crack")] == [
+        ("a.png", 100)
+    ]
+    labels.write_text("<annotations/>")
+    with pytest.raises(ExportError, match="labels no area"):
+        paint_places(tmp_path, masks=labels)
