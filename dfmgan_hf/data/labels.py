@@ -215,7 +215,10 @@ def _draw_all(found: Photographs, sources: Sequence[LabelSource], unlabelled: Un
         )
         for kind in _kinds(sheet) or (["unknown"] if sheet.problem else []):
             listing.records.append(_record(found.root / name, name, kind, error))
-    used = {str(source.path) for source in sources} | {str(s.file) for all_of in sheets.values() for s in all_of}
+    read = [source.path for source in sources] + [sheet.file for about in sheets.values() for sheet in about]
+    if sources[0].form == "VOC":
+        read += [source.path / "labelmap.txt" for source in sources]
+    used = {os.path.abspath(path) for path in read}
     listing.left_over += [entry for entry in found.left_over if str(entry.path) not in used]
     forms = f"labels of {sources[0].form} in {shorten((source.path.name for source in sources), 3)}"
     areas = [sum(len(sheet.areas) for sheet in about) for about in sheets.values()]

@@ -13,7 +13,7 @@ from .labels import Unlabelled, is_labelled, list_labels
 from .layouts import list_category, list_data_dir, list_folders
 from .preparation import Fit
 from .reading import allow_pixels
-from .records import DataError, Listing, Split, content_of, is_folder_name, is_hub_id
+from .records import DataError, Listing, Split, content_of, is_folder_name, is_hub_id, normalised
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def _find_labelled(source: DataSource) -> Listing | None:
     if source.data_dir is None or source.defect_dir or source.mask_dir or is_hub_id(source.data_dir):
         return None
     root, labels = Path(source.data_dir), source.labels
+    category = source.category or (normalised(root.stem) if root.is_file() else None)
     if root.is_file() and root.suffix.lower() in LABEL_EXTENSIONS:
-        root, labels = root.parent, labels or root
+        root, labels, category = root.parent, labels or root, source.category
     root = unpacked(root, source.cache_dir)
     if source.category and is_folder_name(source.category) and (root / source.category).is_dir():
         root /= source.category
@@ -117,7 +118,7 @@ def _find_labelled(source: DataSource) -> Listing | None:
         labels,
         unlabelled=source.unlabelled,
         good_dir=source.good_dir,
-        category=source.category,
+        category=category,
         cache_dir=source.cache_dir,
     )
 

@@ -499,6 +499,15 @@ def test_the_account_has_every_entry(photographs, listed, coco):
     )
 
 
+@pytest.mark.parametrize("tool", ["cvat", "labelme", "coco"])
+def test_label_files_are_used_also_where_the_path_is_relative(photographs, listed, tmp_path, monkeypatch, tool):
+    shutil.copytree(GOLDEN / tool, photographs.parent, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    listing = listed(Path("part"), unlabelled="good")
+    assert listing.left_over == []
+    assert listing.category == "part"
+
+
 def test_training_and_the_doctor_take_labels(photographs, coco, tmp_path):
     coco(("a", "crack", SQUARE), ("b", "crack", SQUARE))
     data = DataConfig(tmp_path / "part", cache_dir=tmp_path / "cache", unlabelled="good")
