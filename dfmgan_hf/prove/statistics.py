@@ -3,8 +3,8 @@
 Chance comes in twice: other parts might have been held back, and networks with another seed might have been trained.
 The first is measured by a paired bootstrap over the held-back parts (all photographs of a part are drawn or left out
 together, and every network is measured on the same draws), the second by the differences between seeds. Their
-variances are added, and intervals are Student's t with Welch and Satterthwaite's degrees of freedom, because a bootstrap
-over five seeds alone would be too narrow.
+variances are added, and intervals are Student's t with Welch and Satterthwaite's degrees of freedom, because a
+bootstrap over five seeds alone would be too narrow.
 
 Scores are kept as counts in bins, photograph by photograph. So a measure on a thousand draws of the parts is a few
 matrix products, where scikit-learn would sort ten million pixels a thousand times.
@@ -13,7 +13,7 @@ matrix products, where scikit-learn would sort ten million pixels a thousand tim
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -200,7 +200,7 @@ class Comparison:
 
 def compare(
     baseline: Sequence[Scores],
-    arms: dict[str, Sequence[Scores]],
+    arms: Mapping[str, Sequence[Scores]],
     parts: Sequence[str],
     least_gain: float,
     draws: int = DRAWS,
