@@ -6,6 +6,7 @@ a CPU in minutes, has no layers that ONNX runtimes lack, and its ImageNet weight
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -69,6 +70,8 @@ def _imagenet_weights() -> dict[str, Tensor]:
 
     file = os.environ.get(WEIGHTS_VARIABLE)
     overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}
+    # The classifier's head is left out, which timm's log wonders at for each network.
+    logging.getLogger("timm").setLevel(logging.ERROR)
     try:
         return timm.create_model(FEATURE_NETWORK, pretrained=True, features_only=True, **overlay).state_dict()
     except Exception as error:  # timm, huggingface_hub and torch raise many types for a download or a bad file.

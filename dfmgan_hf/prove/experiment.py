@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from ..data.partitions import Partition, find_parts, read_groups, split_by_parts
 from ..data.preparation import fit_to_square, read_pair, resize_mask
-from ..data.records import DataError, ImageRecord, shorten
+from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
 from ..export.generate import candidate_seed, describe_model
 from ..files import lock_folder, to_json, whole_file, write_json
@@ -114,7 +114,7 @@ class ProveConfig(SquareSource):
     budget: float | None = None
     scale: Literal["auto", "pixels", "whole"] = "auto"
     side: int = 256
-    crop: int = 128
+    crop: int = 96
     steps: int = 200
     num_made: int = 64
     least_gain: float = 0.02
@@ -277,6 +277,9 @@ class Experiment:
                 advice="Detectors are tested on real defects: name the folder that has some.",
             )
         kinds = list(dict.fromkeys(self.config.defects or self.listing.defects))
+        wrong = [r.error for r in self.listing.records if r.defect in (*kinds, GOOD) and r.error is not None]
+        if wrong and not self.config.skip_bad_files:
+            raise wrong[0]
         without = [r.name for r in self.listing.records if r.defect in kinds and not r.masks and r.error is None]
         if without and not self.config.skip_bad_files:
             raise DataError(
@@ -732,7 +735,9 @@ def origin_of(model: str) -> list[str] | None:
     for file in (TRAINING_FILE, BACKBONE_TRAINING_FILE):
         path = Path(model) / file
         if path.is_file():
-            names += json.loads(path.read_text(encoding="utf-8")).get("training_file_names") or []
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for each in (record, record.get("backbone") or {}):
+                names += each.get("training_file_names") or []
     return names or None
 
 
