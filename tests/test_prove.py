@@ -18,6 +18,13 @@ from dfmgan_hf.prove.experiment import Experiment, Network, ProveConfig, ProveEr
 from dfmgan_hf.prove.statistics import Comparison, Interval, Scores
 
 
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    """The smallest network of the kind: what it finds does not matter here, but that it learns at all."""
+    monkeypatch.setattr(detector, "FEATURE_NETWORK", "mobilenetv3_small_050")
+    monkeypatch.setattr(detector, "DECODER", (32, 16, 16, 8, 8))
+
+
 def some_scores(rng, count=10, gain=0.0):
     masks = np.zeros((count, 24, 24), dtype=bool)
     for i in range(count // 2):
@@ -156,7 +163,10 @@ def results_of(answers, overlaps=False):
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ({"painted": "helps", "generated": "harms"}, "It helps: with defects of the kind “painted” the detector gains"),
+        (
+            {"painted": "helps", "generated": "harms"},
+            "It helps: with defects of the kind “painted” the detector gains",
+        ),
         ({"painted": "does not help", "generated": "harms"}, "It does not help: "),
         ({"painted": "cannot tell", "generated": "harms"}, "These photographs are too few to tell: "),
         ({"painted": "does not help", "crop_paste": "helps"}, "It does not help: "),

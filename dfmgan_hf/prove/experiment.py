@@ -7,6 +7,7 @@ good photographs. One file is kept for each network that was tested, so that a r
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -56,6 +57,7 @@ _TIMED_STEPS = 3
 _KEPT = ("good", "defect", "overlap", "image")
 # What may differ when a run goes on.
 _FREE = (
+    "scale",
     "output_dir",
     "models",
     "seeds",
@@ -407,7 +409,7 @@ class Experiment:
         options = {k: v for k, v in to_json(self.config).items() if k not in _FREE}
         settings = {
             **options,
-            "models_sha256": [source["model_sha256"] for source in self.sources],
+            "whole": self.is_whole,
             "train": [r.name for r in (*self.train_defects, *self.train_good)],
             "test": [r.name for r in self.test],
         }
@@ -542,10 +544,16 @@ class Experiment:
     # --- Networks ---
 
     def _scores_file(self, network: Network) -> Path:
-        return self.config.output_dir / "scores" / f"{network.row}_{network.seed}.safetensors"
+        return self.config.output_dir / "scores" / f"{self._stem(network.row)}_{network.seed}.safetensors"
 
     def _weights_file(self, row: str) -> Path:
-        return self.config.output_dir / "networks" / f"{row}.safetensors"
+        return self.config.output_dir / "networks" / f"{self._stem(row)}.safetensors"
+
+    def _stem(self, row: str) -> str:
+        """Return a row's name with the models that it depends on: others leave what needs no model as it is."""
+        hashes = "".join(source["model_sha256"] for source in self.sources)
+        needs_model = row.partition("@")[0] in (*NEEDS_MODEL, "mixture")
+        return f"{row}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}" if hashes and needs_model else row
 
     def read_scores(self, network: Network) -> Scores | None:
         """Return what was kept of a network; None if there is nothing, or it is damaged."""
