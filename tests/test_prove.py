@@ -108,7 +108,7 @@ def test_equal_arms_are_said_to_help_in_at_most_5_percent(seed_effect, tiles):
         baseline, arm = simulated(rng, parts, seeds=5, seed_effect=seed_effect)
         _, compared = statistics.compare(baseline, {"arm": arm}, parts, 0.02, draws=100)
         answers.append(compared["arm"].answer)
-    assert 0 < answers.count("helps") + answers.count("harms")
+    assert answers.count("helps") + answers.count("harms") > 0
     assert answers.count("helps") <= 25
 
 
@@ -165,10 +165,10 @@ def results_of(answers, overlaps=False):
     [
         (
             {"painted": "helps", "generated": "harms"},
-            "It helps: with defects of the kind “painted” the detector gains",
+            "It helps: with painted defects beside the photographs, the detector gains 5.0",
         ),
         ({"painted": "does not help", "generated": "harms"}, "It does not help: "),
-        ({"painted": "cannot tell", "generated": "harms"}, "These photographs are too few to tell: "),
+        ({"painted": "cannot tell", "generated": "harms"}, "These photographs are too few to tell: with painted"),
         ({"painted": "does not help", "crop_paste": "helps"}, "It does not help: "),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_budget_takes_arms_first_then_ratios_then_seeds():
     most = choose_plan(arms, 5, 0.5, 100, seconds)
     assert len(most) == 10 * (1 + 2 * 3)
     assert len({(n.row, n.seed) for n in most}) == len(most)
-    with pytest.raises(ProveError, match="budget of 0.5 hours is not enough"):
+    with pytest.raises(ProveError, match=r"budget of 0\.5 hours is not enough"):
         choose_plan(arms, 5, 0.5, 0.5, seconds)
 
 

@@ -159,11 +159,11 @@ def prove(config: ProveConfig) -> None:
         todo = experiment.estimate_plan()
         if config.estimate:
             return
-        for number, network in enumerate(todo):
-            begun = time.monotonic()
+        begun = time.monotonic()
+        for number, network in enumerate(todo, 1):
             experiment.run(network)
-            left = (time.monotonic() - begun) * (len(todo) - number - 1)
-            print(f"{network.title}: {number + 1} of {len(todo)}, about {in_words(left)} left", flush=True)
+            left = (time.monotonic() - begun) / number * (len(todo) - number)
+            print(f"{network.title}: {number} of {len(todo)}, about {in_words(left)} left", flush=True)
         experiment.finish()
 
 
@@ -393,9 +393,10 @@ class Experiment:
                     )
                 notes.append(f"{sentence}: the comparison with it says nothing about new parts.")
             elif not seen:
+                known_as = "bears names that are not in this data set" if source["learnt_from"] else "is not recorded"
                 notes.append(
-                    f"Which photographs {name} has learnt from is not recorded: if tested parts are among them, the "
-                    "comparison with it says nothing about new parts."
+                    f"What {name} has learnt from {known_as}: if tested parts are among it, the comparison with it "
+                    "says nothing about new parts."
                 )
             good = [n for n in seen if self._part(n) in tested and known[n].defect not in self.kinds]
             if good:
@@ -500,7 +501,7 @@ class Experiment:
         pipe = self.pipes[self.config.models[rng.integers(len(self.pipes))]]
         record = self.train_good[rng.integers(len(self.train_good))]
         image, _ = read_pair(record, 3, self.config.bit_depth)
-        # The twins were drawn from photographs of this product, or the arm will not help.
+        # A model of another product is not refused here: that it does not help is what the report will say.
         how = PaintConfig(any_product=True, flip=True, window=pipe.unwrapped_generator.config.get("window") or 0)
         output = pipe.paint(image, seeds=[seed], config=how)
         return *self._fitted(output.images[0], np.asarray(output.labels[0]) > 0), None

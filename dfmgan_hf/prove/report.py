@@ -27,6 +27,13 @@ TITLES = {
     "perlin": "+ Perlin",
     "mixture": "+ mixture of all",
 }
+NAMES = {
+    "painted": "painted defects",
+    "generated": "generated images",
+    "crop_paste": "Crop&Paste",
+    "perlin": "Perlin defects",
+    "mixture": "a mixture of all",
+}
 EXPLAINED = {
     "photographs": "the photographs of real defects, and good ones",
     "painted": "defects that the model painted into good photographs",
@@ -47,42 +54,45 @@ def title_of(row: str, ratio: float) -> str:
 
 
 def sentence(results: Results) -> str:
-    """Return the answer in one sentence: it helps, it does not, or these photographs are too few to tell."""
+    """Return the answer in one sentence: it helps, it does not, or these photographs are too few to tell.
+
+    It is about the arms that need a model, if there is one; `remarks` has the others.
+    """
     if results["overlaps"]:
         return "No answer: a model has learnt from parts that it would be tested on."
     arms = results["arms"]
-    asked = {row: arm for row, arm in arms.items() if row.partition("@")[0] in WITH_MODEL}
-    asked = asked if results["models"] else arms
-    what = "Generated defects" if results["models"] else "Made defects"
-    answers = {row: arm["answer"] for row, arm in asked.items()}
-    title = lambda row: title_of(row, results["settings"]["ratio"]).removeprefix("+ ")  # noqa: E731
-    best = max(asked, key=lambda row: asked[row]["differences"][PRIMARY]["value"])
+    asked = {
+        row: arm for row, arm in arms.items() if row.partition("@")[0] in WITH_MODEL and results["models"]
+    } or arms
+    for answer in ("helps", "cannot tell", "does not help", "harms"):
+        rows = {row: arm["differences"][PRIMARY]["value"] for row, arm in asked.items() if arm["answer"] == answer}
+        if rows:
+            break
+    best = max(rows, key=lambda row: rows[row])
     gain = _interval(asked[best]["differences"][PRIMARY])
-    measured = f"{100 * gain.value:+.1f} points of pixel AP, {_span(gain)}"
-    tested = results["photographs"]["tested_parts"]
-    if "helps" in answers.values():
-        best = max(
-            (row for row, answer in answers.items() if answer == "helps"),
-            key=lambda row: asked[row]["differences"][PRIMARY]["value"],
-        )
-        gain = _interval(asked[best]["differences"][PRIMARY])
+    name = _name(best, results["settings"]["ratio"])
+    if answer == "helps":
         return (
-            f"It helps: with defects of the kind “{title(best)}” the detector gains {100 * gain.value:.1f} points of "
-            f"pixel AP on parts that nothing has seen ({_span(gain)})."
+            f"It helps: with {name} beside the photographs, the detector gains {100 * gain.value:.1f} points of pixel "
+            f"AP on parts that nothing has seen ({_span(gain)})."
         )
-    if "cannot tell" in answers.values():
-        unclear = max(
-            (row for row, answer in answers.items() if answer == "cannot tell"),
-            key=lambda row: asked[row]["differences"][PRIMARY]["value"],
-        )
-        gain = _interval(asked[unclear]["differences"][PRIMARY])
-        needed = parts_needed(gain, tested, results["settings"]["least_gain"])
+    if answer == "cannot tell":
+        tested = results["photographs"]["tested_parts"]
+        needed = max(parts_needed(gain, tested, results["settings"]["least_gain"]), tested + 1)
         return (
-            f"These photographs are too few to tell: {what.lower()} change the detector by {100 * gain.value:+.1f} "
-            f"points of pixel AP ({_span(gain)}; “{title(unclear)}”); about {max(needed, tested + 1)} parts with a "
-            f"defect would tell, {tested} were held back."
+            f"These photographs are too few to tell: with {name} beside them, the detector changes by "
+            f"{100 * gain.value:+.1f} points of pixel AP ({_span(gain)}); it would take about {needed} held-back parts "
+            f"with a defect, and there are {tested}."
         )
-    return f"It does not help: {what.lower()} change the detector by at best {measured} (“{title(best)}”)."
+    return (
+        f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} points "
+        f"of pixel AP ({_span(gain)})."
+    )
+
+
+def _name(row: str, ratio: float) -> str:
+    arm, _, own = row.partition("@")
+    return NAMES[arm] if not own or float(own) == ratio else f"{NAMES[arm]} ({float(own):.0%} of the defects)"
 
 
 def remarks(results: Results) -> list[str]:
@@ -93,8 +103,7 @@ def remarks(results: Results) -> list[str]:
     free = {row: arm for row, arm in arms.items() if row.partition("@")[0] not in WITH_MODEL}
     if free and results["models"] and not results["overlaps"]:
         said = [
-            f"{title_of(row, ratio).removeprefix('+ ')} {arm['answer'].replace('cannot tell', 'is unclear')} "
-            f"({100 * arm['differences'][PRIMARY]['value']:+.1f})"
+            f"{_name(row, ratio)}: {arm['answer']} ({100 * arm['differences'][PRIMARY]['value']:+.1f} points)"
             for row, arm in free.items()
         ]
         lines.append(f"What needs no model, for comparison: {'; '.join(said)}.")
