@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -81,12 +82,12 @@ def sentence(results: Results) -> str:
         needed = max(parts_needed(gain, tested, results["settings"]["least_gain"]), tested + 1)
         return (
             f"These photographs are too few to tell: with {name} beside them, the detector changes by "
-            f"{100 * gain.value:+.1f} points of pixel AP ({_span(gain)}); it would take about {needed} held-back parts "
-            f"with a defect, and there are {tested}."
+            f"{100 * gain.value:+.1f} points of pixel AP ({_span(gain)}); it would take about {needed} held-back "
+            f"parts with a defect, and there are {tested}."
         )
     return (
-        f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} points "
-        f"of pixel AP ({_span(gain)})."
+        f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} "
+        f"points of pixel AP ({_span(gain)})."
     )
 
 
@@ -238,8 +239,9 @@ def _forest(results: Results) -> str:
             "stroke-width='3'/>"
             f"<circle cx='{x(gain.value):.1f}' cy='{y}' r='6' fill='{colour}'/>"
         )
-    for value in (-reach / 1.1, 0, reach / 1.1):
-        parts.append(f"<text x='{x(value):.1f}' y='{height - 8}' text-anchor='middle'>{100 * value:+.1f}</text>")
+    tick = max(math.floor(100 * reach / 5) * 5, 1) / 100 if reach > 0.05 else math.floor(1000 * reach) / 1000
+    for value, text in ((-tick, f"{-100 * tick:+g}"), (0, "0"), (tick, f"{100 * tick:+g}")):
+        parts.append(f"<text x='{x(value):.1f}' y='{height - 8}' text-anchor='middle'>{text}</text>")
     label = "Gain in pixel AP over photographs alone, in points"
     return (
         f"<figure><figcaption>{label}; grey: too small to matter</figcaption>"
