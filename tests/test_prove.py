@@ -124,13 +124,15 @@ def test_a_real_gain_is_found():
 
 def test_an_interval_takes_both_kinds_of_chance_in():
     rng = np.random.default_rng(0)
-    by_seed, by_draw = np.array([0.1, 0.2, 0.3, 0.2, 0.2]), rng.normal(0.2, 0.1, 1000)
+    by_seed, by_draw = np.array([0.1, 0.2, 0.3, 0.2, 0.2]), np.tile(rng.normal(0.2, 0.1, 1000), (5, 1))
     both = statistics.interval(by_seed, by_draw, 20)
-    seeds_alone = statistics.interval(by_seed, np.full(1000, 0.2), 20)
+    seeds_alone = statistics.interval(by_seed, np.full((5, 1000), 0.2), 20)
     parts_alone = statistics.interval(np.full(5, 0.2), by_draw, 20)
     assert seeds_alone.high - seeds_alone.low == pytest.approx(2 * 2.776 * 0.0707 / 5**0.5, rel=1e-2)
     width = [each.high - each.low for each in (both, seeds_alone, parts_alone)]
     assert width[0] > max(width[1:])
+    luck = statistics.interval(by_seed, rng.normal(0.2, 0.1, (5, 1000)), 20)  # of one network in one part
+    assert luck.high - luck.low < 1.02 * max(width[1], width[2] / 5**0.5)
     several = statistics.interval(by_seed, by_draw, 20, intervals=5)
     assert several.high > both.high
 

@@ -3,8 +3,8 @@
 Chance comes in twice: other parts might have been held back, and networks with another seed might have been trained.
 The first is measured by a paired bootstrap over the held-back parts (all photographs of a part are drawn or left out
 together, and every network is measured on the same draws), the second by the differences between seeds. Their
-variances are added, and intervals are Student's t with Welch and Satterthwaite's degrees of freedom, because a
-bootstrap over five seeds alone would be too narrow.
+variances are added, less what is in both (two-way clustering: Cameron, Gelbach and Miller 2011), and intervals are
+Student's t with Welch and Satterthwaite's degrees of freedom, because a bootstrap over five seeds would be too narrow.
 
 Scores are kept as counts in bins, photograph by photograph. So a measure on a thousand draws of the parts is a few
 matrix products, where scikit-learn would sort ten million pixels a thousand times.
@@ -161,7 +161,7 @@ def interval(by_seed: Array, by_draw: Array, num_parts: int, intervals: int = 1)
 
     Args:
         by_seed: of each seed's network, on the held-back parts as they are, (seeds,).
-        by_draw: mean over the seeds' networks, on each draw of the parts, (draws,).
+        by_draw: likewise on each draw of the parts, (seeds, draws).
         num_parts: held-back parts with a defect.
         intervals: how many are to hold at once (Bonferroni).
     """
@@ -169,9 +169,12 @@ def interval(by_seed: Array, by_draw: Array, num_parts: int, intervals: int = 1)
 
     seeds = len(by_seed)
     # A resample of n varies by (n - 1) / n less than a sample does.
-    of_parts = float(by_draw.var(ddof=1)) * num_parts / (num_parts - 1)
+    resampled = num_parts / (num_parts - 1)
+    of_parts = float(by_draw.mean(axis=0).var(ddof=1)) * resampled
     of_seeds = float(by_seed.var(ddof=1)) / seeds
-    variance = of_parts + of_seeds
+    # What one network finds by luck in one part varies over parts and over seeds: it is in both, and counts once.
+    of_both = (float(by_draw.var(axis=1, ddof=1).mean()) * resampled - of_parts) / (seeds - 1)
+    variance = max(of_parts + of_seeds - max(of_both, 0.0), of_parts, of_seeds)
     value = float(by_seed.mean())
     if variance == 0:
         return Interval(value, value, value)
@@ -227,7 +230,7 @@ def compare(
             seeds = min(len(own[key]), len(base[key]))
             apart = own[key][:seeds] - base[key][:seeds]
             several = len(arms) if key == PRIMARY else 1
-            differences[key] = interval(apart[:, 0], apart[:, 1:].mean(axis=0), num_parts, several)
+            differences[key] = interval(apart[:, 0], apart[:, 1:], num_parts, several)
         results[name] = Comparison(_levels(own, num_parts), differences, answer_of(differences[PRIMARY], least_gain))
     return _levels(base, num_parts), results
 
@@ -239,7 +242,7 @@ def _measured(networks: Sequence[Scores], weights: Array) -> dict[str, Array]:
 
 
 def _levels(measured: dict[str, Array], num_parts: int) -> dict[str, Interval]:
-    return {key: interval(x[:, 0], x[:, 1:].mean(axis=0), num_parts) for key, x in measured.items()}
+    return {key: interval(x[:, 0], x[:, 1:], num_parts) for key, x in measured.items()}
 
 
 def answer_of(difference: Interval, least_gain: float) -> Answer:
