@@ -12,6 +12,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("onnx")
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.data import Partition
 from dfmgan_hf.data.records import DataError, ImageRecord
 from dfmgan_hf.prove import detector, experiment, report, statistics
 from dfmgan_hf.prove.experiment import Experiment, Network, ProveConfig, ProveError, choose_plan, prove
@@ -386,6 +387,16 @@ def test_a_model_that_learnt_from_tested_parts_is_refused(settings, model, name)
         Experiment(config)
     allowed = Experiment(ProveConfig(**{**config.__dict__, "allow_overlap": True}))
     assert allowed.sources[0]["overlaps"]
+
+
+def test_lists_that_share_a_part_are_refused(settings, tmp_path):
+    partition = Experiment(ProveConfig(**settings)).partition
+    moved = next(n for n in partition.test if "scratch" in n)
+    rest = tuple(n for n in partition.test if n != moved)
+    Partition((*partition.base, moved), rest).save(tmp_path / "lists", "P1")
+    config = ProveConfig(**{**settings, "output_dir": tmp_path / "2"}, split_dir=tmp_path / "lists")
+    with pytest.raises(ProveError, match="1 parts are in both lists"):
+        Experiment(config)
 
 
 def test_a_model_of_the_other_parts_is_said_to_be_clean(settings, model):
