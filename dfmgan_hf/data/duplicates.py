@@ -205,7 +205,7 @@ class _Comparison:
 
 def _chunks(items: Sequence[_Item], title: str, size: int = _ALIGNED_AT_ONCE) -> Iterator[Sequence[_Item]]:
     """Yield parts of a sequence, and show on a terminal how far that is."""
-    with tqdm(desc=title, total=len(items), disable=None) as bar:
+    with tqdm(desc=title, total=len(items), disable=None if items else True) as bar:
         for start in range(0, len(items), size):
             yield items[start : start + size]
             bar.update(len(items[start : start + size]))
