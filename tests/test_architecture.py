@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"arguments", "painting", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
     "prove": {"files", "sheets", "models", "data", "pipeline", "painting", "metrics", "hub", "export"},
     "conversion": {"files", "models", "pipeline"},
-    "evaluation": {"files", "processes", "data", "metrics", "methods", "hub"},
+    "evaluation": {"files", "processes", "data", "metrics", "training", "methods", "hub"},
     "cli": {"processes"},
 }
 OPTIONAL = {

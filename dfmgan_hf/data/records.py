@@ -24,7 +24,7 @@ IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 # Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 6
+_PREPARATION_VERSION = 7
 
 _LEFT_BY_PROGRAMS = frozenset(
     {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
