@@ -518,3 +518,12 @@ def test_training_and_the_doctor_take_labels(photographs, coco, tmp_path):
     assert [kind.usable for kind in report.kinds] == [1, 2]
     assert "labels of COCO in instances.json: 2 areas on 2 photographs" in report.to_text()
     assert not [error for inspection in inspections for error in inspection.errors]
+
+
+def test_the_doctor_says_what_has_no_label_and_takes_a_photograph_of_two_kinds_for_one(photographs, coco, tmp_path):
+    coco(("a", "crack", SQUARE), ("a", "dent", [[30, 10, 40, 10, 40, 20]]), ("b", "crack", SQUARE))
+    report, _ = examine(CheckConfig(tmp_path / "part", resolution=32, cache_dir=tmp_path / "cache"))
+    codes = {finding.code: finding for finding in report.findings}
+    assert codes["unlabelled"].files == ("images/c.png",)
+    assert "--unlabelled good" in codes["unlabelled"].advice
+    assert not {"exact_duplicates", "conflicting_labels", "train_test_leak"} & set(codes)
