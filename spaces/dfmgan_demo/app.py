@@ -18,8 +18,10 @@ import torch
 import tyro
 from cache_files import downloads_swept
 from catalog import CatalogError, configured_sources, load_catalog
+from gate import Gate, be_impatient
 from limits import MAX_UPLOAD_BYTES
 from page import build_page
+from starlette.middleware import Middleware
 from studio import Studio
 
 HERE = Path(__file__).resolve().parent
@@ -56,14 +58,15 @@ def main(config: Config) -> None:
     studio = Studio(catalog)
     page = build_page(studio)
     studio.drawer.prepare_to_paint()
-    page.queue(max_size=MAX_WAITING)
+    page.queue(max_size=MAX_WAITING, api_open=False)
+    be_impatient()
     # Whoever ends a container or a service sends this; gradio then closes as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with downloads_swept(page):
         page.launch(
             server_name=config.host,
             server_port=config.port,
-            show_error=True,
+            app_kwargs={"middleware": [Middleware(Gate, page=page)]},
             max_file_size=MAX_UPLOAD_BYTES,
             footer_links=["api", "settings"],
             run_history=False,

@@ -18,6 +18,8 @@ SWEEP_SECONDS = 60
 MAX_AGE_SECONDS = 1800
 # Two hundred triplets of 1024 x 1024 pixels are half of it.
 MAX_BYTES = 2 * 2**30
+# Photographs and brush strokes; a visit has about ten.
+MAX_UPLOADS = 1000
 
 
 @contextmanager
@@ -89,6 +91,18 @@ def sweep(page: gr.Blocks, max_age_s: float, max_bytes: int) -> None:
             gone.add(name)
     for files in page.temp_file_sets:
         files.difference_update(gone)
+
+
+def sweep_uploads(page: gr.Blocks) -> None:
+    """Remove the oldest uploads, so that half of those that are allowed are left."""
+    by_age = []
+    for name in page.upload_file_set.copy():
+        with suppress(FileNotFoundError):
+            by_age.append((os.stat(name).st_mtime, name))
+    gone = [name for _, name in sorted(by_age)[: max(len(by_age) - MAX_UPLOADS // 2, 0)]]
+    for name in gone:
+        remove(Path(name))
+    page.upload_file_set.difference_update(gone)
 
 
 def remove(file: Path) -> None:
