@@ -31,6 +31,7 @@ MAX_WAITING = 40
 MAX_SESSIONS = 100
 # The visitor's own: nothing is fetched, and bold text has a bold face.
 SYSTEM_FONTS = ("-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
 @dataclass
@@ -73,8 +74,9 @@ def main(config: Config) -> None:
             enable_monitoring=False,
             state_session_capacity=MAX_SESSIONS,
             ssr_mode=False,
-            theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS),
+            theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=MONO_FONTS),
             css_paths=HERE / "style.css",
+            head=f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",
         )
 
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 from gradio.components import Component
@@ -39,6 +40,11 @@ def new_download(component: Component, name: str) -> Iterator[Path]:
             component.temp_files.add(str(folder / name))
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def address_of(path: Path) -> str:
+    """Where the page gets such a file."""
+    return f"gradio_api/file={quote(str(path))}"
 
 
 @contextmanager

@@ -297,7 +297,8 @@ def _replayed(body: bytes, receive: Callable[..., Any]) -> Callable[..., Any]:
 def _bounded(receive: Callable[..., Any]) -> Callable[..., Any]:
     """A `receive` of uploaded files that ends at the bounds of bytes, files and time.
 
-    Gradio removes what has arrived of an upload on this one kind of error, and answers 413 if it says "maximum allowed size".
+    Gradio removes what has arrived of an upload on this one kind of error, and answers 413 if it says
+    "maximum allowed size".
     """
     deadline = asyncio.get_running_loop().time() + UPLOAD_SECONDS
     num_bytes, parts, tail, is_over = 0, 0, b"", False

@@ -63,7 +63,7 @@ def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:
 
 
 def public_source(source: str) -> str:
-    """A Hub id as it is; of a folder of this machine what a reader may have too: its place in a checkout, or its name."""
+    """A Hub id as it is; of a folder of this machine what a reader has too: its place in a checkout or its name."""
     folder = Path(source).resolve()
     if not folder.is_dir():
         return source
