@@ -62,6 +62,7 @@ def about(model: Model) -> str:
     text = ModelCard(readme.read_text(encoding="utf-8"), ignore_metadata_errors=True).text
     # The page has a heading of its own above it.
     text = re.sub(r"^(#{1,5}) ", r"#\1 ", text, flags=re.MULTILINE)
+    text = re.sub(r"^\|\s+\|(?=.*\n\|[-| :]+$)", "| Measure |", text, flags=re.MULTILINE)
     return f"{_PICTURE.sub(lambda match: _embedded(match, model), text).strip()}\n\n{size}"
 
 

@@ -192,10 +192,13 @@ window.dfmgan = (() => {
       offerWalk();
       countTicks();
     }
+    // What is folded away comes when it is opened.
+    if (seen && $("#walk-from") && !$("#walk-from").firstChild) offerWalk();
     const walk = $("#walk .player");
     if (walk && walk !== playing) { playing = walk; step(walk, 0); play(walk, !calm.matches); }
+    for (const image of $$("footer img[alt]")) image.alt = "";  // beside the same words
     for (const viewer of $$(".viewer")) if (viewer.dataset.stretch) restretch(viewer);
-    const words = $$(".says").filter((one) => one.offsetParent).map((one) => one.textContent.trim()).filter(Boolean).join(" ");
+    const words = [...new Set($$(".says").filter((one) => one.offsetParent).map((one) => one.textContent.trim()))].join(" ").trim();
     if (words !== said) say((said = words));
     // Only a place in a queue is news; that time passes is not.
     for (const text of $$(".meta-text, .meta-text-center")) text.classList.toggle("quiet", !/queue/.test(text.textContent));
