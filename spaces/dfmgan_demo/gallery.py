@@ -32,9 +32,10 @@ def gallery(
     """
     items = "".join(_item(recipe, i, triplet, license, i == opened) for i, triplet in enumerate(triplets))
     follows = "" if next_seed is None else f'data-seed="{recipe.part_seeds[0]}" data-next="{next_seed}"'
+    key = f'data-key="{hash(recipe)}"'
     return (
         '<div class="legend" aria-hidden="true"><span>without</span><span>mask</span><span>with defect</span></div>'
-        f'<div class="triplets" role="group" aria-label="Drawn parts" {follows}>{items}</div>'
+        f'<div class="triplets" role="group" aria-label="Drawn parts" {key} {follows}>{items}</div>'
     )
 
 
@@ -92,7 +93,7 @@ def walk_view(frames: Sequence[Triplet], animation: str) -> str:
         for frame in frames
     )
     return f"""
-<div class="player" data-milliseconds="{FRAME_MILLISECONDS}">
+<div class="player" data-key="{animation}" data-milliseconds="{FRAME_MILLISECONDS}">
   <div class="frames" role="img" aria-label="The part with its defect, and the mask, on the way">{images}</div>
   <div class="turn"><button type="button" class="tool" data-act="play">Pause</button>
   <input class="step" type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="Place on the way"></div>

@@ -140,7 +140,8 @@ window.dfmgan = (() => {
   function countTicks() {
     const button = $("#take-shown"), count = ticked().length || items().length;
     const which = ticked().length ? "ticked" : "shown";
-    if (button && items().length) button.textContent = count === 1 ? `Take home the 1 ${which}` : `Take home the ${count} ${which}`;
+    const words = `Take home the ${count} ${which}`;
+    if (button && count && button.textContent !== words) button.textContent = words;
   }
 
   // The address draws the same again, here or for whoever gets it.
@@ -185,17 +186,17 @@ window.dfmgan = (() => {
   let seen, said = "", playing, drawn = {};
   const look = () => {
     const list = $("#gallery .triplets");
-    if (list && $("#large .stage") && list !== seen) {
-      seen = list;
+    if (list && $("#large .stage") && list.dataset.key !== seen) {
+      seen = list.dataset.key;  // gradio changes the elements that are there, so they are no sign
       if (list.dataset.seed) drawn = {...list.dataset};
-      choose(chosen()); 
+      choose(chosen());
       offerWalk();
-      countTicks();
     }
     // What is folded away comes when it is opened.
     if (seen && $("#walk-from") && !$("#walk-from").firstChild) offerWalk();
+    countTicks();
     const walk = $("#walk .player");
-    if (walk && walk !== playing) { playing = walk; step(walk, 0); play(walk, !calm.matches); }
+    if (walk && walk.dataset.key !== playing) { playing = walk.dataset.key; step(walk, 0); play(walk, !calm.matches); }
     for (const image of $$("footer img[alt]")) image.alt = "";  // beside the same words
     for (const viewer of $$(".viewer")) if (viewer.dataset.stretch) restretch(viewer);
     const words = [...new Set($$(".says").filter((one) => one.offsetParent).map((one) => one.textContent.trim()))].join(" ").trim();

@@ -201,6 +201,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
     model.input(studio.scale, model, window, preprocess=False, **QUICK_EVENT)
     again = another_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
     for trigger in (paint_button.click, seed.submit, again.then):
+        say_at_once(trigger, "Painting…", said)
         event = trigger(
             in_words(paint, said),
             [model, editor, strength, window, seed, any_product],
@@ -209,7 +210,6 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
             **{**OWN_EVENT, "concurrency_id": "paint"},
         )
         say_if_busy(event, said)
-        say_at_once(trigger, "Painting…", said)
         event.then(None, js=SHOW_RESULT, **BROWSER_EVENT)
 
     def leave(request: gr.Request) -> None:

@@ -351,12 +351,11 @@ def test_an_error_is_said_in_words_and_goes_when_the_next_request_starts(open_pa
     sync_api.expect(page.locator("#gallery .pick").first).to_be_visible()
     _keep(page, "error")
     held = []
-    page.route("**/queue/join*", held.append)
+    page.route("**/queue/join*", lambda route: held.append(route))
     page.get_by_role("button", name="Surprise me").click()
     sync_api.expect(refused).to_have_count(0)
     sync_api.expect(page.locator("#announcer")).to_have_text("Drawing…")
     full = {"detail": "Queue is full. Max size is 40 and current size is 40."}
-    page.wait_for_function("() => true")
     deadline = time.monotonic() + WAIT_MILLISECONDS / 1000
     while not held and time.monotonic() < deadline:
         page.wait_for_timeout(50)
