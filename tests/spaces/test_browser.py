@@ -550,15 +550,17 @@ def test_the_page_is_light_and_stands_still_while_it_comes(browser, server):
     page = context.new_page()
     page.set_default_timeout(WAIT_MILLISECONDS)
     page.add_init_script(
-        "window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => {"
-        " if (!entry.hadRecentInput) shift += entry.value; })).observe({type: 'layout-shift', buffered: true});"
+        "window.shift = 0; window.moved = []; new PerformanceObserver((list) => list.getEntries().forEach((entry) => {"
+        " if (entry.hadRecentInput) return; shift += entry.value; moved.push([entry.value, ...entry.sources.map((s) =>"
+        " [s.node?.id || s.node?.className || '', s.previousRect.top, s.currentRect.top].join(' '))]);"
+        " })).observe({type: 'layout-shift', buffered: true});"
     )
     loaded = []
     page.on("requestfinished", lambda request: loaded.append((request.url, request.sizes()["responseBodySize"])))
     page.goto(server.url)
     wait_for_gallery(page, 6)
     page.wait_for_timeout(1500)
-    assert page.evaluate("shift") < 0.1
+    assert page.evaluate("shift") < 0.1, page.evaluate("moved")
     assert len(loaded) < 90
     assert sum(size for _, size in loaded) < 450 * 2**10
     assert not [url for url, _ in loaded if re.search("hls|Video|ImageEditor|Canvas", url)]
