@@ -40,7 +40,7 @@ space: $(VENV)/.installed-space ## Serve the web demo on this machine
 	$(RUN) spaces/dfmgan_demo/app.py
 
 screenshots: $(VENV)/.installed-test ## Take the pictures of the web demo in README (needs Chromium)
-	$(RUN) -m tests.spaces.screenshots --seed 8
+	$(RUN) -m tests.spaces.screenshots
 
 benchmarks: $(VENV)/.installed-test ## Time everything on this machine (ten minutes, and nothing else may run)
 	$(RUN) -m benchmarks.speed

@@ -45,7 +45,7 @@ from .writers import (
 SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
-_FREE = ("output_dir", "batch_size", "max_attempts", "device")
+_FREE = ("output_dir", "batch_size", "max_attempts", "max_megapixels", "device")
 # For the reader; the same model may lie elsewhere, and another release may draw the same.
 _NOT_COMPARED = ("model", "trained_on", "dfmgan-hf")
 _SHEET_SIZE = 16

@@ -16,6 +16,7 @@ from PIL import Image
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
 from ..data.preparation import read_masks
+from ..data.reading import allow_pixels
 from ..data.records import ImageRecord, list_entries
 from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
@@ -43,6 +44,8 @@ class PaintSetConfig(DatasetConfig):
             background.
         box: The region as left, top, right and bottom in pixels, instead of a mask.
         forbidden: Where it may not be: a mask.
+        max_megapixels: Largest photograph to decode, in millions of pixels; None for what is safe if nobody knows
+            where a file comes from (179).
         revision: Revision of the Hub repository.
         device: Where to compute; CUDA if there is a GPU for it.
         how: Options of painting.
@@ -55,6 +58,7 @@ class PaintSetConfig(DatasetConfig):
     region: str | None = None
     box: tuple[int, int, int, int] | None = None
     forbidden: Path | None = None
+    max_megapixels: int | None = None
     revision: str | None = None
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     how: PaintConfig = field(default_factory=PaintConfig)
@@ -76,6 +80,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
         ExportError: there are no photographs, masks are missing, or the folder is not usable.
         PaintError: a photograph cannot be painted into. What was written stays.
     """
+    allow_pixels(config.max_megapixels)
     photographs = find_photographs(config)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
     model = describe_model(pipe, config.model)

@@ -132,6 +132,14 @@ def test_a_broken_photograph_is_named(paint, good, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_large_photographs_are_painted_where_they_are_allowed(paint, good, monkeypatch):
+    Image.fromarray(np.full((1000, 2100), 120, np.uint8)).save(good / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    with pytest.raises(DataError, match=r"large\.png.*Allow it with --max_megapixels"):
+        paint()
+    assert len(list((paint(max_megapixels=3) / "object").rglob("*_mask.png"))) == 3
+
+
 def test_a_file_in_the_way_of_the_folder(paint, tmp_path):
     (tmp_path / "out").write_text("in the way")
     with pytest.raises((ExportError, OSError), match="out"):
