@@ -90,3 +90,17 @@ def test_the_site_shows_every_public_name(page: Path, site: Path):
     html = read(site / "api" / page.stem / "index.html")
     ours = [name for name, thing in public_names(page) if not getattr(thing, "__module__", "").startswith("diffusers.")]
     assert not [name for name in ours if not re.search(rf'id="dfmgan_hf[\w.]*\.{name}"', html)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    notebook = nbformat.read(ROOT / "examples" / "tutorial.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT / "examples")}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert not [output for output in outputs if "Traceback" in output.get("text", "")]
