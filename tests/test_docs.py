@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @by_page
 def test_the_site_shows_every_public_name(page: Path, site: Path):
     html = read(site / "api" / page.stem / "index.html")
-    ours = [name for name, thing in public_names(page) if not getattr(thing, "__module__", "").startswith("diffusers.")]
+    ours = [
+        name for name, thing in public_names(page) if not getattr(thing, "__module__", "").startswith("diffusers.")
+    ]
     assert not [name for name in ours if not re.search(rf'id="dfmgan_hf[\w.]*\.{name}"', html)]
 
 
@@ -104,3 +107,13 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     assert not [output for output in outputs if "Traceback" in output.get("text", "")]
+
+
+def test_the_code_in_getting_started_runs(folder_of_examples: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dfmgan_hf.painting.NUM_TWINS", 8)
+    names: dict[str, Any] = {}
+    for language, block in FENCE.findall(read(ROOT / "docs" / "getting-started.md")):
+        if language == "python":
+            exec(block, names)
+    assert len(names["one_break_on_many_tiles"].images) == 8
+    assert (folder_of_examples / "label.png").is_file()
