@@ -6,7 +6,10 @@
 Every real mask of a kind of defect is laid on other photographs, about where it was on its own: on a defect-free
 part of one with such a defect (of other parts in the same light; good photographs may be told from them by the light
 alone), or, of whole products, on a good one of the test set. There each arm puts a defect of this shape: painted by
-the model; cut out of the mask's own photograph; or cut out and blended. Measured on windows at its own scale:
+the model; cut out of the mask's own photograph; or cut out and blended. One more arm lets the model draw a mask of its
+own on the same window. With `--held_back`, the list of what the model was not trained on (`dfmgan split`), these
+defects are only compared with and the others are laid on; without it, pasting is compared with the very pixels that it
+copies. Measured on windows at its own scale:
 
 - AUROC of a logistic regression on frozen features (EfficientNet-Lite0, which a model may have been trained against,
   and AlexNet) that tells composites from photographs of real defects by a ring along the outline of the mask, all else
@@ -32,7 +35,7 @@ from tqdm import tqdm
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.cli import run
-from dfmgan_hf.data import DataConfig
+from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.data.reading import decode, image_to_array, read_mask
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.files import write_json, write_text
@@ -47,6 +50,7 @@ Array = np.ndarray[Any, Any]
 
 ARMS = {
     "painted": "Painted",
+    "drawn": "Painted, the model's own mask",
     "paste": "Crop&Paste",
     "poisson": "Crop&Paste, Poisson",
     "nothing": "Nothing painted",
@@ -70,6 +74,8 @@ class PaintingBenchmark:
         output_dir: Folder for the results.
         window: Side of the windows in pixels; 0 for whole photographs. None: what the model says.
         placements: Places for each real mask.
+        held_back: List of the photographs whose defects are only compared with; those of all others are laid on.
+            None: all are both.
         seed: Of places, defects and folds.
         lpips_weights: File with AlexNet's weights; None for the download.
     """
@@ -80,6 +86,7 @@ class PaintingBenchmark:
     output_dir: Path
     window: int | None = None
     placements: int = 2
+    held_back: Path | None = None
     seed: int = 0
     lpips_weights: Path | None = None
 
@@ -101,6 +108,7 @@ def measure(config: PaintingBenchmark) -> None:
     window = config.window if config.window is not None else pipe.generator.config["window"]
     listing = config.data.listing()
     defects, good = listing.select(config.defect), listing.select(None, "test")
+    held_back = None if config.held_back is None else set(read_file_list(config.held_back))
     rng = np.random.default_rng(config.seed)
     real = Windows([], [], [])
     arms = {name: Windows([], [], []) for name in ARMS}
@@ -116,7 +124,10 @@ def measure(config: PaintingBenchmark) -> None:
             continue  # no window holds it
         x, y = _corner((left + right - side) // 2, (top + bottom - side) // 2, side, photograph)
         source, shape = photograph[y : y + side, x : x + side], mask[y : y + side, x : x + side]
-        _keep(real, source, shape, number)
+        if held_back is None or record.name in held_back:
+            _keep(real, source, shape, number)
+        if held_back is not None and record.name in held_back:
+            continue
         at = (x / photograph.shape[1], y / photograph.shape[0])
         for _ in range(config.placements):
             found = _find_place(rng, defects if window else good, record, side, channels, at)
@@ -131,14 +142,16 @@ def measure(config: PaintingBenchmark) -> None:
             painted = output.images[0].reshape(canvas.shape)[y : y + side, x : x + side]
             label = np.asarray(output.labels[0]) > 0
             changed.append(label.sum() / place.sum())
+            drawn = _draw(pipe, plain, window, rng)
             composites = {
                 "painted": painted,
+                "drawn": drawn[0],
                 "paste": np.where(shape[:, :, None], source, plain),
                 "poisson": blend_poisson(plain, source, shape),
                 "nothing": plain,
             }
             for name, composite in composites.items():
-                _keep(arms[name], composite, shape, number)
+                _keep(arms[name], composite, drawn[1] if name == "drawn" else shape, number)
             examples.append([_picture(p) for p in (source, *composites.values())])
     results = _judge(config, real, arms)
     results["changed"] = {
@@ -159,6 +172,17 @@ def measure(config: PaintingBenchmark) -> None:
     )
     save_sheet(sheet, config.output_dir / "sheet.png")
     print(table)
+
+
+def _draw(pipe: DFMGANPipeline, plain: Array, window: int | None, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return a window with a defect that the model has drawn whole, and its mask."""
+    flat = plain[:, :, 0] if plain.shape[2] == 1 else plain
+    for _ in range(TRIES):
+        output = pipe.paint(flat, seeds=[int(rng.integers(2**32))], window=window, any_product=True)
+        mask = np.asarray(output.masks[0]) > 0
+        if mask.any():
+            return np.asarray(output.images[0]).reshape(plain.shape), mask
+    raise RuntimeError(f"The model drew {TRIES} empty masks, one after the other.")
 
 
 def _find_place(

@@ -27,8 +27,10 @@ COMMANDS = {
     "cut-patches": ("dfmgan_hf.data.patches:cut_dataset", "Cut large photographs into patches"),
     "train": ("dfmgan_hf.methods.train:train", "Train stage1, stage2, or a method to compare with"),
     "sample": ("dfmgan_hf.methods.write_samples:write_samples_from_arguments", "Draw images in bulk from any method"),
+    "prove": ("dfmgan_hf.prove.experiment:prove", "Find out whether generated defects make a detector better"),
     "evaluate": ("dfmgan_hf.evaluation:measure", "Measure a model or a folder of images"),
     "card": ("dfmgan_hf.hub.cards:make_card", "Write the card of a model"),
+    "models": ("dfmgan_hf.hub.zoo:print_models", "List the models at hand, or those of somebody on the Hub"),
     "push": ("dfmgan_hf.hub.push:publish", "Publish a model, results or a Space on the Hub"),
     "convert": ("dfmgan_hf.conversion.official:convert", "Convert a snapshot of the official code"),
 }

@@ -29,6 +29,7 @@ from .metrics import (
     to_dict,
 )
 from .processes import ProcessGroup
+from .training.run import check_finished
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     """Measure what `config` names, print a table, and write results.json, nearest.png and reference_results.json.
 
     Raises:
-        DataError, CardError, MissingWeightsError, BadWeightsError: (kinds of `OSError` and `ValueError`) something is
-            missing or wrong; found out before minutes of measuring where that is possible.
+        DataError, CardError, CheckpointError, MissingWeightsError, BadWeightsError: (kinds of `OSError` and
+            `ValueError`) something is missing, not finished or wrong; found out before minutes of measuring where
+            that is possible.
     """
     if [config.model, config.method, config.generated].count(None) != 2:
         raise ValueError("Give one of --model, --generated and --method.")
@@ -145,6 +147,8 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     check_output_dir(config.output_dir)
     processes = processes or ProcessGroup()
     hub = config.hub if config.model is None else config.hub.for_model(config.model)
+    if config.model is not None:
+        check_finished(config.model)
     sampler, resolution = make_sampler(config, processes.device)
     if config.defect_free:
         real = config.data.load_good(resolution=resolution)

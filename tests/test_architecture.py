@@ -34,12 +34,14 @@ ALLOWED: dict[str, set[str]] = {
         *("data", "pipeline", "training", "metrics", "hub"),
     },
     "export": {"arguments", "painting", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
+    "prove": {"files", "sheets", "models", "data", "pipeline", "painting", "metrics", "hub", "export"},
     "conversion": {"files", "models", "pipeline"},
-    "evaluation": {"files", "processes", "data", "metrics", "methods", "hub"},
+    "evaluation": {"files", "processes", "data", "metrics", "training", "methods", "hub"},
     "cli": {"processes"},
 }
 OPTIONAL = {
-    "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "pyiqa", "scipy",
+    "aim", "clearml", "comet_ml", "cv2", "gradio", "lpips", "matplotlib", "mlflow", "onnx", "onnxruntime", "pyiqa",
+    "scipy",
     "segmentation_models_pytorch", "skimage", "sklearn", "spaces", "tensorboard", "tensorboardX", "timm",
     "torch_fidelity", "torchmetrics", "torchvision", "trackio", "transformers", "wandb",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 
 from dfmgan_hf.data import DataConfig, Partition, read_file_list, read_groups
 from dfmgan_hf.data.partitions import split_by_parts
+from dfmgan_hf.export.generate import SETTINGS_FILE
 from dfmgan_hf.files import write_bytes, write_json, write_text
 from dfmgan_hf.methods import METHODS
 from dfmgan_hf.training.checkpointing import changed_settings
@@ -71,6 +72,10 @@ LOCALIZATION: dict[str, tuple[float, ...]] = {
 }
 """Means over MVTec AD in %, as AnomalyDiffusion (AAAI 2024) reports them of its U-Net."""
 
+UNKNOWN_NOTE = (
+    "Of unknown origin, since nothing says which photographs their generator was trained on, so that it may have seen "
+    "those that are tested on: "
+)
 RECONSTRUCTION_NOTE = "\\* A reconstruction: filled in here where no source says how it is."
 SPLITS_FOLDER = "splits"
 RESULTS_FILE = "results.json"
@@ -168,15 +173,29 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
         )
 
 
+def learnt_from(source: Path) -> list[str] | None:
+    """Return the photographs that a model was trained on, or the model that drew a folder of images.
+
+    None if there is no record of it: neither that of a training, nor that of `dfmgan generate` or `dfmgan paint` in
+    the folder or one of the three above it.
+    """
+    places = [source / CONFIG_FILE, *(folder / SETTINGS_FILE for folder in (source, *source.absolute().parents[:3]))]
+    for path in places:
+        if path.is_file():
+            record = json.loads(path.read_text("utf-8"))
+            names: list[str] | None = record.get("training_file_names", record.get("trained_on"))
+            return names
+    return None
+
+
 def check_held_out(source: Path, test_list: Path) -> None:
-    """See that a model has seen none of the photographs that a list names, as far as its record says.
+    """See that a model, or what drew a folder of images, has seen none of the photographs that a list names, as far as
+    its record says.
 
     Raises:
         ValueError: it was trained on some of them.
     """
-    path = source / CONFIG_FILE
-    record = json.loads(path.read_text()) if path.is_file() else {}
-    seen = sorted(set(record.get("training_file_names", ())) & set(read_file_list(test_list)))
+    seen = sorted(set(learnt_from(source) or ()) & set(read_file_list(test_list)))
     if seen:
         raise ValueError(
             f"{source} was trained on {len(seen)} of the photographs that are tested on ({seen[0]}, for one): "

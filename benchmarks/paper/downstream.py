@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from benchmarks.paper.cells import (
     RECONSTRUCTION_NOTE,
+    UNKNOWN_NOTE,
     check_held_out,
     check_learnt,
     check_unchanged,
     format_seconds,
     hash_of_names,
     keep_lists,
+    learnt_from,
     read_category_groups,
     trained_template,
 )
@@ -160,7 +162,8 @@ class DownstreamConfig:
             resumes where it stopped.
         generated: NAME=FOLDER of images that are generated already, in a form that `dfmgan generate` writes;
             {category}, {split} and {defect} in it stand for the names. They must come from a generator that has seen
-            no test photograph: one that was trained with the list of the split.
+            no test photograph: one that was trained with the list of the split. The record of `dfmgan generate` in
+            the folder tells; without one, the table says so.
         methods: Methods of the registry to draw from.
         trained: Folders of their trained models, with {category}, {split}, {defect} and {method} in the name, or
             METHOD=FOLDER for one method alone. Without {defect}, one model draws all kinds, which it has to have
@@ -291,6 +294,7 @@ class DownstreamBenchmark(ABC):
                 "training_images": len(training),
                 "generated": training.origin,
                 "reconstruction": is_reconstruction(trial.source),
+                "unknown_origin": any(learnt_from(f) is None for f in self._folders(trial, subject).values()),
                 "settings": self._settings(trial),
                 "environment": environment(self.accelerator),
             }
@@ -398,11 +402,16 @@ class DownstreamBenchmark(ABC):
         drawn = {(trial.category, trial.split, trial.source): trial for trial in self.pending if trial.source != REAL}
         for trial in drawn.values():
             template, subject = self.sources[trial.source].model, self.subjects[trial.category]
-            if template is not None:
-                for defect in subject.defects:
-                    folder = Path(trial.fill(template, defect))
+            for defect, folder in self._folders(trial, subject).items():
+                if template is not None:
                     check_learnt(folder, defect, template)
-                    check_held_out(folder, subject.lists[trial.split][1])
+                check_held_out(folder, subject.lists[trial.split][1])
+
+    def _folders(self, trial: Trial, subject: Subject) -> dict[str, Path]:
+        """Return where the models or images of a trial are by kind of defect; nothing if it needs none."""
+        source = self.sources.get(trial.source, Source(REAL))
+        template = source.images or source.model
+        return {} if template is None else {d: Path(trial.fill(template, d)) for d in subject.defects}
 
     def _is_done(self, trial: Trial) -> bool:
         path = trial.path(self.config.output_dir)
@@ -460,6 +469,10 @@ def more_notes(results: Results, select: str) -> list[str]:
         notes.append("The best of ten tests on the way is reported: the test set has been looked at.")
     if any(is_reconstruction(trial.source) for trial in results):
         notes.append(RECONSTRUCTION_NOTE)
+    # Results of an earlier version do not say it: of these it is not known either.
+    unknown = {trial.source for trial, result in results.items() if result.get("unknown_origin", trial.source != REAL)}
+    if unknown:
+        notes.append(f"{UNKNOWN_NOTE}{', '.join(sorted(unknown))}.")
     return notes
 
 

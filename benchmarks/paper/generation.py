@@ -35,12 +35,14 @@ from benchmarks.paper.cells import (
     RESULTS_FILE,
     SHEET_FILE,
     TABLE_1,
+    UNKNOWN_NOTE,
     Cell,
     check_held_out,
     check_learnt,
     check_unchanged,
     format_seconds,
     hash_of_names,
+    learnt_from,
     list_cells,
     markdown_table,
     of_category,
@@ -258,6 +260,7 @@ class GenerationBenchmark:
                 reconstruction=method.is_reconstruction,
                 benchmark=self._settings(cell),
                 training=_training_record(source),
+                unknown_origin=source is not None and learnt_from(source) is None,
                 published=published,
             )
         self.accelerator.wait_for_everyone()
@@ -504,6 +507,7 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
         "training_images": training.get("images"),
         "training_seconds": outcome.get("training_seconds"),
         "reconstruction": result["reconstruction"],
+        "unknown_origin": result.get("unknown_origin", False),
         "paper_kid_x1000": None if published is None else published.kid,
         "paper_clustered_lpips": None if published is None else published.clustered_lpips,
     }
@@ -599,6 +603,9 @@ def _notes(rows: list[dict[str, Any]]) -> str:
         notes.append("These are photographs of other parts than the models were trained on.")
     if any(row["reconstruction"] for row in rows):
         notes.append(RECONSTRUCTION_NOTE)
+    unknown = {get_method(row["method"]).title for row in rows if row["unknown_origin"]}
+    if unknown:
+        notes.append(f"{UNKNOWN_NOTE}{', '.join(sorted(unknown))}.")
     if any(row["paper_clustered_lpips"] is not None for row in rows):
         notes.append("In brackets: the paper (Inception features, 256 pixels, 400 kimg for DFMGAN).")
     return "\n\n".join(notes)

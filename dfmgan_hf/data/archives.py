@@ -23,7 +23,7 @@ from ..files import whole_folder
 from .layouts import category_folders
 from .records import IMAGE_EXTENSIONS, DataError, list_entries
 
-_TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl"})
+_TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl", ".json", ".xml", ".yaml", ".yml", ".names"})
 _CHUNK = 2**20
 _LARGEST_HEADER = 2**18
 _MOST_MEMBERS = 200_000

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from PIL import Image
-from tqdm import tqdm
 
 from ..files import write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
-from .duplicates import describe_photograph, find_duplicates, group_duplicates
+from .duplicates import find_duplicates, group_duplicates
 from .findings import (
     ADVISED_DEFECTS,
     ADVISED_GOOD,
@@ -32,8 +29,8 @@ from .findings import (
     value_range,
 )
 from .patches import defect_length, propose_patch_size, propose_region, same_view_in_train_and_test
-from .preparation import Inspection, check_square, inspect, read_masks
-from .reading import Array, read_image
+from .preparation import Inspection, check_square, inspect_all, read_masks
+from .reading import read_image
 from .records import GOOD, ImageRecord, printable
 from .sources import SquareSource, find_listing
 
@@ -110,12 +107,8 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     resolution = RESOLUTIONS[config.preset] if config.resolution is None else config.resolution
     check_square(resolution, config.fit)
     listing = find_listing(config)
-    with ThreadPoolExecutor() as pool:
-        records = listing.records
-        looked = list(tqdm(pool.map(partial(_look, config), records), "Reading", len(records), disable=None))
-    inspections, small = [inspection for inspection, _ in looked], [small for _, small in looked]
-    digests = [inspection.digest for inspection in inspections]
-    pairs = find_duplicates(small, digests)
+    inspections = inspect_all(listing.records, config.bit_depth)
+    pairs = find_duplicates([i.small for i in inspections], [i.digest for i in inspections])
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),
@@ -249,12 +242,6 @@ def _table(header: str, rows: Sequence[tuple[str, ...]]) -> str:
         cells = (c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, is_right, strict=True))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def _look(config: CheckConfig, record: ImageRecord) -> tuple[Inspection, Array | None]:
-    """Inspect a photograph, and make it small for the search for duplicates (None if it cannot be read)."""
-    inspection, image, _ = inspect(record, 3, config.bit_depth)
-    return inspection, None if image is None else describe_photograph(image)
 
 
 def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[Inspection]]:

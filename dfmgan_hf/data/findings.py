@@ -104,6 +104,8 @@ _FILE_PROBLEMS = {
     "size_mismatch": "photograph and mask of different sizes",
     "empty_mask": "a mask without any defect in it",
     "shared_mask": "one mask for several photographs",
+    "labels": "labels that cannot be drawn",
+    "no_photograph": "labels without their photograph",
     "same_name": "several files of one name",
     "mask_is_photograph": "a mask that is a photograph of the set as well",
     "mask_as_photograph": "a mask among the photographs",
@@ -136,6 +138,10 @@ _LEFT_OVER: dict[LeftOverKind, tuple[str, str]] = {
     "hidden": ("hidden, or left by another program", "Nothing."),
     "ignored_files": ("ignored, since not named like images", "Nothing, unless they should be images."),
     "unused": ("not used: for validation, private, or masks of defect-free photographs", "Nothing."),
+    "unlabelled": (
+        "photographs without a label, which are left out",
+        "Label them, or say with --unlabelled good that they show no defect.",
+    ),
     "orphan_masks": (
         "masks without a photograph",
         "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
@@ -335,6 +341,8 @@ def judge_duplicates(
     records: Sequence[ImageRecord], pairs: Sequence[DuplicatePair], known_leaks: Sequence[str] = ()
 ) -> Iterator[Finding]:
     """Report photographs that occur more than once, and those known already to be in train and test."""
+    # A photograph with defects of two kinds is two records.
+    pairs = [p for p in pairs if records[p.first].image_path != records[p.second].image_path]
     exact, near, turned, maybe = (
         [p for p in pairs if p.kind == kind] for kind in ("exact", "near", "turned", "maybe")
     )

@@ -194,7 +194,7 @@ def list_category(folder: Path) -> Listing:
             ]
         else:
             _add_defects(listing, members, mask_dirs.get(name, truths[0] / name), name)
-    return _finished(listing)
+    return finished(listing)
 
 
 def _kind_of(folder: Path) -> str:
@@ -210,7 +210,7 @@ def _direct(listing: Listing, folder: Path) -> list[Path]:
     return entries.images
 
 
-def _finished(listing: Listing) -> Listing:
+def finished(listing: Listing) -> Listing:
     """Sort the records, training first, and refuse those that share a name or a mask, or are a mask themselves."""
     listing.records.sort(key=lambda record: (record.split != "train", record.name))
     names = Counter(record.name for record in listing.records)
@@ -309,7 +309,7 @@ def list_folders(
     if good_dir is not None:
         for image in _images(listing, good_dir, "good_dir"):
             listing.records.append(ImageRecord(f"train/{GOOD}/{normalised(image.name)}", image, None, GOOD, "train"))
-    return _finished(listing)
+    return finished(listing)
 
 
 def _images(listing: Listing, folder: Path, option: str) -> list[Path]:
@@ -363,7 +363,7 @@ def list_imagefolder(root: Path, category: str | None = None) -> Listing:
         folders[:] = [folder.name for folder in entries.folders]
         listing.left_over += [entry for entry in entries.left_over if str(entry.path) not in used]
         listing.left_over += [LeftOver(image, "not_found") for image in entries.images if str(image) not in used]
-    _finished(listing)
+    finished(listing)
     for first, second in pairwise(listing.records):
         if first.name == second.name:
             raise _bad_metadata(

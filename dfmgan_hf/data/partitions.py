@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
-from ..files import file_sha256, lock_folder, write_text
-from .duplicates import describe_photograph, find_duplicates, group_duplicates
-from .reading import Array, read_image
+from ..files import lock_folder, write_text
+from .duplicates import find_duplicates, group_duplicates
+from .preparation import inspect_all
 from .records import GOOD, DataError, ImageRecord, Listing, normalised, shorten
 from .sources import DataSource, find_listing
 
@@ -219,17 +218,10 @@ def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
     Returns:
         The name of a photograph of the part, by the photograph's name.
     """
-    small: list[Array | None] = []
-    digests: list[str] = []
-    for record in tqdm(listing.records, "Reading", disable=None):
-        try:
-            small.append(describe_photograph(read_image(record.image_path, 3, bit_depth)))
-            digests.append(file_sha256(record.image_path))
-        except DataError:
-            small.append(None)
-            digests.append("")
+    found = inspect_all(listing.records, bit_depth)
+    pairs = find_duplicates([inspection.small for inspection in found], [inspection.digest for inspection in found])
     parts = {record.name: record.name for record in listing.records}
-    for group in group_duplicates(find_duplicates(small, digests)):
+    for group in group_duplicates(pairs):
         for index in group:
             parts[listing.records[index].name] = listing.records[group[0]].name
     return parts

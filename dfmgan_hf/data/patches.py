@@ -297,7 +297,9 @@ def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng
     pixels = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     allowed = max(max_area * size**2, pixels[pixels > 0].min())
     most = pixels[pixels <= allowed].max()
-    ys, xs = np.nonzero((pixels <= allowed) & (pixels >= max(0.95 * most, 1)))
+    # What fits into a patch is never cut; of what does not, nearly the most is as good.
+    least = most if most == sums[-1, -1] else max(0.95 * most, 1)
+    ys, xs = np.nonzero((pixels <= allowed) & (pixels >= least))
     chosen = rng.permutation(len(ys))[:count]
     return [Place(int(xs[i]), int(ys[i])) for i in chosen]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
+from tqdm import tqdm
 
 from ..files import file_sha256
+from .duplicates import describe_photograph
 from .reading import Array, Mask, decode, highest_sample, image_to_array, is_transparent, read_mask
 from .records import GOOD, DataError, ImageRecord, list_entries, normalised, shorten
 
@@ -198,6 +201,7 @@ class Inspection:
     mask_box: tuple[int, int, int, int] | None = None  # left, top, right, bottom of all that is defect, in pixels
     has_soft_mask: bool = False  # see `reading.Mask`
     has_lossy_mask: bool = False  # compressed in a way that changes pixels, as JPEG
+    small: Array | None = field(default=None, repr=False)  # as `describe_photograph` makes it; None if unreadable
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -232,6 +236,7 @@ def inspect(
         found.is_coloured = bool((np.ptp(seen, axis=2) > _GREY_TOLERANCE).mean() > 0.001)
         found.is_dark = bool((seen > _DARK).mean() < 0.001)
         found.is_transparent = is_transparent(decoded)
+        found.small = describe_photograph(image)
         check_photograph(record, image, found.highest_sample)
         if image_channels != 3:
             image = image_to_array(decoded, image_channels, bit_depth, record.image_path)
@@ -247,6 +252,13 @@ def inspect(
         if image is not None and mask is not None:
             check_pair(record, image, mask)
     return found, image, mask
+
+
+def inspect_all(records: Sequence[ImageRecord], bit_depth: int = 16) -> list[Inspection]:
+    """Inspect photographs beside each other; a terminal shows how far that is."""
+    with ThreadPoolExecutor() as pool:
+        looked = pool.map(lambda record: inspect(record, 3, bit_depth)[0], records)
+        return list(tqdm(looked, "Reading", len(records), disable=None))
 
 
 def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:

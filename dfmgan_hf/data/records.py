@@ -24,7 +24,7 @@ IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 # Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 6
+_PREPARATION_VERSION = 7
 
 _LEFT_BY_PROGRAMS = frozenset(
     {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
@@ -93,9 +93,10 @@ class ImageRecord:
         return () if self.mask_path is None else (self.mask_path, *self.more_masks)
 
 
-LeftOverKind = Literal["hidden", "ignored_files", "unused", "orphan_masks", "not_found"]
+LeftOverKind = Literal["hidden", "ignored_files", "unused", "unlabelled", "orphan_masks", "not_found"]
 """Why an entry of a folder is not used: a hidden one; no image by its name; images that are there for another purpose;
-masks without a photograph; images where none are looked for. Nobody can have meant the last two."""
+photographs of which the labels beside them say nothing; masks without a photograph; images where none are looked for.
+Nobody can have meant the last two."""
 
 
 class LeftOver(NamedTuple):
@@ -119,6 +120,7 @@ class Listing:
     category: str  # name of the object or texture
     records: list[ImageRecord] = field(default_factory=list)  # sorted by split (train first) and name
     left_over: list[LeftOver] = field(default_factory=list)  # every other entry
+    remarks: list[str] = field(default_factory=list)  # of what a label file says: what is used, and what is not
 
     def select(self, defect: str | None, split: Split | None = None) -> list[ImageRecord]:
         """Return the records of one kind: `defect=None` for the defect-free ones, `split=None` for both splits."""
@@ -137,6 +139,7 @@ class Listing:
             kinds = Counter(entry.kind for entry in self.left_over if entry.is_unresolved is is_unresolved)
             named = ", ".join(f"{number} {_LEFT_OVER_WORDS[kind]}" for kind, number in sorted(kinds.items()))
             parts.append(f"{title}: {named}" if named else f"nothing {title}")
+        parts += self.remarks
         return printable(f"{self.category}: {'; '.join(parts)}.")
 
 
@@ -144,6 +147,7 @@ _LEFT_OVER_WORDS: Mapping[LeftOverKind, str] = {
     "hidden": "hidden",
     "ignored_files": "not named like images",
     "unused": "for other purposes",
+    "unlabelled": "photographs without a label",
     "orphan_masks": "masks without a photograph",
     "not_found": "images or folders of images where none are looked for",
 }

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .archives import default_cache_dir, make_once, unpacked
+from .label_forms import LABEL_EXTENSIONS
+from .labels import Unlabelled, is_labelled, list_labels
 from .layouts import list_category, list_data_dir, list_folders
 from .preparation import Fit
 from .reading import allow_pixels
-from .records import DataError, Listing, Split, content_of, is_folder_name, is_hub_id
+from .records import DataError, Listing, Split, content_of, is_folder_name, is_hub_id, normalised
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,15 @@ class DataSource:
 
     Attributes:
         data_dir: Data set in the layout of MVTec AD (its root, or one category), a tar or zip archive of it, an
-            imagefolder with a mask column, or the Hub id of a set.
+            imagefolder with a mask column, what a labelling tool exported (COCO, YOLO, LabelMe, Label Studio, CVAT or
+            VOC, with the photographs), or the Hub id of a set.
         category: Category of the data set; needed if there are several.
         good_dir: Folder of your own defect-free photographs, in no particular layout.
         defect_dir: Folder of your own photographs of one kind of defect.
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
+        labels: Label file, or a folder or archive of some, of photographs in `data_dir`; needed if they lie elsewhere,
+            or if there are several.
+        unlabelled: What photographs are of which the labels say nothing: left out (skip), or defect-free (good).
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
         max_megapixels: Largest photograph to decode, in millions of pixels; None for what is safe if nobody
@@ -38,6 +44,8 @@ class DataSource:
     good_dir: Path | None = None
     defect_dir: Path | None = None
     mask_dir: Path | None = None
+    labels: Path | None = None
+    unlabelled: Unlabelled = "skip"
     bit_depth: int = 16
     skip_bad_files: bool = False
     max_megapixels: int | None = None
@@ -72,6 +80,9 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
     """
     allow_pixels(source.max_megapixels)
     folders = source.good_dir, source.defect_dir, source.mask_dir
+    listing = _find_labelled(source)
+    if listing is not None:
+        return listing
     if any(folders):
         if source.data_dir is not None:
             raise ValueError("Give either data_dir or good_dir, defect_dir and mask_dir, not both.")
@@ -83,6 +94,33 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
     if is_hub_id(root):
         return list_category(_download_category(root.as_posix(), source.category, source.cache_dir))
     return list_data_dir(unpacked(root, source.cache_dir), source.category)
+
+
+def _find_labelled(source: DataSource) -> Listing | None:
+    """List what a labelling tool exported; None if the source is none."""
+    if source.labels is not None and (source.data_dir is None or source.defect_dir or source.mask_dir):
+        raise ValueError("labels belong to the photographs in data_dir: give that, and no defect_dir and mask_dir.")
+    if source.data_dir is None or source.defect_dir or source.mask_dir or is_hub_id(source.data_dir):
+        return None
+    root, labels = Path(source.data_dir), source.labels
+    category = source.category or (normalised(root.stem) if root.is_file() else None)
+    if root.is_file() and root.suffix.lower() in LABEL_EXTENSIONS:
+        root, labels, category = root.parent, labels or root, source.category
+    root = unpacked(root, source.cache_dir)
+    if source.category and is_folder_name(source.category) and (root / source.category).is_dir():
+        root /= source.category
+    if labels is None and not is_labelled(root):
+        return None
+    if labels is not None and labels.suffix.lower() not in LABEL_EXTENSIONS | {".txt", ".names"}:
+        labels = unpacked(Path(labels), source.cache_dir)
+    return list_labels(
+        root,
+        labels,
+        unlabelled=source.unlabelled,
+        good_dir=source.good_dir,
+        category=category,
+        cache_dir=source.cache_dir,
+    )
 
 
 def _download_category(repo_id: str, category: str | None, cache_dir: Path | None) -> Path:

@@ -22,15 +22,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..files import tensors_sha256, whole_file
-from .duplicates import exact_duplicates
+from .duplicates import exact_duplicates, find_duplicates
 from .findings import judge, judge_duplicates, judge_folder, judge_number
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
-from .patches import TABLE_FILE
-from .preparation import Inspection, prepare_example
+from .patches import TABLE_FILE, same_view_in_train_and_test
+from .preparation import Inspection, inspect_all, prepare_example
 from .reading import Array
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, list_entries, shorten
 from .sources import SquareSource, find_listing
+
+# Near copies among more photographs take minutes to find, which is the doctor's business.
+_MOST_COMPARED = 1000
 
 
 class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
@@ -251,17 +254,23 @@ def load_training_set(
     if shots is not None:
         candidates = shuffled(candidates, data.shots_seed)
 
+    is_main = os.environ.get("RANK", "0") == "0"
+    # What is trained on is compared with all other photographs, as the doctor does.
+    chosen = {record.name for record in candidates}
+    others = [record for record in listing.records if record.name not in chosen]
+    if shots or len(listing.records) > _MOST_COMPARED or not (is_main or data.cache_dir):
+        others = []
     path = None
     if data.cache_dir is not None:
         settings = [resolution, image_channels, data.fit, data.bit_depth, shots, data.skip_bad_files]
-        key = fingerprint(candidates, {"settings": settings})
+        key = fingerprint((*candidates, *others), {"settings": settings})
         path = Path(data.cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key[:16]}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
     # Of several processes that need a set, one prepares it and the others wait.
     with nullcontext() if path is None else FileLock(path.with_name(f".{path.name}.lock")):
         prepared = None if path is None else _read(path)
         if prepared is None:
-            prepared = _prepare(candidates, data, resolution, image_channels, shots)
+            prepared = _prepare(candidates, others, data, resolution, image_channels, shots, listing)
             try:
                 if path is not None:
                     _write(path, *prepared)
@@ -272,7 +281,7 @@ def load_training_set(
     few = judge_number(defect or GOOD, len(dataset)) if shots is None and split != "test" else ()
     for finding in (*judge_folder(listing), *few):
         notes.append((finding.severity, finding.to_line()))
-    if os.environ.get("RANK", "0") == "0":  # one of the processes of a training says it
+    if is_main:  # one of the processes of a training says it
         used = f"{listing.account()} Loaded of '{defect or GOOD}': {len(dataset)}."
         print(used, *(text for severity, text in notes if severity == "note"), sep="\n", file=sys.stderr)
     for severity, text in notes:
@@ -291,9 +300,18 @@ def load_training_set(
 
 
 def _prepare(
-    candidates: Sequence[ImageRecord], data: DataConfig, resolution: int, image_channels: int, shots: int | None
+    candidates: Sequence[ImageRecord],
+    others: Sequence[ImageRecord],
+    data: DataConfig,
+    resolution: int,
+    image_channels: int,
+    shots: int | None,
+    listing: Listing,
 ) -> tuple[ImageMaskDataset, list[tuple[str, str]]]:
-    """Decode records, keep those without problems (the first `shots` of them), and say what is odd about them."""
+    """Decode records, keep those without problems (the first `shots` of them), and say what is odd about them.
+
+    `others` are compared with them only.
+    """
 
     def prepare(record: ImageRecord) -> tuple[Array, Array | None, Inspection] | DataError:
         try:
@@ -329,6 +347,9 @@ def _prepare(
             names.append(record.name)
             if len(names) == shots:
                 break
+    compared = [*inspections, *inspect_all(others, data.bit_depth)]
+    places = {record.name: place for place, record in enumerate(listing.records)}
+    compared.sort(key=lambda inspection: places[inspection.record.name])
     images, masks = images[: len(names)], masks[: len(names)]
     if names != sorted(names):  # as with shots; otherwise a copy would only take memory
         order = sorted(range(len(names)), key=names.__getitem__)
@@ -342,8 +363,15 @@ def _prepare(
     findings = judge(
         inspections, resolution=resolution, fit=data.fit, bit_depth=data.bit_depth, image_channels=image_channels
     )
-    same = exact_duplicates([inspection.digest for inspection in inspections])
-    findings += judge_duplicates([inspection.record for inspection in inspections], same)
+    digests = [inspection.digest for inspection in compared]
+    if len(compared) > _MOST_COMPARED:
+        pairs = exact_duplicates(digests)
+        text = f"Of more than {_MOST_COMPARED} photographs, only equal files are told; `dfmgan check` compares all."
+        notes.append(("note", text))
+    else:
+        pairs = find_duplicates([inspection.small for inspection in compared], digests)
+    known = same_view_in_train_and_test(listing)
+    findings += judge_duplicates([inspection.record for inspection in compared], pairs, known)
     return dataset, notes + [(finding.severity, finding.to_line()) for finding in findings]
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from ..sheets import contact_sheet, save_sheet
 from .writers import (
     DATA_DIR,
     RECORD_DIR,
+    SETTINGS_FILE,
     DatasetConfig,
     ExportConfig,
     ExportError,
@@ -40,7 +42,6 @@ from .writers import (
     make_writer,
 )
 
-SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
 SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
@@ -353,6 +354,7 @@ def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[i
             "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
             "this one (`dfmgan train stage2`) and give its output folder."
         )
+    encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
     # A pipeline of its own: silencing its progress bar does not silence the caller's.
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
@@ -366,7 +368,7 @@ def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[i
     # A GPU draws faster than one core compresses; threads do, because Pillow compresses without Python's lock.
     with ThreadPoolExecutor() as pool:
         for batch in batches:
-            yield from pool.map(lambda drawn: Sample.encode(*drawn), batch)
+            yield from pool.map(encode, *zip(*batch, strict=True))
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..data.records import list_entries
+from ..data.label_forms import LABEL_EXTENSIONS
+from ..data.labels import is_labelled
+from ..data.preparation import read_masks
+from ..data.records import ImageRecord, list_entries
+from ..data.sources import DataSource, find_listing
+from ..files import module_sha256
 from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -30,8 +35,10 @@ class PaintSetConfig(DatasetConfig):
     Attributes:
         model: Model to paint with: a folder, or the name of a repository on the Hub.
         photographs: A photograph, or a folder of some.
-        masks: Where the defects go: one mask, or a folder of masks that are called like the photographs. Without it
-            the model draws masks, and they are moved to where they may be.
+        masks: Where the defects go: one mask, a folder of masks that are called like the photographs, or what a
+            labelling tool exported of them: then those that have labels are painted into, where `defect` is drawn, or
+            anything if no label is called so. Without it the model draws masks, and they are moved to where they may
+            be.
         region: Where that may be: a mask of the photographs' size, or `product` for what stands out from a plain
             background.
         box: The region as left, top, right and bottom in pixels, instead of a mask.
@@ -80,12 +87,18 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
         print(f"{config.output_dir}:\n{summary}")
 
 
-def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Path | None]]:
+# Where a defect goes: a mask, a photograph's record that names some, or wherever it may.
+Place = Path | ImageRecord | None
+
+
+def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
     """Return the photographs, each with its mask if there are masks, by name.
 
     Raises:
         ExportError: there are none, or one has no mask.
     """
+    if config.masks is not None and (masks := _labelled(config.photographs, config.masks, config.defect)):
+        return masks
     photographs = [config.photographs] if config.photographs.is_file() else list_entries(config.photographs).images
     if not photographs:
         raise ExportError(f"{config.photographs} is no photograph, and no folder that holds any.")
@@ -101,10 +114,38 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Path | None]]:
     return [(path, by_stem[path.stem]) for path in photographs]
 
 
+def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, Place]]:
+    """Return the photographs with labels, and their masks; none if `labels` are none of a labelling tool.
+
+    Raises:
+        DataError: labels cannot be read, or one of the photographs cannot be used.
+    """
+    if not labels.is_dir() and labels.suffix.lower() not in LABEL_EXTENSIONS | {".zip"}:
+        return []
+    if labels.is_dir() and not is_labelled(labels):
+        return []
+    folder = photographs.parent if photographs.is_file() else photographs
+    listing = find_listing(DataSource(folder, labels=labels))
+    wanted = {defect} if defect in listing.defects else set(listing.defects)
+    found: dict[Path, ImageRecord] = {}
+    for record in listing.records:
+        if record.defect not in wanted or photographs not in (folder, record.image_path):
+            continue
+        if record.error is not None:
+            raise record.error
+        before = found.get(record.image_path)
+        found[record.image_path] = replace(record, more_masks=before.masks) if before else record
+    if not found:
+        raise ExportError(
+            f"{labels} labels no area on the photographs in {photographs}: draw where defects should go."
+        )
+    return list(found.items())
+
+
 def paint_samples(
     pipe: DFMGANPipeline,
     config: PaintSetConfig,
-    photographs: list[tuple[Path, Path | None]],
+    photographs: list[tuple[Path, Place]],
     indices: Iterable[int],
 ) -> Iterator[Sample]:
     """Paint the samples of these numbers, in this order; again with another seed if the label is not wanted.
@@ -113,10 +154,13 @@ def paint_samples(
         ExportError: a sample has used up its attempts, or a photograph is one in 16-bit colour.
         PaintError: a photograph cannot be painted into; the message names it.
     """
+    model_sha256 = module_sha256(pipe.unwrapped_generator)
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
     for index in indices:
-        photograph, mask = photographs[index % len(photographs)]
+        photograph, place = photographs[index % len(photographs)]
+        drawn = read_masks(place) if isinstance(place, ImageRecord) else None
+        mask = drawn.defect if drawn else place
         where: dict[str, Any] = {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
         dropped: Counter[str] = Counter()
         opened = Photograph.open(photograph, config.how.bit_depth)
@@ -144,4 +188,4 @@ def paint_samples(
             )
         origin = {"file": photograph.name, "defects": [asdict(placement) for placement in output.placements[0]]}
         record = Record(index, seed, area, **dropped, photograph=json.dumps(origin, ensure_ascii=False))
-        yield Sample.encode(record, output.images[0], output.labels[0], before)
+        yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256)

@@ -1,4 +1,4 @@
-"""Write triplets as PNG folders (MVTec AD, imagefolder) or parquet shards, and read them back."""
+"""Write triplets as PNG folders (MVTec AD, anomalib, imagefolder, COCO, YOLO) or parquet, and read them back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Protocol
 
+import numpy as np
 import tyro
+import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -20,9 +22,10 @@ from PIL.PngImagePlugin import PngInfo
 from ..arguments import check_choice, check_number, check_positive_integer
 from ..data.hub import LABELS, make_features
 from ..data.records import GOOD, is_folder_name
-from ..files import whole_file, write_bytes
+from ..files import whole_file, write_bytes, write_text
 from ..models.stylegan2 import NOISE_MODES, NoiseMode
 from ..pipeline import MAX_SEED, MAX_TRUNCATION_PSI
+from .annotations import counts_to_text, outline, parts_of, run_lengths
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -34,6 +37,7 @@ ExportFormat = Annotated[str, _choices]
 
 # Folder in the output folder that says how it was made: settings, summary, contact sheet.
 RECORD_DIR = "generation"
+SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
 DATA_DIR = "data"
 # A reader holds a whole row group in memory: small ones keep streaming and the Hub's viewer quick.
 ROW_GROUP_SIZE = 50
@@ -41,6 +45,8 @@ CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
 
 # The entry in an image's PNG file that holds its record.
 _TEXT_KEY = "dfmgan_hf"
+# And the one that says to whom it may concern that no camera took it.
+_SYNTHETIC_KEY = "synthetic"
 _KINDS = ("image", "mask", "defect_free")
 _SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
@@ -56,7 +62,8 @@ class DatasetConfig:
     Attributes:
         output_dir: Folder to fill. The same command resumes a stopped export.
         num_images: Triplets to write.
-        format: mvtec (folders as in MVTec AD), imagefolder (images and metadata.csv) or parquet (shards for the Hub).
+        format: mvtec (folders as in MVTec AD), anomalib (its Folder data), imagefolder (images and metadata.csv), coco
+            (instances.json), yolo (data.yaml and outlines) or parquet (shards for the Hub).
         seed: Image i depends on this number and i alone.
         min_mask_area: Draw again if the mask covers a smaller share of the image than this, from 0 to 1. The default
             wants at least one pixel; 0 keeps empty masks too.
@@ -65,7 +72,8 @@ class DatasetConfig:
         category: Name of the object.
         defect: Name of the kind of defect.
         twins: Folder of the defect-free twins with mvtec: test/good leaves train/good to photographs; train/good makes
-            the set complete in itself, but a detector then trains on the very objects that it is tested on.
+            the set complete in itself, but a detector then trains on the very objects that it is tested on. With
+            anomalib these are normal_test and good.
         images_per_shard: Triplets in a parquet file; several processes share the work file by file.
         license: Licence for the data set card of parquet, as the Hub spells it.
 
@@ -163,14 +171,22 @@ class Sample:
     defect_free: bytes
 
     @classmethod
-    def encode(cls, record: Record, image: Image.Image, mask: Image.Image, defect_free: Image.Image) -> Sample:
-        """Make the PNG files; the same triplet always gives the same bytes."""
-        text = PngInfo()
-        text.add_text(_TEXT_KEY, json.dumps(asdict(record)))
+    def encode(
+        cls, record: Record, image: Image.Image, mask: Image.Image, defect_free: Image.Image, model_sha256: str
+    ) -> Sample:
+        """Make the PNG files; the same triplet always gives the same bytes.
+
+        What was generated says so, with the model's hash and the seed; a photograph that was painted into does not.
+        """
         streams = io.BytesIO(), io.BytesIO(), io.BytesIO()
         for stream, picture in zip(streams, (image, mask, defect_free), strict=True):
+            text = PngInfo()
+            if picture is image:
+                text.add_text(_TEXT_KEY, json.dumps(asdict(record)))
+            if picture is not defect_free or not record.photograph:
+                text.add_text(_SYNTHETIC_KEY, f"dfmgan_hf, model SHA-256 {model_sha256}, seed {record.seed}")
             # A third of the default level's time for a tenth more bytes: on a GPU, compressing is what takes the time.
-            picture.save(stream, "PNG", compress_level=3, pnginfo=text if picture is image else None)
+            picture.save(stream, "PNG", compress_level=3, pnginfo=text)
         return cls(record, *(stream.getvalue() for stream in streams))
 
 
@@ -232,7 +248,7 @@ class MVTecWriter:
         self.root = config.output_dir
 
     def names(self, index: int) -> dict[str, str]:
-        """Return where the three files of triplet number `index` go, by kind."""
+        """Return where the files of triplet number `index` go, by kind."""
         category, defect = self.config.category, self.config.defect
         return {
             "image": f"{category}/test/{defect}/{index:06d}.png",
@@ -248,13 +264,18 @@ class MVTecWriter:
     def write(self, samples: Iterable[Sample]) -> Generator[Record, None, None]:
         for sample in samples:
             for kind, name in reversed(self.names(sample.record.index).items()):
-                write_bytes(self.root / name, getattr(sample, kind))
+                write_bytes(self.root / name, self.content(sample, kind))
             yield sample.record
+
+    def content(self, sample: Sample, kind: str) -> bytes:
+        """Return what is in the file of this kind."""
+        content: bytes = getattr(sample, kind)
+        return content
 
     def finish(self) -> Iterator[Record]:
         with whole_file(self.root / self.table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
-            files = ("file_name", "mask_file_name", "defect_free_file_name")
+            files = ("file_name" if kind == "image" else f"{kind}_file_name" for kind in self.names(0))
             table.writerow([*files, *RECORD_FIELDS, "category", "defect"])
             for index in range(self.config.num_images):
                 names = self.names(index)
@@ -263,10 +284,14 @@ class MVTecWriter:
                 yield record
 
     def read(self, count: int) -> list[Sample]:
-        paths = ({kind: self.root / name for kind, name in self.names(index).items()} for index in range(count))
-        return [
-            Sample(read_record(p["image"]), **{kind: path.read_bytes() for kind, path in p.items()}) for p in paths
-        ]
+        names = (self.names(index) for index in range(count))
+        paths = ([self.root / each[kind] for kind in _KINDS] for each in names)
+        return [Sample(read_record(files[0]), *(path.read_bytes() for path in files)) for files in paths]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the export was begun with, the model's name and hash among it."""
+        settings: dict[str, Any] = json.loads((self.root / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return settings
 
 
 class ImageFolderWriter(MVTecWriter):
@@ -277,6 +302,125 @@ class ImageFolderWriter(MVTecWriter):
     def names(self, index: int) -> dict[str, str]:
         folders = {"image": "images", "mask": "masks", "defect_free": "defect_free"}
         return {kind: f"{folder}/{index:06d}.png" for kind, folder in folders.items()}
+
+
+class AnomalibWriter(MVTecWriter):
+    """Write triplets in the folders that anomalib's `Folder` takes, and at the end a table with a row for each.
+
+    `CATEGORY/DEFECT/000000.png`, its mask in `CATEGORY/mask/DEFECT`, its twin in `CATEGORY/normal_test` or, with
+    `twins` train, `CATEGORY/good`: its `abnormal_dir`, `mask_dir`, `normal_test_dir` and `normal_dir`.
+    """
+
+    def names(self, index: int) -> dict[str, str]:
+        category, defect = self.config.category, self.config.defect
+        return {
+            "image": f"{category}/{defect}/{index:06d}.png",
+            "mask": f"{category}/mask/{defect}/{index:06d}.png",
+            "defect_free": f"{category}/{'good' if self.config.twins == 'train' else 'normal_test'}/{index:06d}.png",
+        }
+
+
+class CocoWriter(ImageFolderWriter):
+    """Write the folders of an imagefolder, and COCO instances: `annotations/instances.json`.
+
+    An instance is a part of the mask, of pixels that touch each other; its run lengths are exact, also around holes.
+    """
+
+    table = "seeds.csv"
+    annotations = "annotations/instances.json"
+
+    def finish(self) -> Iterator[Record]:
+        yield from super().finish()
+        settings = self.settings()
+        model = {name: settings[name] for name in ("model", "model_sha256")}
+        info = {
+            "description": f"Synthetic images, drawn by dfmgan-hf {settings['dfmgan-hf']}",
+            "synthetic": True,
+            **model,
+        }
+        category = {"id": 1, "name": self.config.defect, "supercategory": self.config.category}
+        # Line by line: of a large export, this would not fit into the memory.
+        with whole_file(self.root / self.annotations) as aside, aside.open("w", encoding="utf-8") as stream:
+            stream.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": [{json.dumps(category)}],\n')
+            for number, (name, rows) in enumerate((("images", self._images()), ("annotations", self._instances()))):
+                stream.write(f'{"," if number else ""}"{name}": [')
+                for row_number, row in enumerate(rows):
+                    stream.write(f"{',' if row_number else ''}\n{json.dumps(row)}")
+                stream.write("\n]\n")
+            stream.write("}\n")
+
+    def _images(self) -> Iterator[dict[str, Any]]:
+        for index in range(self.config.num_images):
+            name = self.names(index)["image"]
+            with Image.open(self.root / name) as image:
+                width, height = image.size
+            record = read_record(self.root / name)
+            about = {"synthetic": True, "seed": record.seed, "photograph": record.photograph}
+            yield {"id": index, "file_name": name, "width": width, "height": height, **about}
+
+    def _instances(self) -> Iterator[dict[str, Any]]:
+        number = 0
+        for index in range(self.config.num_images):
+            with Image.open(self.root / self.names(index)["mask"]) as image:
+                mask = np.asarray(image) != 0
+            height, width = mask.shape
+            for part in parts_of(mask):
+                number += 1
+                yield {
+                    "id": number,
+                    "image_id": index,
+                    "category_id": 1,
+                    "segmentation": {
+                        "size": [height, width],
+                        "counts": counts_to_text(run_lengths(part, width, height)),
+                    },
+                    "area": int(part.pixels.sum()),
+                    "bbox": list(part.box),
+                    "iscrowd": 0,
+                    "synthetic": True,
+                }
+
+
+class YoloWriter(MVTecWriter):
+    """Write `images/train/000000.png`, its outlines in `labels/train`, and data.yaml: YOLO's data for segmentation.
+
+    Each part of a mask is a row, of pixels that touch each other. Its outline gives back exactly these pixels where it
+    is filled as Ultralytics does. Masks and twins lie beside, for whoever needs them.
+    """
+
+    def names(self, index: int) -> dict[str, str]:
+        return {
+            "image": f"images/train/{index:06d}.png",
+            "mask": f"masks/{index:06d}.png",
+            "defect_free": f"defect_free/{index:06d}.png",
+            "label": f"labels/train/{index:06d}.txt",
+        }
+
+    def content(self, sample: Sample, kind: str) -> bytes:
+        if kind != "label":
+            return super().content(sample, kind)
+        with Image.open(io.BytesIO(sample.mask)) as image:
+            mask = np.asarray(image) != 0
+        height, width = mask.shape
+        rows = (
+            " ".join(["0", *(f"{x / width:.7f} {y / height:.7f}" for x, y in outline(part))])
+            for part in parts_of(mask)
+        )
+        return "".join(f"{row}\n" for row in rows).encode()
+
+    def finish(self) -> Iterator[Record]:
+        yield from super().finish()
+        settings = self.settings()
+        content = {
+            "train": "images/train",
+            "val": "images/train",
+            "names": {0: self.config.defect},
+            "synthetic": True,
+            **{name: settings[name] for name in ("model", "model_sha256", "seed")},
+        }
+        advice = "# Name photographs as val: generated images do not say how good a detector is. The seeds: seeds.csv."
+        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+        write_text(self.root / "data.yaml", f"{advice}\n{text}")
 
 
 class ParquetWriter:
@@ -364,7 +508,14 @@ class ParquetWriter:
             ) from error
 
 
-WRITERS: dict[str, type[Writer]] = {"mvtec": MVTecWriter, "imagefolder": ImageFolderWriter, "parquet": ParquetWriter}
+WRITERS: dict[str, type[Writer]] = {
+    "mvtec": MVTecWriter,
+    "anomalib": AnomalibWriter,
+    "imagefolder": ImageFolderWriter,
+    "coco": CocoWriter,
+    "yolo": YoloWriter,
+    "parquet": ParquetWriter,
+}
 
 
 def make_writer(config: DatasetConfig) -> Writer:

@@ -68,6 +68,7 @@ MAX_SIZES = {
 MAX_OTHER_SIZE = 2048
 MAX_REPETITIONS = 64
 MAX_PARAMETERS = 500_000_000
+MAX_WEIGHT = 1_000_000
 
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
 """Types of weights, as safetensors names them."""
@@ -228,17 +229,18 @@ def check_tensors(model: nn.Module, files: Iterable[str | os.PathLike[str]]) -> 
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raise `MisfitError` if a weight is NaN or infinite."""
-    broken = [name for name, tensor in model.state_dict().items() if not is_finite(tensor)]
+    """Raise `MisfitError` if a weight is NaN, infinite, or so large that what is drawn with it overflows."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta:
+            low, high = tensor.aminmax()  # NaN if one is
+            ranges[name] = float(low), float(high)
+    broken = [name for name, (low, high) in ranges.items() if not math.isfinite(low + high)]
     if broken:
         raise MisfitError(f"NaN or infinity in {listed(broken)}: its training had diverged, or the file is damaged.")
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Return whether all numbers are finite; True for tensors without memory."""
-    if tensor.is_meta or not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
-        return True
-    return bool(tensor.isfinite().all())  # the sum of large numbers overflows
+    huge = [name for name, (low, high) in ranges.items() if max(-low, high) > MAX_WEIGHT]
+    if huge:
+        raise MisfitError(f"numbers beyond {MAX_WEIGHT:,} in {listed(huge)}, with which what is drawn would overflow.")
 
 
 def listed(names: list[str], limit: int = 5) -> str:

@@ -15,18 +15,21 @@ from take_away import LAYOUTS, write_archive
 
 def add_endpoints(studio: Studio) -> None:
     """Add the endpoints to the page that is being built. Values are checked by `studio`, not by widgets."""
+    # The browser loads what a component needs unless it is itself invisible; a group around it does not help.
     with gr.Group(visible=False):
-        model = gr.Dropdown(studio.catalog.names, value=studio.catalog.names[0], label="Model")
+        model = gr.Dropdown(studio.catalog.names, value=studio.catalog.names[0], label="Model", visible=False)
         num_images = gr.Number(4, precision=0, label="How many")
         seed = gr.Number(0, precision=0, label="Seed")
         second_seed = gr.Number(1, precision=0, label="Second seed")
         truncation_psi = gr.Number(1.0, label="Variety (truncation)")
         mask_threshold = gr.Number(0.0, label="Mask threshold")
-        varied = gr.Dropdown(["defect", "part"], value="defect", label="What changes")
-        layout = gr.Dropdown(list(LAYOUTS), value=next(iter(LAYOUTS)), label="Layout")
-        galleries = [gr.Gallery(label=name, format="png") for name in ("Images", "Masks", "Defect-free images")]
-        details = gr.JSON(label="Seeds and areas")
-        file = gr.File(label="File")
+        varied = gr.Dropdown(["defect", "part"], value="defect", label="What changes", visible=False)
+        layout = gr.Dropdown(list(LAYOUTS), value=next(iter(LAYOUTS)), label="Layout", visible=False)
+        galleries = [
+            gr.Gallery(label=name, format="png", visible=False) for name in ("Images", "Masks", "Defect-free images")
+        ]
+        details = gr.JSON(label="Seeds and areas", visible=False)
+        file = gr.File(label="File", visible=False)
 
     def drawn(recipe: Recipe) -> tuple[list[Any], list[Any], list[Any], list[dict[str, Any]]]:
         triplets = studio.drawer.draw(recipe)
@@ -71,7 +74,7 @@ def add_endpoints(studio: Studio) -> None:
         settings = studio.settings(model, truncation_psi, mask_threshold)
         config = studio.export(settings, num_images, seed, layout)
         with new_download(file, f"{config.category}_{config.num_images}.zip") as path:
-            for _ in write_archive(path, studio.drawer, settings.model, config):
+            for _ in write_archive(path, studio.drawer, settings.model, config, studio.facts[settings.model]):
                 yield None
         yield str(path)
 

@@ -18,8 +18,10 @@ import torch
 import tyro
 from cache_files import downloads_swept
 from catalog import CatalogError, configured_sources, load_catalog
+from gate import Gate, be_impatient
 from limits import MAX_UPLOAD_BYTES
 from page import build_page
+from starlette.middleware import Middleware
 from studio import Studio
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +31,7 @@ MAX_WAITING = 40
 MAX_SESSIONS = 100
 # The visitor's own: nothing is fetched, and bold text has a bold face.
 SYSTEM_FONTS = ("-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
 @dataclass
@@ -56,22 +59,24 @@ def main(config: Config) -> None:
     studio = Studio(catalog)
     page = build_page(studio)
     studio.drawer.prepare_to_paint()
-    page.queue(max_size=MAX_WAITING)
+    page.queue(max_size=MAX_WAITING, api_open=False)
+    be_impatient()
     # Whoever ends a container or a service sends this; gradio then closes as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with downloads_swept(page):
         page.launch(
             server_name=config.host,
             server_port=config.port,
-            show_error=True,
+            app_kwargs={"middleware": [Middleware(Gate, page=page)]},
             max_file_size=MAX_UPLOAD_BYTES,
             footer_links=["api", "settings"],
             run_history=False,
             enable_monitoring=False,
             state_session_capacity=MAX_SESSIONS,
             ssr_mode=False,
-            theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS),
+            theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=MONO_FONTS),
             css_paths=HERE / "style.css",
+            head=f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",
         )
 
 

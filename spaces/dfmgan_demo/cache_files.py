@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 from gradio.components import Component
@@ -18,6 +19,8 @@ SWEEP_SECONDS = 60
 MAX_AGE_SECONDS = 1800
 # Two hundred triplets of 1024 x 1024 pixels are half of it.
 MAX_BYTES = 2 * 2**30
+# Photographs and brush strokes; a visit has about ten.
+MAX_UPLOADS = 1000
 
 
 @contextmanager
@@ -37,6 +40,11 @@ def new_download(component: Component, name: str) -> Iterator[Path]:
             component.temp_files.add(str(folder / name))
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def address_of(path: Path) -> str:
+    """Where the page gets such a file."""
+    return f"gradio_api/file={quote(str(path))}"
 
 
 @contextmanager
@@ -89,6 +97,18 @@ def sweep(page: gr.Blocks, max_age_s: float, max_bytes: int) -> None:
             gone.add(name)
     for files in page.temp_file_sets:
         files.difference_update(gone)
+
+
+def sweep_uploads(page: gr.Blocks) -> None:
+    """Remove the oldest uploads, so that half of those that are allowed are left."""
+    by_age = []
+    for name in page.upload_file_set.copy():
+        with suppress(FileNotFoundError):
+            by_age.append((os.stat(name).st_mtime, name))
+    gone = [name for _, name in sorted(by_age)[: max(len(by_age) - MAX_UPLOADS // 2, 0)]]
+    for name in gone:
+        remove(Path(name))
+    page.upload_file_set.difference_update(gone)
 
 
 def remove(file: Path) -> None:

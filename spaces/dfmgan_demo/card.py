@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import mimetypes
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from catalog import Model
@@ -16,23 +18,52 @@ MAX_PICTURE_BYTES = 2_000_000
 _PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<file>[^)\s]+)\)")
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a visitor is told first of a model.
+
+    Args:
+        shows: product and defect, as in "bottles seen from above with large breaks of the rim"; empty if not known.
+        license: as the Hub spells it; empty if not known.
+        note: on the licence of what it was trained on; empty if not known.
+    """
+
+    shows: str = ""
+    license: str = ""
+    note: str = ""
+
+
+def facts(model: Model) -> Facts:
+    """What the model's own files say of it: `card_facts.json` that training wrote, else the card."""
+    card, known = _file_of(model, "README.md"), _file_of(model, "card_facts.json")
+    said = json.loads(known.read_text(encoding="utf-8")) if known else {}
+    license = said.get("license", "")
+    if not license and card is not None:
+        data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+        license = str(data.get("license") or "")
+    shows = " with ".join(said[name] for name in ("product", "defect") if said.get(name))
+    return Facts(shows, license, said.get("dataset_license", ""))
+
+
 def about(model: Model) -> str:
-    """Markdown about a model: size and source, then the card without its metadata, pictures embedded."""
-    config = model.pipe.generator.config
-    parameters = sum(parameter.numel() for parameter in model.pipe.generator.parameters())
+    """Markdown about a model: its card without the metadata, pictures embedded, and its size."""
+    config = model.pipe.unwrapped_generator.config
+    parameters = sum(parameter.numel() for parameter in model.pipe.unwrapped_generator.parameters())
     colour = "grey" if config["image_channels"] == 1 else "colour"
-    facts = (
-        f"**{model.name}** · {config['resolution']} × {config['resolution']} pixels, {colour} · "
-        f"{parameters / 1e6:.2f} million parameters"
+    size = (
+        f"{config['resolution']} × {config['resolution']} pixels, {colour}, {parameters / 1e6:.2f} million parameters."
     )
     readme = _file_of(model, "README.md")
     if readme is None:
         return (
-            f"{facts}\n\nThis model came without a card: what it was trained on and what was measured is not known "
-            "here. Ask whoever runs this page before relying on its pictures."
+            "This model came without a card: what it was trained on and what was measured is not known here. Ask "
+            f"whoever runs this page before relying on its pictures.\n\n{size}"
         )
     text = ModelCard(readme.read_text(encoding="utf-8"), ignore_metadata_errors=True).text
-    return f"{facts}\n\n{_PICTURE.sub(lambda match: _embedded(match, model), text).strip()}"
+    # The page has a heading of its own above it.
+    text = re.sub(r"^(#{1,5}) ", r"#\1 ", text, flags=re.MULTILINE)
+    text = re.sub(r"^\|\s+\|(?=.*\n\|[-| :]+$)", "| Measure |", text, flags=re.MULTILINE)
+    return f"{_PICTURE.sub(lambda match: _embedded(match, model), text).strip()}\n\n{size}"
 
 
 def _file_of(model: Model, name: str) -> Path | None:

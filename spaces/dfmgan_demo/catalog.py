@@ -97,7 +97,14 @@ def _name_and_source(entry: str) -> tuple[str, str]:
     if not source or (separator and not name):
         raise CatalogError(f'"{entry}" names no model: write FOLDER_OR_HUB_ID or NAME=FOLDER_OR_HUB_ID.')
     if not name:
-        name = Path(source).name.removeprefix("dfmgan-").replace("-", " ").replace("_", " ").capitalize()
+        name = (
+            Path(source)
+            .name.removeprefix("dfmgan-")
+            .removeprefix("mvtec-")
+            .replace("-", " ")
+            .replace("_", " ")
+            .capitalize()
+        )
     return name, source
 
 

@@ -1,60 +1,75 @@
-"""The tab that draws: controls, gallery, large view, variations, a walk, and the code for it all."""
+"""The tab that draws: controls, gallery, large view, variations, what is taken home, a walk, and the code."""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
-from cache_files import new_download
-from compare import EMPTY_VIEW, MOVE_DIVIDER, large_view
+from cache_files import address_of, new_download
 from device import gpu_is_borrowed
-from drawing import Recipe, Triplet
-from events import BROWSER_EVENT, OWN_EVENT, QUICK_EVENT
-from limits import MAX_MASK_THRESHOLD, MAX_SEED, MAX_SHOWN, MAX_TRUNCATION_PSI, seeds_from
-from pictures import save_animation, strip
-from refusals import in_words, say_if_busy
+from drawing import Drawn, Recipe, Triplet
+from events import BROWSER_EVENT, OWN_EVENT
+from gallery import EMPTY, gallery, large_view, walk_view
+from limits import MAX_SEED, MAX_SHOWN, MAX_SIZE, MAX_TRUNCATION_PSI, MIN_VARIETY, seeds_from
+from pictures import save_animation
+from refusals import in_words, say_at_once, say_if_busy
 from snippet import snippet
 from studio import Studio
-from words import area_in_words, drawn_in_words, seeds_in_words, status
+from take_away import LAYOUTS, folder_name, write_shown
+from words import drawn_in_words, status
 
 MIN_CONTROL_PIXELS = 145
 FIRST_COUNT, FIRST_SEED = 6, 0
-LEGEND = '<div class="legend"><span>without</span><span>mask</span><span>with defect</span></div>'
-# On a phone the gallery and the large view stand below each other, and what has changed may be out of sight.
-SHOW_LARGE_VIEW, SHOW_GALLERY = (
-    f"""() => {{
-  const box = document.querySelector("{place}").getBoundingClientRect();
-  if (box.top < 0 || box.top >= window.innerHeight)
-    document.querySelector("{place}").scrollIntoView({{behavior: "smooth"}});
-}}"""
-    for place in ("#large", "#results")
-)
-# At a desk the gallery scrolls by itself, and what stands large at its side may be out of sight in it.
-SHOW_CHOSEN = """() => requestAnimationFrame(() => requestAnimationFrame(() => {
-  const list = document.querySelector("#gallery .grid-wrap");
-  const chosen = list?.querySelector(".thumbnail-lg.selected");
-  if (!chosen || list.scrollHeight <= list.clientHeight) return;
-  const [inner, outer] = [chosen.getBoundingClientRect(), list.getBoundingClientRect()];
-  list.scrollTop += Math.max(0, inner.bottom - outer.bottom + 8) + Math.min(0, inner.top - outer.top - 8);
-}))"""
+DRAWING = "Drawing…"
+# How far one can go back.
+MAX_STEPS_BACK = 8
 
 
 @dataclass(frozen=True)
 class DrawSettings:
     """The widgets that say how pictures are drawn; other tabs start from them."""
 
-    model: gr.Dropdown
+    model: gr.HTML
     seed: gr.Number
-    truncation_psi: gr.Slider
-    mask_threshold: gr.Slider
+    variety: gr.Slider
+    size: gr.Slider
 
 
-def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawSettings:
-    """Build the tab; the first pictures are drawn when the page is opened."""
+def code_block(text: str) -> str:
+    """HTML of code that can be copied."""
+    return (
+        '<div class="code"><button type="button" class="tool" data-act="copy">Copy</button>'
+        f'<pre tabindex="0" aria-label="Code">{html.escape(text)}</pre></div>'
+    )
+
+
+def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSettings:
+    """Build the tab; the first pictures come with the page."""
+    first_settings = studio.settings(studio.catalog.names[0], 1.0, 0.0)
+    first: Drawn | None = None
+    if not gpu_is_borrowed():
+        first = studio.drawer.opening(studio.new_parts(first_settings, FIRST_COUNT, FIRST_SEED))
+
+    def values(recipe: Recipe, triplets: Sequence[Triplet], next_seed: int | None) -> dict[str, Any]:
+        # What is opened unasked is in sight without scrolling, and a defect that is seen well.
+        opened = max(range(min(3, len(triplets))), key=lambda i: triplets[i].visibility)
+        license = studio.facts[recipe.model].license
+        return {
+            "shown": asdict(recipe),
+            "said": status(drawn_in_words(triplets)),
+            "gallery": gallery(recipe, triplets, opened, license, next_seed),
+            "code": code_block(snippet(studio.catalog, recipe)),
+        }
+
+    at_first = values(first.recipe, first.triplets, first.next_seed) if first else {}
+
     # The page remembers what it shows and sends it along, so the server need not remember its visitors.
-    shown = gr.JSON(None, visible="hidden", elem_id="shown")
-    selected = gr.Number(0, visible="hidden", elem_id="selected")
+    shown = gr.JSON(at_first.get("shown"), visible="hidden", elem_id="shown")
+    before = gr.JSON([], visible="hidden", elem_id="before")
+    sent = gr.JSON(None, visible="hidden", elem_id="sent")
     with gr.Row(elem_id="draw-row"):
         with gr.Column(scale=4, min_width=240, elem_id="controls"):
             # Side by side where there is room for both, which on a phone leaves some for the pictures.
@@ -65,16 +80,18 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                     value=FIRST_COUNT,
                     step=1,
                     label="How many",
+                    info="For the next drawing.",
                     buttons=[],
                     min_width=MIN_CONTROL_PIXELS,
                     elem_id="num-images",
                 )
                 seed = gr.Number(
-                    FIRST_SEED,
+                    first.recipe.part_seeds[0] if first else FIRST_SEED,
                     precision=0,
                     minimum=0,
                     maximum=MAX_SEED,
                     label="Seed",
+                    info="A seed always draws the same part; Enter draws from it.",
                     min_width=MIN_CONTROL_PIXELS,
                     elem_id="seed",
                 )
@@ -84,144 +101,211 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.Dropdown) -> DrawS
                 )
                 surprise_button = gr.Button("Surprise me", min_width=MIN_CONTROL_PIXELS, elem_id="surprise-button")
             with gr.Accordion("Fine tuning", open=False, elem_id="fine-tuning"):
-                truncation_psi = gr.Slider(
-                    0,
+                only_defects = gr.Checkbox(
+                    True, label="Only with a defect", info="Passes over seeds that draw none.", elem_id="only-defects"
+                )
+                size = gr.Slider(
+                    -MAX_SIZE,
+                    MAX_SIZE,
+                    value=0.0,
+                    step=0.5,
+                    label="Size of the defect",
+                    info="0: as the model learnt it. Redraws the parts that are shown.",
+                    buttons=[],
+                    elem_id="size",
+                )
+                variety = gr.Slider(
+                    MIN_VARIETY,
                     MAX_TRUNCATION_PSI,
                     value=1.0,
-                    step=0.05,
-                    label="Variety (truncation)",
-                    info="Lower: more typical parts. Higher: more unusual ones.",
-                    buttons=[],
-                    elem_id="truncation-psi",
-                )
-                mask_threshold = gr.Slider(
-                    -MAX_MASK_THRESHOLD,
-                    MAX_MASK_THRESHOLD,
-                    value=0.0,
                     step=0.1,
-                    label="Mask threshold",
-                    info="Higher: smaller defects. Lower: larger ones.",
+                    label="Variety",
+                    info="Less: typical parts. More: unusual ones. Redraws the parts that are shown.",
                     buttons=[],
-                    elem_id="mask-threshold",
+                    elem_id="variety",
                 )
         with gr.Column(scale=6, min_width=320, elem_id="results"):
-            said = gr.HTML(status("Drawing the first parts…"), elem_id="status")
-            gr.HTML(LEGEND, elem_id="legend")
-            gallery = gr.Gallery(
-                show_label=False,
-                format="png",
-                columns=1,
-                height="auto",
-                object_fit="contain",
-                allow_preview=False,
-                buttons=[],
-                elem_id="gallery",
-            )
-        with gr.Column(scale=7, min_width=320, elem_id="large-column"):
-            large = gr.HTML(EMPTY_VIEW, js_on_load=MOVE_DIVIDER, elem_id="large")
-            gr.Checkbox(False, label="Outline the defect", elem_id="outline")
+            said = gr.HTML(at_first.get("said", status(DRAWING)), elem_id="status", elem_classes="says")
+            shown_gallery = gr.HTML(at_first.get("gallery", EMPTY), elem_id="gallery")
+        with gr.Column(scale=7, min_width=320, elem_id="large-column", elem_classes="viewer"):
+            large = gr.HTML(large_view(first.triplets[0]) if first else "", elem_id="large")
             with gr.Row():
-                same_part_button = gr.Button("Same part, many defects", size="md", elem_id="same-part", min_width=200)
+                same_part_button = gr.Button("Same part, many defects", size="md", elem_id="same-part", min_width=140)
                 same_defect_button = gr.Button(
-                    "Same defect, many parts", size="md", elem_id="same-defect", min_width=200
+                    "Same defect, many parts", size="md", elem_id="same-defect", min_width=140
                 )
+                back_button = gr.Button(
+                    "Back to those before", size="md", elem_id="back", min_width=140, visible=False
+                )
+    with gr.Column(elem_id="take-home"):
+        gr.Markdown("## Take home what you see")
+        layout = gr.Radio(
+            list(LAYOUTS),
+            value=next(iter(LAYOUTS)),
+            label="Layout of the ZIP",
+            info="Tick parts to take only these. Seeds, settings and licence go along.",
+            elem_id="shown-layout",
+        )
+        take_button = gr.Button("Take home all shown", elem_id="take-shown", min_width=200)
+        taken = gr.HTML("", elem_id="shown-zip", elem_classes="says")
     with gr.Accordion("Walk from one to another", open=False, elem_id="walk"):
         with gr.Row():
-            start = gr.Dropdown([], label="From", elem_id="walk-from")
-            end = gr.Dropdown([], label="To", elem_id="walk-to")
-            what = [("The defect", "defect"), ("The part", "part")]
-            varied = gr.Radio(
-                what, value="defect", label="What changes", info="The other stays that of “From”.", elem_id="varied"
-            )
+            gr.HTML('<div id="walk-from"></div>')
+            gr.HTML('<div id="walk-to"></div>')
+        varied = gr.Radio(
+            [("The defect", "defect"), ("The part", "part")],
+            value="defect",
+            label="What changes",
+            info="The other stays that of “From”.",
+            elem_id="varied",
+        )
         walk_button = gr.Button("Make the animation", elem_id="walk-button")
-        walk_said = gr.HTML("", elem_id="walk-status")
-        animation = gr.Image(
-            label="Part and mask", format="webp", type="filepath", buttons=["download"], elem_id="animation"
-        )
+        walk_said = gr.HTML("", elem_id="walk-status", elem_classes="says")
+        animation = gr.HTML("", elem_id="animation")
     with gr.Accordion("Code that draws exactly these", open=False, elem_id="code"):
-        code = gr.Code(language="python", interactive=False, show_label=False, elem_id="snippet")
+        code = gr.HTML(at_first.get("code", ""), elem_id="snippet")
 
-    def show(recipe: Recipe, triplets: list[Triplet]) -> list[Any]:
-        # What is opened unasked, and where a walk goes, is where the defects are seen best.
-        best_seen = sorted(range(len(triplets)), key=lambda i: triplets[i].visibility, reverse=True)
-        opened, next_best = best_seen[0], best_seen[:2][-1]
-        choices = [(f"{i} · {seeds_in_words(triplet)}", i - 1) for i, triplet in enumerate(triplets, start=1)]
-        captions = [f"{seeds_in_words(triplet)} · {area_in_words(triplet)}" for triplet in triplets]
-        return [
-            asdict(recipe),
-            opened,
-            status(drawn_in_words(triplets)),
-            gr.Gallery(list(zip(map(strip, triplets), captions, strict=True)), selected_index=opened),
-            large_view(triplets[opened], opened + 1),
-            gr.Dropdown(choices, value=opened),
-            gr.Dropdown(choices, value=next_best),
-            # Only what differs between two ends can change on the way.
-            "part" if len(set(recipe.defect_seeds)) == 1 else "defect",
-            snippet(studio.catalog, recipe),
-        ]
+    places = {"shown": shown, "said": said, "gallery": shown_gallery, "code": code}
 
-    def drawn(recipe: Recipe) -> list[Any]:
-        return show(recipe, studio.drawer.draw(recipe))
+    def show(recipe: Recipe, triplets: Sequence[Triplet], next_seed: int | None = None) -> dict[Any, Any]:
+        answer: dict[Any, Any] = {places[name]: value for name, value in values(recipe, triplets, next_seed).items()}
+        # Only what differs between two ends can change on the way.
+        answer[varied] = "part" if len(set(recipe.defect_seeds)) == 1 else "defect"
+        if next_seed is not None:
+            answer |= {seed: recipe.part_seeds[0], before: [], back_button: gr.Button(visible=False)}
+        return answer
 
-    first_recipe = studio.new_parts(studio.settings(studio.catalog.names[0], 1.0, 0.0), FIRST_COUNT, FIRST_SEED)
-    if not gpu_is_borrowed():
-        studio.drawer.draw_once(first_recipe)
+    def draw(name: Any, variety: Any, size: Any, only_defects: Any, count: Any, first_seed: Any) -> dict[Any, Any]:
+        recipe = studio.new_parts(studio.sized(name, variety, size), count, first_seed)
+        if only_defects is True:
+            drawn = studio.drawer.draw_with_defects(recipe)
+            return show(drawn.recipe, drawn.triplets, drawn.next_seed)
+        return show(recipe, studio.drawer.draw(recipe), seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
 
-    def show_first() -> list[Any]:
-        return show(first_recipe, studio.drawer.draw_once(first_recipe))
+    def open_model(name: Any) -> dict[Any, Any]:
+        drawn = studio.drawer.opening(studio.new_parts(studio.settings(name, 1.0, 0.0), FIRST_COUNT, FIRST_SEED))
+        answer = show(drawn.recipe, drawn.triplets, drawn.next_seed)
+        return {**answer, size: 0, variety: 1, large: large_view(drawn.triplets[0])}
 
-    def draw(name: Any, truncation_psi: Any, threshold: Any, count: Any, first_seed: Any) -> list[Any]:
-        return drawn(studio.new_parts(studio.settings(name, truncation_psi, threshold), count, first_seed))
+    def open_address(address: Any) -> dict[Any, Any]:
+        if not isinstance(address, dict) or "parts" not in address:
+            return open_model(studio.catalog.names[0])
+        recipe = studio.addressed(address)
+        triplets = studio.drawer.draw(recipe)
+        answer = show(recipe, triplets)
+        if recipe.part_seeds == recipe.defect_seeds:
+            answer = show(recipe, triplets, seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
+        how = {size: -recipe.mask_threshold, variety: recipe.truncation_psi, num_images: len(triplets)}
+        return {**answer, **how, model: recipe.model, large: large_view(triplets[0])}
 
-    def vary_defect(shown: Any, i: Any, count: Any) -> list[Any]:
-        chosen, count = studio.chosen(shown, i), studio.count(count)
-        return drawn(chosen.of(chosen.part_seeds * count, seeds_from(chosen.defect_seeds[0], count)))
+    def redraw(shown: Any, variety: Any, size: Any) -> dict[Any, Any]:
+        old = studio.shown(shown)
+        recipe = studio.sized(old.model, variety, size).recipe(old.part_seeds, old.defect_seeds)
+        answer = show(recipe, studio.drawer.draw(recipe), recipe.part_seeds[-1] + 1)
+        return {place: value for place, value in answer.items() if place not in (seed, before, back_button, varied)}
 
-    def vary_part(shown: Any, i: Any, count: Any) -> list[Any]:
-        chosen, count = studio.chosen(shown, i), studio.count(count)
-        return drawn(chosen.of(seeds_from(chosen.part_seeds[0], count), chosen.defect_seeds * count))
+    def vary(shown: Any, i: Any, count: Any, stack: Any, *, defect: bool) -> dict[Any, Any]:
+        old, chosen, count = studio.shown(shown), studio.chosen(shown, i), studio.count(count)
+        part, flaw = chosen.part_seeds[0], chosen.defect_seeds[0]
+        if defect:
+            recipe = chosen.of((part,) * count, seeds_from(flaw, count))
+        else:
+            recipe = chosen.of(seeds_from(part, count), (flaw,) * count)
+        stack = [*(stack if isinstance(stack, list) else []), asdict(old)][-MAX_STEPS_BACK:]
+        return {**show(recipe, studio.drawer.draw(recipe)), before: stack, back_button: gr.Button(visible=True)}
 
-    def open_large(shown: Any, event: gr.SelectData) -> tuple[int, str]:
-        chosen = studio.chosen(shown, event.index)
-        return event.index, large_view(studio.drawer.draw(chosen)[0], event.index + 1)
+    def vary_defect(shown: Any, i: Any, count: Any, stack: Any) -> dict[Any, Any]:
+        return vary(shown, i, count, stack, defect=True)
 
-    def walk(shown: Any, start: Any, end: Any, varied: Any) -> list[Any]:
+    def vary_part(shown: Any, i: Any, count: Any, stack: Any) -> dict[Any, Any]:
+        return vary(shown, i, count, stack, defect=False)
+
+    def go_back(stack: Any) -> dict[Any, Any]:
+        stack = stack if isinstance(stack, list) else []
+        recipe = studio.shown(stack[-1] if stack else None)
+        answer = show(recipe, studio.drawer.draw(recipe))
+        return {**answer, before: stack[:-1], back_button: gr.Button(visible=len(stack) > 1)}
+
+    def take(shown: Any, ticked: Any, layout: Any) -> str:
+        recipe, layout = studio.ticked(shown, ticked), studio.layout(layout)
+        triplets = studio.drawer.draw(recipe)
+        with new_download(taken, f"{folder_name(recipe.model)}_{len(triplets)}_{LAYOUTS[layout]}.zip") as path:
+            write_shown(path, recipe, triplets, layout, studio.facts[recipe.model])
+        return download(path)
+
+    def walk(shown: Any, ends: Any, varied: Any) -> list[Any]:
+        start, end = ends if isinstance(ends, list) and len(ends) == 2 else (None, None)
         first, last = studio.chosen(shown, start), studio.chosen(shown, end)
-        ends = first.of(first.part_seeds + last.part_seeds, first.defect_seeds + last.defect_seeds)
-        with new_download(animation, "walk.webp") as path:
-            save_animation(studio.walk(ends, varied), path)
-        return [str(path), ""]
-
-    results = [shown, selected, said, gallery, large, start, end, varied, code]
-    inputs = [model, truncation_psi, mask_threshold, num_images, seed]
-    drawing: dict[str, Any] = {
-        "fn": in_words(draw, said),
-        "inputs": inputs,
-        "outputs": results,
-        "show_progress_on": gallery,
-    }
-    page.load(show_first, None, results, **QUICK_EVENT).then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
-    dice = f"() => Math.floor(Math.random() * {MAX_SEED})"
-    rolled = surprise_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
-    for trigger in (draw_button.click, seed.submit, model.change, rolled.then):
-        drawn_event = trigger(**drawing, **OWN_EVENT)
-        say_if_busy(drawn_event, said)
-        drawn_event.then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
-    for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
-        variation = button.click(
-            in_words(function, said), [shown, selected, num_images], results, show_progress_on=gallery, **OWN_EVENT
+        frames = studio.walk(
+            first.of(first.part_seeds + last.part_seeds, first.defect_seeds + last.defect_seeds), varied
         )
-        say_if_busy(variation, said)
-        variation.then(None, js=SHOW_GALLERY, **BROWSER_EVENT).then(None, js=SHOW_CHOSEN, **BROWSER_EVENT)
-    opened = gallery.select(open_large, [shown], [selected, large], show_progress_on=large, **OWN_EVENT)
+        with new_download(animation, "walk.webp") as path:
+            save_animation(frames, path)
+        return [walk_view(frames, address_of(path)), ""]
+
+    results = [*places.values(), seed, varied, before, back_button, size, variety, num_images, model, large]
+    shows = {"outputs": results, "show_progress_on": shown_gallery, "trigger_mode": "always_last"}
+    after = "() => { dfmgan.show('#results'); }"
+
+    def on(trigger: Any, function: Any, inputs: list[Any], js: str | None = None) -> None:
+        say_at_once(trigger, DRAWING, said)
+        event = trigger(in_words(function, said), inputs, js=js, **shows, **OWN_EVENT)
+        say_if_busy(event, said)
+
+    inputs = [model, variety, size, only_defects, num_images, seed]
+    on(draw_button.click, draw, inputs, "(...all) => [...all.slice(0, 5), dfmgan.next(all[5])]")
+    on(surprise_button.click, draw, inputs, f"(...all) => [...all.slice(0, 5), dfmgan.roll({MAX_SEED})]")
+    on(seed.submit, draw, inputs)
+    on(only_defects.input, draw, inputs)
+    on(model.input, open_model, [model])
+    for slider in (size, variety):
+        on(slider.input, redraw, [shown, variety, size])
+    chosen_js = "(shown, chosen, ...more) => [shown, dfmgan.chosen(), ...more]"
+    for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
+        on(button.click, function, [shown, sent, num_images, before], chosen_js)
+    on(back_button.click, go_back, [before])
+    shown.change(None, shown, None, js="(recipe) => dfmgan.remember(recipe)", **BROWSER_EVENT)
+    for button in (same_part_button, same_defect_button, back_button):
+        button.click(None, None, None, js=after, **BROWSER_EVENT)
+
+    # What the address says is drawn; without anything in it the first parts are here already.
+    opener = gr.Button(visible="hidden", elem_id="open-address")
+    opened = opener.click(in_words(open_address, said), sent, js="() => [dfmgan.address()]", **shows, **OWN_EVENT)
     say_if_busy(opened, said)
-    opened.then(None, js=SHOW_LARGE_VIEW, **BROWSER_EVENT)
+    is_needed = "true" if first is None else "new URLSearchParams(location.search).has('parts')"
+    page.load(
+        None,
+        None,
+        None,
+        js=f"() => {{ if ({is_needed}) document.querySelector('#open-address').click(); }}",
+        **BROWSER_EVENT,
+    )
+
+    say_at_once(take_button.click, "Packing…", taken)
+    taking = take_button.click(
+        in_words(take, taken),
+        [shown, sent, layout],
+        taken,
+        js="(shown, _, layout) => [shown, dfmgan.ticked(), layout]",
+        show_progress="hidden",
+        **OWN_EVENT,
+    )
+    say_if_busy(taking, taken)
+    taking.then(None, None, None, js="() => document.querySelector('#shown-zip a')?.click()", **BROWSER_EVENT)
+    say_at_once(walk_button.click, "Drawing the way…", walk_said)
     walking = walk_button.click(
         in_words(walk, walk_said),
-        [shown, start, end, varied],
+        [shown, sent, varied],
         [animation, walk_said],
-        show_progress_on=animation,
+        js="(shown, _, varied) => [shown, [dfmgan.end('from'), dfmgan.end('to')], varied]",
+        show_progress="hidden",
         **OWN_EVENT,
     )
     say_if_busy(walking, walk_said)
-    return DrawSettings(model, seed, truncation_psi, mask_threshold)
+    return DrawSettings(model, seed, variety, size)
+
+
+def download(path: Any) -> str:
+    """HTML of a link to a file."""
+    kib = max(1, path.stat().st_size >> 10)
+    return f'<p>Ready: <a href="{address_of(path)}" download="{path.name}">{path.name}</a> ({kib:,} KB)</p>'

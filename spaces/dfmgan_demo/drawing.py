@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from catalog import Catalog
 from device import gpu_is_borrowed, where_it_computes
-from limits import refusal
+from limits import refusal, seeds_from
 from photographs import open_safely
 from PIL import Image
 from torch import Tensor
@@ -21,6 +21,8 @@ from dfmgan_hf.export import ExportConfig, ExportError, Sample, draw_samples
 from dfmgan_hf.painting import NUM_TWINS, PaintConfig, PaintError, Photograph, Placement, TwinIndex
 
 Varied = Literal["defect", "part"]
+MAX_ROUNDS = 4
+OPENING_CANDIDATES = 48
 # What errors call by the name of an argument is a widget here.
 NAMES_ON_THE_PAGE = (
     ("the right `window`", "the right scale"),
@@ -81,9 +83,28 @@ class Triplet:
 
     @property
     def visibility(self) -> float:
-        """How easily an eye finds the defect: how much it changes the part, times the share that it leaves alone."""
-        change = np.abs(np.asarray(self.image, np.float32) - np.asarray(self.defect_free, np.float32)).mean()
-        return float(change) * (1 - self.defect_percent / 100) if self.defect_pixels else 0.0
+        """How easily an eye finds the defect: how much it changes the part, times the share that it leaves alone.
+
+        Halved where the part is as good as black.
+        """
+        part = np.asarray(self.defect_free, np.float32)
+        change = float(np.abs(np.asarray(self.image, np.float32) - part).mean())
+        seen = change * (1 - self.defect_percent / 100) if self.defect_pixels else 0.0
+        return seen if part.mean() > 64 else seen / 2
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Parts that were drawn one after the other.
+
+    Args:
+        recipe, triplets: what was drawn.
+        next_seed: from which others are drawn next.
+    """
+
+    recipe: Recipe
+    triplets: list[Triplet]
+    next_seed: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +138,7 @@ class Drawer:
         self._run_painter = where_it_computes(self._paint)
         self._run_preparer = where_it_computes(self._prepare)
         self._painting = threading.Lock()
-        self._kept: dict[Recipe, list[Triplet]] = {}
+        self._kept: dict[Recipe, Drawn] = {}
         self._keeping = threading.Lock()
 
     def draw(self, recipe: Recipe) -> list[Triplet]:
@@ -125,11 +146,40 @@ class Drawer:
         parts, defects = self._latents(recipe)
         return self._triplets(recipe, parts, defects)
 
-    def draw_once(self, recipe: Recipe) -> list[Triplet]:
-        """As `draw`, but drawn at the first call and kept for ever: what every visitor sees waits for no other."""
+    def draw_with_defects(self, recipe: Recipe) -> Drawn:
+        """As many triplets as the recipe has, but only such with a defect: seeds that draw none are passed over.
+
+        Where hardly any seed draws one there may be fewer, and where none does, they are those of the recipe.
+        """
+        count, first = len(recipe.part_seeds), recipe.part_seeds[0]
+        kept: list[Triplet] = []
+        for attempt in range(MAX_ROUNDS):
+            seeds = seeds_from(first + attempt * count, count)
+            drawn = self.draw(recipe.of(seeds, seeds))
+            kept += [triplet for triplet in drawn if triplet.defect_pixels]
+            if len(kept) >= count:
+                break
+        kept = kept[:count] or self.draw(recipe)
+        parts = tuple(triplet.part_seed for triplet in kept)
+        return Drawn(recipe.of(parts, parts), kept, seeds_from(parts[-1] + 1, 1)[0])
+
+    def opening(self, recipe: Recipe) -> Drawn:
+        """What is seen first of a model: neighbours among its first parts on which defects are seen best.
+
+        Drawn at the first call and kept for ever: it waits for no other visitor.
+        """
         with self._keeping:
             if recipe not in self._kept:
-                self._kept[recipe] = self.draw(recipe)
+                count = len(recipe.part_seeds)
+                seeds = seeds_from(recipe.part_seeds[0], OPENING_CANDIDATES)
+                triplets = [triplet for triplet in self.draw(recipe.of(seeds, seeds)) if triplet.defect_pixels]
+                blocks = [triplets[i : i + count] for i in range(max(len(triplets) - count, 0) + 1)]
+                best = max(blocks, key=lambda block: sum(triplet.visibility**0.5 for triplet in block))
+                parts = tuple(triplet.part_seed for triplet in best)
+                if parts:
+                    self._kept[recipe] = Drawn(recipe.of(parts, parts), best, parts[-1] + 1)
+                else:
+                    self._kept[recipe] = self.draw_with_defects(recipe)
             return self._kept[recipe]
 
     def samples(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:

@@ -18,6 +18,8 @@ MAX_MASK_THRESHOLD = 10.0
 # Of a photograph that is brought along.
 MAX_UPLOAD_BYTES = 10 * 2**20
 MAX_MEGAPIXELS = 25
+# On the page, where every step of a slider shows: beyond, all parts are alike and all defects gone or everywhere.
+MIN_VARIETY, MAX_SIZE = 0.3, 3.0
 MIN_STRENGTH, MAX_STRENGTH = 0.2, 2.0
 MAX_WINDOW = 2**13
 

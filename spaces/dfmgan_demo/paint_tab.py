@@ -15,14 +15,14 @@ import gradio as gr
 import imagecodecs
 import numpy as np
 from cache_files import new_download
-from compare import MOVE_DIVIDER, stage
-from draw_tab import MIN_CONTROL_PIXELS
+from compare import stage, toolbar
+from draw_tab import MIN_CONTROL_PIXELS, download
 from drawing import Painting
 from events import BROWSER_EVENT, OWN_EVENT, QUICK_EVENT
 from limits import MAX_MEGAPIXELS, MAX_SEED, MAX_STRENGTH, MAX_UPLOAD_BYTES, MAX_WINDOW, MIN_STRENGTH, refusal
 from photographs import Visits, at_most, brushed, canvas, open_safely, to_look_at
 from PIL import Image
-from refusals import in_words, say_if_busy
+from refusals import in_words, say_at_once, say_if_busy
 from studio import Studio
 from words import status
 
@@ -49,7 +49,7 @@ SHOW_RESULT = """() => {
 }"""
 
 
-def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Dropdown) -> None:
+def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML) -> None:
     """Build the tab; a part that the model draws is there to paint on at first."""
     visits = Visits()
     part_seed = gr.Number(FIRST_PART, visible="hidden", elem_id="part-seed")
@@ -74,6 +74,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                 buttons=[],
                 brush=gr.Brush(default_size=BRUSH_PIXELS, colors=["#ff5a1f"], color_mode="fixed"),
                 canvas_size=(480, 480),
+                visible=False,  # the browser loads half a megabyte for it when the tab is opened
                 elem_id="canvas",
             )
             # Strokes are sent when they are needed. What else this would take in, the server would keep in memory.
@@ -117,15 +118,11 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
                     elem_id="window",
                 )
                 any_product = gr.Checkbox(False, label="Paint unknown products too", elem_id="any-product")
-        with gr.Column(scale=7, min_width=320, elem_id="paint-result"):
-            said = gr.HTML("", elem_id="paint-status")
-            painted = gr.HTML(EMPTY_VIEW, js_on_load=MOVE_DIVIDER, elem_id="painted")
-            with gr.Row():
-                gr.Checkbox(False, label="Outline what changed", min_width=MIN_CONTROL_PIXELS, elem_id="paint-outline")
-                gr.Checkbox(False, label="Whole photograph", min_width=MIN_CONTROL_PIXELS, elem_id="paint-whole")
-            archive = gr.File(
-                label="Photograph and label, in a ZIP", interactive=False, height=120, elem_id="paint-archive"
-            )
+        with gr.Column(scale=7, min_width=320, elem_id="paint-result", elem_classes="viewer"):
+            said = gr.HTML("", elem_id="paint-status", elem_classes="says")
+            gr.HTML(toolbar(("whole", "Whole photograph", "Shows all of it instead of the place of the defect")))
+            painted = gr.HTML(EMPTY_VIEW, elem_id="painted")
+            archive = gr.HTML("", elem_id="paint-archive")
 
     def show(photograph: Path, name: str, session: str | None) -> list[Any]:
         opened = open_safely(photograph)
@@ -136,10 +133,10 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
         height, width = opened.size
         depth = ", 16 bits" if opened.highest > 255 else ""
         return [
-            {"background": str(path), "layers": [], "composite": None},
+            gr.ImageEditor({"background": str(path), "layers": [], "composite": None}, visible=True),
             status(f"{name} · {width} × {height} pixels{depth}") + HINT,
             EMPTY_VIEW,
-            None,
+            "",
             "",
         ]
 
@@ -183,7 +180,11 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
             how = {"model": settings.model, "photograph": own_name, "seed": seed, **asdict(config)}
             _write_archive(path, stem, painting, how)
         visits.note(request.session_hash, [path])
-        return [_view(painting), str(path), status(_in_words(painting, config.window or 0, is_own=mask is not None))]
+        return [
+            _view(painting),
+            download(path),
+            status(_in_words(painting, config.window or 0, is_own=mask is not None)),
+        ]
 
     shown = [editor, facts, painted, archive, said]
     dice = f"() => Math.floor(Math.random() * {MAX_SEED})"
@@ -197,9 +198,10 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.Drop
     )
     for event in arriving:
         say_if_busy(event, said)
-    model.change(studio.scale, model, window, preprocess=False, **QUICK_EVENT)
+    model.input(studio.scale, model, window, preprocess=False, **QUICK_EVENT)
     again = another_button.click(None, None, seed, js=dice, **BROWSER_EVENT)
     for trigger in (paint_button.click, seed.submit, again.then):
+        say_at_once(trigger, "Painting…", said)
         event = trigger(
             in_words(paint, said),
             [model, editor, strength, window, seed, any_product],

@@ -11,22 +11,12 @@ from typing import Literal
 import numpy as np
 from drawing import Triplet
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-# Small pictures are enlarged for the screen, so that the browser's smoothing has nothing left to blur.
-PANEL_PIXELS = 192
+# Small pictures are enlarged in files that are looked at elsewhere.
 FRAME_PIXELS = 256
 GAP_PIXELS = 6
 FRAME_MILLISECONDS = 80
-
-
-def strip(triplet: Triplet) -> Image.Image:
-    """Defect-free part, mask and defect image side by side, as one RGB picture with transparent gaps."""
-    panels = [
-        enlarge(triplet.defect_free, PANEL_PIXELS, Image.Resampling.BICUBIC),
-        enlarge(triplet.mask, PANEL_PIXELS, Image.Resampling.NEAREST),
-        enlarge(triplet.image, PANEL_PIXELS, Image.Resampling.BICUBIC),
-    ]
-    return _side_by_side(panels, "RGBA", (0, 0, 0, 0))
 
 
 def enlarge(image: Image.Image, pixels: int, resampling: Image.Resampling) -> Image.Image:
@@ -49,11 +39,33 @@ def outline_path(mask: Image.Image) -> str:
     return "".join(steps)
 
 
-def data_uri(image: Image.Image, format: Literal["png", "webp"] = "png") -> str:
-    """`image` inside a URI: as PNG to the pixel, as WebP to look at."""
+def png(image: Image.Image, about: dict[str, str] | None = None) -> bytes:
+    """A PNG file that says how it was made, in text entries that image viewers show."""
+    text = PngInfo()
+    for name, value in (about or {}).items():
+        text.add_itxt(name, value)
     buffer = io.BytesIO()
-    image.save(buffer, format=format, quality=90)
-    return f"data:image/{format};base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "PNG", optimize=True, pnginfo=text)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, format: Literal["png", "webp"] = "png") -> str:
+    """A picture's file inside a URI."""
+    return f"data:image/{format};base64," + base64.b64encode(content).decode()
+
+
+def webp(image: Image.Image) -> bytes:
+    """A WebP file to look at."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90)
+    return buffer.getvalue()
+
+
+def stretch(image: Image.Image) -> tuple[float, float]:
+    """Slope and intercept (levels from 0 to 1) that spread a dark or flat picture over all levels."""
+    low, high = np.percentile(np.asarray(image.convert("L")), (1, 99)) / 255
+    slope = 1 / max(high - low, 0.05)
+    return round(float(slope), 3), round(float(-low * slope), 3)
 
 
 def save_animation(triplets: Sequence[Triplet], path: Path) -> None:

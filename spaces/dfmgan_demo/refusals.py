@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 from events import BROWSER_EVENT
-from words import BUSY, status
+from words import BUSY, CANCELLED, status
 
 
 def in_words(function: Callable[..., Any], where: gr.HTML) -> Callable[..., Any]:
@@ -40,6 +40,16 @@ def in_words(function: Callable[..., Any], where: gr.HTML) -> Callable[..., Any]
     return answer
 
 
+def say_at_once(trigger: Any, message: str, where: gr.HTML) -> None:
+    """Says at `where` what has begun, so that nothing old stands there meanwhile."""
+    trigger(None, None, where, js=f"() => {json.dumps(status(message))}", **BROWSER_EVENT)
+
+
 def say_if_busy(event: Any, where: gr.HTML) -> None:
-    """Says at `where` that the queue is full; it refuses before any function of ours runs, so the browser says it."""
-    event.failure(None, None, where, js=f"() => {json.dumps(status(BUSY, refused=True))}", **BROWSER_EVENT)
+    """Says at `where` that the queue is full; it refuses before any function of ours runs, so the browser says it.
+
+    Gradio calls what was cancelled a failure too.
+    """
+    busy, cancelled = (json.dumps(text) for text in (status(BUSY, refused=True), status(CANCELLED)))
+    js = f"() => window.dfmgan.cancelled ? {cancelled} : {busy}"
+    event.failure(None, None, where, js=js, **BROWSER_EVENT)

@@ -27,9 +27,9 @@ def snippet(catalog: Catalog, recipe: Recipe) -> str:
             f"_, defects = pipe.latents_from_seeds({_seeds(recipe.defect_seeds)})\n"
             f"out = pipe(num_images={len(recipe.part_seeds)}, object_latents=parts, defect_latents=defects{how})"
         )
-    source = catalog[recipe.model].source
+    source = public_source(catalog[recipe.model].source)
     imports, where = ["from dfmgan_hf import DFMGANPipeline"], [f"pipe = DFMGANPipeline.from_pretrained({source!r})"]
-    if in_space := _in_space(source):
+    if in_space := _in_space(catalog[recipe.model].source):
         repo_id, folder = in_space
         imports.insert(0, "from huggingface_hub import snapshot_download")
         where = [
@@ -43,8 +43,8 @@ def snippet(catalog: Catalog, recipe: Recipe) -> str:
 
 def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:
     """The command line that writes the same files as the ZIP, and that has no limit."""
-    source, before = catalog[model].source, ""
-    if in_space := _in_space(source):
+    source, before = public_source(catalog[model].source), ""
+    if in_space := _in_space(catalog[model].source):
         repo_id, source = in_space
         before = f"hf download {repo_id} --repo-type space --include {shlex.quote(source + '/*')} --local-dir .\n"
     options = {
@@ -60,6 +60,15 @@ def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:
     return f"{before}python examples/generate.py" + "".join(
         f" \\\n  --{name} {shlex.quote(str(value))}" for name, value in options.items()
     )
+
+
+def public_source(source: str) -> str:
+    """A Hub id as it is; of a folder of this machine what a reader has too: its place in a checkout or its name."""
+    folder = Path(source).resolve()
+    if not folder.is_dir():
+        return source
+    checkout = HERE.parents[1]
+    return folder.relative_to(checkout).as_posix() if folder.is_relative_to(checkout) else folder.name
 
 
 def _in_space(source: str) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from card import facts
 from catalog import Catalog
 from drawing import Drawer, Recipe, Triplet
 from limits import (
@@ -12,10 +13,12 @@ from limits import (
     MAX_MASK_THRESHOLD,
     MAX_SEED,
     MAX_SHOWN,
+    MAX_SIZE,
     MAX_STRENGTH,
     MAX_TRUNCATION_PSI,
     MAX_WINDOW,
     MIN_STRENGTH,
+    MIN_VARIETY,
     check_choice,
     check_number,
     check_whole_number,
@@ -52,6 +55,7 @@ class Studio:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.drawer = Drawer(catalog)
+        self.facts = {name: facts(catalog[name]) for name in catalog.names}
 
     def settings(self, model: Any, truncation_psi: Any, mask_threshold: Any) -> Settings:
         """Checked settings."""
@@ -60,6 +64,15 @@ class Studio:
             check_number(truncation_psi, "Variety (truncation)", 0.0, MAX_TRUNCATION_PSI),
             check_number(mask_threshold, "Mask threshold", -MAX_MASK_THRESHOLD, MAX_MASK_THRESHOLD),
         )
+
+    def sized(self, model: Any, variety: Any, size: Any) -> Settings:
+        """Checked settings in the page's words."""
+        size = check_number(size, "Size of the defect", -MAX_SIZE, MAX_SIZE)
+        return self.settings(model, check_number(variety, "Variety", MIN_VARIETY, MAX_TRUNCATION_PSI), 0.0 - size)
+
+    def layout(self, layout: Any) -> str:
+        """A checked name of a layout."""
+        return check_choice(layout, "Layout", list(LAYOUTS))
 
     def new_parts(self, settings: Settings, num_images: Any, seed: Any) -> Recipe:
         """Every part with a defect of its own."""
@@ -93,7 +106,7 @@ class Studio:
         return export_config(
             settings.model,
             check_whole_number(num_images, "How many", 1, MAX_EXPORTED),
-            check_choice(layout, "Layout", list(LAYOUTS)),
+            self.layout(layout),
             self.seed(seed),
             settings.truncation_psi,
             settings.mask_threshold,
@@ -121,18 +134,45 @@ class Studio:
         """A checked seed."""
         return check_whole_number(value, name, 0, MAX_SEED)
 
-    def chosen(self, shown: Any, index: Any) -> Recipe:
-        """The recipe of one of the pictures that the page shows.
-
-        Args:
-            shown: the fields of a `Recipe`, as the page got them and sends them back.
-            index: place of the picture, from 0.
-        """
+    def shown(self, shown: Any) -> Recipe:
+        """The recipe of what a page shows: the fields of a `Recipe`, as it got them and sends them back."""
         if not isinstance(shown, dict) or set(shown) != {field.name for field in fields(Recipe)}:
             raise refusal("Nothing is drawn yet: press “Draw defects” first.")
         parts, defects = shown["part_seeds"], shown["defect_seeds"]
         if not isinstance(parts, list) or not isinstance(defects, list):
             raise refusal("Seeds must be lists of whole numbers.")
-        i = check_whole_number(index, "Picture", 0, min(len(parts), len(defects)) - 1)
-        settings = self.settings(shown["model"], shown["truncation_psi"], shown["mask_threshold"])
-        return settings.recipe((self.seed(parts[i], "Part seed"),), (self.seed(defects[i], "Defect seed"),))
+        if not 1 <= len(parts) == len(defects) <= MAX_SHOWN:
+            raise refusal(f"There must be as many part seeds as defect seeds, from 1 to {MAX_SHOWN}.")
+        return self.settings(shown["model"], shown["truncation_psi"], shown["mask_threshold"]).recipe(
+            tuple(self.seed(seed, "Part seed") for seed in parts),
+            tuple(self.seed(seed, "Defect seed") for seed in defects),
+        )
+
+    def chosen(self, shown: Any, index: Any) -> Recipe:
+        """The recipe of one of the pictures that a page shows, by its place from 0."""
+        recipe = self.shown(shown)
+        i = check_whole_number(index, "Picture", 0, len(recipe.part_seeds) - 1)
+        return recipe.of(recipe.part_seeds[i : i + 1], recipe.defect_seeds[i : i + 1])
+
+    def ticked(self, shown: Any, indices: Any) -> Recipe:
+        """The recipe of some of the pictures that a page shows; of all without any index."""
+        recipe = self.shown(shown)
+        if not isinstance(indices, list):
+            raise refusal("What is ticked must be a list of whole numbers.")
+        places = [check_whole_number(i, "Picture", 0, len(recipe.part_seeds) - 1) for i in indices]
+        return recipe.of(
+            *(tuple(seeds[i] for i in places) or seeds for seeds in (recipe.part_seeds, recipe.defect_seeds))
+        )
+
+    def addressed(self, address: Any) -> Recipe:
+        """The recipe that the page's address says, as `remember` in `page.js` writes it."""
+        if not isinstance(address, dict) or not all(isinstance(value, str) for value in address.values()):
+            raise refusal("The address of this page is not one that it has given.")
+        try:
+            parts = [int(seed) for seed in address["parts"].split(".")]
+            defects = [int(seed) for seed in address.get("defects", address["parts"]).split(".")]
+            variety, size = float(address.get("variety", 1)), float(address.get("size", 0))
+        except (KeyError, ValueError):
+            raise refusal("The address of this page is not whole: copy it again.") from None
+        how = {"truncation_psi": variety, "mask_threshold": -size}
+        return self.shown({"model": address.get("model"), "part_seeds": parts, "defect_seeds": defects, **how})

@@ -1,26 +1,43 @@
-"""ZIP files of drawn pictures, in the layouts that `dfmgan_hf.export` writes."""
+"""What is taken home: ZIP files in the layouts that `dfmgan_hf.export` writes, and what each file says of itself."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import inspect
+import json
 import re
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from drawing import Drawer
+from card import Facts
+from drawing import Drawer, Recipe, Triplet
+from pictures import png
 
-from dfmgan_hf.export import ExportConfig, ExportFormat, make_writer
+from dfmgan_hf.export import ExportConfig, ExportFormat, Sample, make_writer
+from dfmgan_hf.export.writers import WRITERS, Record
 
-LAYOUTS: dict[str, ExportFormat] = {"MVTec AD": "mvtec", "Image folder": "imagefolder", "Parquet": "parquet"}
-LAYOUTS_IN_WORDS = {
-    "MVTec AD": "test/good, test/defect and ground_truth/defect, as anomalib reads it",
-    "Image folder": "images, masks and metadata.csv, as load_dataset reads it",
-    "Parquet": "one table that holds the pictures too, as the Hub shows it",
+NAMES = {
+    "mvtec": ("MVTec AD", "test/defect with ground_truth, twins in test/good"),
+    "anomalib": ("anomalib", "folders that its Folder loader reads"),
+    "imagefolder": ("Image folder", "images, masks, twins and metadata.csv, as load_dataset reads it"),
+    "coco": ("COCO", "images and one JSON file of outlines"),
+    "yolo": ("YOLO", "images and a text file of outlines for each"),
+    "parquet": ("Parquet", "one table that holds the pictures too, as the Hub shows it"),
 }
+
+
+def _in_words(format: str) -> tuple[str, str]:
+    said = inspect.getdoc(WRITERS[format]) or format
+    return NAMES.get(format, (format, said.splitlines()[0].replace("`", "")))
+
+
+LAYOUTS: dict[str, ExportFormat] = {_in_words(format)[0]: format for format in WRITERS}
+LAYOUTS_IN_WORDS = dict(map(_in_words, WRITERS))
 # A model that rarely draws a defect at the chosen threshold must not be asked for ever.
 MAX_DRAWS_PER_IMAGE = 40
 
@@ -42,34 +59,115 @@ def export_config(
     )
 
 
-def write_archive(path: Path, drawer: Drawer, model: str, config: ExportConfig) -> Generator[int, None, None]:
-    """Write triplets that have a defect to a ZIP file, and yield how many are drawn so far.
+def write_archive(
+    path: Path, drawer: Drawer, model: str, config: ExportConfig, facts: Facts
+) -> Generator[int, None, None]:
+    """Write new triplets that have a defect to a ZIP file, and yield how many are drawn so far.
 
     Args:
         path: file to write. It appears when it is whole; an iterator that fails or is closed leaves nothing behind.
         drawer: draws.
         model: name in the catalog.
         config: what to draw and how to lay it out; its folder is the one inside the ZIP.
+        facts: of the model, for the README.
 
     Raises:
         gr.Error: the model draws no defect at this threshold.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        folder = Path(scratch) / config.output_dir
-        written = replace(config, output_dir=folder)
-        writer = make_writer(written)
-        with closing(drawer.samples(model, written)) as samples, closing(writer.write(samples)) as records:
-            for done, _ in enumerate(records, start=1):
-                yield done
-        deque(writer.finish(), maxlen=0)
-        aside = Path(scratch) / "whole.zip"
-        _zip(folder, aside)
-        aside.replace(path)
+    settings = {name: getattr(config, name) for name in ("seed", "truncation_psi", "mask_threshold", "num_images")}
+    with closing(drawer.samples(model, config)) as samples:
+        yield from _archive(path, samples, config, readme(model, facts, settings))
+
+
+def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts) -> None:
+    """Write exactly these triplets to a ZIP file, those without a defect too, and say in it what they were drawn from.
+
+    Args:
+        path: file to write.
+        recipe, triplets: what was drawn.
+        layout: name of one of `LAYOUTS`.
+        facts: of the model.
+    """
+    config = export_config(recipe.model, len(triplets), layout, 0, recipe.truncation_psi, recipe.mask_threshold)
+    samples = (_sample(i, recipe, triplet, facts) for i, triplet in enumerate(triplets))
+    settings = {"truncation_psi": recipe.truncation_psi, "mask_threshold": recipe.mask_threshold}
+    rows = [
+        f"| {i:06d} | {triplet.part_seed} | {triplet.defect_seed} | {triplet.defect_percent:.2f} % |"
+        for i, triplet in enumerate(triplets)
+    ]
+    table = "\n".join(["| file | seed of the part | seed of the defect | defect |", "|---|---|---|---|", *rows])
+    deque(_archive(path, samples, config, f"{readme(recipe.model, facts, settings)}\n{table}\n"), maxlen=0)
+
+
+def readme(model: str, facts: Facts, settings: dict[str, float]) -> str:
+    """What a person finds beside the pictures, years later."""
+    shows = f" It draws {facts.shows}." if facts.shows else ""
+    trained = f" (of the photographs that it was trained on: {facts.note})" if facts.note else ""
+    how = "\n".join(f"- {name}: {value}" for name, value in settings.items())
+    return (
+        f"# Generated pictures: {model}\n\n"
+        "Nothing here is a photograph: image, mask and defect-free twin were drawn by a model of DFMGAN "
+        f"(https://arxiv.org/abs/2303.02389) with {software()}.{shows}\n\n"
+        f"Licence of the model: {facts.license or 'not known'}{trained}.\n\n"
+        f"Drawn with:\n\n{how}\n"
+    )
+
+
+def about_picture(recipe: Recipe, triplet: Triplet, license: str) -> dict[str, str]:
+    """What a single picture's file says of itself."""
+    return {
+        "Title": "Generated, not a photograph",
+        "Software": software(),
+        "Model": recipe.model,
+        "License": license or "not known",
+        "Settings": json.dumps(
+            {
+                "part_seed": triplet.part_seed,
+                "defect_seed": triplet.defect_seed,
+                "truncation_psi": recipe.truncation_psi,
+                "mask_threshold": recipe.mask_threshold,
+            }
+        ),
+    }
+
+
+def file_names(model: str, triplet: Triplet) -> dict[str, str]:
+    """How the three pictures of a triplet are called, by kind."""
+    stem = f"{folder_name(model)}_part_{triplet.part_seed}_defect_{triplet.defect_seed}"
+    return {"image": f"{stem}.png", "mask": f"{stem}_mask.png", "defect_free": f"{stem}_without.png"}
 
 
 def folder_name(model: str) -> str:
     """The model's name as a folder name: lower case letters, digits and underscores."""
     return re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_") or "model"
+
+
+def software() -> str:
+    """The package and its version."""
+    return f"dfmgan-hf {importlib.metadata.version('dfmgan-hf')}"
+
+
+def _sample(i: int, recipe: Recipe, triplet: Triplet, facts: Facts) -> Sample:
+    record = Record(i, triplet.part_seed, triplet.defect_percent / 100)
+    about = about_picture(recipe, triplet, facts.license)
+    pictures = {kind: png(getattr(triplet, kind), about) for kind in ("mask", "defect_free")}
+    # The record by which the writers know their own files.
+    image = png(triplet.image, {**about, "dfmgan_hf": json.dumps(asdict(record))})
+    return Sample(record, image, **pictures)
+
+
+def _archive(path: Path, samples: Iterable[Sample], config: ExportConfig, text: str) -> Generator[int, None, None]:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        folder = Path(scratch) / config.output_dir
+        writer = make_writer(replace(config, output_dir=folder))
+        with closing(writer.write(samples)) as records:
+            for done, _ in enumerate(records, start=1):
+                yield done
+        deque(writer.finish(), maxlen=0)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        aside = Path(scratch) / "whole.zip"
+        _zip(folder, aside)
+        aside.replace(path)
 
 
 def _zip(folder: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tab that makes ZIP files."""
+"""The tab that draws whole data sets into ZIP files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Any
 
 import gradio as gr
 from cache_files import new_download
-from draw_tab import DrawSettings
-from events import OWN_EVENT, QUICK_EVENT
+from draw_tab import DrawSettings, code_block, download
+from events import BROWSER_EVENT, OWN_EVENT, QUICK_EVENT
 from limits import MAX_EXPORTED
-from refusals import in_words, say_if_busy
+from refusals import in_words, say_at_once, say_if_busy
 from snippet import export_command
 from studio import Studio
 from take_away import LAYOUTS_IN_WORDS, write_archive
+from words import CANCELLED
 
 INTRO = (
-    "A ZIP of pictures with masks and defect-free twins, drawn with the model, seed and fine tuning of the first tab. "
-    "Parts that came out without a defect are left out and others drawn instead."
+    "## A data set of new parts\n\n"
+    "Up to 200 parts that are not on the page yet, each with a defect, its mask and its twin, drawn with the model, "
+    "seed and fine tuning of the first tab. What you see there you take home there."
 )
 
 
@@ -34,45 +36,39 @@ def build_take_away_tab(studio: Studio, settings: DrawSettings) -> None:
         )
         with gr.Row():
             export_button = gr.Button("Make the ZIP", variant="primary", elem_id="export-button")
-            cancel_button = gr.Button("Cancel", interactive=False, elem_id="cancel-button")
-        said = gr.HTML("", elem_id="zip-status")
-        archive = gr.File(label="Your ZIP", interactive=False, height=120, elem_id="archive")
-        command = gr.Code(
-            language="shell",
-            label="The same files, and as many as you like, without this page",
-            interactive=False,
-            visible=False,
-            elem_id="command",
-        )
+            cancel_button = gr.Button("Cancel", visible=False, elem_id="cancel-button")
+        said = gr.HTML("", elem_id="zip-status", elem_classes="says")
+        archive = gr.HTML("", elem_id="archive")
+        command = gr.HTML("", elem_id="command")
 
-    def export(
-        name: Any,
-        truncation_psi: Any,
-        threshold: Any,
-        seed: Any,
-        count: Any,
-        layout: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio knows that it is wanted
-    ) -> Generator[list[Any], None, None]:
-        settings = studio.settings(name, truncation_psi, threshold)
-        config = studio.export(settings, count, seed, layout)
-        as_command = gr.Code(export_command(studio.catalog, settings.model, config), visible=True)
-        with new_download(archive, f"{config.category}_{config.num_images}.zip") as path:
-            for done in write_archive(path, studio.drawer, settings.model, config):
-                progress((done, config.num_images), desc="Drawing", unit="parts")
-                yield [None, as_command, ""]
-        yield [str(path), as_command, ""]
+    def export(name: Any, variety: Any, size: Any, seed: Any, count: Any, layout: Any) -> Generator[list[Any]]:
+        drawn_as = studio.sized(name, variety, size)
+        config = studio.export(drawn_as, count, seed, layout)
+        beside = "<p>The same files, and as many as you like, without this page:</p>"
+        as_command = beside + code_block(export_command(studio.catalog, drawn_as.model, config))
+        with new_download(archive, f"{config.category}_{config.num_images}_{config.format}.zip") as path:
+            writing = write_archive(path, studio.drawer, drawn_as.model, config, studio.facts[drawn_as.model])
+            for done in writing:
+                yield [_progress(done, config.num_images), as_command, ""]
+        yield [download(path), as_command, ""]
 
     def buttons_while(working: bool) -> list[gr.Button]:
-        return [gr.Button(interactive=not working), gr.Button(interactive=working)]
+        return [gr.Button(interactive=not working), gr.Button(visible=working)]
 
     buttons = [export_button, cancel_button]
-    started = export_button.click(lambda: [*buttons_while(True), ""], None, [*buttons, said], **QUICK_EVENT)
+    say_at_once(export_button.click, "Waiting for a place…", said)
+    started = export_button.click(
+        lambda: [*buttons_while(True), ""],
+        None,
+        [*buttons, archive],
+        js="() => { window.dfmgan.cancelled = false; return []; }",
+        **QUICK_EVENT,
+    )
     exporting = started.then(
         in_words(export, said),
-        [settings.model, settings.truncation_psi, settings.mask_threshold, settings.seed, count, layout],
+        [settings.model, settings.variety, settings.size, settings.seed, count, layout],
         [archive, command, said],
-        show_progress_on=archive,
+        show_progress="hidden",
         **{**OWN_EVENT, "concurrency_id": "export"},
     )
     say_if_busy(exporting, said)
@@ -80,5 +76,16 @@ def build_take_away_tab(studio: Studio, settings: DrawSettings) -> None:
     for ended in (exporting.then, exporting.failure):
         ended(lambda: buttons_while(False), None, buttons, **QUICK_EVENT)
     cancel_button.click(
-        lambda: [*buttons_while(False), None], None, [*buttons, archive], cancels=exporting, **QUICK_EVENT
+        lambda: [*buttons_while(False), ""],
+        None,
+        [*buttons, archive],
+        js="() => { window.dfmgan.cancelled = true; return []; }",
+        cancels=exporting,
+        **QUICK_EVENT,
     )
+    say_at_once(cancel_button.click, CANCELLED, said)
+    export_button.click(None, None, None, js="() => dfmgan.show('#zip-status')", **BROWSER_EVENT)
+
+
+def _progress(done: int, count: int) -> str:
+    return f'<p>{done} of {count} parts</p><progress max="{count}" value="{done}" aria-label="Parts drawn"></progress>'

@@ -9,6 +9,8 @@ from drawing import Triplet
 
 BUSY = "Too many visitors are drawing at this moment: try again in a minute."
 
+CANCELLED = "Cancelled: no ZIP was made."
+
 
 def seeds_in_words(triplet: Triplet) -> str:
     """What a picture was drawn from."""
@@ -25,17 +27,17 @@ def area_in_words(triplet: Triplet) -> str:
 
 
 def status(message: str, *, refused: bool = False) -> str:
-    """HTML of a line about what was drawn, or why nothing was; screen readers read it out."""
-    role = 'role="alert" class="refused"' if refused else 'role="status"'
-    return f"<p {role}>{html.escape(message)}</p>"
+    """HTML of a line about what was drawn, or why nothing was; `page.js` has it read out."""
+    return (
+        f'<p role="alert" class="refused">{html.escape(message)}</p>' if refused else f"<p>{html.escape(message)}</p>"
+    )
 
 
 def drawn_in_words(triplets: Sequence[Triplet]) -> str:
     """How many parts were drawn, and what to do if some or all of them have no defect."""
     empty = sum(triplet.defect_pixels == 0 for triplet in triplets)
     if empty == len(triplets):
-        which = "This seed drew no defect" if empty == 1 else "None of these seeds drew a defect"
-        return f"{which} at this threshold: lower the mask threshold, or try another seed."
+        return "No defect came out: make the defect larger under “Fine tuning”, or draw again."
     drawn = "1 part drawn" if len(triplets) == 1 else f"{len(triplets)} parts drawn"
     if empty:
         drawn += f", {empty} without a defect"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -97,6 +98,8 @@ def test_all_training_sets_of_all_splits_are_tested_and_tabulated(config, tmp_pa
     assert json.loads((tmp_path / "table.json").read_text())[0]["accuracy_percent"] == pytest.approx(mean)
     text = (tmp_path / "table.md").read_text()
     assert "| DFMGAN + photographs |" in text
+    # The folders of images have no record of `dfmgan generate`; Crop&Paste draws from the split's own photographs.
+    assert re.search(r"^Of unknown origin, .* may have seen those that are tested on: dfmgan\.$", text, re.MULTILINE)
     # 5 of the 9 are dark.
     assert "one is 11.1 points; always naming the most frequent kind gives 55.6 %" in text
     assert Image.open(tmp_path / "table.png").width > 300
@@ -177,6 +180,26 @@ def test_a_model_that_saw_what_is_tested_on_is_refused_before_anything_starts(co
     with pytest.raises(ValueError, match=r"P2/dark was trained on 1 of the photographs that are tested on"):
         start(config, output_dir=tmp_path / "table", **trained)
     start(config, output_dir=tmp_path / "table", **trained, training_sets=("real",))
+
+
+def test_images_say_what_their_generator_saw(config, tmp_path):
+    lists = start(config, output_dir=tmp_path / "table", partitions=1).subjects["plate"].lists["P1"]
+    base, test = map(read_file_list, lists)
+    generated = save_generated(tmp_path / "generated")
+    drawn = {"generated": (f"other={generated}/{{defect}}",), "methods": (), "partitions": 1, "seeds": (0,)}
+
+    def record(*names: str) -> None:
+        for kind in KINDS:
+            (generated / kind / "generation").mkdir(exist_ok=True)
+            (generated / kind / "generation" / "settings.json").write_text(json.dumps({"trained_on": names}))
+
+    record(*base, test[0])
+    with pytest.raises(ValueError, match="was trained on 1 of the photographs that are tested on"):
+        start(config, output_dir=tmp_path / "table", **drawn)
+    record(*base)
+    benchmark = start(config, output_dir=tmp_path / "table", **drawn, training_sets=("generated",))
+    benchmark.run()
+    assert "unknown origin" not in (tmp_path / "table" / "table.md").read_text()
 
 
 def test_too_few_or_other_images_are_explained(config, tmp_path):

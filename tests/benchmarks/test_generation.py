@@ -233,6 +233,17 @@ def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):
     again = replace(finished, output_dir=tmp_path, trained=(template,), methods=("finetune",))
     GenerationBenchmark(again, networks, Accelerator(cpu=True)).run()
     assert result_of(again, "finetune")["metrics"] == result_of(finished, "finetune")["metrics"]
+    assert "unknown origin" not in (tmp_path / "table.md").read_text()
+
+
+def test_models_that_do_not_say_what_they_saw_are_named_under_the_table(finished, networks, tmp_path):
+    copied = shutil.copytree(
+        finished.output_dir, tmp_path / "models", ignore=shutil.ignore_patterns("training_config.json")
+    )
+    template = str(copied / "{category}" / "{defect}" / "{method}" / "model")
+    again = replace(finished, output_dir=tmp_path / "table", trained=(template,), methods=("finetune",))
+    GenerationBenchmark(again, networks, Accelerator(cpu=True)).run()
+    assert "may have seen those that are tested on: Finetune." in (tmp_path / "table" / "table.md").read_text()
 
 
 def test_estimate_comes_before_and_changes_nothing(config, networks, tmp_path):

@@ -354,3 +354,15 @@ def test_patches_are_proposed_where_defects_are_short(tmp_path: Path) -> None:
         in advised.message
     )
     assert "cut-patches --patch_size 80. They lie within --region 0.25 0.5 0.55 0.54 of" in advised.advice
+
+
+def test_a_terminal_shows_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    folder = draw_category(tmp_path / "plate")
+    Image.fromarray(draw_photograph(0)).convert("L").save(folder / "train" / "good" / "copy.jpg", quality=90)
+    examine(CheckConfig(folder, resolution=32))
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    examine(CheckConfig(folder, resolution=32))
+    shown = capsys.readouterr().err
+    assert "Reading: 100%" in shown
+    assert "Aligning: 100%" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageDraw, ImageFile, ImageFilter
 
 from dfmgan_hf.data import DataConfig, DataError, DataWarning, load_training_set
 from dfmgan_hf.data.doctor import CheckConfig, examine
@@ -265,6 +266,56 @@ def test_the_size_is_proposed_from_the_masks_and_what_is_torn_is_said(tmp_path: 
         DataWarning, match="2 of 2 masks go on beyond the edge of a patch of 8 pixels.*larger --patch_size"
     ):
         _cut(folder, tmp_path / "torn", dataclasses.replace(CONFIG, patch_size=8))
+
+
+def _screw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A screw in any rotation on a plain table of uneven light, 1024x1024; where it is, and a defect of its thread."""
+    rng, side = np.random.default_rng(seed), 1024
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
+    table = 205 - 20 * (x**2 + y**2) + rng.normal(0, 3, (side, side))
+    upright, damage = Image.new("L", (side, side)), Image.new("L", (side, side))
+    pen = ImageDraw.Draw(upright)
+    for box in ((252, 490, 712, 534), (712, 457, 752, 567)):
+        pen.rectangle(box, fill=255)
+    pen.polygon([(192, 512), (252, 490), (252, 534)], fill=255)
+    start = int(rng.integers(260, 690))
+    ImageDraw.Draw(damage).ellipse((start, 500, start + 45, 524), fill=255)
+    turn = {"angle": float(rng.uniform(0, 360)), "translate": tuple(rng.integers(-120, 120, 2).tolist())}
+    screw, defect = upright.rotate(**turn), np.asarray(damage.rotate(**turn)) > 0
+    share = np.asarray(screw.filter(ImageFilter.GaussianBlur(2)), np.float32) / 255
+    metal = 60 + 25 * np.sin(np.arange(side) / 4) + rng.normal(0, 6, (side, side))
+    image = (table * (1 - share) + metal * share).clip(0, 255).astype(np.uint8)
+    return image, np.asarray(screw) > 0, defect
+
+
+def test_patches_of_a_thin_product_in_any_rotation(tmp_path: Path, capsys) -> None:
+    folder, screws, defects = tmp_path / "screw", {}, {}
+    for index in range(4):
+        image, screws[f"train/good/{index:03d}.png"], _ = _screw(index)
+        save(image, folder / "train" / "good" / f"{index:03d}.png")
+    for index in range(3):
+        image, _, defects[f"test/thread/{index:03d}.png"] = _screw(100 + index)
+        defect = defects[f"test/thread/{index:03d}.png"]
+        save(np.where(defect, 255 - image, image), folder / "test" / "thread" / f"{index:03d}.png")
+        save(np.where(defect, 255, 0).astype(np.uint8), folder / "ground_truth" / "thread" / f"{index:03d}_mask.png")
+    for size in (None, 24):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _cut(folder, tmp_path / f"patches{size}", dataclasses.replace(CONFIG, patch_size=size, good_patches=4))
+        shares, torn = [], set()
+        for row in _table(tmp_path / f"patches{size}"):
+            name, side = row["photograph"], int(row["patch_size"])
+            window = np.s_[int(row["y"]) : int(row["y"]) + side, int(row["x"]) : int(row["x"]) + side]
+            if name in screws:
+                shares.append(screws[name][window].mean())
+            elif defects[name][window].sum() < defects[name].sum():
+                torn.add(name)
+        assert len(shares) == 16
+        assert np.mean(np.array(shares) > 0.02) >= 0.9
+        assert len(torn) == (3 if size else 0)
+        told = [str(w.message) for w in caught if "edge of a patch" in str(w.message)]
+        assert [text.partition(" masks")[0] for text in told] == (["3 of 3"] if size else [])
+    assert re.search(r"Patches of (144|160|176) pixels", capsys.readouterr().err)  # four times the length
 
 
 def test_of_two_runs_into_one_folder_the_second_is_refused(category_folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from dfmgan_hf.data import (
@@ -364,3 +365,23 @@ def test_training_says_that_photographs_are_few_or_the_same(category_folder: Pat
     assert all(line in said for (line,) in lines.values())
     assert "'scratch' has 5 usable photographs" in said
     assert "dent" not in said
+
+
+def test_training_tells_the_doctor_s_duplicates_word_for_word(
+    category_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """A copy that was saved anew, in train and in test: found by looking at the pixels of both."""
+    with Image.open(category_folder / "train" / "good" / "002.png") as photograph:
+        photograph.convert("L").save(category_folder / "test" / "good" / "again.jpg", quality=90)
+    report = examine(CheckConfig(category_folder, resolution=32))[0]
+    lines = {f.code: f.to_line() for f in report.findings if f.code in ("near_duplicates", "train_test_leak")}
+    assert "train/good/002.png" in lines["near_duplicates"]
+    assert "test/good/again.jpg" in lines["train_test_leak"]
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        with pytest.warns(DataWarning) as caught:
+            load_training_set(DataConfig(category_folder, cache_dir=cache), resolution=32)
+        assert lines["train_test_leak"] in [str(warning.message) for warning in caught]
+        assert lines["near_duplicates"] in capsys.readouterr().err
+    monkeypatch.setattr(training_set, "_MOST_COMPARED", 5)
+    load_training_set(DataConfig(category_folder), resolution=32)
+    assert "only equal files are told; `dfmgan check` compares all" in capsys.readouterr().err

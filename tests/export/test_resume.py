@@ -15,8 +15,9 @@ from filelock import FileLock
 
 from dfmgan_hf.export import ExportConfig, ExportError
 from dfmgan_hf.export.generate import LOCK_FILE
+from dfmgan_hf.export.writers import WRITERS
 
-FORMATS = ["mvtec", "imagefolder", "parquet"]
+FORMATS = list(WRITERS)
 SCRIPT = Path(__file__).parents[2] / "examples" / "generate.py"
 
 
@@ -59,7 +60,8 @@ def test_stopped_at_every_file(export, contents, tmp_path, format):
         assert contents(tmp_path / name) == expected
         assert summary.dropped == whole.dropped
         again = {path for path in before if path in after and Path(path).stem.startswith(("00000", "train-"))}
-        assert len(again) <= (2 if format != "parquet" else 0), "of the triplet under way, never a finished one"
+        most = {"parquet": 0, "yolo": 3}.get(format, 2)
+        assert len(again) <= most, "of the triplet under way, never a finished one"
 
 
 @pytest.mark.slow
@@ -152,7 +154,7 @@ def test_damaged_files_are_named(export, tmp_path):
         ({"truncation_psi": 2.5}, "`truncation_psi` must be a number from 0 to 2"),
         ({"max_mask_area": 20}, "`max_mask_area` must be a number from 0 to 1"),
         ({"min_mask_area": 0.5, "max_mask_area": 0.2}, "`min_mask_area` must be a number from 0 to 0.2"),
-        ({"format": "coco"}, "`format` must be one of 'mvtec', 'imagefolder', 'parquet'"),
+        ({"format": "voc"}, "`format` must be one of 'mvtec', 'anomalib', 'imagefolder', 'coco', 'yolo', 'parquet'"),
         ({"defect": "../up"}, "`defect` must be the name of a folder"),
         ({"category": ".."}, "`category` must be the name of a folder"),
         ({"defect": "good"}, "and not 'good'"),

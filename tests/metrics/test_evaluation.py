@@ -215,6 +215,10 @@ def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, model: Path, al
     refused(r"Give one of --model, --generated and --method\.$", *common)
     refused(r"nowhere\.pth: there is no such file\.", *folder, "--inception_weights", "nowhere.pth")
     refused(".*missing: there is no such folder", "--generated", tmp_path / "missing", *common)
+    unfinished = tmp_path / "unfinished"
+    (unfinished / "checkpoints" / "checkpoint-8000").mkdir(parents=True)
+    (unfinished / "training_config.json").write_text(json.dumps({"recipe": {"total_kimg": 16}}))
+    refused(".*unfinished holds no model yet: .* 8 of 16 kimg. To resume it, repeat", "--model", unfinished, *common)
     refused(".* holds no model: .* Give one of the folders in it: model,", "--model", model.parent, *common)
     elsewhere = ("--output_dir", tmp_path / "drawn" / "000.png" / "out")
     refused(r"--output_dir .*000\.png/out: .*000\.png is no folder that", "--model", model, *common, *elsewhere)

@@ -26,14 +26,15 @@ sync_api.expect.set_options(timeout=WAIT_MILLISECONDS)
 
 
 def wait_for_gallery(page: sync_api.Page, count: int) -> None:
-    """Until the gallery shows `count` loaded pictures and nothing is being drawn."""
-    sync_api.expect(page.locator("#gallery .thumbnail-item img")).to_have_count(count)
+    """Until the gallery shows `count` parts and nothing is being drawn."""
+    sync_api.expect(page.locator("#gallery .triplet")).to_have_count(count)
     wait_until_idle(page)
 
 
 def wait_until_idle(page: sync_api.Page) -> None:
     """Until nothing is being drawn and every picture is loaded."""
     page.wait_for_function(
-        "document.querySelector('[data-testid=status-tracker].generating, .progress-text') === null"
+        "![...document.querySelectorAll('.says')].some((said) => /…/.test(said.textContent))"
+        " && document.querySelector('[data-testid=status-tracker].generating, .progress-text') === null"
     )
     page.wait_for_function("[...document.images].every((image) => image.complete || image.loading === 'lazy')")

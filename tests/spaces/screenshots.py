@@ -26,27 +26,26 @@ class Config:
 
     Args:
         model: As for the page: FOLDER_OR_HUB_ID or NAME=FOLDER_OR_HUB_ID. None: the models that ship.
-        seed: First seed of the desktop's picture.
+        seed: First seed of the desktop's picture; None: what the page opens with.
         output_dir: Folder of space_desktop.png and space_phone.png.
     """
 
     model: str | None = None
-    seed: int = 0
+    seed: int | None = None
     output_dir: Path = IMAGES
 
 
-def take(browser: sync_api.Browser, url: str, seed: int, output_dir: Path) -> None:
+def take(browser: sync_api.Browser, url: str, seed: int | None, output_dir: Path) -> None:
     """Write both pictures of the page at `url`."""
     output_dir.mkdir(parents=True, exist_ok=True)
     desktop = browser.new_page(viewport=DESKTOP, color_scheme="light")
     _open(desktop, url)
-    if seed != 0:
+    if seed is not None:
         desktop.get_by_label("Seed", exact=True).fill(str(seed))
-        desktop.get_by_role("button", name="Draw defects").click()
-        first = desktop.locator("#gallery .caption-label").first
-        sync_api.expect(first).to_contain_text(f"seed {seed} ·")
+        desktop.get_by_label("Seed", exact=True).press("Enter")
+        sync_api.expect(desktop.locator("#gallery .caption").first).to_contain_text(f"seed {seed} ·")
         wait_for_gallery(desktop, 6)
-    desktop.get_by_label("Outline the defect").check()
+    desktop.get_by_role("button", name="Outline").first.click()
     # Neither a button nor a picture looks touched.
     desktop.mouse.move(0, 0)
     desktop.screenshot(path=output_dir / "space_desktop.png", full_page=True, animations="disabled")

@@ -15,6 +15,9 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 
+pytest.importorskip("gradio", reason="gradio is not installed: pip install dfmgan-hf[demo]")
+from take_away import LAYOUTS
+
 
 @pytest.fixture(scope="module")
 def studio(model_folders):
@@ -53,12 +56,15 @@ def test_same_part_shares_the_twin_and_same_defect_shares_the_latent(studio):
 
 
 @pytest.mark.parametrize("how", ["new_parts", "same_part", "same_defect"])
-def test_snippet_draws_exactly_what_is_shown(studio, how):
+def test_snippet_draws_exactly_what_is_shown(studio, how, monkeypatch):
     from snippet import snippet
 
     settings = studio.settings("Coloured blobs", 0.8, -0.3)
     recipe = getattr(studio, how)(settings, 3, 4, *([20] if how != "new_parts" else []))
     code = snippet(studio.catalog, recipe)
+    folder = Path(studio.catalog["Coloured blobs"].source)
+    assert str(folder.parent) not in code
+    monkeypatch.chdir(folder.parent)
     assert code.splitlines()[-1] == "out.images, out.masks, out.defect_free_images"
     scope: dict = {}
     exec(code, scope)
@@ -93,11 +99,46 @@ def test_snippet_of_a_space_gets_the_model_from_the_space(studio, monkeypatch):
     assert command.startswith(f"{download}python examples/generate.py \\\n  --model {inside} ")
 
 
-def test_what_is_drawn_once_is_kept(studio, monkeypatch):
-    recipe = studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 2, 900)
-    first = studio.drawer.draw_once(recipe)
+def test_what_is_seen_first_has_defects_is_kept_and_says_what_follows(studio, monkeypatch):
+    recipe = studio.new_parts(studio.settings("Blobs", 1.0, 0.0), 4, 900)
+    first = studio.drawer.opening(recipe)
+    assert all(triplet.defect_pixels for triplet in first.triplets)
+    assert len(first.triplets) == 4
+    assert first.next_seed == first.recipe.part_seeds[-1] + 1
     monkeypatch.setattr(studio.drawer, "draw", lambda recipe: pytest.fail("drawn again"))
-    assert studio.drawer.draw_once(recipe) is first
+    assert studio.drawer.opening(recipe) is first
+
+
+def test_only_with_a_defect_passes_over_seeds_that_draw_none(studio):
+    settings = studio.settings("Blobs", 1.0, 0.8)
+    everything = studio.drawer.draw(studio.new_parts(settings, 24, 0))
+    with_defect = [triplet.part_seed for triplet in everything if triplet.defect_pixels][:6]
+    assert with_defect != list(range(6))
+    drawn = studio.drawer.draw_with_defects(studio.new_parts(settings, 6, 0))
+    assert list(drawn.recipe.part_seeds) == with_defect
+    assert _same([t.image for t in drawn.triplets], [everything[seed].image for seed in with_defect])
+    none = studio.drawer.draw_with_defects(studio.new_parts(studio.settings("Blobs", 1.0, 10.0), 2, 0))
+    assert none.recipe.part_seeds == (0, 1)
+
+
+def test_an_address_draws_what_it_says_or_is_refused_in_words(studio):
+    import gradio as gr
+
+    address = {"model": "Blobs", "parts": "3.3.9", "defects": "1.2.3", "variety": "0.7", "size": "1.5"}
+    assert studio.addressed(address) == studio.settings("Blobs", 0.7, -1.5).recipe((3, 3, 9), (1, 2, 3))
+    assert studio.addressed({"model": "Blobs", "parts": "4"}) == studio.settings("Blobs", 1.0, 0.0).recipe((4,), (4,))
+    wrong = [
+        {},
+        {"parts": "x"},
+        {"parts": "1.2", "defects": "1"},
+        {"parts": "9" * 30},
+        {"size": "nan"},
+        {"model": "y"},
+    ]
+    for change in wrong:
+        broken = {**{"model": "Blobs", "parts": "1"}, **change} if change else {}
+        with pytest.raises(gr.Error):
+            studio.addressed(broken)
 
 
 def test_what_the_page_sends_back_is_checked_again(studio):
@@ -177,14 +218,17 @@ def test_outline_runs_between_on_and_off_pixels():
 
 
 def test_empty_mask_is_said_in_words(studio):
-    from compare import large_view
+    from gallery import gallery
     from words import area_in_words, drawn_in_words
 
-    triplet = studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 1.0, 10.0), 1, 0))[0]
+    recipe = studio.new_parts(studio.settings("Blobs", 1.0, 10.0), 1, 0)
+    triplet = studio.drawer.draw(recipe)[0]
     assert triplet.defect_pixels == 0
-    assert "This seed drew no defect at this threshold" in large_view(triplet, 1)
+    html = gallery(recipe, [triplet], 0, "mit")
+    assert "This part has no defect." in html
+    assert 'data-empty="1"' in html
     assert "no defect" in area_in_words(triplet)
-    assert drawn_in_words([triplet, triplet]).startswith("None of these seeds drew a defect")
+    assert drawn_in_words([triplet, triplet]).startswith("No defect came out")
 
 
 def test_defects_that_are_seen_best_are_neither_missing_nor_everywhere():
@@ -206,15 +250,36 @@ def test_defects_that_are_seen_best_are_neither_missing_nor_everywhere():
     ("columns", "cut"), [((16, 24), 31), ((0, 2), 10), ((63, 64), 90), ((0, 64), 50), ((0, 0), 50)]
 )
 def test_divider_stands_in_the_middle_of_the_defect_at_first(columns, cut):
-    from compare import large_view
-    from drawing import Triplet
+    from compare import first_cut
 
     mask = np.zeros((64, 64), np.uint8)
     mask[:, slice(*columns)] = 255
-    part = Image.new("L", (64, 64), 120)
-    html = large_view(Triplet(0, 0, part, Image.fromarray(mask), part), 1)
-    assert f'style="--cut: {cut}%; ' in html
-    assert f'value="{cut}"' in html
+    assert first_cut(Image.fromarray(mask)) == cut
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 60), (100, 140), (0, 255)])
+def test_contrast_is_stretched_from_the_darkest_to_the_brightest(low, high):
+    from pictures import stretch
+
+    levels = np.tile(np.linspace(low, high, 256), (8, 1))
+    slope, intercept = stretch(Image.fromarray(levels.astype(np.uint8)))
+    assert slope * low / 255 + intercept == pytest.approx(0, abs=0.05)
+    assert slope * high / 255 + intercept == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_what_is_shown_is_taken_home_as_it_is_in_every_layout(studio, tmp_path, layout):
+    from card import Facts
+    from take_away import write_shown
+
+    recipe = studio.settings("Coloured blobs", 1.0, 0.0).recipe((3, 3, 9), (1, 2, 3))
+    write_shown(tmp_path / "shown.zip", recipe, studio.drawer.draw(recipe), layout, Facts("squares", "mit", "none"))
+    assert [file.name for file in tmp_path.iterdir()] == ["shown.zip"]
+    with zipfile.ZipFile(tmp_path / "shown.zip") as archive:
+        readme = archive.read("coloured_blobs/README.md").decode()
+        assert len(archive.namelist()) > 1
+    for said in ("Nothing here is a photograph", "It draws squares", "mit", "| 000001 | 3 | 2 |"):
+        assert said in readme
 
 
 def test_area_is_the_share_of_white_pixels(studio):
@@ -225,16 +290,18 @@ def test_area_is_the_share_of_white_pixels(studio):
 
 @pytest.mark.parametrize("layout", ["MVTec AD", "Image folder", "Parquet"])
 def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layout):
+    from card import Facts
     from take_away import write_archive
 
     from dfmgan_hf.export import generate_dataset
 
     config = studio.export(studio.settings("Blobs", 0.9, 0.1), 5, 3, layout)
     path = tmp_path / "five.zip"
-    assert list(write_archive(path, studio.drawer, "Blobs", config)) == [1, 2, 3, 4, 5]
+    assert list(write_archive(path, studio.drawer, "Blobs", config, Facts())) == [1, 2, 3, 4, 5]
     assert [file.name for file in tmp_path.iterdir()] == ["five.zip"]
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
+    assert "- seed: 3" in files.pop("blobs/README.md").decode()
     if layout == "Parquet":
         ((name, content),) = files.items()
         assert name == "blobs/data/train-00000-of-00001.parquet"
@@ -254,10 +321,11 @@ def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layou
 
 @pytest.mark.parametrize("layout", ["MVTec AD", "Image folder", "Parquet"])
 def test_stopped_zip_leaves_nothing_behind(studio, tmp_path, layout):
+    from card import Facts
     from take_away import write_archive
 
     config = studio.export(studio.settings("Blobs", 1.0, 0.0), 50, 0, layout)
-    writing = write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config)
+    writing = write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config, Facts())
     assert next(writing) == 1
     writing.close()
     assert list(tmp_path.iterdir()) == []
@@ -265,16 +333,17 @@ def test_stopped_zip_leaves_nothing_behind(studio, tmp_path, layout):
 
 def test_zip_of_a_model_that_draws_no_defect_is_refused_in_words(studio, tmp_path):
     import gradio as gr
+    from card import Facts
     from take_away import write_archive
 
     config = replace(studio.export(studio.settings("Blobs", 1.0, 10.0), 2, 0, "MVTec AD"), max_attempts=2)
     with pytest.raises(gr.Error, match="drew no defect at this threshold"):
-        list(write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config))
+        list(write_archive(tmp_path / "never.zip", studio.drawer, "Blobs", config, Facts()))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_command_line_beside_the_zip_is_one_that_the_example_takes(studio, tmp_path):
+def test_command_line_beside_the_zip_is_one_that_the_example_takes(studio, model_folders, tmp_path):
     import shlex
     import subprocess
     import sys
@@ -286,5 +355,10 @@ def test_command_line_beside_the_zip_is_one_that_the_example_takes(studio, tmp_p
     command = shlex.split(export_command(studio.catalog, "Blobs", config).replace("\\\n", " "))
     assert command[0] == "python"
     script = [sys.executable, str(root / command[1]), *command[2:]]
-    subprocess.run(script, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [*script, "--output_dir", str(tmp_path / "blobs")],
+        cwd=model_folders["Blobs"].parent,
+        check=True,
+        capture_output=True,
+    )
     assert len(list((tmp_path / "blobs" / "blobs" / "test" / "defect").iterdir())) == 2

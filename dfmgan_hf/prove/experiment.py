@@ -1,0 +1,813 @@
+"""Train detectors with and without generated defects, and test them on photographs of parts that nothing has seen.
+
+The arms share everything but what stands in for some of the photographs of defects: networks, seeds, number of steps,
+good photographs. One file is kept for each network that was tested, so that a run that is stopped goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import safetensors.numpy
+import torch
+import tyro
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..data.partitions import Partition, find_parts, read_groups, split_by_parts
+from ..data.preparation import fit_to_square, read_pair, resize_mask
+from ..data.records import GOOD, DataError, ImageRecord, shorten
+from ..data.sources import SquareSource, find_listing
+from ..export.generate import candidate_seed, describe_model
+from ..files import lock_folder, to_json, whole_file, write_json
+from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE
+from ..metrics.networks import require
+from ..painting import PaintConfig
+from ..pipeline import DFMGANPipeline
+from .detector import Array, Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
+from .report import sentence, write_report
+from .statistics import LEAST_PARTS, LEAST_SEEDS, Scores, best_threshold, compare
+
+ArmName = Literal["photographs", "painted", "generated", "crop_paste", "perlin", "mixture"]
+BASELINE: ArmName = "photographs"
+ARMS: tuple[ArmName, ...] = (BASELINE, "painted", "generated", "crop_paste", "mixture", "perlin")
+"""In the order in which a budget leaves them out, from the last."""
+
+NEEDS_MODEL = ("painted", "generated")
+MORE_RATIOS = (0.25, 0.75)
+MOST_SEEDS = 10
+TRIES = 20
+"""Seeds that are tried for a made defect that is not empty."""
+
+_PATCH = re.compile(r"_x\d{5,}_y\d{5,}$")
+_TIMED_STEPS = 3
+_KEPT = ("good", "defect", "overlap", "image")
+# What may differ when a run goes on.
+_FREE = (
+    "scale",
+    "output_dir",
+    "models",
+    "seeds",
+    "arms",
+    "budget",
+    "estimate",
+    "device",
+    "least_gain",
+    "cache_dir",
+    "max_megapixels",
+)
+
+
+class ProveError(ValueError):
+    """Detectors cannot be compared; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ProveConfig(SquareSource):
+    """Find out whether generated defects make a detector better, on parts that were held back.
+
+    Attributes:
+        output_dir: Folder for the report, the network and the scores. The same command goes on where it was stopped.
+        models: Models to draw and paint with, each a folder or a repository on the Hub. Without one, only what needs
+            no model is compared.
+        defects: Kinds of defect to find; none for all.
+        split_dir: Folder that `dfmgan split` wrote. None divides the photographs in the same way, into output_dir.
+        groups: CSV file with the columns file and group, which says what shows the same part. None compares the
+            photographs.
+        arms: What to compare with photographs alone; none for all that is at hand.
+        seeds: Networks of each arm.
+        ratio: Share of what a network is shown as defects that is made: from 0 to 1, without them.
+        budget: Hours to spend, from which arms, ratios and seeds follow. None: all arms at one ratio.
+        scale: Photographs at their own scale (pixels), or scaled to `side` (whole). auto: as the models were trained.
+        side: Pixels a side that whole photographs are scaled to; a multiple of 32.
+        crop: Pixels a side of the crops of photographs at their own scale; a multiple of 32.
+        steps: Length of a training.
+        num_made: Defects that are made for each network.
+        least_gain: Smallest gain of pixel AP that matters.
+        pretrained: Whether networks begin with ImageNet's weights.
+        allow_overlap: Whether to go on if a model has learnt from parts that are tested; the report then says so
+            instead of an answer.
+        estimate: Say how long it would take, and end.
+        device: Where to compute; CUDA if there is a GPU for it.
+    """
+
+    data_dir: Annotated[Path | None, tyro.conf.Positional] = None
+    output_dir: Path = field(kw_only=True)
+    models: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
+    split_dir: Path | None = None
+    groups: Path | None = None
+    arms: tuple[ArmName, ...] = ()
+    seeds: int = 5
+    ratio: float = 0.5
+    budget: float | None = None
+    scale: Literal["auto", "pixels", "whole"] = "auto"
+    side: int = 256
+    crop: int = 96
+    steps: int = 200
+    num_made: int = 64
+    least_gain: float = 0.02
+    pretrained: bool = True
+    allow_overlap: bool = False
+    estimate: bool = False
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def __post_init__(self) -> None:
+        if self.seeds < LEAST_SEEDS:
+            raise ValueError(f"`seeds` must be at least {LEAST_SEEDS}, to know how much they differ: {self.seeds}.")
+        for name in ("side", "crop"):
+            value = getattr(self, name)
+            if value < 32 or value % 32:
+                raise ValueError(f"`{name}` must be a multiple of 32, but is {value}.")
+        for name in ("steps", "num_made"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"`ratio` must be between 0 and 1, without them, but is {self.ratio}.")
+        if self.budget is not None and not 0 < self.budget < 10_000:
+            raise ValueError(f"`budget` is in hours, from 0 to 10000, but is {self.budget}.")
+
+
+def prove(config: ProveConfig) -> None:
+    """Compare the arms and write report.html, results.json and the network: what `dfmgan prove` does.
+
+    Raises:
+        ProveError, DataError, PaintError: what is at hand cannot be compared.
+        FeatureWeightsError: there are no ImageNet weights.
+        BlockingIOError: another run is writing to the folder.
+    """
+    require(
+        *("segmentation_models_pytorch", "timm", "scipy", "onnx"),
+        purpose="Training detectors",
+        extra="prove",
+    )
+    with lock_folder(config.output_dir):
+        experiment = Experiment(config)
+        todo = experiment.estimate_plan()
+        if config.estimate:
+            return
+        begun = time.monotonic()
+        for number, network in enumerate(todo, 1):
+            experiment.run(network)
+            left = (time.monotonic() - begun) / number * (len(todo) - number)
+            print(f"{network.title}: {number} of {len(todo)}, about {in_words(left)} left", flush=True)
+        experiment.finish()
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the plan."""
+
+    arm: ArmName
+    seed: int
+    ratio: float
+
+    @property
+    def row(self) -> str:
+        """Return the name of the row of the table that it belongs to."""
+        return self.arm if self.arm == BASELINE else f"{self.arm}@{self.ratio:g}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.row}, seed {self.seed}"
+
+
+def choose_plan(
+    arms: Sequence[ArmName], seeds: int, ratio: float, hours: float | None, seconds: Mapping[ArmName, float]
+) -> list[Network]:
+    """Choose the networks that a budget allows: arms first, then ratios, then seeds.
+
+    Args:
+        arms: at hand, the most important first.
+        seeds: of each arm.
+        ratio: of the first round.
+        hours: to spend; None for the first round, whatever it takes.
+        seconds: that a network of each arm takes.
+
+    Returns:
+        Seed after seed, so that what is there after an hour can be compared.
+
+    Raises:
+        ProveError: the budget is not enough for two arms.
+    """
+
+    def plan(chosen: Sequence[ArmName], count: int, ratios: Sequence[float]) -> list[Network]:
+        return [
+            Network(arm, seed, each)
+            for seed in range(count)
+            for each in ratios
+            for arm in chosen
+            if arm != BASELINE or each == ratio
+        ]
+
+    def cost(networks: Sequence[Network]) -> float:
+        return sum(seconds[network.arm] for network in networks) / 3600
+
+    if hours is None:
+        return plan(arms, seeds, [ratio])
+    affordable = [n for n in range(2, len(arms) + 1) if cost(plan(arms[:n], seeds, [ratio])) <= hours]
+    if not affordable:
+        needed = cost(plan(arms[:2], seeds, [ratio]))
+        raise ProveError(
+            f"A budget of {hours:g} hours is not enough: {seeds} networks each of {arms[0]} and {arms[1]} take about "
+            f"{in_words(3600 * needed)}. Give more, or fewer `steps`."
+        )
+    best = plan(arms[: affordable[-1]], seeds, [ratio])
+    if affordable[-1] < len(arms):
+        return best
+    ratios = [ratio]
+    for more in (r for r in MORE_RATIOS if r != ratio):
+        larger = plan(arms, seeds, [*ratios, more])
+        if cost(larger) > hours:
+            return best
+        ratios, best = [*ratios, more], larger
+    for count in range(seeds + 1, MOST_SEEDS + 1):
+        larger = plan(arms, count, ratios)
+        if cost(larger) > hours:
+            break
+        best = larger
+    return best
+
+
+class Experiment:
+    """The photographs, the models and what was measured so far."""
+
+    def __init__(self, config: ProveConfig) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        self.listing = find_listing(config)
+        self.kinds = self._kinds()
+        self.pipes: dict[str, DFMGANPipeline] = {}
+        self.sources: list[dict[str, Any]] = []
+        for name in config.models:
+            pipe = DFMGANPipeline.from_pretrained(name).to(config.device)
+            if not pipe.has_defects:
+                raise ProveError(f"{name} is a backbone without defects: give a model of stage 2.")
+            pipe.set_progress_bar_config(disable=True)
+            self.pipes[name] = pipe
+            self.sources.append({**describe_model(pipe, name), "learnt_from": origin_of(name)})
+        self.is_whole = self._is_whole()
+        self.parts = self._find_parts()
+        self.partition = self._split()
+        self.train_defects, self.train_good, self.test = self._select()
+        self.overlap = self._find_overlap()
+        self._begin()
+
+    # --- What there is ---
+
+    def _kinds(self) -> list[str]:
+        unknown = sorted(set(self.config.defects) - set(self.listing.defects))
+        if unknown or not self.listing.defects:
+            raise DataError(
+                "unknown_defect",
+                self.listing.root,
+                found=f"no photographs of {shorten(unknown)}" if unknown else "no photographs of defects",
+                expected=f"some of {shorten(self.listing.defects)}" if unknown else "photographs of real defects",
+                advice="Detectors are tested on real defects: name the folder that has some.",
+            )
+        kinds = list(dict.fromkeys(self.config.defects or self.listing.defects))
+        wrong = [r.error for r in self.listing.records if r.defect in (*kinds, GOOD) and r.error is not None]
+        if wrong and not self.config.skip_bad_files:
+            raise wrong[0]
+        without = [r.name for r in self.listing.records if r.defect in kinds and not r.masks and r.error is None]
+        if without and not self.config.skip_bad_files:
+            raise DataError(
+                "no_mask",
+                self.listing.root,
+                found=f"{len(without)} photographs of defects without a mask ({shorten(without, 3)})",
+                expected="a mask for each, by which detectors are trained and judged",
+                advice="Draw them, or leave these photographs out with --skip_bad_files.",
+            )
+        if not self.listing.select(None):
+            raise DataError(
+                "no_images",
+                self.listing.root,
+                found="no good photographs",
+                expected="photographs without a defect, to train on and to test on",
+                advice="Put some into train/good, or name their folder with --good_dir.",
+            )
+        return kinds
+
+    def _is_whole(self) -> bool:
+        windows = {name: pipe.unwrapped_generator.config.get("window") for name, pipe in self.pipes.items()}
+        of_patches = [name for name, window in windows.items() if window]
+        if of_patches and len(of_patches) < len(windows):
+            whole = next(name for name, window in windows.items() if not window)
+            raise ProveError(
+                f"{of_patches[0]} draws patches and {whole} whole photographs: give models of one kind, and compare "
+                "the others by themselves."
+            )
+        if self.config.scale == "auto":
+            return not of_patches
+        if self.config.scale == "whole" and of_patches:
+            raise ProveError(f"{of_patches[0]} draws patches at the photographs' own scale: leave out --scale.")
+        if self.config.scale == "pixels" and windows and not of_patches:
+            raise ProveError(f"{next(iter(windows))} draws whole photographs: leave out --scale.")
+        return self.config.scale == "whole"
+
+    def _find_parts(self) -> dict[str, str]:
+        """Return what shows the same part; comparing photographs takes minutes, so that is kept."""
+        if self.config.groups is not None:
+            return read_groups(self.config.groups)
+        kept = self.config.output_dir / "parts.csv"
+        if not kept.is_file():
+            parts = find_parts(self.listing, self.config.bit_depth)
+            with whole_file(kept) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("file", "group"), *parts.items()])
+        return read_groups(kept)
+
+    def _split(self) -> Partition:
+        folder = self.config.split_dir or self.config.output_dir
+        if self.config.split_dir is None and not Partition.paths(folder, "P1")[0].is_file():
+            split_by_parts(self.listing, self.parts, defects=self.kinds).save(folder, "P1")
+        return Partition.load(folder, "P1")
+
+    def _part(self, name: str) -> str:
+        return self.parts.get(name, name)
+
+    def _select(self) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
+        """Return photographs of defects and good ones to train on, and all to test on: no part is on both sides."""
+        base, tested = set(self.partition.base), set(self.partition.test)
+        records = [r for r in self.listing.records if r.error is None or not self.config.skip_bad_files]
+        with_defect = [r for r in records if r.defect in self.kinds and r.masks]
+        train = [r for r in with_defect if r.name in base]
+        test = [r for r in with_defect if r.name in tested]
+        parts_of_train, parts_of_test = ({self._part(r.name) for r in some} for some in (train, test))
+        shared = sorted(parts_of_train & parts_of_test)
+        if shared:
+            raise ProveError(
+                f"{len(shared)} parts are in both lists of {self.config.split_dir or self.config.output_dir} "
+                f"({shorten(shared, 3)}). Divide the photographs with `dfmgan split`, which keeps those of one part "
+                "together."
+            )
+        good = [r for r in self.listing.select(None, "train") if self._part(r.name) not in parts_of_test]
+        test_good = [r for r in self.listing.select(None, "test") if self._part(r.name) not in parts_of_train]
+        if not test_good:  # own folders have one of good photographs: every fourth part of it is held back
+            parts = sorted({self._part(r.name) for r in good})
+            held_back = set(np.random.default_rng(0).permutation(parts)[: len(parts) // 4].tolist())
+            test_good = [r for r in good if self._part(r.name) in held_back]
+        held_back = {self._part(r.name) for r in test_good}
+        good = [r for r in good if self._part(r.name) not in held_back]
+        for what, some, least in (
+            ("photographs of defects to train on", train, 1),
+            ("good photographs to train on", good, 1),
+            ("held-back parts with a defect", {self._part(r.name) for r in test}, LEAST_PARTS),
+            ("held-back parts without a defect", held_back, LEAST_PARTS),
+        ):
+            if len(some) < least:
+                raise ProveError(
+                    f"There are {len(some)} {what}, but at least {least} are needed: photograph more parts"
+                    f"{', or name more kinds of `defects`' if 'defect' in what else ''}."
+                )
+        return train, good, [*test, *test_good]
+
+    def _find_overlap(self) -> list[str]:
+        """Return sentences about parts that a model has learnt from and that are tested."""
+        tested = {self._part(r.name) for r in self.test}
+        known = {r.name: r for r in self.listing.records}
+        notes = []
+        for name, source in zip(self.config.models, self.sources, strict=True):
+            seen = photographs_of(source["learnt_from"] or (), known)
+            source["origin_known"] = bool(seen)
+            shared = sorted(n for n in seen if self._part(n) in tested and known[n].defect in self.kinds)
+            if shared:
+                sentence = f"{name} has learnt from {len(shared)} photographs of tested parts ({shorten(shared, 3)})"
+                if not self.config.allow_overlap:
+                    raise ProveError(
+                        f"{sentence}, so that it would be tested on what it knows. Train it on partition_P1_base.txt "
+                        "of the split (--file_list), give the split that it was trained by (--split_dir), or see the "
+                        "report without an answer (--allow_overlap)."
+                    )
+                notes.append(f"{sentence}: the comparison with it says nothing about new parts.")
+            elif not seen:
+                known_as = "bears names that are not in this data set" if source["learnt_from"] else "is not recorded"
+                notes.append(
+                    f"What {name} has learnt from {known_as}: if tested parts are among it, the comparison with it "
+                    "says nothing about new parts."
+                )
+            good = [n for n in seen if self._part(n) in tested and known[n].defect not in self.kinds]
+            if good:
+                notes.append(f"{name} has seen {len(good)} photographs of tested parts without these defects.")
+            source["overlaps"] = bool(shared)
+        return notes
+
+    def _begin(self) -> None:
+        """Keep the settings in a new folder, or compare them with those it was begun with."""
+        path = self.config.output_dir / "settings.json"
+        options = {k: v for k, v in to_json(self.config).items() if k not in _FREE}
+        settings = {
+            **options,
+            "whole": self.is_whole,
+            "train": [r.name for r in (*self.train_defects, *self.train_good)],
+            "test": [r.name for r in self.test],
+        }
+        if path.is_file():
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            different = sorted(key for key in settings if begun.get(key) != settings[key])
+            if different:
+                raise ProveError(
+                    f"{self.config.output_dir} was begun with another {' and '.join(different)}: give the same to go "
+                    "on, or name a new folder."
+                )
+        else:
+            write_json(path, settings)
+
+    @cached_property
+    def arms(self) -> list[ArmName]:
+        """Return the arms to compare, photographs alone first."""
+        lacking = sorted({arm for arm in self.config.arms if arm in NEEDS_MODEL and not self.pipes})
+        if lacking:
+            raise ProveError(f"{' and '.join(lacking)} need a model: give one with --models.")
+        wanted = self.config.arms or tuple(arm for arm in ARMS if self.pipes or arm not in NEEDS_MODEL)
+        return [arm for arm in ARMS if arm == BASELINE or arm in wanted]
+
+    # --- Photographs as arrays ---
+
+    def _load(self, record: ImageRecord) -> Example:
+        image, mask = read_pair(record, 3, self.config.bit_depth)
+        defect = np.zeros(image.shape[:2], dtype=bool) if mask is None or record.defect not in self.kinds else mask[0]
+        return self._fitted(image, defect)
+
+    def _fitted(self, image: Array, mask: Array) -> Example:
+        if not self.is_whole:
+            return image, mask
+        square, small = fit_to_square(image, mask, self.config.side, self.config.fit)
+        assert small is not None
+        return square, small
+
+    @cached_property
+    def good(self) -> list[Array]:
+        """Return good photographs to train on."""
+        return [self._load(record)[0] for record in self.train_good]
+
+    @cached_property
+    def real(self) -> list[Example]:
+        """Return photographs of defects to train on."""
+        return [self._load(record) for record in self.train_defects]
+
+    @cached_property
+    def held_back(self) -> list[Example]:
+        """Return the photographs to test on."""
+        return [self._load(record) for record in self.test]
+
+    @property
+    def crop(self) -> int:
+        """Return the side of what a network is shown in training."""
+        return self.config.side if self.is_whole else self.config.crop
+
+    # --- Made defects ---
+
+    def make(self, arm: ArmName, seed: int, count: int) -> tuple[list[Example], list[Array]]:
+        """Make `count` defects for the network of a seed; and what has none beside them."""
+        if arm == BASELINE:
+            return [], []
+        if arm == "mixture":
+            others = [a for a in ARMS if a not in (BASELINE, "mixture") and (self.pipes or a not in NEEDS_MODEL)]
+            made = [self.make(other, seed, math.ceil(count / len(others))) for other in others]
+            return [e for examples, _ in made for e in examples], [c for _, clean in made for c in clean]
+        makers: dict[str, Callable[[int, np.random.Generator], tuple[Array, Array, Array | None]]] = {
+            "painted": self._paint,
+            "generated": self._generate,
+            "crop_paste": self._paste,
+            "perlin": self._perlin,
+        }
+        examples, clean = [], []
+        for index in range(count):
+            for attempt in range(TRIES):
+                number = candidate_seed(seed, index, attempt)
+                image, mask, without = makers[arm](number, np.random.default_rng(number))
+                if mask.any():
+                    break
+            else:
+                raise ProveError(f"{TRIES} defects of the arm {arm} are empty, one after the other: train it longer.")
+            examples.append((image, mask))
+            clean += [] if without is None else [without]
+        return examples, clean
+
+    def _paint(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+        pipe = self.pipes[self.config.models[rng.integers(len(self.pipes))]]
+        record = self.train_good[rng.integers(len(self.train_good))]
+        image, _ = read_pair(record, 3, self.config.bit_depth)
+        # A model of another product is not refused here: that it does not help is what the report will say.
+        how = PaintConfig(any_product=True, flip=True, window=pipe.unwrapped_generator.config.get("window") or 0)
+        output = pipe.paint(image, seeds=[seed], config=how)
+        return *self._fitted(output.images[0], np.asarray(output.labels[0]) > 0), None
+
+    def _generate(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+        pipe = self.pipes[self.config.models[rng.integers(len(self.pipes))]]
+        output: Any = pipe(seeds=[seed])
+        side = pipe.unwrapped_generator.config.get("window") or self.config.side
+        image, twin = (
+            np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+            for picture in (output.images[0], output.defect_free_images[0])
+        )
+        return image, resize_mask(np.asarray(output.masks[0]) > 0, side), twin
+
+    def _paste(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+        """Lay a real defect over a good photograph: where it was on whole ones, else anywhere (Lin et al. 2021)."""
+        source, mask = self.real[rng.integers(len(self.real))]
+        target = self.good[rng.integers(len(self.good))].copy()
+        ys, xs = np.nonzero(mask)
+        if not self.is_whole:
+            middle = (ys.min() + ys.max()) // 2, (xs.min() + xs.max()) // 2
+            to = rng.integers(0, target.shape[:2])
+            shift = [int(t - m) for t, m in zip(to, middle, strict=True)]
+        else:
+            shift = [0, 0]
+        new_ys, new_xs = ys + shift[0], xs + shift[1]
+        inside = (new_ys >= 0) & (new_ys < target.shape[0]) & (new_xs >= 0) & (new_xs < target.shape[1])
+        target[new_ys[inside], new_xs[inside]] = source[ys[inside], xs[inside]]
+        pasted = np.zeros(target.shape[:2], dtype=bool)
+        pasted[new_ys[inside], new_xs[inside]] = True
+        return target, pasted, None
+
+    def _perlin(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+        target = self.good[rng.integers(len(self.good))]
+        other = self.good[rng.integers(len(self.good))]
+        if not self.is_whole:  # blots as large as a crop, not as the photograph
+            target, _ = cut(target, np.zeros(target.shape[:2], dtype=bool), self.crop, rng)
+        source, _ = cut(other, np.zeros(other.shape[:2], dtype=bool), len(target), rng)
+        return *perlin_defect(target, source, rng), None
+
+    # --- Networks ---
+
+    def _scores_file(self, network: Network) -> Path:
+        return self.config.output_dir / "scores" / f"{self._stem(network.row)}_{network.seed}.safetensors"
+
+    def _weights_file(self, row: str) -> Path:
+        return self.config.output_dir / "networks" / f"{self._stem(row)}.safetensors"
+
+    def _stem(self, row: str) -> str:
+        """Return a row's name with the models that it depends on: others leave what needs no model as it is."""
+        hashes = "".join(source["model_sha256"] for source in self.sources)
+        needs_model = row.partition("@")[0] in (*NEEDS_MODEL, "mixture")
+        return f"{row}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}" if hashes and needs_model else row
+
+    def read_scores(self, network: Network) -> Scores | None:
+        """Return what was kept of a network; None if there is nothing, or it is damaged."""
+        try:
+            tensors = safetensors.numpy.load_file(self._scores_file(network))
+            return Scores(*(tensors[name] for name in _KEPT))
+        except (OSError, SafetensorError, KeyError):
+            return None
+
+    def train(self, network: Network, steps: int, num_made: int) -> tuple[Detector, Shown]:
+        """Make defects and train a network on them."""
+        made, clean = self.make(network.arm, network.seed, num_made)
+        shown = Shown(self.good, self.real, made, clean, network.ratio if made else 0.0)
+        model = train_detector(
+            shown,
+            seed=network.seed,
+            steps=steps,
+            crop=self.crop,
+            batch_size=8 if self.crop <= 128 else 4,
+            device=self.device,
+            pretrained=self.config.pretrained,
+        )
+        return model, shown
+
+    def test_on(self, model: Detector, examples: Sequence[Example]) -> Scores:
+        """Score photographs."""
+        found = [find_defects(model, image, self.crop) for image, _ in examples]
+        return Scores.of([logits for logits, _ in found], [mask for _, mask in examples], [s for _, s in found])
+
+    def run(self, network: Network) -> None:
+        """Train and test a network and keep its scores; of seed 0, the network too."""
+        model, _ = self.train(network, self.config.steps, self.config.num_made)
+        scores = self.test_on(model, self.held_back)
+        if network.seed == 0:
+            with whole_file(self._weights_file(network.row)) as aside:
+                save_file(model.state_dict(), aside)
+        tensors = {name: np.ascontiguousarray(getattr(scores, name)) for name in _KEPT}
+        with whole_file(self._scores_file(network)) as aside:
+            safetensors.numpy.save_file(tensors, aside)
+
+    def estimate_plan(self) -> list[Network]:
+        """Time a few steps, print what will be done and how long it takes, and return what is left to do."""
+        config = self.config
+        print(
+            f"{len(self.train_defects)} photographs of defects and {len(self.train_good)} good ones to train on; "
+            f"tested on {len(self.test)} of {len({self._part(r.name) for r in self.test})} other parts.",
+            *self.overlap,
+            sep="\n",
+            flush=True,
+        )
+        seconds = {arm: self._time(arm) for arm in self.arms}
+        self.plan = choose_plan(self.arms, config.seeds, config.ratio, config.budget, seconds)
+        todo = [network for network in self.plan if self.read_scores(network) is None]
+        rows = Counter(network.row for network in self.plan)
+        needed = sum(seconds[network.arm] for network in todo)
+        print(
+            f"{len(self.plan)} networks ({', '.join(f'{row} x {number}' for row, number in rows.items())}), "
+            f"{len(self.plan) - len(todo)} of them done. About {in_words(needed)} to go on this machine.",
+            flush=True,
+        )
+        return todo
+
+    def _time(self, arm: ArmName) -> float:
+        """Return about how many seconds a network takes: from few steps, few defects and few photographs."""
+        config = self.config
+        few = replace(config, steps=_TIMED_STEPS)
+        times = []
+        network = Network(arm, 0, config.ratio)
+        made_seconds = 0.0
+        if arm != BASELINE:
+            self.make(arm, 0, 1)  # opens what is opened once
+            made_seconds = _timed(lambda: self.make(arm, 1, 4)) / 4 * config.num_made
+        if "step" not in self._timings:
+            model, _ = self.train(network, 1, 1)
+            for steps in (1, 1 + few.steps):
+                times.append(_timed(lambda steps=steps: self.train(Network(BASELINE, 0, 0.5), steps, 1)))  # type: ignore[misc]
+            self._timings["step"] = (times[1] - times[0]) / few.steps
+            self._timings["start"] = times[0]
+            sample = self.held_back[:: max(len(self.held_back) // 4, 1)]
+            self._timings["test"] = _timed(lambda: self.test_on(model, sample)) / len(sample)
+        timings = self._timings
+        return made_seconds + timings["start"] + timings["step"] * config.steps + timings["test"] * len(self.test)
+
+    @cached_property
+    def _timings(self) -> dict[str, float]:
+        return {}
+
+    # --- What came of it ---
+
+    def finish(self) -> None:
+        """Compare the arms, leave the network behind, and write the report."""
+        config = self.config
+        rows: dict[str, list[Scores]] = {}
+        for network in self.plan:
+            scores = self.read_scores(network)
+            assert scores is not None  # since it was run
+            rows.setdefault(network.row, []).append(scores)
+        baseline = rows.pop(BASELINE)
+        parts = [self._part(record.name) for record in self.test]
+        levels, compared = compare(baseline, rows, parts, config.least_gain)
+        helping = [row for row, comparison in compared.items() if comparison.answer == "helps"]
+        chosen = max(helping, key=lambda row: compared[row].differences["pixel_ap"].value, default=BASELINE)
+        has_overlap = any(source["overlaps"] for source in self.sources)
+        if has_overlap:
+            chosen = BASELINE
+        threshold = best_threshold((rows.get(chosen) or baseline)[0])
+        is_defective = baseline[0].is_defective
+        results = {
+            "product": self.listing.category,
+            "defects": self.kinds,
+            "photographs": {
+                "train_defects": len(self.train_defects),
+                "train_good": len(self.train_good),
+                "tested_defects": int(is_defective.sum()),
+                "tested_good": int((~is_defective).sum()),
+                "tested_parts": len(set(np.asarray(parts)[is_defective])),
+                "tested_good_parts": len(set(np.asarray(parts)[~is_defective])),
+            },
+            "settings": {k: v for k, v in to_json(config).items() if k not in ("output_dir", "estimate", "arms")},
+            "models": [{k: v for k, v in s.items() if k not in ("trained_on", "learnt_from")} for s in self.sources],
+            "notes": self.overlap,
+            "overlaps": has_overlap,
+            "seeds": len(baseline),
+            "baseline": to_json(levels),
+            "arms": to_json(compared),
+            "network": {"arm": chosen, "threshold": 1 / (1 + math.exp(-threshold)), "input": self._input()},
+        }
+        write_json(config.output_dir / "results.json", results)
+        pictures = self._pictures(chosen, threshold)
+        self._leave_network(chosen, results["network"])
+        page = write_report(config.output_dir, results, pictures)
+        print(f"{sentence(results)}\n{page}")
+
+    def _input(self) -> str:
+        scale = f"scaled to {self.config.side}x{self.config.side}" if self.is_whole else "at their own scale"
+        return f"photographs {scale}, RGB from 0 to 1, height and width multiples of 32"
+
+    def _detector(self, row: str) -> Detector:
+        model = Detector(pretrained=False)
+        model.load_state_dict(load_file(self._weights_file(row)))
+        return model.to(self.device).eval()
+
+    def _leave_network(self, row: str, facts: dict[str, Any]) -> None:
+        model = self._detector(row)
+        metadata = {key: str(value) for key, value in facts.items()}
+        with whole_file(self.config.output_dir / "network.safetensors") as aside:
+            save_file(model.state_dict(), aside, metadata)
+        write_onnx(model, self.config.output_dir / "network.onnx")
+
+    def _pictures(self, chosen: str, threshold: float) -> dict[str, Any]:
+        """Return what the report shows: what networks were shown, and what they found."""
+        rng = np.random.default_rng(0)
+        made: dict[str, list[Example]] = {}
+        for arm in dict.fromkeys(network.arm for network in self.plan):
+            examples = self.real if arm == BASELINE else self.make(arm, 0, 6)[0]
+            order = rng.permutation(len(examples))[:6]
+            made[arm] = [cut(examples[i][0], examples[i][1], self.crop, rng) for i in order]
+        best = chosen if chosen != BASELINE else next(n.row for n in self.plan if n.row != BASELINE)
+        models = {row: self._detector(row) for row in (BASELINE, best)}
+        defective = [i for i, (_, mask) in enumerate(self.held_back) if mask.any()]
+        good = [i for i, (_, mask) in enumerate(self.held_back) if not mask.any()]
+        tested = []
+        for i in (*rng.permutation(defective)[:6], *rng.permutation(good)[:2]):
+            image, mask = self.held_back[i]
+            found = {row: find_defects(model, image, self.crop)[0] for row, model in models.items()}
+            tested.append((self.test[i].name, image, mask, found))
+        return {"made": made, "tested": tested, "threshold": threshold}
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def in_words(seconds: float) -> str:
+    """Write a duration as `3 h 20 min`, `12 min` or `40 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def origin_of(model: str) -> list[str] | None:
+    """Return the photographs or patches that a model and its backbone learnt from; None if that is not recorded."""
+    names: list[str] = []
+    for file in (TRAINING_FILE, BACKBONE_TRAINING_FILE):
+        path = Path(model) / file
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for each in (record, record.get("backbone") or {}):
+                names += each.get("training_file_names") or []
+    return names or None
+
+
+def photographs_of(names: Sequence[str], known: Mapping[str, ImageRecord]) -> set[str]:
+    """Return the photographs of a data set that these are, or are patches of: `test/crack/000_x00010_y00020.png`."""
+    by_stem: dict[str, list[str]] = {}
+    for name in known:
+        by_stem.setdefault(str(Path(name).with_suffix("")), []).append(name)
+    found: set[str] = set()
+    for name in names:
+        if name in known:
+            found.add(name)
+        else:
+            found.update(by_stem.get(_PATCH.sub("", str(Path(name).with_suffix(""))), ()))
+    return found
+
+
+# --- Perlin defects ---
+
+
+def perlin_defect(image: Array, source: Array, rng: np.random.Generator) -> Example:
+    """Lay another texture over a photograph in blots of Perlin noise (DRAEM, ICCV 2021, section 3.2).
+
+    DRAEM takes textures from another data set (DTD). Here it is a photograph of the same product: cut into tiles that
+    are shuffled, made brighter or darker, more or less contrasty, perhaps inverted.
+
+    Args:
+        image, source: uint8 (S, S, 3).
+        rng: source of randomness.
+    """
+    side = len(image)
+    cells = [int(2 ** rng.integers(0, 6)) for _ in range(2)]
+    noise = perlin_noise(side, min(cells[0], side // 2), min(cells[1], side // 2), rng)
+    mask = np.rot90(noise, int(rng.integers(4))) > 0.5
+    grid = 4
+    step = side // grid
+    corners = [(y * step, x * step) for y in range(grid) for x in range(grid)]
+    tiles = [source[y : y + step, x : x + step] for y, x in corners]
+    order = rng.permutation(len(tiles))
+    texture = np.vstack([np.hstack([tiles[i] for i in row]) for row in order.reshape(grid, grid)]).astype(np.float32)
+    texture = np.pad(texture, ((0, side - len(texture)), (0, side - len(texture)), (0, 0)), mode="symmetric")
+    if rng.random() < 0.3:
+        texture = 255 - texture
+    middle = texture.mean(axis=(0, 1))
+    texture = (texture - middle) * rng.uniform(0.5, 2) + middle + rng.uniform(-80, 80)
+    opacity = rng.uniform(0.1, 1)
+    mixed = (1 - opacity) * image + opacity * texture.clip(0, 255)
+    return np.where(mask[:, :, None], mixed.round().astype(np.uint8), image), np.ascontiguousarray(mask)
+
+
+def perlin_noise(side: int, rows: int, columns: int, rng: np.random.Generator) -> Array:
+    """Return Perlin's gradient noise (SIGGRAPH 1985) over so many cells, about -1 to 1, float (side, side)."""
+    angles = rng.uniform(0, 2 * np.pi, (rows + 1, columns + 1))
+    y, x = (np.arange(side) * n / side for n in (rows, columns))
+    row, column = y.astype(int), x.astype(int)
+    dy, dx = (y - row)[:, None], (x - column)[None]
+    corners = {
+        (i, j): np.sin(angles[row + i][:, column + j]) * (dy - i) + np.cos(angles[row + i][:, column + j]) * (dx - j)
+        for i in (0, 1)
+        for j in (0, 1)
+    }
+    fade_y, fade_x = (6 * t**5 - 15 * t**4 + 10 * t**3 for t in (dy, dx))
+    above, below = (corners[i, 0] + fade_x * (corners[i, 1] - corners[i, 0]) for i in (0, 1))
+    return math.sqrt(2) * (above + fade_y * (below - above))

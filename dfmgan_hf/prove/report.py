@@ -1,0 +1,329 @@
+"""The report: one page that a customer can be shown, with the answer in one sentence on top."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..files import write_text
+from ..sheets import contact_sheet, outlined
+from .statistics import MEASURES, PRIMARY, Interval, parts_needed
+
+Array = np.ndarray[Any, Any]
+Results = Mapping[str, Any]
+
+TITLES = {
+    "photographs": "Photographs alone",
+    "painted": "+ painted",
+    "generated": "+ generated",
+    "crop_paste": "+ Crop&Paste",
+    "perlin": "+ Perlin",
+    "mixture": "+ mixture of all",
+}
+NAMES = {
+    "painted": "painted defects",
+    "generated": "generated images",
+    "crop_paste": "Crop&Paste",
+    "perlin": "Perlin defects",
+    "mixture": "a mixture of all",
+}
+EXPLAINED = {
+    "photographs": "the photographs of real defects, and good ones",
+    "painted": "defects that the model painted into good photographs",
+    "generated": "images that the model drew whole, beside their twins without the defect",
+    "crop_paste": "real defects, cut out and laid over good photographs: needs no model",
+    "perlin": "another texture in blots of noise, as DRAEM and anomalib train on: needs no model and no real defect",
+    "mixture": "equally many of each",
+}
+COLOURS = {"helps": "#15803d", "harms": "#b91c1c", "does not help": "#525252", "cannot tell": "#a16207"}
+WITH_MODEL = ("painted", "generated", "mixture")
+_CELL = 160
+
+
+def title_of(row: str, ratio: float) -> str:
+    """Return how a row is called: its arm, and its ratio where that is another than the run's."""
+    arm, _, own = row.partition("@")
+    return TITLES[arm] if not own or float(own) == ratio else f"{TITLES[arm]} ({float(own):.0%} of the defects)"
+
+
+def sentence(results: Results) -> str:
+    """Return the answer in one sentence: it helps, it does not, or these photographs are too few to tell.
+
+    It is about the arms that need a model, if there is one; `remarks` has the others.
+    """
+    if results["overlaps"]:
+        return "No answer: a model has learnt from parts that it would be tested on."
+    arms = results["arms"]
+    asked = {
+        row: arm for row, arm in arms.items() if row.partition("@")[0] in WITH_MODEL and results["models"]
+    } or arms
+    for answer in ("helps", "cannot tell", "does not help", "harms"):
+        rows = {row: arm["differences"][PRIMARY]["value"] for row, arm in asked.items() if arm["answer"] == answer}
+        if rows:
+            break
+    best = max(rows, key=lambda row: rows[row])
+    gain = _interval(asked[best]["differences"][PRIMARY])
+    name = _name(best, results["settings"]["ratio"])
+    if answer == "helps":
+        return (
+            f"It helps: with {name} beside the photographs, the detector gains {100 * gain.value:.1f} points of pixel "
+            f"AP on parts that nothing has seen ({_span(gain)})."
+        )
+    if answer == "cannot tell":
+        tested = results["photographs"]["tested_parts"]
+        needed = max(parts_needed(gain, tested, results["settings"]["least_gain"]), tested + 1)
+        return (
+            f"These photographs are too few to tell: with {name} beside them, the detector changes by "
+            f"{100 * gain.value:+.1f} points of pixel AP ({_span(gain)}); it would take about {needed} held-back "
+            f"parts with a defect, and there are {tested}."
+        )
+    return (
+        f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} "
+        f"points of pixel AP ({_span(gain)})."
+    )
+
+
+def _name(row: str, ratio: float) -> str:
+    arm, _, own = row.partition("@")
+    return NAMES[arm] if not own or float(own) == ratio else f"{NAMES[arm]} ({float(own):.0%} of the defects)"
+
+
+def remarks(results: Results) -> list[str]:
+    """Return what belongs to the answer: how what needs no model does, and what is known of the models' origin."""
+    ratio = results["settings"]["ratio"]
+    lines = list(results["notes"])
+    arms = results["arms"]
+    free = {row: arm for row, arm in arms.items() if row.partition("@")[0] not in WITH_MODEL}
+    if free and results["models"] and not results["overlaps"]:
+        said = [
+            f"{_name(row, ratio)}: {arm['answer']} ({100 * arm['differences'][PRIMARY]['value']:+.1f} points)"
+            for row, arm in free.items()
+        ]
+        lines.append(f"What needs no model, for comparison: {'; '.join(said)}.")
+    return lines
+
+
+def write_report(output_dir: Path, results: Results, pictures: Mapping[str, Any]) -> Path:
+    """Write report.html, one file with its pictures in it, and table.md, and return the page's path.
+
+    Args:
+        output_dir: folder.
+        results: what results.json holds.
+        pictures: `made`, examples (image, mask) by arm; `tested`, (name, image, mask, logits by row) of held-back
+            photographs; `threshold`, the logit from which a pixel is found.
+    """
+    counts, settings = results["photographs"], results["settings"]
+    answer = sentence(results)
+    colour = next((COLOURS[key] for key, start in _STARTS.items() if answer.startswith(start)), "#525252")
+    network = results["network"]
+    body = [
+        f"<p class='kicker'>{escape(results['product'])}: {escape(', '.join(results['defects']))}</p>",
+        f"<h1 style='border-color:{colour}'>{escape(answer)}</h1>",
+        *(f"<p>{escape(line)}</p>" for line in remarks(results)),
+        "<h2>What was measured</h2>",
+        f"<p>{counts['tested_defects']} photographs of {counts['tested_parts']} parts with a defect and "
+        f"{counts['tested_good']} of {counts['tested_good_parts']} parts without one were held back: no network and "
+        f"no part of this comparison was trained on them. On the other parts, with {counts['train_defects']} "
+        f"photographs of defects and {counts['train_good']} good ones, {results['seeds']} segmentation networks were "
+        f"trained for each row below, for equally many steps ({settings['steps']}). Where defects were made, they "
+        f"stood in for {settings['ratio']:.0%} of the defects shown.</p>",
+        _table(results),
+        _forest(results),
+        "<p class='small'>In points (hundredths). Brackets: 95 % intervals for other parts and other seeds (paired "
+        "bootstrap over parts, variance between seeds added). Those of the differences in pixel AP, which alone "
+        f"decide, hold for all rows at once. “Does not help” means: a gain of {100 * settings['least_gain']:g} points "
+        "or more is ruled out. Pixel AP: area under precision and recall of pixels. PRO: share of each defect that is "
+        "found, at up to 30 % false positives. F1-max: at the best threshold. Image AUROC: defective against good "
+        "photographs.</p>",
+        "<h2>What the networks were shown</h2>",
+        *(_made(arm, examples) for arm, examples in pictures["made"].items()),
+        "<h2>What they found</h2>",
+        _found(pictures, settings["ratio"]),
+        "<h2>The network to take along</h2>",
+        f"<p>{escape(title_of(network['arm'], settings['ratio']))}, first seed: <code>network.onnx</code> and "
+        "<code>network.safetensors</code> (<code>dfmgan_hf.prove.detector.Detector</code>). It takes "
+        f"{escape(network['input'])}, and says how probable a defect is in each pixel; F1 is best from "
+        f"{network['threshold']:.3f} on (chosen on the held-back photographs: check it on new ones).</p>",
+        _models(results),
+    ]
+    page = output_dir / "report.html"
+    write_text(page, _PAGE.replace("TITLE", escape(answer)).replace("BODY", "\n".join(body)))
+    write_text(output_dir / "table.md", markdown(results))
+    return page
+
+
+_STARTS = {"helps": "It helps", "does not help": "It does not", "cannot tell": "These photographs"}
+
+
+def markdown(results: Results) -> str:
+    """Return the table for a document."""
+    ratio = results["settings"]["ratio"]
+    heads = [f"{title} (gain)" for title in MEASURES.values()]
+    lines = [f"| | {' | '.join(heads)} | |", f"|---|{'---|' * (len(heads) + 1)}"]
+    own = [f"{100 * results['baseline'][key]['value']:.1f} {_brackets(results['baseline'][key])}" for key in MEASURES]
+    lines.append(f"| {TITLES['photographs']} | {' | '.join(own)} | |")
+    for row, arm in results["arms"].items():
+        cells = [
+            f"{100 * arm['values'][key]['value']:.1f} ({100 * arm['differences'][key]['value']:+.1f} "
+            f"{_brackets(arm['differences'][key], sign=True)})"
+            for key in MEASURES
+        ]
+        lines.append(f"| {title_of(row, ratio)} | {' | '.join(cells)} | {arm['answer']} |")
+    return "\n".join([*lines, "", sentence(results), *remarks(results)]) + "\n"
+
+
+def _interval(values: Mapping[str, float]) -> Interval:
+    return Interval(values["value"], values["low"], values["high"])
+
+
+def _span(gain: Interval) -> str:
+    return f"95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
+
+
+def _brackets(values: Mapping[str, float], sign: bool = False) -> str:
+    low, high = (f"{100 * values[key]:{'+' if sign else ''}.1f}" for key in ("low", "high"))
+    return f"[{low}, {high}]"
+
+
+def _table(results: Results) -> str:
+    ratio = results["settings"]["ratio"]
+    heads = "".join(f"<th>{title}</th>" for title in MEASURES.values())
+    cells = "".join(
+        f"<td>{100 * results['baseline'][key]['value']:.1f}<br><span>{_brackets(results['baseline'][key])}</span></td>"
+        for key in MEASURES
+    )
+    rows = [f"<tr><th>{TITLES['photographs']}<br><span>{EXPLAINED['photographs']}</span></th>{cells}<td></td></tr>"]
+    for row, arm in results["arms"].items():
+        cells = "".join(
+            f"<td>{100 * arm['values'][key]['value']:.1f}<br>"
+            f"<span>{100 * arm['differences'][key]['value']:+.1f} {_brackets(arm['differences'][key], True)}</span>"
+            "</td>"
+            for key in MEASURES
+        )
+        answer = arm["answer"]
+        title, why = title_of(row, ratio), EXPLAINED[row.partition("@")[0]]
+        rows.append(
+            f"<tr><th>{escape(title)}<br><span>{escape(why)}</span></th>{cells}"
+            f"<td style='color:{COLOURS[answer]}'><b>{answer}</b></td></tr>"
+        )
+    return f"<div class='wide'><table><tr><th></th>{heads}<th></th></tr>{''.join(rows)}</table></div>"
+
+
+def _forest(results: Results) -> str:
+    """Draw the differences in the deciding measure, with their intervals, around zero."""
+    rows = [
+        (title_of(row, results["settings"]["ratio"]), _interval(arm["differences"][PRIMARY]), COLOURS[arm["answer"]])
+        for row, arm in results["arms"].items()
+    ]
+    least = results["settings"]["least_gain"]
+    reach = 1.1 * max(2 * least, *(max(abs(gain.low), abs(gain.high)) for _, gain, _ in rows))
+    x = lambda value: 420 + 270 * value / reach  # noqa: E731
+    height = 34 * len(rows) + 40
+    parts = [
+        f"<rect x='{x(0):.1f}' y='0' width='{x(least) - x(0):.1f}' height='{height - 30}' fill='#f1f1ee'/>",
+        f"<line x1='{x(0):.1f}' x2='{x(0):.1f}' y1='0' y2='{height - 30}' stroke='#333'/>",
+    ]
+    for number, (title, gain, colour) in enumerate(rows):
+        y = 34 * number + 20
+        parts.append(
+            f"<text x='0' y='{y + 5}'>{escape(title)}</text>"
+            f"<line x1='{x(gain.low):.1f}' x2='{x(gain.high):.1f}' y1='{y}' y2='{y}' stroke='{colour}' "
+            "stroke-width='3'/>"
+            f"<circle cx='{x(gain.value):.1f}' cy='{y}' r='6' fill='{colour}'/>"
+        )
+    tick = max(math.floor(100 * reach / 5) * 5, 1) / 100 if reach > 0.05 else math.floor(1000 * reach) / 1000
+    for value, text in ((-tick, f"{-100 * tick:+g}"), (0, "0"), (tick, f"{100 * tick:+g}")):
+        parts.append(f"<text x='{x(value):.1f}' y='{height - 8}' text-anchor='middle'>{text}</text>")
+    label = "Gain in pixel AP over photographs alone, in points"
+    return (
+        f"<figure><figcaption>{label}; grey: too small to matter</figcaption>"
+        f"<svg viewBox='0 0 720 {height}' role='img' aria-label='{label}'>{''.join(parts)}</svg></figure>"
+    )
+
+
+def _made(arm: str, examples: Sequence[tuple[Array, Array]]) -> str:
+    samples = [
+        (Image.fromarray(image), outlined(Image.fromarray(image), Image.fromarray(mask), _CELL, 1))
+        for image, mask in examples
+    ]
+    sheet = contact_sheet(samples, columns=3, picture_size=_CELL)
+    caption = f"{TITLES[arm]}: {EXPLAINED[arm]}. Not selected; right: with the label's outline"
+    return _figure(sheet, caption)
+
+
+def _found(pictures: Mapping[str, Any], ratio: float) -> str:
+    rows = list(pictures["tested"][0][3])
+    samples, captions = [], []
+    for name, image, mask, found in pictures["tested"]:
+        photograph = Image.fromarray(image)
+        maps = [outlined(photograph, Image.fromarray(found[row] >= pictures["threshold"]), _CELL) for row in rows]
+        samples.append((photograph, outlined(photograph, Image.fromarray(mask), _CELL), *maps))
+        captions.append(name)
+    headings = ["held back", "defect (truth)", *(title_of(row, ratio) for row in rows)]
+    sheet = contact_sheet(samples, headings=headings, captions=captions, columns=1, picture_size=_CELL)
+    return _figure(
+        sheet, "Drawn by lot: photographs with a defect, then good ones; outlines at the network's threshold"
+    )
+
+
+def _figure(sheet: Image.Image, caption: str) -> str:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=88)
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f"<figure><figcaption>{escape(caption)}</figcaption>"
+        f"<img alt='{escape(caption)}' src='data:image/jpeg;base64,{content}'></figure>"
+    )
+
+
+def _models(results: Results) -> str:
+    lines = [
+        f"<li>{escape(model['model'])}, tensors SHA-256 <code>{model['model_sha256'][:16]}</code>; "
+        f"{'the photographs it learnt from are recorded' if model['origin_known'] else 'origin not recorded'}</li>"
+        for model in results["models"]
+    ]
+    settings = results["settings"]
+    lines.append(
+        "<li>U-Net of segmentation-models-pytorch on timm's tf_efficientnet_lite0, "
+        f"{'from ImageNet’s weights' if settings['pretrained'] else 'from scratch'}; {settings['num_made']} made "
+        "defects for each network; all settings are in <code>results.json</code></li>"
+    )
+    return f"<h2>Of what</h2><ul>{''.join(lines)}</ul>"
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>TITLE</title>
+<style>
+body { font-family: system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 2em auto; max-width: 1080px;
+       padding: 0 1em; line-height: 1.5; }
+h1 { font-size: 1.6rem; line-height: 1.35; border-left: 8px solid; padding: .2em 0 .2em .6em; margin: .4em 0 1em; }
+h2 { font-size: 1.2rem; margin-top: 2em; }
+.kicker { color: #555; margin: 0; }
+.small, span, figcaption { font-size: .85rem; color: #555; font-weight: normal; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; }
+td, th { text-align: left; vertical-align: top; padding: .5em .8em .5em 0; border-bottom: 1px solid #ddd; }
+td, td span { white-space: nowrap; font-variant-numeric: tabular-nums; }
+figure { margin: 1.2em 0; }
+img { max-width: 100%; height: auto; }
+svg { width: 100%; max-width: 800px; font-size: 14px; }
+code { overflow-wrap: anywhere; }
+</style>
+</head>
+<body>
+BODY
+</body>
+</html>
+"""
