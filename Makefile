@@ -10,7 +10,7 @@ RUN = $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wheel quality space screenshots benchmarks clean
+.PHONY: help demo test wheel quality docs space screenshots benchmarks clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -35,6 +35,9 @@ quality: $(VENV)/.installed-test ## Lint, formatting and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+docs: $(VENV)/.installed-docs ## Build the site into build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
 space: $(VENV)/.installed-space ## Serve the web demo on this machine
 	$(RUN) spaces/dfmgan_demo/app.py
@@ -64,8 +67,12 @@ $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
-	$(PIP) install -e ".[test,benchmarks,demo,poisson]" torch torchvision
-	@touch $@ $(VENV)/.installed-demo $(VENV)/.installed-space
+	$(PIP) install -e ".[test,docs,benchmarks,demo,poisson]" torch torchvision
+	@touch $@ $(VENV)/.installed-demo $(VENV)/.installed-docs $(VENV)/.installed-space
+
+$(VENV)/.installed-docs: $(VENV)/.created pyproject.toml
+	$(PIP) install -e ".[docs]"
+	@touch $@ $(VENV)/.installed-demo
 
 $(VENV)/.installed-space: $(VENV)/.created pyproject.toml
 	$(PIP) install -e ".[demo]"

@@ -35,6 +35,7 @@ BLITTING = ("xflip", "rotate90", "xint")
 GEOMETRY = ("scale", "rotate", "aniso", "xfrac")
 COLOR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
 TRANSFORMS = (*BLITTING, *GEOMETRY, *COLOR, "imgfilter", "noise", "cutout")
+"""All transforms of `AugmentPipe`, in the order in which they are applied."""
 
 _ROTATIONS = ("rotate90", "rotate")
 _HUES = ("lumaflip", "hue", "saturation")
@@ -62,6 +63,7 @@ AUGMENTATION_SETS: dict[str, tuple[str, ...]] = {
     "keep_orientation_and_color": _without(_BGC, "xflip", *_ROTATIONS, *_HUES),
     "keep_orientation_and_intensity": _without(_BG, "xflip", *_ROTATIONS),
 }
+"""Transforms by the name of their set: StyleGAN2-ADA's, and those that leave out what a product forbids."""
 
 # How far each transform goes (appendix B).
 XINT_MAX = 0.125  # shift by whole pixels, up to this share of the size per axis

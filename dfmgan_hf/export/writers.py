@@ -30,9 +30,10 @@ from .annotations import counts_to_text, outline, parts_of, run_lengths
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-# A key of WRITERS; command lines list them.
+# Command lines list the keys of WRITERS.
 _choices = tyro.conf.arg(constructor_factory=lambda: tyro.extras.literal_type_from_choices(WRITERS))
 ExportFormat = Annotated[str, _choices]
+"""Name of an export format, a key of `WRITERS`."""
 
 # Folder in the output folder that says how it was made: settings, summary, contact sheet.
 RECORD_DIR = "generation"

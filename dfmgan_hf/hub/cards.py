@@ -27,6 +27,7 @@ TRAINING_FILE = "training_config.json"
 BACKBONE_TRAINING_FILE = "backbone_training_config.json"
 RESULTS_FILE = "results.json"
 REFERENCES_FILE = "reference_results.json"
+"""File of a model's folder with what its numbers are compared with."""
 # Beside the best model of a run: which of its checkpoints it is.
 SCORE_FILE = "score.json"
 # What the card says that no other record knows, so that it can be made again.

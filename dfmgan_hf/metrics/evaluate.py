@@ -37,6 +37,7 @@ FEATURE_METRICS: tuple[Metric, ...] = ("kid", "fid", "inception_score", "precisi
 LPIPS_METRICS: tuple[Metric, ...] = ("clustered_lpips", "nearest")
 VGG_METRICS: tuple[Metric, ...] = ("ic_lpips",)
 DEFAULT_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, *LPIPS_METRICS, "masks")
+"""What is measured unless `EvaluationConfig.metrics` says otherwise."""
 
 T = TypeVar("T")
 _PACKAGES = (

@@ -130,7 +130,8 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     Args:
         residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
-        (others): as in `StyleGAN2Generator`.
+
+    All other arguments are those of `StyleGAN2Generator`.
 
     Example:
         >>> generator = DFMGANGenerator.from_backbone(backbone)

@@ -193,7 +193,7 @@ class ProjectedDiscriminator(SafetensorsModel):
     Example:
         >>> discriminator = ProjectedDiscriminator.from_features(resolution=64)
         >>> discriminator(torch.zeros(4, 3, 64, 64)).logits.shape
-        torch.Size([4, 4, 64])
+        torch.Size([4, 4, 16])
     """
 
     low_precision_dtype: torch.dtype | None = None
