@@ -133,7 +133,7 @@ def test_an_interval_takes_both_kinds_of_chance_in():
     width = [each.high - each.low for each in (both, seeds_alone, parts_alone)]
     assert width[0] > max(width[1:])
     luck = statistics.interval(by_seed, rng.normal(0.2, 0.1, (5, 1000)), 20)  # of one network in one part
-    assert luck.high - luck.low < 1.02 * max(width[1], width[2] / 5**0.5)
+    assert luck.high - luck.low < 1.15 * max(width[1], width[2] / 5**0.5)  # of a t with fewer degrees of freedom
     several = statistics.interval(by_seed, by_draw, 20, intervals=5)
     assert several.high > both.high
 

@@ -13,6 +13,8 @@ from catalog import Model
 from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
+from dfmgan_hf.files import module_sha256
+
 # A card's pictures travel inside the page, so large ones are left out.
 MAX_PICTURE_BYTES = 2_000_000
 _PICTURE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<file>[^)\s]+)\)")
@@ -26,11 +28,13 @@ class Facts:
         shows: product and defect, as in "bottles seen from above with large breaks of the rim"; empty if not known.
         license: as the Hub spells it; empty if not known.
         note: on the licence of what it was trained on; empty if not known.
+        sha256: of its weights; empty if not known.
     """
 
     shows: str = ""
     license: str = ""
     note: str = ""
+    sha256: str = ""
 
 
 def facts(model: Model) -> Facts:
@@ -42,7 +46,8 @@ def facts(model: Model) -> Facts:
         data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
         license = str(data.get("license") or "")
     shows = " with ".join(said[name] for name in ("product", "defect") if said.get(name))
-    return Facts(shows, license, said.get("dataset_license", ""))
+    sha256 = module_sha256(model.pipe.unwrapped_generator)
+    return Facts(shows, license, said.get("dataset_license", ""), sha256)
 
 
 def about(model: Model) -> str:

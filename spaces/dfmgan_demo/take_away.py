@@ -13,13 +13,15 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from card import Facts
 from drawing import Drawer, Recipe, Triplet
 from pictures import png
 
 from dfmgan_hf.export import ExportConfig, ExportFormat, Sample, make_writer
-from dfmgan_hf.export.writers import WRITERS, Record
+from dfmgan_hf.export.writers import SETTINGS_FILE, WRITERS, Record
+from dfmgan_hf.files import write_json
 
 NAMES = {
     "mvtec": ("MVTec AD", "test/defect with ground_truth, twins in test/good"),
@@ -76,7 +78,8 @@ def write_archive(
     """
     settings = {name: getattr(config, name) for name in ("seed", "truncation_psi", "mask_threshold", "num_images")}
     with closing(drawer.samples(model, config)) as samples:
-        yield from _archive(path, samples, config, readme(model, facts, settings))
+        origin = {"model": model, "model_sha256": facts.sha256, **settings}
+        yield from _archive(path, samples, config, readme(model, facts, settings), origin)
 
 
 def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts) -> None:
@@ -96,7 +99,9 @@ def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout:
         for i, triplet in enumerate(triplets)
     ]
     table = "\n".join(["| file | seed of the part | seed of the defect | defect |", "|---|---|---|---|", *rows])
-    deque(_archive(path, samples, config, f"{readme(recipe.model, facts, settings)}\n{table}\n"), maxlen=0)
+    origin = {"model": recipe.model, "model_sha256": facts.sha256, "seed": recipe.part_seeds[0], **settings}
+    text = f"{readme(recipe.model, facts, settings)}\n{table}\n"
+    deque(_archive(path, samples, config, text, origin), maxlen=0)
 
 
 def readme(model: str, facts: Facts, settings: dict[str, float]) -> str:
@@ -156,9 +161,13 @@ def _sample(i: int, recipe: Recipe, triplet: Triplet, facts: Facts) -> Sample:
     return Sample(record, image, **pictures)
 
 
-def _archive(path: Path, samples: Iterable[Sample], config: ExportConfig, text: str) -> Generator[int, None, None]:
+def _archive(
+    path: Path, samples: Iterable[Sample], config: ExportConfig, text: str, origin: dict[str, Any]
+) -> Generator[int, None, None]:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         folder = Path(scratch) / config.output_dir
+        # Some layouts say in files of their own what drew them.
+        write_json(folder / SETTINGS_FILE, {**origin, "dfmgan-hf": importlib.metadata.version("dfmgan-hf")})
         writer = make_writer(replace(config, output_dir=folder))
         with closing(writer.write(samples)) as records:
             for done, _ in enumerate(records, start=1):

@@ -137,7 +137,11 @@ def test_wrong_values_are_refused_in_words(client, wrong, message):
     ("endpoint", "values", "message"),
     [
         ("/export", ("Blobs", 201, 0, "MVTec AD", 1.0, 0.0), "from 1 to 200"),
-        ("/export", ("Blobs", 2, 0, "tar", 1.0, 0.0), "Layout must be one of MVTec AD, Image folder, Parquet"),
+        (
+            "/export",
+            ("Blobs", 2, 0, "tar", 1.0, 0.0),
+            "Layout must be one of MVTec AD, anomalib, Image folder, COCO, YOLO, Parquet",
+        ),
         ("/export", ("Blobs", 200, 0, "MVTec AD", 1.0, 10.0), "drew no defect at this threshold"),
         ("/walk", ("Blobs", "colour", 1, 2, 1.0, 0.0), "What changes must be one of defect, part"),
         ("/walk", ("Blobs", "part", 1, -2, 1.0, 0.0), "To seed"),

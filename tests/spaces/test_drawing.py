@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from dataclasses import replace
@@ -302,6 +303,7 @@ def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layou
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     assert "- seed: 3" in files.pop("blobs/README.md").decode()
+    assert json.loads(files.pop("blobs/generation/settings.json"))["model"] == "Blobs"
     if layout == "Parquet":
         ((name, content),) = files.items()
         assert name == "blobs/data/train-00000-of-00001.parquet"
