@@ -97,6 +97,7 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
             truncation_psi=config.truncation_psi,
             noise_mode=config.noise_mode,
             defect_free=config.defect_free,
+            defect=sampler.defect,
         )
     return sampler, resolution
 

@@ -110,3 +110,26 @@ def change_outside(images: Tensor, twins: Tensor, mask_logits: Tensor) -> Tensor
         A scalar of at least 0, the mean over all pixels.
     """
     return ((images - twins.detach()).abs() * (mask_logits < 0)).mean()
+
+
+VISIBLE_CHANGE = 0.1
+"""Of an image in [-1, 1]: 13 of 255 levels, which the eye sees on most surfaces."""
+
+
+def unchanged_inside(images: Tensor, twins: Tensor, masks: Tensor) -> Tensor:
+    """Return how much of a defect that was asked for is missing: relu(1 - |change| / `VISIBLE_CHANGE`) in the masks.
+
+    Not in the paper, where the generator draws the masks itself.
+
+    Args:
+        images: (N, C, R, R) in about [-1, 1].
+        twins: the same without the defect; they get no gradient.
+        masks: bool (N, 1, R, R).
+
+    Returns:
+        A scalar in [0, 1], the mean over the samples whose masks are not empty; 0 without any.
+    """
+    change = (images - twins.detach()).abs().mean(dim=1, keepdim=True)
+    missing = (F.relu(1 - change / VISIBLE_CHANGE) * masks).sum(dim=(1, 2, 3))
+    area = masks.sum(dim=(1, 2, 3))
+    return (missing / area.clamp_min(1)).sum() / (area > 0).sum().clamp_min(1)

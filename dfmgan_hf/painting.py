@@ -83,6 +83,7 @@ class Placement:
         twin: seed of the twin that the defect was drawn on.
         distance: root mean square difference of twin and photograph around the defect, in levels of 255.
         gain: how much brighter the photograph is than the twin there; the defect was multiplied by it.
+        defect: its kind, of a model that knows several.
     """
 
     box: Box
@@ -90,6 +91,7 @@ class Placement:
     twin: int
     distance: float
     gain: float
+    defect: str | None = None
 
 
 @dataclass
@@ -171,6 +173,7 @@ def paint(
     region: Region | None = None,
     forbidden: Region | None = None,
     point: tuple[float, float] | None = None,
+    defect: str | None = None,
 ) -> tuple[Any, Image.Image, Image.Image, tuple[Placement, ...]]:
     """Paint one photograph; see `DFMGANPipeline.paint`.
 
@@ -182,6 +185,7 @@ def paint(
         generator: of what is left to chance: places, and flips.
         config: how.
         mask, region, forbidden, point: where; see there.
+        defect: kind of defect, of a model that knows several.
 
     Returns:
         An entry of each field of `PaintOutput`.
@@ -192,18 +196,18 @@ def paint(
         shapes.append(photograph.region(mask, "mask"))
         if not shapes[0].any():
             raise PaintError("`mask` is empty: no pixel of it says where the defect goes.")
-        defects = [codes[0][1]]
+        latents = [codes[0][1]]
     else:
         allowed = photograph.allowed(region, forbidden)
-        defects = []
+        latents = []
         stays = not side and region is None and forbidden is None and point is None
-        masks = draw_masks(network, codes, config, generator, whole_first=not stays)
-        for drawn, defect in islice(masks, config.num_defects):
+        masks = draw_masks(network, codes, config, generator, whole_first=not stays, kind=defect)
+        for drawn, latent in islice(masks, config.num_defects):
             shapes.append(place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays))
-            defects.append(defect)
+            latents.append(latent)
     painted, placements = photograph.pixels.astype(np.float32), []
-    for shape, defect in zip(shapes, defects, strict=True):
-        placements.append(_paint_defect(network, photograph, painted, shape, defect, side, twins, config))
+    for shape, latent in zip(shapes, latents, strict=True):
+        placements.append(_paint_defect(network, photograph, painted, shape, latent, side, twins, config, defect))
     image, label = keep_visible(photograph, painted, [placement.window for placement in placements])
     mask_image = Image.fromarray(np.bitwise_or.reduce(shapes).astype(np.uint8) * 255)
     return photograph.restore(image), Image.fromarray(label.astype(np.uint8) * 255), mask_image, tuple(placements)
@@ -214,10 +218,11 @@ def _paint_defect(
     photograph: Photograph,
     painted: Array,
     mask: Array,
-    defect: Tensor,
+    latent: Tensor,
     side: int,
     twins: TwinIndex,
     config: PaintConfig,
+    defect: str | None,
 ) -> Placement:
     """Add a defect to `painted`, float32 (H, W, C) in the photograph's own levels, in place."""
     channels, resolution = network.config["image_channels"], network.config["resolution"]
@@ -237,7 +242,7 @@ def _paint_defect(
             "model does not know this product, or not at this scale. Check the photograph and `window`, or paint all "
             "the same with `any_product`."
         )
-    difference = draw_difference(network, twins.latents[number], defect, small)
+    difference = draw_difference(network, twins.latents[number], latent, small, defect)
     left, top, right, bottom = window
     size = (bottom - top, right - left)
     enlarged = F.interpolate(difference[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
@@ -253,7 +258,7 @@ def _paint_defect(
     part += change
     if config.grain:
         add_grain(part, _crop(photograph.pixels, window), weight)
-    return Placement(box, window, number, round(float(distance), 2), round(float(gain), 3))
+    return Placement(box, window, number, round(float(distance), 2), round(float(gain), 3), defect)
 
 
 # --- The photograph ---
@@ -474,6 +479,7 @@ def draw_masks(
     generator: np.random.Generator,
     *,
     whole_first: bool = False,
+    kind: str | None = None,
 ) -> Iterator[tuple[Array, Tensor]]:
     """Yield the model's own masks, bool (R, R), of those of these latents that it draws one for, and the defect's z.
 
@@ -481,13 +487,15 @@ def draw_masks(
         network, codes, config, generator: see `paint`.
         whole_first: keep up to `MAX_CUT_OFF` masks that the image's border cuts off for the end: moved into the middle
             of a photograph, they show its straight line.
+        kind: of defect, of a model that knows several.
 
     Raises:
         PaintError: there is none left.
     """
     cut_off: list[tuple[Array, Tensor]] = []
     for latent, defect in codes:
-        output = network(latent[None].to(network.device), defect[None].to(network.device), noise_mode="const")
+        inputs = (x[None].to(network.device) for x in (latent, defect))
+        output = network(*inputs, kinds=_kinds(network, kind), noise_mode="const")
         mask = (output.mask_logits[0, 0] >= 0).cpu().numpy()
         is_mirrored = config.flip and generator.integers(2)
         found = (mask[:, ::-1] if is_mirrored else mask), defect
@@ -731,23 +739,29 @@ def _draw_twins(network: Any, latents: Tensor, size: int) -> Tensor:
 # --- The difference, and how it is laid on ---
 
 
-def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array) -> Tensor:
+def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array, kind: str | None = None) -> Tensor:
     """Return what a defect changes on a twin, float32 (C, R, R), where white minus black is 2.
 
     Args:
         latent, defect: z of the twin and of the defect, (z_dim,).
         mask: where it goes, bool (R, R).
+        kind: of defect, of a model that knows several.
     """
     device = network.device
     output = network(
         latent[None].to(device),
         defect[None].to(device),
+        kinds=_kinds(network, kind),
         noise_mode="const",
         return_defect_free=True,
         masks=torch.from_numpy(mask)[None, None].to(device),
     )
     image, twin = (x[0].to("cpu", torch.float32).clamp(-1, 1) for x in (output.images, output.defect_free_images))
     return image - twin
+
+
+def _kinds(network: Any, name: str | None) -> Tensor | None:
+    return None if name is None else network.numbers_of([name])
 
 
 def faded(mask: Array, width: float) -> Array:

@@ -66,11 +66,13 @@ class DFMGANPipelineOutput(BaseOutput):
         masks: 255 where the defect was put and 0 elsewhere, always 8-bit. "pil": list of grey images; "np": uint8
             (N, H, W, 1); "pt": uint8 (N, 1, H, W). None from a backbone-only pipeline.
         defect_free_images: the same objects without the defect, like `images`.
+        defects: names of the kinds of defect, of a model that knows several; None of others.
     """
 
     images: ImageBatch
     masks: ImageBatch | None
     defect_free_images: ImageBatch
+    defects: list[str] | None = None
 
 
 class DFMGANPipeline(DiffusionPipeline):
@@ -134,6 +136,11 @@ class DFMGANPipeline(DiffusionPipeline):
         """Return False for a backbone alone."""
         return hasattr(self.unwrapped_generator, "num_defect_latents")
 
+    @property
+    def defect_names(self) -> list[str]:
+        """Return the names of the kinds of defect that can be asked for; empty if the model knows one kind."""
+        return list(self.unwrapped_generator.config.get("defect_names") or ())
+
     @torch.no_grad()
     def __call__(
         self,
@@ -150,6 +157,7 @@ class DFMGANPipeline(DiffusionPipeline):
         return_dict: bool = True,
         object_latent_space: LatentSpace = "z",
         defect_latent_space: LatentSpace = "z",
+        defect: str | Sequence[str] | None = None,
     ) -> DFMGANPipelineOutput | tuple[ImageBatch, ImageBatch | None, ImageBatch]:
         """Draw triplets.
 
@@ -174,6 +182,8 @@ class DFMGANPipeline(DiffusionPipeline):
             return_dict: False returns the tuple (images, masks, defect_free_images).
             object_latent_space, defect_latent_space: space of the given latents: "z" (N, z_dim), "w" (N, w_dim) or
                 "w+" (N, L, w_dim), L being the generator's `num_latents` or `num_defect_latents`.
+            defect: kind of defect, one of `defect_names`, or a list of N of them; of models that know several. None:
+                each image's follows from its seed.
 
         Raises:
             ValueError: an argument that is not as described; the message names it, what came and what is allowed.
@@ -207,14 +217,17 @@ class DFMGANPipeline(DiffusionPipeline):
             raise ValueError(
                 f"`truncation_psi` acts on z and must be 1 beside w or w+ latents, but is {truncation_psi}."
             )
+        names = [defect] if isinstance(defect, str) else None if defect is None else list(defect)
+        self._check_defects(names)
         num_images = resolve_num_images(
             num_images,
             {
+                "defect": names,
                 "generator" if seeds is None else "seeds": generator if isinstance(generator, list) else None,
                 "object_latents": object_latents,
                 "defect_latents": defect_latents,
             },
-            shareable=("object_latents", "defect_latents"),
+            shareable=("defect", "object_latents", "defect_latents"),
         )
 
         # 2. Draw what was not given
@@ -224,6 +237,13 @@ class DFMGANPipeline(DiffusionPipeline):
         defect_latents = drawn_defects if defect_latents is None else defect_latents
         object_latents = object_latents.expand(num_images, *object_latents.shape[1:])
         defect_latents = defect_latents.expand(num_images, *defect_latents.shape[1:])
+
+        kinds: Tensor | None = None
+        if self.defect_names:
+            if names is None:
+                names = [self.defect_names[seed % len(self.defect_names)] for seed in noise_seeds]
+            names = names * (num_images // len(names))
+            kinds = self.unwrapped_generator.numbers_of(names)
 
         # 3. Generate. On the CPU one image at a time: that is as fast, and matrix products of different batch sizes
         # round differently there, which would show in a few 8-bit pixels.
@@ -235,6 +255,8 @@ class DFMGANPipeline(DiffusionPipeline):
         settings: dict[str, Any] = {"truncation_psi": truncation_psi, "noise_mode": noise_mode, "return_dict": False}
         if self.has_defects:
             latents.append(defect_latents.to(device, dtype))
+            if kinds is not None:
+                latents.append(kinds.to(device))
             settings |= {
                 "return_defect_free": True,
                 "object_latent_space": object_latent_space,
@@ -277,7 +299,7 @@ class DFMGANPipeline(DiffusionPipeline):
         all_masks, all_defect_free = others or (None, all_images)
         if not return_dict:
             return all_images, all_masks, all_defect_free
-        return DFMGANPipelineOutput(images=all_images, masks=all_masks, defect_free_images=all_defect_free)
+        return DFMGANPipelineOutput(all_images, all_masks, all_defect_free, names)
 
     def paint(
         self,
@@ -288,6 +310,7 @@ class DFMGANPipeline(DiffusionPipeline):
         point: tuple[float, float] | None = None,
         seeds: Iterable[int] | None = None,
         config: PaintConfig | None = None,
+        defect: str | None = None,
         **options: Any,
     ) -> PaintOutput:
         """Paint defects into photographs; all pixels that are not labelled as changed stay as they were, bit for bit.
@@ -310,6 +333,8 @@ class DFMGANPipeline(DiffusionPipeline):
             seeds: integers from 0 to 2^32 - 1, one for each painting; one photograph with n seeds is painted n times.
                 The same seed paints the same. None: drawn from torch's global generator.
             config: how defects are painted.
+            defect: kind of defect, one of `defect_names`, of a model that knows several. None: each painting's follows
+                from its seed.
             options: fields of `PaintConfig` instead: `strength`, `num_defects`, `size`, `rotation`, `flip`, `window`,
                 `bit_depth`, `grain`, `any_product`.
 
@@ -332,6 +357,7 @@ class DFMGANPipeline(DiffusionPipeline):
         if config is not None and options:
             raise ValueError(f"Give `config` or {', '.join(options)}, but not both.")
         settings = config or painting.PaintConfig(**options)
+        self._check_defects(None if defect is None else [defect])
         places = (region, forbidden, point)
         if mask is not None and (settings.num_defects > 1 or any(place is not None for place in places)):
             raise ValueError("`mask` says where the defect goes: leave out the other places and `num_defects`.")
@@ -356,13 +382,16 @@ class DFMGANPipeline(DiffusionPipeline):
                 [source] * (settings.num_defects + painting.TRIES), network.config["z_dim"]
             )
             chance = np.random.default_rng(source.initial_seed())
+            kind = defect
+            if self.defect_names and defect is None:
+                kind = self.defect_names[chance.integers(len(self.defect_names))]
             codes = list(zip(objects, defects, strict=True))
             where = {"mask": masks[i % len(masks)], "region": region, "forbidden": forbidden, "point": point}
             picture = pictures[i % len(pictures)]
             try:
                 if opened is None or len(pictures) > 1:
                     opened = painting.Photograph.open(picture, settings.bit_depth)
-                painted.append(painting.paint(network, opened, codes, twins, chance, settings, **where))
+                painted.append(painting.paint(network, opened, codes, twins, chance, settings, defect=kind, **where))
             except painting.PaintError as error:
                 if len(pictures) == 1 and not isinstance(picture, (str, Path)):
                     raise
@@ -399,6 +428,15 @@ class DFMGANPipeline(DiffusionPipeline):
         # A compiled network makes graphs of its own, a hook moves weights, and new noise is drawn on the host.
         plain = network is self.unwrapped_generator and not hasattr(network, "_hf_hook")
         return plain and device.type == "cuda" and noise_mode != "random"
+
+    def _check_defects(self, names: Sequence[str] | None) -> None:
+        """Raise ValueError unless the model draws all of these kinds of defect on demand."""
+        if names is not None:
+            if not names:
+                raise ValueError("`defect` must name at least one kind of defect, but is empty.")
+            if not self.has_defects:
+                raise ValueError("`defect` was given, but this pipeline's generator is a backbone without defects.")
+            self.unwrapped_generator.numbers_of(names)
 
     def _check_latents(self, name: str, latents: Any, space: str) -> None:
         """Raise ValueError unless `latents` is None or a finite (N, ...) tensor of `space`."""

@@ -133,7 +133,7 @@ def w_avg_step(task: Task) -> float:
     """Where w_avg = 0 goes for w = 1."""
     network = copy.deepcopy(mapping(task))
     network.w_avg.zero_()
-    network.update_w_avg(torch.ones(1, len(network.w_avg)))
+    network.update_w_avg(torch.ones(len(network.w_avg)))
     return network.w_avg.mean().item()
 
 

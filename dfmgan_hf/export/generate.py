@@ -97,7 +97,10 @@ def draw(config: DrawConfig) -> list[Path]:
     side = output.images[0].width
     title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
     samples = list(zip(*columns.values(), strict=True))
-    captions = [f"seed {seed}" for seed in seeds]
+    captions = [
+        f"seed {seed}" if kind is None else f"seed {seed}, {kind}"
+        for seed, kind in zip(seeds, output.defects or [None] * config.num_images, strict=True)
+    ]
     files = {"contact_sheet.png": contact_sheet(samples, title=title, headings=tuple(columns), captions=captions)}
     for name, pictures in columns.items():
         files |= {f"{s:05d}_{name.replace('-', '_')}.png": p for s, p in zip(seeds, pictures, strict=True)}
@@ -340,6 +343,14 @@ def _near_defect(sample: Sample, picture: Image.Image) -> Image.Image:
     return picture.crop(json.loads(sample.record.photograph)["defects"][0]["window"])
 
 
+def check_kind(pipe: DFMGANPipeline, defect: str) -> None:
+    """Raise ExportError if the model draws several kinds of defect, and not this one."""
+    if pipe.defect_names and defect not in pipe.defect_names:
+        raise ExportError(
+            f"The model draws the defects {', '.join(pipe.defect_names)}, but not {defect!r}: say which with --defect."
+        )
+
+
 def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int]) -> Iterator[Sample]:
     """Draw the triplets of these numbers, in this order; `batch_size` of them at a time.
 
@@ -354,6 +365,7 @@ def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[i
             "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
             "this one (`dfmgan train stage2`) and give its output folder."
         )
+    check_kind(pipe, config.defect)
     encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
     # A pipeline of its own: silencing its progress bar does not silence the caller's.
     pipe = DFMGANPipeline(pipe.generator)
@@ -395,6 +407,7 @@ def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) ->
             noise_mode=config.noise_mode,
             mask_threshold=config.mask_threshold,
             batch_size=len(seeds),
+            defect=config.defect if pipe.defect_names else None,
         )
         drawn = zip(wanted, seeds, output.images, output.masks, output.defect_free_images, strict=True)
         for index, seed, image, mask, defect_free in drawn:

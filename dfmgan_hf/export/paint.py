@@ -23,7 +23,7 @@ from ..files import module_sha256
 from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
-from .generate import candidate_seed, describe_model, export_dataset, why_dropped
+from .generate import candidate_seed, check_kind, describe_model, export_dataset, why_dropped
 from .writers import DatasetConfig, ExportError, Record, Sample
 
 
@@ -160,6 +160,8 @@ def paint_samples(
         PaintError: a photograph cannot be painted into; the message names it.
     """
     model_sha256 = module_sha256(pipe.unwrapped_generator)
+    check_kind(pipe, config.defect)
+    kind = config.defect if pipe.defect_names else None
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
     for index in indices:
@@ -178,7 +180,7 @@ def paint_samples(
         for attempt in range(config.max_attempts):
             seed = candidate_seed(config.seed, index, attempt)
             try:
-                output = pipe.paint(opened, seeds=[seed], config=config.how, **where)
+                output = pipe.paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
             except PaintError as error:
                 raise PaintError(f"{photograph}: {error}") from error
             area = float((np.asarray(output.labels[0]) != 0).mean())

@@ -147,10 +147,10 @@ class CDCTask(Stage1Task):
         generator = torch.Generator().manual_seed(self.step)
         return int(torch.randint(len(self.discriminator.taps), (), generator=generator).item())
 
-    def judge(self, images: Tensor) -> Tensor:
+    def judge(self, images: Tensor, kinds: Tensor | None = None) -> Tensor:
         """Return augmented images' logits: (N, 1) of whole images, or (N, 1, r, r) of their patches."""
         if not self.judges_patches:
-            return super().judge(images)
+            return super().judge(images, kinds)
         return self.discriminator.judge_patches(self.augmented(images), self.tap)
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..losses import change_outside, discriminator_fake_loss, discriminator_real_loss, generator_loss, r1_penalty
+from ..losses import (
+    change_outside,
+    discriminator_fake_loss,
+    discriminator_real_loss,
+    generator_loss,
+    r1_penalty,
+    unchanged_inside,
+)
 from ..models.base import default_channel_base
 from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, Trunk, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
@@ -24,7 +32,7 @@ from ..models.projected import ProjectedDiscriminator
 from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, to_layer_latents
 from ..sheets import sheet_of
 from ..training.task import Batch, Panels, Rule, RunningStatistics
-from .method import PUBLISHED_FIELDS, Method, TaskRequest, open_pipeline, register
+from .method import PUBLISHED_FIELDS, Discriminator, Method, TaskRequest, open_pipeline, register
 from .stylegan2 import (
     LatentDraw,
     Stage1Config,
@@ -61,9 +69,15 @@ class Stage2Options:
         mode_seeking_latents: Distances between latents w (published) or z.
         outside_weight: Weight of what the defect changes outside its mask; 0 as published. The gate acts on the mask
             of each resolution, and a spot that is gone from the final mask can still be in the image.
+        given_masks: Share of the generated images whose defect goes where a real mask says, moved and turned, and not
+            where the model itself puts it: what `paint` asks of a model. 0 as published.
+        inside_weight: Weight of what does not change inside of these masks.
+        joint: Learn all kinds of defect that --defect names in one model, which then draws any of them on demand.
+        conditioning_kimg: Thousands of images over which a joint training goes from not knowing the kinds to telling
+            them apart.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: a negative weight, or a share above 1.
     """
 
     residual_resolution: int | None = None
@@ -73,11 +87,17 @@ class Stage2Options:
     mode_seeking_on: Literal["mask", "image"] = "mask"
     mode_seeking_latents: Literal["w", "z"] = "w"
     outside_weight: float = 0.0
+    given_masks: float = 0.0
+    inside_weight: float = 1.0
+    joint: bool = False
+    conditioning_kimg: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("match_weight", "mode_seeking_weight", "outside_weight"):
+        for name in ("match_weight", "mode_seeking_weight", "outside_weight", "inside_weight", "conditioning_kimg"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be finite and at least 0, but is {getattr(self, name)}.")
+        if not 0 <= self.given_masks <= 1:
+            raise ValueError(f"`given_masks` must be from 0 to 1, but is {self.given_masks}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +111,7 @@ class Stage2Config(Stage1Config, Stage2Options):
 # --- Section 3.2: the matching discriminator D_match judges whether image and mask belong together ---
 
 
-def build_match_discriminator(backbone: StyleGAN2Generator, size: str) -> StyleGAN2Discriminator:
+def build_match_discriminator(backbone: StyleGAN2Generator, size: str, num_kinds: int = 0) -> StyleGAN2Discriminator:
     """Build a new matching discriminator of a size of `MATCH_SIZES`, which sees one channel more: the mask."""
     config, divisor = backbone.config, MATCH_SIZES[size]
     channel_base = config["channel_base"] or default_channel_base(config["resolution"])
@@ -101,7 +121,15 @@ def build_match_discriminator(backbone: StyleGAN2Generator, size: str) -> StyleG
         channel_base=max(channel_base // divisor, config["resolution"]),
         channel_max=max(config["channel_max"] // divisor, 1),
         conv_clamp=config["conv_clamp"],
+        num_kinds=num_kinds,
     )
+
+
+def with_kinds(discriminator: Discriminator, num_kinds: int) -> Discriminator:
+    """Return a copy of stage 1's discriminator that learns kinds; it starts as stage 1's, whatever the kind."""
+    model = type(discriminator)(**{**discriminator.config, "num_kinds": num_kinds})
+    model.load_state_dict(model.state_dict() | discriminator.state_dict())
+    return model
 
 
 @torch.no_grad()
@@ -121,6 +149,47 @@ def build_joint_discriminator(discriminator: StyleGAN2Discriminator) -> StyleGAN
     return joint
 
 
+# --- Masks that are given, so that the model learns to follow them ---
+
+MOVES = {"turn": 30.0, "scale": 1.4, "shift": 0.125}
+"""How far real masks are turned (degrees), enlarged or reduced, and moved (share of the image): defects of a kind have
+their directions and places on the product."""
+
+
+def move_masks(masks: Tensor) -> Tensor:
+    """Return masks (N, 1, R, R), bool, turned and scaled about their middle and moved, each in its own random way."""
+    n, device = len(masks), masks.device
+    angle, size, x, y = torch.rand(4, n, device=device) * 2 - 1
+    angle, size = angle * math.radians(MOVES["turn"]), MOVES["scale"] ** size
+    sin, cos = angle.sin() * size, angle.cos() * size
+    # Places are in units of half the image, from its middle.
+    places = torch.linspace(1 / masks.shape[-1] - 1, 1 - 1 / masks.shape[-1], masks.shape[-1], device=device)
+    weights = masks[:, 0].to(torch.float32)
+    weights = weights / weights.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    middle_x, middle_y = (weights * places).sum(dim=(1, 2)), (weights * places[:, None]).sum(dim=(1, 2))
+    to_x, to_y = middle_x + 2 * MOVES["shift"] * x, middle_y + 2 * MOVES["shift"] * y
+    # Where each pixel comes from: the middle goes to (to_x, to_y).
+    from_x, from_y = middle_x - cos * to_x + sin * to_y, middle_y - sin * to_x - cos * to_y
+    theta = torch.stack([torch.stack([cos, -sin, from_x], dim=1), torch.stack([sin, cos, from_y], dim=1)], dim=1)
+    grid = F.affine_grid(theta, list(masks.shape), align_corners=False)
+    return F.grid_sample(masks.to(torch.float32), grid, align_corners=False) >= 0.5
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is asked of a batch of generated images.
+
+    Args:
+        kinds: numbers of their kinds of defect (N,), or None if there is one kind.
+        masks: bool (N, 1, R, R), or None if no masks are given.
+        follows: bool (N,): whose defects go where `masks` say.
+    """
+
+    kinds: Tensor | None = None
+    masks: Tensor | None = None
+    follows: Tensor | None = None
+
+
 # --- Images that can be drawn again from the same random numbers ---
 
 
@@ -131,11 +200,13 @@ class Plan:
     Args:
         objects, defects: of the object and the defect latents.
         noise: keeps the pixel noise that layers have drawn.
+        given: what is asked of them.
     """
 
     objects: LatentDraw
     defects: LatentDraw
     noise: NoiseInput
+    given: Given = Given()
 
 
 @dataclass
@@ -150,6 +221,7 @@ class Drawing:
         ws: per-layer object latents (N, L, w_dim).
         defect_ws: per-layer defect latents (N, L_defect, w_dim).
         defect_z: z of the first defect latent (N, z_dim).
+        given: what was asked of them.
     """
 
     images: Tensor | None
@@ -159,24 +231,36 @@ class Drawing:
     ws: Tensor
     defect_ws: Tensor
     defect_z: Tensor
+    given: Given = Given()
+
+    def used_masks(self) -> Tensor:
+        """Return the masks that the defects were put by as the matching discriminator sees them, (N, 1, R, R)."""
+        own, given = soft_mask(self.mask_logits), self.given
+        if given.masks is None or given.follows is None:
+            return own
+        return torch.where(given.follows[:, None, None, None], given.masks.to(own.dtype) * 2 - 1, own)
 
 
-def plan_drawing(generator: DFMGANGenerator, n: int, mixing_probability: float) -> Plan:
+def plan_drawing(generator: DFMGANGenerator, n: int, mixing_probability: float, given: Given = Given()) -> Plan:
     """Draw the random numbers of `n` new samples, with style mixing in both latents, each with its own cut."""
     objects = draw_latents(generator.mapping, n, generator.num_latents, mixing_probability)
     defects = draw_latents(generator.defect_mapping, n, generator.num_defect_latents, mixing_probability)
-    return Plan(objects, defects, NoiseInput("random", n))
+    return Plan(objects, defects, NoiseInput("random", n), given)
 
 
 def render(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False, with_twins: bool = False) -> Drawing:
     """Draw a plan's images; with `masks_only` nothing above the first residual block and ToMask is run."""
     ws = plan.objects.layers(generator.mapping, generator.num_latents)
-    defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents)
+    given = plan.given
+    defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents, given.kinds)
     trunk = generator.run_trunk(ws, plan.noise)
     if masks_only:
-        return Drawing(None, generator.mask_logits(trunk, defect_ws), None, trunk, ws, defect_ws, plan.defects.z)
-    out = generator.synthesize_defect(trunk, ws, defect_ws, return_defect_free=with_twins)
-    return Drawing(out.images, out.mask_logits, out.defect_free_images, trunk, ws, defect_ws, plan.defects.z)
+        logits = generator.mask_logits(trunk, defect_ws)
+        return Drawing(None, logits, None, trunk, ws, defect_ws, plan.defects.z, given)
+    out = generator.synthesize_defect(
+        trunk, ws, defect_ws, return_defect_free=with_twins, masks=given.masks, follows=given.follows
+    )
+    return Drawing(out.images, out.mask_logits, out.defect_free_images, trunk, ws, defect_ws, plan.defects.z, given)
 
 
 # --- Section 3.3: the mode-seeking loss (equation 2) ---
@@ -205,7 +289,9 @@ def mode_seeking_distances(
 ) -> Tensor:
     """Draw the first half's objects again with the second half's defects, and return both distances of equation 2.
 
-    On masks, only the first residual block and ToMask run again.
+    On masks, only the first residual block and ToMask run again. They are the generator's own, also where another mask
+    was given: that one does not follow from the latents. Both halves are of the same kinds of defect, or the distance
+    between kinds would do.
 
     Args:
         generator: of the drawing.
@@ -232,7 +318,8 @@ def mode_seeking_distances(
     else:
         assert drawing.images is not None
         first = drawing.images[:half]
-        second = generator.synthesize_defect(trunk, drawing.ws[:half], other_ws).images
+        masks, follows = (None if t is None else t[:half] for t in (drawing.given.masks, drawing.given.follows))
+        second = generator.synthesize_defect(trunk, drawing.ws[:half], other_ws, masks=masks, follows=follows).images
     codes = drawing.defect_ws if latents == "w" else drawing.defect_z
     return torch.stack([(codes[:half] - codes[half:]).abs().mean(), (first - second).abs().mean()])
 
@@ -334,13 +421,14 @@ class Stage2Task(Stage1Task):
         ValueError: `batch_size` is odd, but the mode-seeking loss pairs its halves.
     """
 
+    balances_kinds: ClassVar[bool] = True
     rules: ClassVar[Sequence[Rule]] = (*Stage1Task.rules, *MASK_RULES)
     panels: ClassVar[Panels] = {
         "Mask area (share of the image; fake: of what is saved)": ("mask_area/real", "mask_area/fake"),
         "Masks: rates": ("mask_empty/fake", "mask_full/fake", "mask_border/real", "mask_border/fake"),
         "Change with z_defect": ("defect_change/mask", "defect_change/image"),
         **Stage1Task.panels,
-        "Losses": (*Stage1Task.panels["Losses"], "loss/match", "loss/mode_seeking"),
+        "Losses": (*Stage1Task.panels["Losses"], "loss/match", "loss/mode_seeking", "loss/outside", "loss/inside"),
         "D_match: accuracy": ("match/accuracy/real", "match/accuracy/fake"),
     }
 
@@ -367,6 +455,25 @@ class Stage2Task(Stage1Task):
         self.judges_masks = discriminator.config["image_channels"] > generator.config["image_channels"]
         self._plans: list[Plan] = []
         self._mean_distances: Tensor | None = None
+        self.num_kinds = generator.defect_mapping.num_kinds
+        # Of all networks, the average's own among them: it copies the generator's.
+        self._conditioning = [
+            buffer
+            for network in (generator, *(n for name, n in self.networks.items() if name.endswith("discriminator")))
+            for name, buffer in network.named_buffers()
+            if name.endswith("conditioning")
+        ]
+        self._condition(0)
+
+    def _condition(self, step: int) -> None:
+        """Let kinds count for as much as they do in a step."""
+        ramp = 1000 * self.settings.conditioning_kimg
+        for buffer in self._conditioning:
+            buffer.fill_(min(step * self.settings.batch_size / ramp, 1.0) if ramp else 1.0)
+
+    def after_step(self, step: int, statistics: RunningStatistics) -> None:
+        super().after_step(step, statistics)
+        self._condition(step)
 
     # --- the objective ---
 
@@ -379,17 +486,23 @@ class Stage2Task(Stage1Task):
         return super().check_split(images)
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return softplus(-D(G)) + softplus(-D_match(G, tanh(10 M))) + lambda L_ms, the terms with their weights."""
+        """Return softplus(-D(G)) + softplus(-D_match(G, tanh(10 M))) + lambda L_ms, the terms with their weights.
+
+        Where a mask is given, D_match sees that one, and what it asks for is to change and nothing else.
+        """
         config = self.settings
         if not self._plans:
             raise RuntimeError("Call `prepare` with all micro-batches of the step before the first `generator_loss`.")
-        drawing = render(self.generator, self._plans.pop(0), with_twins=config.outside_weight > 0)
-        images, masks = drawing.images, soft_mask(drawing.mask_logits)
+        plan = self._plans.pop(0)
+        given, kinds = plan.given, plan.given.kinds
+        is_given = given.masks is not None
+        drawing = render(self.generator, plan, with_twins=config.outside_weight > 0 or is_given)
+        images, masks = drawing.images, drawing.used_masks()
         assert images is not None
-        self.w_average.observe(drawing.defect_ws[:, 0])
-        loss = self.deception_loss(self._judge(images, masks))
+        self.w_average.observe(drawing.defect_ws[:, 0], kinds)
+        loss = self.deception_loss(self._judge(images, masks, kinds))
         if self.match_discriminator is not None:
-            match_loss = generator_loss(self.match_discriminator(_with_mask(images, masks)).logits)
+            match_loss = generator_loss(self._match(images, masks, kinds))
             statistics.report("loss/match", match_loss)
             loss = loss + config.match_weight * match_loss
         if config.mode_seeking_weight:
@@ -400,10 +513,14 @@ class Stage2Task(Stage1Task):
             seeking = mode_seeking_loss(distances, means)
             statistics.report("loss/mode_seeking", seeking)
             loss = loss + config.mode_seeking_weight * seeking
-        if drawing.twins is not None:
-            outside = change_outside(images, drawing.twins, drawing.mask_logits)
+        if drawing.twins is not None and config.outside_weight:
+            outside = change_outside(images, drawing.twins, masks)
             statistics.report("loss/outside", outside)
             loss = loss + config.outside_weight * outside
+        if drawing.twins is not None and given.masks is not None and given.follows is not None:
+            inside = unchanged_inside(images, drawing.twins, given.masks & given.follows[:, None, None, None])
+            statistics.report("loss/inside", inside)
+            loss = loss + config.inside_weight * inside
         return loss
 
     def prepare(self, parts: list[Batch]) -> None:
@@ -412,7 +529,7 @@ class Stage2Task(Stage1Task):
         The mode-seeking loss is a ratio of means over the batch. With several micro-batches its terms are needed
         before the first gradient, so the trunk and the first residual block run once more, without a graph.
         """
-        self._plans = [self._plan(len(part)) for part in parts]
+        self._plans = [self._plan(part) for part in parts]
         self._mean_distances = None
         if self.settings.mode_seeking_weight and len(parts) > 1:
             masks_only = self.settings.mode_seeking_on == "mask"
@@ -426,7 +543,8 @@ class Stage2Task(Stage1Task):
         with torch.no_grad():
             ws = self._latents(n)
         ws = ws.detach().clone().requires_grad_()
-        defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, self.settings.style_mixing)
+        kinds = self._fake_kinds(batch, n)
+        defect_ws = sample_latents(g.defect_mapping, n, g.num_defect_latents, self.settings.style_mixing, kinds)
         with regularizer_precision(g):
             trunk = g.run_trunk(ws, NoiseInput("random", n))
             images = g.synthesize_defect(trunk, ws, defect_ws).images
@@ -437,13 +555,14 @@ class Stage2Task(Stage1Task):
         masks = _real_masks(batch)
         report_masks(statistics, "real", masks > 0)
         with torch.no_grad():
-            drawing = render(self.generator, self._plan(len(batch)))
-        fakes, fake_masks = drawing.images, soft_mask(drawing.mask_logits)
+            drawing = render(self.generator, self._plan(batch))
+        fakes, fake_masks, fake_kinds = drawing.images, drawing.used_masks(), drawing.given.kinds
         assert fakes is not None
-        loss = self.distinction_loss(self._judge(fakes, fake_masks), self._judge(batch.images, masks), statistics)
+        fake_logits = self._judge(fakes, fake_masks, fake_kinds)
+        loss = self.distinction_loss(fake_logits, self._judge(batch.images, masks, batch.labels), statistics)
         if self.match_discriminator is not None:
-            fake_match = self.match_discriminator(_with_mask(fakes, fake_masks)).logits
-            real_match = self.match_discriminator(_with_mask(batch.images, masks)).logits
+            fake_match = self._match(fakes, fake_masks, fake_kinds)
+            real_match = self._match(batch.images, masks, batch.labels)
             report_logits(statistics, "match/", real_match, fake_match)
             loss = loss + discriminator_fake_loss(fake_match) + discriminator_real_loss(real_match)
         return loss
@@ -453,21 +572,40 @@ class Stage2Task(Stage1Task):
         pair = _with_mask(batch.images, _real_masks(batch))
         loss = pair.new_zeros(())
         if not self.is_projected:
-            loss = self.r1(pair if self.judges_masks else batch.images, statistics).mean()
+            loss = self.r1(pair if self.judges_masks else batch.images, statistics, batch.labels).mean()
         if self.match_discriminator is not None:
             pair.requires_grad_()
             with regularizer_precision(self.match_discriminator):
-                match_penalty = r1_penalty(self.match_discriminator(pair).logits, pair)
+                match_penalty = r1_penalty(self.match_discriminator(pair, kinds=batch.labels).logits, pair)
             statistics.report("match/r1_penalty", match_penalty)
             loss = loss + match_penalty.mean()
         return self.settings.r1_gamma / 2 * loss
 
-    def _judge(self, images: Tensor, masks: Tensor) -> Tensor:
+    def _judge(self, images: Tensor, masks: Tensor, kinds: Tensor | None) -> Tensor:
         """Return the discriminator's logits (N, 1); `masks` count only if it is the only one."""
-        return self.judge(_with_mask(images, masks) if self.judges_masks else images)
+        return self.judge(_with_mask(images, masks) if self.judges_masks else images, kinds)
 
-    def _plan(self, n: int) -> Plan:
-        return plan_drawing(self.generator, n, self.settings.style_mixing)
+    def _match(self, images: Tensor, masks: Tensor, kinds: Tensor | None) -> Tensor:
+        """Return the matching discriminator's logits (N, 1)."""
+        assert self.match_discriminator is not None
+        return self.match_discriminator(_with_mask(images, masks), kinds=kinds).logits
+
+    def _plan(self, batch: Batch) -> Plan:
+        given = Given(kinds=self._fake_kinds(batch, len(batch)))
+        if self.settings.given_masks:
+            masks = move_masks(_real_masks(batch) > 0)
+            chosen = torch.rand(len(batch), device=masks.device) < self.settings.given_masks
+            # One that was moved out of the image asks for nothing.
+            given = replace(given, masks=masks, follows=chosen & masks.flatten(1).any(dim=1))
+        return plan_drawing(self.generator, len(batch), self.settings.style_mixing, given)
+
+    def _fake_kinds(self, batch: Batch, n: int) -> Tensor | None:
+        """Return the kinds of `n` generated images: those of the batch's first half, twice."""
+        if not self.num_kinds:
+            return None
+        if batch.labels is None:
+            raise ValueError("A model of several kinds needs photographs of several kinds, with their labels.")
+        return batch.labels[: max(len(batch) // 2, 1)].repeat(2)[:n]
 
     def _distances(self, drawing: Drawing) -> Tensor:
         on, latents = self.settings.mode_seeking_on, self.settings.mode_seeking_latents
@@ -485,9 +623,12 @@ class Stage2Task(Stage1Task):
         objects, defects = (latents[:PAIRS] for latents in self.sheet_latents)
         ws = to_layer_latents(g.mapping, objects, "z", g.num_latents, 1.0, "object_latents")
         trunk = g.run_trunk(ws, NoiseInput("const", len(ws)))
+        kinds = self._sheet_kinds(len(ws))
         outputs = [
             g.synthesize_defect(
-                trunk, ws, to_layer_latents(g.defect_mapping, z, "z", g.num_defect_latents, 1.0, "defect_latents")
+                trunk,
+                ws,
+                to_layer_latents(g.defect_mapping, z, "z", g.num_defect_latents, 1.0, "defect_latents", kinds),
             )
             for z in (defects, defects.roll(1, dims=0))
         ]
@@ -501,14 +642,22 @@ class Stage2Task(Stage1Task):
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
+        kinds = self._sheet_kinds(len(self.sheet_latents[0]))
+        kinds_of_parts = [None] * len(self.sheet_latents[0]) if kinds is None else kinds.split(8)
         parts = [
-            self.generator_ema(z, defect_z, noise_mode="const", return_defect_free=True)
-            for z, defect_z in zip(*(latents.split(8) for latents in self.sheet_latents), strict=True)
+            self.generator_ema(z, defect_z, noise_mode="const", return_defect_free=True, kinds=part_kinds)
+            for z, defect_z, part_kinds in zip(
+                *(latents.split(8) for latents in self.sheet_latents), kinds_of_parts, strict=False
+            )
         ]
         twins = torch.cat([part.defect_free_images for part in parts])
         masks = torch.cat([(part.mask_logits >= 0).to(torch.float32) * 2 - 1 for part in parts])
         images = torch.cat([part.images for part in parts])
         return sheet_of(twins, masks, images, headings=("defect-free", "mask", "defect"), columns=3)
+
+    def _sheet_kinds(self, n: int) -> Tensor | None:
+        """Return kinds in turn, (n,)."""
+        return torch.arange(n, device=self.generator.device) % self.num_kinds if self.num_kinds else None
 
 
 def _with_mask(images: Tensor, masks: Tensor) -> Tensor:
@@ -526,8 +675,10 @@ def build(request: TaskRequest) -> Stage2Task:
     options, target = request.options, request.target
     backbone, discriminator = request.networks()
     match = None
+    names = request.dataset.kinds if options.joint and request.dataset is not None else None
+    num_kinds = len(names or ())
     with target.construct():
-        generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution)
+        generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution, names)
         if options.match_discriminator == "joint":
             if not isinstance(discriminator, StyleGAN2Discriminator):
                 raise ValueError("`match_discriminator` joint needs --discriminator stylegan2: features have no mask.")
@@ -535,7 +686,9 @@ def build(request: TaskRequest) -> Stage2Task:
             # Augmentations of the image alone would tear image and mask apart.
             request = replace(request, augmentation=replace(request.augmentation, augmentation="none"))
         elif options.match_discriminator != "none":
-            match = target.place(build_match_discriminator(backbone, options.match_discriminator))
+            match = target.place(build_match_discriminator(backbone, options.match_discriminator, num_kinds))
+        if num_kinds:
+            discriminator = with_kinds(discriminator, num_kinds)
     return Stage2Task(
         target.place(generator),
         target.place(discriminator),
@@ -560,6 +713,7 @@ METHOD = register(
         augmentation="bgc",
         recipe_fields=(*PUBLISHED_FIELDS, "discriminator"),
         init="stage1",
+        is_joint=lambda options: options.joint,
         has_masks=True,
     )
 )

@@ -407,9 +407,16 @@ class SamplerRequest:
 
 
 def open_pipeline(request: SamplerRequest) -> PipelineSampler:
-    """Draw with `DFMGANPipeline.from_pretrained(source)`: image i is that of `seeds=[seed + i]`."""
+    """Draw with `DFMGANPipeline.from_pretrained(source)`: image i is that of `seeds=[seed + i]`.
+
+    A model of several kinds of defect draws the request's, or all of them if it names none.
+
+    Raises:
+        ValueError: the model knows several kinds, and not this one.
+    """
     pipe = DFMGANPipeline.from_pretrained(str(request.source), revision=request.revision)
-    return PipelineSampler(pipe.to(request.device))
+    defect = request.defect if pipe.defect_names else None
+    return PipelineSampler(pipe.to(request.device), defect=defect)
 
 
 # --- The method ---

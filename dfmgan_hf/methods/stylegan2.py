@@ -99,11 +99,12 @@ class LatentDraw:
     mixed_z: Tensor | None = None
     cut: Tensor | int = 0
 
-    def layers(self, mapping: MappingNetwork, num_latents: int) -> Tensor:
-        """Return per-layer latents (N, num_latents, w_dim)."""
+    def layers(self, mapping: MappingNetwork, num_latents: int, kinds: Tensor | None = None) -> Tensor:
+        """Return per-layer latents (N, num_latents, w_dim), of these `kinds` (N,) if the network has several."""
         if self.mixed_z is None:
-            return mapping(self.z).unsqueeze(1).expand(-1, num_latents, -1)
-        below, above = mapping(torch.cat([self.z, self.mixed_z])).unsqueeze(1).chunk(2)
+            return mapping(self.z, kinds=kinds).unsqueeze(1).expand(-1, num_latents, -1)
+        both = None if kinds is None else kinds.repeat(2)
+        below, above = mapping(torch.cat([self.z, self.mixed_z]), kinds=both).unsqueeze(1).chunk(2)
         is_below = torch.arange(num_latents, device=below.device) < self.cut
         return torch.where(is_below[:, None], below, above)
 
@@ -123,9 +124,11 @@ def draw_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_proba
     return LatentDraw(z, mixed_z, cut)
 
 
-def sample_latents(mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float) -> Tensor:
+def sample_latents(
+    mapping: MappingNetwork, n: int, num_latents: int, mixing_probability: float, kinds: Tensor | None = None
+) -> Tensor:
     """Return per-layer latents (n, num_latents, w_dim) of `n` new samples, with style mixing."""
-    return draw_latents(mapping, n, num_latents, mixing_probability).layers(mapping, num_latents)
+    return draw_latents(mapping, n, num_latents, mixing_probability).layers(mapping, num_latents, kinds)
 
 
 class LatentAverage:
@@ -134,23 +137,33 @@ class LatentAverage:
     It moves once a step, by the w of the generator phase that style mixing leaves in the first layer. StyleGAN2-ADA's
     code moves it in every forward pass of the mapping network in training, so also in those of the path length and of
     the discriminator: two or three times a step. Only truncation uses it; nothing that is trained depends on it.
+    Of a network with several kinds, each kind's average moves by its own w.
     """
 
     def __init__(self, mapping: MappingNetwork, mean_over_processes: Callable[[Tensor], Tensor]) -> None:
         self.mapping = mapping
         self.mean_over_processes = mean_over_processes
         self.sum = torch.zeros_like(mapping.w_avg)
-        self.parts = torch.zeros((), device=mapping.w_avg.device)
+        self.parts = torch.zeros((*mapping.w_avg.shape[:-1], 1), device=mapping.w_avg.device)
 
     @torch.no_grad()
-    def observe(self, w: Tensor) -> None:
-        """Take in (n, w_dim)."""
-        self.sum += w.mean(dim=0)
-        self.parts += 1
+    def observe(self, w: Tensor, kinds: Tensor | None = None) -> None:
+        """Take in (n, w_dim), of these `kinds` (n,) if the network has several."""
+        if kinds is None:
+            self.sum += w.mean(dim=0)
+            self.parts += 1
+        else:
+            self.sum.index_add_(0, kinds, w.to(self.sum.dtype))
+            self.parts.index_add_(0, kinds, self.parts.new_ones(len(kinds), 1))
 
     def update(self) -> None:
         """Move w_avg by the step's mean and start anew."""
-        self.mapping.update_w_avg(self.mean_over_processes(self.sum / self.parts).unsqueeze(0))
+        if self.mapping.num_kinds:
+            total, count = self.mean_over_processes(self.sum), self.mean_over_processes(self.parts)
+            mean = torch.where(count > 0, total / count.clamp_min(1e-8), self.mapping.w_avg)
+        else:
+            mean = self.mean_over_processes(self.sum / self.parts)
+        self.mapping.update_w_avg(mean)
         self.sum.zero_()
         self.parts.zero_()
 
@@ -459,18 +472,18 @@ class Stage1Task(Task):
         """Return gamma / 2 |grad D(x)|^2 (Mescheder et al. 2018, equation 9)."""
         return self.settings.r1_gamma / 2 * self.r1(batch.images, statistics).mean()
 
-    def r1(self, inputs: Tensor, statistics: RunningStatistics) -> Tensor:
-        """Return the discriminator's squared gradients (N,) at real inputs (N, C, R, R)."""
+    def r1(self, inputs: Tensor, statistics: RunningStatistics, kinds: Tensor | None = None) -> Tensor:
+        """Return the discriminator's squared gradients (N,) at real inputs (N, C, R, R) of these `kinds`."""
         inputs = inputs.detach().requires_grad_()
         with regularizer_precision(self.discriminator):
             # One logit an image: a method whose discriminator judges patches averages them first.
-            penalty = r1_penalty(self.judge(inputs).flatten(1).mean(dim=1, keepdim=True), inputs)
+            penalty = r1_penalty(self.judge(inputs, kinds).flatten(1).mean(dim=1, keepdim=True), inputs)
         statistics.report("r1_penalty", penalty)
         return penalty
 
-    def judge(self, images: Tensor) -> Tensor:
-        """Return augmented images' logits (N, 1)."""
-        return self.discriminator(self.augmented(images)).logits
+    def judge(self, images: Tensor, kinds: Tensor | None = None) -> Tensor:
+        """Return augmented images' logits (N, 1); `kinds` (N,) are theirs if the discriminator knows several."""
+        return self.discriminator(self.augmented(images), kinds=kinds).logits
 
     def augmented(self, images: Tensor) -> Tensor:
         """Return images as the discriminator sees them."""

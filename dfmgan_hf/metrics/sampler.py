@@ -76,6 +76,10 @@ class PipelineSampler:
         truncation_psi: truncation of both latents.
         noise_mode: `"const"` or `"random"`.
         defect_free: measure the defect-free twins instead of the defect images; they have no masks.
+        defect: kind of defect, of a model that knows several; None for all of them, as seeds have it.
+
+    Raises:
+        ValueError: the model draws no such kind.
     """
 
     def __init__(
@@ -85,8 +89,12 @@ class PipelineSampler:
         truncation_psi: float = 1.0,
         noise_mode: Literal["const", "random", "none"] = "const",
         defect_free: bool = False,
+        defect: str | None = None,
     ) -> None:
         self.pipe = pipe
+        self.defect = defect
+        if defect is not None:
+            pipe.unwrapped_generator.numbers_of([defect])
         self.truncation_psi = truncation_psi
         self.noise_mode = noise_mode
         self.defect_free = defect_free
@@ -99,6 +107,7 @@ class PipelineSampler:
             "truncation_psi": self.truncation_psi,
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
+            **({} if self.defect is None else {"defect": self.defect}),
         }
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
@@ -114,6 +123,7 @@ class PipelineSampler:
                 noise_mode=self.noise_mode,
                 batch_size=len(indices),
                 output_type="pt",
+                defect=self.defect,
             )
         finally:
             self.pipe.set_progress_bar_config(**before)

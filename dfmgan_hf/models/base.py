@@ -202,7 +202,7 @@ def check_config_value(name: str, value: Any, hint: Any) -> None:
     if is_number:
         repeats = name.endswith(("_layers", "_blocks", "_taps"))
         highest = MAX_REPETITIONS if repeats else MAX_SIZES.get(name, MAX_OTHER_SIZE)
-        lowest = "0" if repeats or name == "window" else "above 0"
+        lowest = "0" if repeats or name in ("window", "num_kinds") else "above 0"
         if not (math.isfinite(value) and (value > 0 or (lowest == "0" and value == 0)) and value <= highest):
             raise MisfitError(f"`{name}` must be {lowest} to {highest}, but is {str(value)[:80]}.")
 

@@ -71,6 +71,12 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
     return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
 
 
+def check_names(names: Sequence[str] | None) -> None:
+    """Raise ValueError unless `names` are None or different names of at least two kinds of defect."""
+    if names is not None and (len(names) < 2 or len(set(names)) < len(names) or not all(names)):
+        raise ValueError(f"`defect_names` must be different names of at least two kinds of defect, but is {names}.")
+
+
 def check_masks(masks: Tensor, count: int, resolution: int) -> None:
     """Raise ValueError unless `masks` are `count` masks (N, 1, R, R) of 0 and 1, or bool."""
     if not isinstance(masks, Tensor) or tuple(masks.shape) != (count, 1, resolution, resolution):
@@ -130,6 +136,8 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     Args:
         residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
+        defect_names: of the kinds of defect that it draws on demand; they enter the defect mapping and nothing else.
+            None for a single kind, as published.
 
     All other arguments are those of `StyleGAN2Generator`.
 
@@ -152,7 +160,9 @@ class DFMGANGenerator(StyleGAN2Generator):
         conv_clamp: float | None = 256.0,
         residual_resolution: int = 64,
         window: int | None = None,
+        defect_names: Sequence[str] | None = None,
     ) -> None:
+        check_names(defect_names)
         # By name: of positional arguments the configuration would forget those that are not defaults.
         super().__init__(
             resolution=resolution,
@@ -172,7 +182,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         channel_base = channel_base or default_channel_base(resolution)
         self.trunk_resolutions = [r for r in self.synthesis.resolutions if r < residual_resolution]
         self.residual_resolutions = [r for r in self.synthesis.resolutions if r >= residual_resolution]
-        self.defect_mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
+        self.defect_mapping = MappingNetwork(z_dim, w_dim, mapping_layers, len(defect_names or ()))
         self.defect_blocks = nn.ModuleDict()
         for i, r in enumerate(self.residual_resolutions):
             below, here = (channels_at(k, channel_base, channel_max) for k in (r // 2, r))
@@ -183,13 +193,19 @@ class DFMGANGenerator(StyleGAN2Generator):
         )
 
     @classmethod
-    def from_backbone(cls, backbone: StyleGAN2Generator, residual_resolution: int | None = None) -> DFMGANGenerator:
+    def from_backbone(
+        cls,
+        backbone: StyleGAN2Generator,
+        residual_resolution: int | None = None,
+        defect_names: Sequence[str] | None = None,
+    ) -> DFMGANGenerator:
         """Make a DFMGAN generator on a trained backbone; the defect branch is new.
 
         Args:
             backbone: the stage-1 generator; its tensors are copied bit for bit.
             residual_resolution: resolution of the first residual block; None: 64, as published for 256x256, and a
                 quarter of `resolution` below that, which leaves three residual blocks.
+            defect_names: of the kinds of defect, see `DFMGANGenerator`.
 
         Raises:
             RuntimeError: the backbone's tensors are not exactly those that its configuration calls for.
@@ -197,7 +213,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         config = {k: v for k, v in backbone.config.items() if not k.startswith("_")}
         if residual_resolution is None:
             residual_resolution = min(64, config["resolution"] // 4)
-        model = cls(**config, residual_resolution=residual_resolution)
+        names = None if defect_names is None else list(defect_names)
+        model = cls(**config, residual_resolution=residual_resolution, defect_names=names)
         state = backbone.state_dict()
         missing, unexpected = model.load_state_dict(state, strict=False)
         forgotten = [name for name in missing if not name.startswith(DEFECT_PREFIXES)]
@@ -213,6 +230,20 @@ class DFMGANGenerator(StyleGAN2Generator):
         """Return the number of per-layer defect latents: two for each residual block, one for ToMask."""
         return 2 * len(self.residual_resolutions) + 1
 
+    def numbers_of(self, names: Sequence[str]) -> Tensor:
+        """Return the numbers of kinds of defect, int64 (N,), as `forward` takes them.
+
+        Raises:
+            ValueError: the network draws no such kind.
+        """
+        known = list(self.config["defect_names"] or ())
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"This model draws no {name!r}; it knows {', '.join(known) or 'a single kind of defect'}."
+                )
+        return torch.tensor([known.index(name) for name in names], dtype=torch.int64, device=self.device)
+
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that stage 2 leaves alone."""
         return [p for name, p in self.named_parameters() if not name.startswith(DEFECT_PREFIXES)]
@@ -225,6 +256,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         self,
         object_latents: Tensor,
         defect_latents: Tensor,
+        kinds: Tensor | None = None,
         truncation_psi: float = 1.0,
         noise_mode: NoiseMode = "random",
         generator: RandomSource = None,
@@ -240,6 +272,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         Args:
             object_latents: (N, z_dim), (N, w_dim) or (N, L, w_dim), as `object_latent_space` says.
             defect_latents: (N, z_dim), (N, w_dim) or (N, L_defect, w_dim), as `defect_latent_space` says.
+            kinds: number of each sample's kind of defect, int64 (N,), of a model with `defect_names` (see
+                `numbers_of`); not looked at for defect latents that are w.
             truncation_psi: truncation of both latents; needs "z" for at least one of them unless it is 1. Latents
                 given as w or w+ are used as they are.
             noise_mode, generator: as in `StyleGAN2Generator.forward`.
@@ -251,7 +285,6 @@ class DFMGANGenerator(StyleGAN2Generator):
             masks: where to put the defect instead, (N, 1, R, R), of 0 and 1 or bool. Smaller maps follow
                 where a mask covers at least half of their pixels. The twins and `mask_logits` do not depend on them.
             return_dict: False returns the tuple (images, mask_logits), and defect_free_images if asked for.
-
         Raises:
             ValueError: latents whose shape does not fit their space, numbers of samples that differ, an unknown mode.
         """
@@ -262,7 +295,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         )
         count = self.num_defect_latents
         defect_ws = to_layer_latents(
-            self.defect_mapping, defect_latents, defect_latent_space, count, truncation_psi, "defect_latents"
+            self.defect_mapping, defect_latents, defect_latent_space, count, truncation_psi, "defect_latents", kinds
         )
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
@@ -330,13 +363,17 @@ class DFMGANGenerator(StyleGAN2Generator):
         return_defect_free: bool = False,
         mask_threshold: float = 0.0,
         masks: Tensor | None = None,
+        follows: Tensor | None = None,
     ) -> DFMGANGeneratorOutput:
-        """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim)."""
+        """Run everything above the trunk, on per-layer latents (N, L, w_dim) and (N, L_defect, w_dim).
+
+        `masks` are given to all samples, or to those that `follows` (bool (N,)) picks.
+        """
         layers, defect_layers = self.layers(self.residual_resolutions, ws), self._defect_layers(defect_ws)
         # Apart, so that nothing of a frozen backbone gets gradients because the defects' styles do.
         with modulated_layers(layers) as modulations, modulated_layers(defect_layers) as defect_modulations:
             modulations |= defect_modulations
-            return self._synthesize_defect(trunk, modulations, return_defect_free, mask_threshold, masks)
+            return self._synthesize_defect(trunk, modulations, return_defect_free, mask_threshold, masks, follows)
 
     def _synthesize_defect(
         self,
@@ -345,6 +382,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         return_defect_free: bool,
         mask_threshold: float,
         masks: Tensor | None,
+        follows: Tensor | None,
     ) -> DFMGANGeneratorOutput:
         x, image, twin = trunk.features, trunk.image, None
         for i, r in enumerate(self.residual_resolutions):
@@ -360,8 +398,10 @@ class DFMGANGenerator(StyleGAN2Generator):
             if masks is None:
                 x = gate(features, residual, mask, mask_threshold)
             else:
-                given = (F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // r) >= 0.5).to(residual.dtype)
-                x = torch.addcmul(features, residual, given)
+                given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // r) >= 0.5
+                if follows is not None:
+                    given = torch.where(follows[:, None, None, None], given, mask >= mask_threshold)
+                x = torch.addcmul(features, residual, given.to(residual.dtype))
             image = self.block(r).add_rgb(image, x, modulations)
         if return_defect_free:
             above = self.residual_resolutions[1:]

@@ -60,9 +60,44 @@ class DiscriminatorHead(nn.Module):
         self.fc = EqualizedLinear(channels * 16, channels, activation=True)
         self.out = EqualizedLinear(channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """(N, C, 4, 4), and the codes (N, C) of what it is to be, if any -> (N, 1)."""
         x = torch.cat([x, minibatch_stddev(x, self.mbstd_group_size)], dim=1)
-        return self.out(self.fc(self.conv(x).flatten(1)))
+        x = self.fc(self.conv(x).flatten(1))
+        return self.out(x) if code is None else self.out(x) + projection(x, code)
+
+
+class KindCodes(nn.Module):
+    """What discriminators learn of each kind of image, to ask whether an image is real as one of its kind.
+
+    The logit is psi(x) + c <code, features of x> (T. Miyato, M. Koyama: "cGANs with Projection Discriminator", ICLR
+    2018, equation 3, over the root of the features' number), codes being zero at first. `conditioning` c goes from 0
+    to 1 in training: kinds with few images collapse if they are told apart from the start (M. Shahbazi et al.:
+    "Collapse by Conditioning", ICLR 2022).
+
+    Args:
+        num_kinds: how many there are.
+        width: features.
+    """
+
+    conditioning: Tensor
+
+    def __init__(self, num_kinds: int, width: int) -> None:
+        super().__init__()
+        self.codes = nn.Parameter(torch.zeros(num_kinds, width))
+        self.register_buffer("conditioning", torch.ones(()))
+
+    def forward(self, kinds: Tensor | None) -> Tensor:
+        """int64 (N,) -> (N, width)."""
+        if kinds is None:
+            raise ValueError(f"`kinds` must be given: numbers from 0 to {len(self.codes) - 1}, one for each image.")
+        return self.conditioning * self.codes[kinds]
+
+
+def projection(features: Tensor, code: Tensor) -> Tensor:
+    """Return <code, features> over the root of their number: (N, C, ...) and (N, C) -> (N, 1, ...)."""
+    code = code.to(features.dtype).reshape(*code.shape, *[1] * (features.ndim - 2))
+    return (features * code).sum(dim=1, keepdim=True) * features.shape[1] ** -0.5
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
@@ -94,6 +129,7 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         channel_max: upper limit, 512; 128 in the matching discriminator.
         conv_clamp: clamp of the activations; None for none.
         mbstd_group_size: samples per group of the minibatch standard deviation.
+        num_kinds: kinds of images that it judges as such, see `KindCodes`; 0 for one.
     """
 
     @register_to_config
@@ -105,6 +141,7 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         channel_max: int = 512,
         conv_clamp: float | None = 256.0,
         mbstd_group_size: int = 4,
+        num_kinds: int = 0,
     ) -> None:
         super().__init__()
         channel_base = channel_base or default_channel_base(resolution)
@@ -119,29 +156,40 @@ class StyleGAN2Discriminator(StyleGAN2Model):
                 channels_at(r // 2, channel_base, channel_max),
                 conv_clamp,
             )
-        self.head = DiscriminatorHead(channels_at(4, channel_base, channel_max), mbstd_group_size, conv_clamp)
+        width = channels_at(4, channel_base, channel_max)
+        self.head = DiscriminatorHead(width, mbstd_group_size, conv_clamp)
+        self.kinds = KindCodes(num_kinds, width) if num_kinds else None
 
     def block(self, resolution: int) -> DiscriminatorBlock:
         """Return the block that halves a resolution."""
         return self.blocks[str(resolution)]  # type: ignore[return-value]
 
-    def forward(self, images: Tensor, return_dict: bool = True) -> StyleGAN2DiscriminatorOutput | tuple[Tensor]:
+    def forward(
+        self, images: Tensor, return_dict: bool = True, kinds: Tensor | None = None
+    ) -> StyleGAN2DiscriminatorOutput | tuple[Tensor]:
         """Judge images (N, image_channels, resolution, resolution) in [-1, 1], the last channel a mask if any.
+
+        Args:
+            images: see above.
+            return_dict: False returns the tuple (logits,).
+            kinds: int64 (N,), what kind of image each is to be; not looked at where the network knows one.
 
         Returns:
             Logits (N, 1), high for real, in the type of the parameters.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, or no kinds.
         """
         check_image_shape(images, self.config)
         # The layout in which convolutions are fastest; all layers keep to it.
         x = images.contiguous(memory_format=torch.channels_last)
         blocks = [(block, self.compute_dtype(int(r))) for r, block in self.blocks.items()]
-        blocks.append((self.head, self.head.out.weight.dtype))
-        with scaled_together((layer, dtype) for block, dtype in blocks for layer in block.children()):
-            for block, dtype in blocks:
-                x = block(x.to(dtype))
+        dtype = self.head.out.weight.dtype
+        layers = [(layer, dtype) for block, dtype in [*blocks, (self.head, dtype)] for layer in block.children()]
+        with scaled_together(layers):
+            for block, block_dtype in blocks:
+                x = block(x.to(block_dtype))
+            x = self.head(x.to(dtype), None if self.kinds is None else self.kinds(kinds))
         return StyleGAN2DiscriminatorOutput(logits=x) if return_dict else (x,)
 
 
@@ -204,7 +252,7 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         cls, discriminator: StyleGAN2Discriminator, num_taps: int = 1, linear_heads: bool = False
     ) -> PatchHeadDiscriminator:
         """Put new heads on a copy of a trained discriminator."""
-        config = {name: value for name, value in discriminator.config.items() if not name.startswith("_")}
+        config = {k: v for k, v in discriminator.config.items() if not k.startswith("_") and k != "num_kinds"}
         model = cls(**config, num_taps=num_taps, linear_heads=linear_heads)
         model.load_state_dict(model.state_dict() | discriminator.state_dict())
         return model

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from .base import SafetensorsModel
-from .discriminator import minibatch_stddev
+from .discriminator import KindCodes, minibatch_stddev, projection
 from .layers import LEAKY_SLOPE
 
 FEATURE_NETWORK = "tf_efficientnet_lite0"
@@ -164,12 +164,13 @@ class PatchHead(nn.Module):
         self.conv = spectral_norm(nn.Conv2d(WIDTH + 1, WIDTH, 3, 1, 1))
         self.out = spectral_norm(nn.Conv2d(WIDTH, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, WIDTH, H, W) -> (N, 1, H / 2^halvings, W / 2^halvings)."""
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """(N, WIDTH, H, W), and codes (N, WIDTH) if any -> (N, 1, H / 2^halvings, W / 2^halvings)."""
         for layer in self.down:
             x = F.leaky_relu(layer(x), LEAKY_SLOPE)
         x = torch.cat([x, minibatch_stddev(x, self.mbstd_group_size)], dim=1)
-        return self.out(F.leaky_relu(self.conv(x), LEAKY_SLOPE))
+        x = F.leaky_relu(self.conv(x), LEAKY_SLOPE)
+        return self.out(x) if code is None else self.out(x) + projection(x, code)
 
 
 @dataclass
@@ -189,6 +190,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         image_channels: 1 or 3; grey is repeated over RGB.
         feature_network: name of a timm model with maps at powers of two.
         mbstd_group_size: samples in a group of the minibatch standard deviation.
+        num_kinds: kinds of images that it judges as such, see `KindCodes`; 0 for one.
 
     Example:
         >>> discriminator = ProjectedDiscriminator.from_features(resolution=64)
@@ -205,6 +207,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         image_channels: int = 3,
         feature_network: str = FEATURE_NETWORK,
         mbstd_group_size: int = 4,
+        num_kinds: int = 0,
     ) -> None:
         super().__init__()
         if image_channels not in (1, 3):
@@ -217,6 +220,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         self.heads = nn.ModuleList(
             PatchHead(grid - int(math.log2(reduction)), mbstd_group_size) for reduction in self.features.reductions
         )
+        self.kinds = KindCodes(num_kinds, WIDTH * len(self.heads)) if num_kinds else None
 
     @classmethod
     def from_features(
@@ -247,8 +251,10 @@ class ProjectedDiscriminator(SafetensorsModel):
         with nullcontext() if dtype is None else torch.autocast(x.device.type, dtype=dtype):
             return self.features(x)
 
-    def forward(self, images: Tensor, return_dict: bool = True) -> ProjectedDiscriminatorOutput | tuple[Tensor]:
-        """Judge images (N, image_channels, R, R) in [-1, 1].
+    def forward(
+        self, images: Tensor, return_dict: bool = True, kinds: Tensor | None = None
+    ) -> ProjectedDiscriminatorOutput | tuple[Tensor]:
+        """Judge images (N, image_channels, R, R) in [-1, 1], of these `kinds` (int64 (N,)) if it knows several.
 
         Returns:
             Logits (N, heads, patches), high for real.
@@ -258,10 +264,12 @@ class ProjectedDiscriminator(SafetensorsModel):
                 f"`images` must be (N, {self.config['image_channels']}, R, R), but is {tuple(images.shape)}."
             )
         maps = self.mixing(self.features_of(images))
-        logits = torch.stack(
-            [head(features.to(images.dtype)).flatten(1) for head, features in zip(self.heads, maps, strict=True)],
-            dim=1,
-        )
+        codes = [None] * len(maps) if self.kinds is None else self.kinds(kinds).chunk(len(maps), dim=1)
+        judged = [
+            head(features.to(images.dtype), code).flatten(1)
+            for head, features, code in zip(self.heads, maps, codes, strict=True)
+        ]
+        logits = torch.stack(judged, dim=1)
         return ProjectedDiscriminatorOutput(logits=logits) if return_dict else (logits,)
 
     def _as_input(self, images: Tensor) -> Tensor:

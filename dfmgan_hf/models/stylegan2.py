@@ -50,41 +50,69 @@ LatentSpace = Literal["z", "w", "w+"]
 
 
 class MappingNetwork(nn.Module):
-    """z -> w by fully connected layers (StyleGAN, section 2), with a moving average of w for the truncation trick."""
+    """z -> w by fully connected layers (StyleGAN, section 2), with a moving average of w for the truncation trick.
+
+    Args:
+        z_dim, w_dim, num_layers: widths and depth.
+        num_kinds: kinds of latents that are asked for by number, each with a learnt code beside z and an average of
+            its own; 0 for none.
+    """
 
     w_avg: Tensor
+    conditioning: Tensor
 
-    def __init__(self, z_dim: int, w_dim: int, num_layers: int) -> None:
+    def __init__(self, z_dim: int, w_dim: int, num_layers: int, num_kinds: int = 0) -> None:
         super().__init__()
         self.z_dim = z_dim
-        widths = [z_dim] + [w_dim] * num_layers
+        self.w_dim = w_dim
+        self.num_kinds = num_kinds
+        widths = [2 * z_dim if num_kinds else z_dim] + [w_dim] * num_layers
         self.layers = nn.ModuleList(
             EqualizedLinear(a, b, lr_multiplier=MAPPING_LR_MULTIPLIER, activation=True)
             for a, b in itertools.pairwise(widths)
         )
-        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.register_buffer("w_avg", torch.zeros((num_kinds, w_dim) if num_kinds else w_dim))
+        if num_kinds:
+            self.kinds = nn.Embedding(num_kinds, z_dim)
+            # How much the code counts: training goes from 0 to 1.
+            self.register_buffer("conditioning", torch.ones(()))
 
-    def forward(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
+    def forward(self, z: Tensor, truncation_psi: float = 1.0, kinds: Tensor | None = None) -> Tensor:
         """Map z (N, z_dim), normally N(0, 1), to w (N, w_dim) in float32, or in float64 if the weights are.
 
         Args:
             z: brought to unit mean square first.
             truncation_psi: w_avg + psi (w - w_avg); 1 leaves w alone, smaller values trade variety for typicality.
+            kinds: int64 (N,), the number of each latent's kind, of a network that has several.
+
+        Raises:
+            ValueError: the network has kinds and they are not given, or the other way round.
         """
+        if (kinds is None) == (self.num_kinds > 0):
+            wanted = f"numbers from 0 to {self.num_kinds - 1}, one for each latent" if self.num_kinds else "None"
+            raise ValueError(f"`kinds` must be {wanted}, but is {kinds}.")
         dtype = wider(self.w_avg.dtype, torch.float32)
-        x = z.to(dtype)
-        x = x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+        x = _to_unit_mean_square(z.to(dtype))
+        average = self.w_avg.to(dtype)
+        if kinds is not None:
+            code = _to_unit_mean_square(self.kinds(kinds).to(dtype))
+            x = torch.cat([x, self.conditioning.to(dtype) * code], dim=1)
+            average = average[kinds]
         with scaled_together((layer, dtype) for layer in self.layers):
             for layer in self.layers:
                 x = layer(x)
         if truncation_psi != 1.0:
-            x = self.w_avg.to(dtype).lerp(x, truncation_psi)
+            x = average.lerp(x, truncation_psi)
         return x
 
     @torch.no_grad()
-    def update_w_avg(self, w: Tensor) -> None:
-        """Move `w_avg` towards the mean of `w` (N, w_dim) with decay 0.995."""
-        self.w_avg.copy_(w.detach().mean(dim=0).to(self.w_avg.dtype).lerp(self.w_avg, W_AVG_DECAY))
+    def update_w_avg(self, mean: Tensor) -> None:
+        """Move `w_avg` towards a mean of w, (w_dim,) or one for each kind (num_kinds, w_dim), with decay 0.995."""
+        self.w_avg.copy_(mean.detach().to(self.w_avg.dtype).lerp(self.w_avg, W_AVG_DECAY))
+
+
+def _to_unit_mean_square(x: Tensor) -> Tensor:
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 class ModulatedConv2d(EqualizedLayer):
@@ -606,21 +634,29 @@ class StyleGAN2Generator(StyleGAN2Model):
 
 
 def to_layer_latents(
-    mapping: MappingNetwork, latents: Tensor, space: LatentSpace, num_latents: int, truncation_psi: float, name: str
+    mapping: MappingNetwork,
+    latents: Tensor,
+    space: LatentSpace,
+    num_latents: int,
+    truncation_psi: float,
+    name: str,
+    kinds: Tensor | None = None,
 ) -> Tensor:
     """Return per-layer latents (N, num_latents, w_dim) from latents in any space; those in "z" are truncated.
+
+    `kinds` are the numbers (N,) of what a mapping network of several kinds is asked for.
 
     Raises:
         ValueError: an unknown space, or latents whose shape does not fit it; the message calls them `name`.
     """
     if space not in get_args(LatentSpace):
         raise ValueError(f"The latent space of `{name}` must be 'z', 'w' or 'w+', but is {space!r}.")
-    w_dim = mapping.w_avg.shape[0]
+    w_dim = mapping.w_dim
     expected = {"z": (mapping.z_dim,), "w": (w_dim,), "w+": (num_latents, w_dim)}[space]
     if tuple(latents.shape[1:]) != expected:
         wanted = ", ".join(map(str, expected))
         raise ValueError(f"`{name}` in space {space!r} must be (N, {wanted}), but is {tuple(latents.shape)}.")
     if space == "w+":
         return latents
-    w = mapping(latents, truncation_psi) if space == "z" else latents
+    w = mapping(latents, truncation_psi, kinds) if space == "z" else latents
     return w.unsqueeze(1).expand(-1, num_latents, -1)

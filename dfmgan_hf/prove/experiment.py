@@ -502,13 +502,19 @@ class Experiment:
         record = self.train_good[rng.integers(len(self.train_good))]
         image, _ = read_pair(record, 3, self.config.bit_depth)
         # A model of another product is not refused here: that it does not help is what the report will say.
-        how = PaintConfig(any_product=True, flip=True, window=pipe.unwrapped_generator.config.get("window") or 0)
-        output = pipe.paint(image, seeds=[seed], config=how)
+        window = pipe.unwrapped_generator.config.get("window") or 0
+        how = PaintConfig(any_product=True, flip=True, window=window)
+        output = pipe.paint(image, seeds=[seed], config=how, defect=self._kind_of(pipe, rng))
         return *self._fitted(output.images[0], np.asarray(output.labels[0]) > 0), None
+
+    def _kind_of(self, pipe: DFMGANPipeline, rng: np.random.Generator) -> str | None:
+        """Return a kind of defect that is tested and that a model of several draws; None of other models."""
+        known = [kind for kind in pipe.defect_names if kind in self.kinds]
+        return known[rng.integers(len(known))] if known else None
 
     def _generate(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
         pipe = self.pipes[self.config.models[rng.integers(len(self.pipes))]]
-        output: Any = pipe(seeds=[seed])
+        output: Any = pipe(seeds=[seed], defect=self._kind_of(pipe, rng))
         side = pipe.unwrapped_generator.config.get("window") or self.config.side
         image, twin = (
             np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))

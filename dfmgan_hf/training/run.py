@@ -153,6 +153,7 @@ def fit(
             world_size=accelerator.num_processes,
             device=accelerator.device,
             mirror=run.mirror,
+            balanced=task.balances_kinds,
         )
         record = {**prepared.record, "settings": task.settings, "images": len(dataset)}
         settings = what_decides(to_json({**record, "seed": run.seed, "mirror": run.mirror}))

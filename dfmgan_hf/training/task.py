@@ -72,6 +72,8 @@ class BatchStream:
         rank, world_size: this process and how many there are.
         device: where batches go.
         mirror: flip every other pass over the data left to right (doubles the data where a mirrored product is one).
+        balanced: kinds take turns, however many photographs each has: a pass then shows each kind as often as there
+            are photographs of the largest.
 
     Example:
         >>> stream = BatchStream(dataset, batch_size=16, seed=0)
@@ -89,6 +91,7 @@ class BatchStream:
         world_size: int = 1,
         device: torch.device | str = "cpu",
         mirror: bool = False,
+        balanced: bool = False,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
@@ -103,8 +106,12 @@ class BatchStream:
         home = self.device if size <= RESIDENT_BYTES else torch.device("cpu")
         self.images = source.images.to(home)
         self.masks, self.labels = (None if t is None else t.to(home) for t in tensors[1:])
+        everything = torch.arange(len(source.images))
+        labels = source.labels if balanced else None
+        self._members = [everything if labels is None else everything[labels == k] for k in _kinds_of(labels)]
+        self._pass = len(self._members) * max(map(len, self._members))
         # The order of `_passes` passes from number `_first` on, one after the other.
-        self._passes = max(2 + batch_size // len(source.images), 2**14 // len(source.images))
+        self._passes = max(2 + batch_size // self._pass, 2**14 // self._pass)
         self._first = -self._passes
         self._order = torch.empty(0, dtype=torch.long)
 
@@ -116,7 +123,7 @@ class BatchStream:
         images = self._normalise(self.images[index])
         masks = None if self.masks is None else self._normalise(self.masks[index])
         if self.mirror:
-            passes = torch.arange(start, start + part, device=self.device) // len(self.images)
+            passes = torch.arange(start, start + part, device=self.device) // self._pass
             flips = (passes % 2 == 1)[:, None, None, None]
             images = torch.where(flips, images.flip(3), images)
             masks = None if masks is None else torch.where(flips, masks.flip(3), masks)
@@ -125,18 +132,32 @@ class BatchStream:
 
     def _numbers(self, start: int, part: int) -> Tensor:
         """Return which images are at the `part` positions from `start` on, int64 (part,)."""
-        count = len(self.images)
+        count = self._pass
         if not self._first * count <= start <= (self._first + self._passes) * count - part:
             self._first = start // count
             seeds = (self.seed * 1_000_003 + self._first + i for i in range(self._passes))
-            orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            orders = [self._shuffled(torch.Generator().manual_seed(seed)) for seed in seeds]
             self._order = torch.cat(orders).to(self.images.device)
         return self._order[start - self._first * count :][:part]
+
+    def _shuffled(self, generator: torch.Generator) -> Tensor:
+        """Return the order of one pass, int64 (`_pass`,): the kinds take turns, each in an order of its own."""
+        length = self._pass // len(self._members)
+        columns = []
+        for members in self._members:
+            repeats = -(-length // len(members))
+            order = [members[torch.randperm(len(members), generator=generator)] for _ in range(repeats)]
+            columns.append(torch.cat(order)[:length])
+        return torch.stack(columns, dim=1).flatten()
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels = pixels.pin_memory()  # of other memory, the host waits until the copy is made
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
+
+
+def _kinds_of(labels: Tensor | None) -> list[int]:
+    return [0] if labels is None else labels.unique().tolist()
 
 
 # --- Statistics of a run, and what is going wrong in them ---
@@ -434,6 +455,8 @@ class Task(ABC):
     settings: Any
     rules: ClassVar[Sequence[Rule]] = ()
     panels: ClassVar[Panels] = {}
+    balances_kinds: ClassVar[bool] = False
+    """Whether its batches show all kinds of defect equally often."""
     is_captured: ClassVar[bool] = False
     """Whether a phase makes the same calls in every step, so that a CUDA graph can stand for it."""
 

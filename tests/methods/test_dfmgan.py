@@ -285,7 +285,7 @@ def test_the_term_outside_the_mask_trains_the_residual_blocks_alone():
     parameters = dict(task.generator.named_parameters())
     for parameter in task.generator.defect_parameters():
         parameter.requires_grad_(True)
-    drawing = render(task.generator, task._plan(4), with_twins=True)
+    drawing = render(task.generator, task._plan(real_batch(4)), with_twins=True)
     assert drawing.twins is not None
     assert not drawing.twins.requires_grad
     change_outside(drawing.images, drawing.twins, drawing.mask_logits).backward()
@@ -327,7 +327,7 @@ def test_mode_seeking_is_equation_2_of_whole_images(on, latents):
     """Value and gradients against whole passes of the generator, without noise, which at first has no strength."""
     task = tiny.make_stage2(mode_seeking_on=on, mode_seeking_latents=latents, style_mixing=1.0)
     parameters = trainable([p for p in task.generator.defect_parameters() if p.ndim])  # not the noise strengths
-    drawing = render(task.generator, task._plan(4))
+    drawing = render(task.generator, task._plan(real_batch(4)))
     part = task._distances(drawing)
     loss = mode_seeking_loss(part, part.detach())
 
@@ -354,7 +354,7 @@ def test_both_halves_of_mode_seeking_have_the_same_noise(on):
     """The same defects on the same objects are the same pictures: noise alone would keep them apart."""
     task = with_noise(tiny.make_stage2(mode_seeking_on=on))
     with torch.no_grad():
-        drawing = render(task.generator, task._plan(4))
+        drawing = render(task.generator, task._plan(real_batch(4)))
         assert task._distances(drawing)[1] > 1e-3
         same = drawing.defect_ws[:2].repeat(2, 1, 1)
         out = task.generator.synthesize_defect(drawing.trunk, drawing.ws, same)

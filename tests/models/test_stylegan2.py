@@ -72,7 +72,7 @@ def test_mapping_normalises_and_truncates():
     z = torch.randn(4, 16).double()
     w = mapping(z)
     torch.testing.assert_close(mapping(5 * z), w)
-    mapping.update_w_avg(w)
+    mapping.update_w_avg(w.mean(dim=0))
     torch.testing.assert_close(mapping.w_avg, 0.005 * w.mean(dim=0))
     torch.testing.assert_close(mapping(z, 0.3), mapping.w_avg + 0.3 * (w - mapping.w_avg))
 
