@@ -94,17 +94,17 @@ window.dfmgan = (() => {
     let to = step > 0 ? (now ? now * 2 : least) : now / 2;
     if (to < least) to = 0;
     if (to > Math.max(LARGEST_ZOOM, least)) return;
-    let x = (scope.scrollLeft + scope.clientWidth / 2) / scope.scrollWidth;
-    let y = (scope.scrollTop + scope.clientHeight / 2) / scope.scrollHeight;
     const svg = $("svg", stage), defect = $("path", svg).getBBox(), whole = svg.viewBox.baseVal;
-    if (!now && defect.width) {
-      x = (defect.x + defect.width / 2) / whole.width;
-      y = (defect.y + defect.height / 2) / whole.height;
-    }
+    if (!now) stage.aim = defect.width ? [(defect.x + defect.width / 2) / whole.width, (defect.y + defect.height / 2) / whole.height] : [0.5, 0.5];
+    // What is near an edge cannot stand in the middle; it is still aimed at until somebody moves the picture.
+    else if (Math.hypot(scope.scrollLeft - stage.at[0], scope.scrollTop - stage.at[1]) > 2) stage.aim = [
+      (scope.scrollLeft + scope.clientWidth / 2) / scope.scrollWidth, (scope.scrollTop + scope.clientHeight / 2) / scope.scrollHeight];
+    const [x, y] = stage.aim;
     if (to) { viewer.dataset.zoom = to; scope.tabIndex = 0; } else { delete viewer.dataset.zoom; scope.removeAttribute("tabindex"); }
     viewer.style.setProperty("--zoom", to || 1);
     for (const tag of $$(".tag.scale", viewer)) tag.textContent = to ? `${to} ×` : "";
     scope.scrollTo({left: x * scope.scrollWidth - scope.clientWidth / 2, top: y * scope.scrollHeight - scope.clientHeight / 2});
+    stage.at = [scope.scrollLeft, scope.scrollTop];
     say(to ? `${to} screen pixels for each pixel; scroll to move` : "All of the picture");
   }
 

@@ -83,7 +83,13 @@ def write_archive(
     with closing(drawer.samples(model, config)) as samples:
         settings["strength"] = strength
         origin = {"model": model, "model_sha256": facts.sha256, **settings}
-        yield from _archive(path, (_at_strength(sample, strength) for sample in samples), config, readme(model, facts, settings), origin)
+        yield from _archive(
+            path,
+            (_at_strength(sample, strength) for sample in samples),
+            config,
+            readme(model, facts, settings),
+            origin,
+        )
 
 
 def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts) -> None:
