@@ -17,7 +17,6 @@ TOOLS = {
     "outline": ("Outline", "Draws a line around the defect"),
     "blink": ("Blink", "Shows it with and without the defect in turn"),
     "stretch": ("Contrast", "Spreads dark or flat pictures over all grey levels"),
-    "pixels": ("Pixels", "Shows the pixels as they are, not smoothed"),
 }
 
 
@@ -29,10 +28,15 @@ def toolbar(*more: tuple[str, str, str]) -> str:
         f"{text}</button>"
         for name, text, title in tools
     )
+    zoom = (
+        '<button type="button" class="tool" data-act="closer" aria-label="Zoom in" '
+        'title="Every pixel as it is, larger; drag or scroll to move">+</button>'
+        '<button type="button" class="tool" data-act="farther" aria-label="Zoom out" title="Smaller">−</button>'
+    )
     full = (
         '<button type="button" class="tool" data-act="full" title="Fills the screen; Esc ends it">Full screen</button>'
     )
-    return f'<div class="tools" role="group" aria-label="How to look at it">{switches}{full}</div>'
+    return f'<div class="tools" role="group" aria-label="How to look at it">{switches}{zoom}{full}</div>'
 
 
 def stage(
@@ -58,14 +62,17 @@ def stage(
     return f"""
   <div class="stage" data-slope="{slope}" data-intercept="{intercept}"
     style="--cut: {cut}%; --ratio: {before.width / before.height:.4f}; --width: {before.width}px">
-    <img class="after" src="{data_uri(encode(after), format)}" alt="The {what} with its defect">
-    <img class="before" src="{data_uri(encode(before), format)}" alt="The same {what} without the defect">
-    <svg class="outline" viewBox="0 0 {mask.width} {mask.height}" aria-hidden="true"><path class="halo" d="{path}"/>
-      <path class="line" d="{path}"/></svg>
+    <div class="scope" role="group" aria-label="The {what}"><div class="sheet">
+      <img class="after" src="{data_uri(encode(after), format)}" alt="The {what} with its defect">
+      <img class="before" src="{data_uri(encode(before), format)}" alt="The same {what} without the defect">
+      <svg class="outline" viewBox="0 0 {mask.width} {mask.height}" aria-hidden="true"><path class="halo" d="{path}"/>
+        <path class="line" d="{path}"/></svg>
+      <span class="divider" aria-hidden="true"></span>
+      <input class="divider-position" type="range" min="0" max="100" value="{cut}" step="1"
+        aria-label="Divider" aria-valuetext="{cut} % shows the {what} without its defect" data-what="{what}">
+    </div></div>
     <span class="tag left">{tags[0]}</span><span class="tag right">{tags[1]}</span>
-    <span class="divider" aria-hidden="true"></span>
-    <input class="divider-position" type="range" min="0" max="100" value="{cut}" step="1"
-      aria-label="Divider" aria-valuetext="{cut} % shows the {what} without its defect" data-what="{what}">
+    <span class="tag scale" aria-hidden="true"></span>
   </div>"""
 
 

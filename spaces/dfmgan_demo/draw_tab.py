@@ -13,7 +13,16 @@ from device import gpu_is_borrowed
 from drawing import Drawn, Recipe, Triplet
 from events import BROWSER_EVENT, OWN_EVENT
 from gallery import EMPTY, gallery, large_view, walk_view
-from limits import MAX_SEED, MAX_SHOWN, MAX_SIZE, MAX_TRUNCATION_PSI, MIN_VARIETY, seeds_from
+from limits import (
+    MAX_SEED,
+    MAX_SHOWN,
+    MAX_SIZE,
+    MAX_STRENGTH,
+    MAX_TRUNCATION_PSI,
+    MIN_STRENGTH,
+    MIN_VARIETY,
+    seeds_from,
+)
 from pictures import save_animation
 from refusals import in_words, say_at_once, say_if_busy
 from snippet import snippet
@@ -36,6 +45,7 @@ class DrawSettings:
     seed: gr.Number
     variety: gr.Slider
     size: gr.Slider
+    strength: gr.Slider
 
 
 def code_block(text: str) -> str:
@@ -114,6 +124,16 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
                     buttons=[],
                     elem_id="size",
                 )
+                strength = gr.Slider(
+                    MIN_STRENGTH,
+                    MAX_STRENGTH,
+                    value=1.0,
+                    step=0.2,
+                    label="Strength",
+                    info="Less: fainter. More: stands out. The mask stays. Redraws the parts that are shown.",
+                    buttons=[],
+                    elem_id="draw-strength",
+                )
                 variety = gr.Slider(
                     MIN_VARIETY,
                     MAX_TRUNCATION_PSI,
@@ -175,8 +195,10 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             answer |= {seed: recipe.part_seeds[0], before: [], back_button: gr.Button(visible=False)}
         return answer
 
-    def draw(name: Any, variety: Any, size: Any, only_defects: Any, count: Any, first_seed: Any) -> dict[Any, Any]:
-        recipe = studio.new_parts(studio.sized(name, variety, size), count, first_seed)
+    def draw(
+        name: Any, variety: Any, size: Any, strength: Any, only_defects: Any, count: Any, first_seed: Any
+    ) -> dict[Any, Any]:
+        recipe = studio.new_parts(studio.worded(name, variety, size, strength), count, first_seed)
         if only_defects is True:
             drawn = studio.drawer.draw_with_defects(recipe)
             return show(drawn.recipe, drawn.triplets, drawn.next_seed)
@@ -185,7 +207,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
     def open_model(name: Any) -> dict[Any, Any]:
         drawn = studio.drawer.opening(studio.new_parts(studio.settings(name, 1.0, 0.0), FIRST_COUNT, FIRST_SEED))
         answer = show(drawn.recipe, drawn.triplets, drawn.next_seed)
-        return {**answer, size: 0, variety: 1, large: large_view(drawn.triplets[0])}
+        return {**answer, size: 0, variety: 1, strength: 1, large: large_view(drawn.triplets[0])}
 
     def open_address(address: Any) -> dict[Any, Any]:
         if not isinstance(address, dict) or "parts" not in address:
@@ -195,12 +217,13 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         answer = show(recipe, triplets)
         if recipe.part_seeds == recipe.defect_seeds:
             answer = show(recipe, triplets, seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
-        how = {size: -recipe.mask_threshold, variety: recipe.truncation_psi, num_images: len(triplets)}
+        how = {size: -recipe.mask_threshold, variety: recipe.truncation_psi, strength: recipe.strength}
+        answer |= {seed: recipe.part_seeds[0], num_images: len(triplets), only_defects: address.get("only") != "0"}
         return {**answer, **how, model: recipe.model, large: large_view(triplets[0])}
 
-    def redraw(shown: Any, variety: Any, size: Any) -> dict[Any, Any]:
+    def redraw(shown: Any, variety: Any, size: Any, strength: Any) -> dict[Any, Any]:
         old = studio.shown(shown)
-        recipe = studio.sized(old.model, variety, size).recipe(old.part_seeds, old.defect_seeds)
+        recipe = studio.worded(old.model, variety, size, strength).recipe(old.part_seeds, old.defect_seeds)
         answer = show(recipe, studio.drawer.draw(recipe), recipe.part_seeds[-1] + 1)
         return {place: value for place, value in answer.items() if place not in (seed, before, back_button, varied)}
 
@@ -243,7 +266,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             save_animation(frames, path)
         return [walk_view(frames, address_of(path)), ""]
 
-    results = [*places.values(), seed, varied, before, back_button, size, variety, num_images, model, large]
+    results = [*places.values(), seed, varied, before, back_button, num_images, model, large]
+    results += [size, variety, strength, only_defects]
     shows = {"outputs": results, "show_progress_on": shown_gallery, "trigger_mode": "always_last"}
     after = "() => { dfmgan.show('#results'); }"
 
@@ -252,19 +276,20 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         event = trigger(in_words(function, said), inputs, js=js, **shows, **OWN_EVENT)
         say_if_busy(event, said)
 
-    inputs = [model, variety, size, only_defects, num_images, seed]
-    on(draw_button.click, draw, inputs, "(...all) => [...all.slice(0, 5), dfmgan.next(all[5])]")
-    on(surprise_button.click, draw, inputs, f"(...all) => [...all.slice(0, 5), dfmgan.roll({MAX_SEED})]")
+    inputs = [model, variety, size, strength, only_defects, num_images, seed]
+    on(draw_button.click, draw, inputs, "(...all) => [...all.slice(0, -1), dfmgan.next(all.at(-1))]")
+    on(surprise_button.click, draw, inputs, f"(...all) => [...all.slice(0, -1), dfmgan.roll({MAX_SEED})]")
     on(seed.submit, draw, inputs)
     on(only_defects.input, draw, inputs)
     on(model.input, open_model, [model])
-    for slider in (size, variety):
-        on(slider.input, redraw, [shown, variety, size])
+    for slider in (size, variety, strength):
+        on(slider.input, redraw, [shown, variety, size, strength])
     chosen_js = "(shown, chosen, ...more) => [shown, dfmgan.chosen(), ...more]"
     for button, function in ((same_part_button, vary_defect), (same_defect_button, vary_part)):
         on(button.click, function, [shown, sent, num_images, before], chosen_js)
     on(back_button.click, go_back, [before])
-    shown.change(None, shown, None, js="(recipe) => dfmgan.remember(recipe)", **BROWSER_EVENT)
+    for changes in (shown.change, only_defects.change):
+        changes(None, [shown, only_defects], None, js="(...all) => dfmgan.remember(...all)", **BROWSER_EVENT)
     for button in (same_part_button, same_defect_button, back_button):
         button.click(None, None, None, js=after, **BROWSER_EVENT)
 
@@ -302,7 +327,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         **OWN_EVENT,
     )
     say_if_busy(walking, walk_said)
-    return DrawSettings(model, seed, variety, size)
+    return DrawSettings(model, seed, variety, size, strength)
 
 
 def download(path: Any) -> str:

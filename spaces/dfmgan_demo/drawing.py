@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ class Recipe:
         model: name in the catalog.
         part_seeds, defect_seeds: as many of both.
         truncation_psi, mask_threshold: as in `DFMGANPipeline`.
+        strength: factor on what the defect changes, 1 as it was learnt; see `at_strength`.
     """
 
     model: str
@@ -48,10 +49,11 @@ class Recipe:
     defect_seeds: tuple[int, ...]
     truncation_psi: float = 1.0
     mask_threshold: float = 0.0
+    strength: float = 1.0
 
     def of(self, part_seeds: tuple[int, ...], defect_seeds: tuple[int, ...]) -> Recipe:
         """The recipe of other pictures, drawn in the same way."""
-        return Recipe(self.model, part_seeds, defect_seeds, self.truncation_psi, self.mask_threshold)
+        return replace(self, part_seeds=part_seeds, defect_seeds=defect_seeds)
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ class Drawer:
         images, masks, twins = self._run(
             recipe.model, len(recipe.part_seeds), parts, defects, recipe.truncation_psi, recipe.mask_threshold
         )
+        images = [at_strength(twin, image, recipe.strength) for twin, image in zip(twins, images, strict=True)]
         return [
             Triplet(*entry) for entry in zip(recipe.part_seeds, recipe.defect_seeds, images, masks, twins, strict=True)
         ]
@@ -269,6 +272,11 @@ class Drawer:
             raise refusal(
                 f"{config.max_attempts} seeds in a row drew no defect at this threshold: lower the mask threshold."
             ) from error
+
+
+def at_strength(defect_free: Image.Image, image: Image.Image, strength: float) -> Image.Image:
+    """A part with what its defect changes, times `strength`: what painting does to a photograph. The mask stays."""
+    return image if strength == 1 else Image.blend(defect_free, image, strength)
 
 
 def _arc(start: Tensor, end: Tensor, num_points: int) -> Tensor:

@@ -20,6 +20,7 @@ MAX_UPLOAD_BYTES = 10 * 2**20
 MAX_MEGAPIXELS = 25
 # On the page, where every step of a slider shows: beyond, all parts are alike and all defects gone or everywhere.
 MIN_VARIETY, MAX_SIZE = 0.3, 3.0
+# Weaker ones are not seen, stronger ones are white or black: nothing more comes of it.
 MIN_STRENGTH, MAX_STRENGTH = 0.2, 2.0
 MAX_WINDOW = 2**13
 

@@ -82,6 +82,32 @@ window.dfmgan = (() => {
     if (name === "stretch") restretch(viewer);
   }
 
+  // Steps of whole screen pixels for each pixel of the picture, from what fits on; the middle stays in the middle, and
+  // the first step goes to the defect.
+  const LARGEST_ZOOM = 32;
+  function zoom(viewer, step) {
+    const stage = $$(".stage", viewer).find((one) => one.offsetParent && $(".sheet", one));
+    if (!stage) return;
+    const scope = $(".scope", stage), now = Number(viewer.dataset.zoom) || 0;
+    const fits = stage.clientWidth / parseFloat(stage.style.getPropertyValue("--width"));
+    const least = 2 ** Math.ceil(Math.log2(Math.max(fits * 1.05, 1)));
+    let to = step > 0 ? (now ? now * 2 : least) : now / 2;
+    if (to < least) to = 0;
+    if (to > Math.max(LARGEST_ZOOM, least)) return;
+    const svg = $("svg", stage), defect = $("path", svg).getBBox(), whole = svg.viewBox.baseVal;
+    if (!now) stage.aim = defect.width ? [(defect.x + defect.width / 2) / whole.width, (defect.y + defect.height / 2) / whole.height] : [0.5, 0.5];
+    // What is near an edge cannot stand in the middle; it is still aimed at until somebody moves the picture.
+    else if (Math.hypot(scope.scrollLeft - stage.at[0], scope.scrollTop - stage.at[1]) > 2) stage.aim = [
+      (scope.scrollLeft + scope.clientWidth / 2) / scope.scrollWidth, (scope.scrollTop + scope.clientHeight / 2) / scope.scrollHeight];
+    const [x, y] = stage.aim;
+    if (to) { viewer.dataset.zoom = to; scope.tabIndex = 0; } else { delete viewer.dataset.zoom; scope.removeAttribute("tabindex"); }
+    viewer.style.setProperty("--zoom", to || 1);
+    for (const tag of $$(".tag.scale", viewer)) tag.textContent = to ? `${to} ×` : "";
+    scope.scrollTo({left: x * scope.scrollWidth - scope.clientWidth / 2, top: y * scope.scrollHeight - scope.clientHeight / 2});
+    stage.at = [scope.scrollLeft, scope.scrollTop];
+    say(to ? `${to} screen pixels for each pixel; scroll to move` : "All of the picture");
+  }
+
   function isVisible(element) {
     const box = element.getBoundingClientRect();
     return box.top >= 0 && box.top < innerHeight - 120;
@@ -98,6 +124,8 @@ window.dfmgan = (() => {
     up: () => { show("#results"); $$("#gallery .pick")[chosen()]?.focus({preventScroll: true}); },
     full: (button) => document.fullscreenElement
       ? document.exitFullscreen() : button.closest(".compare, .viewer").requestFullscreen?.(),
+    closer: (button) => zoom(button.closest(".viewer"), 1),
+    farther: (button) => zoom(button.closest(".viewer"), -1),
     play: (button) => play(button.closest(".player"), button.textContent !== "Pause"),
     copy: (button) => navigator.clipboard?.writeText(button.nextElementSibling.textContent).then(() => {
       button.textContent = "Copied"; say("Copied");
@@ -145,12 +173,14 @@ window.dfmgan = (() => {
   }
 
   // The address draws the same again, here or for whoever gets it.
-  function remember(recipe) {
+  function remember(recipe, onlyDefects) {
     if (!recipe) return;
     const query = new URLSearchParams({model: recipe.model, parts: recipe.part_seeds.join(".")});
     if (recipe.part_seeds.join() !== recipe.defect_seeds.join()) query.set("defects", recipe.defect_seeds.join("."));
     query.set("variety", recipe.truncation_psi);
     query.set("size", -recipe.mask_threshold || 0);
+    query.set("strength", recipe.strength);
+    if (!onlyDefects) query.set("only", "0");
     const kept = new URLSearchParams(location.search);
     for (const [name, value] of kept) if (name.startsWith("__")) query.set(name, value);
     history.replaceState(null, "", "?" + query);
@@ -171,9 +201,14 @@ window.dfmgan = (() => {
     if (event.target.matches(".step")) { const p = event.target.closest(".player"); play(p, false); step(p, Number(event.target.value)); }
     if (event.target.closest(".tick")) countTicks();
   });
+  document.addEventListener("pointermove", (event) => {
+    const scope = event.pointerType === "mouse" && event.buttons === 1 && event.target.closest?.(".viewer[data-zoom] .scope");
+    if (scope && !event.target.matches("input")) { scope.scrollBy(-event.movementX, -event.movementY); event.preventDefault(); }
+  });
+  document.addEventListener("dragstart", (event) => { if (event.target.closest?.(".scope")) event.preventDefault(); });
   document.addEventListener("keydown", (event) => {
     const by = {ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1}[event.key];
-    const inGallery = event.target.matches?.(".pick"), inLarge = event.target.closest?.("#large") && !event.target.matches("input");
+    const inGallery = event.target.matches?.(".pick"), inLarge = event.target.closest?.("#large") && !event.target.matches("input, .scope");
     if (!(inGallery || inLarge) || event.ctrlKey || event.altKey || event.metaKey) return;
     if (by) turn(by, {focus: inGallery});
     else if (inGallery && event.key === "Home") choose(0, {focus: true});

@@ -120,7 +120,8 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
                 any_product = gr.Checkbox(False, label="Paint unknown products too", elem_id="any-product")
         with gr.Column(scale=7, min_width=320, elem_id="paint-result", elem_classes="viewer"):
             said = gr.HTML("", elem_id="paint-status", elem_classes="says")
-            gr.HTML(toolbar(("whole", "Whole photograph", "Shows all of it instead of the place of the defect")))
+            whole = ("whole", "Whole photograph", "Shows all of it instead of the place of the defect")
+            gr.HTML(toolbar(whole), elem_id="paint-tools")
             painted = gr.HTML(EMPTY_VIEW, elem_id="painted")
             archive = gr.HTML("", elem_id="paint-archive")
 

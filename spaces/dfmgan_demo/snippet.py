@@ -38,7 +38,12 @@ def snippet(catalog: Catalog, recipe: Recipe) -> str:
         ]
     if catalog[recipe.model].pipe.device.type == "cuda":
         where[-1] += '.to("cuda")'
-    return "\n".join([*imports, "", *where, call, "out.images, out.masks, out.defect_free_images", ""])
+    images = "out.images"
+    if recipe.strength != 1:
+        imports.append("from PIL import Image")
+        images, pairs = "images", "zip(out.defect_free_images, out.images)"
+        call += f"\nimages = [Image.blend(twin, image, {recipe.strength!r}) for twin, image in {pairs}]"
+    return "\n".join([*imports, "", *where, call, f"{images}, out.masks, out.defect_free_images", ""])
 
 
 def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:

@@ -31,6 +31,8 @@ from dfmgan_hf.export import ExportConfig
 from dfmgan_hf.painting import PaintConfig
 
 WALK_FRAMES = 24
+# And what holds where it is missing.
+IN_THE_ADDRESS = (("variety", 1), ("size", 0), ("strength", 1))
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Settings:
     model: str
     truncation_psi: float
     mask_threshold: float
+    strength: float = 1.0
 
     def recipe(self, part_seeds: tuple[int, ...], defect_seeds: tuple[int, ...]) -> Recipe:
         """The recipe of these pictures."""
-        return Recipe(self.model, part_seeds, defect_seeds, self.truncation_psi, self.mask_threshold)
+        return Recipe(self.model, part_seeds, defect_seeds, self.truncation_psi, self.mask_threshold, self.strength)
 
 
 class Studio:
@@ -57,18 +60,24 @@ class Studio:
         self.drawer = Drawer(catalog)
         self.facts = {name: facts(catalog[name]) for name in catalog.names}
 
-    def settings(self, model: Any, truncation_psi: Any, mask_threshold: Any) -> Settings:
+    def settings(self, model: Any, truncation_psi: Any, mask_threshold: Any, strength: Any = 1.0) -> Settings:
         """Checked settings."""
         return Settings(
             check_choice(model, "Model", self.catalog.names),
             check_number(truncation_psi, "Variety (truncation)", 0.0, MAX_TRUNCATION_PSI),
             check_number(mask_threshold, "Mask threshold", -MAX_MASK_THRESHOLD, MAX_MASK_THRESHOLD),
+            self.strength(strength),
         )
 
-    def sized(self, model: Any, variety: Any, size: Any) -> Settings:
+    def worded(self, model: Any, variety: Any, size: Any, strength: Any) -> Settings:
         """Checked settings in the page's words."""
         size = check_number(size, "Size of the defect", -MAX_SIZE, MAX_SIZE)
-        return self.settings(model, check_number(variety, "Variety", MIN_VARIETY, MAX_TRUNCATION_PSI), 0.0 - size)
+        variety = check_number(variety, "Variety", MIN_VARIETY, MAX_TRUNCATION_PSI)
+        return self.settings(model, variety, 0.0 - size, strength)
+
+    def strength(self, value: Any) -> float:
+        """A checked strength, of a drawn or a painted defect."""
+        return check_number(value, "Strength", MIN_STRENGTH, MAX_STRENGTH)
 
     def layout(self, layout: Any) -> str:
         """A checked name of a layout."""
@@ -115,7 +124,7 @@ class Studio:
     def painting(self, strength: Any, window: Any, any_product: Any) -> PaintConfig:
         """How a defect is painted into a photograph."""
         return PaintConfig(
-            strength=check_number(strength, "Strength", MIN_STRENGTH, MAX_STRENGTH),
+            strength=self.strength(strength),
             window=check_whole_number(window, "Scale", 0, MAX_WINDOW),
             any_product=any_product is True,
         )
@@ -143,7 +152,8 @@ class Studio:
             raise refusal("Seeds must be lists of whole numbers.")
         if not 1 <= len(parts) == len(defects) <= MAX_SHOWN:
             raise refusal(f"There must be as many part seeds as defect seeds, from 1 to {MAX_SHOWN}.")
-        return self.settings(shown["model"], shown["truncation_psi"], shown["mask_threshold"]).recipe(
+        how = (shown["model"], shown["truncation_psi"], shown["mask_threshold"], shown["strength"])
+        return self.settings(*how).recipe(
             tuple(self.seed(seed, "Part seed") for seed in parts),
             tuple(self.seed(seed, "Defect seed") for seed in defects),
         )
@@ -171,8 +181,8 @@ class Studio:
         try:
             parts = [int(seed) for seed in address["parts"].split(".")]
             defects = [int(seed) for seed in address.get("defects", address["parts"]).split(".")]
-            variety, size = float(address.get("variety", 1)), float(address.get("size", 0))
+            variety, size, strength = (float(address.get(*named)) for named in IN_THE_ADDRESS)
         except (KeyError, ValueError):
             raise refusal("The address of this page is not whole: copy it again.") from None
-        how = {"truncation_psi": variety, "mask_threshold": -size}
+        how = {"truncation_psi": variety, "mask_threshold": -size, "strength": strength}
         return self.shown({"model": address.get("model"), "part_seeds": parts, "defect_seeds": defects, **how})

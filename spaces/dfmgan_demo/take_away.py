@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import io
 import json
 import re
 import tempfile
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from card import Facts
-from drawing import Drawer, Recipe, Triplet
+from drawing import Drawer, Recipe, Triplet, at_strength
 from pictures import png
+from PIL import Image
 
 from dfmgan_hf.export import ExportConfig, ExportFormat, Sample, make_writer
 from dfmgan_hf.export.writers import SETTINGS_FILE, WRITERS, Record
@@ -62,7 +64,7 @@ def export_config(
 
 
 def write_archive(
-    path: Path, drawer: Drawer, model: str, config: ExportConfig, facts: Facts
+    path: Path, drawer: Drawer, model: str, config: ExportConfig, facts: Facts, strength: float = 1.0
 ) -> Generator[int, None, None]:
     """Write new triplets that have a defect to a ZIP file, and yield how many are drawn so far.
 
@@ -72,14 +74,22 @@ def write_archive(
         model: name in the catalog.
         config: what to draw and how to lay it out; its folder is the one inside the ZIP.
         facts: of the model, for the README.
+        strength: of the defects.
 
     Raises:
         gr.Error: the model draws no defect at this threshold.
     """
     settings = {name: getattr(config, name) for name in ("seed", "truncation_psi", "mask_threshold", "num_images")}
     with closing(drawer.samples(model, config)) as samples:
+        settings["strength"] = strength
         origin = {"model": model, "model_sha256": facts.sha256, **settings}
-        yield from _archive(path, samples, config, readme(model, facts, settings), origin)
+        yield from _archive(
+            path,
+            (_at_strength(sample, strength) for sample in samples),
+            config,
+            readme(model, facts, settings),
+            origin,
+        )
 
 
 def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts) -> None:
@@ -93,7 +103,7 @@ def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout:
     """
     config = export_config(recipe.model, len(triplets), layout, 0, recipe.truncation_psi, recipe.mask_threshold)
     samples = (_sample(i, recipe, triplet, facts) for i, triplet in enumerate(triplets))
-    settings = {"truncation_psi": recipe.truncation_psi, "mask_threshold": recipe.mask_threshold}
+    settings = {name: getattr(recipe, name) for name in ("truncation_psi", "mask_threshold", "strength")}
     rows = [
         f"| {i:06d} | {triplet.part_seed} | {triplet.defect_seed} | {triplet.defect_percent:.2f} % |"
         for i, triplet in enumerate(triplets)
@@ -131,6 +141,7 @@ def about_picture(recipe: Recipe, triplet: Triplet, license: str) -> dict[str, s
                 "defect_seed": triplet.defect_seed,
                 "truncation_psi": recipe.truncation_psi,
                 "mask_threshold": recipe.mask_threshold,
+                "strength": recipe.strength,
             }
         ),
     }
@@ -159,6 +170,13 @@ def _sample(i: int, recipe: Recipe, triplet: Triplet, facts: Facts) -> Sample:
     # The record by which the writers know their own files.
     image = png(triplet.image, {**about, "dfmgan_hf": json.dumps(asdict(record))})
     return Sample(record, image, **pictures)
+
+
+def _at_strength(sample: Sample, strength: float) -> Sample:
+    if strength == 1:
+        return sample
+    with Image.open(io.BytesIO(sample.defect_free)) as twin, Image.open(io.BytesIO(sample.image)) as image:
+        return replace(sample, image=png(at_strength(twin, image, strength), image.info))
 
 
 def _archive(

@@ -41,13 +41,17 @@ def build_take_away_tab(studio: Studio, settings: DrawSettings) -> None:
         archive = gr.HTML("", elem_id="archive")
         command = gr.HTML("", elem_id="command")
 
-    def export(name: Any, variety: Any, size: Any, seed: Any, count: Any, layout: Any) -> Generator[list[Any]]:
-        drawn_as = studio.sized(name, variety, size)
+    def export(
+        name: Any, variety: Any, size: Any, strength: Any, seed: Any, count: Any, layout: Any
+    ) -> Generator[list[Any]]:
+        drawn_as = studio.worded(name, variety, size, strength)
         config = studio.export(drawn_as, count, seed, layout)
-        beside = "<p>The same files, and as many as you like, without this page:</p>"
-        as_command = beside + code_block(export_command(studio.catalog, drawn_as.model, config))
+        which = "files" if drawn_as.strength == 1 else "parts, with defects of strength 1"
+        as_command = f"<p>The same {which}, and as many as you like, without this page:</p>"
+        as_command += code_block(export_command(studio.catalog, drawn_as.model, config))
         with new_download(archive, f"{config.category}_{config.num_images}_{config.format}.zip") as path:
-            writing = write_archive(path, studio.drawer, drawn_as.model, config, studio.facts[drawn_as.model])
+            facts = studio.facts[drawn_as.model]
+            writing = write_archive(path, studio.drawer, drawn_as.model, config, facts, drawn_as.strength)
             for done in writing:
                 yield [_progress(done, config.num_images), as_command, ""]
         yield [download(path), as_command, ""]
@@ -66,7 +70,7 @@ def build_take_away_tab(studio: Studio, settings: DrawSettings) -> None:
     )
     exporting = started.then(
         in_words(export, said),
-        [settings.model, settings.variety, settings.size, settings.seed, count, layout],
+        [settings.model, settings.variety, settings.size, settings.strength, settings.seed, count, layout],
         [archive, command, said],
         show_progress="hidden",
         **{**OWN_EVENT, "concurrency_id": "export"},

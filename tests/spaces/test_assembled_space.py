@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,14 @@ import app, catalog, dfmgan_hf
 loaded = catalog.load_catalog(catalog.configured_sources([]))
 print(app.__file__, dfmgan_hf.__file__, *loaded.names, sep="|")
 """
+
+
+@functools.cache
+def _script() -> Any:
+    spec = importlib.util.spec_from_file_location("assemble_space", SCRIPT)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _assemble(*arguments: object) -> subprocess.CompletedProcess:
@@ -55,7 +66,7 @@ def test_published_files_are_all_that_the_assembled_space_needs(model_folders, t
     from dfmgan_hf.hub.push import space_files
 
     space = tmp_path / "space"
-    assert _assemble("--output_dir", space, "--model", model_folders["Blobs"]).returncode == 0
+    _script().assemble(_script().Config(space, (model_folders["Blobs"],)))
     published = space_files(space)
     assert set(published) == {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
 
@@ -70,7 +81,6 @@ def test_what_cannot_be_assembled_is_said_in_words(model_folders, tmp_path, what
         arguments, message = [tmp_path], "has no model_index.json"
     else:
         arguments, message = [blobs, blobs], "Two models are called blobs"
-    run = _assemble("--output_dir", space, "--model", *arguments)
-    assert run.returncode != 0
-    assert message in run.stderr
+    with pytest.raises((FileExistsError, ValueError), match=message):
+        _script().assemble(_script().Config(space, tuple(arguments)))
     assert {path.name for path in tmp_path.glob("space/*")} <= {"kept"}

@@ -196,10 +196,15 @@ def test_headers_protect_and_assets_are_kept_and_compressed(server):
     assert "immutable" not in httpx.get(f"{server.url}/assets/no.js").headers.get("cache-control", "")
 
 
-def test_half_a_request_is_not_waited_for(server):
-    """Neither for the rest of a head nor for the rest of a body; both beside visitors, who are served meanwhile."""
-    from gate import BODY_SECONDS, HEAD_SECONDS
+def test_nobody_is_waited_for_who_does_not_come_back(server):
+    """Neither for the rest of a head or of a body, nor for who fetches nothing; visitors are served meanwhile."""
+    from gate import BODY_SECONDS, FETCH_SECONDS, HEAD_SECONDS
 
+    # Thirty exports that nobody fetches would draw for minutes.
+    body = {"data": ["Blobs", 200, 0, "MVTec AD", 1.0, 0.0]}
+    for _ in range(30):
+        _post(server, "call/export", json=body).raise_for_status()
+    unfetched_until = time.monotonic() + FETCH_SECONDS + 30
     address = (httpx.URL(server.url).host, httpx.URL(server.url).port)
     heads, bodies = ([socket.create_connection(address) for _ in range(50)] for _ in range(2))
     for connection in heads:
@@ -216,6 +221,9 @@ def test_half_a_request_is_not_waited_for(server):
         assert answer == b"" or b"408" in answer.split(b"\r\n")[0]
         connection.close()
     assert time.monotonic() - begun < 2 * max(BODY_SECONDS, HEAD_SECONDS) + 10
+    while httpx.get(f"{server.url}/gradio_api/queue/status", timeout=REQUEST_SECONDS).json()["queue_size"]:
+        assert time.monotonic() < unfetched_until, "the places were not given back"
+        time.sleep(0.2)
 
 
 def _draw_one(server) -> None:
@@ -224,14 +232,54 @@ def _draw_one(server) -> None:
     assert "event: complete" in text
 
 
-def test_a_caller_who_never_comes_back_frees_the_place(server):
-    """Thirty exports that nobody fetches would draw for minutes."""
-    from gate import FETCH_SECONDS
+ODD = [
+    ("POST", "/gradio_api/upload?upload_id=../../a", {}, b"not a form"),
+    ("POST", "/gradio_api/upload", {"Content-Type": "multipart/form-data"}, b"--b"),
+    ("POST", "/gradio_api/upload", {"Content-Type": "multipart/form-data; boundary=b"}, b"--b\r\n\r\n--b--"),
+    ("GET", "/gradio_api/upload_progress?upload_id=nobody", {}, b""),
+    ("GET", "/gradio_api/upload_progress", {}, b""),
+    ("GET", "/gradio_api/queue/data", {}, b""),
+    ("GET", "/gradio_api/call/draw/nobody", {}, b""),
+    ("GET", "/?deep_link=../../etc/passwd", {}, b""),
+    ("GET", "/config?deep_link=abc", {}, b""),
+    ("GET", "/?__theme=%00&view=" + "x" * 4000, {}, b""),
+    ("GET", "/gradio_api/file=" + "../" * 40 + "etc/passwd", {}, b""),
+    ("GET", "/gradio_api/file=", {}, b""),
+    ("GET", "/assets/../../../etc/passwd", {"Range": "bytes=0-" + "9" * 400}, b""),
+    ("GET", "/", {"Range": "bytes=5-1", "If-Range": "x", "Accept-Encoding": "gzip;q=x"}, b""),
+    ("HEAD", "/config", {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}, b""),
+]
 
-    body = {"data": ["Blobs", 200, 0, "MVTec AD", 1.0, 0.0]}
-    for _ in range(30):
-        _post(server, "call/export", json=body).raise_for_status()
-    deadline = time.monotonic() + FETCH_SECONDS + 30
-    while httpx.get(f"{server.url}/gradio_api/queue/status", timeout=REQUEST_SECONDS).json()["queue_size"]:
-        assert time.monotonic() < deadline, "the places were not given back"
-        time.sleep(0.2)
+
+@pytest.mark.parametrize(("method", "path", "headers", "content"), ODD, ids=[f"{m} {p[:40]}" for m, p, _, _ in ODD])
+def test_odd_requests_are_answered_briefly(server, method, path, headers, content):
+    """No failure of the server, no path of the machine; a stream for nobody may stay silent, but not for long."""
+    try:
+        with httpx.stream(method, server.url + path, headers=headers, content=content, timeout=5) as answer:
+            text = answer.read().decode(errors="replace")
+    except httpx.ReadTimeout:
+        assert "upload_progress" in path or "queue/data" in path
+        return
+    assert answer.status_code < 500, text[:200]
+    assert "root:" not in text
+    if path != "/":
+        assert "Traceback" not in text
+        assert str(server.cache) not in text
+
+
+def test_files_are_refused_however_they_are_wrapped_and_huge_numbers_too(server):
+    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    for depth in (1, 5, 15, 40):
+        wrapped = file
+        for i in range(depth):
+            wrapped = [wrapped] if i % 2 else {"data": wrapped}
+        answer = _post(server, "call/draw", json={"data": [*GOOD[:4], wrapped]})
+        assert answer.status_code == 422
+        assert _is_one_sentence(answer)
+    for content in (b'{"data": [' + b"9" * 60_000 + b"]}", b'{"data": ["\\ud800", 1, 0, 1.0, 0.0]}', b"\xff\xfe{"):
+        answer = _post(server, "call/draw", content=content)
+        assert answer.status_code in (200, 400, 422), answer.text
+        if answer.status_code == 200:
+            event = answer.json()["event_id"]
+            got = httpx.get(f"{server.url}/gradio_api/call/draw/{event}", timeout=REQUEST_SECONDS)
+            assert "event: error" in got.text

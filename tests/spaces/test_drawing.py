@@ -56,21 +56,45 @@ def test_same_part_shares_the_twin_and_same_defect_shares_the_latent(studio):
     assert both.image.tobytes() == defects[0].image.tobytes()
 
 
-@pytest.mark.parametrize("how", ["new_parts", "same_part", "same_defect"])
-def test_snippet_draws_exactly_what_is_shown(studio, how, monkeypatch):
+def test_strength_scales_what_the_defect_changes_and_nothing_else(studio):
+    from drawing import at_strength
+
+    faint, plain, strong = (
+        studio.drawer.draw(studio.new_parts(studio.settings("Blobs", 1.0, 0.0, strength), 3, 5))
+        for strength in (0.4, 1.0, 1.6)
+    )
+    for a, b, c in zip(faint, plain, strong, strict=True):
+        assert a.mask.tobytes() == b.mask.tobytes() == c.mask.tobytes()
+        assert a.defect_free.tobytes() == b.defect_free.tobytes()
+        before, *images = _pixels([b.defect_free, a.image, b.image, c.image])
+        faint_change, change, strong_change = (image.astype(float) - before for image in images)
+        assert np.abs(faint_change - 0.4 * change).max() <= 1
+        unclipped = (images[2] > 0) & (images[2] < 255)
+        assert np.abs(strong_change - 1.6 * change)[unclipped].max() <= 1
+    # Every step of the page's range is seen: that of a defect of 40 levels.
+    twin, image = Image.new("L", (8, 8), 120), Image.new("L", (8, 8), 80)
+    seen = [at_strength(twin, image, step / 5).getpixel((0, 0)) for step in range(1, 11)]
+    assert np.diff(seen).max() <= -7
+
+
+@pytest.mark.parametrize(
+    ("how", "strength"), [("new_parts", 1.0), ("new_parts", 1.4), ("same_part", 1.0), ("same_defect", 0.6)]
+)
+def test_snippet_draws_exactly_what_is_shown(studio, how, strength, monkeypatch):
     from snippet import snippet
 
-    settings = studio.settings("Coloured blobs", 0.8, -0.3)
+    settings = studio.settings("Coloured blobs", 0.8, -0.3, strength)
     recipe = getattr(studio, how)(settings, 3, 4, *([20] if how != "new_parts" else []))
     code = snippet(studio.catalog, recipe)
     folder = Path(studio.catalog["Coloured blobs"].source)
     assert str(folder.parent) not in code
     monkeypatch.chdir(folder.parent)
-    assert code.splitlines()[-1] == "out.images, out.masks, out.defect_free_images"
+    images = "out.images" if strength == 1 else "images"
+    assert code.splitlines()[-1] == f"{images}, out.masks, out.defect_free_images"
     scope: dict = {}
     exec(code, scope)
     shown = studio.drawer.draw(recipe)
-    assert _same(scope["out"].images, [t.image for t in shown])
+    assert _same(eval(images, scope), [t.image for t in shown])
     assert _same(scope["out"].masks, [t.mask for t in shown])
 
 
@@ -127,6 +151,8 @@ def test_an_address_draws_what_it_says_or_is_refused_in_words(studio):
 
     address = {"model": "Blobs", "parts": "3.3.9", "defects": "1.2.3", "variety": "0.7", "size": "1.5"}
     assert studio.addressed(address) == studio.settings("Blobs", 0.7, -1.5).recipe((3, 3, 9), (1, 2, 3))
+    stronger = studio.settings("Blobs", 0.7, -1.5, 1.2).recipe((3, 3, 9), (1, 2, 3))
+    assert studio.addressed({**address, "strength": "1.2"}) == stronger
     assert studio.addressed({"model": "Blobs", "parts": "4"}) == studio.settings("Blobs", 1.0, 0.0).recipe((4,), (4,))
     wrong = [
         {},
@@ -134,6 +160,7 @@ def test_an_address_draws_what_it_says_or_is_refused_in_words(studio):
         {"parts": "1.2", "defects": "1"},
         {"parts": "9" * 30},
         {"size": "nan"},
+        {"strength": "3"},
         {"model": "y"},
     ]
     for change in wrong:
@@ -151,6 +178,7 @@ def test_what_the_page_sends_back_is_checked_again(studio):
         "defect_seeds": [3, 4],
         "truncation_psi": 0.7,
         "mask_threshold": 0.5,
+        "strength": 1.0,
     }
     assert studio.chosen(shown, 1) == studio.settings("Blobs", 0.7, 0.5).recipe((2,), (4,))
     wrong = [(None, 0), ({}, 0), (shown, 2), (shown, -1), (shown, None), ("shown", 0)]
@@ -319,6 +347,27 @@ def test_zip_holds_what_the_export_writes(studio, model_folders, tmp_path, layou
     generate_dataset(pipe, elsewhere, model_name="m")
     for name, content in files.items():
         assert (tmp_path / name).read_bytes() == content, name
+
+
+def test_zip_holds_defects_of_the_chosen_strength_and_says_so(studio, tmp_path):
+    from card import Facts
+    from take_away import write_archive
+
+    config = studio.export(studio.settings("Blobs", 1.0, 0.0), 2, 3, "Image folder")
+    pictures = {}
+    for strength in (1.0, 0.4):
+        path = tmp_path / f"{strength}.zip"
+        list(write_archive(path, studio.drawer, "Blobs", config, Facts(), strength))
+        with zipfile.ZipFile(path) as archive:
+            assert f"- strength: {strength}" in archive.read("blobs/README.md").decode()
+            for kind in ("images", "defect_free", "masks"):
+                pictures[kind, strength] = Image.open(io.BytesIO(archive.read(f"blobs/{kind}/000001.png")))
+                pictures[kind, strength].load()
+    for kind in ("defect_free", "masks"):
+        assert pictures[kind, 0.4].tobytes() == pictures[kind, 1.0].tobytes()
+    faint = Image.blend(pictures["defect_free", 1.0], pictures["images", 1.0], 0.4)
+    assert pictures["images", 0.4].tobytes() == faint.tobytes() != pictures["images", 1.0].tobytes()
+    assert pictures["images", 0.4].info == pictures["images", 1.0].info
 
 
 @pytest.mark.parametrize("layout", ["MVTec AD", "Image folder", "Parquet"])
