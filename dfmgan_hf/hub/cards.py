@@ -122,10 +122,16 @@ def facts_from_folder(model_dir: Path) -> CardFacts:
     category, defect = record.get("config", {}).get("data", {}).get("category"), record.get("defect")
     of_training = CardFacts(
         product=category.replace("_", " ") if category else None,
-        defect=f'the defect "{defect.replace("_", " ")}"' if defect else None,
+        defect=_in_words(defect) if defect else None,
         base_model=record.get("base_model"),
     )
     return _facts_of_last_card(model_dir).filled_from(of_training)
+
+
+def _in_words(defect: str) -> str:
+    """Return what a record says of the kinds of defect, in words."""
+    kinds = [f'"{kind.replace("_", " ")}"' for kind in defect.split(", ")]
+    return f"the defect {kinds[0]}" if len(kinds) == 1 else f"the defects {', '.join(kinds[:-1])} and {kinds[-1]}"
 
 
 def _facts_of_last_card(model_dir: Path) -> CardFacts:
@@ -547,4 +553,4 @@ def _draw_samples(config: CardConfig) -> tuple[Image.Image, str]:
         columns |= {"mask": output.masks, "defect": output.images}
     samples = list(zip(*columns.values(), strict=True))
     caption = f"Not selected: seeds {seeds[0]} to {seeds[-1]}. Nothing here is a photograph."
-    return contact_sheet(samples, headings=tuple(columns), picture_size=128), caption
+    return contact_sheet(samples, headings=tuple(columns), captions=output.defects or (), picture_size=128), caption

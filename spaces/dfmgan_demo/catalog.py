@@ -23,17 +23,19 @@ class CatalogError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the list.
+    """A model of the list, or one of the kinds of defect that a model of several draws.
 
     Args:
         name: as the page shows it.
         source: folder or Hub id.
         pipe: the loaded pipeline.
+        defect: kind of defect; None of a model that draws one.
     """
 
     name: str
     source: str
     pipe: DFMGANPipeline
+    defect: str | None = None
 
 
 class Catalog:
@@ -82,10 +84,12 @@ def configured_sources(given: Sequence[str]) -> list[tuple[str, str]]:
 def load_catalog(sources: Sequence[tuple[str, str]]) -> Catalog:
     """Load every model now, so that a wrong list is known at start-up and not by a visitor.
 
+    Of a model that draws several kinds of defect, each is an entry: "Pill: crack".
+
     Raises:
         CatalogError: a source that cannot be loaded, or that draws no defects.
     """
-    return Catalog(_load(name, source) for name, source in sources)
+    return Catalog(model for name, source in sources for model in _load(name, source))
 
 
 def _models_in(folder: Path) -> list[Path]:
@@ -108,7 +112,7 @@ def _name_and_source(entry: str) -> tuple[str, str]:
     return name, source
 
 
-def _load(name: str, source: str) -> Model:
+def _load(name: str, source: str) -> list[Model]:
     try:
         # A repository of pickles is refused: only tensors are read, nothing in a model is run.
         pipe = DFMGANPipeline.from_pretrained(source, use_safetensors=True)
@@ -123,4 +127,7 @@ def _load(name: str, source: str) -> Model:
         pipe = pipe.to("cuda")
         if not gpu_is_borrowed():  # graphs would be made anew for every visitor
             pipe.enable_cuda_graphs()
-    return Model(name, source, pipe)
+    kinds = pipe.defect_names
+    return [Model(f"{name}: {kind.replace('_', ' ')}", source, pipe, kind) for kind in kinds] or [
+        Model(name, source, pipe)
+    ]

@@ -239,6 +239,7 @@ class Drawer:
         self, model: str, num_images: int, parts: Tensor, defects: Tensor, truncation_psi: float, threshold: float
     ) -> tuple[list[Image.Image], list[Image.Image], list[Image.Image]]:
         return self.catalog[model].pipe(
+            defect=self.catalog[model].defect,
             num_images=num_images,
             object_latents=parts,
             defect_latents=defects,
@@ -256,7 +257,8 @@ class Drawer:
     ) -> Painting:
         before = open_safely(photograph)
         try:
-            output = self.catalog[model].pipe.paint(before, mask=mask, seeds=[seed], config=config)
+            chosen = self.catalog[model]
+            output = chosen.pipe.paint(before, mask=mask, seeds=[seed], config=config, defect=chosen.defect)
         except PaintError as error:
             words = str(error)
             for name, on_the_page in NAMES_ON_THE_PAGE:
@@ -266,7 +268,9 @@ class Drawer:
 
     def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         try:
-            yield from draw_samples(self.catalog[model].pipe, config, range(config.num_images))
+            chosen = self.catalog[model]
+            config = config if chosen.defect is None else replace(config, defect=chosen.defect)
+            yield from draw_samples(chosen.pipe, config, range(config.num_images))
         except ExportError as error:
             # Said here, not by the caller: from ZeroGPU's process only gradio's own errors come back as they are.
             raise refusal(

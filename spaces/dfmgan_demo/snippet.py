@@ -14,7 +14,8 @@ from dfmgan_hf.export import ExportConfig
 
 def snippet(catalog: Catalog, recipe: Recipe) -> str:
     """Python that draws the triplets of `recipe` with the package alone."""
-    how = ""
+    defect = catalog[recipe.model].defect
+    how = "" if defect is None else f", defect={defect!r}"
     if recipe.truncation_psi != 1:
         how += f", truncation_psi={recipe.truncation_psi!r}"
     if recipe.mask_threshold != 0:
@@ -62,6 +63,8 @@ def export_command(catalog: Catalog, model: str, config: ExportConfig) -> str:
         "mask_threshold": config.mask_threshold,
         "category": config.category,
     }
+    if catalog[model].defect is not None:
+        options["defect"] = catalog[model].defect
     return f"{before}python examples/generate.py" + "".join(
         f" \\\n  --{name} {shlex.quote(str(value))}" for name, value in options.items()
     )

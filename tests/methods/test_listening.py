@@ -16,6 +16,7 @@ from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
 from dfmgan_hf.export.generate import ExportConfig, draw_samples
 from dfmgan_hf.export.writers import ExportError
+from dfmgan_hf.hub.cards import CardFacts, build_model_card, facts_from_folder
 from dfmgan_hf.losses import VISIBLE_CHANGE, unchanged_inside
 from dfmgan_hf.methods import open_sampler
 from dfmgan_hf.methods.dfmgan import (
@@ -360,6 +361,12 @@ def test_samplers_exports_and_painting_take_the_kind(trained, category, tmp_path
     assert np.array_equal(chosen.images[0], painted[chosen.placements[0][0].defect].images[0])
     with pytest.raises(ValueError, match="draws no 'dent'"):
         pipe.paint(photograph, mask=box, defect="dent")
+
+
+def test_the_card_names_the_kinds(trained):
+    card = str(build_model_card(trained / "stage2", CardFacts(product="plates")))
+    assert 'It draws dot, spot: `pipe(seeds=range(8), defect="dot")`' in card
+    assert facts_from_folder(trained / "stage2").defect == 'the defects "dot" and "spot"'
 
 
 def test_both_stages_of_the_method_are_joint_on_demand():

@@ -45,6 +45,25 @@ def test_new_parts_are_what_the_pipeline_draws_from_these_seeds(studio, model_fo
     assert _same([t.defect_free for t in triplets], expected.defect_free_images)
 
 
+def test_each_kind_of_a_model_of_several_is_an_entry_of_its_own(make_generator, tmp_path):
+    from catalog import load_catalog
+    from snippet import export_command, snippet
+    from studio import Studio
+    from take_away import export_config
+
+    pipe = DFMGANPipeline(make_generator(defect_names=["crack", "pit_hole"]))
+    pipe.save_pretrained(tmp_path)
+    studio = Studio(load_catalog([("Part", str(tmp_path))]))
+    assert studio.catalog.names == ["Part: crack", "Part: pit hole"]
+    for name, kind in zip(studio.catalog.names, pipe.defect_names, strict=True):
+        recipe = studio.new_parts(studio.settings(name, 1.0, 0.0), 2, 5)
+        drawn = studio.drawer.draw(recipe)
+        assert _same([t.image for t in drawn], pipe(seeds=[5, 6], defect=kind).images)
+        assert f"defect={kind!r}" in snippet(studio.catalog, recipe)
+        command = export_command(studio.catalog, name, export_config(name, 1, next(iter(LAYOUTS)), 5, 1.0, 0.0))
+        assert f"--defect {kind}" in command
+
+
 def test_same_part_shares_the_twin_and_same_defect_shares_the_latent(studio):
     settings = studio.settings("Blobs", 1.0, 0.0)
     parts = studio.drawer.draw(studio.same_part(settings, 4, 3, 10))
