@@ -140,11 +140,13 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
         DataError, CardError, CheckpointError, MissingWeightsError, BadWeightsError: (kinds of `OSError` and
             `ValueError`) something is missing, not finished or wrong; found out before minutes of measuring where
             that is possible.
+        ImportError: a metric needs a library that is not installed; nothing has been loaded or drawn.
     """
     if [config.model, config.method, config.generated].count(None) != 2:
         raise ValueError("Give one of --model, --generated and --method.")
     if config.hub.push_to_hub and config.model is None:
         raise ValueError("--push_to_hub publishes numbers with their model: give --model.")
+    config.evaluation.check_libraries()
     check_output_dir(config.output_dir)
     processes = processes or ProcessGroup()
     hub = config.hub if config.model is None else config.hub.for_model(config.model)

@@ -39,7 +39,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     mode = _mode_of_new(aside)
     try:
         yield aside
-        aside.chmod(aside.stat().st_mode | mode)
+        _open_up(aside, mode)
         os.replace(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -104,7 +104,7 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
             yield aside
             for file in aside.rglob("*"):
                 if file.is_file() and not file.is_symlink():
-                    file.chmod(file.stat().st_mode | mode)
+                    _open_up(file, mode)
             if durable:
                 for file in aside.rglob("*"):
                     _sync(file)
@@ -128,6 +128,13 @@ def _mode_of_new(path: Path) -> int:
     mode = path.stat().st_mode
     path.unlink()
     return mode
+
+
+def _open_up(file: Path, mode: int) -> None:
+    present = file.stat().st_mode
+    if present | mode != present:
+        with contextlib.suppress(OSError):  # some disks have no permissions to set
+            file.chmod(present | mode)
 
 
 def _check_place(path: Path, replace: bool) -> None:

@@ -1,6 +1,6 @@
 """Draw many images from any method that train_baseline.py trained, or from one that is not trained.
 
-    accelerate launch examples/generate_baseline.py --model runs/hazelnut_crack_cdc --output_dir generated/cdc
+    accelerate launch --quiet examples/generate_baseline.py --model runs/hazelnut_crack_cdc --output_dir generated/cdc
     python examples/generate_baseline.py --method crop_paste --data_dir mvtec_ad --category hazelnut --defect crack \\
         --output_dir generated/crop_paste
 

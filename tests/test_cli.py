@@ -74,6 +74,11 @@ assert not {{f"dfmgan_hf.{{part}}" for part in {parts}}} & set(sys.modules)
         (["train", "stage3"], "must be one of stage1, stage2,"),
         (["draw", "--model", "nowhere"], "Error: There is no folder nowhere here, and a repository"),
         (["draw", "--model", str(MODEL), "--device", "gpu"], "`device` is 'gpu'"),
+        (["draw", "--model", str(MODEL), "--device", "cuda:9"], "`device` is 'cuda:9'"),
+        (
+            ["draw", "--model", str(MODEL), "--output_dir", "/proc/nowhere/demo", "--num_images", "1"],
+            "'/proc/nowhere'",
+        ),
         (["draw", "--model", str(MODEL), "--output_dir", __file__], "test_cli.py is a file, but a folder is needed"),
         (["card", "--model", "no/such/folder"], "no/such/folder has no model_index.json"),
         (["check", "nowhere"], "nowhere"),

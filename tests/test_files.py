@@ -160,3 +160,18 @@ def test_the_umask_holds_for_files_that_libraries_write(umask, mode, tmp_path):
     files = [tmp_path / "one.safetensors", tmp_path / "many" / "two.safetensors"]
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
     assert [path.stat().st_mode & 0o777 for path in files] == [mode] * 2
+
+
+def test_a_disk_that_sets_no_permissions_keeps_what_is_written(tmp_path, monkeypatch):
+    """As FAT and some network disks: chmod is refused."""
+
+    def refused(*_arguments, **_options):
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with whole_file(tmp_path / "one.safetensors") as aside:
+        save_file({"x": torch.ones(1)}, aside)
+    with whole_folder(tmp_path / "many") as aside:
+        save_file({"x": torch.ones(1)}, aside / "two.safetensors")
+    assert (tmp_path / "one.safetensors").is_file()
+    assert (tmp_path / "many" / "two.safetensors").is_file()

@@ -1,6 +1,6 @@
 """Table 1 of the paper: methods trained on the same photographs, drawn from, and measured in the same way.
 
-    accelerate launch -m benchmarks.paper.generation --data_dir mvtec_ad --categories hazelnut \\
+    accelerate launch --quiet -m benchmarks.paper.generation --data_dir mvtec_ad --categories hazelnut \\
         --pretrained_backbone 'runs/{category}' --kimg 400 --output_dir runs/table1
 
 First says how long it will take. Stopped and started again, it resumes. Table (table.md, table.csv) and figure

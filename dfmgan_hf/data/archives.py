@@ -114,7 +114,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
     size = archive.stat().st_size
     limit = min(max_bytes, _ALWAYS_ALLOWED + _RATIO * size)
     clock = _Clock(archive, _SECONDS + _SECONDS_PER_MIB * size / 2**20)
-    total = 0
+    total, is_empty = 0, True
     try:
         with archive.open("rb") as stream:
             members = _zip_members if stream.read(4) in (b"PK\3\4", b"PK\5\6") else _tar_members
@@ -132,10 +132,14 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
                 if destination.is_file():
                     raise _bad_archive(archive, f"the member {member.name!r} twice", "a name for each member")
                 destination.parent.mkdir(parents=True, exist_ok=True)
+                is_empty = False
                 with member.open() as source, destination.open("xb") as file:
                     while chunk := source.read(_CHUNK):
                         clock.check()
                         file.write(chunk)
+        if is_empty:
+            expected = "images; an archive inside of an archive is not unpacked"
+            raise _bad_archive(archive, "no image and no text in it", expected)
     except DataError:
         raise
     except (*_DAMAGE, ValueError, IndexError, KeyError) as error:  # the last three of headers that tarfile trusts

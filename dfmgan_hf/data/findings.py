@@ -146,6 +146,7 @@ _LEFT_OVER: dict[LeftOverKind, tuple[str, str]] = {
         "masks without a photograph",
         "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
     ),
+    "unread_format": ("photographs in a format that is not read", "Save them as PNG, TIFF or JPEG."),
     "not_found": (
         "images, or folders of images, where none are looked for",
         "Move photographs directly into train/good and test/DEFECT (or the folder given), masks into "
@@ -292,6 +293,14 @@ def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator
         "transparent",
         f"{count(len(transparent), 'photograph')} of which all is transparent; the colours behind are taken.",
         "Nothing, if the contact sheet of `dfmgan check` shows them as they are; saved without alpha, they are sure.",
+    )
+    paged = [i.record.name for i in inspections if i.has_more_pages]
+    yield from found_in(
+        paged,
+        "warning",
+        "more_pages",
+        f"{count(len(paged), 'photograph')} in files of several pages, or with such a mask: the first page is used.",
+        "Save each page that counts as a file of its own; the masks of several instances as _mask_1, _mask_2, ...",
     )
     rotated = [i.record for i in readable if i.is_rotated]
     yield from found_in(

@@ -25,7 +25,7 @@ from .findings import count, found_in, judge_duplicates, judge_folder
 from .preparation import Inspection, inspect, read_pair
 from .reading import Array, Mask
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable
-from .sources import DataSource, find_listing
+from .sources import DataSource, check_place, find_listing
 
 TABLE_FILE = "patches.csv"
 
@@ -74,6 +74,8 @@ class PatchConfig(DataSource):
             left, top, right, bottom = self.region
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                 raise ValueError(f"`region` must be left, top, right and bottom from 0 to 1, but is {self.region}.")
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be at least 0, but is {self.seed}.")
         if not 0 < self.max_defect_area <= 1:
             raise ValueError(f"`max_defect_area` must be above 0 and at most 1, but is {self.max_defect_area}.")
 
@@ -104,11 +106,13 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
     Raises:
         FileExistsError: there is something in `output_dir` already.
         BlockingIOError: another run is cutting into `output_dir`.
+        ValueError: `output_dir` lies among the photographs.
         DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
 
     Example:
         >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
     """
+    check_place(config.output_dir, config)
     listing = find_listing(config)
     if config.patch_size is None:
         config = replace(config, patch_size=_size_from_masks(listing, config))
@@ -166,11 +170,7 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
 
 def same_view_in_train_and_test(listing: Listing) -> list[str]:
     """Name pairs of photographs of the same view in train and in test whose patches are listed, as `a = b`."""
-    table = listing.root / TABLE_FILE
-    if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(listing.root)
     present = {record.name: record.split for record in listing.records}
     sides: dict[str, dict[str, str]] = {}  # a photograph of each group in each split
     for row in rows:
@@ -178,6 +178,23 @@ def same_view_in_train_and_test(listing: Listing) -> list[str]:
             side = sides.setdefault(row["same_view"], {})
             side.setdefault(present[row["file"]], row.get("photograph") or "")
     return [f"{side['train']} = {side['test']}" for side in sides.values() if len(side) == 2]
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    """Read what `cut_patches` wrote beside its patches; no rows if there is no table.
+
+    Raises:
+        DataError: (`table`) it is no table in UTF-8.
+    """
+    table = folder / TABLE_FILE
+    if not table.is_file():
+        return []
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        expected = "the table that dfmgan cut-patches wrote"
+        raise DataError("table", table, f"no table in UTF-8 ({error})", expected, "Cut the patches again.") from error
 
 
 class Place(NamedTuple):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..files import file_sha256
 from .duplicates import describe_photograph
-from .reading import Array, Mask, decode, highest_sample, image_to_array, is_transparent, read_mask
+from .reading import Array, Mask, decode, has_more_pages, highest_sample, image_to_array, is_transparent, read_mask
 from .records import GOOD, DataError, ImageRecord, list_entries, normalised, shorten
 
 Fit = Literal["resize", "center_crop", "pad"]
@@ -196,6 +196,7 @@ class Inspection:
     is_dark: bool = False  # 99.9 % of its samples are nearly black
     is_transparent: bool = False  # all of it; its colours are used
     is_rotated: bool = False  # EXIF says that it is to be turned
+    has_more_pages: bool = False  # its file, or one of its masks'; the first page is used
     highest_sample: int | None = None  # of a 16-bit photograph
     mask_area: float | None = None  # share of the photograph that is defect, 0 to 1
     mask_box: tuple[int, int, int, int] | None = None  # left, top, right, bottom of all that is defect, in pixels
@@ -228,6 +229,7 @@ def inspect(
     with found.noting():
         decoded, found.mode, _, found.is_rotated = decode(record.image_path)
         found.digest = file_sha256(record.image_path)
+        found.has_more_pages = has_more_pages(record.image_path)
         found.highest_sample = highest_sample(decoded)
         image = image_to_array(decoded, 3, bit_depth, record.image_path)
         found.height, found.width = image.shape[:2]
@@ -246,6 +248,7 @@ def inspect(
             found.mask_area = float(mask.defect.mean())
             found.mask_box = Image.fromarray(mask.defect).getbbox()
             found.has_soft_mask = mask.is_soft
+            found.has_more_pages |= any(map(has_more_pages, record.masks))
             with Image.open(record.masks[0]) as file:
                 found.has_lossy_mask = file.format in _LOSSY_FORMATS
     with found.noting():

@@ -187,6 +187,12 @@ def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
     return is_white and image.info.get("compression") not in _FAX_COMPRESSIONS
 
 
+def has_more_pages(path: Path) -> bool:
+    """Tell whether a file holds further images than the one that is read; previews that cameras add are none."""
+    with Image.open(path) as image:
+        return image.format in ("TIFF", "GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1
+
+
 class Mask(NamedTuple):
     """A decoded mask.
 

@@ -21,10 +21,15 @@ Split = Literal["train", "test"]
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 """Lower-case file name endings that are taken for images."""
 
+_UNREAD_EXTENSIONS = frozenset(
+    {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".exr", ".dcm", ".psd"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+)  # photographs too, which nobody means to leave out
+
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 # Raise it when the same files and settings would be prepared differently than before.
-_PREPARATION_VERSION = 7
+_PREPARATION_VERSION = 8
 
 _LEFT_BY_PROGRAMS = frozenset(
     {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
@@ -93,10 +98,10 @@ class ImageRecord:
         return () if self.mask_path is None else (self.mask_path, *self.more_masks)
 
 
-LeftOverKind = Literal["hidden", "ignored_files", "unused", "unlabelled", "orphan_masks", "not_found"]
+LeftOverKind = Literal["hidden", "ignored_files", "unused", "unlabelled", "orphan_masks", "unread_format", "not_found"]
 """Why an entry of a folder is not used: a hidden one; no image by its name; images that are there for another purpose;
-photographs of which the labels beside them say nothing; masks without a photograph; images where none are looked for.
-Nobody can have meant the last two."""
+photographs of which the labels beside them say nothing; masks without a photograph; photographs in a format that is
+not read; images where none are looked for. Nobody can have meant the last three."""
 
 
 class LeftOver(NamedTuple):
@@ -109,7 +114,7 @@ class LeftOver(NamedTuple):
     @property
     def is_unresolved(self) -> bool:
         """Whether it looks like something that should have been used."""
-        return self.kind in ("orphan_masks", "not_found")
+        return self.kind in ("orphan_masks", "unread_format", "not_found")
 
 
 @dataclass
@@ -149,6 +154,7 @@ _LEFT_OVER_WORDS: Mapping[LeftOverKind, str] = {
     "unused": "for other purposes",
     "unlabelled": "photographs without a label",
     "orphan_masks": "masks without a photograph",
+    "unread_format": "photographs in a format that is not read",
     "not_found": "images or folders of images where none are looked for",
 }
 
@@ -174,6 +180,8 @@ def list_entries(folder: Path) -> Entries:
         elif path.is_symlink() and not path.exists():
             # What the link stands for, a folder of photographs perhaps, nobody can tell.
             found.left_over.append(LeftOver(path, "not_found"))
+        elif path.suffix.lower() in _UNREAD_EXTENSIONS:
+            found.left_over.append(LeftOver(path, "unread_format"))
         else:
             found.left_over.append(LeftOver(path, "ignored_files"))
     return found

@@ -96,6 +96,21 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
     return list_data_dir(unpacked(root, source.cache_dir), source.category)
 
 
+def check_place(output_dir: Path, data: DataSource) -> None:
+    """Raise ValueError if a run would write among the photographs."""
+    output = output_dir.resolve()
+    holders = [data.good_dir, data.defect_dir, data.mask_dir]
+    if data.data_dir is not None:
+        holders.append(Path(data.data_dir) / (data.category or ""))
+    folders = [Path(folder).resolve() for folder in holders if folder is not None]
+    is_among = any(folder in (output, *output.parents) for folder in folders)
+    if is_among or (data.data_dir is not None and output == Path(data.data_dir).resolve()):
+        raise ValueError(
+            f"`output_dir` {output_dir} is or lies in a folder of photographs, where the next run would read what "
+            "this one writes. Name a folder outside of it."
+        )
+
+
 def _find_labelled(source: DataSource) -> Listing | None:
     """List what a labelling tool exported; None if the source is none."""
     if source.labels is not None and (source.data_dir is None or source.defect_dir or source.mask_dir):

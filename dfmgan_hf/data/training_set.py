@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from .duplicates import exact_duplicates, find_duplicates
 from .findings import judge, judge_duplicates, judge_folder, judge_number
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
-from .patches import TABLE_FILE, same_view_in_train_and_test
+from .patches import read_table, same_view_in_train_and_test
 from .preparation import Inspection, inspect_all, prepare_example
 from .reading import Array
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, list_entries, shorten
@@ -104,11 +103,7 @@ class DataConfig(SquareSource):
 
     def patch_size(self) -> int | None:
         """Return the side of the patches that `cut_patches` cut, in pixels of photographs; None of other folders."""
-        table = self.listing().root / TABLE_FILE
-        if not table.is_file():
-            return None
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            sizes = {row.get("patch_size") or "" for row in csv.DictReader(file)}
+        sizes = {row.get("patch_size") or "" for row in read_table(self.listing().root)}
         size = sizes.pop() if len(sizes) == 1 else ""
         return int(size) if size.isdecimal() else None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 
+from ..data.sources import check_place
 from ..data.training_set import DataConfig
 from ..hub.cards import origin
 from ..hub.push import HubConfig, prepare_push, push_trained
@@ -167,21 +167,6 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
     scorer = prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task)
     fit(prepared, config.score, scorer)
     return prepared.accelerator
-
-
-def check_place(output_dir: Path, data: DataConfig) -> None:
-    """Raise ValueError if a run would write among the photographs."""
-    output = output_dir.resolve()
-    holders = [data.good_dir, data.defect_dir, data.mask_dir]
-    if data.data_dir is not None:
-        holders.append(Path(data.data_dir) / (data.category or ""))
-    folders = [Path(folder).resolve() for folder in holders if folder is not None]
-    is_among = any(folder in (output, *output.parents) for folder in folders)
-    if is_among or (data.data_dir is not None and output == Path(data.data_dir).resolve()):
-        raise ValueError(
-            f"`output_dir` {output_dir} is or lies in a folder of photographs, where the next run would read what "
-            "this one writes. Name a folder outside of it."
-        )
 
 
 def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:

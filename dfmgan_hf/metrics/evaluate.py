@@ -26,7 +26,7 @@ from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
 from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
 from .masks import compare_masks, measure_masks, summarize_masks
-from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips
+from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips, require
 from .sampler import Generated, Real, Sampler, as_pair, batches, draw
 
 Metric = Literal[
@@ -104,6 +104,21 @@ class EvaluationConfig:
         if self.max_cluster_size is not None and self.max_cluster_size < 2:
             raise ValueError(f"`max_cluster_size` must be at least 2, but is {self.max_cluster_size}.")
 
+    def check_libraries(self) -> None:
+        """Raise an ImportError that names the extra if a metric needs a library that is not installed.
+
+        A metric notices it when it is computed, which is after all images have been drawn.
+        """
+        is_alexnet = self.kid_features == "alexnet"
+        for library, metrics in {
+            "torch_fidelity": FEATURE_METRICS[1:] if is_alexnet else FEATURE_METRICS,  # KID itself is our own
+            "torchvision": (*LPIPS_METRICS, *VGG_METRICS, *(FEATURE_METRICS if is_alexnet else ())),
+            "scipy": ("masks",),
+        }.items():
+            needing = [metric for metric in self.metrics if metric in metrics]
+            if needing:
+                require(library, purpose=f"Measuring {', '.join(needing)}")
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -132,9 +147,11 @@ def load_networks(
     """Load the networks that the metrics of `config` need; None for the defaults.
 
     Raises:
-        MissingWeightsError, BadWeightsError, ImportError: see `load_lpips`.
+        ImportError: see `EvaluationConfig.check_libraries` and `load_lpips`.
+        MissingWeightsError, BadWeightsError: see `load_lpips`.
     """
     config = config or EvaluationConfig()
+    config.check_libraries()
     wanted = set(config.metrics)
     options: dict[str, Any] = {"device": device, "progress": progress}
     extractor = lpips = lpips_vgg = None
@@ -216,6 +233,7 @@ def evaluate(
 
     Raises:
         ValueError: if there are no images, sizes differ, or a metric lacks its network.
+        ImportError: see `EvaluationConfig.check_libraries`.
         DataError: if a folder has no images, or one cannot be read or would have to be enlarged.
 
     Example:
@@ -224,6 +242,7 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     processes = processes or ProcessGroup()
+    config.check_libraries()
     networks.check(config.metrics)
     sampler, real = as_pair(sampler, real, resolution, config.seed)
     if len(real) == 0:

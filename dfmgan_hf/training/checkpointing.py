@@ -8,7 +8,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -176,10 +175,6 @@ def write_checkpoint(
                 digests[path.name] = file_sha256(path)
             state = {"images_seen": images_seen, **state, "sha256": digests}
             write_json(aside / STATE_FILE, {**state, "state_sha256": state_sha256(state)})
-            # safetensors makes files that only their owner can read, whatever the umask. Some disks have no modes.
-            with suppress(OSError):
-                for name in digests:
-                    (aside / name).chmod((aside / STATE_FILE).stat().st_mode)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then resume "

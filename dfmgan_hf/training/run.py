@@ -79,14 +79,35 @@ def ignored_settings(accelerator: Accelerator) -> list[str]:
     return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the settings and results that a training wrote into its folder; nothing of another folder.
+
+    Raises:
+        CheckpointError: the file is not what a training wrote.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        return {}
+    try:
+        record = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file} is damaged: {error}. Take it from where it was trained, or remove it."
+        ) from error
+    if not isinstance(record, dict) or not all(isinstance(record.get(k, {}), dict) for k in ("recipe", "result")):
+        raise CheckpointError(f"{file} is not what a training wrote. Take it from where it was trained, or remove it.")
+    return record
+
+
 def check_finished(folder: str) -> None:
     """Warn if what lies in a training's folder is not its end.
 
     Raises:
-        CheckpointError: there is no model yet; the message says how to resume the training, or to end it.
+        CheckpointError: its record is damaged; or there is no model yet, and the message says how to resume the
+            training, or to end it.
     """
     path = Path(folder)
-    record = json.loads((path / CONFIG_FILE).read_text("utf-8")) if (path / CONFIG_FILE).is_file() else {}
+    record = read_record(path)
     present = list_checkpoints(path / "checkpoints")
     total = record.get("recipe", {}).get("total_kimg")
     has_model = (path / "model_index.json").is_file() or (path / "generator").is_dir()

@@ -467,3 +467,28 @@ def test_good_photographs_that_share_a_name_but_for_its_ending_are_told(category
         DataWarning, match="files that differ in their endings alone.*train/good/000.jpg = train/good/000"
     ):
         load_training_set(DataConfig(category_folder), resolution=32)
+
+
+def test_photographs_in_formats_that_are_not_read_are_told_by_both(category_folder: Path) -> None:
+    for name in ("a.heic", "b.JXL", "c.nef"):
+        (category_folder / "train" / "good" / name).write_bytes(b"a photograph")
+    report = check(category_folder)
+    (told,) = (finding for finding in report.findings if finding.code == "unread_format")
+    assert (told.severity, len(told.files)) == ("warning", 3)
+    assert "unresolved: 3 photographs in a format that is not read" in report.account
+    with pytest.warns(DataWarning, match=r"3 entries: photographs in a format that is not read.*Save them as PNG"):
+        load_training_set(DataConfig(category_folder), resolution=32)
+
+
+@pytest.mark.parametrize("name", ["train/good/000.tif", "train/good/000.gif", "ground_truth/scratch/000_mask.tif"])
+def test_pages_that_are_not_used_are_told_by_both(category_folder: Path, name: str) -> None:
+    """Such as the masks of several instances as the pages of one TIFF file."""
+    path = category_folder / name
+    draw = draw_mask if "mask" in name else draw_photograph
+    pages = [Image.fromarray(draw(index)) for index in range(3)]
+    path.with_suffix(".png").unlink()
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    defect = "scratch" if "mask" in name else None
+    with pytest.warns(DataWarning, match=r"1 photograph in files of several pages.* the first page is used"):
+        load_training_set(DataConfig(category_folder), defect, resolution=32)
+    assert findings(category_folder)["more_pages"] == "warning"

@@ -294,3 +294,13 @@ def test_unpacking_ends_when_its_time_is_up(tmp_path: Path, monkeypatch, ending:
     ):
         extract_archive(archive, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("names", [[], ["data.zip"], ["train/good/"]])
+def test_an_archive_without_images_is_named(tmp_path: Path, names: list[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        for name in names:
+            file.writestr(name, b"")
+    with pytest.raises(DataError, match=r"set\.zip: no image and no text in it.*inside of an archive"):
+        extract_archive(tmp_path / "set.zip", tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if not path.name.endswith(".lock")]

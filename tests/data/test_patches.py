@@ -329,3 +329,19 @@ def test_of_two_runs_into_one_folder_the_second_is_refused(category_folder: Path
 def test_a_region_is_checked() -> None:
     with pytest.raises(ValueError, match="`region` must be left, top, right and bottom from 0 to 1"):
         PatchConfig(output_dir=Path(), region=(0.5, 0.0, 0.4, 1.0))
+
+
+def test_patches_are_not_cut_among_the_photographs(category_folder: Path) -> None:
+    """The next run would take them for a kind of defect."""
+    before = sorted(category_folder.rglob("*"))
+    for inside in ("", "test/patches", "train/good/patches"):
+        with pytest.raises(ValueError, match="is or lies in a folder of photographs"):
+            cut_patches(PatchConfig(category_folder, output_dir=category_folder / inside, patch_size=24))
+    assert sorted(category_folder.rglob("*")) == before
+
+
+def test_a_table_of_patches_that_is_damaged_is_told(category_folder: Path) -> None:
+    (category_folder / "patches.csv").write_bytes(b"\xff\xfe\x00")
+    for read in (DataConfig(category_folder).patch_size, DataConfig(category_folder).load_good):
+        with pytest.raises(DataError, match=r"patches\.csv: no table in UTF-8 .*Cut the patches again"):
+            read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
 from dfmgan_hf.hub import CardConfig, CardFacts, make_card
-from dfmgan_hf.metrics.evaluate import METRICS
+from dfmgan_hf.metrics.evaluate import METRICS, EvaluationConfig, load_networks
 from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
 from tests.metrics.test_sampler import SIZES, save_images
 
@@ -223,3 +224,26 @@ def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, model: Path, al
     elsewhere = ("--output_dir", tmp_path / "drawn" / "000.png" / "out")
     refused(r"--output_dir .*000\.png/out: .*000\.png is no folder that", "--model", model, *common, *elsewhere)
     assert not (tmp_path / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "library", "options"),
+    [
+        ("masks", "scipy", ()),
+        ("kid", "torch_fidelity", ()),
+        ("fid", "torch_fidelity", ("--kid_features", "alexnet")),
+        ("kid", "torchvision", ("--kid_features", "alexnet")),
+        ("nearest", "torchvision", ()),
+        ("ic_lpips", "torchvision", ()),
+    ],
+)
+def test_a_missing_library_is_told_before_anything_is_opened(metric, library, options, tmp_path, refused, monkeypatch):
+    """Neither the model nor the photographs are there, which would be told first if one of them was looked for."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else find_spec(name))
+    missing = ("--model", tmp_path / "nowhere", "--data_dir", tmp_path / "nothing", "--output_dir", tmp_path / "out")
+    words = rf"Measuring {metric} needs {library}, which is not installed: pip install dfmgan-hf\[metrics\]"
+    refused(words, *missing, *options, "--metrics", metric)
+    with pytest.raises(ImportError, match=words):  # as a training that scores does, before its first step
+        load_networks(EvaluationConfig((metric,), kid_features="alexnet" if options else "inception"))
+    assert not (tmp_path / "out").exists()

@@ -251,6 +251,14 @@ def test_a_killed_stage1_is_not_a_backbone_until_it_is_resumed(category, tmp_pat
     assert DFMGANPipeline.from_pretrained(str(tmp_path / "stage2")).has_defects
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"recipe": null}', '{"result": 5}'])
+def test_a_damaged_record_of_a_backbone_is_told(category, tmp_path, content):
+    (tmp_path / "stage1").mkdir()
+    (tmp_path / "stage1" / "training_config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"training_config\.json is (damaged|not what a training wrote)"):
+        call_script("train_stage2", *stage2_options(tmp_path / "stage1", category, tmp_path / "out"), "--defect=dot")
+
+
 @pytest.mark.parametrize("place", ["", "train/good", "runs/plate", "..", "link"])
 def test_a_run_does_not_write_among_the_photographs(tmp_path, place):
     data = save_drawn_category(tmp_path / "data" / "plate")
