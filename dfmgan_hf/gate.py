@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -144,7 +143,9 @@ class QualityGate:
         others = groups[:, None] != groups
         apart = torch.cdist(features, features)
         unlike = torch.stack([row[other].min() for row, other in zip(apart, others, strict=True)])
-        copies = torch.stack([_squares(embeddings, e)[o.repeat(2)].min() for e, o in zip(embeddings, others)])
+        copies = torch.stack(
+            [_squares(embeddings, own)[each.repeat(2)].min() for own, each in zip(embeddings, others, strict=False)]
+        )
         search = _Search(good)
         real: dict[str, list[float]] = {"visible": [], "mask": [], "area": [], "product": []}
         for image, mask in zip(images, masks, strict=True):
@@ -323,9 +324,7 @@ class _Search:
         free = (~mask).float() * (0.1 + _near(mask).float())
         weight = F.interpolate(free[None, None], size=size, mode="area")[0] + 1e-6
         small = F.interpolate(image[None].float(), size=size, mode="area")[0]
-        products, squares = (
-            (self.small * other * weight).sum(dim=(1, 2, 3)) for other in (small, self.small)
-        )
+        products, squares = ((self.small * other * weight).sum(dim=(1, 2, 3)) for other in (small, self.small))
         gains = (products / squares.clamp_min(1e-6)).clamp(1 / _LARGEST_GAIN, _LARGEST_GAIN)
         errors = ((gains[:, None, None, None] * self.small - small).square() * weight).sum(dim=(1, 2, 3))
         if without is not None and len(errors) > 1:
