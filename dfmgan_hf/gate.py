@@ -1,8 +1,8 @@
 """Judge generated defects by what the user's real ones show, and say why one is refused.
 
 No threshold is a constant: each is a quantile of what is measured on the real defects themselves. These have no twin,
-so the good photograph that agrees best with one around its mask stands in for it; what good photographs differ by
-there is taken off.
+so what stands in for it is the good photograph that agrees best with one around its mask or, on a texture, what lies
+beside the mask: whichever differs less from its like. That difference is taken off.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .data.duplicates import describe_photograph, find_duplicates, group_duplicates
 from .data.foreground import find_foreground
+from .data.partitions import read_groups
 from .data.training_set import DataConfig
 from .files import tensors_sha256
 from .metrics.networks import LPIPS, load_lpips
@@ -108,16 +109,23 @@ class QualityGate:
 
     @classmethod
     def from_defects(
-        cls, images: Tensor, masks: Tensor, good: Tensor, *, lpips: LPIPS | None = None, tail: float = TAIL
+        cls,
+        images: Tensor,
+        masks: Tensor,
+        good: Tensor,
+        *,
+        parts: Sequence[str] | None = None,
+        lpips: LPIPS | None = None,
+        tail: float = TAIL,
     ) -> QualityGate:
         """Measure the thresholds.
-
-        Photographs of the same part are found and left out of each other's nearest distances.
 
         Args:
             images: of real defects, uint8 (N, 1 or 3, R, R), as large as the samples will be.
             masks: theirs, uint8 (N, 1, R, R), not zero on the defect.
             good: defect-free photographs, uint8 (M, 1 or 3, R, R).
+            parts: what part each photograph of a defect shows: those of one part are left out of each other's nearest
+                distances. None: what is found by comparing them, which misses other exposures and other places.
             lpips: LPIPS with AlexNet, on the device that judges; None loads it.
             tail: share of the real defects that each check may refuse.
 
@@ -130,7 +138,7 @@ class QualityGate:
             >>> gate.judge(image, mask, twin).reasons
             ('nothing visible',)
         """
-        groups = _groups(images)
+        groups = _groups(images) if parts is None else torch.tensor([list(parts).index(part) for part in parts])
         if len(set(groups.tolist())) < 3 or not len(good):
             raise GateError(
                 f"The gate's thresholds need real defects on at least 3 parts and a defect-free photograph, but there "
@@ -150,10 +158,8 @@ class QualityGate:
         real: dict[str, list[float]] = {"visible": [], "mask": [], "area": [], "product": []}
         for image, mask in zip(images, masks, strict=True):
             there = mask[0] != 0
-            stand_in, number = search.nearest(image, there)
-            usual = _change(good[number].float(), search.nearest(good[number], there, without=number)[0])
-            change = _change(image.float(), stand_in)
-            excess = float(change.square()[there].mean() - usual.square()[there].mean())
+            change, usual = min(search.changes(image, there), key=lambda found: found[1])
+            excess = float(change.square()[there].mean()) - usual
             real["visible"].append(max(excess, 0.0) ** 0.5 / _noise(image.float(), there))
             real["mask"].append(_agreement(change, there))
             real["area"].append(float(there.float().mean()))
@@ -171,7 +177,7 @@ class QualityGate:
         if not math.isnan(low["product"]):
             thresholds["product"] = low["product"]
         source = {
-            "tensors": tensors_sha256({"images": images, "masks": masks, "good": good}),
+            "tensors": tensors_sha256({"images": images, "masks": masks, "good": good, "parts": groups}),
             "network": lpips.network.weights_sha256,
             "tail": tail,
         }
@@ -180,7 +186,14 @@ class QualityGate:
 
     @classmethod
     def from_data(
-        cls, data_dir: Path, defect: str, resolution: int, image_channels: int, device: torch.device | str = "cpu"
+        cls,
+        data_dir: Path,
+        defect: str,
+        resolution: int,
+        image_channels: int,
+        *,
+        groups: Path | None = None,
+        device: torch.device | str = "cpu",
     ) -> QualityGate:
         """Measure the thresholds on a data set: `from_defects` of what a model of this size would be trained on.
 
@@ -188,6 +201,7 @@ class QualityGate:
             data_dir: root of the category, in any layout that training reads.
             defect: the kind of defect; if there is none of this name, the only one there is.
             resolution, image_channels: of the model.
+            groups: CSV of file names and the parts that they show, as `dfmgan split` takes it.
             device: that judges.
 
         Raises:
@@ -199,7 +213,12 @@ class QualityGate:
         defects, good = data.load_defects(kind, **size), data.load_good(**size)
         if defects.masks is None:
             raise GateError(f"The defects in {data_dir} have no masks, which the gate needs.")
-        return cls.from_defects(defects.images, defects.masks, good.images, lpips=load_lpips(device=device))
+        parts = None
+        if groups is not None:
+            by_name = read_groups(groups)
+            parts = [by_name.get(name, name) for name in defects.file_names]
+        lpips = load_lpips(device=device)
+        return cls.from_defects(defects.images, defects.masks, good.images, parts=parts, lpips=lpips)
 
     def judge(self, image: Tensor, mask: Tensor, twin: Tensor) -> Judgement:
         """Judge a sample; the same one is always judged alike, whatever came before.
@@ -331,6 +350,18 @@ class _Search:
             errors[without] = math.inf
         number = int(errors.argmin())
         return gains[number] * self.good[number], number
+
+    def changes(self, image: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, float]]:
+        """Yield how a photograph differs from each stand-in, (R, R), and by what mean square its like does."""
+        stand_in, number = self.nearest(image, mask)
+        other = self.nearest(self.good[number], mask, without=number)[0]
+        usual = _change(self.good[number], other).square()[mask].mean()
+        yield _change(image.float(), stand_in), float(usual)
+        ring = _near(mask) & ~mask
+        if ring.any():
+            beside = image.float()[:, ring].mean(dim=1)[:, None, None]
+            change = _change(image.float(), beside.expand_as(image))
+            yield change, float(change.square()[ring].mean())
 
 
 def join(judgements: Sequence[Judgement]) -> Judgement:

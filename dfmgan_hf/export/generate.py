@@ -46,7 +46,7 @@ from .writers import (
 SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
-_FREE = ("output_dir", "gate", "batch_size", "max_attempts", "max_megapixels", "device")
+_FREE = ("output_dir", "gate", "gate_groups", "batch_size", "max_attempts", "max_megapixels", "device")
 # For the reader; the same model may lie elsewhere, and another release may draw the same.
 _NOT_COMPARED = ("model", "trained_on", "dfmgan-hf", "gate_thresholds")
 _SHEET_SIZE = 16
@@ -124,6 +124,7 @@ class GenerateConfig:
         private: Make a new repository private.
         gate: Data set with the real defects (`defect`, or the only kind): draw again what is not visible, not where
             the mask says, off the product, a copy or unlike these, until there are num_images good ones.
+        gate_groups: CSV of the parts that its photographs show, where several show the same: see `dfmgan split`.
     """
 
     model: str
@@ -132,6 +133,7 @@ class GenerateConfig:
     push_to_hub: str | None = None
     private: bool = False
     gate: Path | None = None
+    gate_groups: Path | None = None
 
 
 def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
@@ -141,7 +143,7 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> N
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
     model = describe_model(pipe, config.model)
-    gate = open_gate(config.gate, config.export.defect, pipe)
+    gate = open_gate(config.gate, config.export.defect, pipe, config.gate_groups)
     summary = _draw_dataset(pipe, config.export, model, gate, processes)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
@@ -150,12 +152,15 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> N
             print(f"  pushed  {address}")
 
 
-def open_gate(data_dir: Path | None, defect: str, pipe: DFMGANPipeline) -> QualityGate | None:
+def open_gate(
+    data_dir: Path | None, defect: str, pipe: DFMGANPipeline, groups: Path | None = None
+) -> QualityGate | None:
     """Measure a gate's thresholds at the size of a model, on its device; None without real defects."""
     if data_dir is None:
         return None
     size = pipe.generator.config
-    return QualityGate.from_data(data_dir, defect, size["resolution"], size["image_channels"], pipe.device)
+    shape = size["resolution"], size["image_channels"]
+    return QualityGate.from_data(data_dir, defect, *shape, groups=groups, device=pipe.device)
 
 
 def describe_model(pipe: DFMGANPipeline, source: str) -> dict[str, Any]:

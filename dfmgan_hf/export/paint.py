@@ -61,6 +61,7 @@ class PaintSetConfig(DatasetConfig):
         device: Where to compute; CUDA if there is a GPU for it.
         gate: Data set with the real defects, at the scale of the model (of patches, the patches): paint again what is
             not visible, off the product, a copy or unlike these.
+        gate_groups: CSV of the parts that its photographs show, where several show the same: see `dfmgan split`.
         how: Options of painting.
         (others): as in `DatasetConfig`.
     """
@@ -75,6 +76,7 @@ class PaintSetConfig(DatasetConfig):
     revision: str | None = None
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     gate: Path | None = None
+    gate_groups: Path | None = None
     how: PaintConfig = field(default_factory=PaintConfig)
 
     def __post_init__(self) -> None:
@@ -101,7 +103,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")
-    gate = open_gate(config.gate, config.defect, pipe)
+    gate = open_gate(config.gate, config.defect, pipe, config.gate_groups)
 
     def paint(indices: list[int]) -> Iterator[Sample]:
         return paint_samples(pipe, config, photographs, indices, gate)
