@@ -518,7 +518,9 @@ def _draw(pipe: DFMGANPipeline, config: ExportConfig, seeds: list[int]) -> Any:
     )
 
 
-def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int], guard: Guard | None) -> list[Drawn]:
+def _draw_batch(
+    pipe: DFMGANPipeline, config: ExportConfig, batch: list[int], guard: Guard | None = None
+) -> list[Drawn]:
     kept: dict[int, Drawn] = {}
     refused: dict[int, list[tuple[int, tuple[str, ...]]]] = {index: [] for index in batch}
     dropped: dict[int, Counter[str]] = {index: Counter() for index in batch}
