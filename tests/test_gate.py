@@ -12,7 +12,7 @@ from dfmgan_hf.gate import GateError, Judgement, QualityGate, join
 
 @pytest.fixture
 def photographs(monkeypatch):
-    """Six noisy surfaces with a dark square each, their masks, and ten surfaces without; features are the pixels."""
+    """Six noisy surfaces with a dark square each, their masks, and ten without; features are the pixels."""
     monkeypatch.setattr(gate_module, "_features", lambda _, image, mask: image.float().mean(dim=0)[mask[0] != 0][:4])
     monkeypatch.setattr(gate_module, "_embed", lambda _, image: image.float().flatten() / 255)
     generator = torch.Generator().manual_seed(0)
