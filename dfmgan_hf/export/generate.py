@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..files import check_folder, module_sha256, to_json, write_json, write_text
-from ..hub.cards import TRAINING_FILE
+from ..gate import REASONS, Judgement, QualityGate
+from ..hub.cards import TRAINING_FILE, read_record
 from ..hub.push import Repository
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -45,10 +46,12 @@ from .writers import (
 SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
 LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
-_FREE = ("output_dir", "batch_size", "max_attempts", "max_megapixels", "device")
+_FREE = ("output_dir", "gate", "gate_groups", "batch_size", "max_attempts", "max_megapixels", "device")
 # For the reader; the same model may lie elsewhere, and another release may draw the same.
-_NOT_COMPARED = ("model", "trained_on", "dfmgan-hf")
+_NOT_COMPARED = ("model", "trained_on", "dfmgan-hf", "gate_thresholds")
 _SHEET_SIZE = 16
+# A gate that lets less than this share pass says that the model is not good enough, not which of its draws are.
+_LEAST_PASSED, _JUDGED_FIRST = 0.05, 200
 
 T = TypeVar("T")
 Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
@@ -122,6 +125,9 @@ class GenerateConfig:
         revision: Revision of the Hub repository.
         push_to_hub: Data set repository user/name to upload to; needs the format parquet.
         private: Make a new repository private.
+        gate: Data set with the real defects (`defect`, or the only kind): draw again what is not visible, not where
+            the mask says, off the product, a copy or unlike these, until there are num_images good ones.
+        gate_groups: CSV of the parts that its photographs show, where several show the same: see `dfmgan split`.
     """
 
     model: str
@@ -129,6 +135,8 @@ class GenerateConfig:
     revision: str | None = None
     push_to_hub: str | None = None
     private: bool = False
+    gate: Path | None = None
+    gate_groups: Path | None = None
 
 
 def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
@@ -138,14 +146,24 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> N
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
     model = describe_model(pipe, config.model)
-    summary = export_dataset(
-        config.export, model, lambda missing: draw_samples(pipe, config.export, missing), processes
-    )
+    gate = open_gate(config.gate, config.export.defect, pipe, config.gate_groups)
+    summary = _draw_dataset(pipe, config.export, model, gate, processes)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
         if config.push_to_hub is not None:
             address = push_to_hub(config.export.output_dir, config.push_to_hub, private=config.private or None)
             print(f"  pushed  {address}")
+
+
+def open_gate(
+    data_dir: Path | None, defect: str, pipe: DFMGANPipeline, groups: Path | None = None
+) -> QualityGate | None:
+    """Measure a gate's thresholds at the size of a model, on its device; None without real defects."""
+    if data_dir is None:
+        return None
+    size = pipe.generator.config
+    shape = size["resolution"], size["image_channels"]
+    return QualityGate.from_data(data_dir, defect, *shape, groups=groups, device=pipe.device)
 
 
 def describe_model(pipe: DFMGANPipeline, source: str) -> dict[str, Any]:
@@ -158,10 +176,9 @@ def describe_model(pipe: DFMGANPipeline, source: str) -> dict[str, Any]:
     folder = Path(source)
     model: dict[str, Any] = {"model": folder.resolve().name if folder.is_dir() else source}
     model["model_sha256"] = module_sha256(pipe.unwrapped_generator)
-    record = folder / TRAINING_FILE
-    if record.is_file():
-        names = json.loads(record.read_text(encoding="utf-8")).get("training_file_names")
-        model |= {} if names is None else {"trained_on": names}
+    names = (read_record(folder / TRAINING_FILE) or {}).get("training_file_names")
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        model["trained_on"] = names
     return model
 
 
@@ -172,6 +189,7 @@ class ExportSummary:
     Attributes:
         num_images: triplets in the folder, of which this run drew `num_drawn` in `seconds`.
         dropped: draws that were dropped since the export was begun, by reason.
+        refused: draws that the gate refused since, by the first check that did; None without a gate.
         mask_area: min, mean and max of the share of the image that masks cover.
     """
 
@@ -180,20 +198,31 @@ class ExportSummary:
     mask_area: dict[str, float]
     num_drawn: int
     seconds: float
+    refused: dict[str, int] | None = None
 
     def __str__(self) -> str:
+        gate = ""
+        if self.refused is not None:
+            reasons = ", ".join(f"{count:,} {REASONS[name]}" for name, count in self.refused.items())
+            total = self.num_images + sum(self.refused.values())
+            gate = f"\n  gate    drew {total:,}, kept {self.num_images:,}: {reasons or 'none refused'}"
         dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in self.dropped.items())
         return (
             f"  drew    {self.num_drawn:,} of {self.num_images:,} triplets in {self.seconds:.1f} s, "
             f"{self.num_drawn / self.seconds:.1f} a second; {self.num_images - self.num_drawn:,} were there before\n"
             f"  dropped {sum(self.dropped.values()):,} draws by their masks: {dropped}\n"
             f"  masks   cover {self.mask_area['min']:.2%} to {self.mask_area['max']:.2%} of the image, "
-            f"{self.mask_area['mean']:.2%} on average"
+            f"{self.mask_area['mean']:.2%} on average{gate}"
         )
 
 
 def generate_dataset(
-    pipe: DFMGANPipeline, config: ExportConfig, *, model_name: str, processes: ProcessGroup | None = None
+    pipe: DFMGANPipeline,
+    config: ExportConfig,
+    *,
+    model_name: str,
+    processes: ProcessGroup | None = None,
+    gate: QualityGate | None = None,
 ) -> ExportSummary | None:
     """Fill a folder with triplets, or resume an earlier run with the same settings.
 
@@ -205,6 +234,7 @@ def generate_dataset(
         config: what to draw and where to.
         model_name: what the model is called, for the card and the record.
         processes: of a launch, which share the work: every one calls this, and all but the main one get None.
+        gate: judges each draw; what it refuses is drawn again.
 
     Raises:
         ExportError: the folder or the model are not usable, another run is writing to the folder, or the bounds of
@@ -214,7 +244,29 @@ def generate_dataset(
         >>> generate_dataset(pipe, ExportConfig(Path("cracks"), num_images=500), model_name="hazelnut-crack")
     """
     model = {"model": model_name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
-    return export_dataset(config, model, lambda missing: draw_samples(pipe, config, missing), processes)
+    return _draw_dataset(pipe, config, model, gate, processes)
+
+
+def _draw_dataset(
+    pipe: DFMGANPipeline,
+    config: ExportConfig,
+    model: dict[str, Any],
+    gate: QualityGate | None,
+    processes: ProcessGroup | None,
+) -> ExportSummary | None:
+    def redraw(_: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+        output: Any = _draw(pipe, config, [seed])
+        return output.defect_free_images[0], output.masks[0], output.images[0]
+
+    def draw(missing: list[int]) -> Iterator[Sample]:
+        return draw_samples(pipe, config, missing, gate)
+
+    return export_dataset(config, model | describe_gate(gate), draw, processes, redraw=redraw if gate else None)
+
+
+def describe_gate(gate: QualityGate | None) -> dict[str, Any]:
+    """Return what an export records of its gate, of which the hash has to be the same to resume."""
+    return {} if gate is None else {"gate_sha256": gate.sha256, "gate_thresholds": gate.thresholds}
 
 
 def export_dataset(
@@ -223,6 +275,7 @@ def export_dataset(
     draw: Callable[[list[int]], Iterator[Sample]],
     processes: ProcessGroup | None = None,
     kinds: Sequence[str] = ("defect-free", "mask", "defect"),
+    redraw: Callable[[int, int], tuple[Image.Image, Image.Image, Image.Image]] | None = None,
 ) -> ExportSummary | None:
     """Fill a folder with what `draw` makes of the numbers that are missing in it; see `generate_dataset`.
 
@@ -232,6 +285,7 @@ def export_dataset(
         draw: yields the samples of these numbers, in this order.
         processes: of a launch.
         kinds: how the contact sheet calls the three pictures.
+        redraw: with a gate, draws what it refused once more, by number and seed, for the sheet of what was refused.
     """
     processes = processes or ProcessGroup()
     start = time.perf_counter()
@@ -248,7 +302,7 @@ def export_dataset(
         drawn = sum(1 for _ in writer.write(samples))
         # The sum also waits for the files of the other processes.
         num_drawn = int(processes.sum(torch.tensor(drawn)))
-        return _finish(writer, config, settings, num_drawn, start, kinds) if processes.is_main else None
+        return _finish(writer, config, settings, num_drawn, start, kinds, redraw) if processes.is_main else None
 
 
 def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, Any]:
@@ -302,18 +356,39 @@ def _finish(
     num_drawn: int,
     start: float,
     kinds: Sequence[str],
+    redraw: Callable[[int, int], tuple[Image.Image, Image.Image, Image.Image]] | None = None,
 ) -> ExportSummary:
     """Write the table, the contact sheet, the card and the summary."""
     dropped: Counter[str] = Counter(empty=0, too_small=0, too_large=0)
+    refused: Counter[str] = Counter()
+    shown: list[tuple[int, int, list[str]]] = []
     smallest, total, largest = 1.0, 0.0, 0.0
     for record in writer.finish():
         smallest, largest = min(smallest, record.mask_area), max(largest, record.mask_area)
         total += record.mask_area
         for reason in dropped:
             dropped[reason] += getattr(record, f"dropped_{reason}")
+        for seed, failed in json.loads(record.gate)["refused"] if record.gate else ():
+            refused[failed[0]] += 1
+            if len(shown) < _SHEET_SIZE:
+                shown.append((record.index, seed, failed))
     area = {"min": smallest, "mean": total / config.num_images, "max": largest}
     summary = ExportSummary(config.num_images, dict(dropped), area, num_drawn, time.perf_counter() - start)
     record_of_all = {name: value for name, value in asdict(summary).items() if name not in ("num_drawn", "seconds")}
+    if redraw is None:
+        del record_of_all["refused"]
+    else:
+        in_order = {name: refused[name] for name in REASONS if refused[name]}
+        summary = replace(summary, refused=in_order)
+        record_of_all["refused"] = in_order
+        if shown:
+            sheet = contact_sheet(
+                [redraw(index, seed) for index, seed, _ in shown],
+                title=f"{config.category}: {config.defect}, {len(shown)} of {sum(refused.values()):,} refused",
+                headings=kinds,
+                captions=[f"{seed}: {', '.join(REASONS[name] for name in failed)}" for _, seed, failed in shown],
+            )
+            save_sheet(sheet, config.output_dir / RECORD_DIR / "refused.png")
 
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
     files = ("defect_free", "mask", "image")
@@ -337,10 +412,15 @@ def _near_defect(sample: Sample, picture: Image.Image) -> Image.Image:
     """Return the window of a painted photograph's first defect: in the whole, it may be too small to see."""
     if not sample.record.photograph:
         return picture
+    return crop_shown(picture, json.loads(sample.record.photograph)["defects"][0]["window"])
+
+
+def crop_shown(picture: Image.Image, window: Sequence[int]) -> Image.Image:
+    """Return a window of a picture for a contact sheet."""
     if picture.mode == "I;16":  # which Pillow would show as white wherever it is above 255
         samples = np.asarray(picture)
         picture = Image.fromarray((samples >> max(int(samples.max()).bit_length() - 8, 0)).astype(np.uint8))
-    return picture.crop(json.loads(sample.record.photograph)["defects"][0]["window"])
+    return picture.crop((window[0], window[1], window[2], window[3]))
 
 
 def check_kind(pipe: DFMGANPipeline, defect: str) -> None:
@@ -351,14 +431,18 @@ def check_kind(pipe: DFMGANPipeline, defect: str) -> None:
         )
 
 
-def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int]) -> Iterator[Sample]:
+def draw_samples(
+    pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[int], gate: QualityGate | None = None
+) -> Iterator[Sample]:
     """Draw the triplets of these numbers, in this order; `batch_size` of them at a time.
 
     Image i is the first of the draws `candidate_seed(config.seed, i, 0)`, `(..., i, 1)` and so on whose mask has an
-    area within the bounds. Other batch sizes and other devices round differently: a few pixels may differ by one.
+    area within the bounds and that passes the gate. Other batch sizes and other devices round
+    differently: a few pixels may differ by one.
 
     Raises:
-        ExportError: the pipeline has a backbone only, or an image has used up its attempts.
+        ExportError: the pipeline has a backbone only, an image has used up its attempts, or fewer than one draw in
+            twenty passes the gate.
     """
     if not pipe.has_defects:
         raise ExportError(
@@ -373,7 +457,8 @@ def draw_samples(pipe: DFMGANPipeline, config: ExportConfig, indices: Iterable[i
     pipe.enable_cuda_graphs()
     numbers = iter(indices)
     parts = iter(lambda: list(islice(numbers, config.batch_size)), [])
-    batches: Iterator[list[Drawn]] = (_draw_batch(pipe, config, part) for part in parts)
+    guard = None if gate is None else Guard(gate)
+    batches: Iterator[list[Drawn]] = (_draw_batch(pipe, config, part, guard) for part in parts)
     # A CPU has no time to spare for it, and its libraries keep memory for each thread that has drawn.
     if pipe.device.type != "cpu":
         batches = one_ahead(batches)
@@ -393,37 +478,93 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _draw_batch(pipe: DFMGANPipeline, config: ExportConfig, batch: list[int]) -> list[Drawn]:
+class Guard:
+    """A gate that stops an export when hardly anything passes."""
+
+    def __init__(self, gate: QualityGate) -> None:
+        self.gate = gate
+        self.passed = 0
+        self.refused: Counter[str] = Counter()
+
+    def judge(self, image: Any, mask: Any, twin: Any) -> Judgement:
+        """Judge a sample, PIL images; see `QualityGate.judge`."""
+        return self.count(self.gate.judge(*(as_tensor(picture) for picture in (image, mask, twin))))
+
+    def count(self, judgement: Judgement) -> Judgement:
+        """Take a judgement into account, and return it.
+
+        Raises:
+            ExportError: of at least 200 fewer than one in twenty passed.
+        """
+        self.passed += judgement.passed
+        self.refused.update(judgement.failed[:1])
+        judged = self.passed + sum(self.refused.values())
+        if judged >= _JUDGED_FIRST and self.passed < _LEAST_PASSED * judged:
+            reasons = ", ".join(f"{count} {REASONS[name]}" for name, count in self.refused.most_common())
+            raise ExportError(
+                f"Of {judged} draws the gate let {self.passed} pass ({reasons}): fewer than one in twenty. Train the "
+                "model longer, check that --gate holds photographs at the scale that it learnt from, or leave it out."
+            )
+        return judgement
+
+
+def as_tensor(picture: Any) -> torch.Tensor:
+    """Return a PIL image of 8 bits as uint8 (C, H, W)."""
+    pixels = np.asarray(picture)
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).copy())
+
+
+def gate_record(judgement: Judgement | None, refused: list[tuple[int, tuple[str, ...]]]) -> str:
+    """Return a record's entry `gate`."""
+    return "" if judgement is None else json.dumps({"numbers": judgement.numbers, "refused": refused})
+
+
+def _draw(pipe: DFMGANPipeline, config: ExportConfig, seeds: list[int]) -> Any:
+    return pipe(
+        seeds=seeds,
+        truncation_psi=config.truncation_psi,
+        noise_mode=config.noise_mode,
+        mask_threshold=config.mask_threshold,
+        batch_size=len(seeds),
+        defect=config.defect if pipe.defect_names else None,
+    )
+
+
+def _draw_batch(
+    pipe: DFMGANPipeline, config: ExportConfig, batch: list[int], guard: Guard | None = None
+) -> list[Drawn]:
     kept: dict[int, Drawn] = {}
+    refused: dict[int, list[tuple[int, tuple[str, ...]]]] = {index: [] for index in batch}
     dropped: dict[int, Counter[str]] = {index: Counter() for index in batch}
     for attempt in range(config.max_attempts):
         wanted = [index for index in batch if index not in kept]
         if not wanted:
             break
         seeds = [candidate_seed(config.seed, index, attempt) for index in wanted]
-        output: Any = pipe(
-            seeds=seeds,
-            truncation_psi=config.truncation_psi,
-            noise_mode=config.noise_mode,
-            mask_threshold=config.mask_threshold,
-            batch_size=len(seeds),
-            defect=config.defect if pipe.defect_names else None,
-        )
+        output: Any = _draw(pipe, config, seeds)
         drawn = zip(wanted, seeds, output.images, output.masks, output.defect_free_images, strict=True)
         for index, seed, image, mask, defect_free in drawn:
             area = float((np.asarray(mask) != 0).mean())
             reason = why_dropped(area, config)
-            if reason is None:
-                counts: dict[str, Any] = {f"dropped_{name}": count for name, count in dropped[index].items()}
-                kept[index] = (Record(index, seed, area, **counts), image, mask, defect_free)
-            else:
+            if reason is not None:
                 dropped[index][reason] += 1
+                continue
+            judgement = None if guard is None else guard.judge(image, mask, defect_free)
+            if judgement is not None and not judgement.passed:
+                refused[index].append((seed, judgement.failed))
+                continue
+            counts: dict[str, Any] = {f"dropped_{name}": count for name, count in dropped[index].items()}
+            record = Record(index, seed, area, **counts, gate=gate_record(judgement, refused[index]))
+            kept[index] = (record, image, mask, defect_free)
     for index in batch:
         if index not in kept:
-            reasons = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped[index].items())
+            counted = {name.replace("_", " "): count for name, count in dropped[index].items()}
+            counted |= Counter(REASONS[failed[0]] for _, failed in refused[index])
+            reasons = ", ".join(f"{count} {name}" for name, count in counted.items())
+            passes = "" if guard is None else " and passes the gate"
             raise ExportError(
-                f"None of the first {config.max_attempts} draws of image {index} has a mask of the wanted area "
-                f"({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to "
+                f"None of the first {config.max_attempts} draws of image {index} has a mask of the wanted area{passes}"
+                f" ({reasons}). Widen min_mask_area and max_mask_area in a new folder, raise max_attempts to "
                 "resume this one, or train the model longer."
             )
     return [kept[index] for index in batch]

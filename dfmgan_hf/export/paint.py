@@ -15,15 +15,27 @@ from PIL import Image
 
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
-from ..data.preparation import read_masks
+from ..data.preparation import read_masks, resize_mask
 from ..data.reading import allow_pixels
 from ..data.records import ImageRecord, list_entries
 from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
+from ..gate import Judgement, QualityGate, join
 from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
-from .generate import candidate_seed, check_kind, describe_model, export_dataset, why_dropped
+from .generate import (
+    Guard,
+    candidate_seed,
+    check_kind,
+    crop_shown,
+    describe_gate,
+    describe_model,
+    export_dataset,
+    gate_record,
+    open_gate,
+    why_dropped,
+)
 from .writers import DatasetConfig, ExportError, Record, Sample
 
 
@@ -48,6 +60,9 @@ class PaintSetConfig(DatasetConfig):
             where a file comes from (179).
         revision: Revision of the Hub repository.
         device: Where to compute; CUDA if there is a GPU for it.
+        gate: Data set with the real defects, at the scale of the model (of patches, the patches): paint again what is
+            not visible, off the product, a copy or unlike these.
+        gate_groups: CSV of the parts that its photographs show, where several show the same: see `dfmgan split`.
         how: Options of painting.
         (others): as in `DatasetConfig`.
     """
@@ -61,6 +76,8 @@ class PaintSetConfig(DatasetConfig):
     max_megapixels: int | None = None
     revision: str | None = None
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    gate: Path | None = None
+    gate_groups: Path | None = None
     how: PaintConfig = field(default_factory=PaintConfig)
 
     def __post_init__(self) -> None:
@@ -87,7 +104,23 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")
-    summary = export_dataset(config, model, lambda i: paint_samples(pipe, config, photographs, i), processes, kinds)
+    gate = open_gate(config.gate, config.defect, pipe, config.gate_groups)
+
+    def paint(indices: list[int]) -> Iterator[Sample]:
+        return paint_samples(pipe, config, photographs, indices, gate)
+
+    def repaint(index: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+        photograph, place = photographs[index % len(photographs)]
+        opened = Photograph.open(photograph, config.how.bit_depth)
+        kind = config.defect if pipe.defect_names else None
+        output = pipe.paint(opened, seeds=[seed], config=config.how, defect=kind, **_where(config, place))
+        pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
+        window = output.placements[0][0].window
+        before, label, after = (crop_shown(picture, window) for picture in pictures)
+        return before, label, after
+
+    model |= describe_gate(gate)
+    summary = export_dataset(config, model, paint, processes, kinds, repaint if gate else None)
     if summary is not None:
         print(f"{config.output_dir}:\n{summary}")
 
@@ -152,8 +185,11 @@ def paint_samples(
     config: PaintSetConfig,
     photographs: list[tuple[Path, Place]],
     indices: Iterable[int],
+    gate: QualityGate | None = None,
 ) -> Iterator[Sample]:
     """Paint the samples of these numbers, in this order; again with another seed if the label is not wanted.
+
+    A gate judges the window of each defect, at the model's size.
 
     Raises:
         ExportError: a sample has used up its attempts, or a photograph is one in 16-bit colour.
@@ -164,11 +200,12 @@ def paint_samples(
     kind = config.defect if pipe.defect_names else None
     pipe = DFMGANPipeline(pipe.generator)
     pipe.set_progress_bar_config(disable=True)
+    guard = None if gate is None else Guard(gate)
+    size = pipe.generator.config["resolution"], pipe.generator.config["image_channels"]
     for index in indices:
         photograph, place = photographs[index % len(photographs)]
-        drawn = read_masks(place) if isinstance(place, ImageRecord) else None
-        mask = drawn.defect if drawn else place
-        where: dict[str, Any] = {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
+        where = _where(config, place)
+        refused: list[tuple[int, tuple[str, ...]]] = []
         dropped: Counter[str] = Counter()
         opened = Photograph.open(photograph, config.how.bit_depth)
         before = opened.restore(opened.pixels)
@@ -185,14 +222,50 @@ def paint_samples(
                 raise PaintError(f"{photograph}: {error}") from error
             area = float((np.asarray(output.labels[0]) != 0).mean())
             reason = why_dropped(area, config)
-            if reason is None:
-                break
-            dropped[f"dropped_{reason}"] += 1
+            if reason is not None:
+                dropped[f"dropped_{reason}"] += 1
+                continue
+            judgement = None
+            if guard is not None:
+                judgement = guard.count(_judge(guard.gate, opened, output, config.how.bit_depth, *size))
+                if not judgement.passed:
+                    refused.append((seed, judgement.failed))
+                    continue
+            break
         else:
             raise ExportError(
                 f"None of {config.max_attempts} defects that were painted into {photograph} has a label of the wanted "
-                "area. Widen min_mask_area and max_mask_area in a new folder, or raise strength or max_attempts."
+                f"area{'' if gate is None else ' and passes the gate'}. Widen min_mask_area and max_mask_area in a "
+                "new folder, or raise strength or max_attempts."
             )
         origin = {"file": photograph.name, "defects": [asdict(placement) for placement in output.placements[0]]}
-        record = Record(index, seed, area, **dropped, photograph=json.dumps(origin, ensure_ascii=False))
+        record = Record(
+            index,
+            seed,
+            area,
+            **dropped,
+            photograph=json.dumps(origin, ensure_ascii=False),
+            gate=gate_record(judgement, refused),
+        )
         yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256)
+
+
+def _where(config: PaintSetConfig, place: Place) -> dict[str, Any]:
+    drawn = read_masks(place) if isinstance(place, ImageRecord) else None
+    mask = drawn.defect if drawn else place
+    return {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
+
+
+def _judge(
+    gate: QualityGate, before: Photograph, output: Any, bit_depth: int, resolution: int, channels: int
+) -> Judgement:
+    after, label = Photograph.open(output.images[0], bit_depth), np.asarray(output.labels[0]) != 0
+    judgements = []
+    for placement in output.placements[0]:
+        left, top, right, bottom = window = placement.window
+        image, twin = (
+            (each.view(window, resolution, channels) * 255).round().to(torch.uint8) for each in (after, before)
+        )
+        mask = torch.from_numpy(resize_mask(label[top:bottom, left:right], resolution))[None].to(torch.uint8)
+        judgements.append(gate.judge(image, mask, twin))
+    return join(judgements)

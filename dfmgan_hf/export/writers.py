@@ -147,6 +147,8 @@ class Record:
         mask_area: share of the image that the mask covers, 0 to 1.
         dropped_empty, dropped_too_small, dropped_too_large: draws that were dropped before this one, by reason.
         photograph: what it was painted into, and where, as JSON; empty if the whole image was drawn.
+        gate: what the quality gate measured, and the draws that it refused before (seed and checks), as JSON; empty
+            without a gate.
     """
 
     index: int
@@ -156,6 +158,7 @@ class Record:
     dropped_too_small: int = 0
     dropped_too_large: int = 0
     photograph: str = ""
+    gate: str = ""
 
 
 RECORD_FIELDS = tuple(field.name for field in fields(Record))
@@ -437,7 +440,7 @@ class ParquetWriter:
         self.config = config
         self.num_shards = -(-config.num_images // config.images_per_shard)
         base = make_features([config.category], [config.defect])
-        types = {"index": "int64", "seed": "int64", "mask_area": "float64", "photograph": "string"}
+        types = {"index": "int64", "seed": "int64", "mask_area": "float64", "photograph": "string", "gate": "string"}
         self._features = Features(
             {
                 "image": ImageFeature(),

@@ -25,6 +25,7 @@ TABLE_COLUMNS = [
     "dropped_too_small",
     "dropped_too_large",
     "photograph",
+    "gate",
     "category",
     "defect",
 ]

@@ -1,0 +1,88 @@
+"""The gate refuses what is not visible, off its mask or unlike real defects, and says so; exports draw again."""
+
+import json
+
+import pytest
+import torch
+
+from dfmgan_hf import gate as gate_module
+from dfmgan_hf.export.generate import ExportError, Guard
+from dfmgan_hf.gate import GateError, Judgement, QualityGate, join
+
+
+@pytest.fixture
+def photographs(monkeypatch):
+    """Six noisy surfaces with a dark square each, their masks, and ten without; features are the pixels."""
+    monkeypatch.setattr(gate_module, "_features", lambda _, image, mask: image.float().mean(dim=0)[mask[0] != 0][:4])
+    monkeypatch.setattr(gate_module, "_embed", lambda _, image: image.float().flatten() / 255)
+    generator = torch.Generator().manual_seed(0)
+    good = torch.randint(110, 130, (16, 1, 32, 32), generator=generator, dtype=torch.uint8)
+    images, masks = good[:6].clone(), torch.zeros(6, 1, 32, 32, dtype=torch.uint8)
+    for number in range(6):
+        place = slice(4 + 2 * number, 12 + 2 * number)
+        images[number, :, place, place] = 60 + number
+        masks[number, :, place, place] = 255
+    return images, masks, good[6:]
+
+
+@pytest.fixture
+def gate(photographs):
+    class Network:
+        class network:
+            weights_sha256 = "0"
+
+    return QualityGate.from_defects(*photographs, lpips=Network())  # type: ignore[arg-type]
+
+
+def judge(gate, photographs, level=62, shift=0, place=slice(23, 31)):
+    twin = photographs[2][0]
+    image, mask = twin.clone(), torch.zeros(1, 32, 32, dtype=torch.uint8)
+    image[:, place, place] = level
+    moved = slice(place.start + shift, place.stop + shift)
+    mask[:, moved, moved] = 255
+    return gate.judge(image, mask, twin)
+
+
+def test_good_and_bad_samples_are_told_apart(gate, photographs):
+    assert set(judge(gate, photographs).failed) <= {"mask"}  # which noiseless real masks let no pixel err
+    assert "visible" in judge(gate, photographs, level=118).failed
+    assert "mask" in judge(gate, photographs, shift=-7).failed
+    assert "smallest" in judge(gate, photographs, place=slice(28, 30)).failed
+    assert "largest" in judge(gate, photographs, place=slice(2, 30)).failed
+    assert "likeness" in judge(gate, photographs, level=0).failed
+    assert "unlike the real defects" in judge(gate, photographs, level=0).reasons
+    images, masks, good = photographs
+    assert "copy" in gate.judge(images[0], masks[0], good[0]).failed
+
+
+def test_an_empty_mask_shows_nothing(gate, photographs):
+    twin = photographs[2][0]
+    assert "visible" in gate.judge(twin, torch.zeros_like(twin), twin).failed
+
+
+def test_defects_on_two_parts_are_too_few(photographs):
+    with pytest.raises(GateError, match="6 on 2"):
+        QualityGate.from_defects(*photographs, parts=["a", "a", "a", "b", "b", "b"])
+
+
+def test_the_defects_of_one_photograph_are_judged_together():
+    good, bad = Judgement({"area": 0.1}, ()), Judgement({"area": 0.9}, ("largest",))
+    assert join([good, good]).passed
+    assert join([good, bad]) == bad
+
+
+def test_an_export_stops_where_hardly_anything_passes(gate):
+    guard = Guard(gate)
+    for number in range(199):
+        guard.count(Judgement({}, () if number == 7 else ("visible",)))
+    with pytest.raises(ExportError, match=r"Of 200 draws the gate let 1 pass \(199 nothing visible\)"):
+        guard.count(Judgement({}, ("visible",)))
+
+
+def test_marks_are_of_samples_that_the_shipped_models_draw():
+    from pathlib import Path
+
+    marks = json.loads(Path(__file__).with_name("gate_marks.json").read_text())
+    for each in marks:
+        assert len(each["good"]) + len(each["bad"]) > 90
+        assert not set(map(int, each["bad"])) & set(each["good"])
