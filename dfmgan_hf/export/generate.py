@@ -255,7 +255,7 @@ def _draw_dataset(
     processes: ProcessGroup | None,
 ) -> ExportSummary | None:
     def redraw(_: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
-        output: Any = _draw(pipe, config, [seed])
+        output: Any = _draw(silent(pipe), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
     def draw(missing: list[int]) -> Iterator[Sample]:
@@ -451,9 +451,7 @@ def draw_samples(
         )
     check_kind(pipe, config.defect)
     encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
-    # A pipeline of its own: silencing its progress bar does not silence the caller's.
-    pipe = DFMGANPipeline(pipe.generator)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = silent(pipe)
     pipe.enable_cuda_graphs()
     numbers = iter(indices)
     parts = iter(lambda: list(islice(numbers, config.batch_size)), [])
@@ -466,6 +464,13 @@ def draw_samples(
     with ThreadPoolExecutor() as pool:
         for batch in batches:
             yield from pool.map(encode, *zip(*batch, strict=True))
+
+
+def silent(pipe: DFMGANPipeline) -> DFMGANPipeline:
+    """Return a pipeline of the same generator without a progress bar; the caller's keeps its own."""
+    pipe = DFMGANPipeline(pipe.generator)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
