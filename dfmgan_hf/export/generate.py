@@ -384,9 +384,10 @@ def _finish(
         if shown:
             sheet = contact_sheet(
                 [redraw(index, seed) for index, seed, _ in shown],
-                title=f"{config.category}: {config.defect}, {len(shown)} of {sum(refused.values()):,} refused",
+                title=f"{config.category}: {config.defect}, the first {len(shown)} of {sum(refused.values()):,} "
+                "that the gate refused",
                 headings=kinds,
-                captions=[f"{seed}: {', '.join(REASONS[name] for name in failed)}" for _, seed, failed in shown],
+                captions=[f"{', '.join(REASONS[name] for name in failed)} (seed {seed})" for _, seed, failed in shown],
             )
             save_sheet(sheet, config.output_dir / RECORD_DIR / "refused.png")
 

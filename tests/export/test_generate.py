@@ -118,7 +118,7 @@ def test_a_gated_export_sums_up_and_shows_what_was_refused(export, gate, tmp_pat
     assert f"drew {12 + sum(summary.refused.values())}, kept 12: " in str(summary)
     assert Image.open(tmp_path / "out/generation/refused.png").width > 500
     gate.sha256 = "1" * 64
-    with pytest.raises(ExportError, match="gate_sha256 was 0000.* and is 1111"):
+    with pytest.raises(ExportError, match=r"gate_sha256 was 0000.* and is 1111"):
         export(gate=gate)
 
 
