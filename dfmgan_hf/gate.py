@@ -5,8 +5,8 @@ it is the good photograph that agrees best with one around its mask or, on a tex
 whichever differs less from its like. That difference is taken off.
 
 Most thresholds are 5 % quantiles of what the real defects show. Two are not. `copy` is half the median distance
-between real defects of different parts. `likeness` is the 95 % quantile of each real defect's distance to the nearest one of
-another part, while a sample is compared with all of them.
+between real defects of different parts. `likeness` is the 95 % quantile of each real defect's distance to the nearest
+one of another part, while a sample is compared with all of them.
 
 How well it works was measured on samples that were marked by eye: docs/gate.md. Precision is only 3 to 6 points above
 that of accepting everything. The design was changed once after verdicts on tiles had been seen (the first version had
