@@ -255,7 +255,7 @@ def _draw_dataset(
     processes: ProcessGroup | None,
 ) -> ExportSummary | None:
     def redraw(_: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
-        output: Any = _draw(pipe, config, [seed])
+        output: Any = _draw(silent(pipe), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
     def draw(missing: list[int]) -> Iterator[Sample]:
@@ -384,9 +384,10 @@ def _finish(
         if shown:
             sheet = contact_sheet(
                 [redraw(index, seed) for index, seed, _ in shown],
-                title=f"{config.category}: {config.defect}, {len(shown)} of {sum(refused.values()):,} refused",
+                title=f"{config.category}: {config.defect}, the first {len(shown)} of {sum(refused.values()):,} "
+                "that the gate refused",
                 headings=kinds,
-                captions=[f"{seed}: {', '.join(REASONS[name] for name in failed)}" for _, seed, failed in shown],
+                captions=[f"{', '.join(REASONS[name] for name in failed)} (seed {seed})" for _, seed, failed in shown],
             )
             save_sheet(sheet, config.output_dir / RECORD_DIR / "refused.png")
 
@@ -451,9 +452,7 @@ def draw_samples(
         )
     check_kind(pipe, config.defect)
     encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
-    # A pipeline of its own: silencing its progress bar does not silence the caller's.
-    pipe = DFMGANPipeline(pipe.generator)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = silent(pipe)
     pipe.enable_cuda_graphs()
     numbers = iter(indices)
     parts = iter(lambda: list(islice(numbers, config.batch_size)), [])
@@ -466,6 +465,13 @@ def draw_samples(
     with ThreadPoolExecutor() as pool:
         for batch in batches:
             yield from pool.map(encode, *zip(*batch, strict=True))
+
+
+def silent(pipe: DFMGANPipeline) -> DFMGANPipeline:
+    """Return a pipeline of the same generator without a progress bar; the caller's keeps its own."""
+    pipe = DFMGANPipeline(pipe.generator)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

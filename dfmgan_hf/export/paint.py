@@ -34,6 +34,7 @@ from .generate import (
     export_dataset,
     gate_record,
     open_gate,
+    silent,
     why_dropped,
 )
 from .writers import DatasetConfig, ExportError, Record, Sample
@@ -113,7 +114,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
         photograph, place = photographs[index % len(photographs)]
         opened = Photograph.open(photograph, config.how.bit_depth)
         kind = config.defect if pipe.defect_names else None
-        output = pipe.paint(opened, seeds=[seed], config=config.how, defect=kind, **_where(config, place))
+        output = silent(pipe).paint(opened, seeds=[seed], config=config.how, defect=kind, **_where(config, place))
         pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
         window = output.placements[0][0].window
         before, label, after = (crop_shown(picture, window) for picture in pictures)
@@ -198,8 +199,7 @@ def paint_samples(
     model_sha256 = module_sha256(pipe.unwrapped_generator)
     check_kind(pipe, config.defect)
     kind = config.defect if pipe.defect_names else None
-    pipe = DFMGANPipeline(pipe.generator)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = silent(pipe)
     guard = None if gate is None else Guard(gate)
     size = pipe.generator.config["resolution"], pipe.generator.config["image_channels"]
     for index in indices:

@@ -2,12 +2,16 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf import gate as gate_module
 from dfmgan_hf.export import ExportConfig, ExportSummary, generate_dataset
+from dfmgan_hf.gate import QualityGate
+from dfmgan_hf.metrics.networks import LPIPS
 
 
 @pytest.fixture
@@ -34,9 +38,9 @@ def pipe(make_pipe) -> DFMGANPipeline:
 def export(pipe, tmp_path) -> Callable[..., ExportSummary]:
     """Exports to a folder of `tmp_path`; keyword arguments are options."""
 
-    def run(name: str = "out", **options) -> ExportSummary:
+    def run(name: str = "out", gate: QualityGate | None = None, **options) -> ExportSummary:
         config = ExportConfig(tmp_path / name, **{"num_images": 12, **options})
-        return generate_dataset(pipe, config, model_name="tiny")
+        return generate_dataset(pipe, config, model_name="tiny", gate=gate)
 
     return run
 
@@ -60,3 +64,12 @@ def environment() -> dict[str, str]:
     """For processes that tests start: the package of this tree, on the CPU, offline."""
     root = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": root, "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture
+def gate(monkeypatch) -> QualityGate:
+    """A gate that refuses about half of what the tiny pipeline draws, without a network."""
+    monkeypatch.setattr(gate_module, "_features", lambda *_: torch.zeros(1))
+    monkeypatch.setattr(gate_module, "_embed", lambda *_: torch.zeros(1))
+    thresholds = {"visible": 0.5, "smallest": 0.01, "largest": 0.1}
+    return QualityGate(cast(LPIPS, None), thresholds, torch.zeros(1, 1), torch.zeros(1, 1), "0" * 64)

@@ -1,6 +1,7 @@
 """What a triplet depends on: the settings and its number, and nothing else."""
 
 import io
+import json
 import threading
 
 import numpy as np
@@ -86,6 +87,39 @@ def test_bounds_that_nothing_passes(pipe):
         pipe.generator.to_mask.bias.fill_(-100.0)
     with pytest.raises(ExportError, match=r"None of the first 7 draws of image 0 .*\(7 empty\).*raise max_attempts"):
         draw(pipe, max_attempts=7)
+
+
+def test_a_gate_keeps_the_first_draw_that_passes_and_records_the_others(pipe, gate):
+    samples = list(draw_samples(pipe, ExportConfig("out", min_mask_area=0), range(10), gate))
+    failed = set()
+    for sample in samples:
+        entry = json.loads(sample.record.gate)
+        seeds = [seed for seed, _ in entry["refused"]] + [sample.record.seed]
+        assert seeds == [candidate_seed(0, sample.record.index, attempt) for attempt in range(len(seeds))]
+        assert 0.01 <= entry["numbers"]["area"] <= 0.1
+        failed |= {name for _, names in entry["refused"] for name in names}
+    assert failed == {"visible", "smallest", "largest"}
+    (alone,) = draw_samples(pipe, ExportConfig("out", min_mask_area=0), [7], gate)
+    assert alone.record == samples[7].record
+
+
+def test_a_gate_that_hardly_anything_passes(pipe, gate):
+    gate.thresholds["visible"] = 1e6
+    with pytest.raises(ExportError, match=r"Of 200 draws the gate let 0 pass \(.*200 nothing visible.*--gate"):
+        list(draw_samples(pipe, ExportConfig("out", min_mask_area=0), range(32), gate))
+    with pytest.raises(ExportError, match=r"3 draws of image 0 .* passes the gate \(3 nothing visible\)"):
+        list(draw_samples(pipe, ExportConfig("out", min_mask_area=0, max_attempts=3), [0], gate))
+
+
+def test_a_gated_export_sums_up_and_shows_what_was_refused(export, gate, tmp_path):
+    summary = export(gate=gate)
+    written = json.loads((tmp_path / "out/generation/summary.json").read_text())
+    assert written["refused"] == summary.refused
+    assert f"drew {12 + sum(summary.refused.values())}, kept 12: " in str(summary)
+    assert Image.open(tmp_path / "out/generation/refused.png").width > 500
+    gate.sha256 = "1" * 64
+    with pytest.raises(ExportError, match=r"gate_sha256 was 0000.* and is 1111"):
+        export(gate=gate)
 
 
 def test_a_backbone_is_refused(make_backbone):

@@ -89,6 +89,25 @@ def test_what_was_stopped_goes_on(paint, contents, capsys):
     assert contents(begun) == before
 
 
+def test_a_gate_paints_again_what_it_refuses(paint, gate, contents, monkeypatch):
+    monkeypatch.setattr("dfmgan_hf.export.paint.open_gate", lambda *_: gate)
+    whole, begun = paint("whole", num_images=6), paint("begun", num_images=6)
+    refused = 0
+    for index in range(6):
+        entry = json.loads(read_record(whole / f"object/test/defect/{index:06d}.png").gate)
+        refused += len(entry["refused"])
+        assert entry["numbers"]["area"] >= 0.01
+    summary = json.loads((whole / "generation/summary.json").read_text())
+    assert sum(summary["refused"].values()) == refused > 0
+    for path in [*begun.rglob("000003*"), begun / "generation/refused.png"]:
+        path.unlink()
+    paint("begun", num_images=6)
+    assert contents(begun) == contents(whole)
+    gate.thresholds["visible"] = 1e6
+    with pytest.raises(ExportError, match=r"None of 3 defects .* passes the gate"):
+        paint("none", num_images=6, max_attempts=3)
+
+
 def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()

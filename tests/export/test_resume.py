@@ -179,6 +179,22 @@ def test_a_second_run_is_kept_out(export, tmp_path):
     export()  # a lock that nobody holds is none
 
 
+@pytest.mark.parametrize("format", ["mvtec", "parquet"])
+def test_a_gated_export_that_is_stopped_refuses_the_same(export, gate, contents, tmp_path, format):
+    options = {"gate": gate, "num_images": 4, "format": format, "images_per_shard": 2, "batch_size": 1}
+    with stop_at_file(None) as files:
+        whole = export("whole", **options)
+    assert whole.refused
+    expected = contents(tmp_path / "whole")
+    assert "generation/refused.png" in expected
+    for number in range(len(files)):
+        name = f"stopped at {number}"
+        with stop_at_file(number), pytest.raises(Stopped):
+            export(name, **options)
+        assert export(name, **options).refused == whole.refused
+        assert contents(tmp_path / name) == expected
+
+
 def test_too_strict_bounds_leave_an_export_that_can_go_on(export, contents, tmp_path):
     options = {"max_mask_area": 0.1, "batch_size": 1}
     export("whole", **options)
