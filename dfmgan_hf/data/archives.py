@@ -224,7 +224,7 @@ def _tar_members(archive: Path, stream: IO[bytes], limit: int, clock: _Clock) ->
     try:
         tar = tarfile.open(fileobj=tape, mode="r:")  # noqa: SIM115 (it holds nothing but the stream)
     except tarfile.ReadError as error:
-        raise _damaged(archive, "no tar or zip archive, or damaged at its beginning") from error
+        raise _damaged(archive, "no tar or zip archive, such as 7z or rar, or damaged at its beginning") from error
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # or else it keeps them all
         if member.size < 0 or len(tar.pax_headers) > _DEEPEST:

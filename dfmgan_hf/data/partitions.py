@@ -38,6 +38,8 @@ def read_file_list(path: Path | str) -> list[str]:
         names = [normalised(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
     except FileNotFoundError:
         found = "there is no such file"
+    except IsADirectoryError:
+        found = "a folder"
     except UnicodeDecodeError as error:
         found, advice = f"what is no text in UTF-8 ({error})", "Save it as UTF-8."
     if not names:
@@ -129,6 +131,8 @@ def read_groups(path: Path | str) -> dict[str, str]:
             rows = list(csv.DictReader(stream))
     except FileNotFoundError:
         found = "there is no such file"
+    except IsADirectoryError:
+        found = "a folder"
     except (UnicodeDecodeError, csv.Error) as error:
         found = f"what is no table in UTF-8 ({error})"
     if not rows or not {"file", "group"} <= rows[0].keys():

@@ -21,6 +21,7 @@ from ..files import file_sha256, recover_folder, remove_folder, whole_folder, wr
 from ..processes import ProcessGroup
 from .task import Task
 
+CONFIG_FILE = "training_config.json"
 PREFIX = "checkpoint-"
 STATE_FILE = "state.json"
 BEST_FOLDER = "best"
@@ -35,6 +36,26 @@ generators alone."""
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be found, read or used; the message says which and what to do."""
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the settings and results that a training wrote into its folder; nothing of another folder.
+
+    Raises:
+        CheckpointError: the file is not what a training wrote.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        return {}
+    try:
+        record = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file} is damaged: {error}. Take it from where it was trained, or remove it."
+        ) from error
+    if not isinstance(record, dict) or not all(isinstance(record.get(k, {}), dict) for k in ("recipe", "result")):
+        raise CheckpointError(f"{file} is not what a training wrote. Take it from where it was trained, or remove it.")
+    return record
 
 
 # --- What a checkpoint holds: all that it takes to resume bit for bit ---

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ..files import write_text
+from .checkpointing import read_record
 from .task import MetricsLog
 
 REPORT_FILE = "report.html"
@@ -39,13 +39,13 @@ def write_report(run_dir: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no metrics.jsonl.
+        CheckpointError: the record of the settings is damaged.
     """
     log = run_dir / "metrics.jsonl"
     if not log.is_file():
         raise FileNotFoundError(f"{log} does not exist: {run_dir} is not the --output_dir of a run that has logged.")
     rows = MetricsLog(log).rows()
-    record_file = run_dir / "training_config.json"
-    record = json.loads(record_file.read_text("utf-8")) if record_file.is_file() else {}
+    record = read_record(run_dir)
     parts = (record.get("method"), record.get("defect"), run_dir.name)
     title = escape(" · ".join(str(part) for part in parts if part))
     panels = {**record.get("panels", {}), **RUN_PANELS}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import platform
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from accelerate.utils import set_seed
 
 from ..data.training_set import ImageMaskDataset
 from ..files import lock_folder, to_json, write_json
-from .checkpointing import PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints
+from .checkpointing import CONFIG_FILE, PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints, read_record
 from .report import write_report
 from .task import BatchStream, Task
 from .trainer import RunConfig, Trainer, check_batch
 
-CONFIG_FILE = "training_config.json"
 LOW_VRAM_IMAGES = 4
 
 
@@ -77,26 +75,6 @@ def ignored_settings(accelerator: Accelerator) -> list[str]:
         f"{kind} (every process holds whole networks)": kind in ("DEEPSPEED", "FSDP", "MEGATRON_LM", "TP"),
     }
     return [name for name, is_wanted in wanted.items() if is_wanted]
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return the settings and results that a training wrote into its folder; nothing of another folder.
-
-    Raises:
-        CheckpointError: the file is not what a training wrote.
-    """
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        return {}
-    try:
-        record = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file} is damaged: {error}. Take it from where it was trained, or remove it."
-        ) from error
-    if not isinstance(record, dict) or not all(isinstance(record.get(k, {}), dict) for k in ("recipe", "result")):
-        raise CheckpointError(f"{file} is not what a training wrote. Take it from where it was trained, or remove it.")
-    return record
 
 
 def check_finished(folder: str) -> None:
@@ -236,7 +214,7 @@ def try_report(run_dir: Path) -> None:
         return
     try:
         page = write_report(run_dir)
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, CheckpointError) as error:
         warnings.warn(f"No report was written: {error}", stacklevel=2)
     else:
         print(f"Report: {page}", flush=True)

@@ -131,6 +131,8 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
     listed.write_text("test/dent/001.png\n")
     with pytest.raises(DataError, match="1 names, none of them among the 5 photographs asked for"):
         load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
+    with pytest.raises(DataError, match=r"a folder\. Expected a text file with one name a line"):
+        read_file_list(tmp_path)
     with pytest.raises(DataError, match="there is no such file"):
         load_training_set(DataConfig(category_folder, file_list=tmp_path / "none.txt"), "scratch")
 

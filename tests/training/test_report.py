@@ -12,6 +12,7 @@ from PIL import Image
 
 from dfmgan_hf.methods.dfmgan import Stage2Task
 from dfmgan_hf.training import MetricsLog
+from dfmgan_hf.training.checkpointing import CheckpointError
 from dfmgan_hf.training.report import write_report
 from tests.training import tiny
 
@@ -63,6 +64,14 @@ def test_curves_are_drawn_from_the_numbers(tmp_path):
 
 def test_no_log(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the --output_dir of a run"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[]", "is not what a training wrote")])
+def test_a_record_that_is_none_is_told(tmp_path, text, message):
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "training_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=f"training_config.json {message}"):
         write_report(tmp_path)
 
 
