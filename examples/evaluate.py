@@ -2,7 +2,7 @@
 
     accelerate launch --quiet examples/evaluate.py --model MODEL --data_dir DATA --category hazelnut --defect hole
     accelerate launch --quiet examples/evaluate.py --generated FOLDER --data_dir DATA --category hazelnut --defect hole
-    accelerate launch --quiet examples/evaluate.py --method crop_paste --data_dir DATA --category hazelnut --defect hole
+    accelerate launch --quiet examples/evaluate.py --method crop_paste --data_dir DATA --category nut --defect hole
 
 Draws 5,000 images (1,000 of them for LPIPS), prints a table, and writes results.json and nearest.png, a page of
 generated images beside their nearest real ones. --kid_features alexnet measures KID without Inception's weights.

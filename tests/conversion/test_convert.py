@@ -63,10 +63,16 @@ class TestGolden:
         sizes = {"resolution": 64, "channel_base": 1024, "channel_max": 32, "conv_clamp": 256.0}
         generator = {**sizes, "image_channels": 3, "z_dim": 64, "w_dim": 64, "mapping_layers": 2}
         assert converted.stage == 2
-        assert converted.configs["generator"] == {**generator, "residual_resolution": 32, "window": None}
+        assert converted.configs["generator"] == {
+            **generator,
+            "residual_resolution": 32,
+            "window": None,
+            "defect_names": None,
+        }
         assert converted.configs["generator_raw"] == converted.configs["generator"]
-        assert converted.configs["discriminator"] == {**sizes, "image_channels": 3, "mbstd_group_size": 4}
-        match = {**sizes, "channel_base": 512, "channel_max": 16, "image_channels": 4, "mbstd_group_size": 4}
+        judges = {**sizes, "mbstd_group_size": 4, "num_kinds": 0}
+        assert converted.configs["discriminator"] == {**judges, "image_channels": 3}
+        match = {**judges, "channel_base": 512, "channel_max": 16, "image_channels": 4}
         assert converted.configs["match_discriminator"] == match
 
     def test_networks_load_bit_for_bit(self, converted):
