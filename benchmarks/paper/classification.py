@@ -46,16 +46,11 @@ from dfmgan_hf.cli import run
 from dfmgan_hf.data import Partition, make_partitions
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.metrics import MissingWeightsError
-from dfmgan_hf.metrics.networks import PublishedWeights, find_weights, read_weights, require
+from dfmgan_hf.metrics.networks import read_weights, require
 
-RESNET34 = PublishedWeights(
-    url="https://download.pytorch.org/models/resnet34-b627a593.pth",
-    option="--classifier.weights",
-    environment="DFMGAN_RESNET34_WEIGHTS",
-    megabytes=83,
-    used_for="ResNet-34 that starts from ImageNet (classification)",
-)
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LEAST_SIDE = 128
+"""Smaller images are enlarged to it: an ImageNet network has too few cells to see with in fewer pixels."""
+
 _TEST_BATCH_SIZE = 64
 _CURVE_POINTS = 10
 _TIMED_STEPS = 2
@@ -66,8 +61,9 @@ class ClassifierConfig:
     """How the classifier is trained. The paper names the network only; this is close to what AnomalyDiffusion does.
 
     Attributes:
-        init: Start from ImageNet, from scratch, or from ImageNet if its weights can be had (auto); results name it.
-        weights: ResNet-34 as torchvision has it. None: the file that DFMGAN_RESNET34_WEIGHTS names, or a download.
+        network: A model of timm. The paper's ResNet-34 has the weights of torchvision.
+        init: Start from ImageNet, or from scratch; results name it.
+        weights: A file of the network's ImageNet weights, as timm or torchvision has them. None: timm downloads them.
         steps: Length of the training.
         batch_size: Images a step.
         lr: Adam's learning rate; a fifth of it from 80 % of the steps on, and again from 90 %.
@@ -75,7 +71,8 @@ class ClassifierConfig:
             the test set as AnomalyDiffusion's script does and flatters all.
     """
 
-    init: Literal["auto", "imagenet", "scratch"] = "auto"
+    network: str = "resnet34.tv_in1k"
+    init: Literal["imagenet", "scratch"] = "imagenet"
     weights: Path | None = None
     steps: int = 2000
     batch_size: int = 64
@@ -84,42 +81,63 @@ class ClassifierConfig:
 
 
 class Start(NamedTuple):
-    """What the classifier starts from: a name for results, and the network's tensors, None from scratch."""
+    """What classifiers start from: a network of timm, a name for results, and its tensors, None from scratch."""
 
+    network: str
     name: str
     tensors: dict[str, Tensor] | None = None
 
 
-def load_start(config: ClassifierConfig, progress: bool = True) -> Start:
+def load_start(config: ClassifierConfig) -> Start:
     """Load the weights to start from, as `config.init` says.
 
     Raises:
-        MissingWeightsError: they are asked for, and neither given nor to be downloaded.
+        ValueError: timm has no such network, or the weights are not its own.
+        MissingWeightsError: there is no such file, or none was given and none can be downloaded.
     """
-    require("torchvision", purpose="Classification")
+    require("timm", purpose="Classification", extra="benchmarks")
+    import timm
+
+    name = config.network
+    if not timm.is_model(name):
+        raise ValueError(
+            f"--classifier.network {name}: timm {timm.__version__} has no such model, see timm.list_models()."
+        )
     if config.init == "scratch":
-        return Start("scratch")
+        return Start(name, "scratch")
+    if config.weights is None:
+        try:
+            return Start(name, "ImageNet (timm)", timm.create_model(name, pretrained=True).state_dict())
+        except Exception as error:  # timm, huggingface_hub and torch raise many types for a download.
+            raise MissingWeightsError(
+                f"No ImageNet weights of {name} from the Hub ({type(error).__name__}: {str(error).strip()[:200]}). "
+                f"Download them where there is a network (`hf download timm/{name} model.safetensors`) and give the "
+                "file by --classifier.weights, or start with --classifier.init scratch."
+            ) from error
+    if not config.weights.is_file():
+        raise MissingWeightsError(f"--classifier.weights {config.weights}: there is no such file.")
+    tensors, file = read_weights(config.weights)
     try:
-        tensors, file = read_weights(find_weights(RESNET34, config.weights, progress))
-    except MissingWeightsError as error:
-        if config.init == "imagenet" or config.weights is not None:
-            raise
-        print(f"From scratch: {error}")
-        return Start("scratch")
-    return Start(f"ImageNet ({file.name}, SHA-256 {file.sha256[:8]})", tensors)
+        timm.create_model(name).load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(
+            f"--classifier.weights {config.weights}: not the weights of --classifier.network {name} "
+            f"({str(error).splitlines()[1].strip()[:120]} ...)"
+        ) from error
+    return Start(name, f"ImageNet ({file.name}, SHA-256 {file.sha256[:8]})", tensors)
 
 
 def make_classifier(start: Start, num_classes: int, seed: int) -> nn.Module:
-    """ResNet-34 with a new last layer; it takes uint8 images (n, 3, R, R) and gives logits (n, num_classes)."""
-    from torchvision.models import resnet34
+    """The network with a new last layer; it takes uint8 images (n, 3, R, R) and gives logits (n, num_classes)."""
+    import timm
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = resnet34()
+        network: Any = timm.create_model(start.network)
         if start.tensors is not None:
             network.load_state_dict(start.tensors)
-        network.fc = nn.Linear(network.fc.in_features, num_classes)
-    return nn.Sequential(_Normalize(), network)
+        network.reset_classifier(num_classes)
+    return nn.Sequential(_Normalize(network.pretrained_cfg), network)
 
 
 def train_classifier(
@@ -192,18 +210,21 @@ def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Tens
 
 
 class _Normalize(nn.Module):
-    """uint8 images to what ImageNet's networks expect."""
+    """uint8 images to what an ImageNet network expects: its mean and deviation, and at least LEAST_SIDE pixels."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, statistics: Mapping[str, Any]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None])
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(statistics[name])[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images.float() / 255 - self.mean) / self.std
+        images = (images.float() / 255 - self.mean) / self.std
+        if images.shape[-1] >= LEAST_SIDE:
+            return images
+        return nn.functional.interpolate(images, size=LEAST_SIDE, mode="bilinear", antialias=True)
 
 
 def _accuracy(confusion: Tensor) -> float:
@@ -234,7 +255,7 @@ class ClassificationBenchmark(DownstreamBenchmark):
                 raise ValueError(
                     f"{category} has one kind of defect, {subject.defects[0]}: there is nothing to tell apart."
                 )
-        self.start = load_start(config.classifier, accelerator.is_main_process)
+        self.start = load_start(config.classifier)
 
     def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
         """P1, P2, ...: one third of each kind to train on, two thirds to test on; seeds 1, 2, ..."""
@@ -252,7 +273,7 @@ class ClassificationBenchmark(DownstreamBenchmark):
             trial.seed,
             self.accelerator.device,
         )
-        return {**result, "network": "ResNet-34 (torchvision)", "start": self.start.name}
+        return {**result, "network": self.start.network, "start": self.start.name}
 
     def headline(self, result: dict[str, Any]) -> str:
         return f"{result['correct']} of {result['tested']} right, {result['accuracy']:.1%}"

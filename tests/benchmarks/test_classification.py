@@ -30,7 +30,10 @@ from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.metrics import MissingWeightsError
 from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
 
-pytest.importorskip("torchvision", reason="the metrics extra is not installed")
+pytest.importorskip("timm", reason="the benchmarks extra is not installed")
+
+
+STATISTICS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +43,7 @@ def tiny_classifier(monkeypatch):
     def make(start: Start, num_classes: int, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         head = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-        return nn.Sequential(classification._Normalize(), head, nn.Linear(8, num_classes))
+        return nn.Sequential(classification._Normalize(STATISTICS), head, nn.Linear(8, num_classes))
 
     monkeypatch.setattr(classification, "make_classifier", make)
 
@@ -210,7 +213,7 @@ def test_too_few_or_other_images_are_explained(config, tmp_path):
 def test_the_papers_numbers_stand_beside_the_measured_ones(config, tmp_path):
     result = {
         "accuracy": 0.75, "balanced_accuracy": 0.7, "confusion": [[12] * 2] * 2, "tested": 48,
-        "network": "ResNet-34 (torchvision)", "start": "scratch", "defects": ["a"] * 4,
+        "network": "resnet34.tv_in1k", "start": "scratch", "defects": ["a"] * 4,
         "settings": {"classifier": {"steps": 9, "batch_size": 8, "select": "best_on_test"}, "resolution": 256,
                      "images_per_defect": 1000},
     }  # fmt: skip
@@ -232,8 +235,8 @@ def test_the_best_test_on_the_way_is_reported_only_if_asked_for():
     training, test = images_of(8), images_of(20)
     runs = {
         select: train_classifier(
-            training, test, 2, ClassifierConfig(steps=20, batch_size=4, lr=0.05, select=select), Start("scratch"), 1,
-            torch.device("cpu"),
+            training, test, 2, ClassifierConfig(steps=20, batch_size=4, lr=0.05, select=select),
+            Start("none", "scratch"), 1, torch.device("cpu"),
         )
         for select in ("last", "best_on_test")
     }  # fmt: skip
@@ -245,37 +248,45 @@ def test_the_best_test_on_the_way_is_reported_only_if_asked_for():
     assert confusion.sum(dim=1).tolist() == [10, 10]
 
 
-def test_resnet34_starts_from_weights_by_path_or_from_scratch(tmp_path, monkeypatch):
+def test_the_classifier_starts_from_weights_by_path_or_from_scratch(tmp_path, monkeypatch):
     monkeypatch.undo()
-    from torchvision.models import resnet34
+    import timm
+    from safetensors.torch import save_file
 
     torch.manual_seed(5)
-    torch.save(resnet34().state_dict(), path := tmp_path / "weights.pth")
-    given = load_start(ClassifierConfig(weights=path))
-    assert given.name.startswith("ImageNet (weights.pth, SHA-256 ")
+    save_file(timm.create_model("resnet18").state_dict(), path := tmp_path / "weights.safetensors")
+    given = load_start(ClassifierConfig("resnet18", weights=path))
+    assert given.name.startswith("ImageNet (weights.safetensors, SHA-256 ")
     network = make_classifier(given, 3, seed=0)[1]
     assert torch.equal(network.conv1.weight, given.tensors["conv1.weight"])
     assert network.fc.weight.shape == (3, 512)
-    assert load_start(ClassifierConfig(init="scratch", weights=path)).name == "scratch"
-    scratch = [make_classifier(Start("scratch"), 3, seed)[1].conv1.weight for seed in (0, 0, 1)]
+    assert load_start(ClassifierConfig("resnet18", "scratch", weights=path)).name == "scratch"
+    scratch = [make_classifier(Start("resnet18", "scratch"), 3, seed)[1].conv1.weight for seed in (0, 0, 1)]
     assert torch.equal(scratch[0], scratch[1])
     assert not torch.equal(scratch[0], scratch[2])
-    with pytest.raises(MissingWeightsError, match=r"nothing\.pth: there is no such file.*--classifier\.weights"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors: not the weights of --classifier\.network resnet34"):
+        load_start(ClassifierConfig("resnet34", weights=path))
+    with pytest.raises(MissingWeightsError, match=r"--classifier\.weights .*nothing\.pth: there is no such file"):
         load_start(ClassifierConfig(weights=tmp_path / "nothing.pth"))
+    with pytest.raises(ValueError, match=r"--classifier\.network resnet35: timm .* has no such model"):
+        load_start(ClassifierConfig("resnet35"))
 
 
-def test_without_a_network_auto_starts_from_scratch_and_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("DFMGAN_RESNET34_WEIGHTS", raising=False)
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
-    assert load_start(ClassifierConfig()).name == "scratch"
-    assert "From scratch: resnet34-b627a593.pth: not found and not downloaded" in capsys.readouterr().out
-    with pytest.raises(MissingWeightsError):
-        load_start(ClassifierConfig(init="imagenet"))
+def test_without_a_network_it_says_where_to_get_the_weights(monkeypatch):
+    def no_network(name, pretrained):
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", no_network)
+    with pytest.raises(MissingWeightsError, match=r"no network.*hf download timm/resnet34\.tv_in1k.*init scratch"):
+        load_start(ClassifierConfig())
 
 
-def _no_network(*arguments, **options):
-    raise OSError("no network")
+def test_small_images_are_enlarged_for_the_network():
+    images = torch.full((2, 3, 64, 64), 255, dtype=torch.uint8)
+    normalized = classification._Normalize(STATISTICS)(images)
+    assert normalized.shape == (2, 3, 128, 128)
+    assert torch.allclose(normalized, torch.full_like(normalized, 2.0), atol=1e-5)
+    assert classification._Normalize(STATISTICS)(images.repeat(1, 1, 4, 4)).shape[-1] == 256
 
 
 def test_batches_show_every_image_equally_often():
