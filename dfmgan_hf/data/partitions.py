@@ -236,8 +236,8 @@ def split_by_parts(
 ) -> Partition:
     """Take a third of each kind of defect (or of those named) to train on and the rest to test on, by whole parts.
 
-    Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
-    part of its own.
+    Good photographs of parts that are tested on, among them those of test/good, are not trained on either; one that
+    `groups` does not have shows a part of its own.
 
     Raises:
         ValueError: as `make_partitions` and `of_other_parts`.
@@ -245,7 +245,8 @@ def split_by_parts(
     records = [record for record in listing.records if record.defect in (defects or listing.defects)]
     (partition,) = make_partitions(records, 1, seed, groups)
     good = [record.name for record in listing.select(None, "train")]
-    kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
+    tested = [*partition.test, *(record.name for record in listing.select(None, "test"))]
+    kept = [good[index] for index in of_other_parts(good, tested, groups)]
     return Partition((*partition.base, *kept), partition.test)
 
 

@@ -162,12 +162,16 @@ def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
     for number in (1, 2):
         (folder / "test/dent" / f"00{number}.png").write_bytes((folder / "test/dent/000.png").read_bytes())
     (good / "000.png").write_bytes((folder / "test/dent/000.png").read_bytes())
+    # What is tested as good is not trained on either.
+    (folder / "test/good").mkdir(exist_ok=True)
+    (folder / "test/good/000.png").write_bytes((good / "006.png").read_bytes())
     config = SplitConfig(folder, output_dir=tmp_path / "splits", seed=2)
     split = split_dataset(config)
     sides = [{f"test/dent/00{n}.png" in names for n in range(3)} for names in (split.base, split.test)]
     assert sorted(map(sorted, sides)) == [[False], [True]]
     assert ("train/good/000.png" in split.base) is ("test/dent/000.png" in split.base)
-    assert {f"train/good/00{n}.png" for n in range(1, 7)} <= set(split.base)
+    assert {f"train/good/00{n}.png" for n in range(1, 6)} <= set(split.base)
+    assert "train/good/006.png" not in split.base
     assert sum(kind_of(name) == "dent" for name in split.base) == 3
     assert Partition.load(tmp_path / "splits", "P1") == split
     assert f"partition_P1_base.txt: {len(split.base)} photographs to train on" in capsys.readouterr().out
