@@ -9,6 +9,7 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,8 +143,9 @@ def merge(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     return LabelledImages(images, labels, masks, first.origin | second.origin)
 
 
-def load_listed(data: DataConfig, defects: Sequence[str], file_list: Path, resolution: int) -> LabelledImages:
-    """Load the photographs that a list names, with their masks.
+@lru_cache(maxsize=4)
+def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, resolution: int) -> LabelledImages:
+    """Load the photographs that a list names, with their masks; kept, as each of many trials asks for the same.
 
     Raises:
         DataError: a photograph cannot be used, or the list names none of a kind.
