@@ -158,7 +158,7 @@ class GenerationBenchmark:
         self.processes = ProcessGroup(accelerator)
         for name in config.methods:
             method = get_method(name)
-            needs_backbone = method.is_trained and method.init_with(method.options()) == "stage1"
+            needs_backbone = method.is_trained and method.init == "stage1"
             if (
                 needs_backbone
                 and config.pretrained_backbone is None
@@ -332,7 +332,7 @@ class GenerationBenchmark:
     def _training_config(self, cell: Cell) -> TrainingConfig[Any]:
         config, method = self.config, get_method(cell.method)
         options = method.options()
-        from_stage1 = method.init_with(options) == "stage1"
+        from_stage1 = method.init == "stage1"
         backbone = self._backbone(cell)
         return TrainingConfig(
             run=RunConfig(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 from diffusers import DiffusionPipeline
@@ -151,11 +151,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def origin(backbone: str) -> dict[str, Any]:
-    """Return what a training record says of the folder or repository that it started from."""
-    if Path(backbone).is_dir():
-        return {"backbone": read_record(Path(backbone) / TRAINING_FILE)}
-    return {"base_model": backbone}
+def origin(source: str, name: Literal["backbone", "other_product"]) -> dict[str, Any]:
+    """Return what a training record says of the folder or repository that it started from.
+
+    The record of a local one is kept under `name`: a backbone has learnt from this data set, another product's stage 1
+    has not.
+    """
+    if Path(source).is_dir():
+        return {name: read_record(Path(source) / TRAINING_FILE)}
+    return {"base_model" if name == "backbone" else name: source}
 
 
 def without_local_paths(record: Any) -> Any:
@@ -259,6 +263,7 @@ def _training_lines(records: Mapping[str, Any], machine: str | None) -> list[str
         if not record:
             continue
         parts = [f"{record['images']} photographs"] if "images" in record else []
+        parts += ["on networks that had learnt another product"] if "other_product" in record else []
         result, batch_size = record.get("result", {}), record.get("recipe", {}).get("batch_size")
         if "images_seen" in result and batch_size:
             steps = result["images_seen"] // batch_size

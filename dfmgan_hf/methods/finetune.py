@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .method import Init, Method, RecipeConfig, TaskRequest, open_pipeline, register
+from .method import Method, RecipeConfig, TaskRequest, open_pipeline, register
 from .stylegan2 import Stage1Config, Stage1Task
 
 # --- Finetune: stage 1 continues on the photographs of one defect (Finetune in DFMGAN's Table 1) ---
@@ -68,17 +68,6 @@ FINETUNE = register(
 # --- DiffAug: StyleGAN2 with DiffAugment on the photographs of one defect (Zhao et al. 2020, arXiv 2006.10738) ---
 
 
-@dataclass(frozen=True)
-class DiffAugOptions:
-    """Options of DiffAug.
-
-    Args:
-        init: Start from new networks (scratch) or from stage 1's, whose sizes it then has.
-    """
-
-    init: Init = "scratch"
-
-
 def build_diffaug(request: TaskRequest) -> Stage1Task:
     """Build stage 1's task on the photographs of the defect."""
     config = Stage1Config(**request.recipe.training_config(), ema_rampup=None)
@@ -96,8 +85,7 @@ DIFFAUG = register(
         open_sampler=open_pipeline,
         build=build_diffaug,
         generator="StyleGAN2Generator",
-        options=DiffAugOptions,
-        chosen_init=lambda options: options.init,
+        init="either",
         # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.
         defaults=RecipeConfig(
             batch_size=8, lr=0.002, r1_gamma=10.0, ema_kimg=10.0, total_kimg=300.0, channel_base=32768

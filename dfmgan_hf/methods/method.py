@@ -29,7 +29,7 @@ from ..models.stylegan2 import StyleGAN2Generator
 from ..pipeline import DFMGANPipeline
 from ..training.task import Task
 
-Init = Literal["stage1", "scratch"]
+Init = Literal["stage1", "scratch", "either"]
 Discriminator = StyleGAN2Discriminator | ProjectedDiscriminator
 Backbone = tuple[StyleGAN2Generator, Discriminator]
 Network = TypeVar("Network", bound=nn.Module)
@@ -446,8 +446,7 @@ class Method:
         augmentation: published augmentation of the discriminator, see `AugmentationConfig`.
         recipe_fields: values of the recipe that the method uses; to set another one is an error.
         learns: the defects, or the good product, as stage 1 does.
-        init: what it starts from, unless `chosen_init` says so.
-        chosen_init: what it starts from with these options, for a method that leaves it to them.
+        init: what it starts from; "either" for new networks, or those of a stage 1 if one is given.
         is_joint: whether one model learns several kinds of defect with these options.
         has_masks: whether its samples have masks.
         is_reconstruction: whether details that no source gives were filled in here: its results are then no check of
@@ -468,7 +467,6 @@ class Method:
     recipe_fields: tuple[str, ...] = PUBLISHED_FIELDS
     learns: Literal["defects", "good"] = "defects"
     init: Init = "scratch"
-    chosen_init: Callable[[Any], Init] | None = None
     is_joint: Callable[[Any], bool] = lambda options: False
     has_masks: bool = False
     is_reconstruction: bool = False
@@ -476,10 +474,6 @@ class Method:
     @property
     def is_trained(self) -> bool:
         return self.build is not None
-
-    def init_with(self, options: Any) -> Init:
-        """Return what the method starts from with these options."""
-        return self.init if self.chosen_init is None else self.chosen_init(options)
 
     def settle_augmentation(self, config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
         """Choose the augmentation where `config` leaves it open."""

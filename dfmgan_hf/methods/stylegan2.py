@@ -545,12 +545,15 @@ class Stage1Task(Task):
 
 
 def build(request: TaskRequest) -> Stage1Task:
-    """Build stage 1's task on new networks, drawn from the global random generator."""
+    """Build stage 1's task on new networks, drawn from the global random generator, or on those of another product."""
     config = Stage1Config(**request.recipe.training_config(), imitation_kimg=request.recipe.imitation_kimg)
     codes: PhotographCodes | None = None
     if config.imitation_kimg and request.dataset is not None:
         codes = PhotographCodes(request.dataset.images, request.recipe.z_dim).to(request.target.device)
-    return Stage1Task(*request.networks(), config, codes=codes, **request.gan_arguments(ADA_KIMG["stage1"]))
+    generator, discriminator = request.networks()
+    if request.data is not None:  # of another product's scale, the network knows nothing here
+        generator.register_to_config(window=request.data.patch_size())
+    return Stage1Task(generator, discriminator, config, codes=codes, **request.gan_arguments(ADA_KIMG["stage1"]))
 
 
 METHOD = register(
@@ -567,5 +570,6 @@ METHOD = register(
         augmentation="bgc",
         recipe_fields=(*PUBLISHED_FIELDS, "imitation_kimg", "discriminator"),
         learns="good",
+        init="either",
     )
 )

@@ -42,7 +42,8 @@ class TrainingConfig(Generic[Options]):
     """Train one method on photographs: of one kind of defect, of several, or, for stage 1, of the good product.
 
     Args:
-        pretrained_backbone: Folder that stage 1 wrote, or the Hub id of one, for methods that start from it.
+        pretrained_backbone: Folder that stage 1 wrote, or the Hub id of one, for methods that start from it. Stage 1
+            itself may start from that of another product.
         defect: Kinds of defect to learn, one after the other; may be left out if the data has only one. A method that
             learns them jointly (--joint) makes one model of them, by default of all that the data has.
         preset: Named sizes and hyperparameters. The method's published ones come before it, and what is overridden
@@ -186,10 +187,9 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
         raise ValueError(f"A model is trained on one kind of defect at a time, not on {', '.join(config.defect)}.")
     if config.defect and method.learns == "good":
         raise ValueError(f"{method.title} learns the good product: leave --defect out.")
-    init = method.init_with(config.options)
-    if init == "stage1" and source is None:
+    if method.init == "stage1" and source is None:
         raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
-    if init == "scratch" and source is not None:
+    if method.init == "scratch" and source is not None:
         raise ValueError(f"{method.title} starts from scratch: leave --pretrained_backbone out.")
     check_place(config.run.output_dir, config.data)
     if source is not None:
@@ -224,6 +224,6 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
         "defect": ", ".join(dataset.kinds or config.defect) or None,
         "config": replace(config, augmentation=augmentation),
         "recipe": recipe,
-        **({} if source is None else origin(source)),
+        **({} if source is None else origin(source, "other_product" if method.learns == "good" else "backbone")),
     }
     return PreparedRun(build_on, dataset, run, accelerator, recipe.total_kimg, recipe.batch_size, record)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
@@ -27,6 +28,7 @@ TRAINED = [name for name, method in METHODS.items() if method.is_trained]
 TINY_SIZES = {**tiny.SIZES, "z_dim": tiny.Z_DIM, "w_dim": tiny.Z_DIM, "image_channels": 1}
 # What makes the networks small of a method that has sizes of its own.
 OPTIONS: dict[str, list[str]] = {}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 RUN = ["--log_every_kimg=0.008", "--sample_every_kimg=0", "--checkpoint_every_kimg=0.004", "--report_to=none"]
 
 
@@ -152,21 +154,36 @@ def test_finetune_trains_the_chosen_part_alone(train, backbone, tmp_path):
     assert all(name.startswith(first) for name in changed), changed
 
 
-def test_diffaug_starts_from_stage1_if_told_to(category, backbone, tmp_path):
+def test_diffaug_starts_from_stage1_if_one_is_given(category, backbone, tmp_path):
     common = ["--data_dir", str(category), "--defect=dot", "--output_dir", str(tmp_path), "--total_kimg=0.008", *RUN]
-    run_training(["diffaug", "--init=stage1", "--pretrained_backbone", str(backbone), "--lr=1e-9", *common])
+    run_training(["diffaug", "--pretrained_backbone", str(backbone), "--lr=1e-9", *common])
     before, after = (DFMGANPipeline.from_pretrained(str(path)).generator.state_dict() for path in (backbone, tmp_path))
     for name, value in before.items():
         if name != "mapping.w_avg":
             assert torch.allclose(after[name], value, atol=1e-6), name
 
 
+def test_stage1_starts_from_that_of_another_product(category, backbone, tmp_path):
+    where = [f"--data_dir={category}", f"--output_dir={tmp_path}", "--total_kimg=0.008", "--lr=1e-9", *RUN]
+    run_training(["stage1", f"--pretrained_backbone={backbone}", "--batch_size=4", *where])
+    for name in ("generator", "discriminator"):
+        before, after = (load_file(path / name / WEIGHTS) for path in (backbone, tmp_path))
+        assert before.keys() == after.keys()
+        for key in before.keys() - {"mapping.w_avg"}:
+            assert torch.allclose(after[key], before[key], atol=1e-6), key
+    record = json.loads((tmp_path / "training_config.json").read_text())
+    assert "other_product" in record
+    assert "backbone" not in record, "the photographs of another data set are not this one's"
+    with pytest.raises(ValueError, match=r"`resolution` is 32 in the pretrained backbone and cannot be 64"):
+        run_training(["stage1", f"--pretrained_backbone={backbone}", "--resolution=64", *where])
+
+
 def test_mistakes_are_named(category, backbone, tmp_path):
     where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(tmp_path), *RUN]
     with pytest.raises(ValueError, match="CDC starts from stage 1: give its folder with --pretrained_backbone"):
         run_training(["cdc", *where])
-    with pytest.raises(ValueError, match="DiffAug starts from scratch: leave --pretrained_backbone out"):
-        run_training(["diffaug", "--pretrained_backbone", str(backbone), *where])
+    with pytest.raises(ValueError, match="SDGAN starts from scratch: leave --pretrained_backbone out"):
+        run_training(["sdgan", "--pretrained_backbone", str(backbone), *where])
     with pytest.raises(ValueError, match="`num_taps` must be from 1 to 1 at 32x32, but is 2"):
         run_training(["cdc", "--pretrained_backbone", str(backbone), "--num_taps=2", *where])
     with pytest.raises(OSError, match="There is no folder nowhere here"):
