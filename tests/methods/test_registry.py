@@ -55,7 +55,7 @@ def train(category, backbone) -> Callable[..., None]:
 
     def train_for(name: str, output: Path, *more: str, total_kimg: float = 0.008) -> None:
         method = get_method(name)
-        sizes = TINY_SIZES if method.init == "scratch" else {}
+        sizes = TINY_SIZES if method.init != "stage1" else {}
         sizes = {"batch_size": 4, **{key: value for key, value in sizes.items() if key in method.recipe_fields}}
         start = ["--pretrained_backbone", str(backbone)] if method.init == "stage1" else []
         where = ["--data_dir", str(category), "--defect", "dot", "--output_dir", str(output), *start]
