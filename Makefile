@@ -19,8 +19,10 @@ help: ## This list
 demo: $(VENV)/.installed-demo ## Draw 16 triplets into demo_output/; MODEL=folder for another model than the tiles'
 	$(RUN) examples/quickstart.py $(if $(MODEL),--model $(MODEL)) --output_dir demo_output
 
+# Files are shared among as many processes as there are processors, of one thread each: they take half the time of two
+# threads in one process. One test alone is better run without -n.
 test: $(VENV)/.installed-test ## Run the whole test suite
-	$(RUN) -m pytest -q --durations=15
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q --durations=15 -n auto --maxprocesses 8 --dist loadfile
 
 wheel: $(VENV)/.created ## Build the wheel, install it alone into a new environment, and draw with it
 	rm -rf build
