@@ -201,7 +201,6 @@ def paint_samples(
     kind = config.defect if pipe.defect_names else None
     pipe = silent(pipe)
     guard = None if gate is None else Guard(gate)
-    size = pipe.generator.config["resolution"], pipe.generator.config["image_channels"]
     for index in indices:
         photograph, place = photographs[index % len(photographs)]
         where = _where(config, place)
@@ -227,7 +226,7 @@ def paint_samples(
                 continue
             judgement = None
             if guard is not None:
-                judgement = guard.count(_judge(guard.gate, opened, output, config.how.bit_depth, *size))
+                judgement = guard.count(judge_painted(guard.gate, opened, output, pipe, config.how.bit_depth))
                 if not judgement.passed:
                     refused.append((seed, judgement.failed))
                     continue
@@ -256,9 +255,12 @@ def _where(config: PaintSetConfig, place: Place) -> dict[str, Any]:
     return {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
 
 
-def _judge(
-    gate: QualityGate, before: Photograph, output: Any, bit_depth: int, resolution: int, channels: int
+def judge_painted(
+    gate: QualityGate, before: Photograph, output: Any, pipe: DFMGANPipeline, bit_depth: int = 16
 ) -> Judgement:
+    """Judge a painted photograph, the first of what `pipe.paint` returned: the window of each defect by itself."""
+    size = pipe.unwrapped_generator.config
+    resolution, channels = size["resolution"], size["image_channels"]
     after, label = Photograph.open(output.images[0], bit_depth), np.asarray(output.labels[0]) != 0
     judgements = []
     for placement in output.placements[0]:
