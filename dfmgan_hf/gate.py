@@ -38,6 +38,8 @@ from .data.training_set import DataConfig
 from .files import tensors_sha256
 from .metrics.networks import LPIPS, load_lpips
 
+__all__ = ["REASONS", "GateError", "Judgement", "QualityGate"]
+
 TAIL = 0.05
 """Share of the real defects that each check may refuse; for `copy` and `likeness` see above."""
 
