@@ -101,13 +101,13 @@ def draw_on_cluster(config: ClusterConfig, drawer: type[Drawer] = Drawer) -> Non
     def draw(missing: list[int]) -> Iterator[Sample]:
         if not missing:
             return
-        rows = [{"number": number} for number in missing]
-        numbers = ray.data.from_items(rows, override_num_blocks=-(-len(missing) // part))
+        parts = -(-len(missing) // part)
+        numbers = ray.data.from_items([{"number": number} for number in missing], override_num_blocks=parts)
         drawn = numbers.map_batches(
             drawer,
             fn_constructor_args=(config.job,),
             batch_size=None,
-            compute=ray.data.ActorPoolStrategy(size=workers),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, parts)),
             num_gpus=1 if gpus else None,
         )
         try:

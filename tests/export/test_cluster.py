@@ -22,6 +22,7 @@ SCRIPT = str(Path(__file__).parents[2] / "examples" / "draw_on_cluster.py")
 DRIVER = """
 import os, runpy, signal, sys
 from pathlib import Path
+from dfmgan_hf.export import ExportConfig, GenerateConfig
 
 script = runpy.run_path({script!r})
 folder = Path({folder!r})
@@ -43,7 +44,7 @@ class Mortal(script["Drawer"]):
 
 
 def draw(name, **options):
-    job = script["GenerateConfig"](str(folder / "model"), script["ExportConfig"](folder / name, **options))
+    job = GenerateConfig(str(folder / "model"), ExportConfig(folder / name, **options))
     script["draw_on_cluster"](script["ClusterConfig"](job, workers=2), Mortal)
 
 
