@@ -28,6 +28,7 @@ from dfmgan_hf.export import GenerateConfig, draw_samples, generate
 from dfmgan_hf.export.generate import open_gate
 from dfmgan_hf.export.paint import PaintSetConfig, find_photographs, paint_dataset, paint_samples
 from dfmgan_hf.export.writers import DatasetConfig, Record, Sample
+from dfmgan_hf.metrics.networks import require
 
 PICTURES = ("image", "mask", "defect_free")
 
@@ -80,6 +81,7 @@ def export_of(job: GenerateConfig | PaintSetConfig) -> DatasetConfig:
 def draw_on_cluster(config: ClusterConfig, drawer: type[Drawer] = Drawer) -> None:
     """Draw or paint, with `drawer` as what workers are."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which Ray would send home
+    require("ray", purpose="Drawing on a cluster", extra="cluster")
     import ray
 
     if not ray.is_initialized():
@@ -87,7 +89,7 @@ def draw_on_cluster(config: ClusterConfig, drawer: type[Drawer] = Drawer) -> Non
         ray.init(config.address, logging_level="warning", log_to_driver=False, **local)
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
-    most = gpus or int(resources["CPU"])
+    most = gpus or int(resources.get("CPU", 0))
     workers = most if config.workers is None else config.workers
     if not 0 < workers <= most:  # Ray would wait for more machines
         raise ValueError(f"`workers` must be 1 to {most}, the cluster's {'GPUs' if gpus else 'cores'}, not {workers}.")
