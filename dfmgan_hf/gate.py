@@ -31,9 +31,14 @@ from torch import Tensor
 from .data.duplicates import describe_photograph, find_duplicates, group_duplicates
 from .data.foreground import find_foreground
 from .data.partitions import read_groups
+from .data.patches import defect_places, product_places
+from .data.preparation import Fit, fit_to_square, read_pair
+from .data.records import ImageRecord
 from .data.training_set import DataConfig
 from .files import tensors_sha256
 from .metrics.networks import LPIPS, load_lpips
+
+__all__ = ["REASONS", "GateError", "Judgement", "QualityGate"]
 
 TAIL = 0.05
 """Share of the real defects that each check may refuse; for `copy` and `likeness` see above."""
@@ -228,6 +233,58 @@ class QualityGate:
             parts = [by_name.get(name, name) for name in defects.file_names]
         lpips = load_lpips(device=device)
         return cls.from_defects(defects.images, defects.masks, good.images, parts=parts, lpips=lpips)
+
+    @classmethod
+    def from_photographs(
+        cls,
+        defects: Sequence[ImageRecord],
+        good: Sequence[ImageRecord],
+        resolution: int,
+        image_channels: int,
+        *,
+        window: int = 0,
+        parts: Sequence[str] | None = None,
+        fit: Fit = "resize",
+        bit_depth: int = 16,
+        device: torch.device | str = "cpu",
+    ) -> QualityGate:
+        """Measure the thresholds on chosen photographs: `from_defects` of what an image of a model shows of each.
+
+        Args:
+            defects, good: photographs with masks, and photographs without a defect.
+            resolution, image_channels: of the model.
+            window: side in pixels of the patch that an image of the model shows of a photograph: of each, one is
+                taken, around its defect. 0: it shows the whole.
+            parts: what part each of `defects` shows; None to find out.
+            fit, bit_depth: how photographs are read.
+            device: that judges.
+
+        Raises:
+            DataError, GateError: the photographs cannot be used.
+        """
+        records, rng = [*defects, *good], np.random.default_rng(0)
+        images = torch.zeros((len(records), image_channels, resolution, resolution), dtype=torch.uint8)
+        masks = torch.zeros((len(records), 1, resolution, resolution), dtype=torch.uint8)
+        for number, record in enumerate(records):
+            image, mask = read_pair(record, image_channels, bit_depth)
+            defect = np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect
+            if window > min(defect.shape):
+                height, width = defect.shape
+                raise GateError(
+                    f"{record.image_path} is {width}x{height} pixels, smaller than the {window}x{window} that an "
+                    "image of the model shows: leave this photograph out."
+                )
+            if window:
+                has_defect = bool(defect.any())
+                places = defect_places(defect, window, 1, 0.5, rng) if has_defect else product_places(image, window)
+                x, y = places[rng.integers(len(places))]
+                image, defect = (each[y : y + window, x : x + window] for each in (image, defect))
+            square, small = fit_to_square(image, defect, resolution, fit)
+            assert small is not None  # since there was a mask
+            images[number] = torch.from_numpy(square.transpose(2, 0, 1).copy())
+            masks[number, 0] = torch.from_numpy(small)
+        split, lpips = len(defects), load_lpips(device=device)
+        return cls.from_defects(images[:split], masks[:split], images[split:], parts=parts, lpips=lpips)
 
     def judge(self, image: Tensor, mask: Tensor, twin: Tensor) -> Judgement:
         """Judge a sample; the same one is always judged alike, whatever came before.

@@ -4,11 +4,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf import gate as gate_module
+from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.export.generate import ExportError, Guard, as_tensor
 from dfmgan_hf.gate import GateError, Judgement, QualityGate, join
 
@@ -31,12 +34,15 @@ def photographs(monkeypatch):
     return images, masks, good[6:]
 
 
+class Network:
+    """In place of LPIPS, which `photographs` needs no features of."""
+
+    class network:
+        weights_sha256 = "0"
+
+
 @pytest.fixture
 def gate(photographs):
-    class Network:
-        class network:
-            weights_sha256 = "0"
-
     return QualityGate.from_defects(*photographs, lpips=Network())  # type: ignore[arg-type]
 
 
@@ -69,6 +75,38 @@ def test_an_empty_mask_shows_nothing(gate, photographs):
 def test_defects_on_two_parts_are_too_few(photographs):
     with pytest.raises(GateError, match="6 on 2"):
         QualityGate.from_defects(*photographs, parts=["a", "a", "a", "b", "b", "b"])
+
+
+def test_thresholds_of_photographs_are_those_of_their_patches(photographs, monkeypatch, tmp_path):
+    images, masks, good = photographs
+    rng = np.random.default_rng(0)
+
+    def record(number, image, mask=None):
+        """A photograph of twice the size, in which these pixels are somewhere; its mask beside it."""
+        y, x = rng.integers(0, 33, 2)
+        around = Image.fromarray(rng.integers(110, 130, (64, 64)).astype(np.uint8))
+        around.paste(Image.fromarray(image[0].numpy()), (x, y))
+        path, mask_path = tmp_path / f"{number}.png", None
+        around.save(path)
+        if mask is not None:
+            mask_path = tmp_path / f"{number}_mask.png"
+            drawn = Image.new("L", (64, 64))
+            drawn.paste(Image.fromarray(mask[0].numpy()), (x, y))
+            drawn.save(mask_path)
+        return ImageRecord(path.name, path, mask_path, "good" if mask is None else "dent", "test")
+
+    defects = [record(i, *pair) for i, pair in enumerate(zip(images, masks, strict=True))]
+    without = [record(10 + i, image) for i, image in enumerate(good)]
+    monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
+    parts = [str(i) for i in range(6)]
+    found = QualityGate.from_photographs(defects, without, 32, 1, window=32, parts=parts)
+    # The whole of each dark square of 8x8 is in its patch, at its own scale.
+    assert [sorted(f.tolist()) for f in found.features] == [[60 + i] * 4 for i in range(6)]
+    assert found.thresholds["smallest"] == found.thresholds["largest"] == 64 / 32**2
+    whole = QualityGate.from_photographs(defects, without, 32, 1, parts=parts)
+    assert whole.thresholds["largest"] < 2 * 64 / 64**2
+    with pytest.raises(GateError, match="is 64x64 pixels, smaller than the 80x80"):
+        QualityGate.from_photographs(defects, without, 32, 1, window=80)
 
 
 def test_the_defects_of_one_photograph_are_judged_together():

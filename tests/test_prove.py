@@ -14,6 +14,7 @@ pytest.importorskip("onnx")
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import Partition
 from dfmgan_hf.data.records import DataError, ImageRecord
+from dfmgan_hf.gate import Judgement
 from dfmgan_hf.prove import detector, experiment, report, statistics
 from dfmgan_hf.prove.experiment import Experiment, Network, ProveConfig, ProveError, choose_plan, prove
 from dfmgan_hf.prove.statistics import Comparison, Interval, Scores
@@ -155,6 +156,7 @@ def results_of(answers, overlaps=False):
 
     return {
         "overlaps": overlaps,
+        "gated": {},
         "notes": [],
         "models": [{"model": "m"}],
         "settings": {"ratio": 0.5, "least_gain": 0.02},
@@ -411,6 +413,71 @@ def test_patches_are_traced_to_their_photographs():
     known = {n: ImageRecord(n, None, None, "crack", "test") for n in ("test/crack/a.jpg", "test/crack/b_x1.png")}
     names = ["test/crack/a_x00012_y00003.png", "test/crack/b_x1.png", "test/hole/a.jpg"]
     assert experiment.photographs_of(names, known) == set(known)
+
+
+# --- With the gate ---
+
+
+class SomePass:
+    """A gate that lets draws pass by their first pixel; it keeps what its thresholds would come from."""
+
+    sha256, thresholds = "0", {"visible": 1.0}
+
+    def __init__(self, defects=(), good=(), *size, parts=(), window=0, **_):
+        self.names, self.parts, self.window = [r.name for r in (*defects, *good)], set(parts), window
+
+    def judge(self, image, mask, twin):
+        return Judgement({}, () if int(image[0, 0, 0]) % 2 else ("visible",))
+
+
+@pytest.fixture
+def some_pass(monkeypatch):
+    monkeypatch.setattr(experiment, "QualityGate", type("Gate", (), {"from_photographs": SomePass}))
+
+
+def test_the_gates_thresholds_come_from_what_nothing_is_tested_on(settings, model, some_pass):
+    found = Experiment(ProveConfig(**settings, models=(str(model),)))
+    gate = found.gate(str(model), None)
+    assert gate.names == [r.name for r in (*found.train_defects, *found.train_good)]
+    assert gate.parts == {found._part(r.name) for r in found.train_defects}
+    assert gate.parts.isdisjoint(found._part(r.name) for r in found.test)
+    assert gate is found.gate(str(model), None)
+
+
+@pytest.mark.parametrize("arm", ["generated", "painted"])
+def test_a_gated_arm_is_shown_the_first_draws_that_pass(settings, model, some_pass, arm):
+    found = Experiment(ProveConfig(**settings, models=(str(model),)))
+    made, _ = found.make(arm, 0, 6)
+    gated, clean = found.make(f"{arm}_gated", 0, 6)
+    assert len(gated) == 6
+    assert len(clean) == (6 if arm == "generated" else 0)
+    same = [bool((a[0] == b[0]).all()) for a, b in zip(made, gated, strict=True)]
+    assert 0 < sum(same) < 6  # those that pass are kept, the others drawn again
+    if arm == "generated":  # the model draws at 32x32, which is what networks are shown
+        assert same == [bool(image[0, 0, 0] % 2) for image, _ in made]
+        assert all(image[0, 0, 0] % 2 for image, _ in gated)
+
+
+def test_with_and_without_the_gate_are_compared_in_one_run(settings, model, some_pass):
+    options = {**settings, "models": (str(model),)}
+    assert "generated_gated" not in Experiment(ProveConfig(**options)).arms
+    prove(ProveConfig(**options, arms=("generated", "generated_gated")))
+    out = settings["output_dir"]
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["arms"]) == {"generated@0.5", "generated_gated@0.5"}
+    gain = results["gated"]["generated_gated@0.5"]["pixel_ap"]
+    apart = [results["arms"][f"{arm}@0.5"]["values"]["pixel_ap"]["value"] for arm in ("generated_gated", "generated")]
+    assert gain["value"] == pytest.approx(apart[0] - apart[1])
+    assert gain["low"] < gain["value"] < gain["high"]
+    assert results["gates"] == {str(model): {"sha256": "0", "thresholds": {"visible": 1.0}}}
+    assert "With generated images that passed the gate in place of all of them" in (out / "table.md").read_text()
+
+
+def test_a_gate_that_lets_nothing_pass_ends_the_run(settings, model, some_pass, monkeypatch):
+    monkeypatch.setattr(SomePass, "judge", lambda *_: Judgement({}, ("visible",)))
+    monkeypatch.setattr(experiment, "TRIES", 3)
+    with pytest.raises(ProveError, match="3 defects of the arm generated_gated are empty or refused by the gate"):
+        Experiment(ProveConfig(**settings, models=(str(model),))).make("generated_gated", 0, 1)
 
 
 # --- Bad input ---

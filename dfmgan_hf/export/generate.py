@@ -54,6 +54,7 @@ _SHEET_SIZE = 16
 _LEAST_PASSED, _JUDGED_FIRST = 0.05, 200
 
 T = TypeVar("T")
+Draw = Callable[[list[int]], Iterator[Sample]]
 Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
 
 
@@ -139,15 +140,21 @@ class GenerateConfig:
     gate_groups: Path | None = None
 
 
-def generate(config: GenerateConfig, processes: ProcessGroup | None = None) -> None:
-    """Load a model, draw a data set from it, summarise and publish it: what `dfmgan generate` does."""
+def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw: Draw | None = None) -> None:
+    """Load a model, draw a data set from it, summarise and publish it: what `dfmgan generate` does.
+
+    Args:
+        config: what to draw.
+        processes: of a launch.
+        draw: draws the samples of these numbers, in this order; None draws them here.
+    """
     processes = processes or ProcessGroup()
     if config.push_to_hub is not None and processes.is_main:
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
     model = describe_model(pipe, config.model)
     gate = open_gate(config.gate, config.export.defect, pipe, config.gate_groups)
-    summary = _draw_dataset(pipe, config.export, model, gate, processes)
+    summary = _draw_dataset(pipe, config.export, model, gate, processes, draw)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
         if config.push_to_hub is not None:
@@ -253,14 +260,13 @@ def _draw_dataset(
     model: dict[str, Any],
     gate: QualityGate | None,
     processes: ProcessGroup | None,
+    draw: Draw | None = None,
 ) -> ExportSummary | None:
     def redraw(_: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
         output: Any = _draw(silent(pipe), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
-    def draw(missing: list[int]) -> Iterator[Sample]:
-        return draw_samples(pipe, config, missing, gate)
-
+    draw = draw or partial(draw_samples, pipe, config, gate=gate)
     return export_dataset(config, model | describe_gate(gate), draw, processes, redraw=redraw if gate else None)
 
 
@@ -272,7 +278,7 @@ def describe_gate(gate: QualityGate | None) -> dict[str, Any]:
 def export_dataset(
     config: DatasetConfig,
     model: dict[str, Any],
-    draw: Callable[[list[int]], Iterator[Sample]],
+    draw: Draw,
     processes: ProcessGroup | None = None,
     kinds: Sequence[str] = ("defect-free", "mask", "defect"),
     redraw: Callable[[int, int], tuple[Image.Image, Image.Image, Image.Image]] | None = None,

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
 from .generate import (
+    Draw,
     Guard,
     candidate_seed,
     check_kind,
@@ -91,8 +93,8 @@ class PaintSetConfig(DatasetConfig):
             )
 
 
-def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None) -> None:
-    """Load a model and paint a data set with it: what `dfmgan paint` does.
+def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None, draw: Draw | None = None) -> None:
+    """Load a model and paint a data set with it: what `dfmgan paint` does; arguments as in `generate`.
 
     Raises:
         ExportError: there are no photographs, masks are missing, or the folder is not usable.
@@ -107,9 +109,6 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
     kinds = ("photograph", "label", "painted")
     gate = open_gate(config.gate, config.defect, pipe, config.gate_groups)
 
-    def paint(indices: list[int]) -> Iterator[Sample]:
-        return paint_samples(pipe, config, photographs, indices, gate)
-
     def repaint(index: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
         photograph, place = photographs[index % len(photographs)]
         opened = Photograph.open(photograph, config.how.bit_depth)
@@ -121,7 +120,8 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None)
         return before, label, after
 
     model |= describe_gate(gate)
-    summary = export_dataset(config, model, paint, processes, kinds, repaint if gate else None)
+    draw = draw or partial(paint_samples, pipe, config, photographs, gate=gate)
+    summary = export_dataset(config, model, draw, processes, kinds, repaint if gate else None)
     if summary is not None:
         print(f"{config.output_dir}:\n{summary}")
 
@@ -201,7 +201,6 @@ def paint_samples(
     kind = config.defect if pipe.defect_names else None
     pipe = silent(pipe)
     guard = None if gate is None else Guard(gate)
-    size = pipe.generator.config["resolution"], pipe.generator.config["image_channels"]
     for index in indices:
         photograph, place = photographs[index % len(photographs)]
         where = _where(config, place)
@@ -227,7 +226,7 @@ def paint_samples(
                 continue
             judgement = None
             if guard is not None:
-                judgement = guard.count(_judge(guard.gate, opened, output, config.how.bit_depth, *size))
+                judgement = guard.count(judge_painted(guard.gate, opened, output, pipe, config.how.bit_depth))
                 if not judgement.passed:
                     refused.append((seed, judgement.failed))
                     continue
@@ -256,9 +255,12 @@ def _where(config: PaintSetConfig, place: Place) -> dict[str, Any]:
     return {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
 
 
-def _judge(
-    gate: QualityGate, before: Photograph, output: Any, bit_depth: int, resolution: int, channels: int
+def judge_painted(
+    gate: QualityGate, before: Photograph, output: Any, pipe: DFMGANPipeline, bit_depth: int = 16
 ) -> Judgement:
+    """Judge a painted photograph, the first of what `pipe.paint` returned: the window of each defect by itself."""
+    size = pipe.unwrapped_generator.config
+    resolution, channels = size["resolution"], size["image_channels"]
     after, label = Photograph.open(output.images[0], bit_depth), np.asarray(output.labels[0]) != 0
     judgements = []
     for placement in output.placements[0]:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,26 +31,38 @@ from ..data.partitions import Partition, find_parts, read_groups, split_by_parts
 from ..data.preparation import fit_to_square, read_pair, resize_mask
 from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
-from ..export.generate import candidate_seed, describe_model
+from ..export.generate import as_tensor, candidate_seed, describe_model
+from ..export.paint import judge_painted
 from ..files import lock_folder, to_json, whole_file, write_json
+from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE
 from ..metrics.networks import require
-from ..painting import PaintConfig
+from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline
 from .detector import Array, Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
 from .report import sentence, write_report
 from .statistics import LEAST_PARTS, LEAST_SEEDS, Scores, best_threshold, compare
 
-ArmName = Literal["photographs", "painted", "generated", "crop_paste", "perlin", "mixture"]
+ArmName = Literal[
+    "photographs", "painted", "painted_gated", "generated", "generated_gated", "crop_paste", "perlin", "mixture"
+]
 BASELINE: ArmName = "photographs"
-ARMS: tuple[ArmName, ...] = (BASELINE, "painted", "generated", "crop_paste", "mixture", "perlin")
+ARMS: tuple[ArmName, ...] = (
+    *(BASELINE, "painted", "generated", "painted_gated", "generated_gated"),
+    *("crop_paste", "mixture", "perlin"),
+)
 """In the order in which a budget leaves them out, from the last."""
 
-NEEDS_MODEL = ("painted", "generated")
+GATED: tuple[ArmName, ...] = ("painted_gated", "generated_gated")
+"""With what the quality gate lets pass of the draws of the arm before `_gated`; compared where they are named."""
+NEEDS_MODEL = ("painted", "generated", *GATED)
 MORE_RATIOS = (0.25, 0.75)
 MOST_SEEDS = 10
-TRIES = 20
-"""Seeds that are tried for a made defect that is not empty."""
+TRIES = 100
+"""Seeds that are tried for a made defect that is not empty and, where there is a gate, passes."""
+
+Made = tuple[Array, Array, Array | None]
+"""Image, mask and, if there is one, what has no defect beside it."""
 
 _PATCH = re.compile(r"_x\d{5,}_y\d{5,}$")
 _TIMED_STEPS = 3
@@ -87,7 +99,8 @@ class ProveConfig(SquareSource):
         split_dir: Folder that `dfmgan split` wrote. None divides the photographs in the same way, into output_dir.
         groups: CSV file with the columns file and group, which says what shows the same part. None compares the
             photographs.
-        arms: What to compare with photographs alone; none for all that is at hand.
+        arms: What to compare with photographs alone; none for all that is at hand, but for what passes the quality
+            gate: name painted and painted_gated, generated and generated_gated to see what the gate is worth.
         seeds: Networks of each arm.
         ratio: Share of what a network is shown as defects that is made: from 0 to 1, without them.
         budget: Hours to spend, from which arms, ratios and seeds follow. None: all arms at one ratio.
@@ -252,6 +265,7 @@ class Experiment:
         self.kinds = self._kinds()
         self.pipes: dict[str, DFMGANPipeline] = {}
         self.sources: list[dict[str, Any]] = []
+        self._gates: dict[tuple[str, str | None], QualityGate] = {}
         for name in config.models:
             pipe = DFMGANPipeline.from_pretrained(name).to(config.device)
             if not pipe.has_defects:
@@ -431,8 +445,13 @@ class Experiment:
         lacking = sorted({arm for arm in self.config.arms if arm in NEEDS_MODEL and not self.pipes})
         if lacking:
             raise ProveError(f"{' and '.join(lacking)} need a model: give one with --models.")
-        wanted = self.config.arms or tuple(arm for arm in ARMS if self.pipes or arm not in NEEDS_MODEL)
+        wanted = self.config.arms or self.at_hand
         return [arm for arm in ARMS if arm == BASELINE or arm in wanted]
+
+    @property
+    def at_hand(self) -> list[ArmName]:
+        """Return the arms that are compared where none are named."""
+        return [arm for arm in ARMS if arm not in GATED and (self.pipes or arm not in NEEDS_MODEL)]
 
     # --- Photographs as arrays ---
 
@@ -475,12 +494,14 @@ class Experiment:
         if arm == BASELINE:
             return [], []
         if arm == "mixture":
-            others = [a for a in ARMS if a not in (BASELINE, "mixture") and (self.pipes or a not in NEEDS_MODEL)]
+            others = [other for other in self.at_hand if other not in (BASELINE, "mixture")]
             made = [self.make(other, seed, math.ceil(count / len(others))) for other in others]
             return [e for examples, _ in made for e in examples], [c for _, clean in made for c in clean]
-        makers: dict[str, Callable[[int, np.random.Generator], tuple[Array, Array, Array | None]]] = {
+        makers: dict[ArmName, Callable[[int, np.random.Generator], Made | None]] = {
             "painted": self._paint,
+            "painted_gated": partial(self._paint, is_gated=True),
             "generated": self._generate,
+            "generated_gated": partial(self._generate, is_gated=True),
             "crop_paste": self._paste,
             "perlin": self._perlin,
         }
@@ -488,23 +509,32 @@ class Experiment:
         for index in range(count):
             for attempt in range(TRIES):
                 number = candidate_seed(seed, index, attempt)
-                image, mask, without = makers[arm](number, np.random.default_rng(number))
-                if mask.any():
+                drawn = makers[arm](number, np.random.default_rng(number))
+                if drawn is not None and drawn[1].any():
                     break
             else:
-                raise ProveError(f"{TRIES} defects of the arm {arm} are empty, one after the other: train it longer.")
+                refused = " or refused by the gate" if arm in GATED else ""
+                raise ProveError(
+                    f"{TRIES} defects of the arm {arm} are empty{refused}, one after the other: train the model longer"
+                    f"{', or leave this arm out' if refused else ''}."
+                )
+            image, mask, without = drawn
             examples.append((image, mask))
             clean += [] if without is None else [without]
         return examples, clean
 
-    def _paint(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
-        pipe = self.pipes[self.config.models[rng.integers(len(self.pipes))]]
+    def _paint(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
+        name = self.config.models[rng.integers(len(self.pipes))]
+        pipe = self.pipes[name]
         record = self.train_good[rng.integers(len(self.train_good))]
         image, _ = read_pair(record, 3, self.config.bit_depth)
         # A model of another product is not refused here: that it does not help is what the report will say.
         window = pipe.unwrapped_generator.config.get("window") or 0
         how = PaintConfig(any_product=True, flip=True, window=window)
-        output = pipe.paint(image, seeds=[seed], config=how, defect=self._kind_of(pipe, rng))
+        kind = self._kind_of(pipe, rng)
+        output = pipe.paint(image, seeds=[seed], config=how, defect=kind)
+        if is_gated and not judge_painted(self.gate(name, kind), Photograph.open(image), output, pipe).passed:
+            return None
         return *self._fitted(output.images[0], np.asarray(output.labels[0]) > 0), None
 
     def _kind_of(self, pipe: DFMGANPipeline, rng: np.random.Generator) -> str | None:
@@ -512,9 +542,14 @@ class Experiment:
         known = [kind for kind in pipe.defect_names if kind in self.kinds]
         return known[rng.integers(len(known))] if known else None
 
-    def _generate(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
-        pipe = self.pipes[self.config.models[rng.integers(len(self.pipes))]]
-        output: Any = pipe(seeds=[seed], defect=self._kind_of(pipe, rng))
+    def _generate(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
+        name = self.config.models[rng.integers(len(self.pipes))]
+        pipe = self.pipes[name]
+        kind = self._kind_of(pipe, rng)
+        output: Any = pipe(seeds=[seed], defect=kind)
+        triplet = output.images[0], output.masks[0], output.defect_free_images[0]
+        if is_gated and not self.gate(name, kind).judge(*map(as_tensor, triplet)).passed:
+            return None
         side = pipe.unwrapped_generator.config.get("window") or self.config.side
         image, twin = (
             np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
@@ -522,7 +557,25 @@ class Experiment:
         )
         return image, resize_mask(np.asarray(output.masks[0]) > 0, side), twin
 
-    def _paste(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+    def gate(self, name: str, kind: str | None) -> QualityGate:
+        """Return the gate of a model for a kind of defect; its thresholds come from photographs to train on alone."""
+        if (name, kind) not in self._gates:
+            config = self.pipes[name].unwrapped_generator.config
+            defects = [record for record in self.train_defects if kind in (None, record.defect)]
+            self._gates[name, kind] = QualityGate.from_photographs(
+                defects,
+                self.train_good,
+                config["resolution"],
+                config["image_channels"],
+                window=config.get("window") or 0,
+                parts=[self._part(record.name) for record in defects],
+                fit=self.config.fit,
+                bit_depth=self.config.bit_depth,
+                device=self.device,
+            )
+        return self._gates[name, kind]
+
+    def _paste(self, seed: int, rng: np.random.Generator) -> Made:
         """Lay a real defect over a good photograph: where it was on whole ones, else anywhere (Lin et al. 2021)."""
         source, mask = self.real[rng.integers(len(self.real))]
         target = self.good[rng.integers(len(self.good))].copy()
@@ -540,7 +593,7 @@ class Experiment:
         pasted[new_ys[inside], new_xs[inside]] = True
         return target, pasted, None
 
-    def _perlin(self, seed: int, rng: np.random.Generator) -> tuple[Array, Array, Array | None]:
+    def _perlin(self, seed: int, rng: np.random.Generator) -> Made:
         target = self.good[rng.integers(len(self.good))]
         other = self.good[rng.integers(len(self.good))]
         if not self.is_whole:  # blots as large as a crop, not as the photograph
@@ -661,6 +714,12 @@ class Experiment:
         baseline = rows.pop(BASELINE)
         parts = [self._part(record.name) for record in self.test]
         levels, compared = compare(baseline, rows, parts, config.least_gain)
+        gated = {row: row.replace("_gated", "") for row in rows if row.partition("@")[0] in GATED}
+        by_gate = {
+            row: compare(rows[without], {row: rows[row]}, parts, config.least_gain)[1][row].differences
+            for row, without in gated.items()
+            if without in rows
+        }
         helping = [row for row, comparison in compared.items() if comparison.answer == "helps"]
         chosen = max(helping, key=lambda row: compared[row].differences["pixel_ap"].value, default=BASELINE)
         has_overlap = any(source["overlaps"] for source in self.sources)
@@ -686,6 +745,11 @@ class Experiment:
             "seeds": len(baseline),
             "baseline": to_json(levels),
             "arms": to_json(compared),
+            "gated": to_json(by_gate),
+            "gates": {
+                f"{name} ({kind})" if kind else name: {"sha256": gate.sha256, "thresholds": gate.thresholds}
+                for (name, kind), gate in self._gates.items()
+            },
             "network": {"arm": chosen, "threshold": 1 / (1 + math.exp(-threshold)), "input": self._input()},
         }
         write_json(config.output_dir / "results.json", results)

@@ -23,14 +23,18 @@ Results = Mapping[str, Any]
 TITLES = {
     "photographs": "Photographs alone",
     "painted": "+ painted",
+    "painted_gated": "+ painted, gated",
     "generated": "+ generated",
+    "generated_gated": "+ generated, gated",
     "crop_paste": "+ Crop&Paste",
     "perlin": "+ Perlin",
     "mixture": "+ mixture of all",
 }
 NAMES = {
     "painted": "painted defects",
+    "painted_gated": "painted defects that passed the gate",
     "generated": "generated images",
+    "generated_gated": "generated images that passed the gate",
     "crop_paste": "Crop&Paste",
     "perlin": "Perlin defects",
     "mixture": "a mixture of all",
@@ -39,12 +43,14 @@ EXPLAINED = {
     "photographs": "the photographs of real defects, and good ones",
     "painted": "defects that the model painted into good photographs",
     "generated": "images that the model drew whole, beside their twins without the defect",
+    "painted_gated": "of such paintings those that the quality gate lets pass",
+    "generated_gated": "of such images those that the quality gate lets pass",
     "crop_paste": "real defects, cut out and laid over good photographs: needs no model",
     "perlin": "another texture in blots of noise, as DRAEM and anomalib train on: needs no model and no real defect",
     "mixture": "equally many of each",
 }
 COLOURS = {"helps": "#15803d", "harms": "#b91c1c", "does not help": "#525252", "cannot tell": "#a16207"}
-WITH_MODEL = ("painted", "generated", "mixture")
+WITH_MODEL = ("painted", "painted_gated", "generated", "generated_gated", "mixture")
 _CELL = 160
 
 
@@ -108,6 +114,12 @@ def remarks(results: Results) -> list[str]:
             for row, arm in free.items()
         ]
         lines.append(f"What needs no model, for comparison: {'; '.join(said)}.")
+    for row, differences in results["gated"].items() if not results["overlaps"] else ():
+        gain = _interval(differences[PRIMARY])
+        lines.append(
+            f"With {_name(row, ratio)} in place of all of them, the detector changes by {100 * gain.value:+.1f} "
+            f"points of pixel AP ({_span(gain)}, for this comparison alone)."
+        )
     return lines
 
 
