@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import tyro
 from ..files import lock_folder, write_text
 from .duplicates import find_duplicates, group_duplicates
 from .preparation import inspect_all
-from .records import GOOD, DataError, ImageRecord, Listing, normalised, shorten
+from .records import GOOD, WHERE_GOOD, DataError, ImageRecord, Listing, normalised, shorten
 from .sources import DataSource, find_listing
 
 
@@ -197,13 +198,14 @@ class SplitConfig(DataSource):
 
 
 def split_dataset(config: SplitConfig) -> Partition:
-    """Divide a data set by parts, write both lists, and print how many photographs each has; see `split_by_parts`.
+    """Divide a data set by parts, write both lists, and print what they hold; see `split_by_parts`.
 
     Raises:
         FileExistsError: there are lists in the folder.
         DataError, ValueError: there is nothing to divide, or too few parts.
     """
     listing = find_listing(config)
+    print(listing.account(), file=sys.stderr)
     groups = read_groups(config.groups) if config.groups else find_parts(listing, config.bit_depth)
     partition = split_by_parts(listing, groups, seed=config.seed)
     with lock_folder(config.output_dir):
@@ -240,11 +242,13 @@ def split_by_parts(
     part of its own.
 
     Raises:
-        ValueError: as `make_partitions` and `of_other_parts`.
+        ValueError: there are no good photographs; else as `make_partitions` and `of_other_parts`.
     """
     records = [record for record in listing.records if record.defect in (defects or listing.defects)]
     (partition,) = make_partitions(records, 1, seed, groups)
     good = [record.name for record in listing.select(None, "train")]
+    if not good:
+        raise ValueError(f"There are no good photographs to train on. {listing.account()} {WHERE_GOOD}")
     kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
     return Partition((*partition.base, *kept), partition.test)
 

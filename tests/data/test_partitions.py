@@ -178,3 +178,11 @@ def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
     by_hand = split_dataset(SplitConfig(folder, output_dir=tmp_path / "other", groups=tmp_path / "groups.csv"))
     assert len({int(name[-5]) // 3 for name in by_hand.base if kind_of(name) == "dent"}) == 1
     assert len({int(name[-5]) // 3 for name in by_hand.test}) == 2
+
+
+def test_a_split_without_good_photographs_says_what_there_is(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=1, defects={"dent": 3})
+    (folder / "train" / "good" / "000.png").unlink()
+    with pytest.raises(ValueError, match=r"no good photographs to train on\. .*: 5 photographs listed; .*--good_dir"):
+        split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists"))
+    assert not (tmp_path / "lists").exists()
