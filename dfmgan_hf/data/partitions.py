@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from ..files import lock_folder, write_text
@@ -87,6 +88,8 @@ class Partition:
     Attributes:
         base: Names of one third of each kind of defect, rounded down: what a generator is trained on.
         test: Names of the rest: what a classifier is tested on.
+
+    Either may name good photographs, too: then these, and no others, are for that side.
     """
 
     base: tuple[str, ...]
@@ -239,7 +242,8 @@ def split_by_parts(
     """Take a third of each kind of defect (or of those named) to train on and the rest to test on, by whole parts.
 
     Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
-    part of its own.
+    part of its own. Where no good photographs are there to test on (own folders and label files have one pile of
+    them), a quarter of their parts is held back.
 
     Raises:
         ValueError: there are no good photographs; else as `make_partitions` and `of_other_parts`.
@@ -250,7 +254,18 @@ def split_by_parts(
     if not good:
         raise ValueError(f"There are no good photographs to train on. {listing.account()} {WHERE_GOOD}")
     kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
-    return Partition((*partition.base, *kept), partition.test)
+    part_of = {name: groups.get(name, name) for name in kept}
+    held_back = set() if listing.select(None, "test") else quarter_of(part_of.values(), seed)
+    return Partition(
+        (*partition.base, *(name for name in kept if part_of[name] not in held_back)),
+        (*partition.test, *(name for name in kept if part_of[name] in held_back)),
+    )
+
+
+def quarter_of(parts: Iterable[str], seed: int = 0) -> set[str]:
+    """Draw a quarter of the parts, rounded down, of which good photographs are held back to test on."""
+    different = sorted(set(parts))
+    return set(np.random.default_rng(seed).permutation(different)[: len(different) // 4].tolist())
 
 
 def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:

@@ -180,6 +180,16 @@ def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
     assert len({int(name[-5]) // 3 for name in by_hand.test}) == 2
 
 
+def test_a_split_holds_good_photographs_back_where_there_are_none_to_test_on(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=8, defects={"dent": 6}, test_good=0)
+    split = split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists"))
+    good = [[name for name in names if kind_of(name) == "good"] for names in (split.base, split.test)]
+    assert [len(names) for names in good] == [6, 2]
+    assert not set(good[0]) & set(good[1])
+    listed = DataConfig(folder, file_list=tmp_path / "lists" / "partition_P1_base.txt")
+    assert load_training_set(listed, resolution=32).file_names == good[0]
+
+
 def test_a_split_without_good_photographs_says_what_there_is(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=1, defects={"dent": 3})
     (folder / "train" / "good" / "000.png").unlink()
