@@ -208,7 +208,6 @@ def split_dataset(config: SplitConfig) -> Partition:
         DataError, ValueError: there is nothing to divide, or too few parts.
     """
     listing = find_listing(config)
-    print(listing.account(), file=sys.stderr)
     groups = read_groups(config.groups) if config.groups else find_parts(listing, config.bit_depth)
     partition = split_by_parts(listing, groups, seed=config.seed)
     with lock_folder(config.output_dir):
@@ -216,6 +215,7 @@ def split_dataset(config: SplitConfig) -> Partition:
             if path.exists():
                 raise FileExistsError(f"{path} is there already and is kept. Use it, or name another --output_dir.")
         written = partition.save(config.output_dir, "P1")
+    print(listing.account(), file=sys.stderr)
     for path, names, purpose in zip(written, (partition.base, partition.test), ("train", "test"), strict=True):
         print(f"{path}: {len(names)} photographs to {purpose} on (--file_list)")
     return partition
