@@ -243,7 +243,7 @@ def split_by_parts(
 
     Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
     part of its own. Where no good photographs are there to test on (own folders and label files have one pile of
-    them), a quarter of their parts is held back.
+    them), a quarter of their parts is held back, of those that no defect to train on is on.
 
     Raises:
         ValueError: there are no good photographs; else as `make_partitions` and `of_other_parts`.
@@ -255,7 +255,8 @@ def split_by_parts(
         raise ValueError(f"There are no good photographs to train on. {listing.account()} {WHERE_GOOD}")
     kept = [good[index] for index in of_other_parts(good, partition.test, groups)]
     part_of = {name: groups.get(name, name) for name in kept}
-    held_back = set() if listing.select(None, "test") else quarter_of(part_of.values(), seed)
+    free = set(part_of.values()) - {groups.get(name, name) for name in partition.base}
+    held_back = set() if listing.select(None, "test") else quarter_of(free, seed)
     return Partition(
         (*partition.base, *(name for name in kept if part_of[name] not in held_back)),
         (*partition.test, *(name for name in kept if part_of[name] in held_back)),

@@ -358,7 +358,7 @@ class Experiment:
         if not test_good:  # own folders and label files have one pile of good photographs: the list divides it
             test_good = [r for r in good if r.name in tested]
         if not test_good:  # a list of defects alone
-            held_back = quarter_of(self._part(r.name) for r in good)
+            held_back = quarter_of({self._part(r.name) for r in good} - parts_of_train)
             test_good = [r for r in good if self._part(r.name) in held_back]
         held_back = {self._part(r.name) for r in test_good}
         good = [r for r in good if self._part(r.name) not in held_back]

@@ -181,10 +181,13 @@ def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
 
 
 def test_a_split_holds_good_photographs_back_where_there_are_none_to_test_on(tmp_path: Path) -> None:
-    folder = draw_category(tmp_path, good=8, defects={"dent": 6}, test_good=0)
+    folder = draw_category(tmp_path, good=12, defects={"dent": 6}, test_good=0)
+    for number in range(4):  # good photographs of parts with a dent
+        (folder / f"train/good/00{number}.png").write_bytes((folder / f"test/dent/00{number}.png").read_bytes())
     split = split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists"))
     good = [[name for name in names if kind_of(name) == "good"] for names in (split.base, split.test)]
-    assert [len(names) for names in good] == [6, 2]
+    assert len(good[1]) == 2
+    assert set(good[1]) <= {f"train/good/{number:03d}.png" for number in range(4, 12)}
     assert not set(good[0]) & set(good[1])
     listed = DataConfig(folder, file_list=tmp_path / "lists" / "partition_P1_base.txt")
     assert load_training_set(listed, resolution=32).file_names == good[0]
