@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -80,7 +81,7 @@ def run(
     arguments = sys.argv[1:] if arguments is None else arguments
     parameters = inspect.signature(function).parameters
     given: dict[str, Any] = {}
-    with exit_on_user_error():
+    with exit_on_user_error(), _warnings_as_text():
         if "config" in parameters:
             import tyro
 
@@ -124,6 +125,23 @@ def exit_on_user_error() -> Iterator[None]:
             raise
         hint = "" if _is_own(error) else "\nSet DFMGAN_TRACEBACK=1 to see where this was raised."
         raise SystemExit(_refuse(f"Error: {error}{hint}")) from error
+
+
+@contextmanager
+def _warnings_as_text() -> Iterator[None]:
+    """Print what the package warns of as text alone, without the file, the line and the code that warned."""
+    usual = warnings.formatwarning
+
+    def in_words(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+        if os.path.realpath(filename).startswith(os.path.dirname(os.path.realpath(__file__)) + os.sep):
+            return f"Warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = in_words  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def is_user_error(error: Exception) -> bool:

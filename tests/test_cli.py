@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_a_user_error_exits_with_its_message(error, capsys, monkeypatch):
 def test_faults_of_the_program_pass(kind):
     with pytest.raises(kind), cli.exit_on_user_error():
         raise kind("a bug")
+
+
+def test_what_the_package_warns_of_is_words_alone(capsys):
+    def warn(arguments):
+        for file in (cli.__file__, __file__):
+            print(warnings.formatwarning("look here", UserWarning, file, 1, "code"))
+
+    usual = warnings.formatwarning
+    with pytest.raises(SystemExit):
+        cli.run(warn, [])
+    assert capsys.readouterr().out.startswith(f"Warning: look here\n\n{__file__}:1: UserWarning: look here")
+    assert warnings.formatwarning is usual
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

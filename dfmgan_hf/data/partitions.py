@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import random
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 
 from ..files import lock_folder, write_text
 from .duplicates import find_duplicates, group_duplicates
 from .preparation import inspect_all
-from .records import GOOD, DataError, ImageRecord, Listing, normalised, shorten
+from .records import GOOD, WHERE_GOOD, DataError, ImageRecord, Listing, normalised, shorten
 from .sources import DataSource, find_listing
 
 
@@ -86,6 +88,8 @@ class Partition:
     Attributes:
         base: Names of one third of each kind of defect, rounded down: what a generator is trained on.
         test: Names of the rest: what a classifier is tested on.
+
+    Either may name good photographs, too: then these, and no others, are for that side.
     """
 
     base: tuple[str, ...]
@@ -197,7 +201,7 @@ class SplitConfig(DataSource):
 
 
 def split_dataset(config: SplitConfig) -> Partition:
-    """Divide a data set by parts, write both lists, and print how many photographs each has; see `split_by_parts`.
+    """Divide a data set by parts, write both lists, and print what they hold; see `split_by_parts`.
 
     Raises:
         FileExistsError: there are lists in the folder.
@@ -211,6 +215,7 @@ def split_dataset(config: SplitConfig) -> Partition:
             if path.exists():
                 raise FileExistsError(f"{path} is there already and is kept. Use it, or name another --output_dir.")
         written = partition.save(config.output_dir, "P1")
+    print(listing.account(), file=sys.stderr)
     for path, names, purpose in zip(written, (partition.base, partition.test), ("train", "test"), strict=True):
         print(f"{path}: {len(names)} photographs to {purpose} on (--file_list)")
     return partition
@@ -237,17 +242,32 @@ def split_by_parts(
     """Take a third of each kind of defect (or of those named) to train on and the rest to test on, by whole parts.
 
     Good photographs of parts that are tested on, among them those of test/good, are not trained on either; one that
-    `groups` does not have shows a part of its own.
+    `groups` does not have shows a part of its own. Where no good photographs are there to test on (own folders and
+    label files have one pile of them), a quarter of their parts is held back, of those that no defect to train on is on.
 
     Raises:
-        ValueError: as `make_partitions` and `of_other_parts`.
+        ValueError: there are no good photographs; else as `make_partitions` and `of_other_parts`.
     """
     records = [record for record in listing.records if record.defect in (defects or listing.defects)]
     (partition,) = make_partitions(records, 1, seed, groups)
     good = [record.name for record in listing.select(None, "train")]
-    tested = [*partition.test, *(record.name for record in listing.select(None, "test"))]
-    kept = [good[index] for index in of_other_parts(good, tested, groups)]
-    return Partition((*partition.base, *kept), partition.test)
+    if not good:
+        raise ValueError(f"There are no good photographs to train on. {listing.account()} {WHERE_GOOD}")
+    test_good = [record.name for record in listing.select(None, "test")]
+    kept = [good[index] for index in of_other_parts(good, (*partition.test, *test_good), groups)]
+    part_of = {name: groups.get(name, name) for name in kept}
+    free = set(part_of.values()) - {groups.get(name, name) for name in partition.base}
+    held_back = set() if test_good else quarter_of(free, seed)
+    return Partition(
+        (*partition.base, *(name for name in kept if part_of[name] not in held_back)),
+        (*partition.test, *(name for name in kept if part_of[name] in held_back)),
+    )
+
+
+def quarter_of(parts: Iterable[str], seed: int = 0) -> set[str]:
+    """Draw a quarter of the parts, rounded down, of which good photographs are held back to test on."""
+    different = sorted(set(parts))
+    return set(np.random.default_rng(seed).permutation(different)[: len(different) // 4].tolist())
 
 
 def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[str, str] | None) -> list[int]:

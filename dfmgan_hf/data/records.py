@@ -16,6 +16,9 @@ from typing import Any, Literal, NamedTuple
 GOOD = "good"
 """The name of what has no defect, as in MVTec AD."""
 
+WHERE_GOOD = "Put photographs of good parts into a folder, and name it with --good_dir."
+"""What to do where there are none."""
+
 Split = Literal["train", "test"]
 
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})

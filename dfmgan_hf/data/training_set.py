@@ -28,7 +28,18 @@ from .partitions import read_file_list, select_listed, shuffled
 from .patches import read_table, same_view_in_train_and_test
 from .preparation import Inspection, inspect_all, prepare_example
 from .reading import Array
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, Split, fingerprint, list_entries, shorten
+from .records import (
+    GOOD,
+    WHERE_GOOD,
+    DataError,
+    DataWarning,
+    ImageRecord,
+    Listing,
+    Split,
+    fingerprint,
+    list_entries,
+    shorten,
+)
 from .sources import SquareSource, find_listing
 
 # Near copies among more photographs take minutes to find, which is the doctor's business.
@@ -239,7 +250,9 @@ def load_training_set(
             listing.root,
             found=f"no {kind}{f' in {split}' if split else ''}",
             expected=f"{split or 'test'}/{defect or GOOD}/*.png",
-            advice=f"Defects in this folder: {shorten(repr(name) for name in listing.defects)}.",
+            advice=f"{listing.account()} {WHERE_GOOD}"
+            if defect is None
+            else f"Defects in this folder: {shorten(repr(name) for name in listing.defects)}.",
         )
     if data.file_list is not None:
         names = read_file_list(data.file_list)

@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..data.partitions import Partition, find_parts, read_groups, split_by_parts
+from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
 from ..data.preparation import fit_to_square, read_pair, resize_mask
 from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
@@ -369,9 +369,10 @@ class Experiment:
             )
         good = [r for r in self.listing.select(None, "train") if self._part(r.name) not in parts_of_test]
         test_good = [r for r in self.listing.select(None, "test") if self._part(r.name) not in parts_of_train]
-        if not test_good:  # own folders have one of good photographs: every fourth part of it is held back
-            parts = sorted({self._part(r.name) for r in good})
-            held_back = set(np.random.default_rng(0).permutation(parts)[: len(parts) // 4].tolist())
+        if not test_good:  # own folders and label files have one pile of good photographs: the list divides it
+            test_good = [r for r in good if r.name in tested]
+        if not test_good:  # a list of defects alone
+            held_back = quarter_of({self._part(r.name) for r in good} - parts_of_train)
             test_good = [r for r in good if self._part(r.name) in held_back]
         held_back = {self._part(r.name) for r in test_good}
         good = [r for r in good if self._part(r.name) not in held_back]

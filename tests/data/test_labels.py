@@ -510,6 +510,8 @@ def test_label_files_are_used_also_where_the_path_is_relative(photographs, liste
 
 def test_training_and_the_doctor_take_labels(photographs, coco, tmp_path):
     coco(("a", "crack", SQUARE), ("b", "crack", SQUARE))
+    with pytest.raises(DataError, match=r"no defect-free photographs.*--unlabelled good would take.*--good_dir"):
+        load_training_set(DataConfig(tmp_path / "part", cache_dir=tmp_path / "cache"))
     data = DataConfig(tmp_path / "part", cache_dir=tmp_path / "cache", unlabelled="good")
     training = load_training_set(data, "crack", resolution=48)
     assert training.file_names == ["test/crack/a.png", "test/crack/b.png"]

@@ -182,3 +182,24 @@ def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
     by_hand = split_dataset(SplitConfig(folder, output_dir=tmp_path / "other", groups=tmp_path / "groups.csv"))
     assert len({int(name[-5]) // 3 for name in by_hand.base if kind_of(name) == "dent"}) == 1
     assert len({int(name[-5]) // 3 for name in by_hand.test}) == 2
+
+
+def test_a_split_holds_good_photographs_back_where_there_are_none_to_test_on(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=12, defects={"dent": 6}, test_good=0)
+    for number in range(4):  # good photographs of parts with a dent
+        (folder / f"train/good/00{number}.png").write_bytes((folder / f"test/dent/00{number}.png").read_bytes())
+    split = split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists"))
+    good = [[name for name in names if kind_of(name) == "good"] for names in (split.base, split.test)]
+    assert len(good[1]) == 2
+    assert set(good[1]) <= {f"train/good/{number:03d}.png" for number in range(4, 12)}
+    assert not set(good[0]) & set(good[1])
+    listed = DataConfig(folder, file_list=tmp_path / "lists" / "partition_P1_base.txt")
+    assert load_training_set(listed, resolution=32).file_names == good[0]
+
+
+def test_a_split_without_good_photographs_says_what_there_is(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=1, defects={"dent": 3})
+    (folder / "train" / "good" / "000.png").unlink()
+    with pytest.raises(ValueError, match=r"no good photographs to train on\. .*: 5 photographs listed; .*--good_dir"):
+        split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists"))
+    assert not (tmp_path / "lists").exists()
