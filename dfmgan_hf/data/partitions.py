@@ -243,7 +243,7 @@ def split_by_parts(
 
     Good photographs of parts that are tested on, among them those of test/good, are not trained on either; one that
     `groups` does not have shows a part of its own. Where no good photographs are there to test on (own folders and
-    label files have one pile of them), a quarter of their parts is held back, of those that no defect to train on is on.
+    label files have one pile of them), a quarter of their parts is held back, of those without a defect to train on.
 
     Raises:
         ValueError: there are no good photographs; else as `make_partitions` and `of_other_parts`.
