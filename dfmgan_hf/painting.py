@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
+from .data.parts import Part, parts_of
 from .data.preparation import fit_to_square, resize_mask
 from .data.reading import decode, mask_to_array
 from .files import module_sha256, tensors_sha256, whole_file
@@ -191,25 +192,27 @@ def paint(
         An entry of each field of `PaintOutput`.
     """
     side = window_side(network, config, photograph)
-    shapes: list[Array] = []
+    shapes: Iterator[tuple[Array, Tensor]]
     if mask is not None:
-        shapes.append(photograph.region(mask, "mask"))
-        if not shapes[0].any():
+        given = photograph.region(mask, "mask")
+        if not given.any():
             raise PaintError("`mask` is empty: no pixel of it says where the defect goes.")
-        latents = [codes[0][1]]
+        shapes = ((group, codes[0][1]) for group in split_mask(given, side))
     else:
         allowed = photograph.allowed(region, forbidden)
-        latents = []
         stays = not side and region is None and forbidden is None and point is None
         masks = draw_masks(network, codes, config, generator, whole_first=not stays, kind=defect)
-        for drawn, latent in islice(masks, config.num_defects):
-            shapes.append(place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays))
-            latents.append(latent)
+        shapes = (
+            (place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays), latent)
+            for drawn, latent in islice(masks, config.num_defects)
+        )
     painted, placements = photograph.pixels.astype(np.float32), []
-    for shape, latent in zip(shapes, latents, strict=True):
+    asked = np.zeros(photograph.size, dtype=bool)
+    for shape, latent in shapes:
         placements.append(_paint_defect(network, photograph, painted, shape, latent, side, twins, config, defect))
+        asked |= shape
     image, label = keep_visible(photograph, painted, [placement.window for placement in placements])
-    mask_image = Image.fromarray(np.bitwise_or.reduce(shapes).astype(np.uint8) * 255)
+    mask_image = Image.fromarray(asked.astype(np.uint8) * 255)
     return photograph.restore(image), Image.fromarray(label.astype(np.uint8) * 255), mask_image, tuple(placements)
 
 
@@ -272,7 +275,8 @@ class Photograph:
         pixels: uint8 or uint16 (H, W, 1 or 3), upright.
         alpha: (H, W), which painting leaves alone, or None.
         highest: level of white.
-        info: colour profile and EXIF entries of a PIL image; None of an array.
+        info: colour profile and EXIF entries of a PIL image; the profile of a file in colour with 16 bits; None of an
+            array.
         is_flat: whether an array came as (H, W).
     """
 
@@ -294,7 +298,11 @@ class Photograph:
         if isinstance(picture, Photograph):
             return picture
         if isinstance(picture, (str, Path)):
-            picture = decode(Path(picture)).pixels
+            path = Path(picture)
+            picture = decode(path).pixels
+            if not isinstance(picture, Image.Image):
+                with Image.open(path) as image:
+                    info = {"icc_profile": image.info.get("icc_profile")}
         elif isinstance(picture, Image.Image):
             picture = ImageOps.exif_transpose(picture)
         if isinstance(picture, Image.Image):
@@ -615,6 +623,39 @@ def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> in
     return side or 0
 
 
+def split_mask(mask: Array, side: int) -> Iterator[Array]:
+    """Yield what is painted at once of a mask, bool (H, W): all, or if no window holds it the parts that one holds.
+
+    Args:
+        mask: bool (H, W), not empty.
+        side: of the window; 0 for the whole photograph. A part that is larger comes alone.
+    """
+
+    def fits(box: Box) -> bool:
+        return max(box[2] - box[0], box[3] - box[1]) <= side
+
+    if not side or fits(bounding_box(mask)):
+        yield mask
+        return
+    groups: list[tuple[Box, list[Part]]] = []
+    for part in parts_of(mask):
+        left, top, width, height = part.box
+        box = (left, top, left + width, top + height)
+        for i, (other, members) in enumerate(groups):
+            (left, top), (right, bottom) = map(min, box[:2], other[:2]), map(max, box[2:], other[2:])
+            joint = (left, top, right, bottom)
+            if fits(joint):
+                groups[i] = joint, [*members, part]
+                break
+        else:
+            groups.append((box, [part]))
+    for _, members in groups:
+        group = np.zeros_like(mask)
+        for left, top, pixels in members:
+            group[top : top + pixels.shape[0], left : left + pixels.shape[1]] |= pixels
+        yield group
+
+
 def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     """Return windows of the photograph that hold a mask: of several, the one with the nearest twin serves best.
 
@@ -634,8 +675,7 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     if needed > min(size):
         raise PaintError(
             f"The mask is {right - left}x{bottom - top} pixels, but the largest square of the photograph is "
-            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask, or give its parts "
-            "one by one."
+            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask."
         )
     if needed > side:
         warnings.warn(

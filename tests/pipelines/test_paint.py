@@ -283,6 +283,37 @@ def test_several_defects(pipe):
     )
 
 
+def test_parts_that_are_far_apart_are_painted_each_in_a_window_of_its_own(pipe):
+    before = photograph(2048, 2448, 3)
+    first, last = np.zeros((2, 2048, 2448), dtype=bool)
+    first[20:40, 10:30] = last[-40:-20, -30:-10] = disc(20, 20)
+    output = paint(pipe, before, mask=first | last)
+    check_equal_outside(before, output, mask=first | last)
+    assert [placement.box for placement in output.placements[0]] == [*map(painting.bounding_box, (first, last))]
+    changed = (output.images[0] != before).any(axis=2)
+    for part in (first, last):
+        assert changed[part].mean() > 0.5
+        alone = paint(pipe, before, mask=part)
+        assert np.array_equal(output.images[0][part], alone.images[0][part])
+    assert all(window[2] - window[0] == WINDOW for window in (each.window for each in output.placements[0]))
+
+
+def test_parts_that_one_window_holds_are_painted_together(pipe):
+    mask = np.zeros((90, 120), dtype=bool)
+    mask[5:10, 5:10] = mask[30:40, 30:40] = True  # 35 pixels across
+    assert next(painting.split_mask(mask, 35)) is mask
+    mask[80, 110] = mask[0:60, 60] = True  # far away, and larger than a window
+    groups = [*painting.split_mask(mask, 35)]
+    assert np.array_equal(np.sum(groups, axis=0), mask)
+    assert sorted(map(painting.bounding_box, groups)) == [(5, 5, 40, 40), (60, 0, 61, 60), (110, 80, 111, 81)]
+    assert next(painting.split_mask(mask, 0)) is mask
+    with pytest.warns(UserWarning, match="1x60 pixels, but the model was trained on 40x40"):
+        output = paint(pipe, photograph(), mask=mask)
+    check_equal_outside(photograph(), output, mask=mask)
+    sides = {each.box: each.window[2] - each.window[0] for each in output.placements[0]}
+    assert sides == {(5, 5, 40, 40): 40, (60, 0, 61, 60): 75, (110, 80, 111, 81): 40}
+
+
 def test_masks_of_all_kinds(pipe, tmp_path):
     box = np.zeros((90, 120), dtype=bool)
     box[20:40, 30:60] = True
