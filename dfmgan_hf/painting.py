@@ -55,6 +55,9 @@ COMPARED_SIZE = 32
 EDGE = 1.0
 """Pixels of the model over which a defect fades in from the outline of its mask."""
 
+HIDES = 15
+"""Levels of 255 by which a defect changes its twin where it hides all that was there."""
+
 FAR = 0.5
 """Share of a photograph's standard deviation by which the nearest twin may differ from it."""
 
@@ -236,8 +239,8 @@ def _paint_defect(
         small = resize_mask(_crop(mask, window), resolution)
         # Twins of a product that lies alike differ little; those of a texture are as many as there are places.
         far = max(twins.spread, FAR * 255 * float(view.std()))
-        candidates.append((*twins.nearest(view, small), far, window, small))
-    distance, number, gain, far, window, small = min(candidates, key=lambda candidate: candidate[0])
+        candidates.append((*twins.nearest(view, small), far, window, view, small))
+    distance, number, gain, far, window, view, small = min(candidates, key=lambda candidate: candidate[0])
     if distance > far and not config.any_product:
         raise PaintError(
             f"The nearest of {len(twins.images)} twins differs from the photograph by {distance:.0f} of 255 levels, "
@@ -245,14 +248,17 @@ def _paint_defect(
             "model does not know this product, or not at this scale. Check the photograph and `window`, or paint all "
             "the same with `any_product`."
         )
-    difference = draw_difference(network, twins.latents[number], latent, small, defect)
+    image, twin = draw_defect(network, twins.latents[number], latent, small, defect)
+    difference = config.strength * (image - twin)
+    if not side:
+        # The twin is this product as it lies, down to what the defect hides: the photograph's must not shine through.
+        # Of a texture it shows a place of its own, which would be seen as a patch.
+        difference += hidden(difference) * (twin - view / gain)
     left, top, right, bottom = window
     size = (bottom - top, right - left)
     enlarged = F.interpolate(difference[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
     weight = faded(_crop(mask, window), EDGE * size[0] / resolution)
-    change = (
-        enlarged.numpy().transpose(1, 2, 0) * weight[:, :, None] * (config.strength * gain * photograph.highest / 2)
-    )
+    change = enlarged.numpy().transpose(1, 2, 0) * weight[:, :, None] * (gain * photograph.highest)
     part = painted[top:bottom, left:right]
     if channels == 1 and part.shape[2] == 3:
         change = change * colour_cast(_crop(photograph.pixels, window), weight)
@@ -779,8 +785,10 @@ def _draw_twins(network: Any, latents: Tensor, size: int) -> Tensor:
 # --- The difference, and how it is laid on ---
 
 
-def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array, kind: str | None = None) -> Tensor:
-    """Return what a defect changes on a twin, float32 (C, R, R), where white minus black is 2.
+def draw_defect(
+    network: Any, latent: Tensor, defect: Tensor, mask: Array, kind: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return an image with a defect and its twin, float32 (C, R, R) in [0, 1].
 
     Args:
         latent, defect: z of the twin and of the defect, (z_dim,).
@@ -796,8 +804,15 @@ def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array, k
         return_defect_free=True,
         masks=torch.from_numpy(mask)[None, None].to(device),
     )
-    image, twin = (x[0].to("cpu", torch.float32).clamp(-1, 1) for x in (output.images, output.defect_free_images))
-    return image - twin
+    pictures = (output.images, output.defect_free_images)
+    image, twin = ((x[0].to("cpu", torch.float32).clamp(-1, 1) + 1) / 2 for x in pictures)
+    return image, twin
+
+
+def hidden(difference: Tensor) -> Tensor:
+    """Return how much a defect hides of what was there, (1, R, R) from 0 to 1, from what it changes, (C, R, R)."""
+    largest = F.pad(difference.abs().amax(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
+    return (F.avg_pool2d(largest, 3, 1)[0] * 255 / HIDES).clamp(max=1)
 
 
 def _kinds(network: Any, name: str | None) -> Tensor | None:

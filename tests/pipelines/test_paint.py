@@ -224,6 +224,23 @@ def test_a_defect_fades_in_within_its_mask(width):
     assert not faded(np.zeros((5, 5), dtype=bool), width).any()
 
 
+@pytest.mark.parametrize("strength", [0.5, 1])
+def test_a_defect_hides_what_a_product_shows_there_but_not_a_texture(pipe, monkeypatch, strength):
+    resolution = pipe.generator.config["resolution"]
+    twin = torch.full((3, resolution, resolution), 0.4)
+    monkeypatch.setattr(painting, "draw_defect", lambda *_: (twin + 0.2, twin))
+    monkeypatch.setattr(TwinIndex, "nearest", lambda *_: (0.0, 0, 1.0))
+    before = np.full((64, 64), 80, dtype=np.uint8)
+    before[:, 32:] = 160
+    flat = np.s_[16:48, [*range(14, 22), *range(42, 50)]]  # away from the edges
+    mask = (10, 10, 54, 54)
+    whole = paint(pipe, before, mask=mask, window=0, strength=strength, grain=False)
+    np.testing.assert_allclose(whole.images[0][flat], (0.4 + 0.2 * strength) * 255, atol=2)
+    patch = paint(pipe, before, mask=mask, window=60, strength=strength, grain=False)
+    np.testing.assert_allclose(patch.images[0][flat], before[flat] + 0.2 * strength * 255, atol=2)
+    check_equal_outside(before, whole)
+
+
 def test_a_grey_defect_takes_on_the_products_colour():
     weight = np.ones((4, 4), dtype=np.float32)
     brown = np.broadcast_to(np.array([120, 80, 40], dtype=np.uint8), (4, 4, 3))
