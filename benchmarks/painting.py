@@ -6,7 +6,8 @@
 Every real mask of a kind of defect is laid on other photographs, about where it was on its own: on a defect-free
 part of one with such a defect (of other parts in the same light; good photographs may be told from them by the light
 alone), or, of whole products, on a good one of the test set. There each arm puts a defect of this shape: painted by
-the model; cut out of the mask's own photograph; or cut out and blended. One more arm lets the model draw a mask of its
+the model; cut out of the mask's own photograph; cut out and laid on as painting does, at the model's size (so much is
+lost by its resolution alone); or cut out and blended. One more arm lets the model draw a mask of its
 own on the same window. With `--held_back`, the list of what the model was not trained on (`dfmgan split`), these
 defects are only compared with and the others are laid on; without it, pasting is compared with the very pixels that it
 copies. Measured on windows at its own scale:
@@ -31,6 +32,7 @@ import torch
 import tyro
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from dfmgan_hf import DFMGANPipeline
@@ -43,7 +45,7 @@ from dfmgan_hf.methods.crop_paste import blend_poisson
 from dfmgan_hf.metrics.kid import kid_unbiased
 from dfmgan_hf.metrics.networks import alexnet_extractor
 from dfmgan_hf.models.projected import FEATURE_NETWORK, FrozenFeatures
-from dfmgan_hf.painting import bounding_box
+from dfmgan_hf.painting import EDGE, bounding_box, faded
 from dfmgan_hf.sheets import contact_sheet, save_sheet
 
 Array = np.ndarray[Any, Any]
@@ -52,6 +54,7 @@ ARMS = {
     "painted": "Painted",
     "drawn": "Painted, the model's own mask",
     "paste": "Crop&Paste",
+    "scaled": "Crop&Paste, at the model's size",
     "poisson": "Crop&Paste, Poisson",
     "nothing": "Nothing painted",
 }
@@ -147,6 +150,7 @@ def measure(config: PaintingBenchmark) -> None:
                 "painted": painted,
                 "drawn": drawn[0],
                 "paste": np.where(shape[:, :, None], source, plain),
+                "scaled": _paste_scaled(plain, source, shape, pipe.generator.config["resolution"]),
                 "poisson": blend_poisson(plain, source, shape),
                 "nothing": plain,
             }
@@ -183,6 +187,15 @@ def _draw(pipe: DFMGANPipeline, plain: Array, window: int | None, rng: np.random
         if mask.any():
             return np.asarray(output.images[0]).reshape(plain.shape), mask
     raise RuntimeError(f"The model drew {TRIES} empty masks, one after the other.")
+
+
+def _paste_scaled(plain: Array, source: Array, shape: Array, resolution: int) -> Array:
+    """Add what a window with a defect differs by from another one, as a model of this resolution could at best."""
+    difference = torch.from_numpy(source.astype(np.float32) - plain.astype(np.float32)).permute(2, 0, 1)[None]
+    for size in ((resolution, resolution), shape.shape):
+        difference = interpolate(difference, size=size, mode="bicubic", antialias=True, align_corners=False)
+    weight = faded(shape, EDGE * len(shape) / resolution)[:, :, None]
+    return (plain + weight * difference[0].permute(1, 2, 0).numpy()).round().clip(0, 255).astype(np.uint8)
 
 
 def _find_place(

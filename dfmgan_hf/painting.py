@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
+from .data.parts import Part, parts_of
 from .data.preparation import fit_to_square, resize_mask
 from .data.reading import decode, mask_to_array
 from .files import module_sha256, tensors_sha256, whole_file
@@ -53,6 +54,9 @@ COMPARED_SIZE = 32
 
 EDGE = 1.0
 """Pixels of the model over which a defect fades in from the outline of its mask."""
+
+HIDES = 15
+"""Levels of 255 by which a defect changes its twin where it hides all that was there."""
 
 FAR = 0.5
 """Share of a photograph's standard deviation by which the nearest twin may differ from it."""
@@ -191,25 +195,27 @@ def paint(
         An entry of each field of `PaintOutput`.
     """
     side = window_side(network, config, photograph)
-    shapes: list[Array] = []
+    shapes: Iterator[tuple[Array, Tensor]]
     if mask is not None:
-        shapes.append(photograph.region(mask, "mask"))
-        if not shapes[0].any():
+        given = photograph.region(mask, "mask")
+        if not given.any():
             raise PaintError("`mask` is empty: no pixel of it says where the defect goes.")
-        latents = [codes[0][1]]
+        shapes = ((group, codes[0][1]) for group in split_mask(given, side))
     else:
         allowed = photograph.allowed(region, forbidden)
-        latents = []
         stays = not side and region is None and forbidden is None and point is None
         masks = draw_masks(network, codes, config, generator, whole_first=not stays, kind=defect)
-        for drawn, latent in islice(masks, config.num_defects):
-            shapes.append(place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays))
-            latents.append(latent)
+        shapes = (
+            (place_mask(drawn, photograph, side, allowed, point, generator, config, stays=stays), latent)
+            for drawn, latent in islice(masks, config.num_defects)
+        )
     painted, placements = photograph.pixels.astype(np.float32), []
-    for shape, latent in zip(shapes, latents, strict=True):
+    asked = np.zeros(photograph.size, dtype=bool)
+    for shape, latent in shapes:
         placements.append(_paint_defect(network, photograph, painted, shape, latent, side, twins, config, defect))
+        asked |= shape
     image, label = keep_visible(photograph, painted, [placement.window for placement in placements])
-    mask_image = Image.fromarray(np.bitwise_or.reduce(shapes).astype(np.uint8) * 255)
+    mask_image = Image.fromarray(asked.astype(np.uint8) * 255)
     return photograph.restore(image), Image.fromarray(label.astype(np.uint8) * 255), mask_image, tuple(placements)
 
 
@@ -233,8 +239,8 @@ def _paint_defect(
         small = resize_mask(_crop(mask, window), resolution)
         # Twins of a product that lies alike differ little; those of a texture are as many as there are places.
         far = max(twins.spread, FAR * 255 * float(view.std()))
-        candidates.append((*twins.nearest(view, small), far, window, small))
-    distance, number, gain, far, window, small = min(candidates, key=lambda candidate: candidate[0])
+        candidates.append((*twins.nearest(view, small), far, window, view, small))
+    distance, number, gain, far, window, view, small = min(candidates, key=lambda candidate: candidate[0])
     if distance > far and not config.any_product:
         raise PaintError(
             f"The nearest of {len(twins.images)} twins differs from the photograph by {distance:.0f} of 255 levels, "
@@ -242,14 +248,17 @@ def _paint_defect(
             "model does not know this product, or not at this scale. Check the photograph and `window`, or paint all "
             "the same with `any_product`."
         )
-    difference = draw_difference(network, twins.latents[number], latent, small, defect)
+    image, twin = draw_defect(network, twins.latents[number], latent, small, defect)
+    difference = config.strength * (image - twin)
+    if not side:
+        # The twin is this product as it lies, down to what the defect hides: the photograph's must not shine through.
+        # Of a texture it shows a place of its own, which would be seen as a patch.
+        difference += hidden(difference) * (twin - view / gain)
     left, top, right, bottom = window
     size = (bottom - top, right - left)
     enlarged = F.interpolate(difference[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
     weight = faded(_crop(mask, window), EDGE * size[0] / resolution)
-    change = (
-        enlarged.numpy().transpose(1, 2, 0) * weight[:, :, None] * (config.strength * gain * photograph.highest / 2)
-    )
+    change = enlarged.numpy().transpose(1, 2, 0) * weight[:, :, None] * (gain * photograph.highest)
     part = painted[top:bottom, left:right]
     if channels == 1 and part.shape[2] == 3:
         change = change * colour_cast(_crop(photograph.pixels, window), weight)
@@ -272,7 +281,8 @@ class Photograph:
         pixels: uint8 or uint16 (H, W, 1 or 3), upright.
         alpha: (H, W), which painting leaves alone, or None.
         highest: level of white.
-        info: colour profile and EXIF entries of a PIL image; None of an array.
+        info: colour profile and EXIF entries of a PIL image; the profile of a file in colour with 16 bits; None of an
+            array.
         is_flat: whether an array came as (H, W).
     """
 
@@ -294,7 +304,11 @@ class Photograph:
         if isinstance(picture, Photograph):
             return picture
         if isinstance(picture, (str, Path)):
-            picture = decode(Path(picture)).pixels
+            path = Path(picture)
+            picture = decode(path).pixels
+            if not isinstance(picture, Image.Image):
+                with Image.open(path) as image:
+                    info = {"icc_profile": image.info.get("icc_profile")}
         elif isinstance(picture, Image.Image):
             picture = ImageOps.exif_transpose(picture)
         if isinstance(picture, Image.Image):
@@ -615,6 +629,39 @@ def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> in
     return side or 0
 
 
+def split_mask(mask: Array, side: int) -> Iterator[Array]:
+    """Yield what is painted at once of a mask, bool (H, W): all, or if no window holds it the parts that one holds.
+
+    Args:
+        mask: bool (H, W), not empty.
+        side: of the window; 0 for the whole photograph. A part that is larger comes alone.
+    """
+
+    def fits(box: Box) -> bool:
+        return max(box[2] - box[0], box[3] - box[1]) <= side
+
+    if not side or fits(bounding_box(mask)):
+        yield mask
+        return
+    groups: list[tuple[Box, list[Part]]] = []
+    for part in parts_of(mask):
+        left, top, width, height = part.box
+        box = (left, top, left + width, top + height)
+        for i, (other, members) in enumerate(groups):
+            (left, top), (right, bottom) = map(min, box[:2], other[:2]), map(max, box[2:], other[2:])
+            joint = (left, top, right, bottom)
+            if fits(joint):
+                groups[i] = joint, [*members, part]
+                break
+        else:
+            groups.append((box, [part]))
+    for _, members in groups:
+        group = np.zeros_like(mask)
+        for left, top, pixels in members:
+            group[top : top + pixels.shape[0], left : left + pixels.shape[1]] |= pixels
+        yield group
+
+
 def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     """Return windows of the photograph that hold a mask: of several, the one with the nearest twin serves best.
 
@@ -634,8 +681,7 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     if needed > min(size):
         raise PaintError(
             f"The mask is {right - left}x{bottom - top} pixels, but the largest square of the photograph is "
-            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask, or give its parts "
-            "one by one."
+            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask."
         )
     if needed > side:
         warnings.warn(
@@ -739,8 +785,10 @@ def _draw_twins(network: Any, latents: Tensor, size: int) -> Tensor:
 # --- The difference, and how it is laid on ---
 
 
-def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array, kind: str | None = None) -> Tensor:
-    """Return what a defect changes on a twin, float32 (C, R, R), where white minus black is 2.
+def draw_defect(
+    network: Any, latent: Tensor, defect: Tensor, mask: Array, kind: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return an image with a defect and its twin, float32 (C, R, R) in [0, 1].
 
     Args:
         latent, defect: z of the twin and of the defect, (z_dim,).
@@ -756,8 +804,15 @@ def draw_difference(network: Any, latent: Tensor, defect: Tensor, mask: Array, k
         return_defect_free=True,
         masks=torch.from_numpy(mask)[None, None].to(device),
     )
-    image, twin = (x[0].to("cpu", torch.float32).clamp(-1, 1) for x in (output.images, output.defect_free_images))
-    return image - twin
+    pictures = (output.images, output.defect_free_images)
+    image, twin = ((x[0].to("cpu", torch.float32).clamp(-1, 1) + 1) / 2 for x in pictures)
+    return image, twin
+
+
+def hidden(difference: Tensor) -> Tensor:
+    """Return how much a defect hides of what was there, (1, R, R) from 0 to 1, from what it changes, (C, R, R)."""
+    largest = F.pad(difference.abs().amax(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
+    return (F.avg_pool2d(largest, 3, 1)[0] * 255 / HIDES).clamp(max=1)
 
 
 def _kinds(network: Any, name: str | None) -> Tensor | None:

@@ -1,12 +1,14 @@
-"""Turn masks into what detectors learn from: the parts of a mask, their run lengths (COCO), their outlines (YOLO)."""
+"""Turn masks into what detectors learn from: the run lengths of its parts (COCO), their outlines (YOLO)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from ..data.parts import Part
 
 Array = np.ndarray[Any, Any]
 Edge = tuple[int, int, int]  # the grid point where it begins, x and y, and its direction
@@ -20,63 +22,6 @@ _RIGHT, _DOWN, _LEFT, _UP = range(4)
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 # The pixel on the right hand of an edge, as seen from the grid point where the edge begins.
 _PIXELS = ((0, 0), (-1, 0), (-1, -1), (0, -1))
-
-
-class Part(NamedTuple):
-    """A part of a mask: pixels that touch each other, if only at corners.
-
-    Attributes:
-        left, top: its place in the picture, in pixels.
-        pixels: bool `(H, W)`, as large as its box.
-    """
-
-    left: int
-    top: int
-    pixels: Array
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, width and height in pixels, as COCO has them."""
-        return self.left, self.top, self.pixels.shape[1], self.pixels.shape[0]
-
-
-def parts_of(mask: Array) -> list[Part]:
-    """Separate a mask, bool `(H, W)`, into its parts, from the top down."""
-    height, width = mask.shape
-    padded = np.zeros((height, width + 2), dtype=np.int8)
-    padded[:, 1:-1] = mask
-    change = np.diff(padded, axis=1)
-    rows, starts = (each.tolist() for each in np.nonzero(change == 1))
-    ends = np.nonzero(change == -1)[1].tolist()
-    parents = list(range(len(rows)))
-
-    def root(run: int) -> int:
-        while parents[run] != run:
-            parents[run] = parents[parents[run]]
-            run = parents[run]
-        return run
-
-    above = 0
-    for run, row in enumerate(rows):
-        # Runs of the row before that end left of this one touch neither it nor what follows.
-        while rows[above] < row - 1 or (rows[above] == row - 1 and ends[above] < starts[run]):
-            above += 1
-        other = above
-        while rows[other] == row - 1 and starts[other] <= ends[run]:
-            first, second = sorted((root(run), root(other)))
-            parents[second] = first
-            other += 1
-    members: dict[int, list[int]] = defaultdict(list)
-    for run in range(len(rows)):
-        members[root(run)].append(run)
-    parts = []
-    for runs in members.values():
-        left, top = min(starts[run] for run in runs), rows[runs[0]]
-        pixels = np.zeros((rows[runs[-1]] - top + 1, max(ends[run] for run in runs) - left), dtype=bool)
-        for run in runs:
-            pixels[rows[run] - top, starts[run] - left : ends[run] - left] = True
-        parts.append(Part(left, top, pixels))
-    return parts
 
 
 def run_lengths(part: Part, width: int, height: int) -> list[int]:

@@ -400,10 +400,7 @@ def _finish(
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
     files = ("defect_free", "mask", "image")
     sheet = contact_sheet(
-        [
-            [_near_defect(sample, Image.open(io.BytesIO(getattr(sample, kind)))) for kind in files]
-            for sample in samples
-        ],
+        [[_shown(sample, getattr(sample, kind)) for kind in files] for sample in samples],
         title=f"{config.category}: {config.defect}, the first {len(samples)} of {config.num_images:,}",
         headings=kinds,
         captions=[str(sample.record.index) for sample in samples],
@@ -415,19 +412,26 @@ def _finish(
     return summary
 
 
-def _near_defect(sample: Sample, picture: Image.Image) -> Image.Image:
-    """Return the window of a painted photograph's first defect: in the whole, it may be too small to see."""
+def _shown(sample: Sample, content: bytes) -> Image.Image:
+    """Return one of a sample's pictures for a contact sheet.
+
+    Of a painted photograph the window of its first defect: in the whole, it may be too small to see.
+    """
     if not sample.record.photograph:
-        return picture
-    return crop_shown(picture, json.loads(sample.record.photograph)["defects"][0]["window"])
+        return Image.open(io.BytesIO(content))
+    import imagecodecs
+
+    return crop_shown(imagecodecs.png_decode(content), json.loads(sample.record.photograph)["defects"][0]["window"])
 
 
-def crop_shown(picture: Image.Image, window: Sequence[int]) -> Image.Image:
-    """Return a window of a picture for a contact sheet."""
-    if picture.mode == "I;16":  # which Pillow would show as white wherever it is above 255
-        samples = np.asarray(picture)
-        picture = Image.fromarray((samples >> max(int(samples.max()).bit_length() - 8, 0)).astype(np.uint8))
-    return picture.crop((window[0], window[1], window[2], window[3]))
+def crop_shown(picture: Image.Image | np.ndarray[Any, Any], window: Sequence[int]) -> Image.Image:
+    """Return a window of a picture for a contact sheet, with 8 bits."""
+    samples = np.asarray(picture)
+    if samples.dtype == np.uint16:
+        if samples.ndim == 3:  # without alpha, which has 16 bits where a camera has 12
+            samples = samples[:, :, :3] if samples.shape[2] > 2 else samples[:, :, 0]
+        samples = (samples >> max(int(samples.max()).bit_length() - 8, 0)).astype(np.uint8)
+    return Image.fromarray(samples).crop((window[0], window[1], window[2], window[3]))
 
 
 def check_kind(pipe: DFMGANPipeline, defect: str) -> None:

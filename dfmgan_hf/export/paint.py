@@ -193,7 +193,7 @@ def paint_samples(
     A gate judges the window of each defect, at the model's size.
 
     Raises:
-        ExportError: a sample has used up its attempts, or a photograph is one in 16-bit colour.
+        ExportError: a sample has used up its attempts.
         PaintError: a photograph cannot be painted into; the message names it.
     """
     model_sha256 = module_sha256(pipe.unwrapped_generator)
@@ -207,12 +207,7 @@ def paint_samples(
         refused: list[tuple[int, tuple[str, ...]]] = []
         dropped: Counter[str] = Counter()
         opened = Photograph.open(photograph, config.how.bit_depth)
-        before = opened.restore(opened.pixels)
-        if not isinstance(before, Image.Image):
-            raise ExportError(
-                f"{photograph} is colour with 16 bits, which the files of a data set cannot hold: save it with 8 "
-                "bits, or paint it in Python (`pipe.paint`)."
-            )
+        before, profile = opened.restore(opened.pixels), (opened.info or {}).get("icc_profile")
         for attempt in range(config.max_attempts):
             seed = candidate_seed(config.seed, index, attempt)
             try:
@@ -246,7 +241,7 @@ def paint_samples(
             photograph=json.dumps(origin, ensure_ascii=False),
             gate=gate_record(judgement, refused),
         )
-        yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256)
+        yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256, profile)
 
 
 def _where(config: PaintSetConfig, place: Place) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from PIL import Image, ImageDraw
 
 from dfmgan_hf.data import DataSource, find_listing
 from dfmgan_hf.data.label_forms import counts_from_text, fill_outlines, fill_runs
+from dfmgan_hf.data.parts import Part, parts_of
 from dfmgan_hf.data.preparation import read_masks
 from dfmgan_hf.export import ExportError
-from dfmgan_hf.export.annotations import Part, counts_to_text, outline, parts_of, run_lengths
+from dfmgan_hf.export.annotations import counts_to_text, outline, run_lengths
 from dfmgan_hf.export.paint import PaintSetConfig, find_photographs
 from dfmgan_hf.export.writers import WRITERS, ExportConfig, Record, Sample, make_writer
 from dfmgan_hf.files import module_sha256

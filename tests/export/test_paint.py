@@ -1,18 +1,22 @@
 """`dfmgan paint`: photographs in, a data set out whose labels are true to the pixel, resumable and told apart."""
 
+import io
 import json
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
 
 from dfmgan_hf import painting
+from dfmgan_hf.data.reading import decode
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.export import ExportError
-from dfmgan_hf.export.generate import _near_defect
+from dfmgan_hf.export.generate import _shown
 from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
-from dfmgan_hf.export.writers import Record, Sample, read_record
+from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, read_record
 from dfmgan_hf.painting import PaintConfig, PaintError
 
 HOW = {"window": 40, "any_product": True}
@@ -68,10 +72,51 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
 
 
+@pytest.mark.parametrize("export_format", WRITERS)
+def test_every_format_keeps_16_bits_in_colour(paint, tmp_path, export_format):
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(20000, 45000, (60, 70, 4)).astype(np.uint16)
+    photographs = {f"{channels}.png": np.ascontiguousarray(pixels[:, :, :channels]) for channels in (2, 3, 4)}
+    for name, before in photographs.items():
+        (folder / name).write_bytes(imagecodecs.png_encode(before))
+    out = paint(photographs=folder, format=export_format)
+    config = PaintSetConfig(output_dir=out, model="", photographs=folder, num_images=3, format=export_format)
+    samples = make_writer(config).read(3)
+    for sample, (name, before) in zip(samples, photographs.items(), strict=True):
+        (tmp_path / "image.png").write_bytes(sample.image)
+        after = decode(tmp_path / "image.png").pixels
+        label = imagecodecs.png_decode(sample.mask) == 255
+        assert after.dtype == np.uint16
+        assert np.array_equal((after != before).any(axis=2), label)
+        assert label.any()
+        assert np.array_equal(imagecodecs.png_decode(sample.defect_free), before)
+        assert json.loads(sample.record.photograph)["file"] == name
+        with Image.open(io.BytesIO(sample.image)) as image, Image.open(io.BytesIO(sample.defect_free)) as twin:
+            image.verify()
+            assert "seed" in image.info["synthetic"]
+            assert "synthetic" not in twin.info
+
+
+def test_16_bits_in_colour_keep_their_profile(paint, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels = np.full((60, 70, 3), 30000, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", pixels, photometric="rgb", iccprofile=profile)
+    folder = paint(photographs=tmp_path / "deep.tif", num_images=1) / "object/test"
+    for kind in ("defect", "good"):
+        with Image.open(folder / kind / "000000.png") as image:
+            assert image.info["icc_profile"] == profile
+            assert ImageCms.getOpenProfile(io.BytesIO(image.info["icc_profile"]))
+
+
 def test_the_contact_sheet_shows_what_is_near_the_defect_of_16_bits_too():
     sample = Sample(Record(0, 1, 0.1, photograph='{"defects": [{"window": [0, 0, 3, 1]}]}'), b"", b"", b"")
-    deep = Image.fromarray(np.array([[0, 2048, 4095, 17]], dtype=np.uint16))
-    assert np.array_equal(_near_defect(sample, deep), [[0, 128, 255]])
+    deep = np.array([[0, 2048, 4095, 17]], dtype=np.uint16)
+    assert np.array_equal(_shown(sample, imagecodecs.png_encode(deep)), [[0, 128, 255]])
+    alpha = np.full_like(deep, 65535)
+    assert np.array_equal(_shown(sample, imagecodecs.png_encode(np.dstack([deep, alpha]))), [[0, 128, 255]])
+    colour = _shown(sample, imagecodecs.png_encode(np.dstack([deep, deep, deep, alpha])))
+    assert np.array_equal(colour, np.repeat([[[0], [128], [255]]], 3, axis=2))
 
 
 def test_what_was_stopped_goes_on(paint, contents, capsys):

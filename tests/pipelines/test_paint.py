@@ -224,6 +224,23 @@ def test_a_defect_fades_in_within_its_mask(width):
     assert not faded(np.zeros((5, 5), dtype=bool), width).any()
 
 
+@pytest.mark.parametrize("strength", [0.5, 1])
+def test_a_defect_hides_what_a_product_shows_there_but_not_a_texture(pipe, monkeypatch, strength):
+    resolution = pipe.generator.config["resolution"]
+    twin = torch.full((3, resolution, resolution), 0.4)
+    monkeypatch.setattr(painting, "draw_defect", lambda *_: (twin + 0.2, twin))
+    monkeypatch.setattr(TwinIndex, "nearest", lambda *_: (0.0, 0, 1.0))
+    before = np.full((64, 64), 80, dtype=np.uint8)
+    before[:, 32:] = 160
+    flat = np.s_[16:48, [*range(14, 22), *range(42, 50)]]  # away from the edges
+    mask = (10, 10, 54, 54)
+    whole = paint(pipe, before, mask=mask, window=0, strength=strength, grain=False)
+    np.testing.assert_allclose(whole.images[0][flat], (0.4 + 0.2 * strength) * 255, atol=2)
+    patch = paint(pipe, before, mask=mask, window=60, strength=strength, grain=False)
+    np.testing.assert_allclose(patch.images[0][flat], before[flat] + 0.2 * strength * 255, atol=2)
+    check_equal_outside(before, whole)
+
+
 def test_a_grey_defect_takes_on_the_products_colour():
     weight = np.ones((4, 4), dtype=np.float32)
     brown = np.broadcast_to(np.array([120, 80, 40], dtype=np.uint8), (4, 4, 3))
@@ -281,6 +298,37 @@ def test_several_defects(pipe):
         max(rights),
         max(bottoms),
     )
+
+
+def test_parts_that_are_far_apart_are_painted_each_in_a_window_of_its_own(pipe):
+    before = photograph(2048, 2448, 3)
+    first, last = np.zeros((2, 2048, 2448), dtype=bool)
+    first[20:40, 10:30] = last[-40:-20, -30:-10] = disc(20, 20)
+    output = paint(pipe, before, mask=first | last)
+    check_equal_outside(before, output, mask=first | last)
+    assert [placement.box for placement in output.placements[0]] == [*map(painting.bounding_box, (first, last))]
+    changed = (output.images[0] != before).any(axis=2)
+    for part in (first, last):
+        assert changed[part].mean() > 0.5
+        alone = paint(pipe, before, mask=part)
+        assert np.array_equal(output.images[0][part], alone.images[0][part])
+    assert all(window[2] - window[0] == WINDOW for window in (each.window for each in output.placements[0]))
+
+
+def test_parts_that_one_window_holds_are_painted_together(pipe):
+    mask = np.zeros((90, 120), dtype=bool)
+    mask[5:10, 5:10] = mask[30:40, 30:40] = True  # 35 pixels across
+    assert next(painting.split_mask(mask, 35)) is mask
+    mask[80, 110] = mask[0:60, 60] = True  # far away, and larger than a window
+    groups = [*painting.split_mask(mask, 35)]
+    assert np.array_equal(np.sum(groups, axis=0), mask)
+    assert sorted(map(painting.bounding_box, groups)) == [(5, 5, 40, 40), (60, 0, 61, 60), (110, 80, 111, 81)]
+    assert next(painting.split_mask(mask, 0)) is mask
+    with pytest.warns(UserWarning, match="1x60 pixels, but the model was trained on 40x40"):
+        output = paint(pipe, photograph(), mask=mask)
+    check_equal_outside(photograph(), output, mask=mask)
+    sides = {each.box: each.window[2] - each.window[0] for each in output.placements[0]}
+    assert sides == {(5, 5, 40, 40): 40, (60, 0, 61, 60): 75, (110, 80, 111, 81): 40}
 
 
 def test_masks_of_all_kinds(pipe, tmp_path):
