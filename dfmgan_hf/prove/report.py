@@ -142,8 +142,8 @@ def write_report(output_dir: Path, results: Results, pictures: Mapping[str, Any]
         *(f"<p>{escape(line)}</p>" for line in remarks(results)),
         "<h2>What was measured</h2>",
         f"<p>{counts['tested_defects']} photographs of {counts['tested_parts']} parts with a defect and "
-        f"{counts['tested_good']} of {counts['tested_good_parts']} parts without one were held back: no network and "
-        f"no part of this comparison was trained on them. On the other parts, with {counts['train_defects']} "
+        f"{counts['tested_good']} of {counts['tested_good_parts']} parts without one were held back: no "
+        f"detector was trained on them. On the other parts, with {counts['train_defects']} "
         f"photographs of defects and {counts['train_good']} good ones, {results['seeds']} segmentation networks were "
         f"trained for each row below, for equally many steps ({settings['steps']}). Where defects were made, they "
         f"stood in for {settings['ratio']:.0%} of the defects shown.</p>",
