@@ -156,6 +156,7 @@ def results_of(answers, overlaps=False):
 
     return {
         "overlaps": overlaps,
+        "baseline": {"pixel_ap": {"value": 0.5, "low": 0.4, "high": 0.6}},
         "gated": {},
         "notes": [],
         "models": [{"model": "m"}],
@@ -179,6 +180,13 @@ def results_of(answers, overlaps=False):
 )
 def test_one_sentence_answers_for_what_needs_the_model(answers, words):
     assert report.sentence(results_of(answers)).startswith(words)
+
+
+def test_a_detector_that_has_hardly_learnt_is_said():
+    results = results_of({"painted": "does not help"})
+    assert report.remarks(results) == []
+    results["baseline"]["pixel_ap"]["value"] = 0.037
+    assert any("finds little (pixel AP 3.7 points of 100)" in line for line in report.remarks(results))
 
 
 def test_there_is_no_answer_where_the_model_knew_what_was_tested():

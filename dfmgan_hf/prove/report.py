@@ -60,6 +60,10 @@ def title_of(row: str, ratio: float) -> str:
     return TITLES[arm] if not own or float(own) == ratio else f"{TITLES[arm]} ({float(own):.0%} of the defects)"
 
 
+LITTLE = 0.1
+"""Pixel AP of the photographs alone below which the report says that the detector has hardly learnt."""
+
+
 def sentence(results: Results) -> str:
     """Return the answer in one sentence: it helps, it does not, or these photographs are too few to tell.
 
@@ -103,9 +107,19 @@ def _name(row: str, ratio: float) -> str:
 
 
 def remarks(results: Results) -> list[str]:
-    """Return what belongs to the answer: how what needs no model does, and what is known of the models' origin."""
+    """Return what belongs to the answer: whether there is a detector to compare with, and the models' origin.
+
+    Then how what needs no model does.
+    """
     ratio = results["settings"]["ratio"]
     lines = list(results["notes"])
+    level = results["baseline"][PRIMARY]["value"]
+    if level < LITTLE:
+        lines.append(
+            f"Trained on the photographs alone, the detector finds little (pixel AP {100 * level:.1f} points of 100): "
+            "what is compared here are networks that have hardly learnt. Train them longer (--steps), or on more "
+            "photographs of the defect."
+        )
     arms = results["arms"]
     free = {row: arm for row, arm in arms.items() if row.partition("@")[0] not in WITH_MODEL}
     if free and results["models"] and not results["overlaps"]:
