@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -146,7 +146,7 @@ class RandomMixing(nn.Module):
     def measure(self, maps: list[Tensor]) -> None:
         """Set `scales` by the maps of typical images."""
         for i, features in enumerate(maps):
-            self.scales[i] = F.conv2d(features, getattr(self, f"across_channels_{i}")).std()
+            self.scales[i] = F.conv2d(features, getattr(self, f"across_channels_{i}")).float().std()
 
 
 class PatchHead(nn.Module):
@@ -236,20 +236,23 @@ class ProjectedDiscriminator(SafetensorsModel):
         return model
 
     def set_mixed_precision(self, dtype: torch.dtype | None) -> None:
-        """Run the frozen features in `dtype`; None for the parameters' type."""
+        """Run the frozen features and their mixing in `dtype`; None for the parameters' type."""
         self.low_precision_dtype = dtype
 
     @torch.no_grad()
     def measure_scales(self, images: Tensor) -> None:
         """Set the scales of the mixed maps by real images (N, image_channels, R, R) in [-1, 1]."""
-        self.mixing.measure(self.features_of(images))
+        with self._frozen_precision(images):
+            self.mixing.measure(self.features_of(images))
 
     def features_of(self, images: Tensor) -> list[Tensor]:
         """Return the frozen maps of images (N, image_channels, R, R) in [-1, 1], the largest first."""
-        x = self._as_input(images)
+        with self._frozen_precision(images):
+            return self.features(self._as_input(images))
+
+    def _frozen_precision(self, images: Tensor) -> AbstractContextManager[object]:
         dtype = self.low_precision_dtype
-        with nullcontext() if dtype is None else torch.autocast(x.device.type, dtype=dtype):
-            return self.features(x)
+        return nullcontext() if dtype is None else torch.autocast(images.device.type, dtype=dtype)
 
     def forward(
         self, images: Tensor, return_dict: bool = True, kinds: Tensor | None = None
@@ -263,7 +266,8 @@ class ProjectedDiscriminator(SafetensorsModel):
             raise ValueError(
                 f"`images` must be (N, {self.config['image_channels']}, R, R), but is {tuple(images.shape)}."
             )
-        maps = self.mixing(self.features_of(images))
+        with self._frozen_precision(images):
+            maps = self.mixing(self.features_of(images))
         codes = [None] * len(maps) if self.kinds is None else self.kinds(kinds).chunk(len(maps), dim=1)
         judged = [
             head(features.to(images.dtype), code).flatten(1)

@@ -48,6 +48,27 @@ def test_the_gradient_reaches_the_images(discriminator):
     assert (x.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_frozen_features_in_half_precision_judge_nearly_the_same(discriminator, dtype):
+    x = images()
+    discriminator.eval()  # spectral norm goes on learning otherwise
+    discriminator.measure_scales(x)
+    expected, scales = discriminator(x).logits, discriminator.mixing.scales.clone()
+    discriminator.set_mixed_precision(dtype)
+    try:
+        discriminator.measure_scales(x)
+        x.requires_grad_()
+        logits = discriminator(x).logits
+        logits.sum().backward()
+    finally:
+        discriminator.set_mixed_precision(None)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, expected)
+    torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(discriminator.mixing.scales, scales, rtol=0.02, atol=0)
+    assert (x.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
 def test_features_are_timms_up_to_a_sixteenth():
     torch.manual_seed(0)
     frozen = FrozenFeatures(FEATURE_NETWORK)
