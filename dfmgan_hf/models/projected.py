@@ -38,9 +38,6 @@ SMALLEST_INPUT = 64
 WIDTH = 64
 """Channels of the mixed maps and of the heads."""
 
-SLOW_IN_HALF = ("cpu",)
-"""Devices on which the frozen features stay float32: in bfloat16 a CPU took ten times as long for them."""
-
 
 class FeatureWeightsError(OSError):
     """The classifier's weights could not be had; the message says where to get them."""
@@ -239,7 +236,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         return model
 
     def set_mixed_precision(self, dtype: torch.dtype | None) -> None:
-        """Run the frozen features and their mixing in `dtype`, but for `SLOW_IN_HALF`; None for the parameters'."""
+        """Run the frozen features and their mixing in `dtype`; None for the parameters' type."""
         self.low_precision_dtype = dtype
 
     @torch.no_grad()
@@ -254,8 +251,8 @@ class ProjectedDiscriminator(SafetensorsModel):
             return self.features(self._as_input(images))
 
     def _frozen_precision(self, images: Tensor) -> AbstractContextManager[object]:
-        dtype, device = self.low_precision_dtype, images.device.type
-        return nullcontext() if dtype is None or device in SLOW_IN_HALF else torch.autocast(device, dtype=dtype)
+        dtype = self.low_precision_dtype
+        return nullcontext() if dtype is None else torch.autocast(images.device.type, dtype=dtype)
 
     def forward(
         self, images: Tensor, return_dict: bool = True, kinds: Tensor | None = None
