@@ -238,7 +238,7 @@ class ProjectedDiscriminator(SafetensorsModel):
     def set_mixed_precision(self, dtype: torch.dtype | None) -> None:
         """Run the frozen features and their mixing in `dtype` if it is float16, otherwise in the parameters' type.
 
-        With bfloat16's 8 bits, the gradient that reached 16 drawn pills had a cosine of 0.62 with that in float32; with
+        With bfloat16's 8 bits, the gradient that reached drawn pills had a cosine of 0.62 with that in float32; with
         float16 it was 0.96, and nothing underflowed.
         """
         self.low_precision_dtype = dtype if dtype is torch.float16 else None
