@@ -369,7 +369,7 @@ def test_a_network_learns_and_nothing_is_tested_that_was_trained_on(settings):
     trained = {part(r.name) for r in (*found.train_defects, *found.train_good)}
     assert trained.isdisjoint(part(r.name) for r in found.test)
     assert len({part(r.name) for r in found.test if r.defect != "good"}) == 8
-    model, _ = found.train(Network("photographs", 0, 0.5), 60, 0)
+    model = found.train(Network("photographs", 0, 0.5), 60, 0)
     scores = found.test_on(model, found.held_back)
     assert statistics.measure(scores, np.ones((1, len(found.test))))["pixel_ap"][0] > 0.3
 
@@ -559,7 +559,7 @@ def test_ten_comparisons_of_equal_networks_claim_nothing(settings):
     found = Experiment(ProveConfig(**settings))
     parts = [found._part(r.name) for r in found.test]
     networks = [
-        found.test_on(found.train(Network("photographs", seed, 0.5), 8, 0)[0], found.held_back) for seed in range(10)
+        found.test_on(found.train(Network("photographs", seed, 0.5), 8, 0), found.held_back) for seed in range(10)
     ]
     rng = np.random.default_rng(0)
     answers = []
