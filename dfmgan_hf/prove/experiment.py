@@ -27,11 +27,12 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..arguments import check_device
 from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
 from ..data.preparation import fit_to_square, read_pair, resize_mask
 from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
-from ..export.generate import as_tensor, candidate_seed, describe_model
+from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
 from ..files import lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
@@ -255,6 +256,7 @@ class Experiment:
     """The photographs, the models and what was measured so far."""
 
     def __init__(self, config: ProveConfig) -> None:
+        check_device(config.device)
         self.config = config
         self.device = torch.device(config.device)
         self.listing = find_listing(config)
@@ -549,7 +551,7 @@ class Experiment:
         kind = self._kind_of(pipe, rng)
         output: Any = pipe(seeds=[seed], defect=kind)
         triplet = output.images[0], output.masks[0], output.defect_free_images[0]
-        if is_gated and not self.gate(name, kind).judge(*map(as_tensor, triplet)).passed:
+        if is_gated and not judge_triplet(triplet, self.gate(name, kind)).passed:
             return None
         side = pipe.unwrapped_generator.config.get("window") or self.config.side
         image, twin = (
