@@ -545,6 +545,13 @@ def test_impossible_options_are_refused(settings, change, words):
 def test_made_defects_need_a_model(settings):
     with pytest.raises(ProveError, match="painted need a model"):
         _ = Experiment(ProveConfig(**settings, arms=("painted",))).arms
+    with pytest.raises(ProveError, match="Nothing is compared with photographs"):
+        _ = Experiment(ProveConfig(**{**settings, "arms": ("photographs",)})).arms
+
+
+def test_a_device_that_is_not_there_is_refused(settings):
+    with pytest.raises(ValueError, match="`device` is 'abacus', which cannot be used here"):
+        Experiment(ProveConfig(**{**settings, "device": "abacus"}))
 
 
 def test_missing_weights_are_explained(monkeypatch, tmp_path):

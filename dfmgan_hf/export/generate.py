@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -486,13 +486,13 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
+@dataclass
 class Guard:
     """A gate that stops an export when hardly anything passes."""
 
-    def __init__(self, gate: QualityGate) -> None:
-        self.gate = gate
-        self.passed = 0
-        self.refused: Counter[str] = Counter()
+    gate: QualityGate
+    passed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
 
     def count(self, judgement: Judgement) -> Judgement:
         """Take a judgement into account, and return it.
@@ -518,21 +518,23 @@ def judge_triplet(triplet: Sequence[Image.Image], gate: QualityGate) -> Judgemen
     return gate.judge(*(torch.from_numpy(x.reshape(*x.shape[:2], -1).transpose(2, 0, 1).copy()) for x in pixels))
 
 
+@dataclass
 class Attempts:
     """The draws for one image: which were dropped by their masks or refused by the gate, and the one that stays.
 
-    Args:
+    Attributes:
         index: number of the image.
         config: bounds of the mask's area.
         guard: None without a gate.
+        dropped: draws by reason.
+        refused: seeds, each with the checks that refused it.
     """
 
-    def __init__(self, index: int, config: DatasetConfig, guard: Guard | None) -> None:
-        self.index = index
-        self.config = config
-        self.guard = guard
-        self.dropped: Counter[str] = Counter()
-        self.refused: list[tuple[int, tuple[str, ...]]] = []
+    index: int
+    config: DatasetConfig
+    guard: Guard | None
+    dropped: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
 
     def accept(self, seed: int, mask: Image.Image, judge: Callable[[QualityGate], Judgement]) -> Record | None:
         """Return the record of a draw that is good, or None; `judge` asks the gate about it.

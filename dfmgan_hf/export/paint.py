@@ -157,9 +157,7 @@ def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, 
     Raises:
         DataError: labels cannot be read, or one of the photographs cannot be used.
     """
-    if not labels.is_dir() and labels.suffix.lower() not in LABEL_EXTENSIONS | {".zip"}:
-        return []
-    if labels.is_dir() and not is_labelled(labels):
+    if not (is_labelled(labels) if labels.is_dir() else labels.suffix.lower() in LABEL_EXTENSIONS | {".zip"}):
         return []
     folder = photographs.parent if photographs.is_file() else photographs
     listing = find_listing(DataSource(folder, labels=labels))

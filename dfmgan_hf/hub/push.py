@@ -24,6 +24,7 @@ from ..hub_errors import HubError, clear_errors
 from ..models.base import VARIANTS, refuse_pickles
 from .cards import (
     CARD_FILE,
+    INDEX_FILE,
     RECORD_FILES,
     REFERENCES_FILE,
     RESULTS_FILE,
@@ -42,7 +43,6 @@ from .cards import (
     without_local_paths,
 )
 
-INDEX_FILE = "model_index.json"
 # Of a training's output folder.
 BEST_FOLDER = "best"
 # A commit is all or nothing, so that sending it again is safe. The client itself retries the files, not the commit.

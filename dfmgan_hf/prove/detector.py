@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.reading import Array
 from ..files import whole_file
 from ..models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, FeatureWeightsError
 
-Array = np.ndarray[Any, Any]
 Example = tuple[Array, Array]
 """A photograph, uint8 (H, W, 3), and where its defect is, bool (H, W)."""
 

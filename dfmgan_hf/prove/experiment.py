@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from ..arguments import check_device
 from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
 from ..data.preparation import fit_to_square, read_pair, resize_mask
+from ..data.reading import Array
 from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
 from ..export.generate import candidate_seed, describe_model, judge_triplet
@@ -40,7 +41,7 @@ from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..metrics.networks import require
 from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline
-from .detector import Array, Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
+from .detector import Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
 from .report import WITH_MODEL, sentence, write_report
 from .statistics import LEAST_PARTS, LEAST_SEEDS, Scores, best_threshold, compare
 
@@ -228,28 +229,20 @@ def choose_plan(
 
     if hours is None:
         return plan(arms, seeds, [ratio])
-    affordable = [n for n in range(2, len(arms) + 1) if cost(plan(arms[:n], seeds, [ratio])) <= hours]
+    ratios = [ratio, *(each for each in MORE_RATIOS if each != ratio)]
+    larger_and_larger = (
+        *(plan(arms[:count], seeds, [ratio]) for count in range(2, len(arms) + 1)),
+        *(plan(arms, seeds, ratios[:count]) for count in range(2, len(ratios) + 1)),
+        *(plan(arms, count, ratios) for count in range(seeds + 1, MOST_SEEDS + 1)),
+    )
+    affordable = [networks for networks in larger_and_larger if cost(networks) <= hours]
     if not affordable:
-        needed = cost(plan(arms[:2], seeds, [ratio]))
+        needed = cost(larger_and_larger[0])
         raise ProveError(
             f"A budget of {hours:g} hours is not enough: {seeds} networks each of {arms[0]} and {arms[1]} take about "
             f"{in_words(3600 * needed)}. Give more, or fewer `steps`."
         )
-    best = plan(arms[: affordable[-1]], seeds, [ratio])
-    if affordable[-1] < len(arms):
-        return best
-    ratios = [ratio]
-    for more in (r for r in MORE_RATIOS if r != ratio):
-        larger = plan(arms, seeds, [*ratios, more])
-        if cost(larger) > hours:
-            return best
-        ratios, best = [*ratios, more], larger
-    for count in range(seeds + 1, MOST_SEEDS + 1):
-        larger = plan(arms, count, ratios)
-        if cost(larger) > hours:
-            break
-        best = larger
-    return best
+    return affordable[-1]
 
 
 class Experiment:
@@ -449,6 +442,8 @@ class Experiment:
         if lacking:
             raise ProveError(f"{' and '.join(lacking)} need a model: give one with --models.")
         wanted = self.config.arms or self.at_hand
+        if set(wanted) <= {BASELINE}:
+            raise ProveError(f"Nothing is compared with {BASELINE}: name another arm as well (--arms).")
         return [arm for arm in ARMS if arm == BASELINE or arm in wanted]
 
     @property

@@ -10,14 +10,13 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
+from ..data.reading import Array
 from ..files import write_text
 from ..sheets import contact_sheet, outlined
 from .statistics import MEASURES, PRIMARY, Interval, parts_needed
 
-Array = np.ndarray[Any, Any]
 Results = Mapping[str, Any]
 
 

@@ -72,6 +72,13 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
 
 
+def test_the_card_calls_photographs_photographs(paint):
+    text = (paint(format="parquet") / "README.md").read_text()
+    assert "3 photographs that a model painted defects into" in text
+    assert "Nothing here is a photograph" not in text
+    assert "| truncation_psi |" not in text
+
+
 @pytest.mark.parametrize("export_format", WRITERS)
 def test_every_format_keeps_16_bits_in_colour(paint, tmp_path, export_format):
     folder = tmp_path / "deep"
