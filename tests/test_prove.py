@@ -549,6 +549,14 @@ def test_made_defects_need_a_model(settings):
         _ = Experiment(ProveConfig(**{**settings, "arms": ("photographs",)})).arms
 
 
+def test_an_estimate_binds_a_folder_to_nothing(settings):
+    Experiment(ProveConfig(**settings, estimate=True))
+    assert [path.name for path in settings["output_dir"].glob("*")] == []
+    Experiment(ProveConfig(**{**settings, "steps": 3}))
+    with pytest.raises(ProveError, match="begun with another steps"):
+        Experiment(ProveConfig(**settings))
+
+
 def test_a_device_that_is_not_there_is_refused(settings):
     with pytest.raises(ValueError, match="`device` is 'abacus', which cannot be used here"):
         Experiment(ProveConfig(**{**settings, "device": "abacus"}))

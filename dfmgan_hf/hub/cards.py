@@ -532,7 +532,7 @@ def _records_of(config: CardConfig) -> dict[str, Any]:
         references = read_record(config.results.with_name(REFERENCES_FILE))
     if config.reference:
         paths = dict(entry.partition("=")[::2] for entry in config.reference)
-        if not all(paths.values()):
+        if not all(name and path for name, path in paths.items()):
             raise ValueError(f"`reference` must be name=results.json, but is {', '.join(config.reference)}.")
         references = {name: _read_results(Path(path)) for name, path in paths.items()}
     if references is not None:

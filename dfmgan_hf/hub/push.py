@@ -113,12 +113,13 @@ class HubConfig:
             return self
         return replace(self, hub_model_id=str(model))
 
-    def arguments(self, folder: Path | str) -> list[str]:
-        """Return these options as on a command line that publishes `folder`, the repository named."""
+    def advice(self, folder: Path | str, *more: str) -> str:
+        """Return the command that publishes `folder` with these options and `more`, for who could not do so yet."""
         named = replace(self, hub_model_id=self._name(folder))
         given = {f.name: getattr(named, f.name) for f in fields(named) if getattr(named, f.name) != f.default}
         options = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
-        return [part for option in options for part in option]
+        command = shlex.join(["--folder", str(folder), *more, *(part for option in options for part in option)])
+        return f"To publish it once that is fixed: dfmgan push {command}"
 
     def open_repository(
         self, folder: Path | str, kind: str = "model", *, private: bool | None = None, token: str | None = None
@@ -396,11 +397,7 @@ def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
             try:
                 addresses.append(push_model_folder(folder, hub))
             except (OSError, CardError) as error:
-                again = shlex.join(["--folder", str(folder), *hub.arguments(folder)])
-                failures.append(
-                    f"The model is in {folder}, but was not published. {error}\n"
-                    f"To publish it once that is fixed: dfmgan push {again}"
-                )
+                failures.append(f"The model is in {folder}, but was not published. {error}\n{hub.advice(folder)}")
     if failures:
         raise HubError("\n".join([*(f"Published: {address}" for address in addresses), *failures]))
     return addresses

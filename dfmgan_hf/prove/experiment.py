@@ -337,7 +337,10 @@ class Experiment:
     def _split(self) -> Partition:
         folder = self.config.split_dir or self.config.output_dir
         if self.config.split_dir is None and not Partition.paths(folder, "P1")[0].is_file():
-            split_by_parts(self.listing, self.parts, defects=self.kinds).save(folder, "P1")
+            partition = split_by_parts(self.listing, self.parts, defects=self.kinds)
+            if self.config.estimate:
+                return partition
+            partition.save(folder, "P1")
         return Partition.load(folder, "P1")
 
     def _part(self, name: str) -> str:
@@ -415,7 +418,7 @@ class Experiment:
         return notes
 
     def _begin(self) -> None:
-        """Keep the settings in a new folder, or compare them with those it was begun with."""
+        """Keep the settings in a new folder, or compare them with those it was begun with; an estimate begins none."""
         path = self.config.output_dir / "settings.json"
         options = {k: v for k, v in to_json(self.config).items() if k not in _FREE}
         settings = {
@@ -432,7 +435,7 @@ class Experiment:
                     f"{self.config.output_dir} was begun with another {' and '.join(different)}: give the same to go "
                     "on, or name a new folder."
                 )
-        else:
+        elif not self.config.estimate:
             write_json(path, settings)
 
     @cached_property
