@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..arguments import check_device
-from ..files import check_folder, lock_folder, module_sha256, to_json, write_json, write_text
+from ..files import check_folder, keep_settings, lock_folder, module_sha256, to_json, write_json, write_text
 from ..gate import REASONS, Judgement, QualityGate
 from ..hub.cards import TRAINING_FILE, read_record
 from ..hub.push import Repository
@@ -315,27 +315,17 @@ def export_dataset(
 def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, Any]:
     """Store and return the settings in a new folder, or return those that it was begun with if they are the same."""
     options = {name: to_json(value) for name, value in asdict(config).items() if name not in _FREE}
-    settings = {
-        **model,
-        **{k: v for k, v in options.items() if k not in model},
-        "dfmgan-hf": __version__,
-    }
-    path = config.output_dir / SETTINGS_FILE
-    if path.is_file():
-        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        differences = [
-            f"{name} was {begun.get(name)} and is {value} now"
-            for name, value in settings.items()
-            if name not in _NOT_COMPARED and begun.get(name) != value
-        ]
-        if differences:
-            raise ExportError(
-                f"{config.output_dir} was begun with other settings: {'; '.join(differences)}. Repeat them to resume, "
-                "or give another folder."
-            )
-        return begun
-    write_json(path, settings)
-    return settings
+    settings = {**model, **{k: v for k, v in options.items() if k not in model}, "dfmgan-hf": __version__}
+    begun, different = keep_settings(config.output_dir / SETTINGS_FILE, settings)
+    differences = [
+        f"{name} was {begun.get(name)} and is {settings[name]} now" for name in different if name not in _NOT_COMPARED
+    ]
+    if differences:
+        raise ExportError(
+            f"{config.output_dir} was begun with other settings: {'; '.join(differences)}. Repeat them to resume, "
+            "or give another folder."
+        )
+    return begun
 
 
 def _check_folder(folder: Path) -> None:

@@ -221,7 +221,7 @@ def _write_deep(stream: BinaryIO, samples: Array, text: PngInfo) -> None:
     stream.write(content[_HEADER:])
 
 
-def read_record(source: Path | BinaryIO) -> Record:
+def record_of(source: Path | BinaryIO) -> Record:
     """Read the record in a written image, without decoding its pixels."""
     with Image.open(source) as image:
         try:
@@ -313,14 +313,14 @@ class MVTecWriter:
             table.writerow([*files, *RECORD_FIELDS, "category", "defect"])
             for index in range(self.config.num_images):
                 names = self.names(index)
-                record = read_record(self.root / names["image"])
+                record = record_of(self.root / names["image"])
                 table.writerow([*names.values(), *asdict(record).values(), self.config.category, self.config.defect])
                 yield record
 
     def read(self, count: int) -> list[Sample]:
         names = (self.names(index) for index in range(count))
         paths = ([self.root / each[kind] for kind in KINDS] for each in names)
-        return [Sample(read_record(files[0]), *(path.read_bytes() for path in files)) for files in paths]
+        return [Sample(record_of(files[0]), *(path.read_bytes() for path in files)) for files in paths]
 
     def settings(self) -> dict[str, Any]:
         """Return what the export was begun with, the model's name and hash among it."""
@@ -388,7 +388,7 @@ class CocoWriter(ImageFolderWriter):
             name = self.names(index)["image"]
             with Image.open(self.root / name) as image:
                 width, height = image.size
-            record = read_record(self.root / name)
+            record = record_of(self.root / name)
             about = {"synthetic": True, "seed": record.seed, "photograph": record.photograph}
             yield {"id": index, "file_name": name, "width": width, "height": height, **about}
 
@@ -506,7 +506,7 @@ class ParquetWriter:
     def read(self, count: int) -> list[Sample]:
         rows = next(self._open(0).iter_batches(batch_size=count, columns=list(KINDS))).to_pylist()
         pictures = [[row[name]["bytes"] for name in KINDS] for row in rows]
-        return [Sample(read_record(io.BytesIO(image)), image, *more) for image, *more in pictures]
+        return [Sample(record_of(io.BytesIO(image)), image, *more) for image, *more in pictures]
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         name = f"{sample.record.index:06d}.png"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
 import re
 import time
@@ -35,7 +34,7 @@ from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
 from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
-from ..files import lock_folder, to_json, whole_file, write_json
+from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..metrics.networks import require
@@ -419,7 +418,6 @@ class Experiment:
 
     def _begin(self) -> None:
         """Keep the settings in a new folder, or compare them with those it was begun with; an estimate begins none."""
-        path = self.config.output_dir / "settings.json"
         options = {k: v for k, v in to_json(self.config).items() if k not in _FREE}
         settings = {
             **options,
@@ -427,16 +425,15 @@ class Experiment:
             "train": [r.name for r in (*self.train_defects, *self.train_good)],
             "test": [r.name for r in self.test],
         }
-        if path.is_file():
-            begun = json.loads(path.read_text(encoding="utf-8"))
-            different = sorted(key for key in settings if begun.get(key) != settings[key])
-            if different:
-                raise ProveError(
-                    f"{self.config.output_dir} was begun with another {' and '.join(different)}: give the same to go "
-                    "on, or name a new folder."
-                )
-        elif not self.config.estimate:
-            write_json(path, settings)
+        path = self.config.output_dir / "settings.json"
+        if self.config.estimate and not path.is_file():
+            return
+        _, different = keep_settings(path, settings)
+        if different:
+            raise ProveError(
+                f"{self.config.output_dir} was begun with another {' and '.join(sorted(different))}: give the same to "
+                "go on, or name a new folder."
+            )
 
     @cached_property
     def arms(self) -> list[ArmName]:

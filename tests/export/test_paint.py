@@ -16,7 +16,7 @@ from dfmgan_hf.data.records import DataError
 from dfmgan_hf.export import ExportError
 from dfmgan_hf.export.generate import _shown
 from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
-from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, read_record
+from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, record_of
 from dfmgan_hf.painting import PaintConfig, PaintError
 
 HOW = {"window": 40, "any_product": True}
@@ -67,7 +67,7 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         assert label.any()
         twin = np.asarray(Image.open(folder / "test" / "good" / f"{index:06d}.png"))
         assert np.array_equal(twin, before)
-        origin = json.loads(read_record(path).photograph)
+        origin = json.loads(record_of(path).photograph)
         assert origin["file"] == name
         assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
 
@@ -146,7 +146,7 @@ def test_a_gate_paints_again_what_it_refuses(paint, gate, contents, monkeypatch)
     whole, begun = paint("whole", num_images=6), paint("begun", num_images=6)
     refused = 0
     for index in range(6):
-        entry = json.loads(read_record(whole / f"object/test/defect/{index:06d}.png").gate)
+        entry = json.loads(record_of(whole / f"object/test/defect/{index:06d}.png").gate)
         refused += len(entry["refused"])
         assert entry["numbers"]["area"] >= 0.01
     summary = json.loads((whole / "generation/summary.json").read_text())
