@@ -149,9 +149,8 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
     if config.push_to_hub is not None and processes.is_main:
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
-    model = describe_model(pipe, config.model)
     gate = open_gate(config.gate, config.export.defect, pipe, config.gate_groups)
-    summary = _draw_dataset(pipe, config.export, model, gate, processes, draw)
+    summary = generate_dataset(pipe, config.export, model_name=config.model, processes=processes, gate=gate, draw=draw)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
         if config.push_to_hub is not None:
@@ -227,6 +226,7 @@ def generate_dataset(
     model_name: str,
     processes: ProcessGroup | None = None,
     gate: QualityGate | None = None,
+    draw: Draw | None = None,
 ) -> ExportSummary | None:
     """Fill a folder with triplets, or resume an earlier run with the same settings.
 
@@ -236,9 +236,10 @@ def generate_dataset(
     Args:
         pipe: with defects, on the device that draws.
         config: what to draw and where to.
-        model_name: what the model is called, for the card and the record.
+        model_name: what the model is called, for the card and the record: its folder, or its repository on the Hub.
         processes: of a launch, which share the work: every one calls this, and all but the main one get None.
         gate: judges each draw; what it refuses is drawn again.
+        draw: as for `generate`.
 
     Raises:
         ExportError: the folder or the model are not usable, or the bounds of the mask's area are too strict for the
@@ -248,24 +249,13 @@ def generate_dataset(
     Example:
         >>> generate_dataset(pipe, ExportConfig(Path("cracks"), num_images=500), model_name="hazelnut-crack")
     """
-    model = {"model": model_name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
-    return _draw_dataset(pipe, config, model, gate, processes)
 
-
-def _draw_dataset(
-    pipe: DFMGANPipeline,
-    config: ExportConfig,
-    model: dict[str, Any],
-    gate: QualityGate | None,
-    processes: ProcessGroup | None,
-    draw: Draw | None = None,
-) -> ExportSummary | None:
     def redraw(_: int, seed: int) -> Triplet:
         output: Any = _draw(silent(pipe), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
     draw = draw or partial(draw_samples, pipe, config, gate=gate)
-    return export_dataset(config, model, draw, processes, redraw, gate)
+    return export_dataset(config, describe_model(pipe, model_name), draw, processes, redraw, gate)
 
 
 def export_dataset(
@@ -308,8 +298,7 @@ def export_dataset(
         num_drawn = int(processes.sum(torch.tensor(drawn)))
         if not processes.is_main:
             return None
-        shown = redraw if gate else None
-        return _finish(writer, config, settings, num_drawn, start, kinds, shown)
+        return _finish(writer, config, settings, num_drawn, start, kinds, redraw if gate else None)
 
 
 def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, Any]:

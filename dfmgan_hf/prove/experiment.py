@@ -522,7 +522,7 @@ class Experiment:
         return examples, clean
 
     def _paint(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
-        name = self.config.models[rng.integers(len(self.pipes))]
+        name = self.config.models[rng.integers(len(self.config.models))]
         pipe = self.pipes[name]
         record = self.train_good[rng.integers(len(self.train_good))]
         image, _ = read_pair(record, 3, self.config.bit_depth)
@@ -541,7 +541,7 @@ class Experiment:
         return known[rng.integers(len(known))] if known else None
 
     def _generate(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
-        name = self.config.models[rng.integers(len(self.pipes))]
+        name = self.config.models[rng.integers(len(self.config.models))]
         pipe = self.pipes[name]
         kind = self._kind_of(pipe, rng)
         output: Any = pipe(seeds=[seed], defect=kind)
