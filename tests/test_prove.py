@@ -417,6 +417,12 @@ def test_a_model_of_the_other_parts_is_said_to_be_clean(settings, model):
     assert found.sources[0]["origin_known"]
 
 
+def test_a_damaged_record_is_named(settings, model):
+    (model / "backbone_training_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"backbone_training_config\.json is not valid JSON"):
+        Experiment(ProveConfig(**settings, models=(str(model),)))
+
+
 def test_patches_are_traced_to_their_photographs():
     known = {n: ImageRecord(n, None, None, "crack", "test") for n in ("test/crack/a.jpg", "test/crack/b_x1.png")}
     names = ["test/crack/a_x00012_y00003.png", "test/crack/b_x1.png", "test/hole/a.jpg"]

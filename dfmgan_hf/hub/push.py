@@ -19,7 +19,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
-from ..files import lock_folder, whole_folder, write_json, write_text
+from ..files import file_sha256, lock_folder, whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.base import VARIANTS, refuse_pickles
 from .cards import (
@@ -175,6 +175,17 @@ class Repository:
         """Return the paths of the files in the branch."""
         with clear_errors(f"{self.name} cannot be listed", self.name, self.revision):
             return self.api.list_repo_files(self.name, repo_type=self.kind, revision=self.revision)
+
+    def check_same(self, files: Mapping[str, Path]) -> None:
+        """Raise `CardError` if the branch has another content under one of these names; the Hub hashes large files."""
+        with clear_errors(f"{self.name} cannot be read", self.name, self.revision):
+            found = self.api.get_paths_info(self.name, list(files), repo_type=self.kind, revision=self.revision)
+        for file in found:
+            large_file = getattr(file, "lfs", None)
+            if large_file is not None and large_file.sha256 != file_sha256(files[file.path]):
+                raise CardError(
+                    f"{self.name} holds another {file.path} than {files[file.path]}: publish that one first."
+                )
 
     def push(
         self,
@@ -417,7 +428,8 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         revision: of the repository that was measured.
 
     Raises:
-        HubError, CardError: nothing was published.
+        HubError, CardError: nothing was published: no connection, or the repository holds another model than the one
+            that was measured.
     """
     results = read_record(Path(results_dir) / RESULTS_FILE)
     if results is None:
@@ -435,6 +447,9 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         with clear_errors(f"{model} cannot be read", model, revision):
             model_dir = Path(repository.api.snapshot_download(model, revision=revision, allow_patterns=patterns))
     check_measured(results, model_dir)
+    if INDEX_FILE in published:  # an earlier training, perhaps
+        weights = full_precision_weights(model_dir / "generator")
+        repository.check_same({f"generator/{path.name}": path for path in weights})
     references = read_record(Path(results_dir) / REFERENCES_FILE)
     with scratch_folder() as aside:
         files: dict[str, Path] = {}

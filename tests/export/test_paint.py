@@ -72,6 +72,11 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
 
 
+def test_a_device_that_is_not_there_is_refused(paint):
+    with pytest.raises(ValueError, match="`device` is 'abacus', which cannot be used here"):
+        paint(device="abacus")
+
+
 def test_the_card_calls_photographs_photographs(paint):
     text = (paint(format="parquet") / "README.md").read_text()
     assert "3 photographs that a model painted defects into" in text
