@@ -16,9 +16,10 @@ from PIL import Image
 from ..arguments import check_device
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
+from ..data.layouts import match_masks
 from ..data.preparation import read_masks, resize_mask
 from ..data.reading import allow_pixels
-from ..data.records import ImageRecord, list_entries
+from ..data.records import DataError, ImageRecord, list_entries
 from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
 from ..gate import Judgement, QualityGate, join
@@ -132,23 +133,28 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
     """Return the photographs, each with its mask if there are masks, by name.
 
     Raises:
-        ExportError: there are none, or one has no mask.
+        ExportError: there are none, or one has no mask, or several that are not numbered.
     """
-    if config.masks is not None and (masks := _labelled(config.photographs, config.masks, config.defect)):
-        return masks
+    if config.masks is not None and (labelled := _labelled(config.photographs, config.masks, config.defect)):
+        return labelled
     photographs = [config.photographs] if config.photographs.is_file() else list_entries(config.photographs).images
     if not photographs:
         raise ExportError(f"{config.photographs} is no photograph, and no folder that holds any.")
     if config.masks is None or config.masks.is_file():
         return [(photograph, config.masks) for photograph in photographs]
-    by_stem = {path.stem.removesuffix("_mask"): path for path in list_entries(config.masks).images}
-    without = [path.name for path in photographs if path.stem not in by_stem]
+    found: list[tuple[Path, Place]] = []
+    without = []
+    for path, masks in match_masks(photographs, config.masks)[0].items():
+        if isinstance(masks, DataError):
+            without.append(path)
+        else:
+            found.append((path, ImageRecord(path.name, path, masks[0], config.defect, "test", more_masks=masks[1:])))
     if without:
         raise ExportError(
-            f"{config.masks} holds no mask of {len(without)} of {len(photographs)} photographs, such as {without[0]}: "
-            f"expected {Path(without[0]).stem}.png or {Path(without[0]).stem}_mask.png."
+            f"{config.masks} holds no mask of {len(without)} of {len(photographs)} photographs, such as "
+            f"{without[0].name}: expected {without[0].stem}.png or {without[0].stem}_mask.png, and one of these alone."
         )
-    return [(path, by_stem[path.stem]) for path in photographs]
+    return found
 
 
 def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, Place]]:

@@ -15,7 +15,7 @@ from dfmgan_hf.data.reading import decode
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.export import ExportError
 from dfmgan_hf.export.generate import _shown
-from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
+from dfmgan_hf.export.paint import PaintSetConfig, find_photographs, paint_dataset
 from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, record_of
 from dfmgan_hf.painting import PaintConfig, PaintError
 
@@ -178,6 +178,13 @@ def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
     for path in (paint(masks=masks, num_images=2) / "object").rglob("*_mask.png"):
         label = np.asarray(Image.open(path)) != 0
         assert label[20:30, 20:40].sum() == label.sum() > 0
+    (masks / "deep.png").rename(masks / "deep_mask_1.png")  # two instances are one mask
+    Image.fromarray(np.roll(np.asarray(drawn), 15, axis=0)).save(masks / "deep_mask_2.png")
+    photographs = dict(find_photographs(PaintSetConfig(output_dir=tmp_path, model="", photographs=good, masks=masks)))
+    assert [path.name for path in photographs[good / "deep.png"].masks] == ["deep_mask_1.png", "deep_mask_2.png"]
+    Image.open(good / "colour.png").convert("RGB").save(good / "colour.jpg")  # whose is colour_mask.png?
+    with pytest.raises(ExportError, match=r"no mask of 2 of 3 photographs, such as colour\.jpg: .* alone"):
+        paint("shared", masks=masks)
 
 
 @pytest.mark.parametrize(
