@@ -33,6 +33,14 @@ def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {shown(value)}.")
 
 
+def check_device(value: str) -> None:
+    """Raise ValueError unless `value` names a device that torch can compute on here."""
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` is {value!r}, which cannot be used here: name another, or cpu.") from error
+
+
 def check_generator(generator: Any) -> None:
     """Raise ValueError unless `generator` is None, a torch.Generator or a list of some."""
     entries = generator if isinstance(generator, list) else [] if generator is None else [generator]

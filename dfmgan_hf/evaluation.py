@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -128,9 +127,8 @@ def publish(config: MeasureConfig, hub: HubConfig) -> None:
     try:
         print(f"Published: {push_results(str(config.model), config.output_dir, hub, revision=config.revision)}")
     except (CardError, OSError) as error:
-        model = str(config.model)
-        again = shlex.join(["--folder", model, "--results", str(config.output_dir), *hub.arguments(model)])
-        raise CardError(f"Not published: {error}\nTo publish it once that is fixed: dfmgan push {again}") from error
+        again = hub.advice(str(config.model), "--results", str(config.output_dir))
+        raise CardError(f"Not published: {error}\n{again}") from error
 
 
 def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> None:

@@ -63,6 +63,19 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def keep_settings(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Write what a folder is begun with, or compare it with what an earlier run wrote there.
+
+    Returns:
+        The settings that the folder was begun with, and the names of those that are others now.
+    """
+    if not path.is_file():
+        write_json(path, settings)
+        return settings, []
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    return begun, [name for name, value in settings.items() if begun.get(name) != value]
+
+
 def to_json(value: Any) -> Any:
     """Return dataclasses, paths and types as what JSON can hold; numbers that are not finite become None."""
     if is_dataclass(value) and not isinstance(value, type):

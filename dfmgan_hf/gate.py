@@ -54,16 +54,8 @@ REASONS = {
 }
 """What a check says of a sample that it refuses, in the order in which checks are named."""
 
-# The number that each check reads, and whether it must be at least the threshold or at most.
-_CHECKS = {
-    "visible": ("visible", True),
-    "mask": ("mask", True),
-    "smallest": ("area", True),
-    "largest": ("area", False),
-    "product": ("product", True),
-    "copy": ("copy", True),
-    "likeness": ("likeness", False),
-}
+# These refuse what is above their threshold, the others what is below.
+_UPPER = ("largest", "likeness")
 _NETWORK_SIDE = 224  # that AlexNet learnt at
 _COMPARED_SIDE = 128  # for copies: a photograph's likeness is there at this size, and 170 of them fit in memory
 _SEARCHED_SIDE = 32
@@ -101,10 +93,11 @@ class Judgement:
         return tuple(REASONS[name] for name in self.failed)
 
 
+@dataclass(eq=False, repr=False)
 class QualityGate:
     """Judge samples by thresholds that were measured on real defects; see `from_defects`.
 
-    Args:
+    Attributes:
         lpips: whose network gives the features.
         thresholds: by check, keys of `REASONS`; a check without one refuses nothing.
         features: of the real defects, (N, D).
@@ -112,14 +105,11 @@ class QualityGate:
         sha256: of what the thresholds come from.
     """
 
-    def __init__(
-        self, lpips: LPIPS, thresholds: dict[str, float], features: Tensor, embeddings: Tensor, sha256: str
-    ) -> None:
-        self.lpips = lpips
-        self.thresholds = thresholds
-        self.features = features
-        self.embeddings = embeddings
-        self.sha256 = sha256
+    lpips: LPIPS
+    thresholds: dict[str, float]
+    features: Tensor
+    embeddings: Tensor
+    sha256: str
 
     @classmethod
     def from_defects(
@@ -311,11 +301,12 @@ class QualityGate:
 
     def _failed(self, numbers: dict[str, float]) -> Iterator[str]:
         for check in REASONS:
-            name, is_least = _CHECKS[check]
-            if check in self.thresholds and name in numbers:
-                value, threshold = numbers[name], self.thresholds[check]
-                if value < threshold if is_least else value > threshold:
-                    yield check
+            value = numbers.get("area" if check in ("smallest", "largest") else check)
+            threshold = self.thresholds.get(check)
+            if value is None or threshold is None:
+                continue
+            if value > threshold if check in _UPPER else value < threshold:
+                yield check
 
 
 def _groups(images: Tensor) -> Tensor:

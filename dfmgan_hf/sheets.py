@@ -84,7 +84,7 @@ def contact_sheet(
                 pen.text((x + picture_size // 2, top - gap), headings[position], INK, font, anchor="ms")
         if captions:
             text = captions[number]
-            while font.getlength(text) > width - 2 * gap:
+            while text != "..." and font.getlength(text) > width - 2 * gap:
                 text = text.rstrip(".")[:-1] + "..."
             pen.text((left, y + picture_size + gap), text, GREY, font)
     return page

@@ -27,10 +27,8 @@ from dfmgan_hf.data.reading import allow_pixels
 from dfmgan_hf.export import GenerateConfig, draw_samples, generate
 from dfmgan_hf.export.generate import open_gate
 from dfmgan_hf.export.paint import PaintSetConfig, find_photographs, paint_dataset, paint_samples
-from dfmgan_hf.export.writers import DatasetConfig, Record, Sample
+from dfmgan_hf.export.writers import KINDS, DatasetConfig, Record, Sample
 from dfmgan_hf.metrics.networks import require
-
-PICTURES = ("image", "mask", "defect_free")
 
 
 @dataclass(frozen=True)
@@ -66,12 +64,12 @@ class Drawer:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         samples = list(self.draw(batch["number"].tolist()))
-        pictures = {name: [getattr(sample, name) for sample in samples] for name in PICTURES}
+        pictures = {name: [getattr(sample, name) for sample in samples] for name in KINDS}
         return {"record": [json.dumps(asdict(sample.record)) for sample in samples], **pictures}
 
 
 def sample_of(row: dict[str, Any]) -> Sample:
-    return Sample(Record(**json.loads(row["record"])), *(row[name] for name in PICTURES))
+    return Sample(Record(**json.loads(row["record"])), *(row[name] for name in KINDS))
 
 
 def export_of(job: GenerateConfig | PaintSetConfig) -> DatasetConfig:

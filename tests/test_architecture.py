@@ -35,7 +35,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "gate": {"files", "data", "metrics"},
     "export": {"arguments", "gate", "painting", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
-    "prove": {"files", "sheets", "models", "data", "pipeline", "painting", "metrics", "hub", "gate", "export"},
+    "prove": {
+        *("arguments", "files", "sheets", "models", "data", "pipeline", "painting"),
+        *("metrics", "hub", "gate", "export"),
+    },
     "conversion": {"files", "models", "pipeline"},
     "evaluation": {"files", "processes", "data", "metrics", "training", "methods", "hub"},
     "cli": {"processes"},

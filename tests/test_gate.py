@@ -12,7 +12,7 @@ from PIL import Image
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf import gate as gate_module
 from dfmgan_hf.data.records import ImageRecord
-from dfmgan_hf.export.generate import ExportError, Guard, as_tensor
+from dfmgan_hf.export.generate import ExportError, Guard, judge_triplet
 from dfmgan_hf.gate import GateError, Judgement, QualityGate, join
 
 MARKS = json.loads(Path(__file__).with_name("gate_marks.json").read_text())
@@ -142,8 +142,7 @@ def test_verdicts_on_marked_bottles():
     kept = set()
     for seed in sorted([*marks["good"], *map(int, marks["bad"])]):
         output = pipe(seeds=[seed])
-        pictures = (output.images[0], output.masks[0], output.defect_free_images[0])
-        if gate.judge(*map(as_tensor, pictures)).passed:
+        if judge_triplet((output.images[0], output.masks[0], output.defect_free_images[0]), gate).passed:
             kept.add(seed)
     good = set(marks["good"])
     assert len(kept & good) / len(kept) > 0.85

@@ -369,7 +369,7 @@ def test_a_network_learns_and_nothing_is_tested_that_was_trained_on(settings):
     trained = {part(r.name) for r in (*found.train_defects, *found.train_good)}
     assert trained.isdisjoint(part(r.name) for r in found.test)
     assert len({part(r.name) for r in found.test if r.defect != "good"}) == 8
-    model, _ = found.train(Network("photographs", 0, 0.5), 60, 0)
+    model = found.train(Network("photographs", 0, 0.5), 60, 0)
     scores = found.test_on(model, found.held_back)
     assert statistics.measure(scores, np.ones((1, len(found.test))))["pixel_ap"][0] > 0.3
 
@@ -415,6 +415,12 @@ def test_a_model_of_the_other_parts_is_said_to_be_clean(settings, model):
     found = Experiment(ProveConfig(**{**settings, "output_dir": settings["output_dir"] / "2"}, models=(str(model),)))
     assert found.overlap == []
     assert found.sources[0]["origin_known"]
+
+
+def test_a_damaged_record_is_named(settings, model):
+    (model / "backbone_training_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"backbone_training_config\.json is not valid JSON"):
+        Experiment(ProveConfig(**settings, models=(str(model),)))
 
 
 def test_patches_are_traced_to_their_photographs():
@@ -545,6 +551,21 @@ def test_impossible_options_are_refused(settings, change, words):
 def test_made_defects_need_a_model(settings):
     with pytest.raises(ProveError, match="painted need a model"):
         _ = Experiment(ProveConfig(**settings, arms=("painted",))).arms
+    with pytest.raises(ProveError, match="Nothing is compared with photographs"):
+        _ = Experiment(ProveConfig(**{**settings, "arms": ("photographs",)})).arms
+
+
+def test_an_estimate_binds_a_folder_to_nothing(settings):
+    Experiment(ProveConfig(**settings, estimate=True))
+    assert [path.name for path in settings["output_dir"].glob("*")] == []
+    Experiment(ProveConfig(**{**settings, "steps": 3}))
+    with pytest.raises(ProveError, match="begun with another steps"):
+        Experiment(ProveConfig(**settings))
+
+
+def test_a_device_that_is_not_there_is_refused(settings):
+    with pytest.raises(ValueError, match="`device` is 'abacus', which cannot be used here"):
+        Experiment(ProveConfig(**{**settings, "device": "abacus"}))
 
 
 def test_missing_weights_are_explained(monkeypatch, tmp_path):
@@ -559,7 +580,7 @@ def test_ten_comparisons_of_equal_networks_claim_nothing(settings):
     found = Experiment(ProveConfig(**settings))
     parts = [found._part(r.name) for r in found.test]
     networks = [
-        found.test_on(found.train(Network("photographs", seed, 0.5), 8, 0)[0], found.held_back) for seed in range(10)
+        found.test_on(found.train(Network("photographs", seed, 0.5), 8, 0), found.held_back) for seed in range(10)
     ]
     rng = np.random.default_rng(0)
     answers = []

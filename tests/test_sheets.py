@@ -27,6 +27,10 @@ def test_every_picture_is_on_the_page_once():
     assert len({x for x, _ in red}) == 2, "two samples side by side"
 
 
+def test_captions_that_do_not_fit_at_all_end():
+    assert contact_sheet([PLAIN[:1]], captions=["seed 1"], picture_size=4).width < 20
+
+
 @pytest.mark.parametrize(("n", "columns", "used"), [(1, 2, 1), (5, 4, 4), (8, 2, 2), (3, 1, 1)])
 def test_the_page_is_no_wider_than_its_samples(n, columns, used):
     sheet = contact_sheet([PLAIN[:1]] * n, columns=columns, picture_size=40)

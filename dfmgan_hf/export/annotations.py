@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..data.parts import Part
+from ..data.reading import Array
 
-Array = np.ndarray[Any, Any]
 Edge = tuple[int, int, int]  # the grid point where it begins, x and y, and its direction
 
 # Outlines run this far inside of the pixels' borders, in pixels. Then those who fill the pixels whose centres are

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
 from .. import __version__
-from ..files import check_folder, module_sha256, to_json, write_json, write_text
+from ..arguments import check_device
+from ..files import check_folder, keep_settings, lock_folder, module_sha256, to_json, write_json, write_text
 from ..gate import REASONS, Judgement, QualityGate
 from ..hub.cards import TRAINING_FILE, read_record
 from ..hub.push import Repository
@@ -44,7 +44,6 @@ from .writers import (
 )
 
 SUMMARY_FILE = f"{RECORD_DIR}/summary.json"
-LOCK_FILE = f"{RECORD_DIR}/.lock"
 # Options that change how the work is done, not what comes of it.
 _FREE = ("output_dir", "gate", "gate_groups", "batch_size", "max_attempts", "max_megapixels", "device")
 # For the reader; the same model may lie elsewhere, and another release may draw the same.
@@ -55,6 +54,7 @@ _LEAST_PASSED, _JUDGED_FIRST = 0.05, 200
 
 T = TypeVar("T")
 Draw = Callable[[list[int]], Iterator[Sample]]
+Triplet = tuple[Image.Image, Image.Image, Image.Image]
 Drawn = tuple[Record, Image.Image, Image.Image, Image.Image]
 
 
@@ -84,10 +84,7 @@ def draw(config: DrawConfig) -> list[Path]:
 
     A backbone of stage 1 draws defect-free images alone. Returned are the files, contact_sheet.png first.
     """
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`device` is {config.device!r}, which cannot be used here: name another, or cpu.") from error
+    check_device(config.device)
     pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
     check_folder(config.output_dir)
     pipe.set_progress_bar_config(desc="Drawing", unit="sample")
@@ -152,9 +149,8 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
     if config.push_to_hub is not None and processes.is_main:
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
-    model = describe_model(pipe, config.model)
     gate = open_gate(config.gate, config.export.defect, pipe, config.gate_groups)
-    summary = _draw_dataset(pipe, config.export, model, gate, processes, draw)
+    summary = generate_dataset(pipe, config.export, model_name=config.model, processes=processes, gate=gate, draw=draw)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
         if config.push_to_hub is not None:
@@ -230,6 +226,7 @@ def generate_dataset(
     model_name: str,
     processes: ProcessGroup | None = None,
     gate: QualityGate | None = None,
+    draw: Draw | None = None,
 ) -> ExportSummary | None:
     """Fill a folder with triplets, or resume an earlier run with the same settings.
 
@@ -239,66 +236,57 @@ def generate_dataset(
     Args:
         pipe: with defects, on the device that draws.
         config: what to draw and where to.
-        model_name: what the model is called, for the card and the record.
+        model_name: what the model is called, for the card and the record: its folder, or its repository on the Hub.
         processes: of a launch, which share the work: every one calls this, and all but the main one get None.
         gate: judges each draw; what it refuses is drawn again.
+        draw: as for `generate`.
 
     Raises:
-        ExportError: the folder or the model are not usable, another run is writing to the folder, or the bounds of
-            the mask's area are too strict for the model. What was written stays.
+        ExportError: the folder or the model are not usable, or the bounds of the mask's area are too strict for the
+            model. What was written stays.
+        BlockingIOError: another run is writing to the folder.
 
     Example:
         >>> generate_dataset(pipe, ExportConfig(Path("cracks"), num_images=500), model_name="hazelnut-crack")
     """
-    model = {"model": model_name, "model_sha256": module_sha256(pipe.unwrapped_generator)}
-    return _draw_dataset(pipe, config, model, gate, processes)
 
-
-def _draw_dataset(
-    pipe: DFMGANPipeline,
-    config: ExportConfig,
-    model: dict[str, Any],
-    gate: QualityGate | None,
-    processes: ProcessGroup | None,
-    draw: Draw | None = None,
-) -> ExportSummary | None:
-    def redraw(_: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+    def redraw(_: int, seed: int) -> Triplet:
         output: Any = _draw(silent(pipe), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
     draw = draw or partial(draw_samples, pipe, config, gate=gate)
-    return export_dataset(config, model | describe_gate(gate), draw, processes, redraw=redraw if gate else None)
-
-
-def describe_gate(gate: QualityGate | None) -> dict[str, Any]:
-    """Return what an export records of its gate, of which the hash has to be the same to resume."""
-    return {} if gate is None else {"gate_sha256": gate.sha256, "gate_thresholds": gate.thresholds}
+    return export_dataset(config, describe_model(pipe, model_name), draw, processes, redraw, gate)
 
 
 def export_dataset(
     config: DatasetConfig,
     model: dict[str, Any],
     draw: Draw,
-    processes: ProcessGroup | None = None,
+    processes: ProcessGroup | None,
+    redraw: Callable[[int, int], Triplet],
+    gate: QualityGate | None,
     kinds: Sequence[str] = ("defect-free", "mask", "defect"),
-    redraw: Callable[[int, int], tuple[Image.Image, Image.Image, Image.Image]] | None = None,
 ) -> ExportSummary | None:
     """Fill a folder with what `draw` makes of the numbers that are missing in it; see `generate_dataset`.
 
     Args:
-        config: what goes where; with the model it must be the same to resume.
+        config: what goes where; with the model and the gate it must be the same to resume.
         model: what it is called, and its hash.
         draw: yields the samples of these numbers, in this order.
         processes: of a launch.
-        kinds: how the contact sheet calls the three pictures.
-        redraw: with a gate, draws what it refused once more, by number and seed, for the sheet of what was refused.
+        redraw: draws once more, by number and seed, what the gate refused, for the sheet of that.
+        gate: that `draw` asks.
+        kinds: how contact sheets call the three pictures.
     """
     processes = processes or ProcessGroup()
     start = time.perf_counter()
+    if gate is not None:
+        model = {**model, "gate_sha256": gate.sha256, "gate_thresholds": gate.thresholds}
     with contextlib.ExitStack() as stack:
         settings: dict[str, Any] = {}
         if processes.is_main:
-            stack.enter_context(_only_run(config.output_dir))
+            _check_folder(config.output_dir)
+            stack.enter_context(lock_folder(config.output_dir / RECORD_DIR, title=config.output_dir))
             settings = _begin_or_resume(config, model)
         processes.wait()
         writer = make_writer(config)
@@ -308,51 +296,32 @@ def export_dataset(
         drawn = sum(1 for _ in writer.write(samples))
         # The sum also waits for the files of the other processes.
         num_drawn = int(processes.sum(torch.tensor(drawn)))
-        return _finish(writer, config, settings, num_drawn, start, kinds, redraw) if processes.is_main else None
+        if not processes.is_main:
+            return None
+        return _finish(writer, config, settings, num_drawn, start, kinds, redraw if gate else None)
 
 
 def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, Any]:
     """Store and return the settings in a new folder, or return those that it was begun with if they are the same."""
     options = {name: to_json(value) for name, value in asdict(config).items() if name not in _FREE}
-    settings = {
-        **model,
-        **{k: v for k, v in options.items() if k not in model},
-        "dfmgan-hf": __version__,
-    }
-    path = config.output_dir / SETTINGS_FILE
-    if path.is_file():
-        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        differences = [
-            f"{name} was {begun.get(name)} and is {value} now"
-            for name, value in settings.items()
-            if name not in _NOT_COMPARED and begun.get(name) != value
-        ]
-        if differences:
-            raise ExportError(
-                f"{config.output_dir} was begun with other settings: {'; '.join(differences)}. Repeat them to resume, "
-                "or give another folder."
-            )
-        return begun
-    write_json(path, settings)
-    return settings
+    settings = {**model, **{k: v for k, v in options.items() if k not in model}, "dfmgan-hf": __version__}
+    begun, different = keep_settings(config.output_dir / SETTINGS_FILE, settings)
+    differences = [
+        f"{name} was {begun.get(name)} and is {settings[name]} now" for name in different if name not in _NOT_COMPARED
+    ]
+    if differences:
+        raise ExportError(
+            f"{config.output_dir} was begun with other settings: {'; '.join(differences)}. Repeat them to resume, "
+            "or give another folder."
+        )
+    return begun
 
 
-@contextlib.contextmanager
-def _only_run(folder: Path) -> Iterator[None]:
-    """Keep a second run of the same export out of its folder, and every run out of a folder that holds other things.
-
-    The lock goes with the process that holds it. Its file stays: if it were removed, two runs could each hold one.
-    """
+def _check_folder(folder: Path) -> None:
+    """Keep every export out of a folder that holds other things."""
     is_begun = (folder / SETTINGS_FILE).is_file()
     if not is_begun and folder.is_dir() and any(not e.name.startswith((".", RECORD_DIR)) for e in folder.iterdir()):
         raise ExportError(f"{folder} holds other things and no {SETTINGS_FILE}. Give a new or empty folder.")
-    try:
-        with FileLock(folder / LOCK_FILE, timeout=0):
-            yield
-    except Timeout:
-        raise ExportError(
-            f"Another run writes to {folder}. Wait until it has ended, or end it; the same command then resumes."
-        ) from None
 
 
 def _finish(
@@ -362,9 +331,9 @@ def _finish(
     num_drawn: int,
     start: float,
     kinds: Sequence[str],
-    redraw: Callable[[int, int], tuple[Image.Image, Image.Image, Image.Image]] | None = None,
+    redraw: Callable[[int, int], Triplet] | None,
 ) -> ExportSummary:
-    """Write the table, the contact sheet, the card and the summary."""
+    """Write the table, the contact sheets, the card and the summary; `redraw` is None without a gate."""
     dropped: Counter[str] = Counter(empty=0, too_small=0, too_large=0)
     refused: Counter[str] = Counter()
     shown: list[tuple[int, int, list[str]]] = []
@@ -379,24 +348,25 @@ def _finish(
             if len(shown) < _SHEET_SIZE:
                 shown.append((record.index, seed, failed))
     area = {"min": smallest, "mean": total / config.num_images, "max": largest}
-    summary = ExportSummary(config.num_images, dict(dropped), area, num_drawn, time.perf_counter() - start)
-    record_of_all = {name: value for name, value in asdict(summary).items() if name not in ("num_drawn", "seconds")}
-    if redraw is None:
-        del record_of_all["refused"]
-    else:
-        in_order = {name: refused[name] for name in REASONS if refused[name]}
-        summary = replace(summary, refused=in_order)
-        record_of_all["refused"] = in_order
-        if shown:
-            sheet = contact_sheet(
-                [redraw(index, seed) for index, seed, _ in shown],
-                title=f"{config.category}: {config.defect}, the first {len(shown)} of {sum(refused.values()):,} "
-                "that the gate refused",
-                headings=kinds,
-                captions=[f"{', '.join(REASONS[name] for name in failed)} (seed {seed})" for _, seed, failed in shown],
-            )
-            save_sheet(sheet, config.output_dir / RECORD_DIR / "refused.png")
-
+    in_order = {name: refused[name] for name in REASONS if refused[name]}
+    summary = ExportSummary(
+        config.num_images,
+        dict(dropped),
+        area,
+        num_drawn,
+        time.perf_counter() - start,
+        refused=None if redraw is None else in_order,
+    )
+    of_all = {k: v for k, v in asdict(summary).items() if k not in ("num_drawn", "seconds") and v is not None}
+    if redraw is not None and shown:
+        sheet = contact_sheet(
+            [redraw(index, seed) for index, seed, _ in shown],
+            title=f"{config.category}: {config.defect}, the first {len(shown)} of {sum(refused.values()):,} "
+            "that the gate refused",
+            headings=kinds,
+            captions=[f"{', '.join(REASONS[name] for name in failed)} (seed {seed})" for _, seed, failed in shown],
+        )
+        save_sheet(sheet, config.output_dir / RECORD_DIR / "refused.png")
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
     files = ("defect_free", "mask", "image")
     sheet = contact_sheet(
@@ -407,8 +377,8 @@ def _finish(
     )
     save_sheet(sheet, config.output_dir / RECORD_DIR / "contact_sheet.png")
     if config.format == "parquet":
-        write_text(config.output_dir / "README.md", dataset_card(settings, record_of_all))
-    write_json(config.output_dir / SUMMARY_FILE, record_of_all)
+        write_text(config.output_dir / "README.md", dataset_card(settings, of_all))
+    write_json(config.output_dir / SUMMARY_FILE, of_all)
     return summary
 
 
@@ -434,12 +404,13 @@ def crop_shown(picture: Image.Image | np.ndarray[Any, Any], window: Sequence[int
     return Image.fromarray(samples).crop((window[0], window[1], window[2], window[3]))
 
 
-def check_kind(pipe: DFMGANPipeline, defect: str) -> None:
-    """Raise ExportError if the model draws several kinds of defect, and not this one."""
+def kind_of(pipe: DFMGANPipeline, defect: str) -> str | None:
+    """Return the kind of defect to draw: this one of a model that draws several, which has to be among them."""
     if pipe.defect_names and defect not in pipe.defect_names:
         raise ExportError(
             f"The model draws the defects {', '.join(pipe.defect_names)}, but not {defect!r}: say which with --defect."
         )
+    return defect if pipe.defect_names else None
 
 
 def draw_samples(
@@ -460,7 +431,7 @@ def draw_samples(
             "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
             "this one (`dfmgan train stage2`) and give its output folder."
         )
-    check_kind(pipe, config.defect)
+    kind_of(pipe, config.defect)
     encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
     pipe = silent(pipe)
     pipe.enable_cuda_graphs()
@@ -494,17 +465,13 @@ def one_ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
+@dataclass
 class Guard:
     """A gate that stops an export when hardly anything passes."""
 
-    def __init__(self, gate: QualityGate) -> None:
-        self.gate = gate
-        self.passed = 0
-        self.refused: Counter[str] = Counter()
-
-    def judge(self, image: Any, mask: Any, twin: Any) -> Judgement:
-        """Judge a sample, PIL images; see `QualityGate.judge`."""
-        return self.count(self.gate.judge(*(as_tensor(picture) for picture in (image, mask, twin))))
+    gate: QualityGate
+    passed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
 
     def count(self, judgement: Judgement) -> Judgement:
         """Take a judgement into account, and return it.
@@ -524,15 +491,50 @@ class Guard:
         return judgement
 
 
-def as_tensor(picture: Any) -> torch.Tensor:
-    """Return a PIL image of 8 bits as uint8 (C, H, W)."""
-    pixels = np.asarray(picture)
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1).copy())
+def judge_triplet(triplet: Sequence[Image.Image], gate: QualityGate) -> Judgement:
+    """Judge image, mask and twin, of 8 bits, as a model drew them."""
+    pixels = (np.asarray(picture) for picture in triplet)
+    return gate.judge(*(torch.from_numpy(x.reshape(*x.shape[:2], -1).transpose(2, 0, 1).copy()) for x in pixels))
 
 
-def gate_record(judgement: Judgement | None, refused: list[tuple[int, tuple[str, ...]]]) -> str:
-    """Return a record's entry `gate`."""
-    return "" if judgement is None else json.dumps({"numbers": judgement.numbers, "refused": refused})
+@dataclass
+class Attempts:
+    """The draws for one image: which were dropped by their masks or refused by the gate, and the one that stays.
+
+    Attributes:
+        index: number of the image.
+        config: bounds of the mask's area.
+        guard: None without a gate.
+        dropped: draws by reason.
+        refused: seeds, each with the checks that refused it.
+    """
+
+    index: int
+    config: DatasetConfig
+    guard: Guard | None
+    dropped: Counter[str] = field(default_factory=Counter)
+    refused: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+
+    def accept(self, seed: int, mask: Image.Image, judge: Callable[[QualityGate], Judgement]) -> Record | None:
+        """Return the record of a draw that is good, or None; `judge` asks the gate about it.
+
+        Raises:
+            ExportError: hardly anything passes the gate.
+        """
+        area = float((np.asarray(mask) != 0).mean())
+        reason = why_dropped(area, self.config)
+        if reason is not None:
+            self.dropped[reason] += 1
+            return None
+        gate = ""
+        if self.guard is not None:
+            judgement = self.guard.count(judge(self.guard.gate))
+            if not judgement.passed:
+                self.refused.append((seed, judgement.failed))
+                return None
+            gate = json.dumps({"numbers": judgement.numbers, "refused": self.refused})
+        counts: dict[str, Any] = {f"dropped_{name}": count for name, count in self.dropped.items()}
+        return Record(self.index, seed, area, **counts, gate=gate)
 
 
 def _draw(pipe: DFMGANPipeline, config: ExportConfig, seeds: list[int]) -> Any:
@@ -542,16 +544,15 @@ def _draw(pipe: DFMGANPipeline, config: ExportConfig, seeds: list[int]) -> Any:
         noise_mode=config.noise_mode,
         mask_threshold=config.mask_threshold,
         batch_size=len(seeds),
-        defect=config.defect if pipe.defect_names else None,
+        defect=kind_of(pipe, config.defect),
     )
 
 
 def _draw_batch(
     pipe: DFMGANPipeline, config: ExportConfig, batch: list[int], guard: Guard | None = None
 ) -> list[Drawn]:
+    attempts = {index: Attempts(index, config, guard) for index in batch}
     kept: dict[int, Drawn] = {}
-    refused: dict[int, list[tuple[int, tuple[str, ...]]]] = {index: [] for index in batch}
-    dropped: dict[int, Counter[str]] = {index: Counter() for index in batch}
     for attempt in range(config.max_attempts):
         wanted = [index for index in batch if index not in kept]
         if not wanted:
@@ -559,23 +560,15 @@ def _draw_batch(
         seeds = [candidate_seed(config.seed, index, attempt) for index in wanted]
         output: Any = _draw(pipe, config, seeds)
         drawn = zip(wanted, seeds, output.images, output.masks, output.defect_free_images, strict=True)
-        for index, seed, image, mask, defect_free in drawn:
-            area = float((np.asarray(mask) != 0).mean())
-            reason = why_dropped(area, config)
-            if reason is not None:
-                dropped[index][reason] += 1
-                continue
-            judgement = None if guard is None else guard.judge(image, mask, defect_free)
-            if judgement is not None and not judgement.passed:
-                refused[index].append((seed, judgement.failed))
-                continue
-            counts: dict[str, Any] = {f"dropped_{name}": count for name, count in dropped[index].items()}
-            record = Record(index, seed, area, **counts, gate=gate_record(judgement, refused[index]))
-            kept[index] = (record, image, mask, defect_free)
+        for index, seed, *triplet in drawn:
+            image, mask, defect_free = triplet
+            record = attempts[index].accept(seed, mask, partial(judge_triplet, triplet))
+            if record is not None:
+                kept[index] = (record, image, mask, defect_free)
     for index in batch:
         if index not in kept:
-            counted = {name.replace("_", " "): count for name, count in dropped[index].items()}
-            counted |= Counter(REASONS[failed[0]] for _, failed in refused[index])
+            counted = {name.replace("_", " "): count for name, count in attempts[index].dropped.items()}
+            counted |= Counter(REASONS[failed[0]] for _, failed in attempts[index].refused)
             reasons = ", ".join(f"{count} {name}" for name, count in counted.items())
             passes = "" if guard is None else " and passes the gate"
             raise ExportError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -14,11 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments import check_device
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
+from ..data.layouts import match_masks
 from ..data.preparation import read_masks, resize_mask
 from ..data.reading import allow_pixels
-from ..data.records import ImageRecord, list_entries
+from ..data.records import DataError, ImageRecord, list_entries
 from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
 from ..gate import Judgement, QualityGate, join
@@ -26,20 +27,18 @@ from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
 from .generate import (
+    Attempts,
     Draw,
     Guard,
     candidate_seed,
-    check_kind,
     crop_shown,
-    describe_gate,
     describe_model,
     export_dataset,
-    gate_record,
+    kind_of,
     open_gate,
     silent,
-    why_dropped,
 )
-from .writers import DatasetConfig, ExportError, Record, Sample
+from .writers import DatasetConfig, ExportError, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +99,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
         ExportError: there are no photographs, masks are missing, or the folder is not usable.
         PaintError: a photograph cannot be painted into. What was written stays.
     """
+    check_device(config.device)
     allow_pixels(config.max_megapixels)
     photographs = find_photographs(config)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
@@ -112,16 +112,15 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     def repaint(index: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
         photograph, place = photographs[index % len(photographs)]
         opened = Photograph.open(photograph, config.how.bit_depth)
-        kind = config.defect if pipe.defect_names else None
-        output = silent(pipe).paint(opened, seeds=[seed], config=config.how, defect=kind, **_where(config, place))
+        kind, where = kind_of(pipe, config.defect), _where(config, place)
+        output = silent(pipe).paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
         pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
         window = output.placements[0][0].window
         before, label, after = (crop_shown(picture, window) for picture in pictures)
         return before, label, after
 
-    model |= describe_gate(gate)
     draw = draw or partial(paint_samples, pipe, config, photographs, gate=gate)
-    summary = export_dataset(config, model, draw, processes, kinds, repaint if gate else None)
+    summary = export_dataset(config, model, draw, processes, repaint, gate, kinds)
     if summary is not None:
         print(f"{config.output_dir}:\n{summary}")
 
@@ -134,23 +133,28 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
     """Return the photographs, each with its mask if there are masks, by name.
 
     Raises:
-        ExportError: there are none, or one has no mask.
+        ExportError: there are none, or one has no mask, or several that are not numbered.
     """
-    if config.masks is not None and (masks := _labelled(config.photographs, config.masks, config.defect)):
-        return masks
+    if config.masks is not None and (labelled := _labelled(config.photographs, config.masks, config.defect)):
+        return labelled
     photographs = [config.photographs] if config.photographs.is_file() else list_entries(config.photographs).images
     if not photographs:
         raise ExportError(f"{config.photographs} is no photograph, and no folder that holds any.")
     if config.masks is None or config.masks.is_file():
         return [(photograph, config.masks) for photograph in photographs]
-    by_stem = {path.stem.removesuffix("_mask"): path for path in list_entries(config.masks).images}
-    without = [path.name for path in photographs if path.stem not in by_stem]
+    found: list[tuple[Path, Place]] = []
+    without = []
+    for path, masks in match_masks(photographs, config.masks)[0].items():
+        if isinstance(masks, DataError):
+            without.append(path)
+        else:
+            found.append((path, ImageRecord(path.name, path, masks[0], config.defect, "test", more_masks=masks[1:])))
     if without:
         raise ExportError(
-            f"{config.masks} holds no mask of {len(without)} of {len(photographs)} photographs, such as {without[0]}: "
-            f"expected {Path(without[0]).stem}.png or {Path(without[0]).stem}_mask.png."
+            f"{config.masks} holds no mask of {len(without)} of {len(photographs)} photographs, such as "
+            f"{without[0].name}: expected {without[0].stem}.png or {without[0].stem}_mask.png, and one of these alone."
         )
-    return [(path, by_stem[path.stem]) for path in photographs]
+    return found
 
 
 def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, Place]]:
@@ -159,9 +163,7 @@ def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, 
     Raises:
         DataError: labels cannot be read, or one of the photographs cannot be used.
     """
-    if not labels.is_dir() and labels.suffix.lower() not in LABEL_EXTENSIONS | {".zip"}:
-        return []
-    if labels.is_dir() and not is_labelled(labels):
+    if not (is_labelled(labels) if labels.is_dir() else labels.suffix.lower() in LABEL_EXTENSIONS | {".zip"}):
         return []
     folder = photographs.parent if photographs.is_file() else photographs
     listing = find_listing(DataSource(folder, labels=labels))
@@ -197,15 +199,13 @@ def paint_samples(
         PaintError: a photograph cannot be painted into; the message names it.
     """
     model_sha256 = module_sha256(pipe.unwrapped_generator)
-    check_kind(pipe, config.defect)
-    kind = config.defect if pipe.defect_names else None
+    kind = kind_of(pipe, config.defect)
     pipe = silent(pipe)
     guard = None if gate is None else Guard(gate)
     for index in indices:
         photograph, place = photographs[index % len(photographs)]
         where = _where(config, place)
-        refused: list[tuple[int, tuple[str, ...]]] = []
-        dropped: Counter[str] = Counter()
+        attempts = Attempts(index, config, guard)
         opened = Photograph.open(photograph, config.how.bit_depth)
         before, profile = opened.restore(opened.pixels), (opened.info or {}).get("icc_profile")
         for attempt in range(config.max_attempts):
@@ -214,18 +214,10 @@ def paint_samples(
                 output = pipe.paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
             except PaintError as error:
                 raise PaintError(f"{photograph}: {error}") from error
-            area = float((np.asarray(output.labels[0]) != 0).mean())
-            reason = why_dropped(area, config)
-            if reason is not None:
-                dropped[f"dropped_{reason}"] += 1
-                continue
-            judgement = None
-            if guard is not None:
-                judgement = guard.count(judge_painted(guard.gate, opened, output, pipe, config.how.bit_depth))
-                if not judgement.passed:
-                    refused.append((seed, judgement.failed))
-                    continue
-            break
+            judge = partial(judge_painted, before=opened, output=output, pipe=pipe, bit_depth=config.how.bit_depth)
+            record = attempts.accept(seed, output.labels[0], judge)
+            if record is not None:
+                break
         else:
             raise ExportError(
                 f"None of {config.max_attempts} defects that were painted into {photograph} has a label of the wanted "
@@ -233,14 +225,7 @@ def paint_samples(
                 "new folder, or raise strength or max_attempts."
             )
         origin = {"file": photograph.name, "defects": [asdict(placement) for placement in output.placements[0]]}
-        record = Record(
-            index,
-            seed,
-            area,
-            **dropped,
-            photograph=json.dumps(origin, ensure_ascii=False),
-            gate=gate_record(judgement, refused),
-        )
+        record = replace(record, photograph=json.dumps(origin, ensure_ascii=False))
         yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256, profile)
 
 

@@ -8,10 +8,10 @@ import json
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby
+from itertools import groupby, islice
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, Protocol
 
 import numpy as np
 import tyro
@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo, putchunk
 from ..arguments import check_choice, check_number, check_positive_integer
 from ..data.hub import LABELS, make_features
 from ..data.parts import parts_of
+from ..data.reading import Array
 from ..data.records import GOOD, is_folder_name
 from ..files import whole_file, write_bytes, write_text
 from ..models.stylegan2 import NOISE_MODES, NoiseMode
@@ -32,7 +33,6 @@ from .annotations import counts_to_text, outline, run_lengths
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-Array = np.ndarray[Any, Any]
 
 # Command lines list the keys of WRITERS.
 _choices = tyro.conf.arg(constructor_factory=lambda: tyro.extras.literal_type_from_choices(WRITERS))
@@ -43,6 +43,7 @@ ExportFormat = Annotated[str, _choices]
 RECORD_DIR = "generation"
 SETTINGS_FILE = f"{RECORD_DIR}/settings.json"
 DATA_DIR = "data"
+KINDS = ("image", "mask", "defect_free")
 # A reader holds a whole row group in memory: small ones keep streaming and the Hub's viewer quick.
 ROW_GROUP_SIZE = 50
 CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
@@ -54,7 +55,6 @@ _SYNTHETIC_KEY = "synthetic"
 # A third of the default level's time for a tenth more bytes: on a GPU, compressing is what takes the time.
 _LEVEL = 3
 _HEADER = 8 + 25  # of a PNG file: its signature and IHDR, after which other chunks may come
-_KINDS = ("image", "mask", "defect_free")
 _SIZE_CATEGORIES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
@@ -221,7 +221,7 @@ def _write_deep(stream: BinaryIO, samples: Array, text: PngInfo) -> None:
     stream.write(content[_HEADER:])
 
 
-def read_record(source: Path | BinaryIO) -> Record:
+def record_of(source: Path | BinaryIO) -> Record:
     """Read the record in a written image, without decoding its pixels."""
     with Image.open(source) as image:
         try:
@@ -273,6 +273,12 @@ class MVTecWriter:
     """
 
     table = "seeds.csv"
+    layout: ClassVar = {
+        "image": "{category}/test/{defect}/{index:06d}.png",
+        "mask": "{category}/ground_truth/{defect}/{index:06d}_mask.png",
+        "defect_free": "{category}/{twins}/good/{index:06d}.png",
+    }
+    twins: ClassVar = {"train": "train", "test": "test"}
 
     def __init__(self, config: DatasetConfig) -> None:
         self.config = config
@@ -280,12 +286,9 @@ class MVTecWriter:
 
     def names(self, index: int) -> dict[str, str]:
         """Return where the files of triplet number `index` go, by kind."""
-        category, defect = self.config.category, self.config.defect
-        return {
-            "image": f"{category}/test/{defect}/{index:06d}.png",
-            "mask": f"{category}/ground_truth/{defect}/{index:06d}_mask.png",
-            "defect_free": f"{category}/{self.config.twins}/good/{index:06d}.png",
-        }
+        about = {"category": self.config.category, "defect": self.config.defect}
+        twins = self.twins[self.config.twins]
+        return {kind: name.format(index=index, twins=twins, **about) for kind, name in self.layout.items()}
 
     def missing(self, rank: int = 0, count: int = 1) -> Iterator[int]:
         for index in range(rank, self.config.num_images, count):
@@ -310,14 +313,14 @@ class MVTecWriter:
             table.writerow([*files, *RECORD_FIELDS, "category", "defect"])
             for index in range(self.config.num_images):
                 names = self.names(index)
-                record = read_record(self.root / names["image"])
+                record = record_of(self.root / names["image"])
                 table.writerow([*names.values(), *asdict(record).values(), self.config.category, self.config.defect])
                 yield record
 
     def read(self, count: int) -> list[Sample]:
         names = (self.names(index) for index in range(count))
-        paths = ([self.root / each[kind] for kind in _KINDS] for each in names)
-        return [Sample(read_record(files[0]), *(path.read_bytes() for path in files)) for files in paths]
+        paths = ([self.root / each[kind] for kind in KINDS] for each in names)
+        return [Sample(record_of(files[0]), *(path.read_bytes() for path in files)) for files in paths]
 
     def settings(self) -> dict[str, Any]:
         """Return what the export was begun with, the model's name and hash among it."""
@@ -330,9 +333,11 @@ class ImageFolderWriter(MVTecWriter):
 
     table = "metadata.csv"
 
-    def names(self, index: int) -> dict[str, str]:
-        folders = {"image": "images", "mask": "masks", "defect_free": "defect_free"}
-        return {kind: f"{folder}/{index:06d}.png" for kind, folder in folders.items()}
+    layout: ClassVar = {
+        "image": "images/{index:06d}.png",
+        "mask": "masks/{index:06d}.png",
+        "defect_free": "defect_free/{index:06d}.png",
+    }
 
 
 class AnomalibWriter(MVTecWriter):
@@ -342,13 +347,12 @@ class AnomalibWriter(MVTecWriter):
     `twins` train, `CATEGORY/good`: its `abnormal_dir`, `mask_dir`, `normal_test_dir` and `normal_dir`.
     """
 
-    def names(self, index: int) -> dict[str, str]:
-        category, defect = self.config.category, self.config.defect
-        return {
-            "image": f"{category}/{defect}/{index:06d}.png",
-            "mask": f"{category}/mask/{defect}/{index:06d}.png",
-            "defect_free": f"{category}/{'good' if self.config.twins == 'train' else 'normal_test'}/{index:06d}.png",
-        }
+    layout: ClassVar = {
+        "image": "{category}/{defect}/{index:06d}.png",
+        "mask": "{category}/mask/{defect}/{index:06d}.png",
+        "defect_free": "{category}/{twins}/{index:06d}.png",
+    }
+    twins: ClassVar = {"train": "good", "test": "normal_test"}
 
 
 class CocoWriter(ImageFolderWriter):
@@ -363,11 +367,10 @@ class CocoWriter(ImageFolderWriter):
     def finish(self) -> Iterator[Record]:
         yield from super().finish()
         settings = self.settings()
-        model = {name: settings[name] for name in ("model", "model_sha256")}
         info = {
             "description": f"Synthetic images, drawn by dfmgan-hf {settings['dfmgan-hf']}",
             "synthetic": True,
-            **model,
+            **{name: settings[name] for name in ("model", "model_sha256")},
         }
         category = {"id": 1, "name": self.config.defect, "supercategory": self.config.category}
         # Line by line: of a large export, this would not fit into the memory.
@@ -385,7 +388,7 @@ class CocoWriter(ImageFolderWriter):
             name = self.names(index)["image"]
             with Image.open(self.root / name) as image:
                 width, height = image.size
-            record = read_record(self.root / name)
+            record = record_of(self.root / name)
             about = {"synthetic": True, "seed": record.seed, "photograph": record.photograph}
             yield {"id": index, "file_name": name, "width": width, "height": height, **about}
 
@@ -419,13 +422,12 @@ class YoloWriter(MVTecWriter):
     is filled as Ultralytics does. Masks and twins lie beside, for whoever needs them.
     """
 
-    def names(self, index: int) -> dict[str, str]:
-        return {
-            "image": f"images/train/{index:06d}.png",
-            "mask": f"masks/{index:06d}.png",
-            "defect_free": f"defect_free/{index:06d}.png",
-            "label": f"labels/train/{index:06d}.txt",
-        }
+    layout: ClassVar = {
+        "image": "images/train/{index:06d}.png",
+        "mask": "masks/{index:06d}.png",
+        "defect_free": "defect_free/{index:06d}.png",
+        "label": "labels/train/{index:06d}.txt",
+    }
 
     def content(self, sample: Sample, kind: str) -> bytes:
         if kind != "label":
@@ -492,15 +494,9 @@ class ParquetWriter:
         schema = self._features.arrow_schema
         for shard, members in groupby(samples, lambda sample: sample.record.index // self.config.images_per_shard):
             with whole_file(self._path(shard)) as aside, pyarrow.parquet.ParquetWriter(aside, schema) as file:
-                rows = []
-                for sample in members:
-                    rows.append(self._row(sample))
-                    yield sample.record
-                    if len(rows) == ROW_GROUP_SIZE:
-                        file.write_table(pyarrow.Table.from_pylist(rows, schema))
-                        rows = []
-                if rows:
-                    file.write_table(pyarrow.Table.from_pylist(rows, schema))
+                while group := list(islice(members, ROW_GROUP_SIZE)):
+                    file.write_table(pyarrow.Table.from_pylist([self._row(sample) for sample in group], schema))
+                    yield from (sample.record for sample in group)
 
     def finish(self) -> Iterator[Record]:
         for shard in range(self.num_shards):
@@ -508,14 +504,14 @@ class ParquetWriter:
                 yield from (Record(**row) for row in batch.to_pylist())
 
     def read(self, count: int) -> list[Sample]:
-        rows = next(self._open(0).iter_batches(batch_size=count, columns=list(_KINDS))).to_pylist()
-        pictures = [[row[name]["bytes"] for name in _KINDS] for row in rows]
-        return [Sample(read_record(io.BytesIO(image)), image, *more) for image, *more in pictures]
+        rows = next(self._open(0).iter_batches(batch_size=count, columns=list(KINDS))).to_pylist()
+        pictures = [[row[name]["bytes"] for name in KINDS] for row in rows]
+        return [Sample(record_of(io.BytesIO(image)), image, *more) for image, *more in pictures]
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         name = f"{sample.record.index:06d}.png"
         return {
-            **{kind: {"bytes": getattr(sample, kind), "path": name} for kind in _KINDS},
+            **{kind: {"bytes": getattr(sample, kind), "path": name} for kind in KINDS},
             "label": LABELS.index("anomalous"),
             "defect": self._features["defect"].str2int(self.config.defect),
             "category": self._features["category"].str2int(self.config.category),

@@ -22,6 +22,7 @@ from ..files import tensors_sha256, write_json, write_text
 from ..sheets import contact_sheet, save_sheet
 
 CARD_FILE = "README.md"
+INDEX_FILE = "model_index.json"
 SAMPLES_FILE = "samples.png"
 TRAINING_FILE = "training_config.json"
 BACKBONE_TRAINING_FILE = "backbone_training_config.json"
@@ -240,9 +241,14 @@ def loaded_from(text: str, model_name: str) -> str:
     return text.replace(f'from_pretrained("{THIS_FOLDER}")', f'from_pretrained("{model_name}")')
 
 
+def is_full_precision(name: str) -> bool:
+    """Return whether a file of this name in a network's folder holds weights, and no variant in half precision."""
+    return _FULL_PRECISION.fullmatch(name) is not None
+
+
 def full_precision_weights(folder: Path) -> list[Path]:
     """Return the weight files of a network's folder, one or several shards, without its half-precision variants."""
-    return sorted(path for path in folder.glob("*.safetensors") if _FULL_PRECISION.fullmatch(path.name))
+    return sorted(path for path in folder.glob("*.safetensors") if is_full_precision(path.name))
 
 
 def _count_parameters(model_dir: Path) -> int:
@@ -526,7 +532,7 @@ def _records_of(config: CardConfig) -> dict[str, Any]:
         references = read_record(config.results.with_name(REFERENCES_FILE))
     if config.reference:
         paths = dict(entry.partition("=")[::2] for entry in config.reference)
-        if not all(paths.values()):
+        if not all(name and path for name, path in paths.items()):
             raise ValueError(f"`reference` must be name=results.json, but is {', '.join(config.reference)}.")
         references = {name: _read_results(Path(path)) for name, path in paths.items()}
     if references is not None:
@@ -545,10 +551,8 @@ def _read_results(path: Path) -> dict[str, Any]:
 
 
 def _draw_samples(config: CardConfig) -> tuple[Image.Image, str]:
-    if not (config.model / "model_index.json").is_file():
-        raise CardError(
-            f"{config.model} has no model_index.json; give a folder that a training or save_pretrained wrote."
-        )
+    if not (config.model / INDEX_FILE).is_file():
+        raise CardError(f"{config.model} has no {INDEX_FILE}; give a folder that a training or save_pretrained wrote.")
     # By the base class: the pipeline imports this module, to publish itself.
     pipe: Any = DiffusionPipeline.from_pretrained(str(config.model))
     seeds = range(config.first_seed, config.first_seed + config.num_samples)

@@ -19,11 +19,12 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
-from ..files import lock_folder, whole_folder, write_json, write_text
+from ..files import file_sha256, lock_folder, whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.base import VARIANTS, refuse_pickles
 from .cards import (
     CARD_FILE,
+    INDEX_FILE,
     RECORD_FILES,
     REFERENCES_FILE,
     RESULTS_FILE,
@@ -42,7 +43,6 @@ from .cards import (
     without_local_paths,
 )
 
-INDEX_FILE = "model_index.json"
 # Of a training's output folder.
 BEST_FOLDER = "best"
 # A commit is all or nothing, so that sending it again is safe. The client itself retries the files, not the commit.
@@ -113,12 +113,13 @@ class HubConfig:
             return self
         return replace(self, hub_model_id=str(model))
 
-    def arguments(self, folder: Path | str) -> list[str]:
-        """Return these options as on a command line that publishes `folder`, the repository named."""
+    def advice(self, folder: Path | str, *more: str) -> str:
+        """Return the command that publishes `folder` with these options and `more`, for who could not do so yet."""
         named = replace(self, hub_model_id=self._name(folder))
         given = {f.name: getattr(named, f.name) for f in fields(named) if getattr(named, f.name) != f.default}
         options = ([f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in given.items())
-        return [part for option in options for part in option]
+        command = shlex.join(["--folder", str(folder), *more, *(part for option in options for part in option)])
+        return f"To publish it once that is fixed: dfmgan push {command}"
 
     def open_repository(
         self, folder: Path | str, kind: str = "model", *, private: bool | None = None, token: str | None = None
@@ -174,6 +175,17 @@ class Repository:
         """Return the paths of the files in the branch."""
         with clear_errors(f"{self.name} cannot be listed", self.name, self.revision):
             return self.api.list_repo_files(self.name, repo_type=self.kind, revision=self.revision)
+
+    def check_same(self, files: Mapping[str, Path]) -> None:
+        """Raise `CardError` if the branch has another content under one of these names; the Hub hashes large files."""
+        with clear_errors(f"{self.name} cannot be read", self.name, self.revision):
+            found = self.api.get_paths_info(self.name, list(files), repo_type=self.kind, revision=self.revision)
+        for file in found:
+            large_file = getattr(file, "lfs", None)
+            if large_file is not None and large_file.sha256 != file_sha256(files[file.path]):
+                raise CardError(
+                    f"{self.name} holds another {file.path} than {files[file.path]}: publish that one first."
+                )
 
     def push(
         self,
@@ -396,11 +408,7 @@ def push_trained(runs: Mapping[Path, HubConfig]) -> list[str]:
             try:
                 addresses.append(push_model_folder(folder, hub))
             except (OSError, CardError) as error:
-                again = shlex.join(["--folder", str(folder), *hub.arguments(folder)])
-                failures.append(
-                    f"The model is in {folder}, but was not published. {error}\n"
-                    f"To publish it once that is fixed: dfmgan push {again}"
-                )
+                failures.append(f"The model is in {folder}, but was not published. {error}\n{hub.advice(folder)}")
     if failures:
         raise HubError("\n".join([*(f"Published: {address}" for address in addresses), *failures]))
     return addresses
@@ -420,7 +428,8 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         revision: of the repository that was measured.
 
     Raises:
-        HubError, CardError: nothing was published.
+        HubError, CardError: nothing was published: no connection, or the repository holds another model than the one
+            that was measured.
     """
     results = read_record(Path(results_dir) / RESULTS_FILE)
     if results is None:
@@ -438,6 +447,9 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         with clear_errors(f"{model} cannot be read", model, revision):
             model_dir = Path(repository.api.snapshot_download(model, revision=revision, allow_patterns=patterns))
     check_measured(results, model_dir)
+    if INDEX_FILE in published:  # an earlier training, perhaps
+        weights = full_precision_weights(model_dir / "generator")
+        repository.check_same({f"generator/{path.name}": path for path in weights})
     references = read_record(Path(results_dir) / REFERENCES_FILE)
     with scratch_folder() as aside:
         files: dict[str, Path] = {}

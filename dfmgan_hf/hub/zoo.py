@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from ..hub_errors import HubError, clear_errors
+from .cards import CARD_FILE, INDEX_FILE, full_precision_weights, is_full_precision, read_record
 
-CARD, INDEX, GENERATOR = "README.md", "model_index.json", "generator/config.json"
+GENERATOR_FILE = "generator/config.json"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def list_models(where: str) -> list[ListedModel]:
     """
     if Path(where).is_dir():
         folders = [Path(where), *sorted(Path(where).iterdir())]
-        return [_describe(str(f), f, _bytes_here(f)) for f in folders if _is_ours(f)]
+        return [_describe(str(folder), folder, _bytes_of(folder)) for folder in folders if _is_ours(folder)]
     if "/" in where:
         raise HubError(f"There is no folder {where}. Give one with models in it, or a name on the Hub such as org.")
     with clear_errors(f"There is no folder {where} here, and the Hub did not list models of {where!r}", where):
@@ -86,36 +86,27 @@ def _models_on_the_hub(author: str) -> Iterator[ListedModel]:
     api = HfApi()
     for found in sorted(api.list_models(author=author, filter="dfmgan"), key=lambda model: model.id):
         info = api.model_info(found.id, files_metadata=True)
-        weights = [f.size or 0 for f in info.siblings or [] if f.rfilename.startswith("generator/") and _is_main(f)]
-        folder = Path(snapshot_download(found.id, allow_patterns=[CARD, INDEX, GENERATOR]))
+        networks = (file for file in info.siblings or [] if file.rfilename.startswith("generator/"))
+        num_bytes = sum(file.size or 0 for file in networks if is_full_precision(Path(file.rfilename).name))
+        folder = Path(snapshot_download(found.id, allow_patterns=[CARD_FILE, INDEX_FILE, GENERATOR_FILE]))
         if _is_ours(folder):
-            yield _describe(found.id, folder, sum(weights))
+            yield _describe(found.id, folder, num_bytes)
 
 
-def _is_main(file: Any) -> bool:
-    """Return whether a file of the Hub holds weights, and not a variant of them in half precision."""
-    return str(file.rfilename).endswith(".safetensors") and not {"fp16", "bf16"} & set(file.rfilename.split("."))
-
-
-def _bytes_here(folder: Path) -> int:
-    files = (folder / "generator").glob("*.safetensors")
-    return sum(file.stat().st_size for file in files if not {"fp16", "bf16"} & set(file.name.split(".")))
+def _bytes_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in full_precision_weights(folder / "generator"))
 
 
 def _is_ours(folder: Path) -> bool:
-    index = folder / INDEX
-    return (
-        index.is_file()
-        and json.loads(index.read_text(encoding="utf-8")).get("_class_name") == "DFMGANPipeline"
-        and (folder / GENERATOR).is_file()
-    )
+    index = read_record(folder / INDEX_FILE) or {}
+    return index.get("_class_name") == "DFMGANPipeline" and (folder / GENERATOR_FILE).is_file()
 
 
 def _describe(name: str, folder: Path, num_bytes: int) -> ListedModel:
-    size = json.loads((folder / GENERATOR).read_text(encoding="utf-8"))["resolution"]
-    if not (folder / CARD).is_file():
+    size = (read_record(folder / GENERATOR_FILE) or {})["resolution"]
+    if not (folder / CARD_FILE).is_file():
         return ListedModel(name, "(no card)", size, num_bytes / 1e6)
-    card = ModelCard.load(folder / CARD)
+    card = ModelCard.load(folder / CARD_FILE)
     heading = next((line[2:] for line in card.text.splitlines() if line.startswith("# ")), folder.name)
     results = {result.metric_type: result for result in card.data.eval_results or []}
     kid, lpips = results.get("kid"), results.get("lpips")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.reading import Array
 from ..files import whole_file
 from ..models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, FeatureWeightsError
 
-Array = np.ndarray[Any, Any]
 Example = tuple[Array, Array]
 """A photograph, uint8 (H, W, 3), and where its defect is, bool (H, W)."""
 
@@ -111,7 +110,6 @@ def train_detector(
     batch_size: int,
     device: torch.device,
     pretrained: bool = True,
-    beat: Callable[[], object] = lambda: None,
 ) -> Detector:
     """Train a network: half of each batch has no defect. The same seed begins with the same weights in every arm.
 
@@ -122,7 +120,6 @@ def train_detector(
         shown: what on.
         seed, steps, crop, batch_size, device: how, and where; the side of crops in pixels.
         pretrained: start from ImageNet's weights.
-        beat: called after each step.
 
     Returns:
         The network, in evaluation mode.
@@ -151,7 +148,6 @@ def train_detector(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
-        beat()
     # Training is twice as fast with channels last on a CPU, testing twice as fast with them first.
     return model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import math
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import safetensors.numpy
@@ -27,35 +26,33 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..arguments import check_device
 from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
 from ..data.preparation import fit_to_square, read_pair, resize_mask
+from ..data.reading import Array
 from ..data.records import GOOD, DataError, ImageRecord, shorten
 from ..data.sources import SquareSource, find_listing
-from ..export.generate import as_tensor, candidate_seed, describe_model
+from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
-from ..files import lock_folder, to_json, whole_file, write_json
+from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
-from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE
+from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..metrics.networks import require
 from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline
-from .detector import Array, Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
-from .report import sentence, write_report
+from .detector import Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
+from .report import WITH_MODEL, sentence, write_report
 from .statistics import LEAST_PARTS, LEAST_SEEDS, Scores, best_threshold, compare
 
 ArmName = Literal[
-    "photographs", "painted", "painted_gated", "generated", "generated_gated", "crop_paste", "perlin", "mixture"
+    "photographs", "painted", "generated", "painted_gated", "generated_gated", "crop_paste", "mixture", "perlin"
 ]
+ARMS: tuple[ArmName, ...] = get_args(ArmName)
+"""In the order in which a budget leaves them out, from the last; `report.CALLED` says what they are."""
 BASELINE: ArmName = "photographs"
-ARMS: tuple[ArmName, ...] = (
-    *(BASELINE, "painted", "generated", "painted_gated", "generated_gated"),
-    *("crop_paste", "mixture", "perlin"),
-)
-"""In the order in which a budget leaves them out, from the last."""
-
 GATED: tuple[ArmName, ...] = ("painted_gated", "generated_gated")
 """With what the quality gate lets pass of the draws of the arm before `_gated`; compared where they are named."""
-NEEDS_MODEL = ("painted", "generated", *GATED)
+NEEDS_MODEL = tuple(arm for arm in WITH_MODEL if arm != "mixture")
 MORE_RATIOS = (0.25, 0.75)
 MOST_SEEDS = 10
 TRIES = 100
@@ -231,34 +228,27 @@ def choose_plan(
 
     if hours is None:
         return plan(arms, seeds, [ratio])
-    affordable = [n for n in range(2, len(arms) + 1) if cost(plan(arms[:n], seeds, [ratio])) <= hours]
+    ratios = [ratio, *(each for each in MORE_RATIOS if each != ratio)]
+    larger_and_larger = (
+        *(plan(arms[:count], seeds, [ratio]) for count in range(2, len(arms) + 1)),
+        *(plan(arms, seeds, ratios[:count]) for count in range(2, len(ratios) + 1)),
+        *(plan(arms, count, ratios) for count in range(seeds + 1, MOST_SEEDS + 1)),
+    )
+    affordable = [networks for networks in larger_and_larger if cost(networks) <= hours]
     if not affordable:
-        needed = cost(plan(arms[:2], seeds, [ratio]))
+        needed = cost(larger_and_larger[0])
         raise ProveError(
             f"A budget of {hours:g} hours is not enough: {seeds} networks each of {arms[0]} and {arms[1]} take about "
             f"{in_words(3600 * needed)}. Give more, or fewer `steps`."
         )
-    best = plan(arms[: affordable[-1]], seeds, [ratio])
-    if affordable[-1] < len(arms):
-        return best
-    ratios = [ratio]
-    for more in (r for r in MORE_RATIOS if r != ratio):
-        larger = plan(arms, seeds, [*ratios, more])
-        if cost(larger) > hours:
-            return best
-        ratios, best = [*ratios, more], larger
-    for count in range(seeds + 1, MOST_SEEDS + 1):
-        larger = plan(arms, count, ratios)
-        if cost(larger) > hours:
-            break
-        best = larger
-    return best
+    return affordable[-1]
 
 
 class Experiment:
     """The photographs, the models and what was measured so far."""
 
     def __init__(self, config: ProveConfig) -> None:
+        check_device(config.device)
         self.config = config
         self.device = torch.device(config.device)
         self.listing = find_listing(config)
@@ -272,7 +262,7 @@ class Experiment:
                 raise ProveError(f"{name} is a backbone without defects: give a model of stage 2.")
             pipe.set_progress_bar_config(disable=True)
             self.pipes[name] = pipe
-            self.sources.append({**describe_model(pipe, name), "learnt_from": origin_of(name)})
+            self.sources.append(describe_model(pipe, name))
         self.is_whole = self._is_whole()
         self.parts = self._find_parts()
         self.partition = self._split()
@@ -346,11 +336,17 @@ class Experiment:
     def _split(self) -> Partition:
         folder = self.config.split_dir or self.config.output_dir
         if self.config.split_dir is None and not Partition.paths(folder, "P1")[0].is_file():
-            split_by_parts(self.listing, self.parts, defects=self.kinds).save(folder, "P1")
+            partition = split_by_parts(self.listing, self.parts, defects=self.kinds)
+            if self.config.estimate:
+                return partition
+            partition.save(folder, "P1")
         return Partition.load(folder, "P1")
 
     def _part(self, name: str) -> str:
         return self.parts.get(name, name)
+
+    def _parts_of(self, records: Sequence[ImageRecord]) -> set[str]:
+        return {self._part(record.name) for record in records}
 
     def _select(self) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
         """Return photographs of defects and good ones to train on, and all to test on: no part is on both sides."""
@@ -359,7 +355,7 @@ class Experiment:
         with_defect = [r for r in records if r.defect in self.kinds and r.masks]
         train = [r for r in with_defect if r.name in base]
         test = [r for r in with_defect if r.name in tested]
-        parts_of_train, parts_of_test = ({self._part(r.name) for r in some} for some in (train, test))
+        parts_of_train, parts_of_test = self._parts_of(train), self._parts_of(test)
         shared = sorted(parts_of_train & parts_of_test)
         if shared:
             raise ProveError(
@@ -372,14 +368,14 @@ class Experiment:
         if not test_good:  # own folders and label files have one pile of good photographs: the list divides it
             test_good = [r for r in good if r.name in tested]
         if not test_good:  # a list of defects alone
-            held_back = quarter_of({self._part(r.name) for r in good} - parts_of_train)
+            held_back = quarter_of(self._parts_of(good) - parts_of_train)
             test_good = [r for r in good if self._part(r.name) in held_back]
-        held_back = {self._part(r.name) for r in test_good}
+        held_back = self._parts_of(test_good)
         good = [r for r in good if self._part(r.name) not in held_back]
         for what, some, least in (
             ("photographs of defects to train on", train, 1),
             ("good photographs to train on", good, 1),
-            ("held-back parts with a defect", {self._part(r.name) for r in test}, LEAST_PARTS),
+            ("held-back parts with a defect", parts_of_test, LEAST_PARTS),
             ("held-back parts without a defect", held_back, LEAST_PARTS),
         ):
             if len(some) < least:
@@ -391,11 +387,12 @@ class Experiment:
 
     def _find_overlap(self) -> list[str]:
         """Return sentences about parts that a model has learnt from and that are tested."""
-        tested = {self._part(r.name) for r in self.test}
+        tested = self._parts_of(self.test)
         known = {r.name: r for r in self.listing.records}
         notes = []
         for name, source in zip(self.config.models, self.sources, strict=True):
-            seen = photographs_of(source["learnt_from"] or (), known)
+            learnt_from = origin_of(name)
+            seen = photographs_of(learnt_from, known)
             source["origin_known"] = bool(seen)
             shared = sorted(n for n in seen if self._part(n) in tested and known[n].defect in self.kinds)
             if shared:
@@ -408,7 +405,7 @@ class Experiment:
                     )
                 notes.append(f"{sentence}: the comparison with it says nothing about new parts.")
             elif not seen:
-                known_as = "bears names that are not in this data set" if source["learnt_from"] else "is not recorded"
+                known_as = "bears names that are not in this data set" if learnt_from else "is not recorded"
                 notes.append(
                     f"What {name} has learnt from {known_as}: if tested parts are among it, the comparison with it "
                     "says nothing about new parts."
@@ -420,8 +417,7 @@ class Experiment:
         return notes
 
     def _begin(self) -> None:
-        """Keep the settings in a new folder, or compare them with those it was begun with."""
-        path = self.config.output_dir / "settings.json"
+        """Keep the settings in a new folder, or compare them with those it was begun with; an estimate begins none."""
         options = {k: v for k, v in to_json(self.config).items() if k not in _FREE}
         settings = {
             **options,
@@ -429,16 +425,15 @@ class Experiment:
             "train": [r.name for r in (*self.train_defects, *self.train_good)],
             "test": [r.name for r in self.test],
         }
-        if path.is_file():
-            begun = json.loads(path.read_text(encoding="utf-8"))
-            different = sorted(key for key in settings if begun.get(key) != settings[key])
-            if different:
-                raise ProveError(
-                    f"{self.config.output_dir} was begun with another {' and '.join(different)}: give the same to go "
-                    "on, or name a new folder."
-                )
-        else:
-            write_json(path, settings)
+        path = self.config.output_dir / "settings.json"
+        if self.config.estimate and not path.is_file():
+            return
+        _, different = keep_settings(path, settings)
+        if different:
+            raise ProveError(
+                f"{self.config.output_dir} was begun with another {' and '.join(sorted(different))}: give the same to "
+                "go on, or name a new folder."
+            )
 
     @cached_property
     def arms(self) -> list[ArmName]:
@@ -447,6 +442,8 @@ class Experiment:
         if lacking:
             raise ProveError(f"{' and '.join(lacking)} need a model: give one with --models.")
         wanted = self.config.arms or self.at_hand
+        if set(wanted) <= {BASELINE}:
+            raise ProveError(f"Nothing is compared with {BASELINE}: name another arm as well (--arms).")
         return [arm for arm in ARMS if arm == BASELINE or arm in wanted]
 
     @property
@@ -525,7 +522,7 @@ class Experiment:
         return examples, clean
 
     def _paint(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
-        name = self.config.models[rng.integers(len(self.pipes))]
+        name = self.config.models[rng.integers(len(self.config.models))]
         pipe = self.pipes[name]
         record = self.train_good[rng.integers(len(self.train_good))]
         image, _ = read_pair(record, 3, self.config.bit_depth)
@@ -544,12 +541,12 @@ class Experiment:
         return known[rng.integers(len(known))] if known else None
 
     def _generate(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
-        name = self.config.models[rng.integers(len(self.pipes))]
+        name = self.config.models[rng.integers(len(self.config.models))]
         pipe = self.pipes[name]
         kind = self._kind_of(pipe, rng)
         output: Any = pipe(seeds=[seed], defect=kind)
         triplet = output.images[0], output.masks[0], output.defect_free_images[0]
-        if is_gated and not self.gate(name, kind).judge(*map(as_tensor, triplet)).passed:
+        if is_gated and not judge_triplet(triplet, self.gate(name, kind)).passed:
             return None
         side = pipe.unwrapped_generator.config.get("window") or self.config.side
         image, twin = (
@@ -581,17 +578,16 @@ class Experiment:
         source, mask = self.real[rng.integers(len(self.real))]
         target = self.good[rng.integers(len(self.good))].copy()
         ys, xs = np.nonzero(mask)
+        down, right = 0, 0
         if not self.is_whole:
             middle = (ys.min() + ys.max()) // 2, (xs.min() + xs.max()) // 2
-            to = rng.integers(0, target.shape[:2])
-            shift = [int(t - m) for t, m in zip(to, middle, strict=True)]
-        else:
-            shift = [0, 0]
-        new_ys, new_xs = ys + shift[0], xs + shift[1]
-        inside = (new_ys >= 0) & (new_ys < target.shape[0]) & (new_xs >= 0) & (new_xs < target.shape[1])
-        target[new_ys[inside], new_xs[inside]] = source[ys[inside], xs[inside]]
-        pasted = np.zeros(target.shape[:2], dtype=bool)
-        pasted[new_ys[inside], new_xs[inside]] = True
+            down, right = rng.integers(0, target.shape[:2]) - middle
+        height, width = target.shape[:2]
+        inside = (ys + down >= 0) & (ys + down < height) & (xs + right >= 0) & (xs + right < width)
+        ys, xs = ys[inside], xs[inside]
+        pasted = np.zeros((height, width), dtype=bool)
+        pasted[ys + down, xs + right] = True
+        target[ys + down, xs + right] = source[ys, xs]
         return target, pasted, None
 
     def _perlin(self, seed: int, rng: np.random.Generator) -> Made:
@@ -613,8 +609,8 @@ class Experiment:
     def _stem(self, row: str) -> str:
         """Return a row's name with the models that it depends on: others leave what needs no model as it is."""
         hashes = "".join(source["model_sha256"] for source in self.sources)
-        needs_model = row.partition("@")[0] in (*NEEDS_MODEL, "mixture")
-        return f"{row}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}" if hashes and needs_model else row
+        has_model = hashes and row.partition("@")[0] in WITH_MODEL
+        return f"{row}-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}" if has_model else row
 
     def read_scores(self, network: Network) -> Scores | None:
         """Return what was kept of a network; None if there is nothing, or it is damaged."""
@@ -624,12 +620,11 @@ class Experiment:
         except (OSError, SafetensorError, KeyError):
             return None
 
-    def train(self, network: Network, steps: int, num_made: int) -> tuple[Detector, Shown]:
+    def train(self, network: Network, steps: int, num_made: int) -> Detector:
         """Make defects and train a network on them."""
         made, clean = self.make(network.arm, network.seed, num_made)
-        shown = Shown(self.good, self.real, made, clean, network.ratio if made else 0.0)
-        model = train_detector(
-            shown,
+        return train_detector(
+            Shown(self.good, self.real, made, clean, network.ratio if made else 0.0),
             seed=network.seed,
             steps=steps,
             crop=self.crop,
@@ -637,7 +632,6 @@ class Experiment:
             device=self.device,
             pretrained=self.config.pretrained,
         )
-        return model, shown
 
     def test_on(self, model: Detector, examples: Sequence[Example]) -> Scores:
         """Score photographs."""
@@ -646,7 +640,7 @@ class Experiment:
 
     def run(self, network: Network) -> None:
         """Train and test a network and keep its scores; of seed 0, the network too."""
-        model, _ = self.train(network, self.config.steps, self.config.num_made)
+        model = self.train(network, self.config.steps, self.config.num_made)
         scores = self.test_on(model, self.held_back)
         if network.seed == 0:
             with whole_file(self._weights_file(network.row)) as aside:
@@ -660,7 +654,7 @@ class Experiment:
         config = self.config
         print(
             f"{len(self.train_defects)} photographs of defects and {len(self.train_good)} good ones to train on; "
-            f"tested on {len(self.test)} of {len({self._part(r.name) for r in self.test})} other parts.",
+            f"tested on {len(self.test)} of {len(self._parts_of(self.test))} other parts.",
             *self.overlap,
             sep="\n",
             flush=True,
@@ -679,28 +673,21 @@ class Experiment:
 
     def _time(self, arm: ArmName) -> float:
         """Return about how many seconds a network takes: from few steps, few defects and few photographs."""
-        config = self.config
-        few = replace(config, steps=_TIMED_STEPS)
-        times = []
-        network = Network(arm, 0, config.ratio)
         made_seconds = 0.0
         if arm != BASELINE:
             self.make(arm, 0, 1)  # opens what is opened once
-            made_seconds = _timed(lambda: self.make(arm, 1, 4)) / 4 * config.num_made
-        if "step" not in self._timings:
-            model, _ = self.train(network, 1, 1)
-            for steps in (1, 1 + few.steps):
-                times.append(_timed(lambda steps=steps: self.train(Network(BASELINE, 0, 0.5), steps, 1)))  # type: ignore[misc]
-            self._timings["step"] = (times[1] - times[0]) / few.steps
-            self._timings["start"] = times[0]
-            sample = self.held_back[:: max(len(self.held_back) // 4, 1)]
-            self._timings["test"] = _timed(lambda: self.test_on(model, sample)) / len(sample)
-        timings = self._timings
-        return made_seconds + timings["start"] + timings["step"] * config.steps + timings["test"] * len(self.test)
+            made_seconds = _timed(self.make, arm, 1, 4) / 4 * self.config.num_made
+        start, step, test = self._timings
+        return made_seconds + start + step * self.config.steps + test * len(self.test)
 
     @cached_property
-    def _timings(self) -> dict[str, float]:
-        return {}
+    def _timings(self) -> tuple[float, float, float]:
+        """Return the seconds of a training's first step with what comes before it, of a step, and of a test."""
+        network = Network(BASELINE, 0, 0.5)
+        model = self.train(network, 1, 1)
+        start, longer = (_timed(self.train, network, steps, 1) for steps in (1, 1 + _TIMED_STEPS))
+        sample = self.held_back[:: max(len(self.held_back) // 4, 1)]
+        return start, (longer - start) / _TIMED_STEPS, _timed(self.test_on, model, sample) / len(sample)
 
     # --- What came of it ---
 
@@ -740,7 +727,7 @@ class Experiment:
                 "tested_good_parts": len(set(np.asarray(parts)[~is_defective])),
             },
             "settings": {k: v for k, v in to_json(config).items() if k not in ("output_dir", "estimate", "arms")},
-            "models": [{k: v for k, v in s.items() if k not in ("trained_on", "learnt_from")} for s in self.sources],
+            "models": [{k: v for k, v in s.items() if k != "trained_on"} for s in self.sources],
             "notes": self.overlap,
             "overlaps": has_overlap,
             "seeds": len(baseline),
@@ -795,9 +782,9 @@ class Experiment:
         return {"made": made, "tested": tested, "threshold": threshold}
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _timed(work: Callable[..., object], *arguments: object) -> float:
     begun = time.perf_counter()
-    work()
+    work(*arguments)
     return time.perf_counter() - begun
 
 
@@ -809,16 +796,14 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def origin_of(model: str) -> list[str] | None:
-    """Return the photographs or patches that a model and its backbone learnt from; None if that is not recorded."""
+def origin_of(model: str) -> list[str]:
+    """Return the photographs or patches that a model and its backbone learnt from; none if that is not recorded."""
     names: list[str] = []
     for file in (TRAINING_FILE, BACKBONE_TRAINING_FILE):
-        path = Path(model) / file
-        if path.is_file():
-            record = json.loads(path.read_text(encoding="utf-8"))
-            for each in (record, record.get("backbone") or {}):
-                names += each.get("training_file_names") or []
-    return names or None
+        record = read_record(Path(model) / file) or {}
+        for each in (record, record.get("backbone") or {}):
+            names += each.get("training_file_names") or []
+    return names
 
 
 def photographs_of(names: Sequence[str], known: Mapping[str, ImageRecord]) -> set[str]:

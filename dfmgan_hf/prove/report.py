@@ -5,63 +5,70 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
+from ..data.reading import Array
 from ..files import write_text
 from ..sheets import contact_sheet, outlined
 from .statistics import MEASURES, PRIMARY, Interval, parts_needed
 
-Array = np.ndarray[Any, Any]
 Results = Mapping[str, Any]
 
-TITLES = {
-    "photographs": "Photographs alone",
-    "painted": "+ painted",
-    "painted_gated": "+ painted, gated",
-    "generated": "+ generated",
-    "generated_gated": "+ generated, gated",
-    "crop_paste": "+ Crop&Paste",
-    "perlin": "+ Perlin",
-    "mixture": "+ mixture of all",
+
+class Arm(NamedTuple):
+    """How an arm is called in tables and in sentences, and what it is."""
+
+    title: str
+    name: str
+    about: str
+
+
+CALLED = {
+    "photographs": Arm("Photographs alone", "photographs", "the photographs of real defects, and good ones"),
+    "painted": Arm("+ painted", "painted defects", "defects that the model painted into good photographs"),
+    "generated": Arm(
+        "+ generated", "generated images", "images that the model drew whole, beside their twins without the defect"
+    ),
+    "painted_gated": Arm(
+        *("+ painted, gated", "painted defects that passed the gate"),
+        "of such paintings those that the quality gate lets pass",
+    ),
+    "generated_gated": Arm(
+        *("+ generated, gated", "generated images that passed the gate"),
+        "of such images those that the quality gate lets pass",
+    ),
+    "crop_paste": Arm(
+        "+ Crop&Paste", "Crop&Paste", "real defects, cut out and laid over good photographs: needs no model"
+    ),
+    "mixture": Arm("+ mixture of all", "a mixture of all", "equally many of each"),
+    "perlin": Arm(
+        *("+ Perlin", "Perlin defects"),
+        "another texture in blots of noise, as DRAEM and anomalib train on: needs no model and no real defect",
+    ),
 }
-NAMES = {
-    "painted": "painted defects",
-    "painted_gated": "painted defects that passed the gate",
-    "generated": "generated images",
-    "generated_gated": "generated images that passed the gate",
-    "crop_paste": "Crop&Paste",
-    "perlin": "Perlin defects",
-    "mixture": "a mixture of all",
-}
-EXPLAINED = {
-    "photographs": "the photographs of real defects, and good ones",
-    "painted": "defects that the model painted into good photographs",
-    "generated": "images that the model drew whole, beside their twins without the defect",
-    "painted_gated": "of such paintings those that the quality gate lets pass",
-    "generated_gated": "of such images those that the quality gate lets pass",
-    "crop_paste": "real defects, cut out and laid over good photographs: needs no model",
-    "perlin": "another texture in blots of noise, as DRAEM and anomalib train on: needs no model and no real defect",
-    "mixture": "equally many of each",
-}
-COLOURS = {"helps": "#15803d", "harms": "#b91c1c", "does not help": "#525252", "cannot tell": "#a16207"}
 WITH_MODEL = ("painted", "painted_gated", "generated", "generated_gated", "mixture")
+COLOURS = {"helps": "#15803d", "harms": "#b91c1c", "does not help": "#525252", "cannot tell": "#a16207"}
 _CELL = 160
-
-
-def title_of(row: str, ratio: float) -> str:
-    """Return how a row is called: its arm, and its ratio where that is another than the run's."""
-    arm, _, own = row.partition("@")
-    return TITLES[arm] if not own or float(own) == ratio else f"{TITLES[arm]} ({float(own):.0%} of the defects)"
 
 
 LITTLE = 0.1
 """Pixel AP of the photographs alone below which the report says that the detector has hardly learnt."""
+
+
+def arm_of(row: str, ratio: float) -> Arm:
+    """Return how a row such as painted@0.5 is called: with its ratio where that is another than the run's."""
+    name, _, own = row.partition("@")
+    arm, share = CALLED[name], "" if not own or float(own) == ratio else f" ({float(own):.0%} of the defects)"
+    return arm._replace(title=arm.title + share, name=arm.name + share)
+
+
+def _has_model(row: str) -> bool:
+    return row.partition("@")[0] in WITH_MODEL
 
 
 def sentence(results: Results) -> str:
@@ -69,41 +76,42 @@ def sentence(results: Results) -> str:
 
     It is about the arms that need a model, if there is one; `remarks` has the others.
     """
+    return _answer(results)[0]
+
+
+def _answer(results: Results) -> tuple[str, str]:
+    """Return the answer in one sentence, and the colour that goes with it."""
     if results["overlaps"]:
-        return "No answer: a model has learnt from parts that it would be tested on."
+        return "No answer: a model has learnt from parts that it would be tested on.", COLOURS["does not help"]
     arms = results["arms"]
-    asked = {
-        row: arm for row, arm in arms.items() if row.partition("@")[0] in WITH_MODEL and results["models"]
-    } or arms
+    asked = {row: arm for row, arm in arms.items() if _has_model(row) and results["models"]} or arms
     for answer in ("helps", "cannot tell", "does not help", "harms"):
         rows = {row: arm["differences"][PRIMARY]["value"] for row, arm in asked.items() if arm["answer"] == answer}
         if rows:
             break
     best = max(rows, key=lambda row: rows[row])
-    gain = _interval(asked[best]["differences"][PRIMARY])
-    name = _name(best, results["settings"]["ratio"])
+    gain = Interval(**asked[best]["differences"][PRIMARY])
+    name = arm_of(best, results["settings"]["ratio"]).name
     if answer == "helps":
-        return (
+        text = (
             f"It helps: with {name} beside the photographs, the detector gains {100 * gain.value:.1f} points of pixel "
             f"AP on parts that nothing has seen ({_span(gain)})."
         )
-    if answer == "cannot tell":
+    elif answer == "cannot tell":
         tested = results["photographs"]["tested_parts"]
         needed = max(parts_needed(gain, tested, results["settings"]["least_gain"]), tested + 1)
-        return (
+        text = (
             f"These photographs are too few to tell: with {name} beside them, the detector changes by "
             f"{100 * gain.value:+.1f} points of pixel AP ({_span(gain)}); it would take about {needed} held-back "
             f"parts with a defect, and there are {tested}."
         )
-    return (
-        f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} "
-        f"points of pixel AP ({_span(gain)})."
-    )
-
-
-def _name(row: str, ratio: float) -> str:
-    arm, _, own = row.partition("@")
-    return NAMES[arm] if not own or float(own) == ratio else f"{NAMES[arm]} ({float(own):.0%} of the defects)"
+    else:
+        answer = "does not help"
+        text = (
+            f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} "
+            f"points of pixel AP ({_span(gain)})."
+        )
+    return text, COLOURS[answer]
 
 
 def remarks(results: Results) -> list[str]:
@@ -121,17 +129,17 @@ def remarks(results: Results) -> list[str]:
             "photographs of the defect."
         )
     arms = results["arms"]
-    free = {row: arm for row, arm in arms.items() if row.partition("@")[0] not in WITH_MODEL}
+    free = {row: arm for row, arm in arms.items() if not _has_model(row)}
     if free and results["models"] and not results["overlaps"]:
         said = [
-            f"{_name(row, ratio)}: {arm['answer']} ({100 * arm['differences'][PRIMARY]['value']:+.1f} points)"
+            f"{arm_of(row, ratio).name}: {arm['answer']} ({100 * arm['differences'][PRIMARY]['value']:+.1f} points)"
             for row, arm in free.items()
         ]
         lines.append(f"What needs no model, for comparison: {'; '.join(said)}.")
     for row, differences in results["gated"].items() if not results["overlaps"] else ():
-        gain = _interval(differences[PRIMARY])
+        gain = Interval(**differences[PRIMARY])
         lines.append(
-            f"With {_name(row, ratio)} in place of all of them, the detector changes by {100 * gain.value:+.1f} "
+            f"With {arm_of(row, ratio).name} in place of all of them, the detector changes by {100 * gain.value:+.1f} "
             f"points of pixel AP ({_span(gain)}, for this comparison alone)."
         )
     return lines
@@ -147,8 +155,7 @@ def write_report(output_dir: Path, results: Results, pictures: Mapping[str, Any]
             photographs; `threshold`, the logit from which a pixel is found.
     """
     counts, settings = results["photographs"], results["settings"]
-    answer = sentence(results)
-    colour = next((COLOURS[key] for key, start in _STARTS.items() if answer.startswith(start)), "#525252")
+    answer, colour = _answer(results)
     network = results["network"]
     body = [
         f"<p class='kicker'>{escape(results['product'])}: {escape(', '.join(results['defects']))}</p>",
@@ -174,7 +181,7 @@ def write_report(output_dir: Path, results: Results, pictures: Mapping[str, Any]
         "<h2>What they found</h2>",
         _found(pictures, settings["ratio"]),
         "<h2>The network to take along</h2>",
-        f"<p>{escape(title_of(network['arm'], settings['ratio']))}, first seed: <code>network.onnx</code> and "
+        f"<p>{escape(arm_of(network['arm'], settings['ratio']).title)}, first seed: <code>network.onnx</code> and "
         "<code>network.safetensors</code> (<code>dfmgan_hf.prove.detector.Detector</code>). It takes "
         f"{escape(network['input'])}, and says how probable a defect is in each pixel; F1 is best from "
         f"{network['threshold']:.3f} on (chosen on the held-back photographs: check it on new ones).</p>",
@@ -186,72 +193,70 @@ def write_report(output_dir: Path, results: Results, pictures: Mapping[str, Any]
     return page
 
 
-_STARTS = {"helps": "It helps", "does not help": "It does not", "cannot tell": "These photographs"}
-
-
 def markdown(results: Results) -> str:
     """Return the table for a document."""
-    ratio = results["settings"]["ratio"]
     heads = [f"{title} (gain)" for title in MEASURES.values()]
     lines = [f"| | {' | '.join(heads)} | |", f"|---|{'---|' * (len(heads) + 1)}"]
-    own = [f"{100 * results['baseline'][key]['value']:.1f} {_brackets(results['baseline'][key])}" for key in MEASURES]
-    lines.append(f"| {TITLES['photographs']} | {' | '.join(own)} | |")
-    for row, arm in results["arms"].items():
-        cells = [
-            f"{100 * arm['values'][key]['value']:.1f} ({100 * arm['differences'][key]['value']:+.1f} "
-            f"{_brackets(arm['differences'][key], sign=True)})"
-            for key in MEASURES
-        ]
-        lines.append(f"| {title_of(row, ratio)} | {' | '.join(cells)} | {arm['answer']} |")
+    for title, _, cells, answer in _rows(results):
+        texts = [f"{level} ({note})" if answer else f"{level} {note}" for level, note in cells]
+        lines.append(f"| {' | '.join([title, *texts])} | {answer}{' ' if answer else ''}|")
     return "\n".join([*lines, "", sentence(results), *remarks(results)]) + "\n"
 
 
-def _interval(values: Mapping[str, float]) -> Interval:
-    return Interval(values["value"], values["low"], values["high"])
+def _rows(results: Results) -> Iterator[tuple[str, str, list[tuple[str, str]], str]]:
+    """Yield title, explanation, cells and answer of each row of the table; photographs alone, without one, first.
+
+    A cell is the level in points, and its interval or, of the other rows, the gain and its interval.
+    """
+    levels = results["baseline"]
+    cells = [(_points(levels[key]), _brackets(levels[key])) for key in MEASURES]
+    yield CALLED["photographs"].title, CALLED["photographs"].about, cells, ""
+    for row, arm in results["arms"].items():
+        gains = (arm["differences"][key] for key in MEASURES)
+        notes = (f"{_points(gain, '+')} {_brackets(gain, '+')}" for gain in gains)
+        cells = [(_points(arm["values"][key]), note) for key, note in zip(MEASURES, notes, strict=True)]
+        called = arm_of(row, results["settings"]["ratio"])
+        yield called.title, called.about, cells, arm["answer"]
+
+
+def _points(values: Mapping[str, float], sign: str = "", key: str = "value") -> str:
+    return f"{100 * values[key]:{sign}.1f}"
+
+
+def _brackets(values: Mapping[str, float], sign: str = "") -> str:
+    return f"[{_points(values, sign, 'low')}, {_points(values, sign, 'high')}]"
 
 
 def _span(gain: Interval) -> str:
     return f"95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"
 
 
-def _brackets(values: Mapping[str, float], sign: bool = False) -> str:
-    low, high = (f"{100 * values[key]:{'+' if sign else ''}.1f}" for key in ("low", "high"))
-    return f"[{low}, {high}]"
-
-
 def _table(results: Results) -> str:
-    ratio = results["settings"]["ratio"]
     heads = "".join(f"<th>{title}</th>" for title in MEASURES.values())
-    cells = "".join(
-        f"<td>{100 * results['baseline'][key]['value']:.1f}<br><span>{_brackets(results['baseline'][key])}</span></td>"
-        for key in MEASURES
-    )
-    rows = [f"<tr><th>{TITLES['photographs']}<br><span>{EXPLAINED['photographs']}</span></th>{cells}<td></td></tr>"]
-    for row, arm in results["arms"].items():
-        cells = "".join(
-            f"<td>{100 * arm['values'][key]['value']:.1f}<br>"
-            f"<span>{100 * arm['differences'][key]['value']:+.1f} {_brackets(arm['differences'][key], True)}</span>"
-            "</td>"
-            for key in MEASURES
-        )
-        answer = arm["answer"]
-        title, why = title_of(row, ratio), EXPLAINED[row.partition("@")[0]]
-        rows.append(
-            f"<tr><th>{escape(title)}<br><span>{escape(why)}</span></th>{cells}"
-            f"<td style='color:{COLOURS[answer]}'><b>{answer}</b></td></tr>"
-        )
+    rows = []
+    for title, about, cells, answer in _rows(results):
+        texts = "".join(f"<td>{level}<br><span>{note}</span></td>" for level, note in cells)
+        last = f"<td style='color:{COLOURS[answer]}'><b>{answer}</b></td>" if answer else "<td></td>"
+        rows.append(f"<tr><th>{escape(title)}<br><span>{escape(about)}</span></th>{texts}{last}</tr>")
     return f"<div class='wide'><table><tr><th></th>{heads}<th></th></tr>{''.join(rows)}</table></div>"
 
 
 def _forest(results: Results) -> str:
     """Draw the differences in the deciding measure, with their intervals, around zero."""
     rows = [
-        (title_of(row, results["settings"]["ratio"]), _interval(arm["differences"][PRIMARY]), COLOURS[arm["answer"]])
+        (
+            arm_of(row, results["settings"]["ratio"]).title,
+            Interval(**arm["differences"][PRIMARY]),
+            COLOURS[arm["answer"]],
+        )
         for row, arm in results["arms"].items()
     ]
     least = results["settings"]["least_gain"]
     reach = 1.1 * max(2 * least, *(max(abs(gain.low), abs(gain.high)) for _, gain, _ in rows))
-    x = lambda value: 420 + 270 * value / reach  # noqa: E731
+
+    def x(value: float) -> float:
+        return 420 + 270 * value / reach
+
     height = 34 * len(rows) + 40
     parts = [
         f"<rect x='{x(0):.1f}' y='0' width='{x(least) - x(0):.1f}' height='{height - 30}' fill='#f1f1ee'/>",
@@ -281,7 +286,7 @@ def _made(arm: str, examples: Sequence[tuple[Array, Array]]) -> str:
         for image, mask in examples
     ]
     sheet = contact_sheet(samples, columns=3, picture_size=_CELL)
-    caption = f"{TITLES[arm]}: {EXPLAINED[arm]}. Not selected; right: with the label's outline"
+    caption = f"{CALLED[arm].title}: {CALLED[arm].about}. Not selected; right: with the label's outline"
     return _figure(sheet, caption)
 
 
@@ -293,7 +298,7 @@ def _found(pictures: Mapping[str, Any], ratio: float) -> str:
         maps = [outlined(photograph, Image.fromarray(found[row] >= pictures["threshold"]), _CELL) for row in rows]
         samples.append((photograph, outlined(photograph, Image.fromarray(mask), _CELL), *maps))
         captions.append(name)
-    headings = ["held back", "defect (truth)", *(title_of(row, ratio) for row in rows)]
+    headings = ["held back", "defect (truth)", *(arm_of(row, ratio).title for row in rows)]
     sheet = contact_sheet(samples, headings=headings, captions=captions, columns=1, picture_size=_CELL)
     return _figure(
         sheet, "Drawn by lot: photographs with a defect, then good ones; outlines at the network's threshold"

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ..data.reading import Array
 
 BINS = 512
 LARGEST_LOGIT = 16.0
@@ -131,12 +131,12 @@ def _auroc(image: Array, is_defective: Array, weights: Array) -> Array:
     return ((of_defects @ above) * of_good).sum(axis=1) / pairs
 
 
-def draw_parts(parts: Sequence[str], is_defective: Array, draws: int = DRAWS, seed: int = 0) -> Array:
+def draw_parts(parts: Sequence[str], is_defective: Array, draws: int = DRAWS) -> Array:
     """Draw parts with replacement, as many as there are, and return how often each photograph is in, (draws, n).
 
     Parts with a defect and those without are drawn apart, so that no draw lacks either.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     names, number = np.unique(np.asarray(parts), return_inverse=True)
     has_defect = np.zeros(len(names), dtype=bool)
     np.logical_or.at(has_defect, number, is_defective)

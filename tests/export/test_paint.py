@@ -15,8 +15,8 @@ from dfmgan_hf.data.reading import decode
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.export import ExportError
 from dfmgan_hf.export.generate import _shown
-from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
-from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, read_record
+from dfmgan_hf.export.paint import PaintSetConfig, find_photographs, paint_dataset
+from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, record_of
 from dfmgan_hf.painting import PaintConfig, PaintError
 
 HOW = {"window": 40, "any_product": True}
@@ -67,9 +67,21 @@ def test_pixels_outside_the_label_are_the_photographs(paint, good):
         assert label.any()
         twin = np.asarray(Image.open(folder / "test" / "good" / f"{index:06d}.png"))
         assert np.array_equal(twin, before)
-        origin = json.loads(read_record(path).photograph)
+        origin = json.loads(record_of(path).photograph)
         assert origin["file"] == name
         assert origin["defects"][0]["window"][2] - origin["defects"][0]["window"][0] == 40
+
+
+def test_a_device_that_is_not_there_is_refused(paint):
+    with pytest.raises(ValueError, match="`device` is 'abacus', which cannot be used here"):
+        paint(device="abacus")
+
+
+def test_the_card_calls_photographs_photographs(paint):
+    text = (paint(format="parquet") / "README.md").read_text()
+    assert "3 photographs that a model painted defects into" in text
+    assert "Nothing here is a photograph" not in text
+    assert "| truncation_psi |" not in text
 
 
 @pytest.mark.parametrize("export_format", WRITERS)
@@ -139,7 +151,7 @@ def test_a_gate_paints_again_what_it_refuses(paint, gate, contents, monkeypatch)
     whole, begun = paint("whole", num_images=6), paint("begun", num_images=6)
     refused = 0
     for index in range(6):
-        entry = json.loads(read_record(whole / f"object/test/defect/{index:06d}.png").gate)
+        entry = json.loads(record_of(whole / f"object/test/defect/{index:06d}.png").gate)
         refused += len(entry["refused"])
         assert entry["numbers"]["area"] >= 0.01
     summary = json.loads((whole / "generation/summary.json").read_text())
@@ -166,6 +178,13 @@ def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
     for path in (paint(masks=masks, num_images=2) / "object").rglob("*_mask.png"):
         label = np.asarray(Image.open(path)) != 0
         assert label[20:30, 20:40].sum() == label.sum() > 0
+    (masks / "deep.png").rename(masks / "deep_mask_1.png")  # two instances are one mask
+    Image.fromarray(np.roll(np.asarray(drawn), 15, axis=0)).save(masks / "deep_mask_2.png")
+    photographs = dict(find_photographs(PaintSetConfig(output_dir=tmp_path, model="", photographs=good, masks=masks)))
+    assert [path.name for path in photographs[good / "deep.png"].masks] == ["deep_mask_1.png", "deep_mask_2.png"]
+    Image.open(good / "colour.png").convert("RGB").save(good / "colour.jpg")  # whose is colour_mask.png?
+    with pytest.raises(ExportError, match=r"no mask of 2 of 3 photographs, such as colour\.jpg: .* alone"):
+        paint("shared", masks=masks)
 
 
 @pytest.mark.parametrize(

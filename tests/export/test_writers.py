@@ -12,7 +12,7 @@ from PIL import Image
 
 from dfmgan_hf.data import DataConfig, load_mvtec_ad, load_training_set
 from dfmgan_hf.export import ExportConfig, generate_dataset
-from dfmgan_hf.export.writers import read_record
+from dfmgan_hf.export.writers import record_of
 
 TABLE_COLUMNS = [
     "file_name",
@@ -68,7 +68,7 @@ def test_mvtec_files(export, pipe, tmp_path):
         assert set(np.unique(mask)) <= {0, 255}
         assert float(row["mask_area"]) == (np.asarray(mask) != 0).mean() > 0
         assert (row["category"], row["defect"]) == ("nut", "deep scratch")
-        record = read_record(out / row["file_name"])
+        record = record_of(out / row["file_name"])
         assert (str(record.index), str(record.seed)) == (row["index"], row["seed"])
     assert summary.num_images == summary.num_drawn == 12
     assert summary.dropped["empty"] == sum(int(row["dropped_empty"]) for row in table) > 0

@@ -285,6 +285,7 @@ def test_references_beside_the_results_are_taken(model_dir, tmp_path):
     ("options", "message"),
     [
         ({"reference": ("cracks.json",)}, r"`reference` must be name=results.json"),
+        ({"reference": ("=cracks.json",)}, r"`reference` must be name=results.json"),
         ({"results": Path("missing.json")}, r"missing.json holds no results"),
         ({"reference": ("cracks=missing.json",)}, r"missing.json holds no results"),
         ({"backbone": Path("missing")}, r"missing has no training_config.json"),

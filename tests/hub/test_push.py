@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -63,6 +64,11 @@ class FakeHub:
 
     def list_repo_files(self, name, *, repo_type, revision):
         return list(self.files[name])
+
+    def get_paths_info(self, name, paths, *, repo_type, revision):
+        content = {path: self.files[name][path] for path in paths if path in self.files[name]}
+        hashes = {path: SimpleNamespace(sha256=hashlib.sha256(each).hexdigest()) for path, each in content.items()}
+        return [SimpleNamespace(path=path, lfs=large_file) for path, large_file in hashes.items()]
 
     def create_commit(self, name, operations, *, commit_message, repo_type, revision, create_pr):
         if name == self.refused:
@@ -269,6 +275,9 @@ def test_results_join_their_model(hub, trained, tmp_path):
     assert json.loads(files["results.json"])["options"] == {"data_dir": "data"}
     assert b"customer.png" not in files["results.json"]
     assert "| KID x 1000, lower is closer | 50.00 | 200.00 |" in files["README.md"].decode()
+    hub.files["me/tiles"]["generator/diffusion_pytorch_model.safetensors"] = b"of an earlier training"
+    with pytest.raises(CardError, match=r"me/tiles holds another generator/.*: publish that one first"):
+        push_results(str(trained), tmp_path, options())
     with pytest.raises(HubError, match="holds no model"):
         push_results("me/elsewhere", tmp_path, options("me/empty"))
 

@@ -63,6 +63,7 @@ def test_models_of_the_hub(monkeypatch, tmp_path):
             names = {
                 "generator/diffusion_pytorch_model.safetensors": 2_000_000,
                 "generator/diffusion_pytorch_model.fp16.safetensors": 1_000_000,
+                "generator/diffusion_pytorch_model.bf16-00001-of-00002.safetensors": 500_000,
                 "discriminator/diffusion_pytorch_model.safetensors": 9_000_000,
             }
             return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=s) for n, s in names.items()])
