@@ -206,6 +206,9 @@ def finish(
         clamp: see `activate`.
     """
     dtype = x.dtype
+    one_shift = shift is not None and shift.numel() == x.shape[1]
+    if factor is not None and one_shift and clamp is not None and len(x) > 1 and operators.serve(x):
+        return _StyledActivation.apply(x, factor, shift, noise, clamp)
     if factor is not None and shift is not None:
         x, shift, factor = x.to(factor.dtype), shift.to(factor.dtype), factor[:, :, None, None]
         # A new map, of memory that the system has to clear first, costs a CPU more than the arithmetic.
@@ -223,6 +226,13 @@ def activate(x: Tensor, clamp: float | None) -> Tensor:
     if x.requires_grad:
         return F.leaky_relu(x, LEAKY_SLOPE) if clamp is None else _ClampedLeakyReLU.apply(x, clamp)
     return F.leaky_relu_(x, LEAKY_SLOPE) if clamp is None else _clamped_leaky_relu_(x, clamp)
+
+
+def scale_channels(x: Tensor, style: Tensor) -> Tensor:
+    """Return (N, C, H, W) times (N, C), in the wider of their types."""
+    if operators.serve(x) and x.dtype == style.dtype:
+        return _ScaledChannels.apply(x, style)
+    return x * style[:, :, None, None]
 
 
 def upsample2d(x: Tensor) -> Tensor:
@@ -474,6 +484,73 @@ class _Downsample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return _Upsample.apply(gradient, ctx.gain), None
+
+
+class _StyledActivation(torch.autograd.Function):
+    """`finish` on a GPU: one pass over the map there, and one back for all gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, shift: Tensor, noise: Tensor | None, clamp: float) -> Tensor:
+        y = torch.ops.dfmgan_hf.styled_activation(x, factor, shift, noise, clamp)
+        ctx.clamp, ctx.shift_shape = clamp, shift.shape
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, factor, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, factor, y = ctx.saved_tensors
+        wanted = [_is_wanted(ctx, i) for i in range(4)]
+        if torch.is_grad_enabled():
+            gradient, y = _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None
+        x_, factor_, shift, noise = _styled_gradient(gradient, y, x, factor, ctx.clamp, wanted)
+        return x_, factor_, None if shift is None else shift.sum(dim=0).reshape(ctx.shift_shape), noise, None
+
+
+class _ScaledChannels(torch.autograd.Function):
+    """The product of maps with the factors of their channels, whose gradients take one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, factor)
+        return x * factor[:, :, None, None]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        wanted = [_is_wanted(ctx, i) for i in range(2)]
+        return tuple(_styled_gradient(gradient, None, *ctx.saved_tensors, 0.0, [*wanted, False, False])[:2])
+
+
+class _ChannelProducts(torch.autograd.Function):
+    """Sums of the products of two maps (N, C, H, W) over their pixels, (N, C), without a map of the products."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        (sums,) = torch.ops.dfmgan_hf.styled_gradient(a, None, b, None, 0.0, [False, True, False, False])
+        return sums.to(a.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        return tuple(scale_channels(other, gradient) if _is_wanted(ctx, i) else None for i, other in enumerate((b, a)))
+
+
+def _styled_gradient(
+    gradient: Tensor, y: Tensor | None, x: Tensor | None, factor: Tensor, clamp: float, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of x, factor, shift for each sample, and noise that are wanted, see the operator.
+
+    Those of a pass that is to be differentiated are made of operations that can be.
+    """
+    if not torch.is_grad_enabled():
+        made = iter(torch.ops.dfmgan_hf.styled_gradient(gradient, y, x, factor, clamp, list(wanted)))
+        return [next(made) if w else None for w in wanted]
+    return [
+        scale_channels(gradient, factor) if wanted[0] else None,
+        _ChannelProducts.apply(gradient, x) if wanted[1] else None,
+        gradient.sum(dim=(2, 3)) if wanted[2] else None,
+        gradient.sum(dim=1, keepdim=True) if wanted[3] else None,
+    ]
 
 
 def _clamped_leaky_relu_(x: Tensor, clamp: float) -> Tensor:
