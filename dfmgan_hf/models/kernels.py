@@ -126,15 +126,19 @@ def filter_kernel(
 
 
 @triton.jit
-def upsample_kernel(x, out, height, width, num_channels, gain, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
-    """`upsample2d`, a piece of a row of the output."""
+def upsample_kernel(x, onto, out, height, width, num_channels, gain, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
+    """`upsample2d`, a piece of a row of the output, perhaps added to another map."""
     sample, y, columns, channels = locate(height, width, num_channels, 1, COLUMNS, CHANNELS)
     inside = (columns < width)[:, None] & (channels < num_channels)[None, :]
     x += sample * (height // 2) * (width // 2) * num_channels
     out += sample * height * width * num_channels
     value = load_upsampled(x + channels[None, :], num_channels, y, columns[:, None], height, width, inside)
     place = (y * width + columns)[:, None] * num_channels + channels[None, :]
-    tl.store(out + place, (value * (gain * 0.25)).to(out.dtype.element_ty), mask=inside)
+    value *= gain * 0.25
+    if onto is not None:
+        onto += sample * height * width * num_channels
+        value += tl.load(onto + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -176,7 +180,8 @@ def styled_activation_kernel(
     inside = in_map[:, None] & in_channels[None, :]
     place = (sample * size + pixels[:, None]) * num_channels + channels[None, :]
     value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-    value = value * load_vector(factor + sample * factor_stride, channels, in_channels)
+    if factor is not None:
+        value *= load_vector(factor + sample * factor_stride, channels, in_channels)
     value += load_vector(shift, channels, in_channels)
     if noise is not None:
         value += tl.load(noise + sample * size + pixels, mask=in_map, other=0.0).to(tl.float32)[:, None]
@@ -219,7 +224,9 @@ def styled_gradient_kernel(
             slope = tl.where(value > 0, slope, slope * LEAKY_SLOPE)
             slope = tl.where((value > -limit) & (value < limit), slope, 0.0)
         if out is not None:
-            scaled = slope * load_vector(factor + sample * factor_stride, channels, in_channels)
+            scaled = slope
+            if factor is not None:
+                scaled *= load_vector(factor + sample * factor_stride, channels, in_channels)
             tl.store(out + place, scaled.to(out.dtype.element_ty), mask=inside)
         if products is not None:
             product += slope * tl.load(x + place, mask=inside, other=0.0).to(tl.float32)

@@ -333,9 +333,9 @@ def _filtered_size(x: Tensor, padding: int, stride: int) -> tuple[int, int]:
     return height, width
 
 
-@_operator("upsample2d(Tensor x, float gain) -> Tensor")
-def _upsample2d(x: Tensor, gain: float) -> Tensor:
-    """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2."""
+@_operator("upsample2d(Tensor x, float gain, Tensor? onto=None) -> Tensor")
+def _upsample2d(x: Tensor, gain: float, onto: Tensor | None = None) -> Tensor:
+    """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2. Add `onto`, if given."""
     from .kernels import upsample_kernel
 
     x = _channels_last(x)
@@ -344,12 +344,13 @@ def _upsample2d(x: Tensor, gain: float) -> Tensor:
     tile = min(_power_of_two(channels), 64)
     columns = min(_power_of_two(width), 2048 // tile)
     grid = len(x) * height * -(-width // columns) * -(-channels // tile)
-    upsample_kernel[(grid,)](x, out, height, width, channels, gain, COLUMNS=columns, CHANNELS=tile)
+    onto = None if onto is None else _channels_last(onto)
+    upsample_kernel[(grid,)](x, onto, out, height, width, channels, gain, COLUMNS=columns, CHANNELS=tile)
     return out
 
 
 @torch.library.register_fake("dfmgan_hf::upsample2d")
-def _(x, gain):  # type: ignore[no-untyped-def]
+def _(x, gain, onto=None):  # type: ignore[no-untyped-def]
     return _empty_map(x, len(x), 2 * x.shape[2], 2 * x.shape[3], x.dtype)
 
 
@@ -386,13 +387,13 @@ def _(gradient, y, limit):  # type: ignore[no-untyped-def]
     return torch.empty_like(y)
 
 
-@_operator("styled_activation(Tensor x, Tensor factor, Tensor shift, Tensor? noise, float limit) -> Tensor")
-def _styled_activation(x: Tensor, factor: Tensor, shift: Tensor, noise: Tensor | None, limit: float) -> Tensor:
+@_operator("styled_activation(Tensor x, Tensor? factor, Tensor shift, Tensor? noise, float limit) -> Tensor")
+def _styled_activation(x: Tensor, factor: Tensor | None, shift: Tensor, noise: Tensor | None, limit: float) -> Tensor:
     """Return the leaky ReLU, clamped to +-`limit`, of x * factor + shift + noise.
 
     Args:
         x: (N, C, H, W).
-        factor: (N, C).
+        factor: (N, C); None for 1.
         shift: (C,).
         noise: (N, 1, H, W) or None.
         limit: of the clamp.
@@ -404,7 +405,8 @@ def _styled_activation(x: Tensor, factor: Tensor, shift: Tensor, noise: Tensor |
     size, tile = x[0, 0].numel(), _power_of_two(x.shape[1])
     pixels = min(_power_of_two(size), max(1, 2048 // tile))
     styled_activation_kernel[(len(x) * -(-size // pixels),)](
-        x, factor, shift, None if noise is None else noise.contiguous(), out, size, x.shape[1], factor.stride(0),
+        x, factor, shift, None if noise is None else noise.contiguous(), out, size, x.shape[1],
+        0 if factor is None else factor.stride(0),
         limit=limit, PIXELS=pixels, CHANNELS=tile,
     )  # fmt: skip
     return out
@@ -436,7 +438,7 @@ def _styled_gradient(
         gradient: of the result, (N, C, H, W).
         y: the result; None if nothing was activated.
         x: the input, for what is wanted second.
-        factor: (N, C), for what is wanted first.
+        factor: (N, C), for what is wanted first; None for 1.
         limit: of the clamp.
         wanted: the gradients of x, of the factor (N, C), of the shift for each sample (N, C), and of the noise
             (N, 1, H, W). The second and third are in float32.
