@@ -525,8 +525,9 @@ class _ScaledChannels(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        wanted = [_is_wanted(ctx, i) for i in range(2)]
-        return tuple(_styled_gradient(gradient, None, *ctx.saved_tensors, 0.0, [*wanted, False, False])[:2])
+        x, factor = ctx.saved_tensors
+        wanted = [_is_wanted(ctx, 0), _is_wanted(ctx, 1), False, False]
+        return tuple(_styled_gradient(gradient, None, x, factor, 0.0, wanted)[:2])
 
 
 class _ChannelProducts(torch.autograd.Function):
