@@ -12,10 +12,11 @@ measured is a row that says why, as is, on a CPU, what needs a GPU.
 | triplets | the network alone: float16 and bfloat16; eager, CUDA graph; a batch and a single one |
 | agree | whether a training with CUDA graphs is the one without, and whether a failed capture is survived |
 | loop | seconds per kimg in the real training loop |
+| train | both stages by `accelerate launch`, from photographs to models that load: exit status and seconds |
 | pipeline | pictures on the host: the pipeline, and a whole export |
 | low_vram | memory of stage 2 with --low_vram |
 | stage1, stage2 | each phase with its optimiser's step: eager, CUDA graph |
-| profile | the kernels that take the time: a triplet of a batch, and the phases of stage 1 |
+| profile | the kernels that take the time: a triplet of a batch, and the phases of both stages |
 | compile | triplets with torch.compile |
 """
 
@@ -38,9 +39,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.speed.timing import RESULTS, Timing, machine, seconds_of
@@ -365,6 +368,59 @@ def loop(bench: Bench) -> None:
                     del trainer
 
 
+def train(bench: Bench) -> None:
+    """As users train, with the largest batch: on drawn photographs, stage 2 on what stage 1 has made."""
+    arguments, batch_size = bench.arguments, max(bench.arguments.batch_sizes)
+    kimg = (4 * STEPS if bench.on_gpu else 4) * batch_size / 1000
+    sizes = {"resolution": arguments.resolution, "channel_base": arguments.channel_base, "batch_size": batch_size}
+    options = {
+        "total_kimg": kimg, "log_every_kimg": kimg / 2, "sample_every_kimg": 0, "checkpoint_every_kimg": 0,
+        "report_to": "none", "precision": arguments.dtypes[0], **{k: v for k, v in sizes.items() if v is not None},
+    }  # fmt: skip
+    root = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw_category(folder / "plate", arguments.resolution)
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1"]
+        launcher += [] if bench.on_gpu else ["--cpu"]
+        for stage, more in (("stage1", []), ("stage2", ["--pretrained_backbone", folder / "stage1"])):
+            if stage == "stage2":
+                options = {k: v for k, v in options.items() if k not in ("resolution", "channel_base")}
+            flags = [f"--{k}={v}" for k, v in options.items()] + (["--cuda_graphs"] if bench.on_gpu else [])
+            paths = ["--data_dir", folder / "plate", "--output_dir", folder / stage, *more]
+            command = [*launcher, root / "examples" / f"train_{stage}.py", *flags, *paths]
+            with bench.attempt(stage):
+                start = time.perf_counter()
+                run = subprocess.run(command, cwd=root, capture_output=True, text=True)
+                numbers: Row = {"seconds": time.perf_counter() - start, "kimg": kimg, "exit_status": run.returncode}
+                if run.returncode:
+                    bench.add(stage, **numbers, failed=run.stderr[-400:])
+                    return
+                DFMGANPipeline.from_pretrained(str(folder / stage))
+                rows = map(json.loads, (folder / stage / "metrics.jsonl").read_text().splitlines())
+                speeds = [row["seconds_per_kimg"] for row in rows if "seconds_per_kimg" in row]
+                bench.add(stage, **numbers, s_per_kimg=speeds[-1])
+
+
+def draw_category(folder: Path, size: int) -> None:
+    """Write 40 photographs of grey plates, and 8 of plates with a dark spot and their masks, as MVTec AD does."""
+    source, (rows, columns) = np.random.default_rng(0), np.mgrid[:size, :size]
+    for i in range(48):
+        pixels = source.normal(160, 12, (size, size, 3))
+        places = {folder / "train" / "good" / f"{i:03d}.png": pixels}
+        if i >= 40:
+            row, column, radius = source.uniform(0.2, 0.8) * size, source.uniform(0.2, 0.8) * size, size / 10
+            spot = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+            pixels[spot] -= 100
+            places = {
+                folder / "test" / "spot" / f"{i:03d}.png": pixels,
+                folder / "ground_truth" / "spot" / f"{i:03d}_mask.png": spot * 255.0,
+            }
+        for path, values in places.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(path)
+
+
 def pipeline(bench: Bench) -> None:
     """Seconds until pictures are there, with drawing of latents, copies to the host and, for exports, files."""
     pipe = DFMGANPipeline(bench.generator(bench.dtype))
@@ -414,12 +470,14 @@ def profile(bench: Bench) -> None:
     latents = torch.randn(2, arguments.draw_batch, generator.config["z_dim"], device=bench.device)
     with bench.attempt("triplet"), torch.no_grad(), hold_weights(generator):
         add_profile(bench, "triplet", lambda: generator(*latents, noise_mode="const", return_defect_free=True))
-    with bench.attempt("stage1"), tempfile.TemporaryDirectory() as folder:
-        batch_size = min(arguments.batch_sizes)
-        trainer = bench.trainer("stage1", batch_size, folder)
-        batch = make_batch(trainer.task, batch_size, bench.device)  # type: ignore[arg-type]
-        for phase in trainer.task.phases:
-            add_profile(bench, f"stage1_{phase.name}", partial(trainer.run_phase, phase, batch))
+    stages: tuple[Stage, ...] = ("stage1", "stage2")
+    for stage in stages:
+        with bench.attempt(stage), tempfile.TemporaryDirectory() as folder:
+            batch_size = min(arguments.batch_sizes)
+            trainer = bench.trainer(stage, batch_size, folder)
+            batch = make_batch(trainer.task, batch_size, bench.device)  # type: ignore[arg-type]
+            for phase in trainer.task.phases:
+                add_profile(bench, f"{stage}_{phase.name}", partial(trainer.run_phase, phase, batch))
 
 
 def add_profile(bench: Bench, what: str, call: Call) -> None:
@@ -456,6 +514,7 @@ PARTS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "triplets": (triplets, 40.0),
     "agree": (agree, 60.0),
     "loop": (loop, 110.0),
+    "train": (train, 120.0),
     "pipeline": (pipeline, 40.0),
     "low_vram": (low_vram, 45.0),
     "stage1": (phases, 70.0),

@@ -220,7 +220,7 @@ def discriminate(network: StyleGAN2Discriminator, images: Tensor) -> Tensor:
     for block in network.blocks.values():
         if hasattr(block, "from_rgb"):
             x = conv(block.from_rgb, x)
-        x = conv(block.skip, x) + conv(block.conv1, conv(block.conv0, x))
+        x = conv(block.skip, fir(x, (1, 1))[:, :, ::2, ::2]) + conv(block.conv1, conv(block.conv0, x))
     head = network.head
     x = conv(head.conv, minibatch_stddev(x, head.mbstd_group_size))
     return linear(head.out, linear(head.fc, x.flatten(1)))

@@ -189,6 +189,13 @@ class Given:
     masks: Tensor | None = None
     follows: Tensor | None = None
 
+    def used_masks(self, mask_logits: Tensor) -> Tensor:
+        """Return the masks that defects were put by as the matching discriminator sees them, (N, 1, R, R)."""
+        own = soft_mask(mask_logits)
+        if self.masks is None or self.follows is None:
+            return own
+        return torch.where(self.follows[:, None, None, None], self.masks.to(own.dtype) * 2 - 1, own)
+
 
 # --- Images that can be drawn again from the same random numbers ---
 
@@ -207,6 +214,11 @@ class Plan:
     defects: LatentDraw
     noise: NoiseInput
     given: Given = Given()
+
+    def latents(self, generator: DFMGANGenerator) -> tuple[Tensor, Tensor]:
+        """Return per-layer latents (N, L, w_dim) of the objects and (N, L_defect, w_dim) of the defects."""
+        ws = self.objects.layers(generator.mapping, generator.num_latents)
+        return ws, self.defects.layers(generator.defect_mapping, generator.num_defect_latents, self.given.kinds)
 
 
 @dataclass
@@ -233,13 +245,6 @@ class Drawing:
     defect_z: Tensor
     given: Given = Given()
 
-    def used_masks(self) -> Tensor:
-        """Return the masks that the defects were put by as the matching discriminator sees them, (N, 1, R, R)."""
-        own, given = soft_mask(self.mask_logits), self.given
-        if given.masks is None or given.follows is None:
-            return own
-        return torch.where(given.follows[:, None, None, None], given.masks.to(own.dtype) * 2 - 1, own)
-
 
 def plan_drawing(generator: DFMGANGenerator, n: int, mixing_probability: float, given: Given = Given()) -> Plan:
     """Draw the random numbers of `n` new samples, with style mixing in both latents, each with its own cut."""
@@ -250,9 +255,7 @@ def plan_drawing(generator: DFMGANGenerator, n: int, mixing_probability: float, 
 
 def render(generator: DFMGANGenerator, plan: Plan, masks_only: bool = False, with_twins: bool = False) -> Drawing:
     """Draw a plan's images; with `masks_only` nothing above the first residual block and ToMask is run."""
-    ws = plan.objects.layers(generator.mapping, generator.num_latents)
-    given = plan.given
-    defect_ws = plan.defects.layers(generator.defect_mapping, generator.num_defect_latents, given.kinds)
+    given, (ws, defect_ws) = plan.given, plan.latents(generator)
     trunk = generator.run_trunk(ws, plan.noise)
     if masks_only:
         logits = generator.mask_logits(trunk, defect_ws)
@@ -497,7 +500,7 @@ class Stage2Task(Stage1Task):
         given, kinds = plan.given, plan.given.kinds
         is_given = given.masks is not None
         drawing = render(self.generator, plan, with_twins=config.outside_weight > 0 or is_given)
-        images, masks = drawing.images, drawing.used_masks()
+        images, masks = drawing.images, given.used_masks(drawing.mask_logits)
         assert images is not None
         self.w_average.observe(drawing.defect_ws[:, 0], kinds)
         loss = self.deception_loss(self._judge(images, masks, kinds))
@@ -554,10 +557,13 @@ class Stage2Task(Stage1Task):
         """Return softplus(D(G)) + softplus(-D(x)), and the same pair of D_match on images with their masks."""
         masks = _real_masks(batch)
         report_masks(statistics, "real", masks > 0)
+        plan = self._plan(batch)
+        given, fake_kinds = plan.given, plan.given.kinds
         with torch.no_grad():
-            drawing = render(self.generator, self._plan(batch))
-        fakes, fake_masks, fake_kinds = drawing.images, drawing.used_masks(), drawing.given.kinds
-        assert fakes is not None
+            drawn = self.generator.draw(
+                *plan.latents(self.generator), plan.noise, masks=given.masks, follows=given.follows
+            )
+        fakes, fake_masks = drawn.images, given.used_masks(drawn.mask_logits)
         fake_logits = self._judge(fakes, fake_masks, fake_kinds)
         loss = self.distinction_loss(fake_logits, self._judge(batch.images, masks, batch.labels), statistics)
         if self.match_discriminator is not None:

@@ -255,18 +255,24 @@ class PhotographCodes(nn.Module):
 
 @contextmanager
 def regularizer_precision(network: StyleGAN2Generator | StyleGAN2Discriminator) -> Iterator[None]:
-    """Run a network whose gradient is differentiated once more: in bfloat16 if it is set to it, but not in float16.
+    """Run a network whose gradient is differentiated once more: in bfloat16 if it is set to half precision.
 
     The penalties' gradients are small, and float16 has no room for small numbers; bfloat16 has float32's. Rounding to
     its 8 bits moves a gradient by 3 to 5 %, a twentieth or less of what another batch does (benchmarks/README.md).
+    A network in float16 runs in float32 on a device that is slow in bfloat16.
     """
     dtype = network.low_precision_dtype
     if dtype is torch.float16:
-        network.low_precision_dtype = None
+        network.low_precision_dtype = torch.bfloat16 if _is_fast_in_bfloat16(network.device) else None
     try:
         yield
     finally:
         network.low_precision_dtype = dtype
+
+
+def _is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Say so of GPUs of compute capability 8.0 or more, which meta tensors stand for."""
+    return device.type == "meta" or (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 RULES = (

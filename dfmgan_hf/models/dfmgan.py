@@ -302,19 +302,31 @@ class DFMGANGenerator(StyleGAN2Generator):
         if masks is not None:
             check_masks(masks, len(ws), self.config["resolution"])
         noise = NoiseInput(noise_mode, len(ws), generator)
-        if masks is None and fused.applies(self, ws) and type(self.to_mask) is ToChannels:
-            layers = [*self.layers(self.synthesis.resolutions, ws), *self._defect_layers(defect_ws)]
-            with modulated_layers(layers, wide=True) as modulations:
-                images, mask = fused.synthesize(
-                    self, modulations, noise, twins=return_defect_free, mask_threshold=mask_threshold
-                )
-            assert mask is not None
-            twins = images[len(ws) :] if return_defect_free else None
-            output = DFMGANGeneratorOutput(images[: len(ws)], mask, twins)
-        else:
-            trunk = self.run_trunk(ws, noise)
-            output = self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold, masks)
+        output = self.draw(ws, defect_ws, noise, return_defect_free, mask_threshold, masks)
         return output if return_dict else output.to_tuple()
+
+    def draw(
+        self,
+        ws: Tensor,
+        defect_ws: Tensor,
+        noise: NoiseInput,
+        return_defect_free: bool = False,
+        mask_threshold: float = 0.0,
+        masks: Tensor | None = None,
+        follows: Tensor | None = None,
+    ) -> DFMGANGeneratorOutput:
+        """Draw from per-layer latents (N, L, w_dim) and (N, L_defect, w_dim), with fused operators if they apply."""
+        if masks is not None or not fused.applies(self, ws) or type(self.to_mask) is not ToChannels:
+            trunk = self.run_trunk(ws, noise)
+            return self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold, masks, follows)
+        layers = [*self.layers(self.synthesis.resolutions, ws), *self._defect_layers(defect_ws)]
+        with modulated_layers(layers, wide=True) as modulations:
+            images, mask = fused.synthesize(
+                self, modulations, noise, twins=return_defect_free, mask_threshold=mask_threshold
+            )
+        assert mask is not None
+        twins = images[len(ws) :] if return_defect_free else None
+        return DFMGANGeneratorOutput(images[: len(ws)], mask, twins)
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
         """Run the backbone below the first residual block, on per-layer latents (N, L, w_dim)."""

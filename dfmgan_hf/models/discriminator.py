@@ -18,7 +18,7 @@ from .base import (
     check_network_size,
     default_channel_base,
 )
-from .layers import EqualizedConv2d, EqualizedLinear, scaled_together
+from .layers import EqualizedConv2d, EqualizedLinear, scaled_together, with_downsampled
 
 
 @dataclass
@@ -42,12 +42,13 @@ class DiscriminatorBlock(nn.Module):
         self.conv1 = EqualizedConv2d(
             in_channels, out_channels, 3, down=True, activation=True, gain=gain, clamp=conv_clamp
         )
-        self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=True, gain=gain)
+        self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
         if hasattr(self, "from_rgb"):  # at the full resolution
             x = self.from_rgb(x)
-        return self.skip(x) + self.conv1(self.conv0(x))
+        x, low = with_downsampled(x)
+        return self.skip(low) + self.conv1(self.conv0(x))
 
 
 class DiscriminatorHead(nn.Module):

@@ -126,15 +126,19 @@ def filter_kernel(
 
 
 @triton.jit
-def upsample_kernel(x, out, height, width, num_channels, gain, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
-    """`upsample2d`, a piece of a row of the output."""
+def upsample_kernel(x, onto, out, height, width, num_channels, gain, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
+    """`upsample2d`, a piece of a row of the output, perhaps added to another map."""
     sample, y, columns, channels = locate(height, width, num_channels, 1, COLUMNS, CHANNELS)
     inside = (columns < width)[:, None] & (channels < num_channels)[None, :]
     x += sample * (height // 2) * (width // 2) * num_channels
     out += sample * height * width * num_channels
     value = load_upsampled(x + channels[None, :], num_channels, y, columns[:, None], height, width, inside)
     place = (y * width + columns)[:, None] * num_channels + channels[None, :]
-    tl.store(out + place, (value * (gain * 0.25)).to(out.dtype.element_ty), mask=inside)
+    value *= gain * 0.25
+    if onto is not None:
+        onto += sample * height * width * num_channels
+        value += tl.load(onto + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -153,6 +157,89 @@ def clamped_leaky_relu_gradient_kernel(gradient, y, out, size, limit: tl.constex
     slope = tl.where(value > 0, slope, slope * LEAKY_SLOPE)
     slope = tl.where((value > -limit) & (value < limit), slope, 0.0)
     tl.store(out + places, slope.to(out.dtype.element_ty), mask=places < size)
+
+
+@triton.jit
+def styled_activation_kernel(
+    x,
+    factor,
+    shift,
+    noise,
+    out,
+    size,
+    num_channels,
+    factor_stride,
+    limit: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """`styled_activation` of PIXELS pixels of a map of `size`, with all their channels."""
+    sample, first = (tl.program_id(0) // tl.cdiv(size, PIXELS)).to(tl.int64), tl.program_id(0) % tl.cdiv(size, PIXELS)
+    pixels, channels = first * PIXELS + tl.arange(0, PIXELS), tl.arange(0, CHANNELS)
+    in_map, in_channels = pixels < size, channels < num_channels
+    inside = in_map[:, None] & in_channels[None, :]
+    place = (sample * size + pixels[:, None]) * num_channels + channels[None, :]
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    if factor is not None:
+        value *= load_vector(factor + sample * factor_stride, channels, in_channels)
+    value += load_vector(shift, channels, in_channels)
+    if noise is not None:
+        value += tl.load(noise + sample * size + pixels, mask=in_map, other=0.0).to(tl.float32)[:, None]
+    value = clamp(tl.where(value > 0, value, value * LEAKY_SLOPE), limit)
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def styled_gradient_kernel(
+    gradient,
+    y,
+    x,
+    factor,
+    out,
+    products,
+    sums,
+    pixel_sums,
+    size,
+    num_channels,
+    factor_stride,
+    limit: tl.constexpr,
+    STEPS: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """`styled_gradient` of STEPS x PIXELS pixels, whose sums it leaves for the next pass. What is None is left out."""
+    parts = tl.cdiv(size, STEPS * PIXELS)
+    sample, part = (tl.program_id(0) // parts).to(tl.int64), tl.program_id(0) % parts
+    channels = tl.arange(0, CHANNELS)
+    in_channels = channels < num_channels
+    total = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    product = tl.zeros((PIXELS, CHANNELS), tl.float32)
+    for i in range(STEPS):
+        pixels = (part * STEPS + i) * PIXELS + tl.arange(0, PIXELS)
+        inside = (pixels < size)[:, None] & in_channels[None, :]
+        place = (sample * size + pixels[:, None]) * num_channels + channels[None, :]
+        slope = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32)
+        if y is not None:
+            value = tl.load(y + place, mask=inside, other=0.0).to(tl.float32)
+            slope = tl.where(value > 0, slope, slope * LEAKY_SLOPE)
+            slope = tl.where((value > -limit) & (value < limit), slope, 0.0)
+        if out is not None:
+            scaled = slope
+            if factor is not None:
+                scaled *= load_vector(factor + sample * factor_stride, channels, in_channels)
+            tl.store(out + place, scaled.to(out.dtype.element_ty), mask=inside)
+        if products is not None:
+            product += slope * tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+        if sums is not None:
+            total += slope
+        if pixel_sums is not None:
+            pixel_sum = tl.sum(slope, axis=1).to(pixel_sums.dtype.element_ty)
+            tl.store(pixel_sums + sample * size + pixels, pixel_sum, mask=pixels < size)
+    place = tl.program_id(0).to(tl.int64) * num_channels + channels
+    if products is not None:
+        tl.store(products + place, tl.sum(product, axis=0), mask=in_channels)
+    if sums is not None:
+        tl.store(sums + place, tl.sum(total, axis=0), mask=in_channels)
 
 
 @triton.jit(do_not_specialize=["samples"])

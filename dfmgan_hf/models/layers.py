@@ -181,15 +181,17 @@ class EqualizedConv2d(EqualizedLayer):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.scaled("weight", x.dtype)
         bias = None if self.bias is None else self.scaled("bias", x.dtype)
+        shift = None
+        if self.activation and self.clamp is not None and bias is not None and operators.serve(x):
+            # With the activation it takes no pass of its own.
+            shift, bias = bias[:, None, None], None
         if not self.down:
             x = conv2d(x, weight, bias, padding=self.kernel_size // 2)
-        elif self.kernel_size == 1:
-            x = conv2d(downsample2d(x), weight, bias)
         else:
             # Pad for the filter and the convolution at once: padding between them would change the border.
             x = conv2d(fir_filter2d(x, padding=1 + self.kernel_size // 2), weight, bias, stride=2)
         if self.activation:
-            return activate(x, self.clamp)
+            return activate(x, self.clamp) if shift is None else finish(x, None, shift, None, self.clamp)
         return x if self.clamp is None else F.hardtanh(x, -self.clamp, self.clamp)
 
 
@@ -206,6 +208,8 @@ def finish(
         clamp: see `activate`.
     """
     dtype = x.dtype
+    if shift is not None and shift.shape[1:] == (1, 1) and clamp is not None and operators.serve(x):
+        return _StyledActivation.apply(x, factor, shift, noise, clamp)
     if factor is not None and shift is not None:
         x, shift, factor = x.to(factor.dtype), shift.to(factor.dtype), factor[:, :, None, None]
         # A new map, of memory that the system has to clear first, costs a CPU more than the arithmetic.
@@ -225,6 +229,13 @@ def activate(x: Tensor, clamp: float | None) -> Tensor:
     return F.leaky_relu_(x, LEAKY_SLOPE) if clamp is None else _clamped_leaky_relu_(x, clamp)
 
 
+def scale_channels(x: Tensor, style: Tensor) -> Tensor:
+    """Return (N, C, H, W) times (N, C), in the wider of their types."""
+    if operators.serve(x) and x.dtype == style.dtype:
+        return _ScaledChannels.apply(x, style)
+    return x * style[:, :, None, None]
+
+
 def upsample2d(x: Tensor) -> Tensor:
     """Double height and width: zero insertion, FIR filter [1, 3, 3, 1] and gain 4.
 
@@ -238,6 +249,11 @@ def upsample2d(x: Tensor) -> Tensor:
 def downsample2d(x: Tensor) -> Tensor:
     """Halve height and width: FIR filter [1, 3, 3, 1], then every second sample. (N, C, H, W) -> (N, C, H/2, W/2)."""
     return _Downsample.apply(x, 1.0)
+
+
+def with_downsampled(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `x` and `downsample2d` of it: on a GPU their gradients are added as the second is upsampled."""
+    return _WithDownsampled.apply(x) if operators.serve(x) else (x, downsample2d(x))
 
 
 def fir_filter2d(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
@@ -351,11 +367,14 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, g: _Geometry) -> T
     return F.conv2d(x, weight, bias, g.stride, g.padding)
 
 
-def _is_wanted(ctx: Any, index: int) -> bool:
-    """Return whether the running backward pass asks for an input's gradient; `needs_input_grad` says if it has one."""
+def _is_wanted(ctx: Any, index: int, left_out: int = 0) -> bool:
+    """Return whether the running backward pass asks for an input's gradient; `needs_input_grad` says if it has one.
+
+    `left_out` of the inputs before it are None.
+    """
     if not ctx.needs_input_grad[index]:
         return False
-    node = ctx.next_functions[index][0]
+    node = ctx.next_functions[index - left_out][0]
     # Leaves cannot be asked about, and torch has no public function for it.
     if hasattr(node, "variable") or not hasattr(torch._C, "_will_engine_execute_node"):
         return True
@@ -474,6 +493,101 @@ class _Downsample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return _Upsample.apply(gradient, ctx.gain), None
+
+
+class _StyledActivation(torch.autograd.Function):
+    """`finish` on a GPU: one pass over the map there, and one back for all gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, shift: Tensor, noise: Tensor | None, clamp: float) -> Tensor:
+        y = torch.ops.dfmgan_hf.styled_activation(x, factor, shift, noise, clamp)
+        ctx.clamp, ctx.shift_shape = clamp, shift.shape
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, factor, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, factor, y = ctx.saved_tensors
+        wanted = [_is_wanted(ctx, i, left_out=int(i > 1 and factor is None)) for i in range(4)]
+        if torch.is_grad_enabled():
+            gradient, y = _ClampedLeakyReLUGradient.apply(gradient, y.detach(), ctx.clamp), None
+        x_, factor_, shift, noise = _styled_gradient(gradient, y, x, factor, ctx.clamp, wanted)
+        return x_, factor_, None if shift is None else shift.sum(dim=0).reshape(ctx.shift_shape), noise, None
+
+
+class _ScaledChannels(torch.autograd.Function):
+    """The product of maps with the factors of their channels, whose gradients take one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, factor)
+        return x * factor[:, :, None, None]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, factor = ctx.saved_tensors
+        wanted = [_is_wanted(ctx, 0), _is_wanted(ctx, 1), False, False]
+        return tuple(_styled_gradient(gradient, None, x, factor, 0.0, wanted)[:2])
+
+
+class _ChannelProducts(torch.autograd.Function):
+    """Sums of the products of two maps (N, C, H, W) over their pixels, (N, C), without a map of the products."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        (sums,) = torch.ops.dfmgan_hf.styled_gradient(a, None, b, None, 0.0, [False, True, False, False])
+        return sums.to(a.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        a, b = ctx.saved_tensors
+        return tuple(scale_channels(other, gradient) if _is_wanted(ctx, i) else None for i, other in enumerate((b, a)))
+
+
+def _styled_gradient(
+    gradient: Tensor, y: Tensor | None, x: Tensor | None, factor: Tensor | None, clamp: float, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of x, factor, shift for each sample, and noise that are wanted, see the operator.
+
+    Those of a pass that is to be differentiated are made of operations that can be.
+    """
+    if not torch.is_grad_enabled():
+        made = iter(torch.ops.dfmgan_hf.styled_gradient(gradient, y, x, factor, clamp, list(wanted)))
+        return [next(made) if w else None for w in wanted]
+    return [
+        None if not wanted[0] else gradient if factor is None else scale_channels(gradient, factor),
+        _ChannelProducts.apply(gradient, x) if wanted[1] else None,
+        gradient.sum(dim=(2, 3)) if wanted[2] else None,
+        gradient.sum(dim=1, keepdim=True) if wanted[3] else None,
+    ]
+
+
+class _WithDownsampled(torch.autograd.Function):
+    """See `with_downsampled`; the adjoint of `_AddUpsampled`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        return x.view_as(x), _filter(x, 1, 2, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None, low: Tensor | None) -> Tensor | None:  # type: ignore[override]
+        if gradient is None or low is None:
+            return gradient if low is None else _Upsample.apply(low, 1.0)
+        return _AddUpsampled.apply(gradient, low)
+
+
+class _AddUpsampled(torch.autograd.Function):
+    """The sum of a map and the adjoint of `downsample2d` of a smaller one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: Tensor) -> Tensor:
+        return torch.ops.dfmgan_hf.upsample2d(low, 1.0, x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return _WithDownsampled.apply(gradient)
 
 
 def _clamped_leaky_relu_(x: Tensor, clamp: float) -> Tensor:

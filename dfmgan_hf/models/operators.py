@@ -226,6 +226,9 @@ def wrong_kernels(device: torch.device) -> list[str]:
     assert finished.scaled is not None
     assert finished.defect_scaled is not None
     scales, passing = style.double()[:, :, None, None], (clamped.cpu().abs() < limit).double()
+    slope = y.double() * passing * torch.where(y > 0, 1.0, 0.2)
+    pixel_noise_ = noise_.expand(2, 1, -1, -1)
+    styled = y.double() * factor.double()[:, :, None, None] + bias[:, None, None] + noise
     found = {
         "filter2d": (
             torch.ops.dfmgan_hf.filter2d(x_, 2, 1, 1.0), F.conv2d(x.double(), fir, padding=2, groups=channels)
@@ -238,8 +241,21 @@ def wrong_kernels(device: torch.device) -> list[str]:
         "clamped_leaky_relu": (clamped, F.leaky_relu(y.double(), 0.2).clamp(-limit, limit)),
         "clamped_leaky_relu_gradient": (
             torch.ops.dfmgan_hf.clamped_leaky_relu_gradient(y_, clamped, limit),
-            y.double() * passing * torch.where(y > 0, 1.0, 0.2),
+            slope,
         ),
+        "styled_activation": (
+            torch.ops.dfmgan_hf.styled_activation(y_, factor_, bias_, pixel_noise_, limit),
+            F.leaky_relu(styled, 0.2).clamp(-limit, limit),
+        ),
+        **{
+            f"styled_gradient, {name}": pair
+            for name, *pair in zip(
+                ("x", "factor", "shift", "noise"),
+                torch.ops.dfmgan_hf.styled_gradient(y_, clamped, y_, style_, limit, [True] * 4),
+                (slope * scales, (slope * y).sum((2, 3)), slope.sum((2, 3)), slope.sum(1, keepdim=True)),
+                strict=True,
+            )
+        },
         "filtered_epilogue": (
             filtered_epilogue(Convolved(x_, *of_y[1:]), style_, limit, torch.float32),
             activated(F.conv2d(x.double(), 4 * fir, padding=1, groups=channels)) * scales,
@@ -317,9 +333,9 @@ def _filtered_size(x: Tensor, padding: int, stride: int) -> tuple[int, int]:
     return height, width
 
 
-@_operator("upsample2d(Tensor x, float gain) -> Tensor")
-def _upsample2d(x: Tensor, gain: float) -> Tensor:
-    """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2."""
+@_operator("upsample2d(Tensor x, float gain, Tensor? onto=None) -> Tensor")
+def _upsample2d(x: Tensor, gain: float, onto: Tensor | None = None) -> Tensor:
+    """Insert zeros and filter: the adjoint of `filter2d` with padding 1 and stride 2. Add `onto`, if given."""
     from .kernels import upsample_kernel
 
     x = _channels_last(x)
@@ -328,12 +344,13 @@ def _upsample2d(x: Tensor, gain: float) -> Tensor:
     tile = min(_power_of_two(channels), 64)
     columns = min(_power_of_two(width), 2048 // tile)
     grid = len(x) * height * -(-width // columns) * -(-channels // tile)
-    upsample_kernel[(grid,)](x, out, height, width, channels, gain, COLUMNS=columns, CHANNELS=tile)
+    onto = None if onto is None else _channels_last(onto)
+    upsample_kernel[(grid,)](x, onto, out, height, width, channels, gain, COLUMNS=columns, CHANNELS=tile)
     return out
 
 
 @torch.library.register_fake("dfmgan_hf::upsample2d")
-def _(x, gain):  # type: ignore[no-untyped-def]
+def _(x, gain, onto=None):  # type: ignore[no-untyped-def]
     return _empty_map(x, len(x), 2 * x.shape[2], 2 * x.shape[3], x.dtype)
 
 
@@ -368,6 +385,83 @@ def _clamped_leaky_relu_gradient(gradient: Tensor, y: Tensor, limit: float) -> T
 @torch.library.register_fake("dfmgan_hf::clamped_leaky_relu_gradient")
 def _(gradient, y, limit):  # type: ignore[no-untyped-def]
     return torch.empty_like(y)
+
+
+@_operator("styled_activation(Tensor x, Tensor? factor, Tensor shift, Tensor? noise, float limit) -> Tensor")
+def _styled_activation(x: Tensor, factor: Tensor | None, shift: Tensor, noise: Tensor | None, limit: float) -> Tensor:
+    """Return the leaky ReLU, clamped to +-`limit`, of x * factor + shift + noise.
+
+    Args:
+        x: (N, C, H, W).
+        factor: (N, C); None for 1.
+        shift: (C,).
+        noise: (N, 1, H, W) or None.
+        limit: of the clamp.
+    """
+    from .kernels import styled_activation_kernel
+
+    x = _channels_last(x)
+    out = torch.empty_like(x)
+    size, tile = x[0, 0].numel(), _power_of_two(x.shape[1])
+    pixels = min(_power_of_two(size), max(1, 2048 // tile))
+    styled_activation_kernel[(len(x) * -(-size // pixels),)](
+        x, factor, shift, None if noise is None else noise.contiguous(), out, size, x.shape[1],
+        0 if factor is None else factor.stride(0),
+        limit=limit, PIXELS=pixels, CHANNELS=tile,
+    )  # fmt: skip
+    return out
+
+
+@torch.library.register_fake("dfmgan_hf::styled_activation")
+def _(x, factor, shift, noise, limit):  # type: ignore[no-untyped-def]
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+def _gradient_outputs(gradient: Tensor, wanted: list[bool], parts: int) -> list[Tensor | None]:
+    samples, channels, height, width = gradient.shape
+    return [
+        torch.empty_like(gradient, memory_format=torch.channels_last) if wanted[0] else None,
+        *(gradient.new_empty(samples, parts, channels, dtype=torch.float32) if w else None for w in wanted[1:3]),
+        gradient.new_empty(samples, 1, height, width) if wanted[3] else None,
+    ]
+
+
+@_operator(
+    "styled_gradient(Tensor gradient, Tensor? y, Tensor? x, Tensor? factor, float limit, bool[] wanted) -> Tensor[]"
+)
+def _styled_gradient(
+    gradient: Tensor, y: Tensor | None, x: Tensor | None, factor: Tensor | None, limit: float, wanted: list[bool]
+) -> list[Tensor]:
+    """Return the gradients of `styled_activation` in one pass, or those of a product with a factor alone.
+
+    Args:
+        gradient: of the result, (N, C, H, W).
+        y: the result; None if nothing was activated.
+        x: the input, for what is wanted second.
+        factor: (N, C), for what is wanted first; None for 1.
+        limit: of the clamp.
+        wanted: the gradients of x, of the factor (N, C), of the shift for each sample (N, C), and of the noise
+            (N, 1, H, W). The second and third are in float32.
+    """
+    from .kernels import styled_gradient_kernel
+
+    maps = [None if t is None else _channels_last(t) for t in (gradient, y, x)]
+    size, channels, steps = gradient[0, 0].numel(), gradient.shape[1], 8
+    tile = _power_of_two(channels)
+    pixels = min(_power_of_two(size), max(1, 2048 // tile))
+    parts = -(-size // (steps * pixels))
+    outputs = _gradient_outputs(gradient, wanted, parts)
+    styled_gradient_kernel[(len(gradient) * parts,)](
+        *maps, factor, *outputs, size, channels, 0 if factor is None else factor.stride(0),
+        limit=limit, STEPS=steps, PIXELS=pixels, CHANNELS=tile,
+    )  # fmt: skip
+    return [y.sum(dim=1) if i in (1, 2) else y for i, y in enumerate(outputs) if y is not None]
+
+
+@torch.library.register_fake("dfmgan_hf::styled_gradient")
+def _(gradient, y, x, factor, limit, wanted):  # type: ignore[no-untyped-def]
+    outputs = _gradient_outputs(gradient, wanted, 1)
+    return [y[:, 0] if i in (1, 2) else y for i, y in enumerate(outputs) if y is not None]
 
 
 @_operator(

@@ -32,6 +32,7 @@ from .layers import (
     EqualizedLinear,
     conv2d,
     finish,
+    scale_channels,
     scaled_together,
     upsample2d,
     upsampling_conv2d,
@@ -357,7 +358,7 @@ class StyledConv2d(ModulatedConv2d):
         if single and self.weight.numel() <= x.numel():
             weight, demodulation = self.modulated_weight(modulation, dtype), None
         else:
-            x, weight = (x * style[:, :, None, None]).to(dtype), self.arranged_weight(dtype)
+            x, weight = scale_channels(x, style).to(dtype), self.arranged_weight(dtype)
         if self.up:
             x = upsampling_conv2d(x, weight)
         elif demodulation is None:

@@ -76,7 +76,7 @@ class RunConfig:
         output_dir: Everything is written here: model, checkpoints/, samples/, metrics.jsonl, logs/.
         seed: Seed of weights, latents, augmentations and data order.
         precision: Type of the convolutions at the four highest resolutions; parameters stay float32, and so do
-            regularisers under float16.
+            regularisers under float16, unless the GPU is fast in bfloat16, which they then run in.
         accumulation_steps: Micro-batches that each process splits its part of the batch into, to save memory.
         low_vram: At most 4 images at a time, and float16 on accelerators: for GPUs with little memory.
         cuda_graphs: On a GPU, capture each phase once and replay it from then on, which spares the host's time.

@@ -130,3 +130,28 @@ def test_both_lookups_interpolate_and_agree():
         torch.autograd.grad(f(*inputs).square().sum(), images)[0] for f in (lookup_bilinear, lookup_by_gathering)
     ]
     torch.testing.assert_close(*gradients)
+
+
+def test_products_round_as_convolutions_on_a_gpu_alone(monkeypatch):
+    """Which meta tensors stand for."""
+    seen = []
+    plain = torch.bmm
+
+    def bmm(a, b):
+        seen.append((a.device.type, torch.get_float32_matmul_precision()))
+        return plain(a, b)
+
+    monkeypatch.setattr(torch, "bmm", bmm)
+
+    def derivatives(device, allowed):
+        images = torch.zeros(2, 3, 16, 16, device=device, requires_grad=True)
+        with torch.backends.cudnn.flags(allow_tf32=allowed):
+            warp(images, 2 * torch.eye(3, device=device).expand(2, 3, 3)).sum().backward()
+
+    for device, allowed in (("meta", True), ("meta", False), ("cpu", True)):
+        derivatives(device, allowed)
+    assert set(seen[:4]) == {("meta", "high")}
+    assert set(seen[4:8]) == {("meta", "highest")}
+    assert set(seen[8:]) == {("cpu", "highest")}
+    assert len(seen) > 8
+    assert torch.get_float32_matmul_precision() == "highest"

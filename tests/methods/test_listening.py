@@ -207,7 +207,7 @@ def test_given_masks_put_the_defect_and_own_masks_stay_where_nothing_is_given():
     for i, follow in enumerate(follows.tolist()):
         expected = asked if follow else own
         torch.testing.assert_close(drawing.images[i], expected.images[i])
-    used = drawing.used_masks()
+    used = drawing.given.used_masks(drawing.mask_logits)
     assert torch.equal(used[follows], masks[follows] * 2.0 - 1)
     torch.testing.assert_close(used[~follows], torch.tanh(10 * own.mask_logits[~follows]))
 

@@ -84,9 +84,17 @@ def test_path_length_penalties_of_a_step_use_the_mean_before_it():
 SIZES = {"resolution": 32, "channel_base": 512, "channel_max": 32}
 
 
-@pytest.mark.parametrize(("dtype", "inside"), [(torch.bfloat16, torch.bfloat16), (torch.float16, None), (None, None)])
-def test_regularisers_run_in_bfloat16_but_not_in_float16(dtype, inside):
-    network = StyleGAN2Discriminator(**SIZES)
+@pytest.mark.parametrize(
+    ("dtype", "device", "inside"),
+    [
+        (torch.bfloat16, "cpu", torch.bfloat16),
+        (torch.float16, "cpu", None),
+        (torch.float16, "meta", torch.bfloat16),
+        (None, "meta", None),
+    ],
+)
+def test_regularisers_run_in_bfloat16_but_not_in_float16(dtype, device, inside):
+    network = StyleGAN2Discriminator(**SIZES).to(device)
     network.set_mixed_precision(dtype)
 
     def interrupted() -> None:

@@ -10,7 +10,16 @@ import torch
 
 from dfmgan_hf.models import fused, operators
 from dfmgan_hf.models.dfmgan import DFMGANGenerator, gate
-from dfmgan_hf.models.layers import ACTIVATION_GAIN, activate, downsample2d, fir_filter2d, upsample2d
+from dfmgan_hf.models.layers import (
+    ACTIVATION_GAIN,
+    activate,
+    downsample2d,
+    finish,
+    fir_filter2d,
+    scale_channels,
+    upsample2d,
+    with_downsampled,
+)
 from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator, hold_weights
 
@@ -178,6 +187,11 @@ def test_upsample2d(gain, channels, size, dtype):
     check(torch.ops.dfmgan_hf.upsample2d(x, gain), upsample2d(x.double()) * gain / 4, dtype)
 
 
+def with_its_half(x):
+    x, low = with_downsampled(x)
+    return torch.cat([x.flatten(1), low.sin().flatten(1)], dim=1)
+
+
 LAYOUTS = (torch.channels_last, torch.contiguous_format)
 
 
@@ -187,6 +201,7 @@ LAYOUTS = (torch.channels_last, torch.contiguous_format)
         (fir_filter2d, *LAYOUTS),
         (downsample2d, *LAYOUTS[::-1]),
         (upsample2d, *LAYOUTS),
+        (with_its_half, *LAYOUTS),
         (activate, *LAYOUTS),
         (activate, *LAYOUTS[::-1]),
     ],
@@ -200,7 +215,7 @@ def test_derivatives(function, layout, gradient_layout, monkeypatch):
         x = x.detach().requires_grad_()
         # The product is not a leaf, and may be overwritten.
         y = function(x * 1.5, **arguments)
-        loss = y.contiguous(memory_format=gradient_layout).sin().sum()
+        loss = (y if y.dim() == 2 else y.contiguous(memory_format=gradient_layout)).sin().sum()
         gradient = torch.autograd.grad(loss, x, create_graph=True)[0]
         return y, gradient, torch.autograd.grad(gradient.square().sum(), x)[0]
 
@@ -210,6 +225,45 @@ def test_derivatives(function, layout, gradient_layout, monkeypatch):
     for a, b in zip(derivatives(x), plain, strict=True):
         check(a, b, torch.float32)
     assert len(served) >= 3
+
+
+@pytest.mark.parametrize(
+    ("samples", "channels", "size", "noisy", "dtype", "wanted"),
+    [
+        (3, 5, (6, 10), True, torch.float32, (0, 1, 2, 3, 4)),
+        (2, 72, (13, 20), False, torch.float32, (0, 1, 2, 3)),
+        (2, 8, (8, 8), True, torch.bfloat16, (0, 1, 2, 3, 4)),
+        (2, 5, (6, 10), True, torch.float32, (0, 2)),
+        (2, 3, (6, 10), False, torch.float32, (0, 1, 3)),
+    ],
+)
+def test_derivatives_of_a_styled_layer(samples, channels, size, noisy, dtype, wanted, monkeypatch):
+    """First derivatives of inputs of which not all are wanted, and second ones, after a convolution with a style."""
+    inputs = [
+        torch.randn(samples, channels, *size),
+        torch.randn(samples, channels + 3)[:, :channels],
+        torch.randn(samples, channels + 1)[:, 1:],
+        torch.randn(channels),
+        torch.randn(samples, 1, *size),
+    ]
+
+    def derivatives(dtype):
+        leaves = [t.to(dtype).requires_grad_(i in wanted) for i, t in enumerate(inputs)]
+        chosen = [leaves[i] for i in wanted]
+        x, style, factor, shift, noise = leaves
+        factor = factor if {2, 4} & set(wanted) else None  # as in a discriminator
+        y = finish(scale_channels(x * 1.0, style), factor, shift[:, None, None], noise if noisy else None, 2.0)
+        first = torch.autograd.grad((y * y.detach().cos()).sum(), chosen, retain_graph=True)
+        again = torch.autograd.grad(y.sin().sum(), chosen, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in again), chosen)
+        return [y, *first, *again, *second]
+
+    plain = derivatives(torch.float64)
+    monkeypatch.setattr(operators, "serve", lambda x: True)
+    for ours, theirs in zip(derivatives(dtype), plain, strict=True):
+        assert ours.dtype == dtype
+        apart = (ours.double() - theirs).norm() / theirs.norm()
+        assert apart < (1e-5 if dtype == torch.float32 else 0.1)
 
 
 def test_kernels_are_looked_at_before_they_are_used(monkeypatch):
@@ -234,6 +288,9 @@ def test_what_torch_is_told_of_the_operators():
         (torch.ops.dfmgan_hf.upsample2d, (x, 1.0)),
         (torch.ops.dfmgan_hf.clamped_leaky_relu_, (x.clone(), 1.0)),
         (torch.ops.dfmgan_hf.clamped_leaky_relu_gradient, (x, x, 1.0)),
+        (torch.ops.dfmgan_hf.styled_activation, (x, x[:, :, 0, 0], x[0, :, 0, 0], x[:, :1], 1.0)),
+        (torch.ops.dfmgan_hf.styled_gradient, (x, x, x, x[:, :, 0, 0], 1.0, [True] * 4)),
+        (torch.ops.dfmgan_hf.styled_gradient, (x, None, x, None, 0.0, [False, True, False, False])),
     ):
         torch.library.opcheck(operator.default, arguments, test_utils=("test_schema", "test_faketensor"))
 
