@@ -26,6 +26,7 @@ from ..files import check_folder, module_sha256, to_json, write_json, write_text
 from ..gate import REASONS, Judgement, QualityGate
 from ..hub.cards import TRAINING_FILE, read_record
 from ..hub.push import Repository
+from ..models.base import image_size
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
 from ..sheets import contact_sheet, save_sheet
@@ -169,7 +170,7 @@ def open_gate(
     if data_dir is None:
         return None
     size = pipe.generator.config
-    shape = size["resolution"], size["image_channels"]
+    shape = image_size(size), size["image_channels"]
     return QualityGate.from_data(data_dir, defect, *shape, groups=groups, device=pipe.device)
 
 

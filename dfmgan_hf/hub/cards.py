@@ -394,7 +394,7 @@ def _measuring_notes(results: dict[str, Any], references: dict[str, dict[str, An
     if "num_generated" in settings and "num_real" in settings:
         notes.append(
             f"{settings['num_generated']:,} generated images ({settings['num_generated_lpips']:,} for LPIPS) against "
-            f"{settings['num_real']} real ones at {settings['resolution'][0]}x{settings['resolution'][1]} pixels."
+            f"{settings['num_real']} real ones at {settings['resolution'][1]}x{settings['resolution'][0]} pixels."
         )
     kid = metrics.get("kid", {})
     if "features" in kid:

@@ -117,6 +117,7 @@ def build_match_discriminator(backbone: StyleGAN2Generator, size: str, num_kinds
     channel_base = config["channel_base"] or default_channel_base(config["resolution"])
     return StyleGAN2Discriminator(
         resolution=config["resolution"],
+        aspect=config["aspect"],
         image_channels=config["image_channels"] + 1,
         channel_base=max(channel_base // divisor, config["resolution"]),
         channel_max=max(config["channel_max"] // divisor, 1),
@@ -157,7 +158,7 @@ their directions and places on the product."""
 
 
 def move_masks(masks: Tensor) -> Tensor:
-    """Return masks (N, 1, R, R), bool, turned and scaled about their middle and moved, each in its own random way."""
+    """Return masks (N, 1, H, W), bool, turned and scaled about their middle and moved, each in its own random way."""
     n, device = len(masks), masks.device
     angle, size, x, y = torch.rand(4, n, device=device) * 2 - 1
     angle, size = angle * math.radians(MOVES["turn"]), MOVES["scale"] ** size
@@ -181,7 +182,7 @@ class Given:
 
     Args:
         kinds: numbers of their kinds of defect (N,), or None if there is one kind.
-        masks: bool (N, 1, R, R), or None if no masks are given.
+        masks: bool (N, 1, H, W), or None if no masks are given.
         follows: bool (N,): whose defects go where `masks` say.
     """
 
@@ -214,9 +215,9 @@ class Drawing:
     """A batch of generated images, or of masks alone, and what they were drawn from.
 
     Args:
-        images: (N, C, R, R), or None if masks alone were drawn.
-        mask_logits: (N, 1, R, R).
-        twins: the defect-free twins (N, C, R, R) without gradients, or None if they were not asked for.
+        images: (N, C, H, W), or None if masks alone were drawn.
+        mask_logits: (N, 1, H, W).
+        twins: the defect-free twins (N, C, H, W) without gradients, or None if they were not asked for.
         trunk: what is shared with other defects on the same objects.
         ws: per-layer object latents (N, L, w_dim).
         defect_ws: per-layer defect latents (N, L_defect, w_dim).
@@ -234,7 +235,7 @@ class Drawing:
     given: Given = Given()
 
     def used_masks(self) -> Tensor:
-        """Return the masks that the defects were put by as the matching discriminator sees them, (N, 1, R, R)."""
+        """Return the masks that the defects were put by as the matching discriminator sees them, (N, 1, H, W)."""
         own, given = soft_mask(self.mask_logits), self.given
         if given.masks is None or given.follows is None:
             return own
@@ -339,7 +340,7 @@ def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], m
     Args:
         statistics: takes mask_area/, mask_empty/, mask_full/ and mask_border/ `kind`.
         kind: whose masks they are.
-        masks: (N, 1, R, R), bool.
+        masks: (N, 1, H, W), bool.
     """
     areas = masks.to(torch.float32).mean(dim=(1, 2, 3))
     last = masks.shape[-1] - 1  # the first and the last row and column, by their step
@@ -352,7 +353,7 @@ def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], m
 
 
 def mask_difference(first: Tensor, second: Tensor) -> Tensor:
-    """Return 1 - intersection / union of pairs of masks (N, 1, R, R), bool: (N,), 0 for two empty ones."""
+    """Return 1 - intersection / union of pairs of masks (N, 1, H, W), bool: (N,), 0 for two empty ones."""
     union = (first | second).sum(dim=(1, 2, 3))
     return (first ^ second).sum(dim=(1, 2, 3)) / union.clamp_min(1)
 

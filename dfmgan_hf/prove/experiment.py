@@ -28,9 +28,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
-from ..data.preparation import fit_to_square, read_pair, resize_mask
+from ..data.preparation import fit_to_size, read_pair, resize_mask
 from ..data.records import GOOD, DataError, ImageRecord, shorten
-from ..data.sources import SquareSource, find_listing
+from ..data.sources import FittedSource, find_listing
 from ..export.generate import as_tensor, candidate_seed, describe_model
 from ..export.paint import judge_painted
 from ..files import lock_folder, to_json, whole_file, write_json
@@ -88,7 +88,7 @@ class ProveError(ValueError):
 
 
 @dataclass(frozen=True)
-class ProveConfig(SquareSource):
+class ProveConfig(FittedSource):
     """Find out whether generated defects make a detector better, on parts that were held back.
 
     Attributes:
@@ -464,7 +464,7 @@ class Experiment:
     def _fitted(self, image: Array, mask: Array) -> Example:
         if not self.is_whole:
             return image, mask
-        square, small = fit_to_square(image, mask, self.config.side, self.config.fit)
+        square, small = fit_to_size(image, mask, self.config.side, self.config.fit)
         assert small is not None
         return square, small
 

@@ -247,7 +247,7 @@ def test_the_json_holds_all_of_it(category_folder: Path) -> None:
     assert [finding["code"] for finding in saved["findings"]] == [finding.code for finding in report.findings]
     assert saved["stages"][0]["advised"] == ADVISED_GOOD
     assert set(saved) == {
-        "root", "category", "account", "resolution", "fit", "strict", "kinds", "stages", "findings",
+        "root", "category", "account", "resolution", "aspect", "fit", "strict", "kinds", "stages", "findings",
         "duplicate_groups", "exit_status",
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dfmgan_hf.data.preparation import Fit, fit_to_square, resize_mask
+from dfmgan_hf.data.preparation import Fit, fit_to_size, resize_mask
 
 
 def _scratch(
@@ -105,7 +105,7 @@ def _photograph_with_square(height: int, width: int) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize("shape", [(120, 200), (200, 120), (96, 96), (31, 47)])
 def test_image_and_mask_stay_aligned_in_every_fit(fit: str, shape: tuple[int, int]) -> None:
     image, mask = _photograph_with_square(*shape)
-    square, square_mask = fit_to_square(image, mask, 64, fit)
+    square, square_mask = fit_to_size(image, mask, 64, fit)
     assert square.shape == (64, 64, 3)
     assert square.dtype == np.uint8
     bright = square[:, :, 0] > 130
@@ -121,7 +121,7 @@ def test_image_and_mask_stay_aligned_in_every_fit(fit: str, shape: tuple[int, in
 def test_center_crop_keeps_the_middle_square() -> None:
     image = np.zeros((40, 100, 1), dtype=np.uint8)
     image[:, 30:70] = 200
-    square, _ = fit_to_square(image, None, 40, "center_crop")
+    square, _ = fit_to_size(image, None, 40, "center_crop")
     assert (square == 200).all()
 
 
@@ -129,7 +129,7 @@ def test_pad_adds_a_border_of_the_rims_colour_without_defect() -> None:
     image = np.full((40, 20, 3), (10, 20, 30), dtype=np.uint8)
     image[10:30, 5:15] = 200
     mask = np.ones((40, 20), dtype=bool)
-    square, square_mask = fit_to_square(image, mask, 40, "pad")
+    square, square_mask = fit_to_size(image, mask, 40, "pad")
     assert (square[:, :10] == (10, 20, 30)).all()
     assert (square[:, 30:] == (10, 20, 30)).all()
     np.testing.assert_array_equal(square[:, 10:30], image)
@@ -139,7 +139,7 @@ def test_pad_adds_a_border_of_the_rims_colour_without_defect() -> None:
 def test_downscaling_is_antialiased() -> None:
     stripes = np.zeros((512, 512, 1), dtype=np.uint8)
     stripes[:, ::2] = 255  # any sampling without a filter gives black or white
-    square, _ = fit_to_square(stripes, None, 64, "resize")
+    square, _ = fit_to_size(stripes, None, 64, "resize")
     assert square.min() > 110
     assert square.max() < 145
 
@@ -147,9 +147,9 @@ def test_downscaling_is_antialiased() -> None:
 def test_wrong_arguments_are_named() -> None:
     image, mask = _photograph_with_square(40, 60)
     with pytest.raises(ValueError, match="`fit` must be one of resize, center_crop, pad, but is 'stretch'"):
-        fit_to_square(image, mask, 32, "stretch")
+        fit_to_size(image, mask, 32, "stretch")
     with pytest.raises(ValueError, match="image is 60x40 but mask is 40x60"):
-        fit_to_square(image, mask.T, 32)
+        fit_to_size(image, mask.T, 32)
 
 
 @pytest.mark.slow
