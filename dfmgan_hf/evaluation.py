@@ -114,15 +114,15 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
 
 def load_references(config: MeasureConfig, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
     """Load the photographs of each reference, by what the tables call it."""
-    data, resolution = replace(config.data, shots=None, file_list=None), real.images.shape[-2:]
+    data, (height, width) = replace(config.data, shots=None, file_list=None), real.images.shape[-2:]
     loaded = {}
     for name in config.references:
         if name == "copies":
             loaded["real images copied"] = real
         elif name == "good":
-            loaded["real good"] = data.load_good(resolution=resolution)
+            loaded["real good"] = data.load_good(resolution=(height, width))
         else:
-            loaded[f"real {name}"] = data.load_defects(name, resolution=resolution)
+            loaded[f"real {name}"] = data.load_defects(name, resolution=(height, width))
     return loaded
 
 

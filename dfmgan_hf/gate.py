@@ -32,7 +32,7 @@ from .data.duplicates import describe_photograph, find_duplicates, group_duplica
 from .data.foreground import find_foreground
 from .data.partitions import read_groups
 from .data.patches import defect_places, product_places
-from .data.preparation import Fit, Size, fit_to_size, read_pair
+from .data.preparation import Fit, Size, fit_to_size, height_and_width, read_pair
 from .data.records import ImageRecord
 from .data.training_set import DataConfig
 from .files import tensors_sha256
@@ -239,7 +239,7 @@ class QualityGate:
         cls,
         defects: Sequence[ImageRecord],
         good: Sequence[ImageRecord],
-        resolution: int,
+        resolution: Size,
         image_channels: int,
         *,
         window: int = 0,
@@ -252,7 +252,7 @@ class QualityGate:
 
         Args:
             defects, good: photographs with masks, and photographs without a defect.
-            resolution, image_channels: of the model.
+            resolution, image_channels: of the model's images; see `Size`.
             window: side in pixels of the patch that an image of the model shows of a photograph: of each, one is
                 taken, around its defect. 0: it shows the whole.
             parts: what part each of `defects` shows; None to find out.
@@ -263,8 +263,9 @@ class QualityGate:
             DataError, GateError: the photographs cannot be used.
         """
         records, rng = [*defects, *good], np.random.default_rng(0)
-        images = torch.zeros((len(records), image_channels, resolution, resolution), dtype=torch.uint8)
-        masks = torch.zeros((len(records), 1, resolution, resolution), dtype=torch.uint8)
+        size = height_and_width(resolution)
+        images = torch.zeros((len(records), image_channels, *size), dtype=torch.uint8)
+        masks = torch.zeros((len(records), 1, *size), dtype=torch.uint8)
         for number, record in enumerate(records):
             image, mask = read_pair(record, image_channels, bit_depth)
             defect = np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect

@@ -99,8 +99,8 @@ def draw(config: DrawConfig) -> list[Path]:
     columns = {"defect-free": output.defect_free_images}
     if pipe.has_defects:
         columns |= {"mask": output.masks, "defect": output.images}
-    side = output.images[0].width
-    title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
+    width, height = output.images[0].size
+    title = f"{Path(config.model).name}: {config.num_images} samples at {width} x {height}"
     samples = list(zip(*columns.values(), strict=True))
     captions = [
         f"seed {seed}" if kind is None else f"seed {seed}, {kind}"
@@ -112,7 +112,7 @@ def draw(config: DrawConfig) -> list[Path]:
     for name, picture in files.items():
         save_sheet(picture, config.output_dir / name)
     print(
-        f"Drew {config.num_images} samples ({', '.join(columns)}) of {side} x {side} pixels in {seconds:.1f} s on "
+        f"Drew {config.num_images} samples ({', '.join(columns)}) of {width} x {height} pixels in {seconds:.1f} s on "
         f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
     )
     return [config.output_dir / name for name in files]

@@ -88,12 +88,12 @@ class CropPasteSampler:
                 f"Good photographs are {tuple(good.images.shape[1:])} and those of the defect "
                 f"{tuple(defects.images.shape[1:])}; load both with the same resolution and channels."
             )
-        pasted = tuple(good.images.shape[-2:])
-        self.size = pasted if resolution is None else height_and_width(resolution)
-        if min(pasted) < min(self.size):
+        height, width = good.images.shape[-2:]
+        self.size = (height, width) if resolution is None else height_and_width(resolution)
+        if min(height, width) < min(self.size):
             raise ValueError(
-                f"`paste_resolution` is {min(pasted)}, less than the {min(self.size)} pixels of the images; leave it "
-                "out, or give a larger one."
+                f"`paste_resolution` is {min(height, width)}, less than the {min(self.size)} pixels of the images; "
+                "leave it out, or give a larger one."
             )
         if self.options.blend == "poisson":
             import_cv2("blend='poisson'")

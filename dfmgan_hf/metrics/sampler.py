@@ -350,9 +350,11 @@ def as_pair(
         seed: of the image that is drawn to learn the size of a sampler's images.
     """
     if resolution is None and isinstance(real, (ImageMaskDataset, Tensor)):
-        resolution = (real.images if isinstance(real, ImageMaskDataset) else real).shape[-2:]
+        height, width = (real.images if isinstance(real, ImageMaskDataset) else real).shape[-2:]
+        resolution = height, width
     if resolution is None and not isinstance(samples, (str, Path)):
-        resolution = draw(as_sampler(samples), [0], seed)[0].shape[-2:]
+        height, width = draw(as_sampler(samples), [0], seed)[0].shape[-2:]
+        resolution = height, width
     resolution = resolution or FOLDER_RESOLUTION
     return as_sampler(samples, resolution), as_real(real, resolution)
 

@@ -37,6 +37,7 @@ from ..files import lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE
 from ..metrics.networks import require
+from ..models.base import image_size
 from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline
 from .detector import Array, Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
@@ -566,7 +567,7 @@ class Experiment:
             self._gates[name, kind] = QualityGate.from_photographs(
                 defects,
                 self.train_good,
-                config["resolution"],
+                image_size(config),
                 config["image_channels"],
                 window=config.get("window") or 0,
                 parts=[self._part(record.name) for record in defects],

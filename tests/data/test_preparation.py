@@ -136,6 +136,35 @@ def test_pad_adds_a_border_of_the_rims_colour_without_defect() -> None:
     np.testing.assert_array_equal(square_mask, np.pad(mask, ((0, 0), (10, 10))))
 
 
+@pytest.mark.parametrize("size", [(32, 128), (64, 32)])
+@pytest.mark.parametrize("shape", [(120, 200), (50, 400), (300, 90), (31, 47)])
+@pytest.mark.parametrize("fit", get_args(Fit))
+def test_other_shapes_than_squares_follow_the_same_rules(
+    fit: str, shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    image = np.full((*shape, 1), 100, dtype=np.uint8)
+    image[:, shape[1] // 2 :] = 200
+    mask = image[:, :, 0] == 200
+    fitted, fitted_mask = fit_to_size(image, mask, size, fit)
+    assert fitted.shape == (*size, 1)
+    assert fitted_mask.shape == size
+    wide = shape[1] * size[0] > shape[0] * size[1]  # wider than the images are
+    inside = fitted_mask.mean() / 0.5
+    if fit == "pad":
+        expected = shape[0] * size[1] / (shape[1] * size[0])
+        assert inside == pytest.approx(min(expected, 1 / expected), rel=0.1)
+        assert not fitted_mask[0 if wide else slice(None), 0 if not wide else slice(None)].any()
+    else:
+        assert inside == pytest.approx(1, rel=0.1)
+
+
+def test_the_middle_of_a_bar_keeps_its_scale() -> None:
+    bar = np.arange(40 * 400, dtype=np.uint32).reshape(40, 400, 1).astype(np.uint8)
+    fitted, _ = fit_to_size(bar, None, (32, 128), "center_crop")
+    whole = np.asarray(Image.fromarray(bar[:, 120:280, 0]).resize((128, 32), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(fitted[:, :, 0], whole)
+
+
 def test_downscaling_is_antialiased() -> None:
     stripes = np.zeros((512, 512, 1), dtype=np.uint8)
     stripes[:, ::2] = 255  # any sampling without a filter gives black or white
