@@ -135,9 +135,9 @@ class QualityGate:
         """Measure the thresholds.
 
         Args:
-            images: of real defects, uint8 (N, 1 or 3, R, R), as large as the samples will be.
-            masks: theirs, uint8 (N, 1, R, R), not zero on the defect.
-            good: defect-free photographs, uint8 (M, 1 or 3, R, R).
+            images: of real defects, uint8 (N, 1 or 3, H, W), as large as the samples will be.
+            masks: theirs, uint8 (N, 1, H, W), not zero on the defect.
+            good: defect-free photographs, uint8 (M, 1 or 3, H, W).
             parts: what part each photograph of a defect shows: those of one part are left out of each other's nearest
                 distances. None: what is found by comparing them, which misses other exposures and other places.
             lpips: LPIPS with AlexNet, on the device that judges; None loads it.
@@ -280,9 +280,9 @@ class QualityGate:
                 places = defect_places(defect, window, 1, 0.5, rng) if has_defect else product_places(image, window)
                 x, y = places[rng.integers(len(places))]
                 image, defect = (each[y : y + window, x : x + window] for each in (image, defect))
-            square, small = fit_to_size(image, defect, resolution, fit)
+            fitted, small = fit_to_size(image, defect, resolution, fit)
             assert small is not None  # since there was a mask
-            images[number] = torch.from_numpy(square.transpose(2, 0, 1).copy())
+            images[number] = torch.from_numpy(fitted.transpose(2, 0, 1).copy())
             masks[number, 0] = torch.from_numpy(small)
         split, lpips = len(defects), load_lpips(device=device)
         return cls.from_defects(images[:split], masks[:split], images[split:], parts=parts, lpips=lpips)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..files import tensors_sha256, write_json, write_text
+from ..models.base import image_size
 from ..sheets import contact_sheet, save_sheet
 
 CARD_FILE = "README.md"
@@ -220,6 +221,7 @@ def build_model_card(
         draws_defects=config["_class_name"] == "DFMGANGenerator",
         picture=SAMPLES_FILE if with_picture else None,
         config=config,
+        size=image_size(config),
         parameters=_count_parameters(model_dir),
         training_lines=_training_lines(found, facts.machine),
         checkpoint=_checkpoint(found),

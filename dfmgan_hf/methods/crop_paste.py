@@ -177,7 +177,7 @@ class CropPasteSampler:
     ) -> tuple[Array, Array]:
         """Return the defect and its mask turned about its middle, then shifted as far as it stays in the picture.
 
-        With `allowed`, bool (R, R), the first of some random places that lies wholly in it; unmoved if there is none.
+        With `allowed`, bool (H, W), the first of some random places that lies wholly in it; unmoved if there is none.
         """
         top, bottom, left, right = _box(mask)
         centre = ((left + right) / 2, (top + bottom) / 2)
@@ -199,10 +199,10 @@ class CropPasteSampler:
     def _shift(self, mask: Array, random: np.random.Generator) -> tuple[int, int]:
         """Return pixels down and to the right, as far as the mask stays in the picture."""
         top, bottom, left, right = _box(mask)
-        side = len(mask)
-        limit = round(self.options.max_shift * side)
-        down = int(random.integers(-min(top, limit), min(side - bottom, limit) + 1))
-        return down, int(random.integers(-min(left, limit), min(side - right, limit) + 1))
+        height, width = mask.shape
+        rows, columns = (round(self.options.max_shift * side) for side in (height, width))
+        down = int(random.integers(-min(top, rows), min(height - bottom, rows) + 1))
+        return down, int(random.integers(-min(left, columns), min(width - right, columns) + 1))
 
 
 def _box(mask: Array) -> tuple[int, int, int, int]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator, painting
 from dfmgan_hf.cli import main
+from dfmgan_hf.hub.cards import CardFacts, build_model_card
 from tests.training import tiny
 
 HEIGHT, WIDTH = 32, 128
@@ -78,6 +79,7 @@ def test_both_stages_learn_and_draw_the_shape(models):
     for name, channels in (("discriminator", 1), ("match_discriminator", 2)):
         network = StyleGAN2Discriminator.from_pretrained(models[1], subfolder=name)
         assert (network.config["aspect"], network.config["image_channels"]) == ([1, 4], channels)
+    assert "128x32 pixels" in build_model_card(models[1], CardFacts()).text
     call("train", "stage2", "--pretrained_backbone", models[0], "--aspect", "4", "1", "--output_dir=x", status=2)
 
 
