@@ -553,8 +553,8 @@ def place_mask(
         PaintError: it does not fit.
     """
     height, width = photograph.size
-    drawn_size = np.array(drawn.shape[::-1])
-    scale = config.size * (np.full(2, side) / drawn_size.min() if side else np.array((width, height)) / drawn_size)
+    shown_size, drawn_size = ((side, side), 2 * (min(drawn.shape),)) if side else ((width, height), drawn.shape[::-1])
+    scale = config.size * np.array(shown_size) / drawn_size
     left, top, right, bottom = bounding_box(drawn)
     centre = (np.array((left + right, top + bottom)) / 2 * scale / config.size).round().astype(int)
     picture = Image.fromarray(drawn[top:bottom, left:right].astype(np.uint8) * 255)
