@@ -46,7 +46,9 @@ class MeasureConfig:
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
         references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
             photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
-        resolution: Side of the compared images in pixels. None: the model's; 256 for a folder or a method without
+        resolution: Shorter side of the compared images in pixels. None: the model's; 256 for a folder or a method
+            without one.
+        aspect: Their height and width as multiples of it. None: the model's; square for a folder or a method without
             one.
         output_dir: Where results.json and nearest.png go.
         truncation_psi: Truncation of the latents, in models on StyleGAN2.
@@ -62,6 +64,7 @@ class MeasureConfig:
     defect_free: bool = False
     references: tuple[str, ...] = ()
     resolution: int | None = None
+    aspect: tuple[int, int] | None = None
     output_dir: Path = Path("evaluation")
     truncation_psi: float = 1.0
     noise_mode: Literal["const", "random"] = "const"
@@ -70,25 +73,32 @@ class MeasureConfig:
     hub: HubConfig = field(default_factory=HubConfig)
 
 
-def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, int]:
-    """Open what is measured, and say at which resolution it draws."""
+def _size(config: MeasureConfig, shorter: int) -> tuple[int, int]:
+    """Return the height and width that the options ask for, `shorter` being the side if they do not say."""
+    height, width = config.aspect or (1, 1)
+    return height * (config.resolution or shorter), width * (config.resolution or shorter)
+
+
+def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, tuple[int, int]]:
+    """Open what is measured, and say how high and wide the images are that it draws."""
+    size = _size(config, 256)
     if config.generated is not None:
-        resolution = config.resolution or 256
-        images = FolderSampler(config.generated, config.generated_masks, defect=config.defect, resolution=resolution)
-        return images, resolution
+        return FolderSampler(config.generated, config.generated_masks, defect=config.defect, resolution=size), size
     request = SamplerRequest(
         source=config.model,
         revision=config.revision,
         data=config.data,
         defect=config.defect,
-        resolution=config.resolution or 256,
+        resolution=size,
         device=device,
     )
     sampler = open_sampler(request, config.method)
-    resolution = draw(sampler, [0], 0)[0].shape[-1]
-    if config.resolution not in (None, resolution):
+    height, width = draw(sampler, [0], 0)[0].shape[-2:]
+    asked = _size(config, min(height, width))
+    if (config.resolution or config.aspect) and asked != (height, width):
         raise ValueError(
-            f"--resolution {config.resolution}: the model draws {resolution}x{resolution} images. Leave it out."
+            f"--resolution and --aspect ask for {asked[1]}x{asked[0]} images, but the model draws {width}x{height}. "
+            "Leave them out."
         )
     if isinstance(sampler, PipelineSampler):
         sampler = PipelineSampler(
@@ -98,20 +108,20 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
             defect_free=config.defect_free,
             defect=sampler.defect,
         )
-    return sampler, resolution
+    return sampler, (height, width)
 
 
 def load_references(config: MeasureConfig, real: ImageMaskDataset) -> dict[str, ImageMaskDataset]:
     """Load the photographs of each reference, by what the tables call it."""
-    data, resolution = replace(config.data, shots=None, file_list=None), real.images.shape[-1]
+    data, (height, width) = replace(config.data, shots=None, file_list=None), real.images.shape[-2:]
     loaded = {}
     for name in config.references:
         if name == "copies":
             loaded["real images copied"] = real
         elif name == "good":
-            loaded["real good"] = data.load_good(resolution=resolution)
+            loaded["real good"] = data.load_good(resolution=(height, width))
         else:
-            loaded[f"real {name}"] = data.load_defects(name, resolution=resolution)
+            loaded[f"real {name}"] = data.load_defects(name, resolution=(height, width))
     return loaded
 
 

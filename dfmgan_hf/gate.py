@@ -32,7 +32,7 @@ from .data.duplicates import describe_photograph, find_duplicates, group_duplica
 from .data.foreground import find_foreground
 from .data.partitions import read_groups
 from .data.patches import defect_places, product_places
-from .data.preparation import Fit, fit_to_square, read_pair
+from .data.preparation import Fit, Size, fit_to_size, height_and_width, read_pair
 from .data.records import ImageRecord
 from .data.training_set import DataConfig
 from .files import tensors_sha256
@@ -125,9 +125,9 @@ class QualityGate:
         """Measure the thresholds.
 
         Args:
-            images: of real defects, uint8 (N, 1 or 3, R, R), as large as the samples will be.
-            masks: theirs, uint8 (N, 1, R, R), not zero on the defect.
-            good: defect-free photographs, uint8 (M, 1 or 3, R, R).
+            images: of real defects, uint8 (N, 1 or 3, H, W), as large as the samples will be.
+            masks: theirs, uint8 (N, 1, H, W), not zero on the defect.
+            good: defect-free photographs, uint8 (M, 1 or 3, H, W).
             parts: what part each photograph of a defect shows: those of one part are left out of each other's nearest
                 distances. None: what is found by comparing them, which misses other exposures and other places.
             lpips: LPIPS with AlexNet, on the device that judges; None loads it.
@@ -193,7 +193,7 @@ class QualityGate:
         cls,
         data_dir: Path,
         defect: str,
-        resolution: int,
+        resolution: Size,
         image_channels: int,
         *,
         groups: Path | None = None,
@@ -204,7 +204,7 @@ class QualityGate:
         Args:
             data_dir: root of the category, in any layout that training reads.
             defect: the kind of defect; if there is none of this name, the only one there is.
-            resolution, image_channels: of the model.
+            resolution, image_channels: of the model's images; see `Size`.
             groups: CSV of file names and the parts that they show, as `dfmgan split` takes it.
             device: that judges.
 
@@ -229,7 +229,7 @@ class QualityGate:
         cls,
         defects: Sequence[ImageRecord],
         good: Sequence[ImageRecord],
-        resolution: int,
+        resolution: Size,
         image_channels: int,
         *,
         window: int = 0,
@@ -242,7 +242,7 @@ class QualityGate:
 
         Args:
             defects, good: photographs with masks, and photographs without a defect.
-            resolution, image_channels: of the model.
+            resolution, image_channels: of the model's images; see `Size`.
             window: side in pixels of the patch that an image of the model shows of a photograph: of each, one is
                 taken, around its defect. 0: it shows the whole.
             parts: what part each of `defects` shows; None to find out.
@@ -253,8 +253,9 @@ class QualityGate:
             DataError, GateError: the photographs cannot be used.
         """
         records, rng = [*defects, *good], np.random.default_rng(0)
-        images = torch.zeros((len(records), image_channels, resolution, resolution), dtype=torch.uint8)
-        masks = torch.zeros((len(records), 1, resolution, resolution), dtype=torch.uint8)
+        size = height_and_width(resolution)
+        images = torch.zeros((len(records), image_channels, *size), dtype=torch.uint8)
+        masks = torch.zeros((len(records), 1, *size), dtype=torch.uint8)
         for number, record in enumerate(records):
             image, mask = read_pair(record, image_channels, bit_depth)
             defect = np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect
@@ -269,9 +270,9 @@ class QualityGate:
                 places = defect_places(defect, window, 1, 0.5, rng) if has_defect else product_places(image, window)
                 x, y = places[rng.integers(len(places))]
                 image, defect = (each[y : y + window, x : x + window] for each in (image, defect))
-            square, small = fit_to_square(image, defect, resolution, fit)
+            fitted, small = fit_to_size(image, defect, resolution, fit)
             assert small is not None  # since there was a mask
-            images[number] = torch.from_numpy(square.transpose(2, 0, 1).copy())
+            images[number] = torch.from_numpy(fitted.transpose(2, 0, 1).copy())
             masks[number, 0] = torch.from_numpy(small)
         split, lpips = len(defects), load_lpips(device=device)
         return cls.from_defects(images[:split], masks[:split], images[split:], parts=parts, lpips=lpips)
@@ -280,9 +281,9 @@ class QualityGate:
         """Judge a sample; the same one is always judged alike, whatever came before.
 
         Args:
-            image, twin: uint8 (1 or 3, R, R), of the size that the thresholds were measured at. The twin may be the
+            image, twin: uint8 (1 or 3, H, W), of the size that the thresholds were measured at. The twin may be the
                 photograph that was painted into.
-            mask: uint8 (1, R, R), not zero on the defect.
+            mask: uint8 (1, H, W), not zero on the defect.
         """
         there = mask[0] != 0
         numbers = {"visible": 0.0, "mask": 0.0, "area": float(there.float().mean())}
@@ -324,13 +325,13 @@ def _smooth(images: Tensor) -> Tensor:
 
 
 def _change(after: Tensor, before: Tensor) -> Tensor:
-    """Return how much each pixel changed, (R, R) in levels of 255, single pixels' noise smoothed away."""
+    """Return how much each pixel changed, (H, W) in levels of 255, single pixels' noise smoothed away."""
     return _smooth(after - before).square().mean(dim=0).sqrt()
 
 
 def _near(mask: Tensor) -> Tensor:
-    """Return a mask bool (R, R) with what is beside it, a sixteenth of the side around."""
-    reach = max(1, len(mask) // 16)
+    """Return a mask bool (H, W) with what is beside it, a sixteenth of the shorter side around."""
+    reach = max(1, min(mask.shape) // 16)
     return F.max_pool2d(mask[None, None].float(), 2 * reach + 1, 1, reach)[0, 0] > 0
 
 
@@ -359,11 +360,12 @@ def _on_product(image: Tensor, mask: Tensor) -> float:
     return float(product[mask.numpy()].mean())
 
 
-def _network_input(image: Tensor, side: int) -> Tensor:
+def _network_input(image: Tensor, shorter: int) -> Tensor:
     x = image[None].float() / 127.5 - 1
-    if x.shape[-1] == side:
+    size = [side * shorter // min(x.shape[2:]) for side in x.shape[2:]]
+    if list(x.shape[2:]) == size:
         return x
-    return F.interpolate(x, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+    return F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 @torch.inference_mode()
@@ -379,7 +381,7 @@ def _features(lpips: LPIPS, image: Tensor, mask: Tensor) -> Tensor:
 
 
 def _embed(lpips: LPIPS, image: Tensor) -> Tensor:
-    side = max(min(image.shape[-1], _COMPARED_SIDE), 32)
+    side = max(min(*image.shape[-2:], _COMPARED_SIDE), 32)
     return lpips.embed(_network_input(image, side))[0].cpu()
 
 
@@ -395,7 +397,7 @@ class _Search:
         self.small = F.interpolate(self.good, size=(_SEARCHED_SIDE, _SEARCHED_SIDE), mode="area")
 
     def nearest(self, image: Tensor, mask: Tensor, without: int | None = None) -> tuple[Tensor, int]:
-        """Return the best, float32 (C, R, R) and as bright as the photograph, and its number; not `without`."""
+        """Return the best, float32 (C, H, W) and as bright as the photograph, and its number; not `without`."""
         size = (_SEARCHED_SIDE, _SEARCHED_SIDE)
         free = (~mask).float() * (0.1 + _near(mask).float())
         weight = F.interpolate(free[None, None], size=size, mode="area")[0] + 1e-6
@@ -409,7 +411,7 @@ class _Search:
         return gains[number] * self.good[number], number
 
     def changes(self, image: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, float]]:
-        """Yield how a photograph differs from each stand-in, (R, R), and by what mean square its like does."""
+        """Yield how a photograph differs from each stand-in, (H, W), and by what mean square its like does."""
         stand_in, number = self.nearest(image, mask)
         other = self.nearest(self.good[number], mask, without=number)[0]
         usual = _change(self.good[number], other).square()[mask].mean()

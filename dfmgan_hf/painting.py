@@ -33,9 +33,10 @@ from tqdm import tqdm
 from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
 from .data.parts import Part, parts_of
-from .data.preparation import fit_to_square, resize_mask
+from .data.preparation import Size, fit_to_size, resize_mask
 from .data.reading import decode, mask_to_array
 from .files import module_sha256, tensors_sha256, whole_file
+from .models.base import image_size, sides
 from .models.stylegan2 import StyleGAN2Generator, hold_weights
 
 Array = np.ndarray[Any, Any]
@@ -50,7 +51,7 @@ NUM_TWINS = 512
 """Twins that the nearest one is looked for among."""
 
 COMPARED_SIZE = 32
-"""Photographs and twins are compared at so many pixels a side, or at the model's size if that is smaller."""
+"""Pixels of the shorter side at which photographs and twins are compared, or the model's if these are fewer."""
 
 EDGE = 1.0
 """Pixels of the model over which a defect fades in from the outline of its mask."""
@@ -127,7 +128,7 @@ class PaintConfig:
         size: Factor on the size of masks that the model draws.
         rotation: Degrees, counter-clockwise, that they are turned by.
         flip: Whether to mirror every other one of them.
-        window: Side, in pixels of the photograph, of the square that an image of the model shows; 0 for the whole
+        window: Shorter side, in pixels of the photograph, of what an image of the model shows; 0 for the whole
             photograph. None: what the model says of itself.
         bit_depth: Significant bits of 16-bit photographs: 16, or 12 for the raw values of many industrial cameras.
         grain: Whether to add the photograph's noise where the painted defect has less.
@@ -200,7 +201,7 @@ def paint(
         given = photograph.region(mask, "mask")
         if not given.any():
             raise PaintError("`mask` is empty: no pixel of it says where the defect goes.")
-        shapes = ((group, codes[0][1]) for group in split_mask(given, side))
+        shapes = ((group, codes[0][1]) for group in split_mask(given, side, network.config["aspect"]))
     else:
         allowed = photograph.allowed(region, forbidden)
         stays = not side and region is None and forbidden is None and point is None
@@ -231,12 +232,12 @@ def _paint_defect(
     defect: str | None,
 ) -> Placement:
     """Add a defect to `painted`, float32 (H, W, C) in the photograph's own levels, in place."""
-    channels, resolution = network.config["image_channels"], network.config["resolution"]
+    channels, shown_size = network.config["image_channels"], image_size(network.config)
     box = bounding_box(mask)
     candidates = []
-    for window in windows_around(box, photograph.size, side):
-        view = photograph.view(window, resolution, channels)
-        small = resize_mask(_crop(mask, window), resolution)
+    for window in windows_around(box, photograph.size, side, network.config["aspect"]):
+        view = photograph.view(window, shown_size, channels)
+        small = resize_mask(_crop(mask, window), shown_size)
         # Twins of a product that lies alike differ little; those of a texture are as many as there are places.
         far = max(twins.spread, FAR * 255 * float(view.std()))
         candidates.append((*twins.nearest(view, small), far, window, view, small))
@@ -257,7 +258,7 @@ def _paint_defect(
     left, top, right, bottom = window
     size = (bottom - top, right - left)
     enlarged = F.interpolate(difference[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
-    weight = faded(_crop(mask, window), EDGE * size[0] / resolution)
+    weight = faded(_crop(mask, window), EDGE * size[0] / shown_size[0])
     change = enlarged.numpy().transpose(1, 2, 0) * weight[:, :, None] * (gain * photograph.highest)
     part = painted[top:bottom, left:right]
     if channels == 1 and part.shape[2] == 3:
@@ -370,14 +371,14 @@ class Photograph:
         """Return height and width."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def view(self, window: Box, resolution: int, channels: int) -> Tensor:
-        """Return what a model would be shown of a window: float32 (channels, resolution, resolution) in [0, 1]."""
+    def view(self, window: Box, resolution: Size, channels: int) -> Tensor:
+        """Return what a model would be shown of a window at its size: float32 (channels, H, W) in [0, 1]."""
         part = _crop(self.pixels, window)
         levels = (part.astype(np.float32) * (255 / self.highest)).round().astype(np.uint8)
         if channels == 1 and levels.shape[2] == 3:
             levels = np.asarray(Image.fromarray(levels).convert("L"))[:, :, None]
-        square, _ = fit_to_square(np.ascontiguousarray(levels), None, resolution)
-        return torch.from_numpy(square).permute(2, 0, 1).expand(channels, -1, -1).to(torch.float32) / 255
+        small, _ = fit_to_size(np.ascontiguousarray(levels), None, resolution)
+        return torch.from_numpy(small).permute(2, 0, 1).expand(channels, -1, -1).to(torch.float32) / 255
 
     def region(self, region: Region, name: str) -> Array:
         """Return where a region is, bool (H, W).
@@ -495,7 +496,7 @@ def draw_masks(
     whole_first: bool = False,
     kind: str | None = None,
 ) -> Iterator[tuple[Array, Tensor]]:
-    """Yield the model's own masks, bool (R, R), of those of these latents that it draws one for, and the defect's z.
+    """Yield the model's own masks, bool (h, w), of those of these latents that it draws one for, and the defect's z.
 
     Args:
         network, codes, config, generator: see `paint`.
@@ -539,7 +540,7 @@ def place_mask(
     """Bring a mask that the model drew to the photograph's scale, and to a place where it is allowed.
 
     Args:
-        drawn: bool (R, R), not empty.
+        drawn: bool (h, w), not empty.
         side: see `window_side`; 0 for the whole photograph.
         allowed: bool (H, W).
         point: (x, y) to centre it on.
@@ -552,7 +553,8 @@ def place_mask(
         PaintError: it does not fit.
     """
     height, width = photograph.size
-    scale = config.size * np.array((side, side) if side else (width, height)) / drawn.shape
+    shown_size, drawn_size = ((side, side), 2 * (min(drawn.shape),)) if side else ((width, height), drawn.shape[::-1])
+    scale = config.size * np.array(shown_size) / drawn_size
     left, top, right, bottom = bounding_box(drawn)
     centre = (np.array((left + right, top + bottom)) / 2 * scale / config.size).round().astype(int)
     picture = Image.fromarray(drawn[top:bottom, left:right].astype(np.uint8) * 255)
@@ -604,7 +606,7 @@ def place_mask(
 
 
 def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> int:
-    """Return the side of the square that an image of the model shows, in pixels of the photograph; 0 for all of it.
+    """Return the shorter side of what an image of the model shows, in pixels of the photograph; 0 for all of it.
 
     Warns:
         UserWarning: nobody has said it.
@@ -620,25 +622,26 @@ def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> in
             "was trained on patches, give their side in pixels as `window`.",
             stacklevel=2,
         )
-    if side and side > min(photograph.size):
-        height, width = photograph.size
+    (height, width), needed = photograph.size, sides(side or 0, network.config["aspect"])
+    if height < needed[0] or width < needed[1]:
         raise PaintError(
-            f"The photograph is {width}x{height} pixels, smaller than the {side}x{side} that an image of the model "
-            "shows. Give a larger photograph or, if its scale is another one, the right `window`."
+            f"The photograph is {width}x{height} pixels, smaller than the {needed[1]}x{needed[0]} that an image of "
+            "the model shows. Give a larger photograph or, if its scale is another one, the right `window`."
         )
     return side or 0
 
 
-def split_mask(mask: Array, side: int) -> Iterator[Array]:
+def split_mask(mask: Array, side: int, aspect: Sequence[int] = (1, 1)) -> Iterator[Array]:
     """Yield what is painted at once of a mask, bool (H, W): all, or if no window holds it the parts that one holds.
 
     Args:
         mask: bool (H, W), not empty.
-        side: of the window; 0 for the whole photograph. A part that is larger comes alone.
+        side: shorter one of the window; 0 for the whole photograph. A part that is larger comes alone.
+        aspect: of the window, see `StyleGAN2Generator`.
     """
 
     def fits(box: Box) -> bool:
-        return max(box[2] - box[0], box[3] - box[1]) <= side
+        return _shorter_side(box, aspect) <= side
 
     if not side or fits(bounding_box(mask)):
         yield mask
@@ -662,13 +665,20 @@ def split_mask(mask: Array, side: int) -> Iterator[Array]:
         yield group
 
 
-def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
+def _shorter_side(box: Box, aspect: Sequence[int]) -> int:
+    """Return the shorter side of the smallest window that holds a box."""
+    left, top, right, bottom = box
+    return max(math.ceil((bottom - top) / aspect[0]), math.ceil((right - left) / aspect[1]))
+
+
+def windows_around(box: Box, size: tuple[int, int], side: int, aspect: Sequence[int] = (1, 1)) -> list[Box]:
     """Return windows of the photograph that hold a mask: of several, the one with the nearest twin serves best.
 
     Args:
         box: around the mask.
         size: height and width of the photograph.
-        side: of the square; 0 for the whole photograph. A square is enlarged if the mask needs it.
+        side: shorter one of the window; 0 for the whole photograph. A window is enlarged if the mask needs it.
+        aspect: of the window, see `StyleGAN2Generator`.
 
     Warns:
         UserWarning: it was enlarged.
@@ -677,26 +687,28 @@ def windows_around(box: Box, size: tuple[int, int], side: int) -> list[Box]:
     left, top, right, bottom = box
     if not side:
         return [(0, 0, width, height)]
-    needed = max(right - left, bottom - top)
-    if needed > min(size):
+    needed, largest = _shorter_side(box, aspect), min(height // aspect[0], width // aspect[1])
+    if needed > largest:
         raise PaintError(
-            f"The mask is {right - left}x{bottom - top} pixels, but the largest square of the photograph is "
-            f"{min(size)}x{min(size)}, and a defect is painted in one: choose a smaller mask."
+            f"The mask is {right - left}x{bottom - top} pixels, but the largest part of the photograph that has the "
+            f"shape of the model's images is {largest * aspect[1]}x{largest * aspect[0]}, and a defect is painted in "
+            "one: choose a smaller mask."
         )
     if needed > side:
         warnings.warn(
-            f"The mask is {right - left}x{bottom - top} pixels, but the model was trained on {side}x{side}: the "
-            "defect is enlarged to it.",
+            f"The mask is {right - left}x{bottom - top} pixels, but the model was trained on "
+            f"{side * aspect[1]}x{side * aspect[0]}: the defect is enlarged to it.",
             stacklevel=2,
         )
-        side = min(math.ceil(needed * 1.25), min(size))
-    slack = side - needed
+        side = min(math.ceil(needed * 1.25), largest)
+    (around_y, around_x), (slack_y, slack_x) = sides(needed, aspect), sides(side - needed, aspect)
+    window_height, window_width = sides(side, aspect)
     windows = []
     for shift_y in (0.5, 0.25, 0.75):
         for shift_x in (0.5, 0.25, 0.75):
-            x = int(np.clip((left + right - needed) // 2 - slack * shift_x, 0, width - side))
-            y = int(np.clip((top + bottom - needed) // 2 - slack * shift_y, 0, height - side))
-            windows.append((x, y, x + side, y + side))
+            x = int(np.clip((left + right - around_x) // 2 - slack_x * shift_x, 0, width - window_width))
+            y = int(np.clip((top + bottom - around_y) // 2 - slack_y * shift_y, 0, height - window_height))
+            windows.append((x, y, x + window_width, y + window_height))
     return list(dict.fromkeys(windows))
 
 
@@ -706,13 +718,15 @@ class TwinIndex:
 
     Attributes:
         latents: object z of seeds 0, 1, ..., (N, z_dim).
-        images: their twins in [0, 1], (N, C r r), r being the model's resolution or `COMPARED_SIZE`.
+        images: their twins in [0, 1], (N, C h w).
+        size: (h, w), of which the shorter side is the model's or `COMPARED_SIZE`.
         squares: of them.
         spread: root mean square difference of two random ones, in levels of 255.
     """
 
     latents: Tensor
     images: Tensor
+    size: tuple[int, int]
     squares: Tensor
     spread: float
 
@@ -726,33 +740,33 @@ class TwinIndex:
         path = (
             Path(constants.HF_HOME) / "dfmgan_hf" / f"twins-{module_sha256(network)[:32]}-{len(latents)}.safetensors"
         )
-        size, channels = min(network.config["resolution"], COMPARED_SIZE), network.config["image_channels"]
-        images = _load_twins(path, (len(latents), channels, size, size))
+        size = sides(min(network.config["resolution"], COMPARED_SIZE), network.config["aspect"])
+        images = _load_twins(path, (len(latents), network.config["image_channels"], *size))
         if images is None:
             images = _draw_twins(network, latents, size)
             with suppress(OSError, SafetensorError), whole_file(path) as aside:
                 safetensors.torch.save_file({"images": images}, aside, {"sha256": tensors_sha256({"images": images})})
         images = images.flatten(1).to(torch.float32) / 255
         apart = (images - images.roll(1, 0)).square().mean(dim=1).sqrt()
-        return cls(latents, images, images.square(), 255 * float(apart.median()))
+        return cls(latents, images, size, images.square(), 255 * float(apart.median()))
 
     def nearest(self, view: Tensor, mask: Array) -> tuple[float, int, float]:
         """Find the twin that differs least from a photograph around a mask, once it is as bright.
 
         Args:
-            view: (C, R, R) in [0, 1].
-            mask: bool (R, R).
+            view: (C, H, W) in [0, 1].
+            mask: bool (H, W).
 
         Returns:
             The root mean square difference in levels of 255, the twin's number, and the photograph's brightness
             divided by the twin's (the least squares factor, from 1/2 to 2).
         """
-        size = math.isqrt(self.images.shape[1] // len(view))
+        shorter = min(self.size)
         near = torch.from_numpy(mask)[None, None].to(torch.float32)
-        near = F.interpolate(near, size=(size, size), mode="area")
-        near = F.max_pool2d((near > 0).to(torch.float32), size // 4 + 1, 1, size // 8)
+        near = F.interpolate(near, size=self.size, mode="area")
+        near = F.max_pool2d((near > 0).to(torch.float32), shorter // 4 + 1, 1, shorter // 8)
         weight = (0.1 + near).expand(1, len(view), -1, -1).flatten()  # the rest of the product says how it lies
-        photograph = F.interpolate(view[None], size=(size, size), mode="area").flatten()
+        photograph = F.interpolate(view[None], size=self.size, mode="area").flatten()
         # |g t - p|^2 of all twins t at once
         products, squares = self.images @ (weight * photograph), self.squares @ weight
         gains = (products / squares.clamp_min(1e-6)).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)
@@ -772,12 +786,12 @@ def _load_twins(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     return images if fits and tensors_sha256({"images": images}) == digest else None
 
 
-def _draw_twins(network: Any, latents: Tensor, size: int) -> Tensor:
+def _draw_twins(network: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
     parts = []
     with hold_weights(network):
         for latent in tqdm(latents.to(network.device), desc="Drawing twins, once for this model", disable=None):
             image = StyleGAN2Generator.forward(network, latent[None], noise_mode="const").images
-            image = F.interpolate(image.to(torch.float32), size=(size, size), mode="area")
+            image = F.interpolate(image.to(torch.float32), size=size, mode="area")
             parts.append(((image.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8))
     return torch.cat(parts)
 
@@ -788,11 +802,11 @@ def _draw_twins(network: Any, latents: Tensor, size: int) -> Tensor:
 def draw_defect(
     network: Any, latent: Tensor, defect: Tensor, mask: Array, kind: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return an image with a defect and its twin, float32 (C, R, R) in [0, 1].
+    """Return an image with a defect and its twin, float32 (C, H, W) in [0, 1].
 
     Args:
         latent, defect: z of the twin and of the defect, (z_dim,).
-        mask: where it goes, bool (R, R).
+        mask: where it goes, bool (H, W).
         kind: of defect, of a model that knows several.
     """
     device = network.device
@@ -810,7 +824,7 @@ def draw_defect(
 
 
 def hidden(difference: Tensor) -> Tensor:
-    """Return how much a defect hides of what was there, (1, R, R) from 0 to 1, from what it changes, (C, R, R)."""
+    """Return how much a defect hides of what was there, (1, H, W) from 0 to 1, from what it changes, (C, H, W)."""
     largest = F.pad(difference.abs().amax(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
     return (F.avg_pool2d(largest, 3, 1)[0] * 255 / HIDES).clamp(max=1)
 

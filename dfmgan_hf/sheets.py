@@ -35,7 +35,7 @@ def contact_sheet(
         headings: k words over the pictures of the samples in the first row.
         captions: N short texts, written under the samples; what does not fit is cut.
         columns: samples in a row.
-        picture_size: side of the square cell of each picture, in pixels.
+        picture_size: longer side of each picture, in pixels.
 
     Returns:
         The page, RGB.
@@ -61,7 +61,9 @@ def contact_sheet(
     font, title_font = ImageFont.load_default(size), ImageFont.load_default(18)
     gap, line = max(2, picture_size // 32), math.ceil(1.5 * size)
     columns, rows = min(columns, n), math.ceil(n / columns)
-    width, height = k * (picture_size + gap) + gap, picture_size + 2 * gap + (line if captions else 0)
+    fitted_samples = [[_fit(picture, picture_size) for picture in sample] for sample in samples]
+    tallest = max(picture.height for sample in fitted_samples for picture in sample)
+    width, height = k * (picture_size + gap) + gap, tallest + 2 * gap + (line if captions else 0)
     top = 2 * gap + (30 if title else 0) + (line if headings else 0)
     page = Image.new(
         "RGB",
@@ -70,12 +72,11 @@ def contact_sheet(
     )
     pen = ImageDraw.Draw(page)
     pen.text((2 * gap, 2 * gap), title, INK, title_font)
-    for number, sample in enumerate(samples):
+    for number, sample in enumerate(fitted_samples):
         y, left = top + number // columns * height, gap + number % columns * width
-        for position, picture in enumerate(sample):
+        for position, fitted in enumerate(sample):
             x = left + position * (picture_size + gap)
-            fitted = _fit(picture, picture_size)
-            corner = x + (picture_size - fitted.width) // 2, y + (picture_size - fitted.height) // 2
+            corner = x + (picture_size - fitted.width) // 2, y + (tallest - fitted.height) // 2
             page.paste(fitted, corner)
             # A frame, because a white mask would vanish on the paper.
             far = corner[0] + fitted.width, corner[1] + fitted.height
@@ -86,7 +87,7 @@ def contact_sheet(
             text = captions[number]
             while text != "..." and font.getlength(text) > width - 2 * gap:
                 text = text.rstrip(".")[:-1] + "..."
-            pen.text((left, y + picture_size + gap), text, GREY, font)
+            pen.text((left, y + tallest + gap), text, GREY, font)
     return page
 
 
@@ -131,7 +132,9 @@ def save_sheet(sheet: Image.Image, path: Path | str) -> Path:
 def sheet_of(*images: Tensor, headings: Sequence[str] = (), columns: int = 8) -> Image.Image:
     """Lay out network output: k tensors around [-1, 1], (N, 1 or 3, H, W), one for each picture of a sample."""
     pictures = [to_pictures(to_pixels(batch)) for batch in images]
-    return contact_sheet(list(zip(*pictures, strict=True)), headings=headings, columns=columns, picture_size=96)
+    height, width = images[0].shape[-2:]
+    size = round(96 * math.sqrt(max(height, width) / min(height, width)))  # strips as large as squares
+    return contact_sheet(list(zip(*pictures, strict=True)), headings=headings, columns=columns, picture_size=size)
 
 
 def to_pixels(images: Tensor) -> Tensor:

@@ -102,3 +102,9 @@ def test_network_output(tmp_path):
     saved = Image.open(save_sheet(sheet, tmp_path / "new folder" / "sheet.png"))
     assert np.array_equal(saved, sheet)
     assert (np.asarray(sheet) == 128).all(axis=2).sum() >= 2 * 96 * 96
+
+
+def test_strips_waste_no_room():
+    strips = sheet_of(torch.zeros(8, 1, 32, 128), columns=4)
+    assert (strips.width, strips.height) == (4 * 204 + 6, 2 * 60 + 18)
+    assert sheet_of(torch.zeros(8, 1, 32, 32), columns=4).height > strips.height

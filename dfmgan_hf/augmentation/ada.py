@@ -206,7 +206,7 @@ def _table(names: frozenset[str], height: int, width: int, device: torch.device)
     # Rounded down, so that these are 0..count - 1, or whole numbers whose distance from 0 is at most the shift.
     # Shifts and scales are those of the inverse map: their signs are turned.
     uniform = {
-        **{"xflip": (2.0, 0.0), "lumaflip": (2.0, 0.0), "rotate90": (4.0, 0.0)},
+        **{"xflip": (2.0, 0.0), "lumaflip": (2.0, 0.0), "rotate90": (4.0 if height == width else 2.0, 0.0)},
         **{"xint_x": (-2 * shift_x, 0.5 + shift_x), "xint_y": (-2 * shift_y, 0.5 + shift_y)},
         **{"rotate_before": (2 * ROTATE_MAX, -ROTATE_MAX), "rotate_after": (2 * ROTATE_MAX, -ROTATE_MAX)},
         "hue": (2 * HUE_MAX, -HUE_MAX),
@@ -233,6 +233,8 @@ def _table(names: frozenset[str], height: int, width: int, device: torch.device)
 def draw_parameters(names: frozenset[str], draws: Draws, height: int, width: int) -> dict[str, Tensor]:
     """Draw the parameters of blitting, geometry and colour, all transforms of all images at once.
 
+    Quarter turns are for square images; others are turned by half.
+
     Returns:
         By the names of `_COLUMNS`, (batch_size,): flips 0 or 1, quarter turns 0 to 3, angles in radians, shifts in
         pixels and binary logarithms of scales, both of the inverse map, the brightness to add, and binary logarithms
@@ -241,6 +243,8 @@ def draw_parameters(names: frozenset[str], draws: Draws, height: int, width: int
     table = _table(names, height, width, draws.device)
     uniform = torch.addcmul(table.offset, draws.uniform(_UNIFORM), table.span)
     uniform[:, :_ROUNDED].floor_()
+    if height != width:
+        uniform[:, _COLUMNS.index("rotate90")] *= 2
     normal = draws.normal(len(table.std)) * table.std
     happens = draws.happens(table.parts)[:, table.chance]
     return dict(zip(_COLUMNS, (torch.cat([uniform, normal], dim=1) * happens).unbind(1), strict=True))

@@ -14,7 +14,7 @@ class DiffAugment(nn.Module):
     """Augments every image that a discriminator sees, with fresh random parameters per image and call.
 
     In this order: `color`, brightness + U(-0.5, 0.5), saturation x U(0, 2), contrast x U(0.5, 1.5); `translation` by
-    whole pixels, up to an eighth of the image's size, filled with 0; `cutout` of a square of half the size, set to 0.
+    whole pixels, up to an eighth of the image's size, filled with 0; `cutout` of half the size, set to 0.
     Differentiable any number of times in the images.
 
     `shift` is not in the paper: a translation that repeats the pixels at the edge. The edges that a fill makes hide

@@ -29,10 +29,10 @@ from .findings import (
     value_range,
 )
 from .patches import defect_length, propose_patch_size, propose_region, same_view_in_train_and_test
-from .preparation import Inspection, check_square, inspect_all, read_masks
+from .preparation import Inspection, check_size, inspect_all, read_masks
 from .reading import read_image
 from .records import GOOD, ImageRecord, printable
-from .sources import SquareSource, find_listing
+from .sources import FittedSource, find_listing
 
 _MINIMUM_GOOD = 2
 _MINIMUM_DEFECTS = 1
@@ -47,12 +47,13 @@ _REGION_WORTH_TELLING = 0.8  # share of the photograph
 
 
 @dataclass(frozen=True)
-class CheckConfig(SquareSource):
+class CheckConfig(FittedSource):
     """Check photographs and masks before training on them; with `skip_bad_files`, bad files are warnings, not errors.
 
     Attributes:
         preset: Preset that is planned for training.
         resolution: Resolution that is planned for training, in pixels; None for the preset's.
+        aspect: Height and width of the images that are planned, as multiples of the shorter side.
         strict: Exit with status 1 if there are warnings.
         output_dir: Folder for report.json and contact_sheet.png.
         columns: Photographs of each kind on the contact sheet.
@@ -62,6 +63,7 @@ class CheckConfig(SquareSource):
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
     preset: Literal["auto", "quick", "small", "paper256", "large512", "large1024"] = "auto"
     resolution: int | None = None
+    aspect: tuple[int, int] = (1, 1)
     strict: bool = False
     output_dir: Path = Path("outputs/check_dataset")
     columns: int = 8
@@ -105,7 +107,10 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         >>> print(report.to_text())
     """
     resolution = RESOLUTIONS[config.preset] if config.resolution is None else config.resolution
-    check_square(resolution, config.fit)
+    if sorted(config.aspect) not in ([1, 1], [1, 2], [1, 4]):
+        raise ValueError(f"`aspect` must be 1 and 1, 2 or 4, in any order, but is {config.aspect}.")
+    size = resolution * config.aspect[0], resolution * config.aspect[1]
+    check_size(size, config.fit)
     listing = find_listing(config)
     inspections = inspect_all(listing.records, config.bit_depth)
     pairs = find_duplicates([i.small for i in inspections], [i.digest for i in inspections])
@@ -116,7 +121,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         *judge_folder(listing),
         *judge(
             inspections,
-            resolution=resolution,
+            resolution=size,
             fit=config.fit,
             bit_depth=config.bit_depth,
             image_channels=config.image_channels,
@@ -129,6 +134,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         category=listing.category,
         account=listing.account(),
         resolution=resolution,
+        aspect=config.aspect,
         fit=config.fit,
         strict=config.strict,
         kinds=[_summarise(split, kind, members) for (split, kind), members in _by_kind(inspections).items()],
@@ -173,6 +179,7 @@ class Report:
     category: str
     account: str  # of every entry of the folder, see `Listing.account`
     resolution: int
+    aspect: tuple[int, int]
     fit: str
     strict: bool
     kinds: list[KindSummary]
@@ -212,10 +219,11 @@ class Report:
         severities = Counter(finding.severity for finding in self.findings)
         found = ", ".join(count(severities[name], name) for name in reversed(RANKS) if severities[name])
         verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
+        height, width = (self.resolution * multiple for multiple in self.aspect)
         parts = [
             printable(
                 f"{self.category}: {self.photographs} photographs in {self.root}, to be trained on at "
-                f"{self.resolution}x{self.resolution} pixels (--resolution, --preset)"
+                f"{width}x{height} pixels (--resolution, --aspect, --preset)"
             ),
             self.account,
             _table("split|kind|photos|usable|size in pixels|mode|defect area in % (min, median, max)", kinds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from .duplicates import DuplicatePair
-from .preparation import FULL_AREA, Inspection
+from .preparation import FULL_AREA, Inspection, Size, fitting_size, height_and_width
 from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, normalised, printable
 
 # What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
@@ -58,12 +59,12 @@ class Finding:
 
 
 def judge(
-    inspections: Sequence[Inspection], *, resolution: int, fit: str, bit_depth: int, image_channels: int
+    inspections: Sequence[Inspection], *, resolution: Size, fit: str, bit_depth: int, image_channels: int
 ) -> list[Finding]:
     """Say what is odd about photographs, and masks, that can be used."""
     return [
-        *_check_masks(inspections, resolution, fit),
-        *_check_shapes(inspections, resolution, fit),
+        *_check_masks(inspections, height_and_width(resolution), fit),
+        *_check_shapes(inspections, height_and_width(resolution), fit),
         *_check_pixels(inspections, bit_depth),
         *_check_colour(inspections, image_channels),
     ]
@@ -180,7 +181,7 @@ def judge_folder(listing: Listing) -> Iterator[Finding]:
     )
 
 
-def _check_masks(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
+def _check_masks(inspections: Sequence[Inspection], size: tuple[int, int], fit: str) -> Iterator[Finding]:
     """Report masks that can be used but are probably not meant as they are."""
     areas = {i.record.name: i.mask_area for i in inspections if i.mask_area}
     full = [name for name, area in areas.items() if area >= FULL_AREA]
@@ -209,51 +210,64 @@ def _check_masks(inspections: Sequence[Inspection], resolution: int, fit: str) -
         f"{f', {lossy} of them lossily compressed' if lossy else ''}; every non-zero pixel counts as defect.",
         "If they are antialiased, heat maps or JPEG, threshold them and save them as PNG.",
     )
-    grid = min(_LARGEST_MASK_GRID, resolution // 4)
-    # Of the square that is trained on, which is larger than the photograph or smaller.
-    shares = {i.record.name: i.mask_area * i.width * i.height / _square(i, fit) for i in inspections if i.mask_area}
-    tiny = [name for name, share in shares.items() if share * grid**2 < 1]
-    pixels = value_range([round(shares[name] * resolution**2, 1) for name in tiny])
+    height, width = size
+    # Of what is trained on, which is larger than the photograph or smaller.
+    shares = {
+        i.record.name: i.mask_area * i.width * i.height / (math.prod(fitting_size(i.height, i.width, size, fit)) or 1)
+        for i in inspections
+        if i.mask_area
+    }
+    coarser = max(4, min(size) // _LARGEST_MASK_GRID)
+    tiny = [name for name, share in shares.items() if share * height * width < coarser**2]
+    pixels = value_range([round(shares[name] * height * width, 1) for name in tiny])
     yield from found_in(
         tiny,
         "warning",
         "tiny_defect",
-        f"{count(len(tiny), 'defect')} smaller than one pixel of the {grid}x{grid} grid "
-        f"on which masks are generated ({pixels} pixels at {resolution}x{resolution}).",
+        f"{count(len(tiny), 'defect')} smaller than one pixel of the {width // coarser}x{height // coarser} grid "
+        f"on which masks are generated ({pixels} pixels at {width}x{height}).",
         "They may not be learnt as they are: train larger, or on patches of the photographs (dfmgan cut-patches).",
     )
 
 
-def _square(inspection: Inspection, fit: str) -> int:
-    """Return how many pixels of the photograph, or of its border, become the square."""
-    sides = inspection.width, inspection.height
-    return {"pad": max(sides) ** 2, "center_crop": min(sides) ** 2}.get(fit, sides[0] * sides[1]) or 1
-
-
-def _check_shapes(inspections: Sequence[Inspection], resolution: int, fit: str) -> Iterator[Finding]:
+def _check_shapes(inspections: Sequence[Inspection], size: tuple[int, int], fit: str) -> Iterator[Finding]:
     sides = {i.record.name: (i.width, i.height) for i in inspections if i.width}
     if not sides:
         return
-    ratios = np.array([width / height for width, height in sides.values()])
-    is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or abs(np.log(ratios)).max() > np.log(_ELONGATED)
-    squeezed = [name for name, (w, h) in sides.items() if max(w, h) / min(w, h) > _SQUEEZED]
+    height, width = size
+    ratios = np.array([w / h for w, h in sides.values()])
+    squeezes = np.maximum(ratios * height / width, width / height / ratios)
+    is_mixed = ratios.max() / ratios.min() > _MIXED_SHAPES or squeezes.max() > _ELONGATED
+    squeezed = [name for name, squeeze in zip(sides, squeezes, strict=True) if squeeze > _SQUEEZED]
     if fit == "resize":
         yield from found_in(
             squeezed,
             "warning" if is_mixed else "note",
             "distorted",
             f"{count(len(squeezed), 'photograph')} to be squeezed out of shape: width / height is "
-            f"{value_range([round(float(ratio), 2) for ratio in ratios])}, and fit=resize makes all square.",
+            f"{value_range([round(float(ratio), 2) for ratio in ratios])}, and fit=resize makes all {width}x{height}.",
             "If proportions matter, use --fit center_crop or --fit pad, or crop the photographs alike.",
         )
-    scaled = {name: max(pair) if fit == "pad" else min(pair) for name, pair in sides.items()}
-    small = [name for name, side in scaled.items() if side < resolution]
+    # How often the shorter side is as long as the longer one, or the other way round: 1, 2 or 4 times.
+    nearest = 2 ** np.log2(np.median(ratios)).round().clip(-2, 2)
+    aspect = round(max(1 / nearest, 1)), round(max(nearest, 1))
+    if np.median(squeezes) > _ELONGATED and aspect[0] * width != aspect[1] * height:
+        yield Finding(
+            "note",
+            "elongated",
+            f"Photographs are {np.median(ratios):.2g} times as wide as high, images {width / height:.2g} times.",
+            f"Train stage 1 with --aspect {aspect[0]} {aspect[1]} for images of nearly their shape.",
+        )
+    fitted = {name: fitting_size(h, w, size, fit) for name, (w, h) in sides.items()}
+    scales = {name: min(h / height, w / width) for name, (h, w) in fitted.items()}
+    small = [name for name, scale in scales.items() if scale < 1]
+    smallest = fitted[min(scales, key=scales.__getitem__)]
     yield from found_in(
         small,
         "warning" if 2 * len(small) > len(sides) else "note",
         "enlarged",
-        f"{count(len(small), 'photograph')} with a side below {resolution} pixels (down to {min(scaled.values())}), "
-        "to be enlarged.",
+        f"{count(len(small), 'photograph')} to be enlarged to {width}x{height} pixels (from down to "
+        f"{smallest[1]}x{smallest[0]}).",
         "Train at a lower --resolution if the result looks soft.",
     )
 

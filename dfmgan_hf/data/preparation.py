@@ -1,4 +1,4 @@
-"""Bring a photograph and its mask to a square of the training resolution, together."""
+"""Bring a photograph and its mask to the size that is trained on, together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from .reading import Array, Mask, decode, has_more_pages, highest_sample, image_
 from .records import GOOD, DataError, ImageRecord, list_entries, normalised, shorten
 
 Fit = Literal["resize", "center_crop", "pad"]
-"""`resize` stretches to the square, `center_crop` keeps the middle square, `pad` adds a border of the rim's colour."""
+"""How to reach another shape: stretch to it, keep the middle part of it, or add a border of the rim's colour."""
+
+Size = int | tuple[int, int]
+"""Side of a square, or height and width, in pixels."""
 
 FULL_AREA = 0.98
 """A mask over this share of a photograph, or more, is probably inverted or has a background that is not zero."""
@@ -38,47 +41,65 @@ _PIXELS_LOOKED_AT = 1024  # along a side: colour and brightness of a large photo
 _LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP"})
 
 
-def check_square(resolution: int, fit: str) -> None:
+def height_and_width(size: Size) -> tuple[int, int]:
+    """Return height and width of a size."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def check_size(resolution: Size, fit: str) -> None:
     """Raise a ValueError that names the option whose value is not possible."""
-    if resolution < 1:
+    if min(height_and_width(resolution)) < 1:
         raise ValueError(f"`resolution` must be at least 1 pixel, but is {resolution}.")
     if fit not in get_args(Fit):
         raise ValueError(f"`fit` must be one of {', '.join(get_args(Fit))}, but is {fit!r}.")
 
 
-def fit_to_square(
-    image: Array, mask: Array | None, resolution: int, fit: Fit = "resize"
-) -> tuple[Array, Array | None]:
-    """Bring a photograph and its mask to `(resolution, resolution)` in the same way.
+def fitting_size(height: int, width: int, size: Size, fit: str) -> tuple[int, int]:
+    """Return height and width of what becomes an image: of a photograph, of its middle part or of it and a border."""
+    wanted_height, wanted_width = height_and_width(size)
+    if fit == "center_crop":
+        height, width = (
+            min(height, max(width * wanted_height // wanted_width, 1)),
+            min(width, max(height * wanted_width // wanted_height, 1)),
+        )
+    elif fit == "pad":
+        height, width = (
+            max(height, -(-width * wanted_height // wanted_width)),
+            max(width, -(-height * wanted_width // wanted_height)),
+        )
+    return height, width
+
+
+def fit_to_size(image: Array, mask: Array | None, resolution: Size, fit: Fit = "resize") -> tuple[Array, Array | None]:
+    """Bring a photograph and its mask to a size in the same way.
 
     The photograph is resampled with an antialiased Lanczos filter, the mask by `resize_mask`.
 
     Args:
         image: uint8 `(H, W, C)`, C = 1 or 3.
         mask: bool `(H, W)`, or None.
-        resolution: Side of the square in pixels.
+        resolution: See `Size`.
         fit: See `Fit`.
 
     Returns:
-        uint8 `(resolution, resolution, C)` and bool `(resolution, resolution)` or None.
+        uint8 `(height, width, C)` and bool `(height, width)` or None.
 
     Raises:
         ValueError: if `resolution` or `fit` is not possible, or if the sizes of image and mask differ.
     """
-    check_square(resolution, fit)
+    check_size(resolution, fit)
     height, width, channels = image.shape
     if mask is not None and mask.shape != (height, width):
         raise ValueError(f"image is {width}x{height} but mask is {mask.shape[1]}x{mask.shape[0]}.")
+    fitting_height, fitting_width = fitting_size(height, width, resolution, fit)
     if fit == "center_crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        image = image[top : top + side, left : left + side]
-        mask = None if mask is None else mask[top : top + side, left : left + side]
+        top, left = (height - fitting_height) // 2, (width - fitting_width) // 2
+        image = image[top : top + fitting_height, left : left + fitting_width]
+        mask = None if mask is None else mask[top : top + fitting_height, left : left + fitting_width]
     elif fit == "pad":
-        side = max(height, width)
-        top, left = (side - height) // 2, (side - width) // 2
-        padding = ((top, side - height - top), (left, side - width - left))
-        padded = np.empty((side, side, channels), dtype=np.uint8)
+        top, left = (fitting_height - height) // 2, (fitting_width - width) // 2
+        padding = ((top, fitting_height - height - top), (left, fitting_width - width - left))
+        padded = np.empty((fitting_height, fitting_width, channels), dtype=np.uint8)
         padded[:] = _rim_colour(image)
         padded[top : top + height, left : left + width] = image
         image = padded
@@ -86,8 +107,8 @@ def fit_to_square(
     return _resize_image(image, resolution), None if mask is None else resize_mask(mask, resolution)
 
 
-def resize_mask(mask: Array, resolution: int) -> Array:
-    """Resize a binary mask to a square so that thin defects survive and areas are kept.
+def resize_mask(mask: Array, resolution: Size) -> Array:
+    """Resize a binary mask so that thin defects survive and areas are kept.
 
     From each new pixel's coverage (the exact share of it that the defect covers), as many pixels are chosen as the
     area calls for, the most covered ones first: see `_round_keeping_area`. Thresholding coverage at one half
@@ -96,16 +117,17 @@ def resize_mask(mask: Array, resolution: int) -> Array:
 
     Args:
         mask: bool `(H, W)`.
-        resolution: Side of the result in pixels.
+        resolution: See `Size`.
 
     Returns:
-        bool `(resolution, resolution)`, with at least one True if `mask` has one.
+        bool `(height, width)`, with at least one True if `mask` has one.
     """
-    if mask.shape == (resolution, resolution):
+    height, width = height_and_width(resolution)
+    if mask.shape == (height, width):
         return mask.copy()
     if not mask.any():
-        return np.zeros((resolution, resolution), dtype=bool)
-    coverage = _means_over_cells(_means_over_cells(mask, resolution).T, resolution).T
+        return np.zeros((height, width), dtype=bool)
+    coverage = _means_over_cells(_means_over_cells(mask, height).T, width).T
     coverage = np.round(coverage, 6)  # sums of many overlaps must come out as one where a pixel is covered wholly
 
     core = Image.fromarray((coverage == 1).astype(np.uint8))
@@ -117,14 +139,13 @@ def resize_mask(mask: Array, resolution: int) -> Array:
     return result
 
 
-def _resize_image(image: Array, resolution: int) -> Array:
-    if image.shape[:2] == (resolution, resolution):
+def _resize_image(image: Array, resolution: Size) -> Array:
+    height, width = height_and_width(resolution)
+    if image.shape[:2] == (height, width):
         return image.copy()
     grey = image.shape[2] == 1
-    resized = Image.fromarray(image[:, :, 0] if grey else image).resize(
-        (resolution, resolution), Image.Resampling.LANCZOS
-    )
-    return np.array(resized).reshape(resolution, resolution, image.shape[2])
+    resized = Image.fromarray(image[:, :, 0] if grey else image).resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(resized).reshape(height, width, image.shape[2])
 
 
 def _rim_colour(image: Array) -> Array:
@@ -148,16 +169,16 @@ def _means_over_cells(values: Array, cells: int) -> Array:
 
 
 def _round_keeping_area(coverage: Array, block: int) -> Array:
-    """Round coverage `(R, R)` to 0 or 1 so that every aligned block of `block` by `block` cells keeps its area.
+    """Round coverage `(H, W)` to 0 or 1 so that every aligned block of `block` by `block` cells keeps its area.
 
     The total is rounded to a whole number of cells, which is shared among four quarters: the whole part of each
     quarter's area, and what is left to those with the largest fractions; and so on down to the blocks, whose areas are
     thus rounded up or down. In a block, the most covered cells are chosen.
     """
-    resolution = coverage.shape[0]
-    levels = max(0, math.ceil(math.log2(resolution / block)))
+    height, width = coverage.shape
+    levels = max(0, math.ceil(math.log2(max(height, width) / block)))
     side = 2**levels * block
-    padded = np.pad(coverage, (0, side - resolution))
+    padded = np.pad(coverage, ((0, side - height), (0, side - width)))
     cells = padded.reshape(2**levels, block, 2**levels, block).transpose(0, 2, 1, 3).reshape(4**levels, -1)
     areas = [np.round(cells.sum(axis=1), 3).reshape(2**levels, 2**levels)]
     for _ in range(levels):
@@ -179,7 +200,7 @@ def _round_keeping_area(coverage: Array, block: int) -> Array:
         most_covered = np.argsort(-cells[index], kind="stable")[: counts.flat[index]]
         chosen[index, most_covered] = cells[index, most_covered] > 0
     blocks = chosen.reshape(2**levels, 2**levels, block, block).transpose(0, 2, 1, 3)
-    return blocks.reshape(side, side)[:resolution, :resolution]
+    return blocks.reshape(side, side)[:height, :width]
 
 
 @dataclass
@@ -355,12 +376,12 @@ def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
 
 
 def prepare_example(
-    record: ImageRecord, resolution: int, image_channels: int = 3, fit: Fit = "resize", bit_depth: int = 16
+    record: ImageRecord, resolution: Size, image_channels: int = 3, fit: Fit = "resize", bit_depth: int = 16
 ) -> tuple[Array, Array | None, Inspection]:
-    """Decode one photograph and its mask, check them, and bring them to the training resolution.
+    """Decode one photograph and its mask, check them, and bring them to the size that is trained on.
 
     Returns:
-        The photograph, uint8 `(C, R, R)`; its mask, uint8 `(1, R, R)` of 0 and 255, or None; what was found.
+        The photograph, uint8 `(C, H, W)`; its mask, uint8 `(1, H, W)` of 0 and 255, or None; what was found.
 
     Raises:
         DataError: the first of `inspect`, or `cropped_mask` if `center_crop` cuts off all that the mask shows.
@@ -369,16 +390,16 @@ def prepare_example(
     found, image, mask = inspect(record, image_channels, bit_depth)
     if found.errors or image is None:
         raise found.errors[0]
-    square, square_mask = fit_to_square(image, None if mask is None else mask.defect, resolution, fit)
-    samples = np.ascontiguousarray(square.transpose(2, 0, 1))
-    if square_mask is None:
+    fitted, fitted_mask = fit_to_size(image, None if mask is None else mask.defect, resolution, fit)
+    samples = np.ascontiguousarray(fitted.transpose(2, 0, 1))
+    if fitted_mask is None:
         return samples, None, found
-    if not square_mask.any():
+    if not fitted_mask.any():
         raise DataError(
             "cropped_mask",
             record.mask_path or record.image_path,
-            found=f"a {'product' if record.defect == GOOD else 'defect'} that lies wholly outside the middle square",
+            found=f"a {'product' if record.defect == GOOD else 'defect'} that lies wholly outside the middle",
             expected="some of it inside, since fit is center_crop",
             advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
         )
-    return samples, np.where(square_mask, 255, 0).astype(np.uint8)[None], found
+    return samples, np.where(fitted_mask, 255, 0).astype(np.uint8)[None], found

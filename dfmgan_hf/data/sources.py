@@ -53,11 +53,12 @@ class DataSource:
 
 
 @dataclass(frozen=True)
-class SquareSource(DataSource):
-    """Photographs that are brought to squares.
+class FittedSource(DataSource):
+    """Photographs that are brought to one size.
 
     Attributes:
-        fit: How other shapes become square: stretched (resize), their middle (center_crop), or with a border (pad).
+        fit: How photographs of another shape get that of the images: stretched (resize), their middle (center_crop),
+            or with a border (pad).
     """
 
     fit: Fit = "resize"

@@ -26,7 +26,7 @@ from .findings import judge, judge_duplicates, judge_folder, judge_number
 from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
 from .patches import read_table, same_view_in_train_and_test
-from .preparation import Inspection, inspect_all, prepare_example
+from .preparation import Inspection, Size, height_and_width, inspect_all, prepare_example
 from .reading import Array
 from .records import (
     GOOD,
@@ -40,7 +40,7 @@ from .records import (
     list_entries,
     shorten,
 )
-from .sources import SquareSource, find_listing
+from .sources import FittedSource, find_listing
 
 # Near copies among more photographs take minutes to find, which is the doctor's business.
 _MOST_COMPARED = 1000
@@ -49,12 +49,12 @@ _MOST_COMPARED = 1000
 class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
     """Photographs and masks, ready to train on.
 
-    An item is `{"image": uint8 (C, R, R), "mask": uint8 (1, R, R)}`, mask values 0 and 255; without masks
+    An item is `{"image": uint8 (C, H, W), "mask": uint8 (1, H, W)}`, mask values 0 and 255; without masks
     (defect-free photographs) it has no `mask`.
 
     Args:
-        images: uint8 `(N, C, R, R)`.
-        masks: uint8 `(N, 1, R, R)`, values 0 and 255, or None.
+        images: uint8 `(N, C, H, W)`.
+        masks: uint8 `(N, 1, H, W)`, values 0 and 255, or None.
         file_names: N names within the data set.
         skipped: What was left out under `skip_bad_files`.
         labels: Number of each photograph's kind of defect, int64 `(N,)`, or None if all are of one kind.
@@ -94,7 +94,7 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 @dataclass(frozen=True)
-class DataConfig(SquareSource):
+class DataConfig(FittedSource):
     """What to train on: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`; see `DataSource`.
 
     Attributes:
@@ -118,12 +118,14 @@ class DataConfig(SquareSource):
         size = sizes.pop() if len(sizes) == 1 else ""
         return int(size) if size.isdecimal() else None
 
-    def load_good(self, *, resolution: int = 256, image_channels: int = 3, split: Split = "train") -> ImageMaskDataset:
+    def load_good(
+        self, *, resolution: Size = 256, image_channels: int = 3, split: Split = "train"
+    ) -> ImageMaskDataset:
         """Load the defect-free photographs for training, or for testing; see `load_training_set`."""
         return load_training_set(self, resolution=resolution, image_channels=image_channels, split=split)
 
     def load_defects(
-        self, defect: str | None = None, *, resolution: int = 256, image_channels: int = 3
+        self, defect: str | None = None, *, resolution: Size = 256, image_channels: int = 3
     ) -> ImageMaskDataset:
         """Load the photographs of one kind of defect with their masks; see `load_training_set`.
 
@@ -144,7 +146,7 @@ class DataConfig(SquareSource):
         return load_training_set(self, defect, resolution=resolution, image_channels=image_channels)
 
     def load_kinds(
-        self, defects: Sequence[str] = (), *, resolution: int = 256, image_channels: int = 3
+        self, defects: Sequence[str] = (), *, resolution: Size = 256, image_channels: int = 3
     ) -> ImageMaskDataset:
         """Load these kinds of defect, or all, as one set that `labels` numbers in this order; `shots` of each kind.
 
@@ -172,16 +174,16 @@ class DataConfig(SquareSource):
             kinds=kinds,
         )
 
-    def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: int = 256) -> Tensor:
-        """Load where the product is on defect-free photographs, brought to the training resolution as these are.
+    def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: Size = 256) -> Tensor:
+        """Load where the product is on defect-free photographs, brought to their size as they are.
 
         Args:
             folder: A mask for each, named like it with or without a suffix such as _mask; not zero on the product.
             file_names: Of the photographs, as `load_good` gives them.
-            resolution: Side of the square in pixels.
+            resolution: Side of square images in pixels, or height and width.
 
         Returns:
-            bool `(N, resolution, resolution)`.
+            bool `(N, height, width)`.
 
         Raises:
             DataError: `no_images` if the folder is missing or empty; `no_mask` or `several_masks` of a photograph;
@@ -214,7 +216,7 @@ def load_training_set(
     data: DataConfig,
     defect: str | None = None,
     *,
-    resolution: int = 256,
+    resolution: Size = 256,
     image_channels: int = 3,
     split: Split | None = None,
 ) -> ImageMaskDataset:
@@ -223,7 +225,7 @@ def load_training_set(
     Args:
         data: Where they are and how they are read; `shots` holds for defects alone.
         defect: Kind of defect; None for the defect-free photographs.
-        resolution: Side of the square in pixels.
+        resolution: Side of square images in pixels, or height and width.
         image_channels: 3, or 1 for grey.
         split: `train` or `test`; None for `train` if `defect` is None, else for both.
 
@@ -270,9 +272,11 @@ def load_training_set(
         others = []
     path = None
     if data.cache_dir is not None:
-        settings = [resolution, image_channels, data.fit, data.bit_depth, shots, data.skip_bad_files]
+        height, width = height_and_width(resolution)
+        size = height if height == width else f"{width}x{height}"
+        settings = [size, image_channels, data.fit, data.bit_depth, shots, data.skip_bad_files]
         key = fingerprint((*candidates, *others), {"settings": settings})
-        path = Path(data.cache_dir) / f"{listing.category}-{defect or GOOD}-{resolution}-{key[:16]}.safetensors"
+        path = Path(data.cache_dir) / f"{listing.category}-{defect or GOOD}-{size}-{key[:16]}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
     # Of several processes that need a set, one prepares it and the others wait.
     with nullcontext() if path is None else FileLock(path.with_name(f".{path.name}.lock")):
@@ -311,7 +315,7 @@ def _prepare(
     candidates: Sequence[ImageRecord],
     others: Sequence[ImageRecord],
     data: DataConfig,
-    resolution: int,
+    resolution: Size,
     image_channels: int,
     shots: int | None,
     listing: Listing,
@@ -329,8 +333,9 @@ def _prepare(
 
     limit = len(candidates) if shots is None else min(shots, len(candidates))
     # Allocated once: a list of arrays and their stack would take twice the memory.
-    images = torch.zeros((limit, image_channels, resolution, resolution), dtype=torch.uint8)
-    masks = torch.zeros((limit, 1, resolution, resolution), dtype=torch.uint8)
+    size = height_and_width(resolution)
+    images = torch.zeros((limit, image_channels, *size), dtype=torch.uint8)
+    masks = torch.zeros((limit, 1, *size), dtype=torch.uint8)
     names: list[str] = []
     inspections: list[Inspection] = []
     skipped: list[DataError] = []

@@ -26,6 +26,7 @@ from ..files import check_folder, keep_settings, lock_folder, module_sha256, to_
 from ..gate import REASONS, Judgement, QualityGate
 from ..hub.cards import TRAINING_FILE, read_record
 from ..hub.push import Repository
+from ..models.base import image_size
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
 from ..sheets import contact_sheet, save_sheet
@@ -95,8 +96,8 @@ def draw(config: DrawConfig) -> list[Path]:
     columns = {"defect-free": output.defect_free_images}
     if pipe.has_defects:
         columns |= {"mask": output.masks, "defect": output.images}
-    side = output.images[0].width
-    title = f"{Path(config.model).name}: {config.num_images} samples at {side} x {side}"
+    width, height = output.images[0].size
+    title = f"{Path(config.model).name}: {config.num_images} samples at {width} x {height}"
     samples = list(zip(*columns.values(), strict=True))
     captions = [
         f"seed {seed}" if kind is None else f"seed {seed}, {kind}"
@@ -108,7 +109,7 @@ def draw(config: DrawConfig) -> list[Path]:
     for name, picture in files.items():
         save_sheet(picture, config.output_dir / name)
     print(
-        f"Drew {config.num_images} samples ({', '.join(columns)}) of {side} x {side} pixels in {seconds:.1f} s on "
+        f"Drew {config.num_images} samples ({', '.join(columns)}) of {width} x {height} pixels in {seconds:.1f} s on "
         f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
     )
     return [config.output_dir / name for name in files]
@@ -165,7 +166,7 @@ def open_gate(
     if data_dir is None:
         return None
     size = pipe.generator.config
-    shape = size["resolution"], size["image_channels"]
+    shape = image_size(size), size["image_channels"]
     return QualityGate.from_data(data_dir, defect, *shape, groups=groups, device=pipe.device)
 
 

@@ -23,6 +23,7 @@ from ..data.records import DataError, ImageRecord, list_entries
 from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
 from ..gate import Judgement, QualityGate, join
+from ..models.base import image_size
 from ..painting import PaintConfig, PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -240,7 +241,7 @@ def judge_painted(
 ) -> Judgement:
     """Judge a painted photograph, the first of what `pipe.paint` returned: the window of each defect by itself."""
     size = pipe.unwrapped_generator.config
-    resolution, channels = size["resolution"], size["image_channels"]
+    resolution, channels = image_size(size), size["image_channels"]
     after, label = Photograph.open(output.images[0], bit_depth), np.asarray(output.labels[0]) != 0
     judgements = []
     for placement in output.placements[0]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..files import tensors_sha256, write_json, write_text
+from ..models.base import image_size
 from ..sheets import contact_sheet, save_sheet
 
 CARD_FILE = "README.md"
@@ -221,6 +222,7 @@ def build_model_card(
         draws_defects=config["_class_name"] == "DFMGANGenerator",
         picture=SAMPLES_FILE if with_picture else None,
         config=config,
+        size=image_size(config),
         parameters=_count_parameters(model_dir),
         training_lines=_training_lines(found, facts.machine),
         checkpoint=_checkpoint(found),
@@ -400,7 +402,7 @@ def _measuring_notes(results: dict[str, Any], references: dict[str, dict[str, An
     if "num_generated" in settings and "num_real" in settings:
         notes.append(
             f"{settings['num_generated']:,} generated images ({settings['num_generated_lpips']:,} for LPIPS) against "
-            f"{settings['num_real']} real ones at {settings['resolution'][0]}x{settings['resolution'][1]} pixels."
+            f"{settings['num_real']} real ones at {settings['resolution'][1]}x{settings['resolution'][0]} pixels."
         )
     kid = metrics.get("kid", {})
     if "features" in kid:

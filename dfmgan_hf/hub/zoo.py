@@ -34,7 +34,7 @@ class ListedModel:
     Attributes:
         name: What `from_pretrained` takes: a folder, or org/name.
         title: Heading of its card.
-        size: Pixels a side.
+        size: Pixels of the shorter side.
         megabytes: Of its weights.
         licence: SPDX identifier; None if the card names none.
         kid: KID x 1000 and the network of its features; None if the card has no numbers.

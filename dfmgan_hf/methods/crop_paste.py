@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from ..data.foreground import find_foreground, import_cv2
-from ..data.preparation import fit_to_square, resize_mask
+from ..data.preparation import Size, fit_to_size, height_and_width, resize_mask
 from ..data.training_set import ImageMaskDataset
 from ..metrics.sampler import Samples
 from .method import Method, SamplerRequest, register
@@ -62,8 +62,8 @@ class CropPasteSampler:
         good: defect-free photographs.
         defects: photographs of the defect with masks, of the same size.
         options: see `CropPasteOptions`.
-        resolution: side of the images; None for that of the photographs.
-        foregrounds: where the product is on each good photograph, bool (N, R, R); None for no constraint.
+        resolution: side of the images, or height and width; None for those of the photographs.
+        foregrounds: where the product is on each good photograph, bool (N, H, W); None for no constraint.
 
     Raises:
         ValueError: the defects have no masks, or other sizes or channels than the good photographs; these are smaller
@@ -77,7 +77,7 @@ class CropPasteSampler:
         good: ImageMaskDataset,
         defects: ImageMaskDataset,
         options: CropPasteOptions | None = None,
-        resolution: int | None = None,
+        resolution: Size | None = None,
         foregrounds: Tensor | None = None,
     ) -> None:
         self.options = options or CropPasteOptions()
@@ -88,11 +88,12 @@ class CropPasteSampler:
                 f"Good photographs are {tuple(good.images.shape[1:])} and those of the defect "
                 f"{tuple(defects.images.shape[1:])}; load both with the same resolution and channels."
             )
-        self.resolution = resolution or good.images.shape[-1]
-        if good.images.shape[-1] < self.resolution:
+        height, width = good.images.shape[-2:]
+        self.size = (height, width) if resolution is None else height_and_width(resolution)
+        if min(height, width) < min(self.size):
             raise ValueError(
-                f"`paste_resolution` is {good.images.shape[-1]}, less than the {self.resolution} pixels of the "
-                "images; leave it out, or give a larger one."
+                f"`paste_resolution` is {min(height, width)}, less than the {min(self.size)} pixels of the images; "
+                "leave it out, or give a larger one."
             )
         if self.options.blend == "poisson":
             import_cv2("blend='poisson'")
@@ -137,13 +138,13 @@ class CropPasteSampler:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         pairs = [self._paste(*divmod(int(order[i]), len(self.defects)), seed + i) for i in indices]
         if not pairs:
-            none = torch.empty((0, self.good.shape[1], self.resolution, self.resolution), dtype=torch.uint8)
+            none = torch.empty((0, self.good.shape[1], *self.size), dtype=torch.uint8)
             return none, none[:, :1]
         images, masks = zip(*pairs, strict=True)
         return torch.stack(images), torch.stack(masks)
 
     def _paste(self, good_index: int, defect_index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Return one pair: uint8 (C, R, R) and (1, R, R)."""
+        """Return one pair: uint8 (C, H, W) and (1, H, W)."""
         good = _to_array(self.good[good_index])
         defect, mask = _to_array(self.defects[defect_index]), self.masks[defect_index, 0].numpy() > 0
         if mask.any():
@@ -157,8 +158,8 @@ class CropPasteSampler:
                 region[top:bottom, left:right] = True
             join = blend_poisson if self.options.blend == "poisson" else self._blend
             good = join(good, defect, region)
-        if len(mask) != self.resolution:
-            good, mask = fit_to_square(good, None, self.resolution)[0], resize_mask(mask, self.resolution)
+        if mask.shape != self.size:
+            good, mask = fit_to_size(good, None, self.size)[0], resize_mask(mask, self.size)
         image = torch.from_numpy(good.transpose(2, 0, 1).copy())
         return image, torch.from_numpy(mask)[None].to(torch.uint8) * 255
 
@@ -176,7 +177,7 @@ class CropPasteSampler:
     ) -> tuple[Array, Array]:
         """Return the defect and its mask turned about its middle, then shifted as far as it stays in the picture.
 
-        With `allowed`, bool (R, R), the first of some random places that lies wholly in it; unmoved if there is none.
+        With `allowed`, bool (H, W), the first of some random places that lies wholly in it; unmoved if there is none.
         """
         top, bottom, left, right = _box(mask)
         centre = ((left + right) / 2, (top + bottom) / 2)
@@ -198,10 +199,10 @@ class CropPasteSampler:
     def _shift(self, mask: Array, random: np.random.Generator) -> tuple[int, int]:
         """Return pixels down and to the right, as far as the mask stays in the picture."""
         top, bottom, left, right = _box(mask)
-        side = len(mask)
-        limit = round(self.options.max_shift * side)
-        down = int(random.integers(-min(top, limit), min(side - bottom, limit) + 1))
-        return down, int(random.integers(-min(left, limit), min(side - right, limit) + 1))
+        height, width = mask.shape
+        rows, columns = (round(self.options.max_shift * side) for side in (height, width))
+        down = int(random.integers(-min(top, rows), min(height - bottom, rows) + 1))
+        return down, int(random.integers(-min(left, columns), min(width - right, columns) + 1))
 
 
 def _box(mask: Array) -> tuple[int, int, int, int]:
@@ -234,8 +235,10 @@ def open_sampler(request: SamplerRequest) -> CropPasteSampler:
     """Draw with the photographs of the request, at its resolution."""
     options: CropPasteOptions = request.options
     data = request.photographs
+    shape = height_and_width(request.resolution)
+    shorter = options.paste_resolution or min(shape)
     size: dict[str, Any] = {
-        "resolution": options.paste_resolution or request.resolution,
+        "resolution": tuple(side * shorter // min(shape) for side in shape),
         "image_channels": options.image_channels,
     }
     good, foregrounds = data.load_good(**size), None

@@ -117,6 +117,7 @@ def build_match_discriminator(backbone: StyleGAN2Generator, size: str, num_kinds
     channel_base = config["channel_base"] or default_channel_base(config["resolution"])
     return StyleGAN2Discriminator(
         resolution=config["resolution"],
+        aspect=config["aspect"],
         image_channels=config["image_channels"] + 1,
         channel_base=max(channel_base // divisor, config["resolution"]),
         channel_max=max(config["channel_max"] // divisor, 1),
@@ -157,20 +158,21 @@ their directions and places on the product."""
 
 
 def move_masks(masks: Tensor) -> Tensor:
-    """Return masks (N, 1, R, R), bool, turned and scaled about their middle and moved, each in its own random way."""
-    n, device = len(masks), masks.device
+    """Return masks (N, 1, H, W), bool, turned and scaled about their middle and moved, each in its own random way."""
+    n, (height, width), device = len(masks), masks.shape[-2:], masks.device
     angle, size, x, y = torch.rand(4, n, device=device) * 2 - 1
     angle, size = angle * math.radians(MOVES["turn"]), MOVES["scale"] ** size
     sin, cos = angle.sin() * size, angle.cos() * size
-    # Places are in units of half the image, from its middle.
-    places = torch.linspace(1 / masks.shape[-1] - 1, 1 - 1 / masks.shape[-1], masks.shape[-1], device=device)
+    # Places are in units of half the image's width and height, from its middle; turns are those of pixels.
+    places_x, places_y = (torch.linspace(1 / s - 1, 1 - 1 / s, s, device=device) for s in (width, height))
+    x_by_y, y_by_x = -sin * (height / width), sin * (width / height)
     weights = masks[:, 0].to(torch.float32)
     weights = weights / weights.sum(dim=(1, 2), keepdim=True).clamp_min(1)
-    middle_x, middle_y = (weights * places).sum(dim=(1, 2)), (weights * places[:, None]).sum(dim=(1, 2))
+    middle_x, middle_y = (weights * places_x).sum(dim=(1, 2)), (weights * places_y[:, None]).sum(dim=(1, 2))
     to_x, to_y = middle_x + 2 * MOVES["shift"] * x, middle_y + 2 * MOVES["shift"] * y
     # Where each pixel comes from: the middle goes to (to_x, to_y).
-    from_x, from_y = middle_x - cos * to_x + sin * to_y, middle_y - sin * to_x - cos * to_y
-    theta = torch.stack([torch.stack([cos, -sin, from_x], dim=1), torch.stack([sin, cos, from_y], dim=1)], dim=1)
+    from_x, from_y = middle_x - cos * to_x - x_by_y * to_y, middle_y - y_by_x * to_x - cos * to_y
+    theta = torch.stack([torch.stack([cos, x_by_y, from_x], dim=1), torch.stack([y_by_x, cos, from_y], dim=1)], dim=1)
     grid = F.affine_grid(theta, list(masks.shape), align_corners=False)
     return F.grid_sample(masks.to(torch.float32), grid, align_corners=False) >= 0.5
 
@@ -181,7 +183,7 @@ class Given:
 
     Args:
         kinds: numbers of their kinds of defect (N,), or None if there is one kind.
-        masks: bool (N, 1, R, R), or None if no masks are given.
+        masks: bool (N, 1, H, W), or None if no masks are given.
         follows: bool (N,): whose defects go where `masks` say.
     """
 
@@ -226,9 +228,9 @@ class Drawing:
     """A batch of generated images, or of masks alone, and what they were drawn from.
 
     Args:
-        images: (N, C, R, R), or None if masks alone were drawn.
-        mask_logits: (N, 1, R, R).
-        twins: the defect-free twins (N, C, R, R) without gradients, or None if they were not asked for.
+        images: (N, C, H, W), or None if masks alone were drawn.
+        mask_logits: (N, 1, H, W).
+        twins: the defect-free twins (N, C, H, W) without gradients, or None if they were not asked for.
         trunk: what is shared with other defects on the same objects.
         ws: per-layer object latents (N, L, w_dim).
         defect_ws: per-layer defect latents (N, L_defect, w_dim).
@@ -342,11 +344,11 @@ def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], m
     Args:
         statistics: takes mask_area/, mask_empty/, mask_full/ and mask_border/ `kind`.
         kind: whose masks they are.
-        masks: (N, 1, R, R), bool.
+        masks: (N, 1, H, W), bool.
     """
     areas = masks.to(torch.float32).mean(dim=(1, 2, 3))
-    last = masks.shape[-1] - 1  # the first and the last row and column, by their step
-    border = masks[..., ::last, :].flatten(1).any(dim=1) | masks[..., ::last].flatten(1).any(dim=1)
+    last_row, last_column = (side - 1 for side in masks.shape[-2:])  # the first and the last, by their step
+    border = masks[..., ::last_row, :].flatten(1).any(dim=1) | masks[..., ::last_column].flatten(1).any(dim=1)
     statistics.report(f"mask_area/{kind}", areas)
     statistics.report(f"mask_empty/{kind}", (areas == 0).to(torch.float32))
     statistics.report(f"mask_full/{kind}", (areas > FULL_AREA).to(torch.float32))
@@ -355,7 +357,7 @@ def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], m
 
 
 def mask_difference(first: Tensor, second: Tensor) -> Tensor:
-    """Return 1 - intersection / union of pairs of masks (N, 1, R, R), bool: (N,), 0 for two empty ones."""
+    """Return 1 - intersection / union of pairs of masks (N, 1, H, W), bool: (N,), 0 for two empty ones."""
     union = (first | second).sum(dim=(1, 2, 3))
     return (first ^ second).sum(dim=(1, 2, 3)) / union.clamp_min(1)
 

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from ..augmentation.ada import AUGMENTATION_SETS, AugmentPipe
 from ..augmentation.controller import AdaController
 from ..augmentation.diffaugment import DiffAugment
+from ..data.preparation import Size
 from ..data.training_set import DataConfig, ImageMaskDataset
 from ..hub_errors import clear_loading_errors
 from ..losses import r1_gamma
 from ..metrics.sampler import PipelineSampler, Sampler
 from ..metrics.scoring import sample_generator
-from ..models.base import SafetensorsModel, default_channel_base
+from ..models.base import SafetensorsModel, check_aspect, default_channel_base, sides
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.projected import ProjectedDiscriminator
 from ..models.stylegan2 import StyleGAN2Generator
@@ -36,7 +37,9 @@ Network = TypeVar("Network", bound=nn.Module)
 DiscriminatorName = Literal["stylegan2", "projected"]
 PresetName = Literal["auto", "quick", "small", "paper256", "large512", "large1024"]
 
-FROM_BACKBONE = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max")
+FROM_BACKBONE = (
+    *("resolution", "aspect", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max"),
+)
 """Sizes that a method which starts from stage 1 takes over."""
 
 ADA_KIMG = {"stage1": 500.0, "stage2": 100.0}
@@ -50,7 +53,9 @@ class RecipeConfig:
     """Network sizes and hyperparameters that the methods share; None takes the method's own or the preset's value.
 
     Args:
-        resolution: Height and width of the images, a power of two from 32 to 1024.
+        resolution: Shorter side of the images, a power of two from 32 to 1024.
+        aspect: Height and width of the images as multiples of it: 1 4 for bars that are four times as wide as high;
+            one of the two is 1, the other 1, 2 or 4.
         image_channels: 1 (grey) or 3 (RGB).
         z_dim: Width of the latents z.
         w_dim: Width of the latents w.
@@ -69,7 +74,7 @@ class RecipeConfig:
 
     Raises:
         ValueError: a value is not positive and finite (R1's weight, the half-life and the imitation may be 0), or
-            there is no such discriminator.
+            there is no such discriminator, or there are no images of this shape.
     """
 
     resolution: int | None = None
@@ -86,6 +91,7 @@ class RecipeConfig:
     total_kimg: float | None = None
     imitation_kimg: float | None = None
     discriminator: DiscriminatorName | None = None
+    aspect: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.given().items():
@@ -93,6 +99,8 @@ class RecipeConfig:
                 if value not in get_args(DiscriminatorName):
                     names = ", ".join(get_args(DiscriminatorName))
                     raise ValueError(f"`discriminator` must be one of {names}, but is {value!r}.")
+            elif name == "aspect":
+                check_aspect(value)
             elif not (0 < value < math.inf or (value == 0 and name in ("r1_gamma", "ema_kimg", "imitation_kimg"))):
                 raise ValueError(f"`{name}` must be a positive, finite number, but is {value}.")
 
@@ -100,13 +108,18 @@ class RecipeConfig:
         """Return the values that are set."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Return height and width of the images, of a settled recipe."""
+        return sides(self.resolution, self.aspect)  # type: ignore[arg-type]
+
     def network_config(self) -> dict[str, Any]:
         """Return the constructor arguments of the generator."""
         return self._take(*FROM_BACKBONE)
 
     def discriminator_config(self) -> dict[str, Any]:
         """Return the constructor arguments of the discriminator."""
-        return self._take("resolution", "image_channels", "channel_base", "channel_max")
+        return self._take("resolution", "aspect", "image_channels", "channel_base", "channel_max")
 
     def training_config(self) -> dict[str, Any]:
         """Return the hyperparameters that every task on these networks has."""
@@ -338,7 +351,7 @@ class TaskRequest:
     def good(self) -> ImageMaskDataset:
         """The defect-free photographs at the recipe's size."""
         assert self.data is not None
-        return self.data.load_good(resolution=self.recipe.resolution, image_channels=self.recipe.image_channels)
+        return self.data.load_good(resolution=self.recipe.image_size, image_channels=self.recipe.image_channels)
 
     def networks(self) -> Backbone:
         """Copy stage 1's generator and discriminator to where the task computes, or make new ones from scratch.
@@ -362,7 +375,7 @@ class TaskRequest:
         recipe = self.recipe
         if recipe.discriminator == "stylegan2":
             return StyleGAN2Discriminator(**recipe.discriminator_config())
-        sizes = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
+        sizes = {name: getattr(recipe, name) for name in ("resolution", "aspect", "image_channels")}
         if self.target.device.type == "meta":
             return ProjectedDiscriminator(**sizes)
         discriminator = ProjectedDiscriminator.from_features(**sizes)
@@ -384,7 +397,7 @@ class SamplerRequest:
         source: folder that training wrote, or the Hub id of one; None for a method that is not trained.
         data: photographs, for methods that draw with them; None if there are none.
         defect: kind of defect; None if the data, and what was trained, have only one.
-        resolution: of what a method without training draws; trained ones know theirs.
+        resolution: of what a method without training draws, side or height and width; trained ones know theirs.
         options: of drawing, an instance of the method's `Method.drawing`; None for the defaults.
         device: where networks compute.
         revision: of the Hub repository.
@@ -393,7 +406,7 @@ class SamplerRequest:
     source: str | None = None
     data: DataConfig | None = None
     defect: str | None = None
-    resolution: int = 256
+    resolution: Size = 256
     options: Any = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     revision: str | None = None
@@ -505,14 +518,15 @@ class Method:
             )
         sizes: dict[str, Any] = {} if backbone is None else {name: backbone[0].config[name] for name in FROM_BACKBONE}
         for name, size in sizes.items():
+            size = tuple(size) if name == "aspect" else size
             if size is not None and chosen.setdefault(name, size) != size:
                 raise ValueError(
                     f"`{name}` is {size} in the pretrained backbone and cannot be {chosen[name]}; leave it out."
                 )
         table, defaults = PRESETS[preset], self.defaults.given()
-        resolution = chosen.get("resolution", table["resolution"])
+        resolution, longer = chosen.get("resolution", table["resolution"]), math.prod(chosen.get("aspect", (1, 1)))
         if "r1_gamma" in defaults:
-            defaults["r1_gamma"] *= (resolution / _PAPER["resolution"]) ** 2
+            defaults["r1_gamma"] *= (resolution / _PAPER["resolution"]) ** 2 * longer
         if "total_kimg" in defaults:
             defaults["total_kimg"] *= table["stage2_kimg"] / _PAPER["stage2_kimg"]
         if "channel_base" in table:
@@ -521,12 +535,13 @@ class Method:
         inherited = self._inherited_discriminator(backbone)
         values = {**PUBLISHED_VALUES, **inherited, **table, "total_kimg": kimg, **defaults, **chosen}
         values |= {name: value for name, value in PUBLISHED_VALUES.items() if name not in self.recipe_fields}
+        values.setdefault("aspect", (1, 1))
         batch_size = values.setdefault("batch_size", default_batch_size(resolution, num_processes))
         if "channels_per_pixel" in table:
             values.setdefault("channel_base", table["channels_per_pixel"] * resolution)
         values.setdefault("channel_base", default_channel_base(resolution))
         values.setdefault("lr", default_lr(resolution))
-        values.setdefault("r1_gamma", r1_gamma(resolution, batch_size))
+        values.setdefault("r1_gamma", r1_gamma(resolution, batch_size) * longer)
         values.setdefault("ema_kimg", default_ema_kimg(batch_size))
         return RecipeConfig(**{f.name: values[f.name] for f in fields(RecipeConfig)})
 

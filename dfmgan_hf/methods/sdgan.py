@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..metrics.sampler import Samples
+from ..models.base import image_size
 from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
 from ..pipeline import DFMGANPipeline
 from ..sheets import sheet_of, to_pixels
@@ -325,11 +326,11 @@ class GeneratedGoodImages:
 
     def __init__(self, pipe: DFMGANPipeline, resolution: int, image_channels: int) -> None:
         config = pipe.generator.config
-        if (config["resolution"], config["image_channels"]) != (resolution, image_channels):
+        height, width = image_size(config)
+        if (height, width, config["image_channels"]) != (resolution, resolution, image_channels):
             raise ValueError(
-                f"`good_model` draws {config['image_channels']} channels of {config['resolution']}x"
-                f"{config['resolution']} pixels, but the model to draw defects with takes {image_channels} of "
-                f"{resolution}x{resolution}; train stage 1 at that size."
+                f"`good_model` draws {config['image_channels']} channels of {width}x{height} pixels, but the model to "
+                f"draw defects with takes {image_channels} of {resolution}x{resolution}; train stage 1 at that size."
             )
         self.pipe = pipe
         self.pipe.set_progress_bar_config(disable=True)

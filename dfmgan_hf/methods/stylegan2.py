@@ -219,7 +219,7 @@ class PhotographCodes(nn.Module):
     photograph, Bojanowski et al. 2018, with a code that needs no learning.)
 
     Args:
-        photographs: uint8 (M, C, R, R).
+        photographs: uint8 (M, C, H, W).
         z_dim: width of the latents.
     """
 
@@ -244,7 +244,7 @@ class PhotographCodes(nn.Module):
         return F.adaptive_avg_pool2d(images, CODED_SIZE).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return latents (N, z_dim) of photographs (N, C, R, R) in [-1, 1]."""
+        """Return latents (N, z_dim) of photographs (N, C, H, W) in [-1, 1]."""
         code = (self._small(images) - self.mean) @ self.components
         noise = torch.randn(len(images), self.z_dim - code.shape[1], device=images.device)
         return torch.cat([code, noise], dim=1)
@@ -454,7 +454,7 @@ class Stage1Task(Task):
         return self.path_length_penalty(images, ws, statistics)
 
     def path_length_penalty(self, images: Tensor, ws: Tensor, statistics: RunningStatistics) -> Tensor:
-        """Return the weighted penalty of images (N, C, R, R) that were drawn from `ws` (N, L, w_dim)."""
+        """Return the weighted penalty of images (N, C, H, W) that were drawn from `ws` (N, L, w_dim)."""
         lengths = path_lengths(images, ws, torch.randn_like(images))
         statistics.report("path_length", lengths)
         return self.settings.path_length_weight * self.path_length.penalty(lengths)
@@ -479,7 +479,7 @@ class Stage1Task(Task):
         return self.settings.r1_gamma / 2 * self.r1(batch.images, statistics).mean()
 
     def r1(self, inputs: Tensor, statistics: RunningStatistics, kinds: Tensor | None = None) -> Tensor:
-        """Return the discriminator's squared gradients (N,) at real inputs (N, C, R, R) of these `kinds`."""
+        """Return the discriminator's squared gradients (N,) at real inputs (N, C, H, W) of these `kinds`."""
         inputs = inputs.detach().requires_grad_()
         with regularizer_precision(self.discriminator):
             # One logit an image: a method whose discriminator judges patches averages them first.

@@ -175,8 +175,8 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
 
     Raises:
         ValueError: the method is not trained; it starts from stage 1 and no folder was given, or the other way round;
-            a setting that the method does not use; several kinds of defect for a model of one, or any for stage 1; the
-            output folder is that of the photographs.
+            a setting that the method does not use; square patches for other images; several kinds of
+            defect for a model of one, or any for stage 1; the output folder is that of the photographs.
         CheckpointError: the backbone's training has not ended, and there is no model yet.
         DataError: see `DataConfig.load_defects` and `load_kinds`.
     """
@@ -197,15 +197,21 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
     backbone = None if source is None else load_backbone(source)
     accelerator = start_accelerator(config.run)
     recipe = method.resolve(config.preset, config.recipe, backbone, accelerator.num_processes)
+    if recipe.aspect != (1, 1) and config.data.patch_size() is not None:
+        raise ValueError(
+            "What `dfmgan cut-patches` cut is square, and would be squeezed: train without --aspect, or on whole "
+            "photographs."
+        )
     if accelerator.device.type == "cpu" and accelerator.is_main_process and recipe.resolution > CPU_RESOLUTION:
+        height, width = recipe.image_size
         print(
-            f"No GPU was found, and {recipe.resolution}x{recipe.resolution} takes a CPU weeks or more: after two "
+            f"No GPU was found, and {width}x{height} takes a CPU weeks or more: after two "
             "steps the run says how long. For a CPU there are --preset small and --preset quick, at 64x64.",
             flush=True,
         )
     augmentation = method.settle_augmentation(config.augmentation, recipe)
     run = fit_run(config.run, recipe.batch_size, accelerator)
-    size: dict[str, Any] = {"resolution": recipe.resolution, "image_channels": recipe.image_channels}
+    size: dict[str, Any] = {"resolution": recipe.image_size, "image_channels": recipe.image_channels}
     if method.learns == "good":
         dataset = config.data.load_good(**size)
     elif joint:

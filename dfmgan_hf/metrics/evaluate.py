@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ..data.preparation import Size
 from ..data.training_set import ImageMaskDataset
 from ..files import to_json, write_json
 from ..processes import ProcessGroup
@@ -210,7 +211,7 @@ def evaluate(
     networks: Networks,
     config: EvaluationConfig | None = None,
     *,
-    resolution: int | None = None,
+    resolution: Size | None = None,
     processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -226,7 +227,7 @@ def evaluate(
             uint8 tensor, or rows of a Hugging Face data set; see `as_real`.
         networks: from `load_networks`, or any others.
         config: what to measure; None for the defaults.
-        resolution: side of the square to which files are scaled down. None: the size of the side that is not read from
+        resolution: side, or height and width, to which files are scaled down. None: those of what is not read from
             files, or 256.
         processes: of an accelerate launch.
         progress: whether to draw progress bars.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.layouts import metadata_files, split_images_and_masks
-from ..data.preparation import check_pair, fit_to_square, read_masks
+from ..data.preparation import Size, check_pair, fit_to_size, height_and_width, read_masks
 from ..data.reading import image_to_array, mask_to_array, read_image
 from ..data.records import GOOD, DataError, ImageRecord, list_entries, shorten
 from ..data.sources import DataSource, find_listing
@@ -168,7 +168,8 @@ class FolderSampler:
             MVTec AD's layout or an imagefolder with a mask column, as `dfmgan generate` writes them.
         mask_dir: masks named like the images, with or without a suffix such as `_mask`.
         defect: kind of defect, where the folder holds several.
-        resolution: side of the square that images are scaled down to; None leaves them as they are, all of one size.
+        resolution: side, or height and width, that images are scaled down to; None leaves them as they are, all of
+            one size.
 
     Raises:
         DataError: if there are no images, or masks don't match, or (when drawn) a file cannot be read.
@@ -180,7 +181,7 @@ class FolderSampler:
         mask_dir: Path | str | None = None,
         *,
         defect: str | None = None,
-        resolution: int | None = None,
+        resolution: Size | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.records = _find_records(self.directory, None if mask_dir is None else Path(mask_dir), defect)
@@ -223,19 +224,20 @@ class FolderSampler:
 
 
 def _to_tensors(
-    image: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None, resolution: int | None, path: Path | str
+    image: np.ndarray[Any, Any], mask: np.ndarray[Any, Any] | None, resolution: Size | None, path: Path | str
 ) -> tuple[Tensor, Tensor | None]:
-    """Scale a decoded image down to a square if asked to, with its mask; uint8 (3, H, W) and (1, H, W)."""
+    """Scale a decoded image down to a size if asked to, with its mask; uint8 (3, H, W) and (1, H, W)."""
     if resolution is not None:
-        if min(image.shape[:2]) < resolution:
+        height, width = height_and_width(resolution)
+        if image.shape[0] < height or image.shape[1] < width:
             raise DataError(
                 "too_small",
                 path,
                 found=f"an image of {image.shape[1]}x{image.shape[0]} pixels",
-                expected=f"{resolution}x{resolution} or larger",
+                expected=f"{width}x{height} or larger",
                 advice="Enlarged images would be measured as blurred: give a smaller --resolution.",
             )
-        image, mask = fit_to_square(image, mask, resolution)
+        image, mask = fit_to_size(image, mask, resolution)
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return pixels, None if mask is None else torch.from_numpy(mask)[None].to(torch.uint8) * 255
 
@@ -275,7 +277,7 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
     return records
 
 
-def as_sampler(samples: Generated, resolution: int | None = None) -> Sampler:
+def as_sampler(samples: Generated, resolution: Size | None = None) -> Sampler:
     """Make a sampler of what is to be measured; images of a folder are scaled down to `resolution`.
 
     Raises:
@@ -294,14 +296,14 @@ def as_sampler(samples: Generated, resolution: int | None = None) -> Sampler:
     )
 
 
-def as_real(real: Real, resolution: int) -> ImageMaskDataset:
+def as_real(real: Real, resolution: Size) -> ImageMaskDataset:
     """Bring the real images into memory.
 
     Args:
         real: a set that is loaded already, which is used as it is; a folder in any layout that `FolderSampler` reads;
             rows of a Hugging Face data set with a column `image`, and perhaps `mask` and `file_name`, such as
             `load_mvtec_ad(...)["test"].filter(...)`; or images uint8 (M, 3 or 1, H, W).
-        resolution: side of the square that photographs of a folder or of rows are scaled down to.
+        resolution: side, or height and width, that photographs of a folder or of rows are scaled down to.
 
     Raises:
         DataError: there are no images, or one cannot be read or is smaller than `resolution`.
@@ -337,20 +339,22 @@ def as_real(real: Real, resolution: int) -> ImageMaskDataset:
 
 
 def as_pair(
-    samples: Generated, real: Real, resolution: int | None = None, seed: int = 0
+    samples: Generated, real: Real, resolution: Size | None = None, seed: int = 0
 ) -> tuple[Sampler, ImageMaskDataset]:
     """Make both sides of a comparison, of one size; see `as_sampler` and `as_real`.
 
     Args:
         samples, real: the sides.
-        resolution: side for images that are read from files. None: that of the side that is in memory or drawn; 256
-            if both come from files.
+        resolution: side, or height and width, for images that are read from files. None: those of the side that is in
+            memory or drawn; 256 if both come from files.
         seed: of the image that is drawn to learn the size of a sampler's images.
     """
     if resolution is None and isinstance(real, (ImageMaskDataset, Tensor)):
-        resolution = (real.images if isinstance(real, ImageMaskDataset) else real).shape[-1]
+        height, width = (real.images if isinstance(real, ImageMaskDataset) else real).shape[-2:]
+        resolution = height, width
     if resolution is None and not isinstance(samples, (str, Path)):
-        resolution = draw(as_sampler(samples), [0], seed)[0].shape[-1]
+        height, width = draw(as_sampler(samples), [0], seed)[0].shape[-2:]
+        resolution = height, width
     resolution = resolution or FOLDER_RESOLUTION
     return as_sampler(samples, resolution), as_real(real, resolution)
 

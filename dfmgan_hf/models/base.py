@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -64,6 +64,7 @@ MAX_SIZES = {
     "w_dim": 8192,
     "conv_clamp": 2**20,
     "window": 2**16,
+    "aspect": 4,
 }
 MAX_OTHER_SIZE = 2048
 MAX_REPETITIONS = 64
@@ -154,6 +155,10 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise MisfitError("its weights are quantized (`quantization_config`), which no network here is.")
         return config
 
+    def register_to_config(self, **kwargs: Any) -> None:
+        """As diffusers, with tuples as the lists that JSON makes of them: saving changes no configuration."""
+        super().register_to_config(**{k: list(v) if isinstance(v, tuple) else v for k, v in kwargs.items()})
+
     @classmethod
     def extract_init_dict(cls, config_dict: Any, **kwargs: Any) -> Any:
         """As diffusers; `MisfitError` for another class, values of another type or a size that no network has."""
@@ -192,13 +197,18 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 def check_config_value(name: str, value: Any, hint: Any) -> None:
     """Raise `MisfitError` unless a value of a configuration has its annotated type and a possible size."""
-    kinds = tuple(get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+    hints = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kinds = tuple(get_origin(kind) or kind for kind in hints)
     # True is an int for Python, and JSON writes 256.0 as 256.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fits = isinstance(value, kinds) or (is_number and float in kinds)
     if not fits or (isinstance(value, bool) and bool not in kinds):
         kind = " or ".join(kind.__name__ for kind in kinds)
         raise MisfitError(f"`{name}` must be of type {kind}, but is {str(value)[:80]!r}.")
+    if isinstance(value, list):
+        (of_entries,) = (get_args(kind) for kind in hints if get_args(kind))
+        for entry in value:
+            check_config_value(name, entry, *of_entries)
     if is_number:
         repeats = name.endswith(("_layers", "_blocks", "_taps"))
         highest = MAX_REPETITIONS if repeats else MAX_SIZES.get(name, MAX_OTHER_SIZE)
@@ -288,8 +298,33 @@ def block_resolutions(resolution: int) -> list[int]:
     return [2**k for k in range(2, resolution.bit_length())]
 
 
-def check_network_size(resolution: int, channel_base: int) -> None:
-    """Raise ValueError unless `resolution` is a power of two from 32 to 1024 with at least one channel there."""
+ASPECTS = ((1, 1), (1, 2), (1, 4), (2, 1), (4, 1))
+"""Height and width of images, as multiples of the shorter side."""
+
+
+def sides(resolution: int, aspect: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of what a block works on: `resolution` is the shorter side, whatever the `aspect`."""
+    height, width = aspect
+    return height * resolution, width * resolution
+
+
+def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return height and width of the images of a network; one without `aspect` in its configuration is square."""
+    return sides(config["resolution"], config.get("aspect") or (1, 1))
+
+
+def check_aspect(aspect: Sequence[int]) -> None:
+    """Raise ValueError unless images can be of this shape."""
+    if tuple(aspect) not in ASPECTS:
+        raise ValueError(
+            "`aspect` must be height and width as multiples of the shorter side, one of "
+            f"{', '.join(map(str, ASPECTS))}, but is {str(aspect)[:80]}."
+        )
+
+
+def check_network_size(resolution: int, channel_base: int, aspect: Sequence[int]) -> None:
+    """Raise ValueError unless images can be so large and of this shape, with at least one channel there."""
+    check_aspect(aspect)
     if resolution not in (32, 64, 128, 256, 512, 1024):
         raise ValueError(f"`resolution` must be a power of two from 32 to 1024, but is {resolution}.")
     if channel_base < resolution:
@@ -297,7 +332,7 @@ def check_network_size(resolution: int, channel_base: int) -> None:
 
 
 def check_image_shape(images: Tensor, config: Mapping[str, Any]) -> None:
-    """Raise ValueError unless `images` is (N, image_channels, resolution, resolution) of a network's configuration."""
-    expected = (config["image_channels"], config["resolution"], config["resolution"])
+    """Raise ValueError unless `images` is (N, image_channels, height, width) of a network's configuration."""
+    expected = (config["image_channels"], *image_size(config))
     if tuple(images.shape[1:]) != expected:
         raise ValueError(f"`images` must be (N, {', '.join(map(str, expected))}), but is {tuple(images.shape)}.")

@@ -12,7 +12,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from . import fused
-from .base import RandomSource, channels_at, default_channel_base
+from .base import RandomSource, channels_at, default_channel_base, image_size, sides
 from .layers import upsample2d
 from .stylegan2 import (
     LatentSpace,
@@ -39,12 +39,18 @@ class DefectResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, latent: int, conv_clamp: float | None
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        size: tuple[int, int],
+        latent: int,
+        conv_clamp: float | None,
     ) -> None:
         super().__init__()
         self.latent = latent  # of conv1; conv0 has the one before it, and ToMask, on the first block, the one after
-        self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp)
-        self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
+        self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, size, up=True, conv_clamp=conv_clamp)
+        self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, size, conv_clamp=conv_clamp)
 
     def layers(
         self, defect_ws: Sequence[Tensor], dtype: torch.dtype
@@ -53,7 +59,7 @@ class DefectResidualBlock(nn.Module):
         return [(self.conv0, dtype, defect_ws[self.latent - 1]), (self.conv1, dtype, defect_ws[self.latent])]
 
     def forward(self, x: Tensor, modulations: Modulations, noise: NoiseInput) -> Tensor:
-        """(N, in_channels, r/2, r/2), modulations of all layers -> residual (N, out_channels, r, r)."""
+        """(N, in_channels, h/2, w/2), modulations of all layers -> residual (N, out_channels, h, w)."""
         return self.conv1(self.conv0(x, modulations[self.conv0], noise), modulations[self.conv1], noise)
 
 
@@ -64,8 +70,8 @@ def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold
     loss do.
 
     Args:
-        features, residual: (N, C, r, r).
-        mask_logits: (N, 1, r, r).
+        features, residual: (N, C, h, w).
+        mask_logits: (N, 1, h, w).
         mask_threshold: 0 as published. It must be the threshold that makes the mask, or the two no longer agree.
     """
     return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
@@ -77,13 +83,11 @@ def check_names(names: Sequence[str] | None) -> None:
         raise ValueError(f"`defect_names` must be different names of at least two kinds of defect, but is {names}.")
 
 
-def check_masks(masks: Tensor, count: int, resolution: int) -> None:
-    """Raise ValueError unless `masks` are `count` masks (N, 1, R, R) of 0 and 1, or bool."""
-    if not isinstance(masks, Tensor) or tuple(masks.shape) != (count, 1, resolution, resolution):
+def check_masks(masks: Tensor, count: int, size: tuple[int, int]) -> None:
+    """Raise ValueError unless `masks` are `count` masks (N, 1, *size) of 0 and 1, or bool."""
+    if not isinstance(masks, Tensor) or tuple(masks.shape) != (count, 1, *size):
         found = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
-        raise ValueError(
-            f"`masks` must be a tensor ({count}, 1, {resolution}, {resolution}), one for each sample, but is {found}."
-        )
+        raise ValueError(f"`masks` must be a tensor {(count, 1, *size)}, one for each sample, but is {found}.")
     if not ((masks == 0) | (masks == 1)).all():
         raise ValueError("`masks` must hold 0 and 1 (or False and True) alone, but holds other numbers.")
 
@@ -98,8 +102,8 @@ class Trunk:
     """What a defect image and its defect-free twin share: everything below the first residual block.
 
     Args:
-        features: (N, C, r/2, r/2), r being the resolution of the first residual block.
-        image: (N, image_channels, r/2, r/2), the skip image up to there.
+        features: (N, C, h/2, w/2), (h, w) being the size of the first residual block.
+        image: (N, image_channels, h/2, w/2), the skip image up to there.
         noise: the pass's noise.
     """
 
@@ -117,8 +121,8 @@ class DFMGANGeneratorOutput(BaseOutput):
     """Output of `DFMGANGenerator`.
 
     Args:
-        images: images with the defect, (N, image_channels, R, R), around [-1, 1], not clamped.
-        mask_logits: (N, 1, R, R); the defect is where they are at least `mask_threshold`, normally 0.
+        images: images with the defect, (N, image_channels, H, W), around [-1, 1], not clamped.
+        mask_logits: (N, 1, H, W); the defect is where they are at least `mask_threshold`, normally 0.
         defect_free_images: the same images without the defect, or None if they were not asked for.
     """
 
@@ -161,6 +165,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         residual_resolution: int = 64,
         window: int | None = None,
         defect_names: Sequence[str] | None = None,
+        aspect: Sequence[int] = (1, 1),
     ) -> None:
         check_names(defect_names)
         # By name: of positional arguments the configuration would forget those that are not defaults.
@@ -174,6 +179,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             channel_max=channel_max,
             conv_clamp=conv_clamp,
             window=window,
+            aspect=aspect,
         )
         if residual_resolution < 8 or residual_resolution not in self.synthesis.resolutions:
             raise ValueError(
@@ -187,7 +193,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         for i, r in enumerate(self.residual_resolutions):
             below, here = (channels_at(k, channel_base, channel_max) for k in (r // 2, r))
             latent = 2 * i + 2 if i else 1  # ToMask's comes after those of the first block
-            self.defect_blocks[str(r)] = DefectResidualBlock(below, here, w_dim, r, latent, conv_clamp)
+            self.defect_blocks[str(r)] = DefectResidualBlock(below, here, w_dim, sides(r, aspect), latent, conv_clamp)
         self.to_mask = ToChannels(
             channels_at(residual_resolution, channel_base, channel_max), 1, w_dim, conv_clamp=conv_clamp
         )
@@ -282,7 +288,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             object_latent_space, defect_latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
             mask_threshold: the defect is put where the mask logits are at least this; 0 as trained, higher values
                 shrink it, lower values spread it.
-            masks: where to put the defect instead, (N, 1, R, R), of 0 and 1 or bool. Smaller maps follow
+            masks: where to put the defect instead, (N, 1, H, W), of 0 and 1 or bool. Smaller maps follow
                 where a mask covers at least half of their pixels. The twins and `mask_logits` do not depend on them.
             return_dict: False returns the tuple (images, mask_logits), and defect_free_images if asked for.
         Raises:
@@ -300,7 +306,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         if len(ws) != len(defect_ws):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
         if masks is not None:
-            check_masks(masks, len(ws), self.config["resolution"])
+            check_masks(masks, len(ws), image_size(self.config))
         noise = NoiseInput(noise_mode, len(ws), generator)
         output = self.draw(ws, defect_ws, noise, return_defect_free, mask_threshold, masks)
         return output if return_dict else output.to_tuple()
@@ -353,14 +359,14 @@ class DFMGANGenerator(StyleGAN2Generator):
         """Run the first residual block and ToMask.
 
         Returns:
-            The residual (N, C, r, r) and the mask logits (N, 1, r, r) at the first residual resolution r.
+            The residual (N, C, h, w) and the mask logits (N, 1, h, w) at the first residual resolution.
         """
         r = self.residual_resolutions[0]
         residual = self.defect_blocks[str(r)](trunk.features.to(self.compute_dtype(r)), modulations, trunk.noise)
         return residual, self.to_mask(residual, modulations[self.to_mask])
 
     def mask_logits(self, trunk: Trunk, defect_ws: Tensor) -> Tensor:
-        """Return the mask logits (N, 1, R, R) alone: all that the mode-seeking loss needs of a second pass."""
+        """Return the mask logits (N, 1, H, W) alone: all that the mode-seeking loss needs of a second pass."""
         with modulated_layers(self._first_layers(defect_ws.unbind(dim=1))) as modulations:
             _, mask = self._first_residual(trunk, modulations)
         for _ in self.residual_resolutions[1:]:
@@ -410,7 +416,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             if masks is None:
                 x = gate(features, residual, mask, mask_threshold)
             else:
-                given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // r) >= 0.5
+                given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) >= 0.5
                 if follows is not None:
                     given = torch.where(follows[:, None, None, None], given, mask >= mask_threshold)
                 x = torch.addcmul(features, residual, given.to(residual.dtype))

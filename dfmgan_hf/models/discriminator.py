@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from .base import (
     check_image_shape,
     check_network_size,
     default_channel_base,
+    sides,
 )
 from .layers import EqualizedConv2d, EqualizedLinear, scaled_together, with_downsampled
 
@@ -52,17 +54,17 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorHead(nn.Module):
-    """Minibatch standard deviation, a convolution and two linear layers at 4x4."""
+    """Minibatch standard deviation, a convolution and two linear layers on a map of `size`, 4x4 of square images."""
 
-    def __init__(self, channels: int, mbstd_group_size: int, conv_clamp: float | None) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], mbstd_group_size: int, conv_clamp: float | None) -> None:
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
         self.conv = EqualizedConv2d(channels + 1, channels, 3, activation=True, clamp=conv_clamp)
-        self.fc = EqualizedLinear(channels * 16, channels, activation=True)
+        self.fc = EqualizedLinear(channels * math.prod(size), channels, activation=True)
         self.out = EqualizedLinear(channels, 1)
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """(N, C, 4, 4), and the codes (N, C) of what it is to be, if any -> (N, 1)."""
+        """(N, C, *size), and the codes (N, C) of what it is to be, if any -> (N, 1)."""
         x = torch.cat([x, minibatch_stddev(x, self.mbstd_group_size)], dim=1)
         x = self.fc(self.conv(x).flatten(1))
         return self.out(x) if code is None else self.out(x) + projection(x, code)
@@ -123,7 +125,7 @@ class StyleGAN2Discriminator(StyleGAN2Model):
     """The discriminator of StyleGAN2, and DFMGAN's matching discriminator when the mask is a fourth channel.
 
     Args:
-        resolution: height and width of the images, a power of two from 32 to 1024.
+        resolution: shorter side of the images, a power of two from 32 to 1024.
         image_channels: channels that it reads: 1 or 3 for images, one more with a mask (concatenated last).
         channel_base: channels at resolution r are min(channel_base // r, channel_max). None: 16384 below 512x512,
             32768 from there on. The matching discriminator of DFMGAN has 4096.
@@ -131,6 +133,7 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         conv_clamp: clamp of the activations; None for none.
         mbstd_group_size: samples per group of the minibatch standard deviation.
         num_kinds: kinds of images that it judges as such, see `KindCodes`; 0 for one.
+        aspect: height and width as multiples of the shorter side, as in `StyleGAN2Generator`.
     """
 
     @register_to_config
@@ -143,10 +146,11 @@ class StyleGAN2Discriminator(StyleGAN2Model):
         conv_clamp: float | None = 256.0,
         mbstd_group_size: int = 4,
         num_kinds: int = 0,
+        aspect: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
         channel_base = channel_base or default_channel_base(resolution)
-        check_network_size(resolution, channel_base)
+        check_network_size(resolution, channel_base, aspect)
         if not 1 <= image_channels <= 4:
             raise ValueError(f"`image_channels` must be from 1 to 4, but is {image_channels}.")
         self.blocks = nn.ModuleDict()
@@ -158,7 +162,7 @@ class StyleGAN2Discriminator(StyleGAN2Model):
                 conv_clamp,
             )
         width = channels_at(4, channel_base, channel_max)
-        self.head = DiscriminatorHead(width, mbstd_group_size, conv_clamp)
+        self.head = DiscriminatorHead(width, sides(4, aspect), mbstd_group_size, conv_clamp)
         self.kinds = KindCodes(num_kinds, width) if num_kinds else None
 
     def block(self, resolution: int) -> DiscriminatorBlock:
@@ -168,7 +172,7 @@ class StyleGAN2Discriminator(StyleGAN2Model):
     def forward(
         self, images: Tensor, return_dict: bool = True, kinds: Tensor | None = None
     ) -> StyleGAN2DiscriminatorOutput | tuple[Tensor]:
-        """Judge images (N, image_channels, resolution, resolution) in [-1, 1], the last channel a mask if any.
+        """Judge images (N, image_channels, H, W) in [-1, 1], the last channel a mask if any.
 
         Args:
             images: see above.
@@ -227,6 +231,7 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         mbstd_group_size: int = 4,
         num_taps: int = 1,
         linear_heads: bool = False,
+        aspect: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__(
             resolution=resolution,
@@ -235,6 +240,7 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
             channel_max=channel_max,
             conv_clamp=conv_clamp,
             mbstd_group_size=mbstd_group_size,
+            aspect=aspect,
         )
         taps = available_taps(resolution)
         if not 1 <= num_taps <= len(taps):
@@ -259,10 +265,10 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         return model
 
     def judge_patches(self, images: Tensor, tap: int) -> Tensor:
-        """Judge the patches of images (N, image_channels, R, R) in [-1, 1] by head `tap`, 0 to `num_taps` - 1.
+        """Judge the patches of images (N, image_channels, H, W) in [-1, 1] by head `tap`, 0 to `num_taps` - 1.
 
         Returns:
-            Logits (N, 1, r, r), high for real, r being the size of the tapped features.
+            Logits (N, 1, h, w), high for real, (h, w) being the size of the tapped features.
         """
         x = images
         until, conv = self.taps[tap]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .base import SafetensorsModel
+from .base import SafetensorsModel, check_aspect, sides
 from .discriminator import KindCodes, minibatch_stddev, projection
 from .layers import LEAKY_SLOPE
 
@@ -33,7 +34,7 @@ WEIGHTS_VARIABLE = "DFMGAN_FEATURE_WEIGHTS"
 """Environment variable with the path of a file of weights, where timm's download is not possible."""
 
 SMALLEST_INPUT = 64
-"""Smaller images are enlarged to it."""
+"""Images whose shorter side is smaller are enlarged to it."""
 
 WIDTH = 64
 """Channels of the mixed maps and of the heads."""
@@ -107,7 +108,7 @@ class FrozenFeatures(nn.Module):
         self.network.load_state_dict({key: state[key] for key in self.network.state_dict()})
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps, the largest first, of images (N, 3, S, S) in [-1, 1]."""
+        """Return the maps, the largest first, of images (N, 3, H, W) in [-1, 1]."""
         x = (images - (2 * self.mean - 1)) / (2 * self.std)
         return self.network.forward_intermediates(x, indices=self.stages, stop_early=True, intermediates_only=True)
 
@@ -186,11 +187,12 @@ class ProjectedDiscriminator(SafetensorsModel):
     What is saved holds the frozen weights too, so that ImageNet's are needed once, by `from_features`.
 
     Args:
-        resolution: of the images.
+        resolution: shorter side of the images.
         image_channels: 1 or 3; grey is repeated over RGB.
         feature_network: name of a timm model with maps at powers of two.
         mbstd_group_size: samples in a group of the minibatch standard deviation.
         num_kinds: kinds of images that it judges as such, see `KindCodes`; 0 for one.
+        aspect: height and width as multiples of the shorter side, as in `StyleGAN2Generator`.
 
     Example:
         >>> discriminator = ProjectedDiscriminator.from_features(resolution=64)
@@ -208,15 +210,18 @@ class ProjectedDiscriminator(SafetensorsModel):
         feature_network: str = FEATURE_NETWORK,
         mbstd_group_size: int = 4,
         num_kinds: int = 0,
+        aspect: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
         if image_channels not in (1, 3):
             raise ValueError(f"`image_channels` must be 1 or 3, but is {image_channels}.")
-        self.input_size = max(resolution, SMALLEST_INPUT)
+        check_aspect(aspect)
+        shorter = max(resolution, SMALLEST_INPUT)
+        self.input_size = sides(shorter, aspect)
         self.features = FrozenFeatures(feature_network)
         self.mixing = RandomMixing(self.features.channels)
         # All heads end on the grid of the smallest map, halved again where images are larger.
-        grid = int(math.log2(self.features.reductions[-1] * self.input_size / SMALLEST_INPUT))
+        grid = int(math.log2(self.features.reductions[-1] * shorter / SMALLEST_INPUT))
         self.heads = nn.ModuleList(
             PatchHead(grid - int(math.log2(reduction)), mbstd_group_size) for reduction in self.features.reductions
         )
@@ -224,14 +229,20 @@ class ProjectedDiscriminator(SafetensorsModel):
 
     @classmethod
     def from_features(
-        cls, resolution: int = 256, image_channels: int = 3, feature_network: str = FEATURE_NETWORK
+        cls,
+        resolution: int = 256,
+        image_channels: int = 3,
+        feature_network: str = FEATURE_NETWORK,
+        aspect: Sequence[int] = (1, 1),
     ) -> ProjectedDiscriminator:
         """Put new heads on ImageNet's features.
 
         Raises:
             FeatureWeightsError: the weights could not be had.
         """
-        model = cls(resolution=resolution, image_channels=image_channels, feature_network=feature_network)
+        model = cls(
+            resolution=resolution, image_channels=image_channels, feature_network=feature_network, aspect=aspect
+        )
         model.features.load_pretrained(feature_network)
         return model
 
@@ -245,12 +256,12 @@ class ProjectedDiscriminator(SafetensorsModel):
 
     @torch.no_grad()
     def measure_scales(self, images: Tensor) -> None:
-        """Set the scales of the mixed maps by real images (N, image_channels, R, R) in [-1, 1]."""
+        """Set the scales of the mixed maps by real images (N, image_channels, H, W) in [-1, 1]."""
         with self._frozen_precision(images):
             self.mixing.measure(self.features_of(images))
 
     def features_of(self, images: Tensor) -> list[Tensor]:
-        """Return the frozen maps of images (N, image_channels, R, R) in [-1, 1], the largest first."""
+        """Return the frozen maps of images (N, image_channels, H, W) in [-1, 1], the largest first."""
         with self._frozen_precision(images):
             return self.features(self._as_input(images))
 
@@ -261,14 +272,14 @@ class ProjectedDiscriminator(SafetensorsModel):
     def forward(
         self, images: Tensor, return_dict: bool = True, kinds: Tensor | None = None
     ) -> ProjectedDiscriminatorOutput | tuple[Tensor]:
-        """Judge images (N, image_channels, R, R) in [-1, 1], of these `kinds` (int64 (N,)) if it knows several.
+        """Judge images (N, image_channels, H, W) in [-1, 1], of these `kinds` (int64 (N,)) if it knows several.
 
         Returns:
             Logits (N, heads, patches), high for real.
         """
         if images.ndim != 4 or images.shape[1] != self.config["image_channels"]:
             raise ValueError(
-                f"`images` must be (N, {self.config['image_channels']}, R, R), but is {tuple(images.shape)}."
+                f"`images` must be (N, {self.config['image_channels']}, H, W), but is {tuple(images.shape)}."
             )
         with self._frozen_precision(images):
             maps = self.mixing(self.features_of(images))
@@ -282,7 +293,7 @@ class ProjectedDiscriminator(SafetensorsModel):
 
     def _as_input(self, images: Tensor) -> Tensor:
         x = images.expand(-1, 3, -1, -1)
-        if x.shape[-1] != self.input_size:
+        if x.shape[-2:] != self.input_size:
             x = F.interpolate(x, size=self.input_size, mode="bilinear", align_corners=False)
         return x.contiguous(memory_format=torch.channels_last)
 

@@ -25,6 +25,7 @@ from .base import (
     channels_at,
     check_network_size,
     default_channel_base,
+    sides,
 )
 from .layers import (
     ACTIVATION_GAIN,
@@ -285,7 +286,7 @@ class NoiseInput:
         self._drawn: dict[StyledConv2d, Tensor] = {}
 
     def __call__(self, layer: StyledConv2d, dtype: torch.dtype) -> Tensor | None:
-        """Return the noise of `layer` at its resolution r: (N, 1, r, r), (r, r) if it is stored, or None."""
+        """Return the noise of `layer`: (N, 1, height, width), (height, width) if it is stored, or None."""
         if self.mode == "none":
             return None
         if self.mode == "const":
@@ -313,9 +314,9 @@ class NoiseInput:
 class StyledConv2d(ModulatedConv2d):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU and clamp: one layer of a synthesis block.
 
-    The noise is added after demodulation and before the bias, times a learned scalar that starts at 0. `resolution` is
-    that of the output; `up` makes the convolution a transposed one of stride 2 that the FIR filter follows, which
-    doubles height and width; `conv_clamp` None is no clamp.
+    The noise is added after demodulation and before the bias, times a learned scalar that starts at 0. `size` is
+    height and width of the output; `up` makes the convolution a transposed one of stride 2 that the FIR filter
+    follows, which doubles both; `conv_clamp` None is no clamp.
     """
 
     noise_const: Tensor
@@ -325,14 +326,14 @@ class StyledConv2d(ModulatedConv2d):
         in_channels: int,
         out_channels: int,
         w_dim: int,
-        resolution: int,
+        size: tuple[int, int],
         *,
         up: bool = False,
         conv_clamp: float | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, 3, w_dim)
         self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("noise_const", torch.randn(size))
         self.up = up
         self.conv_clamp = conv_clamp
         self.scales = {"weight": 1.0, "bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
@@ -341,7 +342,7 @@ class StyledConv2d(ModulatedConv2d):
         return HALF_WEIGHT_SCALE if name == "weight" and dtype == torch.float16 else super().scale(name, dtype)
 
     def forward(self, x: Tensor, modulation: Modulation, noise: NoiseInput) -> Tensor:
-        """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, resolution, resolution).
+        """(N, in_channels, H, W), modulation of N samples -> (N, out_channels, *size).
 
         Factors on channels commute with the convolution, so that one weight serves all samples of a batch:
         conv(x * s, w) * d. A single sample's weight is modulated itself if it is smaller than its maps.
@@ -373,7 +374,7 @@ class StyledConv2d(ModulatedConv2d):
         return None if pixel_noise is None else pixel_noise * self.scaled("noise_strength", dtype)
 
     def constant_shift(self, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
-        """Return bias plus stored noise, (out_channels, resolution, resolution) in the layout of the features.
+        """Return bias plus stored noise, (out_channels, height, width) in the layout of the features.
 
         A small map for all samples, which spares a pass over theirs.
         """
@@ -439,7 +440,8 @@ class SynthesisBlock(nn.Module):
     """One resolution of the backbone: an upsampling and a plain styled convolution, and ToRGB.
 
     At 4x4 the input is a learned constant and there is the plain convolution only. ToRGB shares its latent with the
-    next block's first convolution, so that an image of size R has 2 log2(R) - 2 latents.
+    next block's first convolution, so that an image of size R has 2 log2(R) - 2 latents. A block is called by its
+    shorter side: one at r works on (r h, r w) pixels, `aspect` being (h, w).
     """
 
     def __init__(
@@ -450,14 +452,16 @@ class SynthesisBlock(nn.Module):
         resolution: int,
         image_channels: int,
         conv_clamp: float | None,
+        aspect: Sequence[int],
     ) -> None:
         super().__init__()
+        size = sides(resolution, aspect)
         self.latent = 2 * resolution.bit_length() - 6  # of conv1; conv0 has the one before it, ToRGB the one after
         if resolution == 4:
-            self.const = nn.Parameter(torch.randn(out_channels, 4, 4))
+            self.const = nn.Parameter(torch.randn(out_channels, *size))
         else:
-            self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, resolution, up=True, conv_clamp=conv_clamp)
-        self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
+            self.conv0 = StyledConv2d(in_channels, out_channels, w_dim, size, up=True, conv_clamp=conv_clamp)
+        self.conv1 = StyledConv2d(out_channels, out_channels, w_dim, size, conv_clamp=conv_clamp)
         self.to_rgb = ToChannels(out_channels, image_channels, w_dim, conv_clamp=conv_clamp)
 
     def layers(self, ws: Sequence[Tensor], dtype: torch.dtype) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
@@ -467,7 +471,7 @@ class SynthesisBlock(nn.Module):
         return [(layer, dtype, w) for layer, w in zip(convolutions, ws[first:], strict=False)]
 
     def features(self, x: Tensor | None, modulations: Modulations, noise: NoiseInput, dtype: torch.dtype) -> Tensor:
-        """Return the features before ToRGB, (N, out_channels, r, r) in `dtype`, which the convolutions run in.
+        """Return the features before ToRGB, (N, out_channels, h, w) in `dtype`, which the convolutions run in.
 
         Args:
             x: features of the block below, or None at 4x4.
@@ -496,6 +500,7 @@ class SynthesisNetwork(nn.Module):
         channel_base: int,
         channel_max: int,
         conv_clamp: float | None,
+        aspect: Sequence[int],
     ) -> None:
         super().__init__()
         self.resolutions = block_resolutions(resolution)
@@ -504,7 +509,9 @@ class SynthesisNetwork(nn.Module):
         in_channels = 0
         for r in self.resolutions:
             out_channels = channels_at(r, channel_base, channel_max)
-            self.blocks[str(r)] = SynthesisBlock(in_channels, out_channels, w_dim, r, image_channels, conv_clamp)
+            self.blocks[str(r)] = SynthesisBlock(
+                in_channels, out_channels, w_dim, r, image_channels, conv_clamp, aspect
+            )
             in_channels = out_channels
 
     def forward(
@@ -539,7 +546,7 @@ class SynthesisNetwork(nn.Module):
 
 @dataclass
 class StyleGAN2GeneratorOutput(BaseOutput):
-    """Output of `StyleGAN2Generator`: `images`, (N, image_channels, R, R), around [-1, 1], not clamped."""
+    """Output of `StyleGAN2Generator`: `images`, (N, image_channels, H, W), around [-1, 1], not clamped."""
 
     images: Tensor
 
@@ -548,7 +555,7 @@ class StyleGAN2Generator(StyleGAN2Model):
     """StyleGAN2 generator of defect-free images: the backbone that stage 1 trains.
 
     Args:
-        resolution: height and width, a power of two from 32 to 1024.
+        resolution: shorter side of the images, a power of two from 32 to 1024; channels and latents follow it.
         image_channels: 1 (grey) or 3 (RGB).
         z_dim, w_dim: widths of the latents.
         mapping_layers: layers of the mapping network: 2, or 8 in the large presets.
@@ -556,8 +563,10 @@ class StyleGAN2Generator(StyleGAN2Model):
             32768 from there on.
         channel_max: upper limit of the channels.
         conv_clamp: clamp of the activations; None for none.
-        window: side of the part of a photograph that an image shows, in the photograph's pixels, for painting into
-            photographs; 0 for the whole, None if it is not known. Networks do not depend on it.
+        window: shorter side of the part of a photograph that an image shows, in the photograph's pixels, for painting
+            into photographs; 0 for the whole, None if it is not known. Networks do not depend on it.
+        aspect: height and width as multiples of the shorter side, of which one is 1 and the other 1, 2 or 4: of images
+            (H, W) = `image_size(config)`.
     """
 
     @register_to_config
@@ -572,14 +581,17 @@ class StyleGAN2Generator(StyleGAN2Model):
         channel_max: int = 512,
         conv_clamp: float | None = 256.0,
         window: int | None = None,
+        aspect: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
         channel_base = channel_base or default_channel_base(resolution)
-        check_network_size(resolution, channel_base)
+        check_network_size(resolution, channel_base, aspect)
         if image_channels not in (1, 3):
             raise ValueError(f"`image_channels` must be 1 or 3, but is {image_channels}.")
         self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
-        self.synthesis = SynthesisNetwork(resolution, image_channels, w_dim, channel_base, channel_max, conv_clamp)
+        self.synthesis = SynthesisNetwork(
+            resolution, image_channels, w_dim, channel_base, channel_max, conv_clamp, aspect
+        )
 
     @property
     def num_latents(self) -> int:
@@ -626,7 +638,7 @@ class StyleGAN2Generator(StyleGAN2Model):
         return [layer for r in resolutions for layer in self.block(r).layers(latents, self.compute_dtype(r))]
 
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
-        """Return images (N, image_channels, R, R) from per-layer latents (N, L, w_dim)."""
+        """Return images (N, image_channels, H, W) from per-layer latents (N, L, w_dim)."""
         blocks = self.synthesis.resolutions
         if fused.applies(self, ws):
             with modulated_layers(self.layers(blocks, ws), wide=True) as modulations:

@@ -28,16 +28,17 @@ from safetensors.torch import load_file, save_file
 
 from ..arguments import check_device
 from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
-from ..data.preparation import fit_to_square, read_pair, resize_mask
+from ..data.preparation import fit_to_size, read_pair, resize_mask
 from ..data.reading import Array
 from ..data.records import GOOD, DataError, ImageRecord, shorten
-from ..data.sources import SquareSource, find_listing
+from ..data.sources import FittedSource, find_listing
 from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
 from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..metrics.networks import require
+from ..models.base import image_size
 from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline
 from .detector import Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
@@ -85,7 +86,7 @@ class ProveError(ValueError):
 
 
 @dataclass(frozen=True)
-class ProveConfig(SquareSource):
+class ProveConfig(FittedSource):
     """Find out whether generated defects make a detector better, on parts that were held back.
 
     Attributes:
@@ -461,7 +462,7 @@ class Experiment:
     def _fitted(self, image: Array, mask: Array) -> Example:
         if not self.is_whole:
             return image, mask
-        square, small = fit_to_square(image, mask, self.config.side, self.config.fit)
+        square, small = fit_to_size(image, mask, self.config.side, self.config.fit)
         assert small is not None
         return square, small
 
@@ -563,7 +564,7 @@ class Experiment:
             self._gates[name, kind] = QualityGate.from_photographs(
                 defects,
                 self.train_good,
-                config["resolution"],
+                image_size(config),
                 config["image_channels"],
                 window=config.get("window") or 0,
                 parts=[self._part(record.name) for record in defects],

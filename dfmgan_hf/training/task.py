@@ -31,8 +31,8 @@ class Batch:
     """Real images as the networks see them.
 
     Args:
-        images: (N, C, R, R) in [-1, 1].
-        masks: (N, 1, R, R), -1 or +1, or None in stage 1.
+        images: (N, C, H, W) in [-1, 1].
+        masks: (N, 1, H, W), -1 or +1, or None in stage 1.
         labels: number of each image's kind of defect, int64 (N,), or None if all are of one kind.
     """
 
@@ -66,7 +66,7 @@ class BatchStream:
     does not wait for the device.
 
     Args:
-        source: images uint8 (M, C, R, R), masks uint8 {0, 255} (M, 1, R, R) or None, and labels int64 (M,) or None.
+        source: images uint8 (M, C, H, W), masks uint8 {0, 255} (M, 1, H, W) or None, and labels int64 (M,) or None.
         batch_size: images a step over all processes.
         seed: of the permutations.
         rank, world_size: this process and how many there are.

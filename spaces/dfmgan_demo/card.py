@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from dfmgan_hf.files import module_sha256
+from dfmgan_hf.models.base import image_size
 
 # A card's pictures travel inside the page, so large ones are left out.
 MAX_PICTURE_BYTES = 2_000_000
@@ -55,9 +56,8 @@ def about(model: Model) -> str:
     config = model.pipe.unwrapped_generator.config
     parameters = sum(parameter.numel() for parameter in model.pipe.unwrapped_generator.parameters())
     colour = "grey" if config["image_channels"] == 1 else "colour"
-    size = (
-        f"{config['resolution']} × {config['resolution']} pixels, {colour}, {parameters / 1e6:.2f} million parameters."
-    )
+    height, width = image_size(config)
+    size = f"{width} × {height} pixels, {colour}, {parameters / 1e6:.2f} million parameters."
     readme = _file_of(model, "README.md")
     if readme is None:
         return (

@@ -293,7 +293,7 @@ def _zoomed(painting: Painting) -> tuple[int, int, int, int]:
     label = np.asarray(painting.label) > 0
     left, top, right, bottom = bounding_box(label) if label.any() else painting.place.box
     window = painting.place.window
-    side = max(2 * max(right - left, bottom - top), (window[2] - window[0]) // 2)
+    side = max(2 * max(right - left, bottom - top), min(window[2] - window[0], window[3] - window[1]) // 2)
     height, width = label.shape
     x = int(np.clip((left + right - side) // 2, 0, max(width - side, 0)))
     y = int(np.clip((top + bottom - side) // 2, 0, max(height - side, 0)))
@@ -305,7 +305,7 @@ def _in_words(painting: Painting, window: int, *, is_own: bool) -> str:
         return "Nothing has visibly changed: raise the strength, or take another seed."
     if not is_own:
         return "Painted where the model chose; brush to say where."
-    left, _, right, _ = painting.place.window
-    if 0 < window < right - left:
+    left, top, right, bottom = painting.place.window
+    if 0 < window < min(right - left, bottom - top):
         return f"Painted where you brushed, and enlarged: one image of the model shows {window} pixels only."
     return "Painted where you brushed."

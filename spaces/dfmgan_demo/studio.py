@@ -130,7 +130,7 @@ class Studio:
         )
 
     def scale(self, model: Any) -> int:
-        """Side in pixels of the part of a photograph that one image of a model shows; 0 for all of it."""
+        """Shorter side in pixels of the part of a photograph that one image of a model shows; 0 for all of it."""
         network = self.catalog[check_choice(model, "Model", self.catalog.names)].pipe.unwrapped_generator
         window = network.config.get("window")
         return network.config["resolution"] if window is None else window

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -211,3 +214,46 @@ def test_half_precision_and_autocast_compute_in_float32():
 def test_wrong_arguments_are_named(images, p, message):
     with pytest.raises(ValueError, match=message):
         AugmentPipe.from_set("bgc")(images, p)
+
+
+# --- Images that are not square ---
+
+
+@pytest.mark.parametrize("size", [(32, 128), (64, 32)])
+def test_a_strip_stays_as_it_is_at_p_0_and_is_moved_by_whole_pixels(size: tuple[int, int]):
+    images = drawn_images(4, 3, *size)
+    assert EVERYTHING(images, 0.0) is images
+    count = len(images)
+    nothing = {name: torch.zeros(count) for name in ada._COLUMNS}
+    shift = {"xint_x": torch.full((count,), 5.0), "xint_y": torch.full((count,), -2.0)}
+    moved = ada.warp(images, ada.inverse_maps({**nothing, **shift}))
+    torch.testing.assert_close(moved[..., 2:, :-5], images[..., :-2, 5:], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "turn", [{"rotate_before": math.pi / 6}, {"rotate90": 2.0}, {"scale": -0.3, "rotate_after": 2}]
+)
+def test_a_strip_is_turned_as_the_square_around_it(turn: dict[str, float]):
+    """Pixel for pixel: a disc stays a disc, and goes where it went."""
+    y, x = torch.meshgrid(torch.arange(128.0) - 63.5, torch.arange(128.0) - 63.5, indexing="ij")
+    square = ((x - 18) ** 2 + (y - 2) ** 2 < 64).float()[None, None]
+    parameters = {name: torch.zeros(1) for name in ada._COLUMNS} | {k: torch.tensor([v]) for k, v in turn.items()}
+    maps = ada.inverse_maps(parameters)
+    expected = ada.warp(square, maps)
+    assert (expected[..., 32:96, :] > 0.5).sum() > 150
+    for view, cut in ((square, np.s_[..., 32:96, :]), (square.mT, np.s_[..., 32:96])):
+        # What the filters add at the border is small.
+        torch.testing.assert_close(ada.warp(view[cut], maps), ada.warp(view, maps)[cut], rtol=0, atol=5e-3)
+
+
+def test_strips_are_turned_by_half_and_squares_by_quarters():
+    names = frozenset({"rotate90"})
+    for size, expected in (((8, 8), {0, 1, 2, 3}), ((8, 32), {0, 2})):
+        draws = ada.Draws(200, 1.0, torch.device("cpu"), seeded())
+        assert set(ada.draw_parameters(names, draws, *size)["rotate90"].tolist()) == expected
+
+
+def test_strips_are_moved_by_their_own_height_and_width():
+    draws = ada.Draws(500, 1.0, torch.device("cpu"), seeded())
+    parameters = ada.draw_parameters(frozenset({"xint"}), draws, 32, 128)
+    assert (parameters["xint_x"].abs().max(), parameters["xint_y"].abs().max()) == (16, 4)

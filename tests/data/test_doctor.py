@@ -185,6 +185,21 @@ def test_shapes_and_sizes(tmp_path: Path) -> None:
     assert "3 photographs to be squeezed out of shape: width / height is 1.2 to 1.4" in alike.message
 
 
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_bars_are_offered_images_of_their_shape(tmp_path: Path, fit: str) -> None:
+    folder = draw_category(tmp_path, good=3, defects={"dent": 2})
+    for path in folder.rglob("*.png"):
+        save(draw_photograph(5, 150, 45), path)
+    (found,) = (finding for finding in check(folder, fit=fit).findings if finding.code == "elongated")
+    assert "3.3 times as wide as high" in found.message
+    assert "--aspect 1 4" in found.advice
+    planned = check(folder, fit=fit, aspect=(1, 4))
+    assert not {"elongated", "distorted"} & codes(planned).keys()
+    assert "trained on at 128x32 pixels" in planned.to_text()
+    with pytest.raises(ValueError, match="`aspect` must be"):
+        check(folder, aspect=(2, 4))
+
+
 @pytest.mark.parametrize(("is_coloured", "mode"), [(False, "I;16"), (True, "RGBA;16")])
 def test_16_bits_of_which_12_are_used(tmp_path: Path, is_coloured: bool, mode: str) -> None:
     folder = draw_category(tmp_path, good=2, defects={"dent": 2})
@@ -247,7 +262,7 @@ def test_the_json_holds_all_of_it(category_folder: Path) -> None:
     assert [finding["code"] for finding in saved["findings"]] == [finding.code for finding in report.findings]
     assert saved["stages"][0]["advised"] == ADVISED_GOOD
     assert set(saved) == {
-        "root", "category", "account", "resolution", "fit", "strict", "kinds", "stages", "findings",
+        "root", "category", "account", "resolution", "aspect", "fit", "strict", "kinds", "stages", "findings",
         "duplicate_groups", "exit_status",
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dfmgan_hf.data.preparation import Fit, fit_to_square, resize_mask
+from dfmgan_hf.data.preparation import Fit, fit_to_size, resize_mask
 
 
 def _scratch(
@@ -105,7 +105,7 @@ def _photograph_with_square(height: int, width: int) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize("shape", [(120, 200), (200, 120), (96, 96), (31, 47)])
 def test_image_and_mask_stay_aligned_in_every_fit(fit: str, shape: tuple[int, int]) -> None:
     image, mask = _photograph_with_square(*shape)
-    square, square_mask = fit_to_square(image, mask, 64, fit)
+    square, square_mask = fit_to_size(image, mask, 64, fit)
     assert square.shape == (64, 64, 3)
     assert square.dtype == np.uint8
     bright = square[:, :, 0] > 130
@@ -121,7 +121,7 @@ def test_image_and_mask_stay_aligned_in_every_fit(fit: str, shape: tuple[int, in
 def test_center_crop_keeps_the_middle_square() -> None:
     image = np.zeros((40, 100, 1), dtype=np.uint8)
     image[:, 30:70] = 200
-    square, _ = fit_to_square(image, None, 40, "center_crop")
+    square, _ = fit_to_size(image, None, 40, "center_crop")
     assert (square == 200).all()
 
 
@@ -129,17 +129,46 @@ def test_pad_adds_a_border_of_the_rims_colour_without_defect() -> None:
     image = np.full((40, 20, 3), (10, 20, 30), dtype=np.uint8)
     image[10:30, 5:15] = 200
     mask = np.ones((40, 20), dtype=bool)
-    square, square_mask = fit_to_square(image, mask, 40, "pad")
+    square, square_mask = fit_to_size(image, mask, 40, "pad")
     assert (square[:, :10] == (10, 20, 30)).all()
     assert (square[:, 30:] == (10, 20, 30)).all()
     np.testing.assert_array_equal(square[:, 10:30], image)
     np.testing.assert_array_equal(square_mask, np.pad(mask, ((0, 0), (10, 10))))
 
 
+@pytest.mark.parametrize("size", [(32, 128), (64, 32)])
+@pytest.mark.parametrize("shape", [(120, 200), (50, 400), (300, 90), (31, 47)])
+@pytest.mark.parametrize("fit", get_args(Fit))
+def test_other_shapes_than_squares_follow_the_same_rules(
+    fit: str, shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    image = np.full((*shape, 1), 100, dtype=np.uint8)
+    image[:, shape[1] // 2 :] = 200
+    mask = image[:, :, 0] == 200
+    fitted, fitted_mask = fit_to_size(image, mask, size, fit)
+    assert fitted.shape == (*size, 1)
+    assert fitted_mask.shape == size
+    wide = shape[1] * size[0] > shape[0] * size[1]  # wider than the images are
+    inside = fitted_mask.mean() / 0.5
+    if fit == "pad":
+        expected = shape[0] * size[1] / (shape[1] * size[0])
+        assert inside == pytest.approx(min(expected, 1 / expected), rel=0.1)
+        assert not fitted_mask[0 if wide else slice(None), 0 if not wide else slice(None)].any()
+    else:
+        assert inside == pytest.approx(1, rel=0.1)
+
+
+def test_the_middle_of_a_bar_keeps_its_scale() -> None:
+    bar = np.arange(40 * 400, dtype=np.uint32).reshape(40, 400, 1).astype(np.uint8)
+    fitted, _ = fit_to_size(bar, None, (32, 128), "center_crop")
+    whole = np.asarray(Image.fromarray(bar[:, 120:280, 0]).resize((128, 32), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(fitted[:, :, 0], whole)
+
+
 def test_downscaling_is_antialiased() -> None:
     stripes = np.zeros((512, 512, 1), dtype=np.uint8)
     stripes[:, ::2] = 255  # any sampling without a filter gives black or white
-    square, _ = fit_to_square(stripes, None, 64, "resize")
+    square, _ = fit_to_size(stripes, None, 64, "resize")
     assert square.min() > 110
     assert square.max() < 145
 
@@ -147,9 +176,9 @@ def test_downscaling_is_antialiased() -> None:
 def test_wrong_arguments_are_named() -> None:
     image, mask = _photograph_with_square(40, 60)
     with pytest.raises(ValueError, match="`fit` must be one of resize, center_crop, pad, but is 'stretch'"):
-        fit_to_square(image, mask, 32, "stretch")
+        fit_to_size(image, mask, 32, "stretch")
     with pytest.raises(ValueError, match="image is 60x40 but mask is 40x60"):
-        fit_to_square(image, mask.T, 32)
+        fit_to_size(image, mask.T, 32)
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_center_crop_that_loses_the_defect_is_an_error(tmp_path: Path) -> None:
     save(draw_photograph(0, 120, 40), tmp_path / "images" / "a.png")
     save(mask, tmp_path / "masks" / "a.png")
     folders = {"defect_dir": tmp_path / "images", "mask_dir": tmp_path / "masks"}
-    with pytest.raises(DataError, match=r"wholly outside the middle square.*--fit pad or --fit resize"):
+    with pytest.raises(DataError, match=r"wholly outside the middle.*--fit pad or --fit resize"):
         load_training_set(DataConfig(**folders, fit="center_crop"), "dent", resolution=32)
     assert load_training_set(DataConfig(**folders, fit="pad"), "dent", resolution=60).masks.sum() == 25 * 255
 

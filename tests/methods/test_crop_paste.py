@@ -10,7 +10,7 @@ import torch
 
 from dfmgan_hf.data import DataConfig, DataError, ImageMaskDataset
 from dfmgan_hf.data.foreground import find_foreground
-from dfmgan_hf.data.preparation import fit_to_square
+from dfmgan_hf.data.preparation import fit_to_size
 from dfmgan_hf.methods.crop_paste import CropPasteOptions, CropPasteSampler, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
 from tests.benchmarks.drawn_downstream import save
@@ -148,7 +148,7 @@ def test_pasted_first_and_shrunk_then():
     large, large_masks = make().sample_at(range(4), seed=0)
     assert images.shape == (4, 3, half, half)
     for image, mask, before, mask_before in zip(images, masks, large, large_masks, strict=True):
-        expected, expected_mask = fit_to_square(before.permute(1, 2, 0).numpy(), mask_before[0].numpy() > 0, half)
+        expected, expected_mask = fit_to_size(before.permute(1, 2, 0).numpy(), mask_before[0].numpy() > 0, half)
         assert torch.equal(image, torch.from_numpy(expected).permute(2, 0, 1))
         assert torch.equal(mask[0] > 0, torch.from_numpy(expected_mask))
     empty, no_masks = sampler.sample_at([], seed=0)

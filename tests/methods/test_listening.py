@@ -21,6 +21,7 @@ from dfmgan_hf.losses import VISIBLE_CHANGE, unchanged_inside
 from dfmgan_hf.methods import open_sampler
 from dfmgan_hf.methods.dfmgan import (
     METHOD,
+    MOVES,
     Given,
     Stage2Options,
     Stage2Task,
@@ -228,6 +229,23 @@ def test_masks_are_moved_a_little():
         assert 3 < (found - middle).abs().max() <= 4.5, "up to an eighth of the image"
     nothing = move_masks(torch.zeros(1, 1, 32, 32, dtype=torch.bool))
     assert not nothing.any()
+
+
+def test_masks_of_strips_keep_their_proportions(monkeypatch):
+    monkeypatch.setitem(MOVES, "scale", 1.0)
+    torch.manual_seed(0)
+    masks = torch.zeros(100, 1, 32, 128, dtype=torch.bool)
+    masks[:, :, 14:18, 50:70] = True
+    moved = move_masks(masks)[:, 0].float()
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(128.0), indexing="ij")
+    weight = moved / moved.sum(dim=(1, 2), keepdim=True)
+    variance = sum(
+        (weight * (places - (weight * places).sum(dim=(1, 2), keepdim=True)) ** 2).sum(dim=(1, 2)) for places in (x, y)
+    )
+    # Turned by up to 30 degrees, a bar of 20 by 4 pixels is still one.
+    torch.testing.assert_close(variance, torch.full_like(variance, (400 + 16 - 2) / 12), rtol=0.12, atol=0)
+    lines = (moved.sum(dim=1) > 0).sum(dim=1)
+    assert lines.min() < 20
 
 
 @pytest.mark.parametrize(

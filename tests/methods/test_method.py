@@ -13,6 +13,7 @@ from dfmgan_hf.data import DataConfig
 from dfmgan_hf.methods import get_method
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, build_augmentation
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
+from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
 
 CPU = torch.device("cpu")
@@ -72,3 +73,29 @@ def test_models_of_patches_know_their_scale(monkeypatch):
     assert request.networks()[0].config["window"] == 80
     small = StyleGAN2Generator(32, 3, 8, 8, channel_base=128, channel_max=8, window=80)
     assert DFMGANGenerator.from_backbone(small).config["window"] == 80
+
+
+@pytest.mark.parametrize("name", ["stage1", "dfmgan", "cdc", "diffaug"])
+def test_a_recipe_of_strips_counts_all_of_their_pixels(name):
+    method = get_method(name)
+    square, strip = (method.resolve("small", RecipeConfig(aspect=aspect), None, 1) for aspect in (None, (1, 4)))
+    assert (square.aspect, square.image_size) == ((1, 1), (64, 64))
+    assert (strip.aspect, strip.image_size) == ((1, 4), (64, 256))
+    assert strip.r1_gamma == pytest.approx(4 * square.r1_gamma)
+    assert strip.discriminator_config()["aspect"] == strip.network_config()["aspect"] == (1, 4)
+
+
+def test_the_shape_is_the_backbone_s():
+    backbone = StyleGAN2Generator(32, 3, 8, 8, channel_base=128, channel_max=8, aspect=(2, 1))
+    judge = StyleGAN2Discriminator(32, 3, channel_base=128, channel_max=8, aspect=(2, 1))
+    assert get_method("dfmgan").resolve("small", RecipeConfig(), (backbone, judge), 1).aspect == (2, 1)
+    with pytest.raises(ValueError, match=r"`aspect` is \(2, 1\) in the pretrained backbone and cannot be \(1, 2\)"):
+        get_method("dfmgan").resolve("small", RecipeConfig(aspect=(1, 2)), (backbone, judge), 1)
+
+
+def test_methods_of_squares_refuse_other_shapes():
+    for name in ("sdgan", "defect_gan"):
+        with pytest.raises(ValueError, match="`aspect` has no meaning for"):
+            get_method(name).resolve("small", RecipeConfig(aspect=(1, 2)), None, 1)
+    with pytest.raises(ValueError, match="`aspect` must be height and width as multiples of the shorter side"):
+        RecipeConfig(aspect=(1, 3))

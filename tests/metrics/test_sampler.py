@@ -200,10 +200,11 @@ def test_the_size_is_that_of_the_side_that_does_not_come_from_files(nut: Path):
         assert real.images.shape == (4, 3, 32, 32)
     sampler, real = as_pair(nut, dataset(draw_images(2)))
     assert isinstance(sampler, FolderSampler)
-    assert sampler.resolution == 32
+    assert sampler.resolution == (32, 32)
     with pytest.raises(DataError, match=r"000\.png: an image of 48x48 pixels. Expected 256x256 or larger"):
         as_pair(nut, nut)
     assert as_pair(nut, nut, 40)[1].images.shape[-1] == 40
+    assert as_pair(nut, nut, (20, 40))[1].images.shape[-2:] == (20, 40)
 
 
 def test_images_are_not_enlarged(nut: Path, tmp_path: Path):

@@ -328,7 +328,8 @@ def test_a_whole_triplet(noise_mode, dtype, samples, return_defect_free, monkeyp
 
 
 def test_a_backbone_alone(monkeypatch):
-    generator = randomised(StyleGAN2Generator(resolution=32, channel_base=64, z_dim=16, w_dim=16, image_channels=1))
+    sizes = {"resolution": 32, "aspect": (1, 2), "channel_base": 64, "z_dim": 16, "w_dim": 16}
+    generator = randomised(StyleGAN2Generator(**sizes, image_channels=1))
     z = torch.randn(1, 16)
     with torch.no_grad():
         plain = generator(z, noise_mode="const").images

@@ -121,7 +121,7 @@ def test_smaller_images_are_judged_enlarged(discriminator):
 
 
 def test_another_number_of_channels_is_refused(discriminator):
-    with pytest.raises(ValueError, match=r"`images` must be \(N, 3, R, R\), but is \(2, 1, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"`images` must be \(N, 3, H, W\), but is \(2, 1, 64, 64\)"):
         discriminator(images(2, 64, channels=1))
 
 

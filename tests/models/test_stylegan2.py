@@ -13,7 +13,7 @@ from tests.models.test_layers import fir
 
 @pytest.mark.parametrize("up", [False, True])
 def test_modulated_conv_is_convolution_with_weights_of_each_sample(up):
-    layer = StyledConv2d(5, 4, w_dim=6, resolution=8 * (1 + up), up=up).double()
+    layer = StyledConv2d(5, 4, w_dim=6, size=(8 * (1 + up),) * 2, up=up).double()
     x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 6).double()
     expected = []
     for i in range(3):
@@ -42,7 +42,7 @@ def test_to_channels_is_a_convolution_with_weights_of_each_sample():
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("mode", ["const", "random"])
 def test_styled_conv_adds_noise_before_bias_and_activates_after(n, mode):
-    layer = StyledConv2d(5, 4, w_dim=6, resolution=8, conv_clamp=0.7).double()
+    layer = StyledConv2d(5, 4, w_dim=6, size=(8, 8), conv_clamp=0.7).double()
     with torch.no_grad():
         layer.noise_strength.fill_(0.3)
         layer.bias.normal_()
@@ -60,7 +60,7 @@ def test_start_values():
     torch.manual_seed(0)
     assert EqualizedLinear(512, 512).weight.std().item() == pytest.approx(1, abs=0.01)
     assert EqualizedLinear(512, 512, lr_multiplier=0.01).weight.std().item() == pytest.approx(100, abs=1)
-    layer = StyledConv2d(64, 64, w_dim=8, resolution=8)
+    layer = StyledConv2d(64, 64, w_dim=8, size=(8, 8))
     assert layer.weight.std().item() == pytest.approx(1, abs=0.02)
     assert (layer.affine.bias == 1).all()
     assert layer.noise_strength == 0
@@ -80,7 +80,7 @@ def test_mapping_normalises_and_truncates():
 @pytest.mark.parametrize("up", [False, True])
 def test_styled_conv_second_derivatives(up):
     torch.manual_seed(0)
-    layer = StyledConv2d(2, 3, w_dim=4, resolution=8 if up else 4, up=up, conv_clamp=256.0).double()
+    layer = StyledConv2d(2, 3, w_dim=4, size=(8, 8) if up else (4, 4), up=up, conv_clamp=256.0).double()
     x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     w = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
 
@@ -102,7 +102,7 @@ def test_to_channels_second_derivatives():
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize(
     "make_layer",
-    [lambda: StyledConv2d(512, 8, 8, 8, conv_clamp=256.0), lambda: ToChannels(512, 3, 8, conv_clamp=256.0)],
+    [lambda: StyledConv2d(512, 8, 8, (8, 8), conv_clamp=256.0), lambda: ToChannels(512, 3, 8, conv_clamp=256.0)],
     ids=["styled", "to_rgb"],
 )
 def test_half_precision_does_not_overflow(make_layer, n):
@@ -120,17 +120,17 @@ def test_half_precision_does_not_overflow(make_layer, n):
 
 
 def test_noise_of_one_pass_is_drawn_once():
-    layer = StyledConv2d(2, 2, w_dim=4, resolution=8)
+    layer = StyledConv2d(2, 2, w_dim=4, size=(8, 8))
     noise = NoiseInput("random", 3, torch.Generator().manual_seed(0))
     first = noise(layer, torch.float32)
     assert first.shape == (3, 1, 8, 8)
     assert torch.equal(noise(layer, torch.float32), first)
     assert torch.equal(noise.samples(slice(2))(layer, torch.float32), first[:2])
-    assert not torch.equal(noise(StyledConv2d(2, 2, w_dim=4, resolution=8), torch.float32), first)
+    assert not torch.equal(noise(StyledConv2d(2, 2, w_dim=4, size=(8, 8)), torch.float32), first)
 
 
 def test_noise_of_a_list_of_generators_is_each_samples_own():
-    layer = StyledConv2d(2, 2, w_dim=4, resolution=8)
+    layer = StyledConv2d(2, 2, w_dim=4, size=(8, 8))
 
     def noise(*seeds):
         return NoiseInput("random", len(seeds), [torch.Generator().manual_seed(s) for s in seeds])(
@@ -150,7 +150,7 @@ def test_noise_errors():
 @pytest.mark.parametrize("up", [False, True])
 def test_one_sample_is_what_it_is_in_a_batch(up):
     """A single sample modulates the weights, a batch the activations."""
-    layer = StyledConv2d(5, 4, w_dim=6, resolution=16, up=up, conv_clamp=256.0).double()
+    layer = StyledConv2d(5, 4, w_dim=6, size=(16, 16), up=up, conv_clamp=256.0).double()
     x, w = torch.randn(2, 5, 16 // (1 + up), 16 // (1 + up)).double(), torch.randn(2, 6).double()
     both = layer(x, layer.modulation(w, x.dtype), NoiseInput("const", 2))
     torch.testing.assert_close(layer(x[1:], layer.modulation(w[1:], x.dtype), NoiseInput("const", 1)), both[1:])

@@ -608,7 +608,11 @@ def png(picture: Image.Image) -> bytes:
         (photograph(), {"window": 40.5}, "`window` must be an integer"),
         (photograph(), {"bit_depth": 9.5}, "`bit_depth` must be an integer"),
         (photograph(30, 30), {}, "30x30 pixels, smaller than the 40x40"),
-        (photograph(10, 300), {"mask": (0, 0, 290, 9), "window": 8}, "largest square of the photograph is 10x10"),
+        (
+            photograph(10, 300),
+            {"mask": (0, 0, 290, 9), "window": 8},
+            "images is 10x10, and a defect is painted in one",
+        ),
         (photograph() / 255.0, {}, r"must be uint8 or uint16 .* float64 of .*astype\(numpy\.uint8\)"),
         (np.zeros((0, 5), np.uint8), {}, r"must be uint8 or uint16 .* shape \(0, 5\)"),
         (np.zeros((9, 9, 5), np.uint8), {}, "has 5 channels"),

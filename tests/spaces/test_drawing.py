@@ -64,6 +64,19 @@ def test_each_kind_of_a_model_of_several_is_an_entry_of_its_own(make_generator, 
         assert f"--defect {kind}" in command
 
 
+def test_a_model_of_strips_is_loaded_drawn_and_told(make_generator, tmp_path):
+    from card import about
+    from catalog import load_catalog
+    from studio import Studio
+
+    pipe = DFMGANPipeline(make_generator(aspect=(1, 4)))
+    pipe.save_pretrained(tmp_path)
+    studio = Studio(load_catalog([("Rail", str(tmp_path))]))
+    (drawn,) = studio.drawer.draw(studio.new_parts(studio.settings("Rail", 1.0, 0.0), 1, 5))
+    assert drawn.image.size == drawn.mask.size == (128, 32)
+    assert "128 × 32 pixels" in about(studio.catalog["Rail"])
+
+
 def test_same_part_shares_the_twin_and_same_defect_shares_the_latent(studio):
     settings = studio.settings("Blobs", 1.0, 0.0)
     parts = studio.drawer.draw(studio.same_part(settings, 4, 3, 10))
