@@ -99,7 +99,7 @@ def test_identity_maps_leave_their_images_alone_bit_for_bit():
     ("transform", "quantile", "expected"),
     [
         ("xflip", 0.75, [[-1, 0, 0], [0, 1, 0]]),
-        ("rotate90", 0.3, [[0, -1, 0], [1, 0, 0]]),
+        ("rotate90", 0.6, [[-1, 0, 0], [0, -1, 0]]),  # of a strip only the half turn is left
         ("xint", 0.9, [[1, 0, -6], [0, 1, -3]]),  # 0.8 * 0.125 * (64, 32), rounded
         ("scale", 0.75, [[0.93599, 0, 0], [0, 0.93599, 0]]),  # 2^-(0.2 erfinv(0.5))
         ("aniso", 0.75, [[0.93599, 0, 0], [0, 1.06839, 0]]),
@@ -111,6 +111,12 @@ def test_each_transform_has_the_range_of_the_paper(transform: str, quantile: flo
     draws = Quantile(2, quantile)
     maps = inverse_maps(draw_parameters(frozenset({transform}), draws, height=32, width=64))
     wanted = torch.tensor([*expected, [0, 0, 1]], dtype=torch.float32)
+    torch.testing.assert_close(maps, wanted.expand(2, 3, 3), rtol=0, atol=1e-4)
+
+
+def test_a_square_is_turned_by_quarters():
+    maps = inverse_maps(draw_parameters(frozenset({"rotate90"}), Quantile(2, 0.3), height=32, width=32))
+    wanted = torch.tensor([[0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float32)
     torch.testing.assert_close(maps, wanted.expand(2, 3, 3), rtol=0, atol=1e-4)
 
 

@@ -60,7 +60,7 @@ def assert_same_state(model, expected):
 
 class TestGolden:
     def test_configuration_is_found(self, converted):
-        sizes = {"resolution": 64, "channel_base": 1024, "channel_max": 32, "conv_clamp": 256.0}
+        sizes = {"resolution": 64, "aspect": [1, 1], "channel_base": 1024, "channel_max": 32, "conv_clamp": 256.0}
         generator = {**sizes, "image_channels": 3, "z_dim": 64, "w_dim": 64, "mapping_layers": 2}
         assert converted.stage == 2
         assert converted.configs["generator"] == {
