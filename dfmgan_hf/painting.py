@@ -508,9 +508,10 @@ def draw_masks(
         PaintError: there is none left.
     """
     cut_off: list[tuple[Array, Tensor]] = []
+    kinds = None if kind is None else network.numbers_of([kind])
     for latent, defect in codes:
         inputs = (x[None].to(network.device) for x in (latent, defect))
-        output = network(*inputs, kinds=_kinds(network, kind), noise_mode="const")
+        output = network(*inputs, kinds=kinds, noise_mode="const")
         mask = (output.mask_logits[0, 0] >= 0).cpu().numpy()
         is_mirrored = config.flip and generator.integers(2)
         found = (mask[:, ::-1] if is_mirrored else mask), defect
@@ -813,7 +814,7 @@ def draw_defect(
     output = network(
         latent[None].to(device),
         defect[None].to(device),
-        kinds=_kinds(network, kind),
+        kinds=None if kind is None else network.numbers_of([kind]),
         noise_mode="const",
         return_defect_free=True,
         masks=torch.from_numpy(mask)[None, None].to(device),
@@ -827,10 +828,6 @@ def hidden(difference: Tensor) -> Tensor:
     """Return how much a defect hides of what was there, (1, H, W) from 0 to 1, from what it changes, (C, H, W)."""
     largest = F.pad(difference.abs().amax(dim=0)[None, None], (1, 1, 1, 1), mode="replicate")
     return (F.avg_pool2d(largest, 3, 1)[0] * 255 / HIDES).clamp(max=1)
-
-
-def _kinds(network: Any, name: str | None) -> Tensor | None:
-    return None if name is None else network.numbers_of([name])
 
 
 def faded(mask: Array, width: float) -> Array:
