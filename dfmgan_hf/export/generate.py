@@ -117,7 +117,7 @@ def draw(config: DrawConfig) -> list[Path]:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """Draw triplets in bulk, in the layout of MVTec AD, as an imagefolder or as parquet.
+    """Draw a data set of triplets in bulk, in a layout that other tools read.
 
     Attributes:
         model: Model to draw from: a folder, or the name of a repository on the Hub.

@@ -18,7 +18,7 @@ GENERATOR_FILE = "generator/config.json"
 
 @dataclass(frozen=True)
 class ZooConfig:
-    """Where to look for models.
+    """List the models at hand, or those of a user or an organisation on the Hub.
 
     Attributes:
         where: A folder of model folders, a model folder, or the name of a user or organisation on the Hub.

@@ -54,8 +54,8 @@ class RecipeConfig:
 
     Args:
         resolution: Shorter side of the images, a power of two from 32 to 1024.
-        aspect: Height and width of the images as multiples of it: 1 4 for bars that are four times as wide as high;
-            one of the two is 1, the other 1, 2 or 4.
+        aspect: Height and width of the images as multiples of the shorter side: 1 4 for bars that are four times as
+            wide as high; one of the two is 1, the other 1, 2 or 4.
         image_channels: 1 (grey) or 3 (RGB).
         z_dim: Width of the latents z.
         w_dim: Width of the latents w.

@@ -80,7 +80,7 @@ def train(arguments: Sequence[str]) -> None:
     methods = {"stage1": "stage1", "stage2": "dfmgan"}
     methods |= {name: name for name, method in METHODS.items() if method.is_trained}
     if not arguments or arguments[0] in ("-h", "--help"):
-        titles = "\n".join(f"  {name:<12} {get_method(methods[name]).title}" for name in methods)
+        titles = "\n".join(f"  {name:<12} {get_method(methods[name]).title}" for name in methods if name != "dfmgan")
         print(f"usage: dfmgan train METHOD [options]\n\n{titles}\n\n`dfmgan train METHOD --help` lists its options.")
         raise SystemExit(0)
     name, *options = arguments
