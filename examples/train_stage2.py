@@ -4,7 +4,7 @@
         --category hazelnut --defect crack --output_dir runs/hazelnut_crack
 
 The output folder loads with `DFMGANPipeline.from_pretrained` and draws defects. With several kinds, `--defect crack
-cut hole`, each is trained by itself and gets a folder in the output folder, or one model learns them all (--joint). One
+cut hole`, each is trained by itself and gets a folder in the output folder, or one model learns all (--joint). One
 that diverges does not keep the others from being trained. docs/training.md says what to look at while it trains.
 --push_to_hub --hub_model_id org/name publishes the model at the end, several ones as org/name-crack, org/name-cut,
 ...; whether that is possible is found out at the start.
