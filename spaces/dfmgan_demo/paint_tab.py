@@ -113,7 +113,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
                     minimum=0,
                     maximum=MAX_WINDOW,
                     label="Scale",
-                    info="One image of the model shows so many pixels of the photograph, in width and height. "
+                    info="So many pixels of the photograph are the shorter side of one image of the model. "
                     "0: all of it.",
                     elem_id="window",
                 )
@@ -150,9 +150,11 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
         settings = studio.settings(name, 1.0, 0.0)
         seeds = (studio.seed(seed),)
         part = studio.drawer.draw(settings.recipe(seeds, seeds))[0].defect_free
-        side = studio.scale(name) or part.width
+        shorter = min(part.size)
+        shown = studio.scale(name) or shorter
+        size = part.width * shown // shorter, part.height * shown // shorter
         with new_download(editor, "part.png") as path:
-            part.resize((side, side), Image.Resampling.BICUBIC).save(path)
+            part.resize(size, Image.Resampling.BICUBIC).save(path)
         return show(path, f"Part {seeds[0]}", request.session_hash)
 
     def draw_first(name: Any, request: gr.Request) -> Any:
