@@ -22,8 +22,12 @@ FRAME_MILLISECONDS = 80
 def enlarge(image: Image.Image, pixels: int, resampling: Image.Resampling) -> Image.Image:
     """`image` with a shorter side of `pixels`, or a little more if it is smaller: that one by a whole factor."""
     shorter = min(image.size)
-    to = pixels if shorter >= pixels else -(-pixels // shorter) * shorter
-    return image.resize((image.width * to // shorter, image.height * to // shorter), resampling)
+    return scaled(image, pixels if shorter >= pixels else -(-pixels // shorter) * shorter, resampling)
+
+
+def scaled(image: Image.Image, shorter: int, resampling: Image.Resampling) -> Image.Image:
+    """`image` with a shorter side of so many pixels."""
+    return image.resize([side * shorter // min(image.size) for side in image.size], resampling)
 
 
 def outline_path(mask: Image.Image) -> str:
