@@ -20,10 +20,10 @@ def test_windows_have_the_shape_of_the_models_images(make_generator, tmp_path, m
     for name in ("train/good", "test/good", "test/spot", "ground_truth/spot"):
         (bar / name).mkdir(parents=True)
         for i in range(3):
-            pixels, file = rng.integers(90, 110, (40, 170)), f"{i}.png"
+            pixels, file = rng.integers(90, 110, (40, 500)), f"{i}.png"
             if name == "ground_truth/spot":
                 pixels, file = np.zeros_like(pixels), f"{i}_mask.png"
-                pixels[12:20, 60:70] = 255
+                pixels[12:20, 20 + 200 * i : 30 + 200 * i] = 255
             Image.fromarray(pixels.astype(np.uint8)).save(bar / name / file)
     judged = {}
 
