@@ -120,7 +120,8 @@ def draw_images(sampler: Sampler, count: int, seed: int, size: tuple[int, int]) 
         )
     parts = [draw(sampler, range(i, min(i + _BATCH_SIZE, count)), seed) for i in range(0, count, _BATCH_SIZE)]
     images = torch.cat([part[0] for part in parts])
-    check_size(tuple(images.shape[-2:]), size)
+    height, width = images.shape[-2:]
+    check_size((height, width), size)
     masks = [part[1] for part in parts if part[1] is not None]
     return images.expand(-1, 3, -1, -1), torch.cat(masks) if masks else None
 
