@@ -23,6 +23,7 @@ copies. Measured on windows at its own scale:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from dfmgan_hf.files import write_json, write_text
 from dfmgan_hf.methods.crop_paste import blend_poisson
 from dfmgan_hf.metrics.kid import kid_unbiased
 from dfmgan_hf.metrics.networks import alexnet_extractor
+from dfmgan_hf.models.base import image_size, sides
 from dfmgan_hf.models.projected import FEATURE_NETWORK, FrozenFeatures
 from dfmgan_hf.painting import EDGE, bounding_box, faded
 from dfmgan_hf.sheets import contact_sheet, save_sheet
@@ -61,7 +63,7 @@ ARMS = {
 RING = (3, 12)
 """From how far inside of the mask up to how far outside the classifier sees, in pixels of a window of 80."""
 SIDE = 128
-"""Pixels a side at which windows are compared."""
+"""Pixels of the shorter side at which windows are compared."""
 TRIES = 100
 FOLDS = 5
 
@@ -75,7 +77,7 @@ class PaintingBenchmark:
         data: Good photographs of the test set to paint into, and defects.
         defect: Kind of defect.
         output_dir: Folder for the results.
-        window: Side of the windows in pixels; 0 for whole photographs. None: what the model says.
+        window: Shorter side of the windows in pixels; 0 for whole photographs. None: what the model says.
         placements: Places for each real mask.
         held_back: List of the photographs whose defects are only compared with; those of all others are laid on.
             None: all are both.
@@ -96,7 +98,7 @@ class PaintingBenchmark:
 
 @dataclass
 class Windows:
-    """Windows around masks: pixels uint8 (S, S, C), masks bool (S, S), and the number of the real mask of each."""
+    """Windows around masks: pixels uint8 (H, W, C), masks bool (H, W), and the number of the real mask of each."""
 
     pixels: list[Array]
     masks: list[Array]
@@ -107,7 +109,7 @@ def measure(config: PaintingBenchmark) -> None:
     """Make the composites, measure them, and write results.json, a table and a sheet."""
     pipe = DFMGANPipeline.from_pretrained(config.model)
     pipe.set_progress_bar_config(disable=True)
-    channels = pipe.generator.config["image_channels"]
+    channels, aspect = pipe.generator.config["image_channels"], pipe.generator.config["aspect"]
     window = config.window if config.window is not None else pipe.generator.config["window"]
     listing = config.data.listing()
     defects, good = listing.select(config.defect), listing.select(None, "test")
@@ -121,28 +123,28 @@ def measure(config: PaintingBenchmark) -> None:
         photograph = image_to_array(decode(record.image_path).pixels, channels)
         assert record.mask_path is not None
         mask = read_mask(record.mask_path).defect
-        side = window or min(photograph.shape[:2])
+        height, width = size = sides(window or _largest(photograph, aspect), aspect)
         left, top, right, bottom = bounding_box(mask)
-        if max(right - left, bottom - top) > side or min(photograph.shape[:2]) < side:
+        if right - left > width or bottom - top > height or not _fits(size, photograph):
             continue  # no window holds it
-        x, y = _corner((left + right - side) // 2, (top + bottom - side) // 2, side, photograph)
-        source, shape = photograph[y : y + side, x : x + side], mask[y : y + side, x : x + side]
+        x, y = _corner((left + right - width) // 2, (top + bottom - height) // 2, size, photograph)
+        source, shape = photograph[y : y + height, x : x + width], mask[y : y + height, x : x + width]
         if held_back is None or record.name in held_back:
             _keep(real, source, shape, number)
         if held_back is not None and record.name in held_back:
             continue
         at = (x / photograph.shape[1], y / photograph.shape[0])
         for _ in range(config.placements):
-            found = _find_place(rng, defects if window else good, record, side, channels, at)
+            found = _find_place(rng, defects if window else good, record, size, channels, at)
             if found is None:
                 continue
             canvas, x, y = found
             place = np.zeros(canvas.shape[:2], dtype=bool)
-            place[y : y + side, x : x + side] = shape
-            plain = canvas[y : y + side, x : x + side]
+            place[y : y + height, x : x + width] = shape
+            plain = canvas[y : y + height, x : x + width]
             flat = canvas[:, :, 0] if channels == 1 else canvas
             output = pipe.paint(flat, mask=place, seeds=[int(rng.integers(2**32))], window=window, any_product=True)
-            painted = output.images[0].reshape(canvas.shape)[y : y + side, x : x + side]
+            painted = output.images[0].reshape(canvas.shape)[y : y + height, x : x + width]
             label = np.asarray(output.labels[0]) > 0
             changed.append(label.sum() / place.sum())
             drawn = _draw(pipe, plain, window, rng)
@@ -150,7 +152,7 @@ def measure(config: PaintingBenchmark) -> None:
                 "painted": painted,
                 "drawn": drawn[0],
                 "paste": np.where(shape[:, :, None], source, plain),
-                "scaled": _paste_scaled(plain, source, shape, pipe.generator.config["resolution"]),
+                "scaled": _paste_scaled(plain, source, shape, image_size(pipe.generator.config)),
                 "poisson": blend_poisson(plain, source, shape),
                 "nothing": plain,
             }
@@ -189,12 +191,12 @@ def _draw(pipe: DFMGANPipeline, plain: Array, window: int | None, rng: np.random
     raise RuntimeError(f"The model drew {TRIES} empty masks, one after the other.")
 
 
-def _paste_scaled(plain: Array, source: Array, shape: Array, resolution: int) -> Array:
-    """Add what a window with a defect differs by from another one, as a model of this resolution could at best."""
+def _paste_scaled(plain: Array, source: Array, shape: Array, size: tuple[int, int]) -> Array:
+    """Add what a window with a defect differs by from another one, as a model of this size could at best."""
     difference = torch.from_numpy(source.astype(np.float32) - plain.astype(np.float32)).permute(2, 0, 1)[None]
-    for size in ((resolution, resolution), shape.shape):
-        difference = interpolate(difference, size=size, mode="bicubic", antialias=True, align_corners=False)
-    weight = faded(shape, EDGE * len(shape) / resolution)[:, :, None]
+    for to in (size, shape.shape):
+        difference = interpolate(difference, size=to, mode="bicubic", antialias=True, align_corners=False)
+    weight = faded(shape, EDGE * len(shape) / size[0])[:, :, None]
     return (plain + weight * difference[0].permute(1, 2, 0).numpy()).round().clip(0, 255).astype(np.uint8)
 
 
@@ -202,7 +204,7 @@ def _find_place(
     rng: np.random.Generator,
     records: list[ImageRecord],
     own: ImageRecord,
-    side: int,
+    size: tuple[int, int],
     channels: int,
     at: tuple[float, float],
 ) -> tuple[Array, int, int] | None:
@@ -210,20 +212,29 @@ def _find_place(
     for _ in range(TRIES):
         record = records[rng.integers(len(records))]
         canvas = image_to_array(decode(record.image_path).pixels, channels)
-        height, width = canvas.shape[:2]
-        if record == own or min(height, width) < side:
+        if record == own or not _fits(size, canvas):
             continue
-        jitter = rng.integers(-side // 8, side // 8 + 1, 2)
-        x, y = _corner(round(at[0] * width) + jitter[0], round(at[1] * height) + jitter[1], side, canvas)
+        height, width = canvas.shape[:2]
+        jitter = rng.integers(-min(size) // 8, min(size) // 8 + 1, 2)
+        x, y = _corner(round(at[0] * width) + jitter[0], round(at[1] * height) + jitter[1], size, canvas)
         defect = None if record.mask_path is None else read_mask(record.mask_path).defect
-        if defect is None or not defect[y : y + side, x : x + side].any():
+        if defect is None or not defect[y : y + size[0], x : x + size[1]].any():
             return canvas, x, y
     return None
 
 
-def _corner(x: int, y: int, side: int, photograph: Array) -> tuple[int, int]:
+def _largest(photograph: Array, aspect: Sequence[int]) -> int:
+    """Return the shorter side of the largest window of this shape in a photograph."""
+    return min(length // multiple for length, multiple in zip(photograph.shape, aspect, strict=False))
+
+
+def _fits(size: tuple[int, int], photograph: Array) -> bool:
+    return photograph.shape[0] >= size[0] and photograph.shape[1] >= size[1]
+
+
+def _corner(x: int, y: int, size: tuple[int, int], photograph: Array) -> tuple[int, int]:
     height, width = photograph.shape[:2]
-    return int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side))
+    return int(np.clip(x, 0, width - size[1])), int(np.clip(y, 0, height - size[0]))
 
 
 def _keep(windows: Windows, pixels: Array, mask: Array, number: int) -> None:
@@ -237,11 +248,11 @@ def _picture(pixels: Array) -> Image.Image:
 
 
 def ring_only(windows: Windows) -> Tensor:
-    """Return the windows with all but a ring around the mask grey, uint8 (N, 3, 128, 128)."""
+    """Return the windows with all but a ring around the mask grey, uint8 (N, 3, H, W)."""
     inner, outer = (round(reach * SIDE / 80) for reach in RING)
     rings = []
     for picture, mask in zip(_stack(windows.pixels), windows.masks, strict=True):
-        small = np.asarray(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+        small = np.asarray(Image.fromarray(mask).resize(_compared(mask), Image.Resampling.NEAREST))
         ring = torch.from_numpy(_grown(small, outer) & _grown(~small, inner))
         rings.append(torch.where(ring, picture, torch.tensor(128, dtype=torch.uint8)))
     return torch.stack(rings)
@@ -252,8 +263,14 @@ def _grown(mask: Array, reach: int) -> Array:
     return (torch.nn.functional.max_pool2d(x, 2 * reach + 1, 1, reach)[0, 0] > 0).numpy()
 
 
+def _compared(window: Array) -> tuple[int, int]:
+    """Return the width and height at which a window is compared."""
+    height, width = window.shape[:2]
+    return width * SIDE // min(height, width), height * SIDE // min(height, width)
+
+
 def _stack(pixels: list[Array]) -> Tensor:
-    pictures = [_picture(p).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in pixels]
+    pictures = [_picture(p).convert("RGB").resize(_compared(p), Image.Resampling.LANCZOS) for p in pixels]
     return torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures])
 
 

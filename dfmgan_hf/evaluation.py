@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from .data import DataConfig, ImageMaskDataset
 from .files import write_json
@@ -27,6 +28,7 @@ from .metrics import (
     save_evaluation,
     to_dict,
 )
+from .models.base import ASPECTS, sides
 from .processes import ProcessGroup
 from .training.run import check_finished
 
@@ -48,8 +50,8 @@ class MeasureConfig:
             photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
         resolution: Shorter side of the compared images in pixels. None: the model's; 256 for a folder or a method
             without one.
-        aspect: Their height and width as multiples of it. None: the model's; square for a folder or a method without
-            one.
+        aspect: Their height and width as multiples of it. None: the model's, or what the images of a folder have if
+            it is one that a model can have; else square.
         output_dir: Where results.json and nearest.png go.
         truncation_psi: Truncation of the latents, in models on StyleGAN2.
         noise_mode: Stored noise, or new noise for each image.
@@ -73,23 +75,31 @@ class MeasureConfig:
     hub: HubConfig = field(default_factory=HubConfig)
 
 
-def _size(config: MeasureConfig, shorter: int) -> tuple[int, int]:
-    """Return the height and width that the options ask for, `shorter` being the side if they do not say."""
-    height, width = config.aspect or (1, 1)
-    return height * (config.resolution or shorter), width * (config.resolution or shorter)
+def _size(config: MeasureConfig, shorter: int, aspect: tuple[int, int] = (1, 1)) -> tuple[int, int]:
+    """Return the height and width that the options ask for; `shorter` and `aspect` stand for what they do not say."""
+    return sides(config.resolution or shorter, config.aspect or aspect)
+
+
+def _shape(images: Tensor) -> tuple[int, int]:
+    """Return the aspect of images (N, C, H, W) if a model's can have it, else that of squares."""
+    height, width = images.shape[-2:]
+    shorter = min(height, width)
+    aspect = height // shorter, width // shorter
+    return aspect if aspect in ASPECTS and sides(shorter, aspect) == (height, width) else (1, 1)
 
 
 def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, tuple[int, int]]:
     """Open what is measured, and say how high and wide the images are that it draws."""
-    size = _size(config, 256)
     if config.generated is not None:
-        return FolderSampler(config.generated, config.generated_masks, defect=config.defect, resolution=size), size
+        folder: dict[str, Any] = {"mask_dir": config.generated_masks, "defect": config.defect}
+        size = _size(config, 256, _shape(draw(FolderSampler(config.generated, **folder), [0], 0)[0]))
+        return FolderSampler(config.generated, **folder, resolution=size), size
     request = SamplerRequest(
         source=config.model,
         revision=config.revision,
         data=config.data,
         defect=config.defect,
-        resolution=size,
+        resolution=_size(config, 256),
         device=device,
     )
     sampler = open_sampler(request, config.method)

@@ -533,6 +533,24 @@ def test_models_of_another_size_or_without_defects_are_refused(settings, make_ge
         Experiment(ProveConfig(**settings, models=(str(large),), scale="whole"))
 
 
+def test_models_of_strips_are_shown_and_tested_in_their_shape(settings, make_generator, tmp_path, some_pass):
+    wide, square = tmp_path / "wide", tmp_path / "square"
+    DFMGANPipeline(make_generator(aspect=(1, 2), window=0)).save_pretrained(wide)
+    DFMGANPipeline(make_generator(window=0)).save_pretrained(square)
+    found = Experiment(ProveConfig(**settings, models=(str(wide),)))
+    assert {image.shape for image in (*found.good, *(image for image, _ in found.real))} == {(32, 64, 3)}
+    for arm in ("generated", "painted", "crop_paste"):
+        (image, mask), *_ = found.make(arm, 0, 2)[0]
+        assert (image.shape, mask.shape) == ((32, 64, 3), (32, 64))
+    image, mask = found.make("perlin", 0, 1)[0][0]
+    assert (image.shape, mask.shape) == ((32, 32, 3), (32, 32))  # as large as a crop
+    scores = found.test_on(found.train(Network("mixture", 0, 0.5), 1, 3), found.held_back[:1])
+    assert scores.defect.sum() + scores.good.sum() == 32 * 64
+    assert "scaled to 64x32" in found._input()
+    with pytest.raises(ProveError, match=r"wide and .*square draw images of different shapes"):
+        Experiment(ProveConfig(**settings, models=(str(wide), str(square))))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

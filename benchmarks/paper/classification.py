@@ -40,6 +40,7 @@ from benchmarks.paper.downstream import (
     row_names,
     run_benchmark,
     seeds_note,
+    size_in_words,
     spread,
 )
 from dfmgan_hf.cli import run
@@ -128,7 +129,7 @@ def load_start(config: ClassifierConfig) -> Start:
 
 
 def make_classifier(start: Start, num_classes: int, seed: int) -> nn.Module:
-    """The network with a new last layer; it takes uint8 images (n, 3, R, R) and gives logits (n, num_classes)."""
+    """The network with a new last layer; it takes uint8 images (n, 3, H, W) and gives logits (n, num_classes)."""
     import timm
 
     with torch.random.fork_rng(devices=[]):
@@ -210,7 +211,7 @@ def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Tens
 
 
 class _Normalize(nn.Module):
-    """uint8 images to what an ImageNet network expects: its mean and deviation, and at least LEAST_SIDE pixels."""
+    """uint8 images to what an ImageNet network expects: its mean and deviation, and LEAST_SIDE pixels or more."""
 
     mean: Tensor
     std: Tensor
@@ -222,9 +223,11 @@ class _Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         images = (images.float() / 255 - self.mean) / self.std
-        if images.shape[-1] >= LEAST_SIDE:
+        shorter = min(images.shape[-2:])
+        if shorter >= LEAST_SIDE:
             return images
-        return nn.functional.interpolate(images, size=LEAST_SIDE, mode="bilinear", antialias=True)
+        size = [side * LEAST_SIDE // shorter for side in images.shape[-2:]]
+        return nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 def _accuracy(confusion: Tensor) -> float:
@@ -280,8 +283,8 @@ class ClassificationBenchmark(DownstreamBenchmark):
 
     def seconds_per_trial(self) -> float:
         """Time of a training, from two timed steps on noise."""
-        config, side = self.config.classifier, self.config.resolution
-        noise = torch.randint(0, 256, (config.batch_size, 3, side, side), dtype=torch.uint8)
+        config = self.config.classifier
+        noise = torch.randint(0, 256, (config.batch_size, 3, *self.config.size), dtype=torch.uint8)
         images = LabelledImages(noise, torch.zeros(len(noise), dtype=torch.int64))
         few = ClassifierConfig(steps=_TIMED_STEPS, batch_size=config.batch_size)
         train_classifier(images, images, 2, few, self.start, 0, self.accelerator.device)  # chooses kernels
@@ -374,8 +377,8 @@ def _notes(results: Results) -> str:
     most = max(map(sum, result["confusion"])) / result["tested"]
     notes = [
         f"{result['network']}, {result['start']}, {classifier['steps']} steps of {classifier['batch_size']} images at "
-        f"{settings['resolution']} pixels, {settings['images_per_defect']} generated images of each of {kinds} kinds. "
-        f"{seeds_note(results)} Tested on {result['tested']} photographs, so that one "
+        f"{size_in_words(settings)} pixels, {settings['images_per_defect']} generated images of each of {kinds} "
+        f"kinds. {seeds_note(results)} Tested on {result['tested']} photographs, so that one "
         f"is {one:.1f} points; always naming the most frequent kind gives {100 * most:.1f} %. Balanced: the mean over "
         f"the {kinds} kinds, of which guessing gets {100 / kinds:.0f} %."
     ]

@@ -32,11 +32,14 @@ from benchmarks.paper.cells import (
     trained_template,
 )
 from dfmgan_hf.data import DataConfig, Partition
+from dfmgan_hf.data.preparation import Size
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.files import to_json, write_json
+from dfmgan_hf.hub.cards import read_record
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.metrics import FolderSampler, Sampler, draw
+from dfmgan_hf.models.base import image_size, sides
 from dfmgan_hf.training.run import environment
 
 _BATCH_SIZE = 32
@@ -47,7 +50,7 @@ _MAX_COLUMNS = 4
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images uint8 (n, 3, R, R) of several kinds of defect, the number of the kind, int64 (n,), and masks or None.
+    """Images uint8 (n, 3, H, W) of several kinds of defect, the number of the kind, int64 (n,), and masks or None.
 
     `origin` is what is known of how generated images were drawn, for results.
     """
@@ -104,11 +107,11 @@ def make_sources(methods: Sequence[str], trained: Sequence[str], generated: Sequ
     return sources
 
 
-def draw_images(sampler: Sampler, count: int, seed: int, resolution: int) -> tuple[Tensor, Tensor | None]:
-    """Draw images uint8 (count, 3, R, R) and masks uint8 (count, 1, R, R) or None.
+def draw_images(sampler: Sampler, count: int, seed: int, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+    """Draw images uint8 (count, 3, H, W) and masks uint8 (count, 1, H, W) or None.
 
     Raises:
-        ValueError: the sampler has fewer images, or draws at another resolution.
+        ValueError: the sampler has fewer images, or draws others than of height and width `size`.
     """
     if isinstance(sampler, Sized) and len(sampler) < count:
         raise ValueError(
@@ -117,13 +120,21 @@ def draw_images(sampler: Sampler, count: int, seed: int, resolution: int) -> tup
         )
     parts = [draw(sampler, range(i, min(i + _BATCH_SIZE, count)), seed) for i in range(0, count, _BATCH_SIZE)]
     images = torch.cat([part[0] for part in parts])
-    if images.shape[-1] != resolution:
-        raise ValueError(
-            f"The model draws images of {images.shape[-1]}x{images.shape[-1]} pixels, but those of "
-            f"{resolution}x{resolution} are compared: give --resolution {images.shape[-1]}."
-        )
+    height, width = images.shape[-2:]
+    check_size((height, width), size)
     masks = [part[1] for part in parts if part[1] is not None]
     return images.expand(-1, 3, -1, -1), torch.cat(masks) if masks else None
+
+
+def check_size(drawn: tuple[int, int], compared: tuple[int, int]) -> None:
+    """Raise ValueError unless a model draws images of the height and width that are compared."""
+    if drawn != compared:
+        height, width = drawn
+        shorter = min(drawn)
+        raise ValueError(
+            f"The model draws images of {width}x{height} pixels, but those of {compared[1]}x{compared[0]} are "
+            f"compared: give --resolution {shorter} --aspect {height // shorter} {width // shorter}."
+        )
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor | None]]) -> LabelledImages:
@@ -144,7 +155,7 @@ def merge(first: LabelledImages, second: LabelledImages) -> LabelledImages:
 
 
 @lru_cache(maxsize=4)
-def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, resolution: int) -> LabelledImages:
+def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, resolution: Size) -> LabelledImages:
     """Load the photographs that a list names, with their masks; kept, as each of many trials asks for the same.
 
     Raises:
@@ -176,7 +187,8 @@ class DownstreamConfig:
         defects: Kinds of defect; all if left out.
         seeds: Of the trained networks; a trial for each.
         image_seed: Of the generated images.
-        resolution: Side of the images in pixels.
+        resolution: Shorter side of the images in pixels.
+        aspect: Their height and width as multiples of it; None for squares.
         groups: CSV file with the columns file and group, for data with several photographs of the same part: all of a
             part then lie on the same side of a split. {category} in its name stands for the category.
         estimate: Say beforehand how long it will take; False starts at once.
@@ -193,9 +205,15 @@ class DownstreamConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     image_seed: int = 0
     resolution: int = 256
+    aspect: tuple[int, int] | None = None
     groups: str | None = None
     estimate: bool = True
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return sides(self.resolution, self.aspect or (1, 1))
 
 
 @dataclass(frozen=True)
@@ -330,7 +348,7 @@ class DownstreamBenchmark(ABC):
 
     def test_set(self, trial: Trial, subject: Subject) -> LabelledImages:
         """The photographs with defects that are tested on."""
-        return load_listed(subject.data, subject.defects, subject.lists[trial.split][1], self.config.resolution)
+        return load_listed(subject.data, subject.defects, subject.lists[trial.split][1], self.config.size)
 
     def _subject(self, category: str | None) -> tuple[str, Subject]:
         data = self.config.data if category is None else replace(self.config.data, category=category)
@@ -368,35 +386,33 @@ class DownstreamBenchmark(ABC):
     def _training_set(self, trial: Trial, subject: Subject) -> LabelledImages:
         base_list = subject.lists[trial.split][0]
         if trial.source == REAL:
-            return load_listed(subject.data, subject.defects, base_list, self.config.resolution)
+            return load_listed(subject.data, subject.defects, base_list, self.config.size)
         key = (trial.category, trial.split, trial.source)
         if self._drawn is None or self._drawn[0] != key:
             self._drawn = key, self._draw(trial, subject)
         generated = self._drawn[1]
         if not trial.with_real:
             return generated
-        return merge(generated, load_listed(subject.data, subject.defects, base_list, self.config.resolution))
+        return merge(generated, load_listed(subject.data, subject.defects, base_list, self.config.size))
 
     def _draw(self, trial: Trial, subject: Subject) -> LabelledImages:
         parts, origin = [], {}
         for defect in subject.defects:
             sampler = self.open_source(trial, subject, defect)
-            parts.append(
-                draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.resolution)
-            )
+            parts.append(draw_images(sampler, self.config.images_per_defect, self.config.image_seed, self.config.size))
             origin[defect] = getattr(sampler, "settings", {})
         return replace(join(parts), origin=origin)
 
     def open_source(self, trial: Trial, subject: Subject, defect: str) -> Sampler:
         """Open the sampler of one kind of defect: a folder of images, a trained model, or the photographs' method."""
-        source, resolution = self.sources[trial.source], self.config.resolution
+        source, size = self.sources[trial.source], self.config.size
         if source.images is not None:
             # A folder of its own for each defect may call it anything.
             named = None if "{defect}" in source.images else defect
-            return FolderSampler(trial.fill(source.images, defect), defect=named, resolution=resolution)
+            return FolderSampler(trial.fill(source.images, defect), defect=named, resolution=size)
         data = replace(subject.data, file_list=subject.lists[trial.split][0], shots=None)
         model = None if source.model is None else trial.fill(source.model, defect)
-        request = SamplerRequest(model, data, defect, resolution, device=self.accelerator.device)
+        request = SamplerRequest(model, data, defect, size, device=self.accelerator.device)
         return open_sampler(request, None if model is not None else source.name)
 
     def _check_models(self) -> None:
@@ -407,6 +423,9 @@ class DownstreamBenchmark(ABC):
             for defect, folder in self._folders(trial, subject).items():
                 if template is not None:
                     check_learnt(folder, defect, template)
+                    config = read_record(folder / "generator" / "config.json")
+                    if config is not None:
+                        check_size(image_size(config), self.config.size)
                 check_held_out(folder, subject.lists[trial.split][1])
 
     def _folders(self, trial: Trial, subject: Subject) -> dict[str, Path]:
@@ -456,6 +475,12 @@ def entry(values: Sequence[float], digits: int = 1) -> str:
     if mean is None:
         return "-"
     return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def size_in_words(settings: Mapping[str, Any]) -> str:
+    """Say how large images are: their side, or width and height of those that are not square."""
+    height, width = sides(settings["resolution"], settings.get("aspect") or (1, 1))
+    return f"{width}" if height == width else f"{width}x{height}"
 
 
 def seeds_note(results: Results) -> str:

@@ -76,7 +76,7 @@ from dfmgan_hf.metrics import (
     load_networks,
     save_evaluation,
 )
-from dfmgan_hf.models.base import SafetensorsModel
+from dfmgan_hf.models.base import SafetensorsModel, image_size, sides
 from dfmgan_hf.processes import ProcessGroup
 from dfmgan_hf.sheets import contact_sheet, save_sheet, stack, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
@@ -166,8 +166,9 @@ class GenerationBenchmark:
             ):
                 raise ValueError(f"{method.title} starts from stage 1: give its folder with --pretrained_backbone.")
         self.all_cells = list_cells(config.data, config.methods, config.categories, config.defects)
-        for cell in self.all_cells:
-            self._trained_folder(cell)  # so that a wrong one is reported before anything starts
+        for cell in self.all_cells:  # so that a wrong one is reported before anything starts
+            self._trained_folder(cell)
+            self._check_shape(cell)
         self.lists = self._make_lists()
         self.pending = [cell for cell in self.all_cells if not self._is_done(cell)]
         for cell in self.pending:
@@ -362,18 +363,27 @@ class GenerationBenchmark:
         overrides = RecipeConfig(**{name: v for name, v in chosen.items() if name in method.recipe_fields})
         return overrides if self.config.kimg is None else replace(overrides, total_kimg=self.config.kimg)
 
-    def _resolution(self, cell: Cell) -> int:
+    def _size(self, cell: Cell) -> tuple[int, int]:
+        """Height and width of the images that are compared."""
         backbone = self._backbone(cell)
         if backbone is not None:
-            return int(_image_size(backbone)["resolution"])
-        return self.config.recipe.resolution or PRESETS[self.config.preset]["resolution"]
+            return image_size(_image_size(backbone))
+        recipe = self.config.recipe
+        return sides(recipe.resolution or PRESETS[self.config.preset]["resolution"], recipe.aspect or (1, 1))
+
+    def _check_shape(self, cell: Cell) -> None:
+        method, (height, width) = get_method(cell.method), self._size(cell)
+        if method.is_trained and "aspect" not in method.recipe_fields and height != width:
+            raise ValueError(
+                f"{method.title} draws squares only, and {width}x{height} pixels are compared: leave it out."
+            )
 
     def _open(self, cell: Cell, source: Path | None) -> Sampler:
         request = SamplerRequest(
             source=None if source is None else str(source),
             data=self._training_data(cell),
             defect=cell.defect,
-            resolution=self._resolution(cell),
+            resolution=self._size(cell),
             device=self.accelerator.device,
         )
         return open_sampler(request, None if source is not None else cell.method)
@@ -384,7 +394,8 @@ class GenerationBenchmark:
         images, _ = draw(sampler, [0], 0)
         file_list = self.lists[cell.category][1] if self._is_held_out(cell) else None
         compared = replace(of_category(self.config.data, cell), shots=None, file_list=file_list)
-        return compared.load_defects(cell.defect, resolution=images.shape[-1])
+        height, width = images.shape[-2:]
+        return compared.load_defects(cell.defect, resolution=(height, width))
 
 
 def sample_sheet(sampler: Sampler, title: str, seed: int = 0) -> Image.Image:
@@ -398,7 +409,8 @@ def sample_sheet(sampler: Sampler, title: str, seed: int = 0) -> Image.Image:
 
 def _image_size(backbone: str) -> dict[str, Any]:
     config: dict[str, Any] = SafetensorsModel.load_config(backbone, subfolder="generator")  # type: ignore[assignment]
-    return {name: config[name] for name in ("resolution", "image_channels")}
+    size = {name: config[name] for name in ("resolution", "image_channels")}
+    return {**size, "aspect": tuple(config.get("aspect") or (1, 1))}
 
 
 def _training_record(source: Path | None) -> dict[str, Any] | None:
@@ -501,7 +513,8 @@ def row_of(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
         "generated_lpips": settings["num_generated_lpips"],
         "real": settings["num_real"],
         "compared_with": result.get("benchmark", {}).get("compared_with") or "all",
-        "resolution": settings["resolution"][0],
+        "height": settings["resolution"][0],
+        "width": settings["resolution"][1],
         "features": kid.get("features"),
         "trained_kimg": outcome["images_seen"] / 1000 if outcome else None,
         "training_images": training.get("images"),
@@ -595,8 +608,8 @@ def _notes(rows: list[dict[str, Any]]) -> str:
 
     notes = [
         f"{values('generated')} images a cell ({values('generated_lpips')} for LPIPS) against {values('real')} "
-        f"photographs, {values('resolution')} pixels wide; models trained on {values('training_images')} photographs "
-        f"for {values('trained_kimg')} kimg. KID from all images on "
+        f"photographs, {values('width')} pixels wide and {values('height')} high; models trained on "
+        f"{values('training_images')} photographs for {values('trained_kimg')} kimg. KID from all images on "
         f"{', '.join(sorted({row['features'] for row in rows if row['features']}))} features; CSV has its intervals.",
     ]
     if any(row["compared_with"] == "held_out" for row in rows):

@@ -45,6 +45,7 @@ from benchmarks.paper.downstream import (
     row_names,
     run_benchmark,
     seeds_note,
+    size_in_words,
     spread,
 )
 from dfmgan_hf.cli import run
@@ -180,7 +181,7 @@ class SegmenterConfig:
 
 
 def make_segmenter(config: SegmenterConfig, seed: int) -> nn.Module:
-    """A U-Net that takes images in [0, 1] (n, 3, R, R) and gives logits (n, 1, R, R); R is a multiple of 32."""
+    """A U-Net that takes images in [0, 1] (n, 3, H, W) and gives logits (n, 1, H, W); both are multiples of 32."""
     from segmentation_models_pytorch import Unet
 
     with torch.random.fork_rng(devices=[]):
@@ -203,7 +204,7 @@ def train_segmenter(
 
     Args:
         training: images with masks.
-        good: defect-free photographs, uint8 (n, 3, R, R).
+        good: defect-free photographs, uint8 (n, 3, H, W).
         config, seed, device: how, and where; the seed is that of the network and of the choice of images.
         test: called with the network, in evaluation mode, and the step: after the last one, and ten times on the way
             if the best of them is to be reported.
@@ -237,16 +238,16 @@ def train_segmenter(
 
 @torch.no_grad()
 def find_defects(model: nn.Module, images: Tensor, device: torch.device) -> tuple[Array, Array]:
-    """Compute anomaly maps and scores of images uint8 (n, 3, R, R).
+    """Compute anomaly maps and scores of images uint8 (n, 3, H, W).
 
     Returns:
-        Maps float32 (n, R, R) from 0 to 1, and scores float32 (n,): the largest value of the map after averaging over
-        21x21 pixels at a resolution of 256, and over as much of the image at others.
+        Maps float32 (n, H, W) from 0 to 1, and scores float32 (n,): the largest value of the map after averaging over
+        21x21 pixels where the shorter side has 256, and over as much of it at others.
     """
     maps = torch.cat(
         [torch.sigmoid(model(part.to(device).float() / 255)).cpu() for part in images.split(_TEST_BATCH_SIZE)]
     )
-    side = max(1, round(_POOLING * images.shape[-1] / 256)) | 1
+    side = max(1, round(_POOLING * min(images.shape[-2:]) / 256)) | 1
     smooth = nn.functional.avg_pool2d(maps, side, stride=1, padding=side // 2)
     return maps[:, 0].numpy(), smooth.amax(dim=(1, 2, 3)).numpy()
 
@@ -353,8 +354,8 @@ class LocalizationBenchmark(DownstreamBenchmark):
 
     def seconds_per_trial(self) -> float:
         """Time of a training, from two timed steps on noise; the test is short beside it."""
-        config, side = self.config.segmenter, self.config.resolution
-        noise = torch.randint(0, 256, (config.batch_size, 3, side, side), dtype=torch.uint8)
+        config = self.config.segmenter
+        noise = torch.randint(0, 256, (config.batch_size, 3, *self.config.size), dtype=torch.uint8)
         pairs = LabelledImages(noise, torch.zeros(len(noise), dtype=torch.int64), noise[:, :1])
         few = replace(config, steps=_TIMED_STEPS)
         train_segmenter(pairs, noise, few, 0, self.accelerator.device)  # chooses kernels
@@ -364,10 +365,10 @@ class LocalizationBenchmark(DownstreamBenchmark):
         return write_tables(self.config.output_dir, self.all_trials, self.read_results(), self.title)
 
     def _good(self, category: str, subject: Subject) -> dict[str, Tensor]:
-        """The good photographs to train on and to test on, uint8 (n, 3, R, R)."""
+        """The good photographs to train on and to test on, uint8 (n, 3, H, W)."""
         if self._photographs is None or self._photographs[0] != category:
             train, test = (
-                subject.data.load_good(resolution=self.config.resolution, split=split) for split in ("train", "test")
+                subject.data.load_good(resolution=self.config.size, split=split) for split in ("train", "test")
             )
             (lists,) = subject.lists.values()
             kept = of_other_parts(train.file_names, [*test.file_names, *read_file_list(lists[1])], subject.groups)
@@ -430,7 +431,7 @@ def _notes(results: Results) -> str:
     segmenter = settings["segmenter"]
     notes = [
         f"{result['network']}, {segmenter['steps']} steps of {segmenter['batch_size']} images at "
-        f"{settings['resolution']} pixels, {settings['images_per_defect']} generated pairs of each of "
+        f"{size_in_words(settings)} pixels, {settings['images_per_defect']} generated pairs of each of "
         f"{len(result['defects'])} kinds, and the good photographs for training. "
         f"{seeds_note(results)} Tested on {result['tested']} photographs with defects "
         f"and {result['tested_good']} without."

@@ -11,6 +11,7 @@ import tyro
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from ..hub_errors import HubError, clear_errors
+from ..models.base import image_size
 from .cards import CARD_FILE, INDEX_FILE, full_precision_weights, is_full_precision, read_record
 
 GENERATOR_FILE = "generator/config.json"
@@ -34,7 +35,7 @@ class ListedModel:
     Attributes:
         name: What `from_pretrained` takes: a folder, or org/name.
         title: Heading of its card.
-        size: Pixels of the shorter side.
+        size: Height and width of its images in pixels.
         megabytes: Of its weights.
         licence: SPDX identifier; None if the card names none.
         kid: KID x 1000 and the network of its features; None if the card has no numbers.
@@ -43,7 +44,7 @@ class ListedModel:
 
     name: str
     title: str
-    size: int
+    size: tuple[int, int]
     megabytes: float
     licence: str | None = None
     kid: tuple[float, str] | None = None
@@ -71,7 +72,7 @@ def list_models(where: str) -> list[ListedModel]:
 
     Example:
         >>> [model.size for model in list_models("models")]
-        [64, 256]
+        [(64, 64), (256, 256)]
     """
     if Path(where).is_dir():
         folders = [Path(where), *sorted(Path(where).iterdir())]
@@ -103,7 +104,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _describe(name: str, folder: Path, num_bytes: int) -> ListedModel:
-    size = (read_record(folder / GENERATOR_FILE) or {})["resolution"]
+    size = image_size(read_record(folder / GENERATOR_FILE) or {})
     if not (folder / CARD_FILE).is_file():
         return ListedModel(name, "(no card)", size, num_bytes / 1e6)
     card = ModelCard.load(folder / CARD_FILE)
@@ -129,7 +130,7 @@ def format_models(models: list[ListedModel]) -> str:
     for m in models:
         kid = "-" if m.kid is None else f"{m.kid[0]:.0f} ({m.kid[1]})"
         lpips = "-" if m.clustered_lpips is None else f"{m.clustered_lpips:.3f}"
-        rows.append((m.name, m.title, f"{m.size}", f"{m.megabytes:.1f}", m.licence or "-", kid, lpips))
+        rows.append((m.name, m.title, f"{m.size[1]}x{m.size[0]}", f"{m.megabytes:.1f}", m.licence or "-", kid, lpips))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     note = (

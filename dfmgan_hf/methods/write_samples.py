@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..data import DataConfig
 from ..files import to_json, whole_file, write_json
 from ..metrics.sampler import Sampler, batches, draw
+from ..models.base import sides
 from ..processes import ProcessGroup
 from . import get_method, method_of, open_sampler
 from .method import NoOptions, SamplerRequest
@@ -112,7 +113,8 @@ class WriteSamplesConfig(Generic[Drawing]):
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
         defect: Kind of defect; may be left out if the data has only one, and the model has not learnt several jointly.
-        resolution: Side of the images of a method that is not trained.
+        resolution: Shorter side of the images of a method that is not trained.
+        aspect: Their height and width as multiples of it; None for squares.
         num_images: How many.
         seed: Image i depends on this number and i alone.
         batch_size: Images drawn at once.
@@ -125,6 +127,7 @@ class WriteSamplesConfig(Generic[Drawing]):
     method: str | None = None
     defect: str | None = None
     resolution: int = 256
+    aspect: tuple[int, int] | None = None
     num_images: int = 1000
     seed: int = 0
     batch_size: int = 16
@@ -145,13 +148,13 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
         source=config.model,
         data=config.data if has_data else None,
         defect=config.defect,
-        resolution=config.resolution,
+        resolution=sides(config.resolution, config.aspect or (1, 1)),
         options=config.options,
         device=processes.device,
         revision=config.revision,
     )
     chosen = to_json(config)
-    names = ("model", "revision", "method", "defect", "resolution", "options", "data")
+    names = ("model", "revision", "method", "defect", "resolution", "aspect", "options", "data")
     drawn = write_samples(
         open_sampler(request, config.method),
         config.output_dir,

@@ -38,7 +38,7 @@ from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..metrics.networks import require
-from ..models.base import image_size
+from ..models.base import image_size, sides
 from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline
 from .detector import Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
@@ -103,7 +103,8 @@ class ProveConfig(FittedSource):
         ratio: Share of what a network is shown as defects that is made: from 0 to 1, without them.
         budget: Hours to spend, from which arms, ratios and seeds follow. None: all arms at one ratio.
         scale: Photographs at their own scale (pixels), or scaled to `side` (whole). auto: as the models were trained.
-        side: Pixels a side that whole photographs are scaled to; a multiple of 32.
+        side: Pixels of the shorter side that whole photographs are scaled to, in the shape of the models' images; a
+            multiple of 32. Networks are trained on squares of them.
         crop: Pixels a side of the crops of photographs at their own scale; a multiple of 32.
         steps: Length of a training.
         num_made: Defects that are made for each network.
@@ -265,6 +266,7 @@ class Experiment:
             self.pipes[name] = pipe
             self.sources.append(describe_model(pipe, name))
         self.is_whole = self._is_whole()
+        self.size = sides(config.side, self._aspect())
         self.parts = self._find_parts()
         self.partition = self._split()
         self.train_defects, self.train_good, self.test = self._select()
@@ -322,6 +324,15 @@ class Experiment:
         if self.config.scale == "pixels" and windows and not of_patches:
             raise ProveError(f"{next(iter(windows))} draws whole photographs: leave out --scale.")
         return self.config.scale == "whole"
+
+    def _aspect(self) -> tuple[int, ...]:
+        names = {tuple(pipe.unwrapped_generator.config["aspect"]): name for name, pipe in self.pipes.items()}
+        if len(names) > 1:
+            raise ProveError(
+                f"{' and '.join(names.values())} draw images of different shapes, and photographs are scaled to one: "
+                "compare each by itself."
+            )
+        return next(iter(names), (1, 1))
 
     def _find_parts(self) -> dict[str, str]:
         """Return what shows the same part; comparing photographs takes minutes, so that is kept."""
@@ -462,9 +473,9 @@ class Experiment:
     def _fitted(self, image: Array, mask: Array) -> Example:
         if not self.is_whole:
             return image, mask
-        square, small = fit_to_size(image, mask, self.config.side, self.config.fit)
+        fitted, small = fit_to_size(image, mask, self.size, self.config.fit)
         assert small is not None
-        return square, small
+        return fitted, small
 
     @cached_property
     def good(self) -> list[Array]:
@@ -549,12 +560,13 @@ class Experiment:
         triplet = output.images[0], output.masks[0], output.defect_free_images[0]
         if is_gated and not judge_triplet(triplet, self.gate(name, kind)).passed:
             return None
-        side = pipe.unwrapped_generator.config.get("window") or self.config.side
+        config = pipe.unwrapped_generator.config
+        height, width = sides(config.get("window") or self.config.side, config["aspect"])
         image, twin = (
-            np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+            np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
             for picture in (output.images[0], output.defect_free_images[0])
         )
-        return image, resize_mask(np.asarray(output.masks[0]) > 0, side), twin
+        return image, resize_mask(np.asarray(output.masks[0]) > 0, (height, width)), twin
 
     def gate(self, name: str, kind: str | None) -> QualityGate:
         """Return the gate of a model for a kind of defect; its thresholds come from photographs to train on alone."""
@@ -594,8 +606,8 @@ class Experiment:
     def _perlin(self, seed: int, rng: np.random.Generator) -> Made:
         target = self.good[rng.integers(len(self.good))]
         other = self.good[rng.integers(len(self.good))]
-        if not self.is_whole:  # blots as large as a crop, not as the photograph
-            target, _ = cut(target, np.zeros(target.shape[:2], dtype=bool), self.crop, rng)
+        # Blots as large as a crop, not as the photograph.
+        target, _ = cut(target, np.zeros(target.shape[:2], dtype=bool), self.crop, rng)
         source, _ = cut(other, np.zeros(other.shape[:2], dtype=bool), len(target), rng)
         return *perlin_defect(target, source, rng), None
 
@@ -748,7 +760,7 @@ class Experiment:
         print(f"{sentence(results)}\n{page}")
 
     def _input(self) -> str:
-        scale = f"scaled to {self.config.side}x{self.config.side}" if self.is_whole else "at their own scale"
+        scale = f"scaled to {self.size[1]}x{self.size[0]}" if self.is_whole else "at their own scale"
         return f"photographs {scale}, RGB from 0 to 1, height and width multiples of 32"
 
     def _detector(self, row: str) -> Detector:

@@ -81,10 +81,8 @@ def add_endpoints(studio: Studio) -> None:
     def models() -> list[dict[str, Any]]:
         """The models that can be chosen."""
         configs = {name: studio.catalog[name].pipe.generator.config for name in studio.catalog.names}
-        return [
-            {"name": name, "resolution": config["resolution"], "image_channels": config["image_channels"]}
-            for name, config in configs.items()
-        ]
+        named = ("resolution", "aspect", "image_channels")
+        return [{"name": name, **{field: config[field] for field in named}} for name, config in configs.items()]
 
     how = [truncation_psi, mask_threshold]
     endpoints = (

@@ -53,7 +53,8 @@ def _item(recipe: Recipe, i: int, triplet: Triplet, license: str, is_chosen: boo
     tab = 0 if is_chosen else -1
     return f"""
 <div class="triplet" data-cut="{first_cut(triplet.mask)}" data-outline="{outline_path(triplet.mask)}"
-  data-side="{triplet.mask.width}" data-slope="{slope}" data-intercept="{intercept}"
+  data-width="{triplet.mask.width}" data-height="{triplet.mask.height}"
+  data-slope="{slope}" data-intercept="{intercept}"
   data-area="{html.escape(_area(triplet))}" data-origin="{html.escape(_origin(i, triplet))}"
   data-empty="{int(triplet.defect_pixels == 0)}">
   <button type="button" class="pick" aria-pressed="{str(is_chosen).lower()}" aria-label="{html.escape(spoken)}"

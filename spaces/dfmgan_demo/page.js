@@ -26,9 +26,9 @@ window.dfmgan = (() => {
     const source = (kind) => $(`img[data-kind=${kind}]`, item);
     $(".after", stage).src = source("image").src;
     $(".before", stage).src = source("defect_free").src;
-    $("svg", stage).setAttribute("viewBox", `0 0 ${item.dataset.side} ${item.dataset.side}`);
+    $("svg", stage).setAttribute("viewBox", `0 0 ${item.dataset.width} ${item.dataset.height}`);
     $$("path", stage).forEach((path) => path.setAttribute("d", item.dataset.outline));
-    stage.style.setProperty("--width", item.dataset.side + "px");
+    stage.style.setProperty("--width", item.dataset.width + "px");
     Object.assign(stage.dataset, {slope: item.dataset.slope, intercept: item.dataset.intercept});
     const empty = item.dataset.empty === "1";
     $(".tag.right", stage).textContent = empty ? "no defect" : "with defect";

@@ -21,6 +21,7 @@ from drawing import Painting
 from events import BROWSER_EVENT, OWN_EVENT, QUICK_EVENT
 from limits import MAX_MEGAPIXELS, MAX_SEED, MAX_STRENGTH, MAX_UPLOAD_BYTES, MAX_WINDOW, MIN_STRENGTH, refusal
 from photographs import Visits, at_most, brushed, canvas, open_safely, to_look_at
+from pictures import scaled
 from PIL import Image
 from refusals import in_words, say_at_once, say_if_busy
 from studio import Studio
@@ -113,7 +114,7 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
                     minimum=0,
                     maximum=MAX_WINDOW,
                     label="Scale",
-                    info="One image of the model shows so many pixels of the photograph, in width and height. "
+                    info="So many pixels of the photograph are the shorter side of one image of the model. "
                     "0: all of it.",
                     elem_id="window",
                 )
@@ -150,9 +151,8 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
         settings = studio.settings(name, 1.0, 0.0)
         seeds = (studio.seed(seed),)
         part = studio.drawer.draw(settings.recipe(seeds, seeds))[0].defect_free
-        side = studio.scale(name) or part.width
         with new_download(editor, "part.png") as path:
-            part.resize((side, side), Image.Resampling.BICUBIC).save(path)
+            scaled(part, studio.scale(name) or min(part.size), Image.Resampling.BICUBIC).save(path)
         return show(path, f"Part {seeds[0]}", request.session_hash)
 
     def draw_first(name: Any, request: gr.Request) -> Any:

@@ -20,11 +20,14 @@ FRAME_MILLISECONDS = 80
 
 
 def enlarge(image: Image.Image, pixels: int, resampling: Image.Resampling) -> Image.Image:
-    """`image` at `pixels` or a little more if it is smaller, by a whole factor; larger ones are made smaller."""
-    if image.width >= pixels:
-        return image.resize((pixels, pixels), resampling)
-    factor = -(-pixels // image.width)
-    return image.resize((image.width * factor, image.height * factor), resampling)
+    """`image` with a shorter side of `pixels`, or a little more if it is smaller: that one by a whole factor."""
+    shorter = min(image.size)
+    return scaled(image, pixels if shorter >= pixels else -(-pixels // shorter) * shorter, resampling)
+
+
+def scaled(image: Image.Image, shorter: int, resampling: Image.Resampling) -> Image.Image:
+    """`image` with a shorter side of so many pixels."""
+    return image.resize([side * shorter // min(image.size) for side in image.size], resampling)
 
 
 def outline_path(mask: Image.Image) -> str:

@@ -26,6 +26,7 @@ from benchmarks.paper.classification import (
     write_tables,
 )
 from benchmarks.paper.downstream import LabelledImages, Trial, adam
+from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.metrics import MissingWeightsError
 from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
@@ -185,6 +186,23 @@ def test_a_model_that_saw_what_is_tested_on_is_refused_before_anything_starts(co
     start(config, output_dir=tmp_path / "table", **trained, training_sets=("real",))
 
 
+def test_a_model_of_strips_is_compared_in_its_shape(config, make_generator, tmp_path):
+    DFMGANPipeline(make_generator(aspect=(1, 4))).save_pretrained(tmp_path / "strips")
+    drawn = {"generated": (), "methods": ("dfmgan",), "trained": (str(tmp_path / "strips"),), "images_per_defect": 2}
+    drawn |= {"partitions": 1, "seeds": (0,), "output_dir": tmp_path / "table"}
+    with pytest.raises(ValueError, match=r"128x32 pixels, but those of 32x32.*give --resolution 32 --aspect 1 4"):
+        start(config, **drawn)
+    benchmark = start(config, **drawn, aspect=(1, 4))
+    assert "3 trials to do" in benchmark.describe_estimate()
+    benchmark.run()
+    assert benchmark._training_set(benchmark.all_trials[-1], benchmark.subjects["plate"]).images.shape[1:] == (
+        3,
+        32,
+        128,
+    )
+    assert "8 images at 128x32 pixels" in (tmp_path / "table" / "table.md").read_text()
+
+
 def test_images_say_what_their_generator_saw(config, tmp_path):
     lists = start(config, output_dir=tmp_path / "table", partitions=1).subjects["plate"].lists["P1"]
     base, test = map(read_file_list, lists)
@@ -287,6 +305,7 @@ def test_small_images_are_enlarged_for_the_network():
     assert normalized.shape == (2, 3, 128, 128)
     assert torch.allclose(normalized, torch.full_like(normalized, 2.0), atol=1e-5)
     assert classification._Normalize(STATISTICS)(images.repeat(1, 1, 4, 4)).shape[-1] == 256
+    assert classification._Normalize(STATISTICS)(images.repeat(1, 1, 1, 2)).shape[2:] == (128, 256)
 
 
 def test_batches_show_every_image_equally_often():

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.paper import generation
 from benchmarks.paper.cells import Cell, list_cells, trained_template
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig, plot, to_markdown, write_tables
-from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf import DFMGANPipeline, StyleGAN2Generator
 from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.methods.method import RecipeConfig
 from dfmgan_hf.metrics import EvaluationConfig, Networks
@@ -282,6 +282,20 @@ def test_cells_are_all_methods_on_all_defects(config):
 def test_a_missing_backbone_is_said_before_anything_starts(config, networks):
     with pytest.raises(ValueError, match="Finetune starts from stage 1: give its folder with --pretrained_backbone"):
         GenerationBenchmark(replace(config, pretrained_backbone=None), networks, Accelerator(cpu=True))
+
+
+def test_strips_are_trained_drawn_and_compared_in_their_shape(config, networks, tmp_path):
+    sizes = {**tiny.SIZES, "aspect": (1, 4), "image_channels": 1}
+    DFMGANPipeline(StyleGAN2Generator(**sizes, z_dim=16, w_dim=16)).save_pretrained(tmp_path / "stage1")
+    chosen = replace(config, output_dir=tmp_path / "out", pretrained_backbone=str(tmp_path / "stage1"))
+    strips = replace(chosen, methods=("diffaug", "crop_paste"))
+    assert GenerationBenchmark(strips, networks, Accelerator(cpu=True)).run() == []
+    for row in csv.DictReader((tmp_path / "out" / "table.csv").open()):
+        assert result_of(strips, row["method"])["settings"]["resolution"] == [32, 128]
+        assert (row["width"], row["height"]) == ("128", "32")
+    assert "128 pixels wide and 32 high" in (tmp_path / "out" / "table.md").read_text()
+    with pytest.raises(ValueError, match="SDGAN draws squares only, and 128x32 pixels are compared: leave it out"):
+        GenerationBenchmark(replace(chosen, methods=("sdgan",)), networks, Accelerator(cpu=True))
 
 
 def test_the_papers_numbers_stand_beside_the_measured_ones(tmp_path):

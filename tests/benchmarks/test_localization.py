@@ -24,6 +24,7 @@ from benchmarks.paper.localization import (
     train_segmenter,
     write_tables,
 )
+from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
 from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
 
@@ -96,6 +97,17 @@ def test_networks_are_trained_on_pairs_and_tested_on_photographs(config, tiny_se
     assert row["pro_percent"] == pytest.approx(100 * results[trial]["measures"]["pro"])
     assert Image.open(tmp_path / "table.png").width > 500
     assert start(config, output_dir=tmp_path).pending == []
+
+
+def test_a_model_of_strips_is_compared_in_its_shape(config, make_generator, tmp_path):
+    DFMGANPipeline(make_generator(aspect=(1, 4))).save_pretrained(tmp_path / "strips")
+    drawn = {"generated": (), "methods": ("dfmgan",), "trained": (str(tmp_path / "strips"),), "images_per_defect": 2}
+    benchmark = start(
+        config, **drawn, aspect=(1, 4), output_dir=tmp_path / "table", segmenter=SegmenterConfig("mobilenet_v2", 1)
+    )
+    assert "3 trials to do" in benchmark.describe_estimate()
+    benchmark.run()
+    assert "8 images at 128x32 pixels" in (tmp_path / "table" / "table.md").read_text()
 
 
 def test_the_first_third_by_name_may_be_trained_on(config, tmp_path):
@@ -244,6 +256,8 @@ def test_the_score_of_an_image_is_the_largest_local_average():
     images[1, :, 100:121, 100:121] = 255
     _, scores = find_defects(Spots(), images, torch.device("cpu"))
     assert scores == pytest.approx([0.01 + 0.98 / 441, 0.99], abs=1e-4)
+    _, of_strips = find_defects(Spots(), torch.nn.functional.pad(images, (0, 768)), torch.device("cpu"))
+    assert of_strips == pytest.approx(scores)
 
 
 def test_the_mean_over_categories_needs_all_of_them(tmp_path):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
+from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.hub import HubError, zoo
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -46,8 +47,13 @@ def test_a_model_without_a_card_is_listed(tmp_path):
     shutil.copytree(MODELS / "dfmgan-magnetic-tile", tmp_path / "mine")
     (tmp_path / "mine" / "README.md").unlink()
     [model] = zoo.list_models(str(tmp_path))
-    assert (model.title, model.size, model.licence, model.kid) == ("(no card)", 64, None, None)
+    assert (model.title, model.size, model.licence, model.kid) == ("(no card)", (64, 64), None, None)
     assert "(no card)" in zoo.format_models([model])
+
+
+def test_the_size_of_a_model_of_strips_is_listed(make_generator, tmp_path):
+    DFMGANPipeline(make_generator(aspect=(1, 4))).save_pretrained(tmp_path)
+    assert "  128x32  " in zoo.format_models(zoo.list_models(str(tmp_path)))
 
 
 def test_models_of_the_hub(monkeypatch, tmp_path):
@@ -76,7 +82,7 @@ def test_models_of_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(zoo, "snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
     [model] = zoo.list_models("org")
-    assert (model.name, model.megabytes, model.size) == ("org/tiles", 2.0, 64)
+    assert (model.name, model.megabytes, model.size) == ("org/tiles", 2.0, (64, 64))
     assert not [p for patterns in asked for p in patterns if "safetensors" in p]
 
 

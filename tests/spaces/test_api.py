@@ -83,8 +83,8 @@ def test_export_gives_a_zip_after_saying_that_it_works(client):
 
 def test_models_are_the_operators(client):
     assert client.predict(api_name="/models") == [
-        {"name": "Blobs", "resolution": 64, "image_channels": 1},
-        {"name": "Coloured blobs", "resolution": 64, "image_channels": 3},
+        {"name": "Blobs", "resolution": 64, "aspect": [1, 1], "image_channels": 1},
+        {"name": "Coloured blobs", "resolution": 64, "aspect": [1, 1], "image_channels": 3},
     ]
 
 

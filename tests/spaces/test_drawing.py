@@ -67,6 +67,8 @@ def test_each_kind_of_a_model_of_several_is_an_entry_of_its_own(make_generator, 
 def test_a_model_of_strips_is_loaded_drawn_and_told(make_generator, tmp_path):
     from card import about
     from catalog import load_catalog
+    from gallery import gallery
+    from pictures import FRAME_PIXELS, GAP_PIXELS, enlarge, save_animation
     from studio import Studio
 
     pipe = DFMGANPipeline(make_generator(aspect=(1, 4)))
@@ -75,6 +77,13 @@ def test_a_model_of_strips_is_loaded_drawn_and_told(make_generator, tmp_path):
     (drawn,) = studio.drawer.draw(studio.new_parts(studio.settings("Rail", 1.0, 0.0), 1, 5))
     assert drawn.image.size == drawn.mask.size == (128, 32)
     assert "128 × 32 pixels" in about(studio.catalog["Rail"])
+    recipe = studio.new_parts(studio.settings("Rail", 1.0, 0.0), 1, 5)
+    assert 'data-width="128" data-height="32"' in gallery(recipe, [drawn], 0, "")
+    save_animation([drawn, drawn, drawn], tmp_path / "walk.webp")
+    with Image.open(tmp_path / "walk.webp") as animation:
+        assert animation.size == (2 * 4 * FRAME_PIXELS + GAP_PIXELS, FRAME_PIXELS)
+    large = drawn.image.resize((2048, 512))
+    assert enlarge(large, FRAME_PIXELS, Image.Resampling.BICUBIC).size == (4 * FRAME_PIXELS, FRAME_PIXELS)
 
 
 def test_same_part_shares_the_twin_and_same_defect_shares_the_latent(studio):

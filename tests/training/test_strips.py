@@ -93,8 +93,19 @@ def test_they_are_written_and_measured(models, bars, tmp_path, capsys):
     results = json.loads((tmp_path / "measured" / "results.json").read_text())
     assert results["settings"]["resolution"] == [HEIGHT, WIDTH]
     assert "128x32" in capsys.readouterr().out
+    folder = ["--generated", tmp_path / "drawn" / "object" / "test" / "defect", "--resolution", HEIGHT]
+    folder += ["--generated_masks", tmp_path / "drawn" / "object" / "ground_truth" / "defect"]
+    call(*measured, *folder, "--output_dir", tmp_path / "folder")
+    results = json.loads((tmp_path / "folder" / "results.json").read_text())
+    assert results["settings"]["resolution"] == [HEIGHT, WIDTH]
     call(*measured, "--model", models[1], "--aspect", "1", "2", status=2)
     assert "ask for 64x32 images, but the model draws 128x32" in capsys.readouterr().err
+
+
+def test_methods_without_training_draw_the_shape_that_is_asked_for(bars, tmp_path):
+    pasted = ["sample", "--method=crop_paste", "--data_dir", bars, "--num_images=1", "--resolution", HEIGHT]
+    call(*pasted, "--aspect", "1", "4", "--output_dir", tmp_path / "pasted")
+    assert Image.open(tmp_path / "pasted" / "000000.png").size == (WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(("shape", "window", "shown"), [((40, 200), 0, (200, 40)), ((100, 300), 40, (160, 40))])
