@@ -213,7 +213,7 @@ class DownstreamConfig:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
-        return sides(self.resolution, self.aspect or (1, 1))
+        return sides(self.resolution, self.aspect)
 
 
 @dataclass(frozen=True)
@@ -479,7 +479,7 @@ def entry(values: Sequence[float], digits: int = 1) -> str:
 
 def size_in_words(settings: Mapping[str, Any]) -> str:
     """Say how large images are: their side, or width and height of those that are not square."""
-    height, width = sides(settings["resolution"], settings.get("aspect") or (1, 1))
+    height, width = sides(settings["resolution"], settings.get("aspect"))
     return f"{width}" if height == width else f"{width}x{height}"
 
 

@@ -369,7 +369,7 @@ class GenerationBenchmark:
         if backbone is not None:
             return image_size(_image_size(backbone))
         recipe = self.config.recipe
-        return sides(recipe.resolution or PRESETS[self.config.preset]["resolution"], recipe.aspect or (1, 1))
+        return sides(recipe.resolution or PRESETS[self.config.preset]["resolution"], recipe.aspect)
 
     def _check_shape(self, cell: Cell) -> None:
         method, (height, width) = get_method(cell.method), self._size(cell)

@@ -148,7 +148,7 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
         source=config.model,
         data=config.data if has_data else None,
         defect=config.defect,
-        resolution=sides(config.resolution, config.aspect or (1, 1)),
+        resolution=sides(config.resolution, config.aspect),
         options=config.options,
         device=processes.device,
         revision=config.revision,

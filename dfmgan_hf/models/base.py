@@ -302,15 +302,15 @@ ASPECTS = ((1, 1), (1, 2), (1, 4), (2, 1), (4, 1))
 """Height and width of images, as multiples of the shorter side."""
 
 
-def sides(resolution: int, aspect: Sequence[int]) -> tuple[int, int]:
-    """Return height and width of what a block works on: `resolution` is the shorter side, whatever the `aspect`."""
-    height, width = aspect
+def sides(resolution: int, aspect: Sequence[int] | None) -> tuple[int, int]:
+    """Return height and width of what a block works on: `resolution` is the shorter side; without `aspect`, square."""
+    height, width = aspect or (1, 1)
     return height * resolution, width * resolution
 
 
 def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
     """Return height and width of the images of a network; one without `aspect` in its configuration is square."""
-    return sides(config["resolution"], config.get("aspect") or (1, 1))
+    return sides(config["resolution"], config.get("aspect"))
 
 
 def check_aspect(aspect: Sequence[int]) -> None:
