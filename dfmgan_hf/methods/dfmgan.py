@@ -26,7 +26,7 @@ from ..losses import (
     unchanged_inside,
 )
 from ..models.base import default_channel_base
-from ..models.dfmgan import DEFECT_PREFIXES, DFMGANGenerator, Trunk, soft_mask
+from ..models.dfmgan import DEFECT_PREFIXES, SHARPNESS, DFMGANGenerator, Trunk, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.projected import ProjectedDiscriminator
 from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, to_layer_latents
@@ -34,7 +34,9 @@ from ..sheets import sheet_of
 from ..training.task import Batch, Panels, Rule, RunningStatistics
 from .method import PUBLISHED_FIELDS, Discriminator, Method, TaskRequest, open_pipeline, register
 from .stylegan2 import (
+    EMA_RAMPUP,
     LatentDraw,
+    PhotographCodes,
     Stage1Config,
     Stage1Task,
     draw_latents,
@@ -62,9 +64,11 @@ class Stage2Options:
         residual_resolution: Resolution of the first residual block; None: 64, or a quarter of a smaller
             backbone's.
         match_discriminator: Size of the matching discriminator; none for the ablation without it; joint for the one
-            with a single discriminator, which sees image and mask together, without augmentation.
+            with a single discriminator, which sees image and mask together, without augmentation. None: small, as
+            published, and none where masks are imitated (--imitation_kimg).
         match_weight: Weight of its term in the generator's loss.
-        mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none.
+        mode_seeking_weight: Weight lambda of the mode-seeking loss; 0 for none. None: 0.1, as published, and 0 where
+            masks are imitated.
         mode_seeking_on: Distances between masks (published) or images.
         mode_seeking_latents: Distances between latents w (published) or z.
         outside_weight: Weight of what the defect changes outside its mask; 0 as published. The gate acts on the mask
@@ -81,9 +85,9 @@ class Stage2Options:
     """
 
     residual_resolution: int | None = None
-    match_discriminator: Literal["small", "medium", "large", "none", "joint"] = "small"
+    match_discriminator: Literal["small", "medium", "large", "none", "joint"] | None = None
     match_weight: float = 1.0
-    mode_seeking_weight: float = 0.1
+    mode_seeking_weight: float | None = None
     mode_seeking_on: Literal["mask", "image"] = "mask"
     mode_seeking_latents: Literal["w", "z"] = "w"
     outside_weight: float = 0.0
@@ -94,8 +98,9 @@ class Stage2Options:
 
     def __post_init__(self) -> None:
         for name in ("match_weight", "mode_seeking_weight", "outside_weight", "inside_weight", "conditioning_kimg"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be finite and at least 0, but is {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be finite and at least 0, but is {value}.")
         if not 0 <= self.given_masks <= 1:
             raise ValueError(f"`given_masks` must be from 0 to 1, but is {self.given_masks}.")
 
@@ -104,6 +109,8 @@ class Stage2Options:
 class Stage2Config(Stage1Config, Stage2Options):
     """Hyperparameters of stage 2: stage 1's, without a ramp-up of the average, and the method's options."""
 
+    match_discriminator: Literal["small", "medium", "large", "none", "joint"] = "small"
+    mode_seeking_weight: float = 0.1
     ema_rampup: float | None = None
     sheet_samples: int = 24
 
@@ -197,6 +204,33 @@ class Given:
         if self.masks is None or self.follows is None:
             return own
         return torch.where(self.follows[:, None, None, None], self.masks.to(own.dtype) * 2 - 1, own)
+
+
+# --- Imitation: defects and their masks are learnt from the photographs' codes, instead of against D_match ---
+
+MASK_WEIGHT = 10.0
+"""Of the imitation of masks, while the discriminator judges the images."""
+
+
+def cut_out(images: Tensor, masks: Tensor) -> Tensor:
+    """Return the defects alone: images in [-1, 1], 0 outside of `masks` (N, 1, H, W), bool, and these beside them."""
+    return torch.cat([images * masks, masks * 2.0 - 1], dim=1)
+
+
+def mask_distance(mask_logits: Tensor, masks: Tensor) -> Tensor:
+    """Return cross entropy plus Dice loss of mask logits (N, 1, H, W) against `masks`, bool."""
+    logits, wanted = 2 * SHARPNESS * mask_logits, masks.to(mask_logits.dtype)  # sigmoid(20 M) is tanh(10 M) in [0, 1]
+    p = torch.sigmoid(logits)
+    both, all_of = (p * wanted).sum(dim=(1, 2, 3)), (p + wanted).sum(dim=(1, 2, 3))
+    dice = 1 - (2 * both + 1) / (all_of + 1)
+    return F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
+
+
+def lack_of_area(mask_logits: Tensor, masks: Tensor) -> Tensor:
+    """Return by how much masks (N, 1, H, W) fall short of the smallest real one's area: 0 to 1, averaged."""
+    smallest = masks.to(torch.float32).mean(dim=(1, 2, 3)).min()
+    area = (soft_mask(mask_logits).mean(dim=(1, 2, 3)) + 1) / 2
+    return F.relu(1 - area / smallest.clamp_min(SMALLEST_SPREAD)).mean()
 
 
 # --- Images that can be drawn again from the same random numbers ---
@@ -434,6 +468,7 @@ class Stage2Task(Stage1Task):
         "Change with z_defect": ("defect_change/mask", "defect_change/image"),
         **Stage1Task.panels,
         "Losses": (*Stage1Task.panels["Losses"], "loss/match", "loss/mode_seeking", "loss/outside", "loss/inside"),
+        "Masks of the photographs' codes": ("loss/mask_imitation", "loss/mask_area"),
         "D_match: accuracy": ("match/accuracy/real", "match/accuracy/fake"),
     }
 
@@ -526,7 +561,44 @@ class Stage2Task(Stage1Task):
             inside = unchanged_inside(images, drawing.twins, given.masks & given.follows[:, None, None, None])
             statistics.report("loss/inside", inside)
             loss = loss + config.inside_weight * inside
+        if self.codes is not None:
+            loss = loss + MASK_WEIGHT * self._mask_imitation(drawing, batch, statistics)
         return loss
+
+    def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return how far defects that are drawn from their codes, on random products, are from the photographed ones.
+
+        What is wanted is the defect-free twin, inside the mask the photograph, made as bright as the twin. The real
+        masks say where the defect goes, while the network learns them beside it.
+        """
+        g, n, masks = self.generator, len(batch), _real_masks(batch) > 0
+        ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
+        defect_ws, noise = self._coded(batch), NoiseInput("random", n)
+        out = g.synthesize_defect(g.run_trunk(ws, noise), ws, defect_ws, return_defect_free=True, masks=masks)
+        outside = ~masks
+        shift = ((out.defect_free_images - batch.images) * outside).sum(dim=(2, 3), keepdim=True)
+        shift = shift / outside.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+        wanted = torch.where(masks, batch.images + shift, out.defect_free_images)
+        distance = self.imitation_distance(out.images, wanted)
+        off = mask_distance(out.mask_logits, masks)
+        statistics.report("loss/mask_imitation", off)
+        return distance + off
+
+    def _mask_imitation(self, drawing: Drawing, batch: Batch, statistics: RunningStatistics) -> Tensor:
+        """Return how far masks of the photographs' codes are from the real ones, and how many masks are too small."""
+        masks = _real_masks(batch) > 0
+        off = mask_distance(self.generator.mask_logits(drawing.trunk, self._coded(batch)), masks)
+        lack = lack_of_area(drawing.mask_logits, masks)
+        statistics.report("loss/mask_imitation", off)
+        statistics.report("loss/mask_area", lack)
+        return off + lack
+
+    def _coded(self, batch: Batch) -> Tensor:
+        """Return the per-layer defect latents (N, L_defect, w_dim) that stand for a batch's defects."""
+        assert self.codes is not None
+        z = self.codes(cut_out(batch.images, _real_masks(batch) > 0), batch.labels)
+        ws = self.generator.defect_mapping(z, kinds=batch.labels)
+        return ws.unsqueeze(1).expand(-1, self.generator.num_defect_latents, -1)
 
     def prepare(self, parts: list[Batch]) -> None:
         """Draw what the step's images follow from, and find out how far apart the masks of the whole batch are.
@@ -680,9 +752,13 @@ def _real_masks(batch: Batch) -> Tensor:
 
 def build(request: TaskRequest) -> Stage2Task:
     """Build stage 2's task on copies of stage 1's networks; new weights are drawn from the global random generator."""
-    options, target = request.options, request.target
+    options, target, imitates = request.options, request.target, request.recipe.imitation_kimg > 0
+    if options.match_discriminator is None:
+        options = replace(options, match_discriminator="none" if imitates else "small")
+    if options.mode_seeking_weight is None:
+        options = replace(options, mode_seeking_weight=0.0 if imitates else 0.1)
     backbone, discriminator = request.networks()
-    match = None
+    match = codes = None
     names = request.dataset.kinds if options.joint and request.dataset is not None else None
     num_kinds = len(names or ())
     with target.construct():
@@ -694,14 +770,27 @@ def build(request: TaskRequest) -> Stage2Task:
             # Augmentations of the image alone would tear image and mask apart.
             request = replace(request, augmentation=replace(request.augmentation, augmentation="none"))
         elif options.match_discriminator != "none":
+            assert options.match_discriminator is not None
             match = target.place(build_match_discriminator(backbone, options.match_discriminator, num_kinds))
         if num_kinds:
             discriminator = with_kinds(discriminator, num_kinds)
+    if imitates and request.dataset is not None:
+        photographs, masks, labels = request.dataset.images, request.dataset.masks, request.dataset.labels
+        assert masks is not None
+        codes = PhotographCodes([cut_out(photographs / 127.5 - 1, masks > 127)], request.recipe.z_dim, labels)
+        codes.amplify(generator.defect_mapping)
+    config = Stage2Config(
+        **request.recipe.training_config(),
+        **asdict(options),
+        imitation_kimg=request.recipe.imitation_kimg,
+        ema_rampup=EMA_RAMPUP if imitates else None,
+    )
     return Stage2Task(
         target.place(generator),
         target.place(discriminator),
         match,
-        Stage2Config(**request.recipe.training_config(), **asdict(options)),
+        config,
+        codes=codes,
         **request.gan_arguments(),
     )
 
@@ -719,7 +808,7 @@ METHOD = register(
         generator="DFMGANGenerator",
         options=Stage2Options,
         augmentation="bgc",
-        recipe_fields=(*PUBLISHED_FIELDS, "discriminator"),
+        recipe_fields=(*PUBLISHED_FIELDS, "imitation_kimg", "discriminator"),
         init="stage1",
         is_joint=lambda options: options.joint,
         has_masks=True,

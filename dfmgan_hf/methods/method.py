@@ -67,8 +67,9 @@ class RecipeConfig:
         r1_gamma: Weight of R1.
         ema_kimg: Half-life of the averaged generator in thousands of images.
         total_kimg: Length of the stage in thousands of images shown.
-        imitation_kimg: Thousands of images in which stage 1's generator first learns to imitate the photographs,
-            before it plays against the projected discriminator; 0, as published, for none.
+        imitation_kimg: Thousands of images in which the generator first learns to imitate the photographs (in stage 2
+            the defects, and from then on their masks), before it plays against the projected discriminator; 0, as
+            published, for none.
         discriminator: stylegan2 (published), or projected: small heads on the frozen features of an ImageNet
             classifier. Stage 2 takes over stage 1's unless the other one is chosen.
 
@@ -171,7 +172,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "channel_max": 128,
         "batch_size": 16,
         "ema_kimg": 4.0,
-        "imitation_kimg": 16.0,
+        "imitation_kimg": 8.0,
         "discriminator": "projected",
         "stage1_kimg": 60,
         "stage2_kimg": 30,

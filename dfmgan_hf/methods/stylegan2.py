@@ -8,7 +8,7 @@ Stage 2 (dfmgan.py) shares what stands before it in this file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,9 @@ from ..training.task import (
 )
 from .method import ADA_KIMG, PUBLISHED_FIELDS, Method, TaskRequest, open_pipeline, register
 
+EMA_RAMPUP = 0.05
+"""See `ema_decay`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1Config:
@@ -76,7 +79,7 @@ class Stage1Config:
     path_length_weight: float = 2.0
     path_length_interval: int = 4
     style_mixing: float = 0.9
-    ema_rampup: float | None = 0.05
+    ema_rampup: float | None = EMA_RAMPUP
     imitation_kimg: float = 0.0
     sheet_samples: int = 32
     sheet_seed: int = 0
@@ -209,45 +212,73 @@ CODED_COMPONENTS = 32
 CODED_SIZE = 16
 """Pixels a side at which photographs are compared for it."""
 
+CODED_SHARE = 0.9
+"""The codes' part of the variance that a new mapping network passes on of latents."""
+
+IMITATION_LR = 0.015
+"""Adam's learning rate while the generator imitates."""
+
 
 class PhotographCodes(nn.Module):
     """Latents of photographs by which a generator learns to imitate them, before any discriminator has its say.
 
     The first numbers are a photograph's principal components at 16x16 pixels, each of unit variance over all
-    photographs; the rest is noise. So like photographs have like latents, and those of all are distributed about as
-    the standard normal ones that the generator draws from later. (As a generator that memorises a latent for each
-    photograph, Bojanowski et al. 2018, with a code that needs no learning.)
+    photographs of its kind; the rest is noise. So like photographs have like latents, and those of all are distributed
+    about as the standard normal ones that the generator draws from later. (As a generator that memorises a latent for
+    each photograph, Bojanowski et al. 2018, with a code that needs no learning.)
 
     Args:
-        photographs: uint8 (M, C, H, W).
+        photographs: (M, C, H, W) in [-1, 1], in parts.
         z_dim: width of the latents.
+        labels: number of each photograph's kind, int64 (M,); None for one kind.
     """
 
     mean: Tensor
     components: Tensor
+    is_coded: Tensor
 
-    def __init__(self, photographs: Tensor, z_dim: int) -> None:
+    def __init__(self, photographs: Iterable[Tensor], z_dim: int, labels: Tensor | None = None) -> None:
         super().__init__()
         self.z_dim = z_dim
-        small = torch.cat([self._small(part.to(torch.float32) / 127.5 - 1) for part in photographs.split(256)])
-        count = min(CODED_COMPONENTS, z_dim // 2, len(small) - 1)
-        mean = small.mean(dim=0)
-        with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
-            torch.manual_seed(0)
-            components = torch.pca_lowrank(small - mean, q=max(count, 1), center=False, niter=4)[2][:, :count]
-        deviation = ((small - mean) @ components).std(dim=0) if count else torch.ones(0)
-        self.register_buffer("mean", mean)
-        self.register_buffer("components", components / deviation.clamp_min(1e-6))
+        small = torch.cat([self._small(part) for part in photographs])
+        kinds = [small] if labels is None else [small[labels == kind] for kind in range(int(labels.max()) + 1)]
+        counts = [max(min(CODED_COMPONENTS, z_dim // 2, len(kind) - 1), 0) for kind in kinds]
+        components = torch.zeros(len(kinds), small.shape[1], max(counts))
+        for kind, count, found in zip(kinds, counts, components, strict=True):
+            if count:
+                centred = kind - kind.mean(dim=0)
+                with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
+                    torch.manual_seed(0)
+                    axes = torch.pca_lowrank(centred, q=count, center=False, niter=4)[2]
+                found[:, :count] = axes / (centred @ axes).std(dim=0).clamp_min(1e-6)
+        self.register_buffer("mean", torch.stack([kind.mean(dim=0) for kind in kinds]))
+        self.register_buffer("components", components)
+        self.register_buffer("is_coded", torch.arange(max(counts)) < torch.tensor(counts)[:, None])
+
+    @torch.no_grad()
+    def amplify(self, mapping: MappingNetwork) -> None:
+        """Scale a new mapping network's first layer so that the codes make up `CODED_SHARE` of what it passes on.
+
+        Of latents of 512 numbers, 32 are a sixteenth, and a network takes long to find them among the noise.
+        """
+        weight: Tensor = mapping.layers[0].weight  # type: ignore[assignment, union-attr]
+        count = self.components.shape[-1]
+        weight[:, :count] *= math.sqrt(CODED_SHARE * self.z_dim / max(count, 1))
+        weight[:, count : self.z_dim] *= math.sqrt((1 - CODED_SHARE) * self.z_dim / (self.z_dim - count))
 
     @staticmethod
     def _small(images: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(images, CODED_SIZE).flatten(1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return latents (N, z_dim) of photographs (N, C, H, W) in [-1, 1]."""
-        code = (self._small(images) - self.mean) @ self.components
-        noise = torch.randn(len(images), self.z_dim - code.shape[1], device=images.device)
-        return torch.cat([code, noise], dim=1)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return latents (N, z_dim) of photographs (N, C, H, W) in [-1, 1] of these kinds, int64 (N,)."""
+        if labels is None:
+            labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        codes = (self._small(images) - self.mean[:, None]) @ self.components  # by every kind's components
+        code = codes[labels, torch.arange(len(images), device=images.device)]
+        z = torch.randn(len(images), self.z_dim, device=images.device)
+        coded, noise = z.split([code.shape[1], self.z_dim - code.shape[1]], dim=1)
+        return torch.cat([torch.where(self.is_coded[labels], code, coded), noise], dim=1)
 
 
 # --- What the regularisers compute in, and what is warned of ---
@@ -404,7 +435,7 @@ class Stage1Task(Task):
         d_adam = lazy_adam(d_parameters, lr=config.lr, interval=d_every)
         self.optimizers = {"generator": g_adam, "discriminator": d_adam}
         w_update, length_update = self.w_average.update, self.path_length.update
-        self.codes = codes
+        self.codes = None if codes is None else codes.to(device)
         begins = 0 if codes is None else math.ceil(1000 * config.imitation_kimg / config.batch_size)
         self.phases = [
             Phase("generator", g_parameters, g_adam, self.generator_loss, prepare=self.prepare, finish=w_update),
@@ -416,7 +447,10 @@ class Stage1Task(Task):
         for phase in self.phases:
             phase.begins = begins
         if codes is not None:
-            self.phases.insert(0, Phase("imitation", g_parameters, g_adam, self.imitation_loss, ends=begins))
+            # Nobody plays against it here, so it can go fast, with momentum.
+            adam = lazy_adam(g_parameters, lr=IMITATION_LR, betas=(0.9, 0.99))
+            self.optimizers["imitation"] = adam
+            self.phases.insert(0, Phase("imitation", g_parameters, adam, self.imitation_loss, ends=begins))
             self.panels = {"Imitation": ("loss/imitation",), **self.panels}  # type: ignore[misc]
 
     # --- the losses ---
@@ -425,14 +459,17 @@ class Stage1Task(Task):
         """Do what a generator's step needs to know of all its micro-batches: here nothing."""
 
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return how much G(code of x) differs from the photograph x: in frozen features, and |G - x|."""
+        """Return how much G(code of x) differs from the photograph x."""
         assert self.codes is not None
         ws = self.generator.mapping(self.codes(batch.images)).unsqueeze(1).expand(-1, self.generator.num_latents, -1)
         images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
+        return self.imitation_distance(images, batch.images)
+
+    def imitation_distance(self, images: Tensor, wanted: Tensor) -> Tensor:
+        """Return how much images (N, C, H, W) differ from those wanted: in frozen features, and |x - y|."""
         with torch.no_grad():
-            wanted = self.discriminator.features_of(batch.images)
-        distance = feature_distance(self.discriminator.features_of(images), wanted)
-        return distance + (images - batch.images).abs().mean()
+            features = self.discriminator.features_of(wanted)
+        return feature_distance(self.discriminator.features_of(images), features) + (images - wanted).abs().mean()
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return softplus(-D(G(z)))."""
@@ -555,8 +592,11 @@ def build(request: TaskRequest) -> Stage1Task:
     config = Stage1Config(**request.recipe.training_config(), imitation_kimg=request.recipe.imitation_kimg)
     codes: PhotographCodes | None = None
     if config.imitation_kimg and request.dataset is not None:
-        codes = PhotographCodes(request.dataset.images, request.recipe.z_dim).to(request.target.device)
+        parts = (part.to(torch.float32) / 127.5 - 1 for part in request.dataset.images.split(256))
+        codes = PhotographCodes(parts, request.recipe.z_dim)
     generator, discriminator = request.networks()
+    if codes is not None and request.backbone is None:
+        codes.amplify(generator.mapping)
     if request.data is not None:  # of another product's scale, the network knows nothing here
         generator.register_to_config(window=request.data.patch_size())
     return Stage1Task(generator, discriminator, config, codes=codes, **request.gan_arguments(ADA_KIMG["stage1"]))

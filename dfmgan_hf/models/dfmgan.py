@@ -92,7 +92,10 @@ def check_masks(masks: Tensor, count: int, size: tuple[int, int]) -> None:
         raise ValueError("`masks` must hold 0 and 1 (or False and True) alone, but holds other numbers.")
 
 
-def soft_mask(mask_logits: Tensor, sharpness: float = 10.0) -> Tensor:
+SHARPNESS = 10.0
+
+
+def soft_mask(mask_logits: Tensor, sharpness: float = SHARPNESS) -> Tensor:
     """Return what the matching discriminator and the mode-seeking loss see of a mask: tanh(10 M), in [-1, 1]."""
     return torch.tanh(sharpness * mask_logits)
 
