@@ -536,6 +536,13 @@ class Method:
         inherited = self._inherited_discriminator(backbone)
         values = {**PUBLISHED_VALUES, **inherited, **table, "total_kimg": kimg, **defaults, **chosen}
         values |= {name: value for name, value in PUBLISHED_VALUES.items() if name not in self.recipe_fields}
+        if values["imitation_kimg"] and values["discriminator"] != "projected":
+            if "imitation_kimg" in chosen:
+                raise ValueError(
+                    f"`imitation_kimg` {chosen['imitation_kimg']:g} needs --discriminator projected, whose features "
+                    "say how alike two images are: add it, or leave the imitation out."
+                )
+            values["imitation_kimg"] = 0.0
         values.setdefault("aspect", (1, 1))
         batch_size = values.setdefault("batch_size", default_batch_size(resolution, num_processes))
         if "channels_per_pixel" in table:

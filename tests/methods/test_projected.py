@@ -11,14 +11,18 @@ import torch
 from safetensors.torch import save_file
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.losses import feature_distance, hinge_discriminator_loss, hinge_generator_loss
 from dfmgan_hf.methods import METHODS, get_method
+from dfmgan_hf.methods.dfmgan import Stage2Options, Stage2Task, lack_of_area, mask_distance
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
 from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES, PhotographCodes, Stage1Task
 from dfmgan_hf.methods.train import train
+from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, ProjectedDiscriminator
-from dfmgan_hf.training.task import RunningStatistics, examine
+from dfmgan_hf.models.stylegan2 import MappingNetwork, NoiseInput, StyleGAN2Generator
+from dfmgan_hf.training.task import Batch, RunningStatistics, examine
 from tests.training import tiny
 
 SIZES = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8}
@@ -121,6 +125,36 @@ def test_codes_of_photographs_are_their_principal_components_and_noise():
     assert (again[:, 4:] - z[:, 4:]).abs().min() > 0
 
 
+def test_codes_of_kinds_are_standardised_each_by_itself():
+    torch.manual_seed(0)
+    labels = torch.tensor([0] * 9 + [1] * 4 + [2])
+    photographs = torch.rand(14, 3, 32, 32) + labels[:, None, None, None]
+    codes = PhotographCodes([photographs], z_dim=16, labels=labels)
+    z = codes(photographs, labels)
+    assert codes.is_coded.sum(dim=1).tolist() == [8, 3, 0]  # one fewer than photographs
+    for kind, count in ((0, 8), (1, 3)):
+        coded = z[labels == kind, :count]
+        torch.testing.assert_close(coded.mean(dim=0), torch.zeros(count), atol=1e-4, rtol=0)
+        torch.testing.assert_close(coded.std(dim=0), torch.ones(count), atol=1e-3, rtol=0)
+    again = codes(photographs, labels)
+    is_noise = ~torch.nn.functional.pad(codes.is_coded, (0, 8))[labels]
+    assert torch.equal(again == z, ~is_noise)
+
+
+def test_mapping_networks_listen_to_codes_first():
+    torch.manual_seed(0)
+    codes = PhotographCodes([torch.rand(9, 3, 32, 32)], z_dim=512)
+    for num_kinds in (0, 3):
+        mapping = MappingNetwork(512, 512, 2, num_kinds)
+        before = mapping.layers[0].weight.detach().clone()
+        codes.amplify(mapping)
+        weight = mapping.layers[0].weight.detach()
+        energy = weight[:, :512].square().sum(dim=0)
+        assert energy[:8].sum() / energy.sum() == pytest.approx(0.9, abs=0.01)
+        assert energy.sum() == pytest.approx(before[:, :512].square().sum().item(), rel=0.05)
+        assert torch.equal(weight[:, 512:], before[:, 512:])
+
+
 def test_imitation_learns_the_photographs():
     task = stage1_task(imitation_kimg=1.0)
     trainer = tiny.make_trainer(task, Path("unused"))
@@ -133,18 +167,113 @@ def test_imitation_learns_the_photographs():
     assert all(not p.grad_fn and p.grad is None for p in task.discriminator.parameters())
 
 
+def stage2_task(kinds: tuple[str, ...] = (), **recipe) -> Stage2Task:
+    """Stage 2 of the quick preset, on tiny networks; photographs are of the kinds in turn."""
+    backbone = (StyleGAN2Generator(**SIZES, resolution=32), ProjectedDiscriminator.from_features(resolution=32))
+    settled = METHODS["dfmgan"].resolve("quick", RecipeConfig(batch_size=4, **recipe), backbone, 1)
+    data = tiny.drawn_set()
+    if kinds:
+        labels = torch.arange(len(data)) % len(kinds)
+        data = ImageMaskDataset(data.images, data.masks, data.file_names, labels=labels, kinds=kinds)
+    options, target = Stage2Options(joint=bool(kinds)), Target(torch.device("cpu"))
+    torch.manual_seed(0)
+    return METHODS["dfmgan"].build(TaskRequest(settled, options, AugmentationConfig("none"), target, data, backbone))
+
+
+def photographs_of(task: Stage2Task) -> Batch:
+    data, labels = tiny.drawn_set(), None
+    if task.num_kinds:
+        labels = torch.arange(len(data)) % task.num_kinds
+    return Batch(data.images / 127.5 - 1, data.masks / 127.5 - 1, labels)
+
+
+def test_masks_are_imitated_or_learnt_as_published():
+    task = stage2_task()
+    assert [phase.name for phase in task.phases] == ["imitation", "generator", "path_length", "discriminator"]
+    assert task.match_discriminator is None
+    assert (task.settings.mode_seeking_weight, task.settings.ema_rampup) == (0, 0.05)
+    task = stage2_task(imitation_kimg=0)
+    assert task.codes is None
+    assert task.match_discriminator is not None
+    assert (task.settings.mode_seeking_weight, task.settings.ema_rampup) == (0.1, None)
+
+
+@pytest.mark.parametrize("kinds", [(), ("dot", "spot")])
+def test_stage2_imitates_defects_and_their_masks(kinds):
+    task = stage2_task(kinds)
+    batch, before = photographs_of(task), {n: p.clone() for n, p in task.generator.named_parameters()}
+
+    def masks() -> torch.Tensor:
+        out = task.generator.draw(task._latents(6), task._coded(batch), NoiseInput("random", 6))
+        return out.mask_logits >= 0
+
+    real = batch.masks > 0
+    for _ in range(80):
+        for parameter in task.phases[0].parameters:
+            parameter.requires_grad_(True)
+        task.imitation_loss(batch, RunningStatistics()).backward()
+        for parameter in task.phases[0].parameters:
+            parameter.requires_grad_(False)
+        task.optimizers["imitation"].step()
+        task.optimizers["imitation"].zero_grad()
+    drawn = masks()
+    assert (drawn & real).sum() / (drawn | real).sum() > 0.5
+    changed = {name for name, p in task.generator.named_parameters() if not torch.equal(p, before[name])}
+    assert changed
+    assert all(name.startswith(DEFECT_PREFIXES) for name in changed)
+    # From then on, masks are held where they are.
+    statistics = RunningStatistics()
+    task.prepare([batch])
+    assert task.generator_loss(batch, statistics).isfinite()
+    means = statistics.collect()
+    assert means["loss/mask_imitation"] < 1
+    assert 0 <= means["loss/mask_area"] <= 1
+
+
+def test_masks_are_compared_with_real_ones():
+    real = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    real[0, :, 2:4, 2:4] = real[1, :, :4] = True
+    right = torch.where(real, 1.0, -1.0)
+    assert mask_distance(right, real) < 1e-3
+    assert mask_distance(-right, real) > 10
+    assert lack_of_area(right, real) == pytest.approx(0, abs=1e-6)
+    # 4 pixels are the smallest real mask: none of them is missing all, one half as large half.
+    nothing = torch.full_like(right, -1.0).requires_grad_()
+    assert lack_of_area(nothing, real).item() == pytest.approx(1, abs=1e-6)
+    half = torch.full_like(right, -1.0)
+    half[:, :, 0, :2] = 1.0
+    assert lack_of_area(half, real) == pytest.approx(0.5, abs=1e-6)
+    faint = torch.full_like(right, -0.2).requires_grad_()
+    lack_of_area(faint, real).backward()
+    assert (faint.grad < 0).all()  # grows where it is faintest
+
+
+def test_imitation_needs_features():
+    for method in ("stage1", "dfmgan"):
+        resolve = get_method(method).resolve
+        assert resolve("quick", RecipeConfig(discriminator="stylegan2"), None, 1).imitation_kimg == 0
+        with pytest.raises(ValueError, match=r"`imitation_kimg` 2 needs --discriminator projected"):
+            resolve("auto", RecipeConfig(imitation_kimg=2.0), None, 1)
+
+
 def test_feature_distance_is_of_unit_vectors():
     a = torch.tensor([[3.0, 0.0], [0.0, 2.0]]).t().reshape(1, 2, 1, 2)  # (3, 0) and (0, 2)
     b = torch.tensor([[5.0, 0.0], [1.0, 0.0]]).t().reshape(1, 2, 1, 2)
     assert feature_distance([a, a], [b, a]).item() == pytest.approx((0 + 2) / 2)
 
 
-def test_an_imitating_run_that_is_stopped_goes_on_as_if_it_had_not_been(category, tmp_path):
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_an_imitating_run_that_is_stopped_goes_on_as_if_it_had_not_been(stage, category, tmp_path):
     options = ["--imitation_kimg=0.008"]
-    train(arguments("stage1", category, tmp_path / "whole", *options, "--total_kimg=0.016"))
-    train(arguments("stage1", category, tmp_path / "stopped", *options, "--total_kimg=0.004"))
+    if stage == "stage2":
+        train(arguments("stage1", category, tmp_path / "backbone", "--total_kimg=0.004"))
+        options.append(f"--pretrained_backbone={tmp_path / 'backbone'}")
+    train(arguments(stage, category, tmp_path / "whole", *options, "--total_kimg=0.016"))
+    for total in ("0.004", "0.012"):
+        more = ["--resume_from_checkpoint=latest", f"--total_kimg={total}"]
+        train(arguments(stage, category, tmp_path / "stopped", *options, *more))
     more = [*options, "--total_kimg=0.016", "--resume_from_checkpoint=latest"]
-    train(arguments("stage1", category, tmp_path / "stopped", *more))
+    train(arguments(stage, category, tmp_path / "stopped", *more))
     weights = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("*/diffusion*"))
     assert [path.parts[0] for path in weights] == ["discriminator", "generator"]
     for path in weights:
