@@ -226,11 +226,15 @@ def mask_distance(mask_logits: Tensor, masks: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
 
 
-def lack_of_area(mask_logits: Tensor, masks: Tensor) -> Tensor:
-    """Return by how much masks (N, 1, H, W) fall short of the smallest real one's area: 0 to 1, averaged."""
-    smallest = masks.to(torch.float32).mean(dim=(1, 2, 3)).min()
-    area = (soft_mask(mask_logits).mean(dim=(1, 2, 3)) + 1) / 2
-    return F.relu(1 - area / smallest.clamp_min(SMALLEST_SPREAD)).mean()
+def area_distance(mask_logits: Tensor, masks: Tensor) -> Tensor:
+    """Return how far areas of masks are from those of real ones (N, 1, H, W): the mean |log ratio| of both in order.
+
+    That is the Wasserstein distance between the logarithms of the two batches' areas. Between the photographs' codes,
+    masks that lie apart average out to small or empty ones, which real ones never are.
+    """
+    generated = (soft_mask(mask_logits).mean(dim=(1, 2, 3)) + 1) / 2
+    real, pixel = masks.to(generated.dtype).mean(dim=(1, 2, 3)), 1 / masks[0].numel()
+    return ((generated + pixel).log().sort().values - (real + pixel).log().sort().values).abs().mean()
 
 
 # --- Images that can be drawn again from the same random numbers ---
@@ -585,13 +589,13 @@ class Stage2Task(Stage1Task):
         return distance + off
 
     def _mask_imitation(self, drawing: Drawing, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return how far masks of the photographs' codes are from the real ones, and how many masks are too small."""
+        """Return how far masks of the photographs' codes are from the real ones, and how far areas of all masks are."""
         masks = _real_masks(batch) > 0
         off = mask_distance(self.generator.mask_logits(drawing.trunk, self._coded(batch)), masks)
-        lack = lack_of_area(drawing.mask_logits, masks)
+        areas = area_distance(drawing.mask_logits, masks)
         statistics.report("loss/mask_imitation", off)
-        statistics.report("loss/mask_area", lack)
-        return off + lack
+        statistics.report("loss/mask_area", areas)
+        return off + areas
 
     def _coded(self, batch: Batch) -> Tensor:
         """Return the per-layer defect latents (N, L_defect, w_dim) that stand for a batch's defects."""
