@@ -589,7 +589,7 @@ class Stage2Task(Stage1Task):
         return distance + off
 
     def _mask_imitation(self, drawing: Drawing, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return how far masks of the photographs' codes are from the real ones, and how far areas of all masks are."""
+        """Return how far masks of the photographs' codes are from the real ones, and how far all areas are."""
         masks = _real_masks(batch) > 0
         off = mask_distance(self.generator.mask_logits(drawing.trunk, self._coded(batch)), masks)
         areas = area_distance(drawing.mask_logits, masks)

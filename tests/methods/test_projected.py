@@ -170,6 +170,7 @@ def test_imitation_learns_the_photographs():
 
 def stage2_task(kinds: tuple[str, ...] = (), **recipe) -> Stage2Task:
     """Stage 2 of the quick preset, on tiny networks; photographs are of the kinds in turn."""
+    torch.manual_seed(0)
     backbone = (StyleGAN2Generator(**SIZES, resolution=32), ProjectedDiscriminator.from_features(resolution=32))
     settled = METHODS["dfmgan"].resolve("quick", RecipeConfig(batch_size=4, **recipe), backbone, 1)
     data = tiny.drawn_set()
@@ -177,7 +178,6 @@ def stage2_task(kinds: tuple[str, ...] = (), **recipe) -> Stage2Task:
         labels = torch.arange(len(data)) % len(kinds)
         data = ImageMaskDataset(data.images, data.masks, data.file_names, labels=labels, kinds=kinds)
     options, target = Stage2Options(joint=bool(kinds)), Target(torch.device("cpu"))
-    torch.manual_seed(0)
     return METHODS["dfmgan"].build(TaskRequest(settled, options, AugmentationConfig("none"), target, data, backbone))
 
 
@@ -204,11 +204,12 @@ def test_stage2_imitates_defects_and_their_masks(kinds):
     task = stage2_task(kinds)
     batch, before = photographs_of(task), {n: p.clone() for n, p in task.generator.named_parameters()}
 
-    def masks() -> torch.Tensor:
+    def overlap() -> float:
         out = task.generator.draw(task._latents(6), task._coded(batch), NoiseInput("random", 6))
-        return out.mask_logits >= 0
+        drawn, real = out.mask_logits >= 0, batch.masks > 0
+        return ((drawn & real).sum() / (drawn | real).sum()).item()
 
-    real = batch.masks > 0
+    assert overlap() < 0.1
     for _ in range(80):
         for parameter in task.phases[0].parameters:
             parameter.requires_grad_(True)
@@ -217,8 +218,7 @@ def test_stage2_imitates_defects_and_their_masks(kinds):
             parameter.requires_grad_(False)
         task.optimizers["imitation"].step()
         task.optimizers["imitation"].zero_grad()
-    drawn = masks()
-    assert (drawn & real).sum() / (drawn | real).sum() > 0.5
+    assert overlap() > 0.3
     changed = {name for name, p in task.generator.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith(DEFECT_PREFIXES) for name in changed)
