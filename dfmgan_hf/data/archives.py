@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from filelock import FileLock
 
 from ..files import whole_folder
-from .layouts import category_folders
+from .layouts import category_folders, metadata_files
 from .records import IMAGE_EXTENSIONS, DataError, list_entries
 
 _TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl", ".json", ".xml", ".yaml", ".yml", ".names"})
@@ -81,7 +81,7 @@ def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:
         return path
     folder = extract_archive(path, None if cache_dir is None else Path(cache_dir))
     entries = list_entries(folder).folders
-    if len(entries) == 1 and category_folders(entries[0]):
+    if len(entries) == 1 and (category_folders(entries[0]) or metadata_files(entries[0])):
         return entries[0]
     return folder
 

@@ -32,7 +32,7 @@ from .patches import defect_length, propose_patch_size, propose_region, same_vie
 from .preparation import Inspection, check_size, inspect_all, read_masks
 from .reading import read_image
 from .records import GOOD, ImageRecord, printable
-from .sources import FittedSource, find_listing
+from .sources import FittedSource, check_place, find_listing
 
 _MINIMUM_GOOD = 2
 _MINIMUM_DEFECTS = 1
@@ -82,6 +82,7 @@ def check_dataset(config: CheckConfig) -> int:
     """
     if config.columns < 1:
         raise ValueError(f"`columns` must be at least 1, but is {config.columns}.")
+    check_place(config.output_dir, config)  # or the contact sheet would be among the photographs of the next run
     report, inspections = examine(config)
     print(report.to_text())
     sheet = draw_contact_sheet(report, inspections, columns=config.columns, bit_depth=config.bit_depth)

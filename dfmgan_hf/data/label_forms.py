@@ -12,7 +12,6 @@ import base64
 import io
 import json
 import math
-import os
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -32,10 +31,12 @@ from .records import (
     GOOD,
     IMAGE_EXTENSIONS,
     DataError,
+    files_below,
     is_folder_name,
     list_entries,
     normalised,
     shorten,
+    walk_entries,
 )
 
 LABEL_EXTENSIONS = frozenset({".json", ".xml", ".yaml", ".yml"})
@@ -108,6 +109,13 @@ class LabelSource(NamedTuple):
 
     form: str
     path: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that say something."""
+        if self.form == "VOC":
+            return files_below(self.path)
+        return [self.path, *(_texts_below(self.path.parent) if self.form == "YOLO" else ())]
 
 
 # --- What is drawn: outlines and runs of pixels ---
@@ -490,9 +498,9 @@ def read_yolo(file: Path) -> Iterator[Sheet]:
         file: The names of the classes: data.yaml, classes.txt or obj.names. The texts lie below its folder.
     """
     names = _yolo_names(file)
-    for text in sorted(file.parent.rglob("*.txt")):
+    for text in _texts_below(file.parent):
         lines = _read_text(text).splitlines()
-        if text == file or any(part.startswith(".") for part in text.relative_to(file.parent).parts):
+        if text == file:
             continue
         if lines and not _is_yolo_row(lines[0]):  # a list of files, or a read-me
             continue
@@ -509,6 +517,10 @@ def read_yolo(file: Path) -> Iterator[Sheet]:
                         raise ValueError(f"the class {values[0]:g}, which {file.name} does not name")
                     sheet.add(name, partial(_fill, [outline_of(values[1:])], scale=1))
         yield sheet
+
+
+def _texts_below(folder: Path) -> list[Path]:
+    return [file for file in files_below(folder) if file.suffix.lower() == ".txt"]
 
 
 def _is_yolo_row(line: str) -> bool:
@@ -628,15 +640,14 @@ def find_labels(path: Path) -> list[LabelSource]:
             raise bad_labels(path, "a file that is no labels of a known form", known)
         return [LabelSource(form, path)]
     found: list[LabelSource] = []
-    for place, folders, names in os.walk(path):
-        entries = list_entries(Path(place))
-        folders[:] = sorted(folder.name for folder in entries.folders if folder.name != "SegmentationClass")
-        if len(folders) < len(entries.folders):
-            found.append(LabelSource("VOC", Path(place)))
-        for name in sorted(names):
-            file = Path(place, name)
-            if not name.startswith(".") and (form := _form_of(file)):
-                found.append(LabelSource(form, file))
+    for folder, entries in walk_entries(path):
+        masks = folder / "SegmentationClass"
+        if masks in entries.folders:
+            entries.folders.remove(masks)
+            found.append(LabelSource("VOC", folder))
+        for entry in entries.left_over:
+            if entry.kind == "ignored_files" and (form := _form_of(entry.path)):
+                found.append(LabelSource(form, entry.path))
     yolo = [source for source in found if source.form == "YOLO"]
     # Where data.yaml names the classes, classes.txt does so again, and one in a folder below is of the same data set.
     yolo.sort(key=lambda source: (len(source.path.parts), source.path.suffix == ".txt"))
@@ -671,7 +682,7 @@ def _form_of(file: Path) -> str | None:
 
 
 def _has_yolo_rows(names: Path) -> bool:
-    others = (text for text in names.parent.rglob("*.txt") if text != names)
+    others = (text for text in _texts_below(names.parent) if text != names)
     first = (_read_text(text).lstrip().partition("\n")[0].split() for text in others)
     return any(len(words) >= 5 and all(map(_is_number, words)) for words in first)
 

@@ -18,6 +18,7 @@ from PIL.ExifTags import Base as Tag
 from .archives import default_cache_dir, make_once
 from .label_forms import BOXES, GOOD_NAMES, LINES, LabelSource, Sheet, bad_labels, find_labels, plain_name, read_sheets
 from .layouts import category_folders, finished, list_folders, metadata_files, name_of
+from .reading import opened
 from .records import (
     GOOD,
     DataError,
@@ -26,9 +27,9 @@ from .records import (
     Listing,
     Split,
     is_folder_name,
-    list_entries,
     normalised,
     shorten,
+    walk_entries,
 )
 
 Unlabelled = Literal["skip", "good"]
@@ -51,11 +52,9 @@ class Photographs:
         self.root = Path(os.path.abspath(root))
         self.images: list[Path] = []
         self.left_over: list[LeftOver] = []
-        for place, folders, _ in os.walk(self.root):
-            entries = list_entries(Path(place))
-            folders[:] = sorted(folder.name for folder in entries.folders)
+        for folder, entries in walk_entries(self.root):
             self.left_over += entries.left_over
-            if Path(place).name.startswith("Segmentation"):  # masks of VOC
+            if folder.name.startswith("Segmentation"):  # masks of VOC
                 self.left_over += [LeftOver(image, "unused") for image in entries.images]
             else:
                 self.images += entries.images
@@ -67,7 +66,8 @@ class Photographs:
     def find(self, sheet: Sheet) -> list[Path]:
         """Return the photograph that a sheet means, or all those that it could be as well; none if it is not there."""
         *folders, name = normalised(plain_name(sheet.name)).split("/")
-        candidates = self._by_name.get(name, [])
+        as_written = normalised(sheet.name).replace("\\", "/").rpartition("/")[2]
+        candidates = self._by_name.get(name) or self._by_name.get(as_written, [])
         if not candidates and _is_hex(name[:8]) and name[8:9] == "-":  # put before the names of what was uploaded
             candidates = self._by_name.get(name[9:], [])
         # YOLO keeps texts in labels/ that are about photographs in images/.
@@ -145,11 +145,8 @@ def list_labels(
     if not sources:
         known = "labels of COCO, YOLO, LabelMe, Label Studio, CVAT for images, or VOC"
         raise bad_labels(labels or root, "no label file", known, "Name the file or folder with --labels.")
-    is_of_voc = sources[0].form == "VOC"
-    folders = {source.path if is_of_voc else source.path.parent for source in sources}
-    texts = {path for folder in folders for path in (folder.rglob("*") if is_of_voc else folder.rglob("*.txt"))}
     key = hashlib.sha256(f"{_VERSION} {sources} {found.root} {unlabelled}".encode("utf-8", "surrogateescape"))
-    for path in sorted({*found.images, *texts, *(source.path for source in sources)}):
+    for path in sorted({*found.images, *(path for source in sources for path in source.files)}):
         status = path.stat() if path.exists() else None
         key.update(
             repr((str(path), status and (status.st_size, status.st_mtime_ns))).encode("utf-8", "backslashreplace")
@@ -259,10 +256,10 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
         return [_record(image, name, GOOD)] if any(sheet.is_good for sheet in about) else []
     records = []
     try:
-        with Image.open(image) as file:
+        with opened(image) as file:
             raw, turn = file.size, file.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return [_record(image, name, kind) for kind in kinds]  # reading it says why
+    except DataError as unreadable:
+        return [_record(image, name, kind, unreadable) for kind in kinds]
     upright = raw[::-1] if turn > 4 else raw
     (sheet,) = said
     if sheet.size not in (None, upright, raw):

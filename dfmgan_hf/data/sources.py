@@ -118,7 +118,7 @@ def _find_labelled(source: DataSource) -> Listing | None:
         raise ValueError("labels belong to the photographs in data_dir: give that, and no defect_dir and mask_dir.")
     if source.data_dir is None or source.defect_dir or source.mask_dir or is_hub_id(source.data_dir):
         return None
-    root, labels = Path(source.data_dir), source.labels
+    root, labels = Path(source.data_dir), None if source.labels is None else Path(source.labels)
     category = source.category or (normalised(root.stem) if root.is_file() else None)
     if root.is_file() and root.suffix.lower() in LABEL_EXTENSIONS:
         root, labels, category = root.parent, labels or root, source.category
@@ -128,7 +128,7 @@ def _find_labelled(source: DataSource) -> Listing | None:
     if labels is None and not is_labelled(root):
         return None
     if labels is not None and labels.suffix.lower() not in LABEL_EXTENSIONS | {".txt", ".names"}:
-        labels = unpacked(Path(labels), source.cache_dir)
+        labels = unpacked(labels, source.cache_dir)
     return list_labels(
         root,
         labels,

@@ -318,6 +318,15 @@ def test_patches_of_a_thin_product_in_any_rotation(tmp_path: Path, capsys) -> No
     assert re.search(r"Patches of (144|160|176) pixels", capsys.readouterr().err)  # four times the length
 
 
+def test_the_size_is_proposed_beside_photographs_that_are_too_large(
+    category_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    save(draw_photograph(0, 100, 100), category_folder / "train/good/large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    config = PatchConfig(category_folder, output_dir=tmp_path / "patches", skip_bad_files=True)
+    assert [error.code for error in cut_patches(config)[1]] == ["unreadable"]
+
+
 def test_of_two_runs_into_one_folder_the_second_is_refused(category_folder: Path, tmp_path: Path) -> None:
     with (
         whole_folder(tmp_path / "patches"),
