@@ -286,13 +286,11 @@ def _judge_stages(inspections: Sequence[Inspection]) -> list[StageSummary]:
     usable = Counter((i.record.split, i.record.defect) for i in inspections if not i.errors)
     rows = [("stage 1", "defect-free", usable["train", GOOD], ADVISED_GOOD, _MINIMUM_GOOD)]
     for kind in sorted({i.record.defect for i in inspections} - {GOOD}):
-        count = usable["train", kind] + usable["test", kind]
-        rows.append(("stage 2", kind, count, ADVISED_DEFECTS, _MINIMUM_DEFECTS))
+        number = usable["train", kind] + usable["test", kind]
+        rows.append(("stage 2", kind, number, ADVISED_DEFECTS, _MINIMUM_DEFECTS))
     return [
-        StageSummary(
-            stage, kind, count, advised, "cannot train" if count < minimum else "few" if count < advised else "ready"
-        )
-        for stage, kind, count, advised, minimum in rows
+        StageSummary(stage, kind, n, advised, "cannot train" if n < minimum else "few" if n < advised else "ready")
+        for stage, kind, n, advised, minimum in rows
     ]
 
 

@@ -535,10 +535,9 @@ def _is_number(word: str) -> bool:
 
 
 def _yolo_names(file: Path) -> dict[int, str]:
-    text = _read_text(file)
     if file.suffix == ".txt" or file.name == "obj.names":
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    content = _yaml(file, text)
+        return dict(enumerate(line.strip() for line in _read_text(file).splitlines() if line.strip()))
+    content = _read_yaml(file)
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -663,7 +662,7 @@ def _form_of(file: Path) -> str | None:
     """Return the form of a file's labels; None if it holds none."""
     ending = file.suffix.lower()
     if file.name in ("classes.txt", "obj.names") or ending in (".yaml", ".yml"):
-        content = _yaml(file, _read_text(file)) if ending in (".yaml", ".yml") else {"names": ()}
+        content = _read_yaml(file) if ending in (".yaml", ".yml") else {"names": ()}
         return "YOLO" if isinstance(content, dict) and "names" in content and _has_yolo_rows(file) else None
     if ending == ".xml":
         root = _read_xml(file)
@@ -696,21 +695,25 @@ def _read_text(file: Path) -> str:
         raise bad_labels(file, f"text that is not in UTF-8 ({error.reason})", "a text file in UTF-8") from error
 
 
-def _read_json(file: Path) -> Any:
+@contextmanager
+def _parsing(file: Path, language: str) -> Iterator[None]:
     try:
-        return json.loads(_read_text(file))
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise bad_labels(file, f"JSON that does not parse ({error})", "a whole JSON file") from error
-
-
-def _yaml(file: Path, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        yield
+    except DataError:
+        raise
+    except (ValueError, RecursionError, yaml.YAMLError, ET.ParseError) as error:
         reason = str(error).partition("\n")[0]
-        raise bad_labels(file, f"YAML that does not parse ({reason})", "a whole YAML file") from error
+        raise bad_labels(file, f"{language} that does not parse ({reason})", f"a whole {language} file") from error
+
+
+def _read_json(file: Path) -> Any:
+    with _parsing(file, "JSON"):
+        return json.loads(_read_text(file))
+
+
+def _read_yaml(file: Path) -> Any:
+    with _parsing(file, "YAML"):
+        return yaml.safe_load(_read_text(file))
 
 
 class _WithoutEntities(ET.TreeBuilder):
@@ -721,12 +724,8 @@ class _WithoutEntities(ET.TreeBuilder):
 
 
 def _read_xml(file: Path) -> ET.Element:
-    try:
+    with _parsing(file, "XML"):
         return ET.fromstring(_read_text(file), ET.XMLParser(target=_WithoutEntities()))
-    except (ET.ParseError, RecursionError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise bad_labels(file, f"XML that does not parse ({error})", "a whole XML file") from error
 
 
 def read_sheets(source: LabelSource) -> Iterator[Sheet]:

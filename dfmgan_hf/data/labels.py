@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
+from operator import eq
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -39,7 +42,7 @@ Unlabelled = Literal["skip", "good"]
 _VERSION = 1
 
 _HELD_BACK = frozenset({"test", "val", "valid", "validation"})
-_ORIENTATION = Tag.Orientation
+_UPLOADED = re.compile(r"[0-9a-f]{8}-")  # which Label Studio puts before names
 
 
 # --- Photographs: which one a label file means ---
@@ -68,7 +71,7 @@ class Photographs:
         *folders, name = normalised(plain_name(sheet.name)).split("/")
         as_written = normalised(sheet.name).replace("\\", "/").rpartition("/")[2]
         candidates = self._by_name.get(name) or self._by_name.get(as_written, [])
-        if not candidates and _is_hex(name[:8]) and name[8:9] == "-":  # put before the names of what was uploaded
+        if not candidates and _UPLOADED.match(name):
             candidates = self._by_name.get(name[9:], [])
         # YOLO keeps texts in labels/ that are about photographs in images/.
         folders = ["images" if part == "labels" else part for part in folders]
@@ -82,18 +85,9 @@ class Photographs:
         return [image for image in candidates if fit(image) == best]
 
 
-def _is_hex(text: str) -> bool:
-    return len(text) == 8 and all(character in "0123456789abcdef" for character in text)
-
-
 def _common(first: Iterable[str], second: Iterable[str]) -> int:
     """Return how many of the first parts are the same."""
-    number = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        number += 1
-    return number
+    return sum(takewhile(bool, map(eq, first, second)))
 
 
 # --- All of it: records, with masks in the cache ---
@@ -257,7 +251,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
     records = []
     try:
         with opened(image) as file:
-            raw, turn = file.size, file.getexif().get(_ORIENTATION, 1)
+            raw, turn = file.size, file.getexif().get(Tag.Orientation, 1)
     except DataError as unreadable:
         return [_record(image, name, kind, unreadable) for kind in kinds]
     upright = raw[::-1] if turn > 4 else raw
@@ -281,7 +275,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
             continue
         drawn = Image.fromarray(mask)
         if size != upright:  # labelled as it lies in the file
-            drawn.getexif()[_ORIENTATION] = turn
+            drawn.getexif()[Tag.Orientation] = turn
             drawn = ImageOps.exif_transpose(drawn)
         path = masks.with_name(f"{masks.name}_{number}.png")
         drawn.save(path)

@@ -545,7 +545,7 @@ def split_images_and_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path
     masks = set()
     for path in files:
         stem = normalised(path.stem)
-        if owners[stem] == [path] and _MASK_WORDS.match(_without_number(path.stem)):
+        if owners[stem] == [path] and _MASK_WORDS.match(path.stem):
             del owners[stem]  # it is no mask of itself
             if _image_stem(path, owners)[0]:
                 masks.add(path)
@@ -555,10 +555,6 @@ def split_images_and_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path
         if len(same_stem) == 2 and len(lossless) == 1:
             masks.add(lossless[0])
     return [p for p in files if p not in masks], [p for p in files if p in masks]
-
-
-def _without_number(stem: str) -> str:
-    return re.sub(r"[_\-. ]?\(?\d+\)?$", "", stem)
 
 
 def _image_stem(mask: Path, beginnings: Container[str]) -> tuple[str | None, str, str | None]:

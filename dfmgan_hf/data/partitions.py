@@ -37,10 +37,8 @@ def read_file_list(path: Path | str) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         names = [normalised(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    except FileNotFoundError:
-        found = "there is no such file"
-    except IsADirectoryError:
-        found = "a folder"
+    except OSError as error:
+        found = error.strerror or str(error)
     except UnicodeDecodeError as error:
         found, advice = f"what is no text in UTF-8 ({error})", "Save it as UTF-8."
     if not names:
@@ -139,10 +137,8 @@ def read_groups(path: Path | str) -> dict[str, str]:
             if groups.setdefault(name, group) != group:
                 raise ValueError(f"{name} in the groups {groups[name]!r} and {group!r}")
         return groups
-    except FileNotFoundError:
-        found = "there is no such file"
-    except IsADirectoryError:
-        found = "a folder"
+    except OSError as error:
+        found = error.strerror or str(error)
     except ValueError as error:
         found = str(error)
     raise DataError(

@@ -18,10 +18,7 @@ from .records import DataError
 Array = np.ndarray[Any, Any]
 
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
-_DECODING_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, RuntimeError),
-    *(struct.error, zlib.error),
-)
+_DAMAGE = (OSError, EOFError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error)
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
@@ -98,7 +95,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
             expected="a photograph of fewer pixels",
             advice="Allow it with --max_megapixels if you trust the file, or cut or scale it before.",
         ) from error
-    except _DECODING_ERRORS as error:
+    except _DAMAGE as error:
         size = path.stat().st_size
         raise DataError(
             "unreadable",

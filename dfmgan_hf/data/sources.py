@@ -133,7 +133,7 @@ def _find_labelled(source: DataSource) -> Listing | None:
         root,
         labels,
         unlabelled=source.unlabelled,
-        good_dir=source.good_dir,
+        good_dir=None if source.good_dir is None else Path(source.good_dir),
         category=category,
         cache_dir=source.cache_dir,
     )

@@ -64,7 +64,6 @@ Made = tuple[Array, Array, Array | None]
 
 _PATCH = re.compile(r"_x\d{5,}_y\d{5,}$")
 _TIMED_STEPS = 3
-_KEPT = ("good", "defect", "overlap", "image")
 # What may differ when a run goes on.
 _FREE = (
     "scale",
@@ -613,9 +612,8 @@ class Experiment:
     def read_scores(self, network: Network) -> Scores | None:
         """Return what was kept of a network; None if there is nothing, or it is damaged."""
         try:
-            tensors = safetensors.numpy.load_file(self._scores_file(network))
-            return Scores(*(tensors[name] for name in _KEPT))
-        except (OSError, SafetensorError, KeyError):
+            return Scores(**safetensors.numpy.load_file(self._scores_file(network)))
+        except (OSError, SafetensorError, TypeError):
             return None
 
     def train(self, network: Network, steps: int, num_made: int) -> Detector:
@@ -643,7 +641,7 @@ class Experiment:
         if network.seed == 0:
             with whole_file(self._weights_file(network.row)) as aside:
                 save_file(model.state_dict(), aside)
-        tensors = {name: np.ascontiguousarray(getattr(scores, name)) for name in _KEPT}
+        tensors = {name: np.ascontiguousarray(counts) for name, counts in vars(scores).items()}
         with whole_file(self._scores_file(network)) as aside:
             safetensors.numpy.save_file(tensors, aside)
 

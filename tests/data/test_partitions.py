@@ -81,7 +81,7 @@ def test_what_cannot_be_divided_is_an_error():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file"),
+        (None, "No such file or directory"),
         ("", "no lines"),
         ("file,part\ntest/crack/000.png,a\n", "the columns file, part"),
         ("group,file\na\n", "a line of file '' and group 'a'"),
@@ -143,9 +143,9 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
     listed.write_text("test/dent/001.png\n")
     with pytest.raises(DataError, match="1 names, none of them among the 5 photographs asked for"):
         load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
-    with pytest.raises(DataError, match=r"a folder\. Expected a text file with one name a line"):
+    with pytest.raises(DataError, match=r"Is a directory\. Expected a text file with one name a line"):
         read_file_list(tmp_path)
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(DataError, match="No such file or directory"):
         load_training_set(DataConfig(category_folder, file_list=tmp_path / "none.txt"), "scratch")
 
 
