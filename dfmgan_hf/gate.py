@@ -257,7 +257,7 @@ class QualityGate:
         images = torch.zeros((len(records), image_channels, *size), dtype=torch.uint8)
         masks = torch.zeros((len(records), 1, *size), dtype=torch.uint8)
         for number, record in enumerate(records):
-            image, mask = read_pair(record, image_channels, bit_depth)
+            image, mask = read_pair(record, image_channels, bit_depth, None if window else resolution, fit)
             defect = np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect
             if window > min(defect.shape):
                 height, width = defect.shape

@@ -113,7 +113,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     size = resolution * config.aspect[0], resolution * config.aspect[1]
     check_size(size, config.fit)
     listing = find_listing(config)
-    inspections = inspect_all(listing.records, config.bit_depth)
+    inspections = inspect_all(listing.records, config.bit_depth, size, config.fit)
     pairs = find_duplicates([i.small for i in inspections], [i.digest for i in inspections])
     stages = _judge_stages(inspections)
     findings = [

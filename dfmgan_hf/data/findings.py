@@ -104,6 +104,7 @@ _FILE_PROBLEMS = {
     "several_masks": "more than one possible mask",
     "size_mismatch": "photograph and mask of different sizes",
     "empty_mask": "a mask without any defect in it",
+    "cropped_mask": "a defect outside of what is kept",
     "shared_mask": "one mask for several photographs",
     "labels": "labels that cannot be drawn",
     "no_photograph": "labels without their photograph",

@@ -451,7 +451,8 @@ class Experiment:
     # --- Photographs as arrays ---
 
     def _load(self, record: ImageRecord) -> Example:
-        image, mask = read_pair(record, 3, self.config.bit_depth)
+        size = self.size if self.is_whole else None
+        image, mask = read_pair(record, 3, self.config.bit_depth, size, self.config.fit)
         return self._fitted(image, np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect)
 
     def _fitted(self, image: Array, mask: Array) -> Example:
