@@ -329,11 +329,12 @@ def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
     taken: set[tuple[str, str, str]] = set()
     for record in records:
         plain = stem = Path(record.name).stem
+        side = "" if record.masks else record.split  # the masks of both splits lie in one folder
         number = 2
-        while (record.split, record.defect, stem) in taken:
+        while (side, record.defect, stem) in taken:
             stem = f"{plain}_{number}"
             number += 1
-        taken.add((record.split, record.defect, stem))
+        taken.add((side, record.defect, stem))
         stems[record.name] = stem
     return stems
 
