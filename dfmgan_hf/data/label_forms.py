@@ -296,8 +296,9 @@ def _inset(part: Array, left: int, top: int, width: int, height: int) -> Array:
 # --- Forms: each reader yields a sheet for each photograph ---
 
 
-def read_coco(file: Path, data: dict[str, Any]) -> Iterator[Sheet]:
+def read_coco(file: Path) -> Iterator[Sheet]:
     """Read COCO instances: outlines, which are united, and run lengths, as numbers or as text."""
+    data = _read_json(file)
     names = {str(row.get("id")): row.get("name") for row in _rows(data, "categories", file)}
     sheets: dict[str, Sheet] = {}
     for row in _rows(data, "images", file):
@@ -340,8 +341,9 @@ def _coco_area(area: Any, size: tuple[int, int] | None) -> Callable[[int, int], 
     return partial(fill_runs, counts, by_columns=True)
 
 
-def read_labelme(file: Path, data: dict[str, Any]) -> Iterator[Sheet]:
+def read_labelme(file: Path) -> Iterator[Sheet]:
     """Read a file of LabelMe: polygons, circles and masks; a file without any says that the photograph is good."""
+    data = _read_json(file)
     sheet = Sheet(file, str(data["imagePath"]), _size(data.get("imageWidth"), data.get("imageHeight")))
     shapes = data["shapes"]
     flags = data.get("flags")
@@ -381,13 +383,13 @@ def _labelme_mask(text: str, left: int, top: int, width: int, height: int) -> Ar
     return _inset(part, left, top, width, height)
 
 
-def read_label_studio(file: Path, tasks: list[Any]) -> Iterator[Sheet]:
+def read_label_studio(file: Path) -> Iterator[Sheet]:
     """Read tasks of Label Studio: polygons, brushes and ellipses, in percent of the photograph's sides.
 
     Of several annotations of a task, the one that is marked as ground truth counts, or else the last. One that was
     submitted with nothing in it says that the photograph is good; a skipped one says nothing.
     """
-    for task in tasks:
+    for task in _read_json(file):
         data = task.get("data") if isinstance(task, dict) else None
         given = task.get("annotations") if isinstance(task, dict) else None
         name = _task_image(data)
@@ -456,8 +458,9 @@ def _add_region(sheet: Sheet, result: dict[str, Any], value: dict[str, Any], lab
         sheet.add(label, draw)
 
 
-def read_cvat(file: Path, root: ET.Element) -> Iterator[Sheet]:
+def read_cvat(file: Path) -> Iterator[Sheet]:
     """Read "CVAT for images": polygons, masks and ellipses."""
+    root = _read_xml(file)
     if root.find("track") is not None:
         raise bad_labels(file, "tracks, as in CVAT for video", 'the export "CVAT for images 1.1"')
     for image in root.iter("image"):
@@ -730,20 +733,17 @@ def _read_xml(file: Path) -> ET.Element:
 
 def read_sheets(source: LabelSource) -> Iterator[Sheet]:
     """Read a label file, or the folder of many."""
-    path = source.path
-    if source.form == "CVAT":
-        return read_cvat(path, _read_xml(path))
-    if source.form in _OF_FOLDERS:
-        return _OF_FOLDERS[source.form](path)
-    return _OF_JSON[source.form](path, _read_json(path))
+    return _READERS[source.form](source.path)
 
 
-_OF_JSON: Mapping[str, Callable[[Path, Any], Iterator[Sheet]]] = {
+_READERS: Mapping[str, Callable[[Path], Iterator[Sheet]]] = {
     "COCO": read_coco,
     "LabelMe": read_labelme,
     "Label Studio": read_label_studio,
+    "CVAT": read_cvat,
+    "YOLO": read_yolo,
+    "VOC": read_voc,
 }
-_OF_FOLDERS: Mapping[str, Callable[[Path], Iterator[Sheet]]] = {"YOLO": read_yolo, "VOC": read_voc}
 
 
 @contextmanager

@@ -341,8 +341,7 @@ def _divide(
 
 def _in_groups(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
     """Return names by group, each of them on its own without groups."""
-    if groups is None:
-        return {name: [name] for name in names}
+    groups = {name: name for name in names} if groups is None else groups
     unknown = [name for name in names if name not in groups]
     if unknown:
         raise ValueError(f"`groups` has no line for {len(unknown)} photographs ({shorten(unknown, 3)}).")
