@@ -72,7 +72,7 @@ class Sheet:
         is_good: Whether it says that nothing is wrong with it.
         ignored: Labels that are not used, by what they are.
         problem: What is wrong with the labels, if anything.
-        troubled: Labels of which that keeps an area from being drawn.
+        troubled: Labels with an area that cannot be drawn for it.
     """
 
     file: Path

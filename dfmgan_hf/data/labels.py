@@ -36,7 +36,7 @@ from .records import (
 )
 
 Unlabelled = Literal["skip", "good"]
-"""What a photograph is of which the labels say nothing: left out, or taken as defect-free."""
+"""What to do with photographs that the labels say nothing about: leave them out, or take them as defect-free."""
 
 # Raise it when the same labels would be drawn or named otherwise than before: the cache then makes them anew.
 _VERSION = 1
@@ -121,7 +121,7 @@ def list_labels(
     Args:
         root: Folder of the photographs, with those below it.
         labels: The label file, or a folder of some; None if they are in `root`.
-        unlabelled: What photographs are of which the labels say nothing.
+        unlabelled: See `Unlabelled`.
         good_dir: Folder of more defect-free photographs.
         category: Name of the object; None for that of `root`.
         cache_dir: Where the masks are drawn, once; None for the cache of `datasets`.
@@ -240,7 +240,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
         error = DataError(
             "no_mask",
             image,
-            found=f"labels that say not which pixels are defect: {listed}",
+            found=f"labels that do not say which pixels are defective: {listed}",
             expected="outlines or masks",
             advice="Outline its defects, or leave it out with --skip_bad_files.",
         )

@@ -30,7 +30,8 @@ class DataSource:
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
         labels: Label file, or a folder or archive of some, of photographs in `data_dir`; needed if they lie elsewhere,
             or if there are several.
-        unlabelled: What photographs are of which the labels say nothing: left out (skip), or defect-free (good).
+        unlabelled: What to do with photographs that the labels say nothing about: leave them out (skip), or take them
+            as defect-free (good).
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
         max_megapixels: Largest photograph to decode, in millions of pixels; None for what is safe if nobody
