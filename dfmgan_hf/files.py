@@ -60,7 +60,9 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write a value as indented JSON, whole."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    # File names need not be Unicode; what is not is escaped as JSON does it.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def keep_settings(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -257,17 +257,16 @@ class QualityGate:
         images = torch.zeros((len(records), image_channels, *size), dtype=torch.uint8)
         masks = torch.zeros((len(records), 1, *size), dtype=torch.uint8)
         for number, record in enumerate(records):
-            image, mask = read_pair(record, image_channels, bit_depth)
+            image, mask = read_pair(record, image_channels, bit_depth, None if window else resolution, fit)
             defect = np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect
-            if window > min(defect.shape):
-                height, width = defect.shape
+            height, width = defect.shape
+            if window > min(height, width):
                 raise GateError(
                     f"{record.image_path} is {width}x{height} pixels, smaller than the {window}x{window} that an "
                     "image of the model shows: leave this photograph out."
                 )
             if window:
-                has_defect = bool(defect.any())
-                places = defect_places(defect, window, 1, 0.5, rng) if has_defect else product_places(image, window)
+                places = product_places(image, window) if mask is None else defect_places(defect, window, 1, 0.5, rng)
                 x, y = places[rng.integers(len(places))]
                 image, defect = (each[y : y + window, x : x + window] for each in (image, defect))
             fitted, small = fit_to_size(image, defect, resolution, fit)

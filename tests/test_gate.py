@@ -11,7 +11,7 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf import gate as gate_module
-from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.data.records import DataError, ImageRecord
 from dfmgan_hf.export.generate import ExportError, Guard, judge_triplet
 from dfmgan_hf.gate import GateError, Judgement, QualityGate, join
 
@@ -105,6 +105,8 @@ def test_thresholds_of_photographs_are_those_of_their_patches(photographs, monke
     assert found.thresholds["smallest"] == found.thresholds["largest"] == 64 / 32**2
     whole = QualityGate.from_photographs(defects, without, 32, 1, parts=parts)
     assert whole.thresholds["largest"] < 2 * 64 / 64**2
+    with pytest.raises(DataError, match="a defect that lies wholly outside the middle"):
+        QualityGate.from_photographs(defects, without, (64, 4), 1, parts=parts, fit="center_crop")
     with pytest.raises(GateError, match="is 64x64 pixels, smaller than the 80x80"):
         QualityGate.from_photographs(defects, without, 32, 1, window=80)
 

@@ -1,6 +1,7 @@
 """`dfmgan prove`: measures, intervals, leakage, made defects, the whole run, and what is said of bad input."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -387,6 +388,17 @@ def test_good_photographs_are_held_back_where_none_are_for_testing(settings, pro
         Experiment(ProveConfig(**own))
 
 
+def test_bad_files_are_left_out_or_end_the_run(settings, product, tmp_path, capsys):
+    settings["data_dir"] = shutil.copytree(product, tmp_path / "copy")
+    for name in ("train/good/001.png", "test/scratch/001.png"):
+        (settings["data_dir"] / name).write_bytes(b"cut short")
+    found = Experiment(ProveConfig(**settings, skip_bad_files=True))
+    assert len(found.good) + len(found.real) + len(found.held_back) > 40
+    assert capsys.readouterr().err.count("LEFT OUT") == 2
+    with pytest.raises(DataError, match="001"):
+        _ = Experiment(ProveConfig(**settings | {"output_dir": tmp_path / "other"})).good
+
+
 @pytest.mark.parametrize("name", ["test/scratch/{}.png", "test/scratch/{}_x00010_y00004.png"])
 def test_a_model_that_learnt_from_tested_parts_is_refused(settings, model, name):
     tested = sorted(Experiment(ProveConfig(**settings)).partition.test)
@@ -498,8 +510,6 @@ def test_a_gate_that_lets_nothing_pass_ends_the_run(settings, model, some_pass, 
 
 
 def test_masks_good_photographs_and_parts_must_be_there(settings, product, tmp_path):
-    import shutil
-
     def copy(name, *removed):
         folder = tmp_path / name / "product"
         shutil.copytree(product, folder)

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from filelock import FileLock
 
 from ..files import whole_folder
-from .layouts import category_folders
+from .layouts import category_folders, metadata_files
 from .records import IMAGE_EXTENSIONS, DataError, list_entries
 
 _TEXT_EXTENSIONS = frozenset({".txt", ".md", ".csv", ".jsonl", ".json", ".xml", ".yaml", ".yml", ".names"})
@@ -32,7 +32,7 @@ _DEEPEST, _LONGEST = 32, 1000  # folders in a member's name, and characters
 _RATIO, _ALWAYS_ALLOWED = 200, 2**28
 # Unpacking may take so long, and so much longer for each MiB of the archive: slow disks and compressions do with that.
 _SECONDS, _SECONDS_PER_MIB = 300, 5
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RecursionError, struct.error)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, struct.error)
 _MAGIC: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"\x5d\0\0": lzma.LZMAFile,
@@ -81,7 +81,7 @@ def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:
         return path
     folder = extract_archive(path, None if cache_dir is None else Path(cache_dir))
     entries = list_entries(folder).folders
-    if len(entries) == 1 and category_folders(entries[0]):
+    if len(entries) == 1 and (category_folders(entries[0]) or metadata_files(entries[0])):
         return entries[0]
     return folder
 
@@ -142,9 +142,8 @@ def _extract(archive: Path, folder: Path, max_bytes: int) -> None:
             raise _bad_archive(archive, "no image and no text in it", expected)
     except DataError:
         raise
-    except (*_DAMAGE, ValueError, IndexError, KeyError) as error:  # the last three of headers that tarfile trusts
-        raise _damaged(archive, str(error)) from error
-    except (NotImplementedError, RuntimeError) as error:  # of zip: a password, a compression that Python has not
+    # Value and lookup errors: headers that tarfile trusts. Runtime errors: recursion, a password, unknown compression.
+    except (*_DAMAGE, ValueError, LookupError, RuntimeError) as error:
         raise _damaged(archive, str(error)) from error
     except OSError as error:
         if error.errno is None:  # what gzip and bz2 raise on damaged data

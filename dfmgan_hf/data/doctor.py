@@ -32,7 +32,7 @@ from .patches import defect_length, propose_patch_size, propose_region, same_vie
 from .preparation import Inspection, check_size, inspect_all, read_masks
 from .reading import read_image
 from .records import GOOD, ImageRecord, printable
-from .sources import FittedSource, find_listing
+from .sources import FittedSource, check_place, find_listing
 
 _MINIMUM_GOOD = 2
 _MINIMUM_DEFECTS = 1
@@ -82,6 +82,7 @@ def check_dataset(config: CheckConfig) -> int:
     """
     if config.columns < 1:
         raise ValueError(f"`columns` must be at least 1, but is {config.columns}.")
+    check_place(config.output_dir, config)  # or the contact sheet would be among the photographs of the next run
     report, inspections = examine(config)
     print(report.to_text())
     sheet = draw_contact_sheet(report, inspections, columns=config.columns, bit_depth=config.bit_depth)
@@ -112,7 +113,7 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     size = resolution * config.aspect[0], resolution * config.aspect[1]
     check_size(size, config.fit)
     listing = find_listing(config)
-    inspections = inspect_all(listing.records, config.bit_depth)
+    inspections = inspect_all(listing.records, config.bit_depth, size, config.fit)
     pairs = find_duplicates([i.small for i in inspections], [i.digest for i in inspections])
     stages = _judge_stages(inspections)
     findings = [
@@ -285,13 +286,11 @@ def _judge_stages(inspections: Sequence[Inspection]) -> list[StageSummary]:
     usable = Counter((i.record.split, i.record.defect) for i in inspections if not i.errors)
     rows = [("stage 1", "defect-free", usable["train", GOOD], ADVISED_GOOD, _MINIMUM_GOOD)]
     for kind in sorted({i.record.defect for i in inspections} - {GOOD}):
-        count = usable["train", kind] + usable["test", kind]
-        rows.append(("stage 2", kind, count, ADVISED_DEFECTS, _MINIMUM_DEFECTS))
+        number = usable["train", kind] + usable["test", kind]
+        rows.append(("stage 2", kind, number, ADVISED_DEFECTS, _MINIMUM_DEFECTS))
     return [
-        StageSummary(
-            stage, kind, count, advised, "cannot train" if count < minimum else "few" if count < advised else "ready"
-        )
-        for stage, kind, count, advised, minimum in rows
+        StageSummary(stage, kind, n, advised, "cannot train" if n < minimum else "few" if n < advised else "ready")
+        for stage, kind, n, advised, minimum in rows
     ]
 
 

@@ -85,7 +85,7 @@ def judge_number(kind: str, usable: int) -> Iterator[Finding]:
             "warning",
             "few_good",
             f"{usable} usable defect-free photographs; {ADVISED_GOOD} are advised for stage 1.",
-            "Photograph more, which needs no defects. With few, the discriminator remembers them.",
+            "Take more: they need no defects. With few, the discriminator learns them by heart.",
         )
     elif kind != GOOD and usable < ADVISED_DEFECTS:
         also = f" Classification needs at least {_MINIMUM_FOR_PARTITIONS}." if usable < _MINIMUM_FOR_PARTITIONS else ""
@@ -104,6 +104,7 @@ _FILE_PROBLEMS = {
     "several_masks": "more than one possible mask",
     "size_mismatch": "photograph and mask of different sizes",
     "empty_mask": "a mask without any defect in it",
+    "cropped_mask": "a defect outside of what is kept",
     "shared_mask": "one mask for several photographs",
     "labels": "labels that cannot be drawn",
     "no_photograph": "labels without their photograph",
@@ -305,8 +306,8 @@ def _check_pixels(inspections: Sequence[Inspection], bit_depth: int) -> Iterator
         transparent,
         "warning",
         "transparent",
-        f"{count(len(transparent), 'photograph')} of which all is transparent; the colours behind are taken.",
-        "Nothing, if the contact sheet of `dfmgan check` shows them as they are; saved without alpha, they are sure.",
+        f"{count(len(transparent), 'photograph')} wholly transparent; the colours behind are used.",
+        "Nothing, if the contact sheet of `dfmgan check` shows them as they are. Save them without alpha to be sure.",
     )
     paged = [i.record.name for i in inspections if i.has_more_pages]
     yield from found_in(

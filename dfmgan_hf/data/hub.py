@@ -342,24 +342,30 @@ class DefectDatasetDict(datasets.DatasetDict):
             The commit, as `datasets` returns it.
         """
         licence = options.pop("license", None)
-        token, revision = options.get("token"), options.get("revision")
-        api = HfApi(token=token)
+        revision = options.get("revision")
+        api = HfApi(token=options.get("token"))
         # The card goes first: datasets keeps the text of the README that it finds, and adds sizes and file names.
         api.create_repo(repo_id, repo_type="dataset", private=options.get("private"), exist_ok=True)
+        if revision is not None and not revision.startswith("refs/pr/"):
+            api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
         try:
-            card = DatasetCard.load(repo_id, token=token)
+            path = api.hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=revision)
+            card = DatasetCard.load(path)
             card.text = _with_counts(card.text, self)
         except EntryNotFoundError:
             card = make_dataset_card(self, repo_id, licence)
         # Not card.push_to_hub: before huggingface_hub 2 it asks huggingface.co, whatever Hub HF_ENDPOINT names.
-        api.upload_file(
+        commit = api.upload_file(
             path_or_fileobj=str(card).encode(),
             path_in_repo="README.md",
             repo_id=repo_id,
             repo_type="dataset",
             revision=revision,
             commit_message="Upload the card",
+            create_pr=options.pop("create_pr", False),
         )
+        if commit.pr_revision:
+            options["revision"] = commit.pr_revision
         categories = _present_categories(self)
         name = config_name or (categories[0] if len(categories) == 1 else "default")
         return super().push_to_hub(repo_id, config_name=name, **options)

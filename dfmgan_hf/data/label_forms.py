@@ -12,7 +12,6 @@ import base64
 import io
 import json
 import math
-import os
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -32,10 +31,12 @@ from .records import (
     GOOD,
     IMAGE_EXTENSIONS,
     DataError,
+    files_below,
     is_folder_name,
     list_entries,
     normalised,
     shorten,
+    walk_entries,
 )
 
 LABEL_EXTENSIONS = frozenset({".json", ".xml", ".yaml", ".yml"})
@@ -71,7 +72,7 @@ class Sheet:
         is_good: Whether it says that nothing is wrong with it.
         ignored: Labels that are not used, by what they are.
         problem: What is wrong with the labels, if anything.
-        troubled: Labels of which that keeps an area from being drawn.
+        troubled: Labels with an area that cannot be drawn for it.
     """
 
     file: Path
@@ -108,6 +109,13 @@ class LabelSource(NamedTuple):
 
     form: str
     path: Path
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that say something."""
+        if self.form == "VOC":
+            return files_below(self.path)
+        return [self.path, *(_texts_below(self.path.parent) if self.form == "YOLO" else ())]
 
 
 # --- What is drawn: outlines and runs of pixels ---
@@ -288,8 +296,9 @@ def _inset(part: Array, left: int, top: int, width: int, height: int) -> Array:
 # --- Forms: each reader yields a sheet for each photograph ---
 
 
-def read_coco(file: Path, data: dict[str, Any]) -> Iterator[Sheet]:
+def read_coco(file: Path) -> Iterator[Sheet]:
     """Read COCO instances: outlines, which are united, and run lengths, as numbers or as text."""
+    data = _read_json(file)
     names = {str(row.get("id")): row.get("name") for row in _rows(data, "categories", file)}
     sheets: dict[str, Sheet] = {}
     for row in _rows(data, "images", file):
@@ -332,8 +341,9 @@ def _coco_area(area: Any, size: tuple[int, int] | None) -> Callable[[int, int], 
     return partial(fill_runs, counts, by_columns=True)
 
 
-def read_labelme(file: Path, data: dict[str, Any]) -> Iterator[Sheet]:
+def read_labelme(file: Path) -> Iterator[Sheet]:
     """Read a file of LabelMe: polygons, circles and masks; a file without any says that the photograph is good."""
+    data = _read_json(file)
     sheet = Sheet(file, str(data["imagePath"]), _size(data.get("imageWidth"), data.get("imageHeight")))
     shapes = data["shapes"]
     flags = data.get("flags")
@@ -373,13 +383,13 @@ def _labelme_mask(text: str, left: int, top: int, width: int, height: int) -> Ar
     return _inset(part, left, top, width, height)
 
 
-def read_label_studio(file: Path, tasks: list[Any]) -> Iterator[Sheet]:
+def read_label_studio(file: Path) -> Iterator[Sheet]:
     """Read tasks of Label Studio: polygons, brushes and ellipses, in percent of the photograph's sides.
 
     Of several annotations of a task, the one that is marked as ground truth counts, or else the last. One that was
     submitted with nothing in it says that the photograph is good; a skipped one says nothing.
     """
-    for task in tasks:
+    for task in _read_json(file):
         data = task.get("data") if isinstance(task, dict) else None
         given = task.get("annotations") if isinstance(task, dict) else None
         name = _task_image(data)
@@ -448,8 +458,9 @@ def _add_region(sheet: Sheet, result: dict[str, Any], value: dict[str, Any], lab
         sheet.add(label, draw)
 
 
-def read_cvat(file: Path, root: ET.Element) -> Iterator[Sheet]:
+def read_cvat(file: Path) -> Iterator[Sheet]:
     """Read "CVAT for images": polygons, masks and ellipses."""
+    root = _read_xml(file)
     if root.find("track") is not None:
         raise bad_labels(file, "tracks, as in CVAT for video", 'the export "CVAT for images 1.1"')
     for image in root.iter("image"):
@@ -490,9 +501,9 @@ def read_yolo(file: Path) -> Iterator[Sheet]:
         file: The names of the classes: data.yaml, classes.txt or obj.names. The texts lie below its folder.
     """
     names = _yolo_names(file)
-    for text in sorted(file.parent.rglob("*.txt")):
+    for text in _texts_below(file.parent):
         lines = _read_text(text).splitlines()
-        if text == file or any(part.startswith(".") for part in text.relative_to(file.parent).parts):
+        if text == file:
             continue
         if lines and not _is_yolo_row(lines[0]):  # a list of files, or a read-me
             continue
@@ -511,6 +522,10 @@ def read_yolo(file: Path) -> Iterator[Sheet]:
         yield sheet
 
 
+def _texts_below(folder: Path) -> list[Path]:
+    return [file for file in files_below(folder) if file.suffix.lower() == ".txt"]
+
+
 def _is_yolo_row(line: str) -> bool:
     return not line.strip() or all(_is_number(word) for word in line.split()[:5])
 
@@ -523,10 +538,9 @@ def _is_number(word: str) -> bool:
 
 
 def _yolo_names(file: Path) -> dict[int, str]:
-    text = _read_text(file)
     if file.suffix == ".txt" or file.name == "obj.names":
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    content = _yaml(file, text)
+        return dict(enumerate(line.strip() for line in _read_text(file).splitlines() if line.strip()))
+    content = _read_yaml(file)
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
@@ -628,15 +642,14 @@ def find_labels(path: Path) -> list[LabelSource]:
             raise bad_labels(path, "a file that is no labels of a known form", known)
         return [LabelSource(form, path)]
     found: list[LabelSource] = []
-    for place, folders, names in os.walk(path):
-        entries = list_entries(Path(place))
-        folders[:] = sorted(folder.name for folder in entries.folders if folder.name != "SegmentationClass")
-        if len(folders) < len(entries.folders):
-            found.append(LabelSource("VOC", Path(place)))
-        for name in sorted(names):
-            file = Path(place, name)
-            if not name.startswith(".") and (form := _form_of(file)):
-                found.append(LabelSource(form, file))
+    for folder, entries in walk_entries(path):
+        masks = folder / "SegmentationClass"
+        if masks in entries.folders:
+            entries.folders.remove(masks)
+            found.append(LabelSource("VOC", folder))
+        for entry in entries.left_over:
+            if entry.kind == "ignored_files" and (form := _form_of(entry.path)):
+                found.append(LabelSource(form, entry.path))
     yolo = [source for source in found if source.form == "YOLO"]
     # Where data.yaml names the classes, classes.txt does so again, and one in a folder below is of the same data set.
     yolo.sort(key=lambda source: (len(source.path.parts), source.path.suffix == ".txt"))
@@ -652,7 +665,7 @@ def _form_of(file: Path) -> str | None:
     """Return the form of a file's labels; None if it holds none."""
     ending = file.suffix.lower()
     if file.name in ("classes.txt", "obj.names") or ending in (".yaml", ".yml"):
-        content = _yaml(file, _read_text(file)) if ending in (".yaml", ".yml") else {"names": ()}
+        content = _read_yaml(file) if ending in (".yaml", ".yml") else {"names": ()}
         return "YOLO" if isinstance(content, dict) and "names" in content and _has_yolo_rows(file) else None
     if ending == ".xml":
         root = _read_xml(file)
@@ -671,7 +684,7 @@ def _form_of(file: Path) -> str | None:
 
 
 def _has_yolo_rows(names: Path) -> bool:
-    others = (text for text in names.parent.rglob("*.txt") if text != names)
+    others = (text for text in _texts_below(names.parent) if text != names)
     first = (_read_text(text).lstrip().partition("\n")[0].split() for text in others)
     return any(len(words) >= 5 and all(map(_is_number, words)) for words in first)
 
@@ -685,21 +698,25 @@ def _read_text(file: Path) -> str:
         raise bad_labels(file, f"text that is not in UTF-8 ({error.reason})", "a text file in UTF-8") from error
 
 
-def _read_json(file: Path) -> Any:
+@contextmanager
+def _parsing(file: Path, language: str) -> Iterator[None]:
     try:
-        return json.loads(_read_text(file))
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise bad_labels(file, f"JSON that does not parse ({error})", "a whole JSON file") from error
-
-
-def _yaml(file: Path, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        yield
+    except DataError:
+        raise
+    except (ValueError, RecursionError, yaml.YAMLError, ET.ParseError) as error:
         reason = str(error).partition("\n")[0]
-        raise bad_labels(file, f"YAML that does not parse ({reason})", "a whole YAML file") from error
+        raise bad_labels(file, f"{language} that does not parse ({reason})", f"a whole {language} file") from error
+
+
+def _read_json(file: Path) -> Any:
+    with _parsing(file, "JSON"):
+        return json.loads(_read_text(file))
+
+
+def _read_yaml(file: Path) -> Any:
+    with _parsing(file, "YAML"):
+        return yaml.safe_load(_read_text(file))
 
 
 class _WithoutEntities(ET.TreeBuilder):
@@ -710,30 +727,23 @@ class _WithoutEntities(ET.TreeBuilder):
 
 
 def _read_xml(file: Path) -> ET.Element:
-    try:
+    with _parsing(file, "XML"):
         return ET.fromstring(_read_text(file), ET.XMLParser(target=_WithoutEntities()))
-    except (ET.ParseError, RecursionError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise bad_labels(file, f"XML that does not parse ({error})", "a whole XML file") from error
 
 
 def read_sheets(source: LabelSource) -> Iterator[Sheet]:
     """Read a label file, or the folder of many."""
-    path = source.path
-    if source.form == "CVAT":
-        return read_cvat(path, _read_xml(path))
-    if source.form in _OF_FOLDERS:
-        return _OF_FOLDERS[source.form](path)
-    return _OF_JSON[source.form](path, _read_json(path))
+    return _READERS[source.form](source.path)
 
 
-_OF_JSON: Mapping[str, Callable[[Path, Any], Iterator[Sheet]]] = {
+_READERS: Mapping[str, Callable[[Path], Iterator[Sheet]]] = {
     "COCO": read_coco,
     "LabelMe": read_labelme,
     "Label Studio": read_label_studio,
+    "CVAT": read_cvat,
+    "YOLO": read_yolo,
+    "VOC": read_voc,
 }
-_OF_FOLDERS: Mapping[str, Callable[[Path], Iterator[Sheet]]] = {"YOLO": read_yolo, "VOC": read_voc}
 
 
 @contextmanager

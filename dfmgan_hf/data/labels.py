@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
+from operator import eq
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -18,6 +21,7 @@ from PIL.ExifTags import Base as Tag
 from .archives import default_cache_dir, make_once
 from .label_forms import BOXES, GOOD_NAMES, LINES, LabelSource, Sheet, bad_labels, find_labels, plain_name, read_sheets
 from .layouts import category_folders, finished, list_folders, metadata_files, name_of
+from .reading import opened
 from .records import (
     GOOD,
     DataError,
@@ -26,19 +30,19 @@ from .records import (
     Listing,
     Split,
     is_folder_name,
-    list_entries,
     normalised,
     shorten,
+    walk_entries,
 )
 
 Unlabelled = Literal["skip", "good"]
-"""What a photograph is of which the labels say nothing: left out, or taken as defect-free."""
+"""What to do with photographs that the labels say nothing about: leave them out, or take them as defect-free."""
 
 # Raise it when the same labels would be drawn or named otherwise than before: the cache then makes them anew.
 _VERSION = 1
 
 _HELD_BACK = frozenset({"test", "val", "valid", "validation"})
-_ORIENTATION = Tag.Orientation
+_UPLOADED = re.compile(r"[0-9a-f]{8}-")  # which Label Studio puts before names
 
 
 # --- Photographs: which one a label file means ---
@@ -51,11 +55,9 @@ class Photographs:
         self.root = Path(os.path.abspath(root))
         self.images: list[Path] = []
         self.left_over: list[LeftOver] = []
-        for place, folders, _ in os.walk(self.root):
-            entries = list_entries(Path(place))
-            folders[:] = sorted(folder.name for folder in entries.folders)
+        for folder, entries in walk_entries(self.root):
             self.left_over += entries.left_over
-            if Path(place).name.startswith("Segmentation"):  # masks of VOC
+            if folder.name.startswith("Segmentation"):  # masks of VOC
                 self.left_over += [LeftOver(image, "unused") for image in entries.images]
             else:
                 self.images += entries.images
@@ -67,8 +69,9 @@ class Photographs:
     def find(self, sheet: Sheet) -> list[Path]:
         """Return the photograph that a sheet means, or all those that it could be as well; none if it is not there."""
         *folders, name = normalised(plain_name(sheet.name)).split("/")
-        candidates = self._by_name.get(name, [])
-        if not candidates and _is_hex(name[:8]) and name[8:9] == "-":  # put before the names of what was uploaded
+        as_written = normalised(sheet.name).replace("\\", "/").rpartition("/")[2]
+        candidates = self._by_name.get(name) or self._by_name.get(as_written, [])
+        if not candidates and _UPLOADED.match(name):
             candidates = self._by_name.get(name[9:], [])
         # YOLO keeps texts in labels/ that are about photographs in images/.
         folders = ["images" if part == "labels" else part for part in folders]
@@ -82,18 +85,9 @@ class Photographs:
         return [image for image in candidates if fit(image) == best]
 
 
-def _is_hex(text: str) -> bool:
-    return len(text) == 8 and all(character in "0123456789abcdef" for character in text)
-
-
 def _common(first: Iterable[str], second: Iterable[str]) -> int:
     """Return how many of the first parts are the same."""
-    number = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        number += 1
-    return number
+    return sum(takewhile(bool, map(eq, first, second)))
 
 
 # --- All of it: records, with masks in the cache ---
@@ -127,7 +121,7 @@ def list_labels(
     Args:
         root: Folder of the photographs, with those below it.
         labels: The label file, or a folder of some; None if they are in `root`.
-        unlabelled: What photographs are of which the labels say nothing.
+        unlabelled: See `Unlabelled`.
         good_dir: Folder of more defect-free photographs.
         category: Name of the object; None for that of `root`.
         cache_dir: Where the masks are drawn, once; None for the cache of `datasets`.
@@ -145,11 +139,8 @@ def list_labels(
     if not sources:
         known = "labels of COCO, YOLO, LabelMe, Label Studio, CVAT for images, or VOC"
         raise bad_labels(labels or root, "no label file", known, "Name the file or folder with --labels.")
-    is_of_voc = sources[0].form == "VOC"
-    folders = {source.path if is_of_voc else source.path.parent for source in sources}
-    texts = {path for folder in folders for path in (folder.rglob("*") if is_of_voc else folder.rglob("*.txt"))}
     key = hashlib.sha256(f"{_VERSION} {sources} {found.root} {unlabelled}".encode("utf-8", "surrogateescape"))
-    for path in sorted({*found.images, *texts, *(source.path for source in sources)}):
+    for path in sorted({*found.images, *(path for source in sources for path in source.files)}):
         status = path.stat() if path.exists() else None
         key.update(
             repr((str(path), status and (status.st_size, status.st_mtime_ns))).encode("utf-8", "backslashreplace")
@@ -249,7 +240,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
         error = DataError(
             "no_mask",
             image,
-            found=f"labels that say not which pixels are defect: {listed}",
+            found=f"labels that do not say which pixels are defective: {listed}",
             expected="outlines or masks",
             advice="Outline its defects, or leave it out with --skip_bad_files.",
         )
@@ -259,10 +250,10 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
         return [_record(image, name, GOOD)] if any(sheet.is_good for sheet in about) else []
     records = []
     try:
-        with Image.open(image) as file:
-            raw, turn = file.size, file.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return [_record(image, name, kind) for kind in kinds]  # reading it says why
+        with opened(image) as file:
+            raw, turn = file.size, file.getexif().get(Tag.Orientation, 1)
+    except DataError as unreadable:
+        return [_record(image, name, kind, unreadable) for kind in kinds]
     upright = raw[::-1] if turn > 4 else raw
     (sheet,) = said
     if sheet.size not in (None, upright, raw):
@@ -284,7 +275,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
             continue
         drawn = Image.fromarray(mask)
         if size != upright:  # labelled as it lies in the file
-            drawn.getexif()[_ORIENTATION] = turn
+            drawn.getexif()[Tag.Orientation] = turn
             drawn = ImageOps.exif_transpose(drawn)
         path = masks.with_name(f"{masks.name}_{number}.png")
         drawn.save(path)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
@@ -24,10 +22,14 @@ from .records import (
     Listing,
     Split,
     is_folder_name,
+    is_one_line,
     left_over_folder,
     list_entries,
     normalised,
+    printable,
+    read_csv,
     shorten,
+    walk_entries,
 )
 
 _MVTEC_AD_DEFECTS = {
@@ -221,7 +223,7 @@ def finished(listing: Listing) -> Listing:
         shared = [mask for mask in record.masks if masks[mask] > 1]
         if record.error is not None:
             return record.error
-        if not _can_be_listed(record.name):
+        if not is_one_line(record.name):
             found, expected = (
                 "a name with control characters, or that is no text in UTF-8",
                 "names that a list can hold",
@@ -242,12 +244,11 @@ def finished(listing: Listing) -> Listing:
             )
         return None
 
-    listing.records = [replace(record, error=problem(record)) for record in listing.records]
+    listing.records = [
+        replace(each, error=problem(each), name=each.name if is_one_line(each.name) else printable(each.name))
+        for each in listing.records
+    ]
     return listing
-
-
-def _can_be_listed(name: str) -> bool:
-    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
 def _shared_mask(image: Path, masks: Sequence[Path]) -> DataError:
@@ -358,9 +359,7 @@ def list_imagefolder(root: Path, category: str | None = None) -> Listing:
             _add_row(listing, file, row)
     used = {os.path.abspath(file) for file in files}
     used |= {str(path) for record in listing.records for path in (record.image_path, *record.masks)}
-    for place, folders, _ in os.walk(os.path.abspath(root)):
-        entries = list_entries(Path(place))
-        folders[:] = [folder.name for folder in entries.folders]
+    for _, entries in walk_entries(Path(os.path.abspath(root))):
         listing.left_over += [entry for entry in entries.left_over if str(entry.path) not in used]
         listing.left_over += [LeftOver(image, "not_found") for image in entries.images if str(image) not in used]
     finished(listing)
@@ -417,12 +416,12 @@ def _as_stored(folder: Path, parts: Sequence[str]) -> Path:
 
 def _read_rows(file: Path) -> list[dict[str, Any]]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            if file.suffix == ".csv":
-                rows: list[dict[str, Any]] = list(csv.DictReader(stream))
-            else:
-                rows = [json.loads(line) for line in stream if line.strip()]
-    except (ValueError, csv.Error) as error:
+        if file.suffix == ".csv":
+            rows: list[dict[str, Any]] = read_csv(file)
+        else:
+            lines = file.read_text(encoding="utf-8-sig").split("\n")
+            rows = [json.loads(line) for line in lines if line.strip()]
+    except ValueError as error:
         raise _bad_metadata(file, f"text that does not parse ({error})") from error
     if not all(isinstance(row, dict) for row in rows):
         raise _bad_metadata(file, "a line that is no JSON object")
@@ -545,18 +544,17 @@ def split_images_and_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path
         owners.setdefault(normalised(path.stem), []).append(path)
     masks = set()
     for path in files:
-        beginning = _image_stem(path, {stem: found for stem, found in owners.items() if found != [path]})[0]
-        if beginning and beginning != normalised(path.stem) and _MASK_WORDS.match(_without_number(path.stem)):
-            masks.add(path)
+        stem = normalised(path.stem)
+        if owners[stem] == [path] and _MASK_WORDS.match(path.stem):
+            del owners[stem]  # it is no mask of itself
+            if _image_stem(path, owners)[0]:
+                masks.add(path)
+            owners[stem] = [path]
     for same_stem in owners.values():
         lossless = [path for path in same_stem if path.suffix.lower() not in _LOSSY_ENDINGS]
         if len(same_stem) == 2 and len(lossless) == 1:
             masks.add(lossless[0])
     return [p for p in files if p not in masks], [p for p in files if p in masks]
-
-
-def _without_number(stem: str) -> str:
-    return re.sub(r"[_\-. ]?\(?\d+\)?$", "", stem)
 
 
 def _image_stem(mask: Path, beginnings: Container[str]) -> tuple[str | None, str, str | None]:

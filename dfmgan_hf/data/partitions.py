@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ import tyro
 from ..files import lock_folder, write_text
 from .duplicates import find_duplicates, group_duplicates
 from .preparation import inspect_all
-from .records import GOOD, WHERE_GOOD, DataError, ImageRecord, Listing, normalised, shorten
+from .records import GOOD, WHERE_GOOD, DataError, ImageRecord, Listing, normalised, read_csv, shorten
 from .sources import DataSource, find_listing
 
 
@@ -38,10 +37,8 @@ def read_file_list(path: Path | str) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         names = [normalised(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    except FileNotFoundError:
-        found = "there is no such file"
-    except IsADirectoryError:
-        found = "a folder"
+    except OSError as error:
+        found = error.strerror or str(error)
     except UnicodeDecodeError as error:
         found, advice = f"what is no text in UTF-8 ({error})", "Save it as UTF-8."
     if not names:
@@ -126,28 +123,31 @@ def read_groups(path: Path | str) -> dict[str, str]:
         What the part is called, by the photograph's name, such as test/crack/000.png.
 
     Raises:
-        DataError: (`groups`) if there is no such file, or it has not these columns.
+        DataError: (`groups`) if there is no such file, or it has not these columns, or not one group for each file.
     """
-    rows: list[dict[str, str]] = []
-    found = "no lines"
+    groups: dict[str, str] = {}
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError:
-        found = "there is no such file"
-    except IsADirectoryError:
-        found = "a folder"
-    except (UnicodeDecodeError, csv.Error) as error:
-        found = f"what is no table in UTF-8 ({error})"
-    if not rows or not {"file", "group"} <= rows[0].keys():
-        raise DataError(
-            "groups",
-            path,
-            found=f"the columns {', '.join(rows[0])}" if rows else found,
-            expected="a CSV file with the columns file and group",
-            advice="Write a line for each photograph, such as test/crack/000.png,part_17.",
-        )
-    return {normalised(row["file"]): row["group"] for row in rows}
+        rows = read_csv(path)
+        if not rows or not {"file", "group"} <= rows[0].keys():
+            raise ValueError(f"the columns {', '.join(rows[0])}" if rows else "no lines")
+        for row in rows:
+            name, group = normalised(row["file"]), row["group"].strip()
+            if not name or not group:
+                raise ValueError(f"a line of file {name!r} and group {group!r}")
+            if groups.setdefault(name, group) != group:
+                raise ValueError(f"{name} in the groups {groups[name]!r} and {group!r}")
+        return groups
+    except OSError as error:
+        found = error.strerror or str(error)
+    except ValueError as error:
+        found = str(error)
+    raise DataError(
+        "groups",
+        path,
+        found=found,
+        expected="a CSV file with the columns file and group, and one group for each file",
+        advice="Write a line for each photograph, such as test/crack/000.png,part_17.",
+    )
 
 
 def make_partitions(
@@ -205,9 +205,9 @@ def split_dataset(config: SplitConfig) -> Partition:
 
     Raises:
         FileExistsError: there are lists in the folder.
-        DataError, ValueError: there is nothing to divide, or too few parts.
+        DataError, ValueError: there is nothing to divide, or too few parts; also as `find_usable`.
     """
-    listing = find_listing(config)
+    listing = find_usable(config)
     groups = read_groups(config.groups) if config.groups else find_parts(listing, config.bit_depth)
     partition = split_by_parts(listing, groups, seed=config.seed)
     with lock_folder(config.output_dir):
@@ -219,6 +219,30 @@ def split_dataset(config: SplitConfig) -> Partition:
     for path, names, purpose in zip(written, (partition.base, partition.test), ("train", "test"), strict=True):
         print(f"{path}: {len(names)} photographs to {purpose} on (--file_list)")
     return partition
+
+
+def find_usable(source: DataSource, defects: Sequence[str] = ()) -> Listing:
+    """List photographs as `find_listing` does; with `skip_bad_files`, open all, and leave out and name the bad ones.
+
+    Args:
+        source: Where they are.
+        defects: Kinds of defect that matter; none for all.
+
+    Raises:
+        DataError: as `find_listing`; or why a good photograph, or one of these kinds, cannot be used, as far as the
+            names of the files say.
+    """
+    listing = find_listing(source)
+    if source.skip_bad_files:
+        found = inspect_all(listing.records, source.bit_depth)
+        for inspection in found:
+            if inspection.errors:
+                print(f"LEFT OUT {inspection.errors[0]}", file=sys.stderr)
+        listing.records = [inspection.record for inspection in found if not inspection.errors]
+    for record in listing.records:
+        if record.error is not None and record.defect in (GOOD, *(defects or listing.defects)):
+            raise record.error
+    return listing
 
 
 def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
@@ -317,8 +341,7 @@ def _divide(
 
 def _in_groups(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
     """Return names by group, each of them on its own without groups."""
-    if groups is None:
-        return {name: [name] for name in names}
+    groups = {name: name for name in names} if groups is None else groups
     unknown = [name for name in names if name not in groups]
     if unknown:
         raise ValueError(f"`groups` has no line for {len(unknown)} photographs ({shorten(unknown, 3)}).")

@@ -23,8 +23,8 @@ from ..files import file_sha256, whole_folder
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import count, found_in, judge_duplicates, judge_folder
 from .preparation import Inspection, inspect, read_pair
-from .reading import Array, Mask
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable
+from .reading import Array, Mask, opened
+from .records import DataError, DataWarning, ImageRecord, Listing, printable, read_csv
 from .sources import DataSource, check_place, find_listing
 
 TABLE_FILE = "patches.csv"
@@ -190,11 +190,10 @@ def read_table(folder: Path) -> list[dict[str, str]]:
     if not table.is_file():
         return []
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
+        return read_csv(table)
+    except ValueError as error:
         expected = "the table that dfmgan cut-patches wrote"
-        raise DataError("table", table, f"no table in UTF-8 ({error})", expected, "Cut the patches again.") from error
+        raise DataError("table", table, str(error), expected, "Cut the patches again.") from error
 
 
 class Place(NamedTuple):
@@ -330,11 +329,12 @@ def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
     taken: set[tuple[str, str, str]] = set()
     for record in records:
         plain = stem = Path(record.name).stem
+        side = "" if record.masks else record.split  # the masks of both splits lie in one folder
         number = 2
-        while (record.split, record.defect, stem) in taken:
+        while (side, record.defect, stem) in taken:
             stem = f"{plain}_{number}"
             number += 1
-        taken.add((record.split, record.defect, stem))
+        taken.add((side, record.defect, stem))
         stems[record.name] = stem
     return stems
 
@@ -354,12 +354,10 @@ def _cut(
             advice="Ask for a smaller --patch_size, or leave the photograph out with --skip_bad_files.",
         )
     rng = np.random.default_rng([config.seed, *record.name.encode()])
-    if mask is None and record.defect == GOOD:
+    if mask is None:  # a good photograph
         places = product_places(image, size, config.region)
         if config.good_patches:
             places = [places[i] for i in sorted(rng.permutation(len(places))[: config.good_patches])]
-    elif mask is None:
-        return
     else:
         places = defect_places(mask.defect, size, config.defect_patches, config.max_defect_area, rng)
     for place in places:
@@ -380,7 +378,7 @@ def _size_from_masks(listing: Listing, config: PatchConfig) -> int:
         raise DataError("no_images", listing.root, "no usable mask", expected, "Give --patch_size.")
     size = propose_patch_size(usable)
     for record in listing.records:
-        with suppress(OSError), Image.open(record.image_path) as photograph:
+        with suppress(DataError), opened(record.image_path) as photograph:
             size = min(size, *photograph.size)
     print(f"Patches of {size} pixels (--patch_size), as the masks are large.", file=sys.stderr)
     return size

@@ -70,6 +70,13 @@ def fitting_size(height: int, width: int, size: Size, fit: str) -> tuple[int, in
     return height, width
 
 
+def middle(height: int, width: int, size: Size) -> tuple[slice, slice]:
+    """Return the rows and columns of a photograph that `center_crop` keeps."""
+    kept_height, kept_width = fitting_size(height, width, size, "center_crop")
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    return slice(top, top + kept_height), slice(left, left + kept_width)
+
+
 def fit_to_size(image: Array, mask: Array | None, resolution: Size, fit: Fit = "resize") -> tuple[Array, Array | None]:
     """Bring a photograph and its mask to a size in the same way.
 
@@ -91,12 +98,11 @@ def fit_to_size(image: Array, mask: Array | None, resolution: Size, fit: Fit = "
     height, width, channels = image.shape
     if mask is not None and mask.shape != (height, width):
         raise ValueError(f"image is {width}x{height} but mask is {mask.shape[1]}x{mask.shape[0]}.")
-    fitting_height, fitting_width = fitting_size(height, width, resolution, fit)
     if fit == "center_crop":
-        top, left = (height - fitting_height) // 2, (width - fitting_width) // 2
-        image = image[top : top + fitting_height, left : left + fitting_width]
-        mask = None if mask is None else mask[top : top + fitting_height, left : left + fitting_width]
+        kept = middle(height, width, resolution)
+        image, mask = image[kept], None if mask is None else mask[kept]
     elif fit == "pad":
+        fitting_height, fitting_width = fitting_size(height, width, resolution, fit)
         top, left = (fitting_height - height) // 2, (fitting_width - width) // 2
         padding = ((top, fitting_height - height - top), (left, fitting_width - width - left))
         padded = np.empty((fitting_height, fitting_width, channels), dtype=np.uint8)
@@ -235,15 +241,24 @@ class Inspection:
 
 
 def inspect(
-    record: ImageRecord, image_channels: int = 3, bit_depth: int = 16
+    record: ImageRecord,
+    image_channels: int = 3,
+    bit_depth: int = 16,
+    resolution: Size | None = None,
+    fit: str = "resize",
 ) -> tuple[Inspection, Array | None, Mask | None]:
     """Decode a photograph and its mask at their own size, and look at what came out; nothing is raised.
+
+    Args:
+        record: The files.
+        image_channels, bit_depth: See `image_to_array`.
+        resolution, fit: What they will be brought to, if that matters.
 
     Returns:
         What was found; uint8 `(H, W, image_channels)` or None if it cannot be read; the mask or None likewise, and for
         defect-free photographs. The errors are `record.error`; `unreadable` or `pixel_format` (see `reading`); `blank`
-        or `mask_as_photograph` (see `check_photograph`); `size_mismatch`, `empty_mask` or `not_a_mask` (see
-        `check_pair`).
+        or `mask_as_photograph` (see `check_photograph`); `size_mismatch`, `empty_mask`, `not_a_mask` or `cropped_mask`
+        (see `check_pair`).
     """
     found = Inspection(record, [] if record.error is None else [record.error])
     image = mask = None
@@ -274,20 +289,28 @@ def inspect(
                 found.has_lossy_mask = file.format in _LOSSY_FORMATS
     with found.noting():
         if image is not None and mask is not None:
-            check_pair(record, image, mask)
+            check_pair(record, image, mask, resolution, fit)
     return found, image, mask
 
 
-def inspect_all(records: Sequence[ImageRecord], bit_depth: int = 16) -> list[Inspection]:
+def inspect_all(
+    records: Sequence[ImageRecord], bit_depth: int = 16, resolution: Size | None = None, fit: str = "resize"
+) -> list[Inspection]:
     """Inspect photographs beside each other; a terminal shows how far that is."""
     with ThreadPoolExecutor() as pool:
-        looked = pool.map(lambda record: inspect(record, 3, bit_depth)[0], records)
+        looked = pool.map(lambda record: inspect(record, 3, bit_depth, resolution, fit)[0], records)
         return list(tqdm(looked, "Reading", len(records), disable=None))
 
 
-def read_pair(record: ImageRecord, image_channels: int = 3, bit_depth: int = 16) -> tuple[Array, Mask | None]:
+def read_pair(
+    record: ImageRecord,
+    image_channels: int = 3,
+    bit_depth: int = 16,
+    resolution: Size | None = None,
+    fit: str = "resize",
+) -> tuple[Array, Mask | None]:
     """Decode a photograph and its mask, and check that they fit together; the first error of `inspect` is raised."""
-    found, image, mask = inspect(record, image_channels, bit_depth)
+    found, image, mask = inspect(record, image_channels, bit_depth, resolution, fit)
     if found.errors or image is None:
         raise found.errors[0]
     return image, mask
@@ -345,9 +368,11 @@ def check_photograph(record: ImageRecord, image: Array, highest: int | None = No
             )
 
 
-def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
-    """Raise a DataError if a mask has another size (`size_mismatch`), no pixel but zeros (`empty_mask`), or none that
-    is zero but many values, as photographs have (`not_a_mask`)."""
+def check_pair(
+    record: ImageRecord, image: Array, mask: Mask, resolution: Size | None = None, fit: str = "resize"
+) -> None:
+    """Raise a DataError if a mask has another size (`size_mismatch`), no pixel but zeros (`empty_mask`), none that is
+    zero but many values, as photographs have (`not_a_mask`), or none where `center_crop` keeps it (`cropped_mask`)."""
     path = record.mask_path or record.image_path
     height, width = image.shape[:2]
     if mask.defect.shape != (height, width):
@@ -366,12 +391,23 @@ def check_pair(record: ImageRecord, image: Array, mask: Mask) -> None:
             expected="a mask: 0 on the background, anything else on the defect",
             advice="Give masks, not photographs; of a mask whose background is not 0, set it to 0.",
         )
+    what = "product" if record.defect == GOOD else "defect"
     if not mask.defect.any():
-        what, advice = "defect", f"Draw the defect, or move {record.image_path.name} to the defect-free images."
-        if record.defect == GOOD:
-            what, advice = "product", "Draw the mask anew."
+        move = f"Draw the defect, or move {record.image_path.name} to the defect-free images."
         raise DataError(
-            "empty_mask", path, f"a mask without any {what} pixel", f"non-zero pixels on the {what}", advice
+            "empty_mask",
+            path,
+            found=f"a mask without any {what} pixel",
+            expected=f"non-zero pixels on the {what}",
+            advice="Draw the mask anew." if record.defect == GOOD else move,
+        )
+    if resolution is not None and fit == "center_crop" and not mask.defect[middle(height, width, resolution)].any():
+        raise DataError(
+            "cropped_mask",
+            path,
+            found=f"a {what} that lies wholly outside the middle",
+            expected="some of it inside, since fit is center_crop",
+            advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
         )
 
 
@@ -384,22 +420,13 @@ def prepare_example(
         The photograph, uint8 `(C, H, W)`; its mask, uint8 `(1, H, W)` of 0 and 255, or None; what was found.
 
     Raises:
-        DataError: the first of `inspect`, or `cropped_mask` if `center_crop` cuts off all that the mask shows.
+        DataError: the first of `inspect`.
         ValueError: that names the option whose value is not possible.
     """
-    found, image, mask = inspect(record, image_channels, bit_depth)
+    check_size(resolution, fit)
+    found, image, mask = inspect(record, image_channels, bit_depth, resolution, fit)
     if found.errors or image is None:
         raise found.errors[0]
     fitted, fitted_mask = fit_to_size(image, None if mask is None else mask.defect, resolution, fit)
     samples = np.ascontiguousarray(fitted.transpose(2, 0, 1))
-    if fitted_mask is None:
-        return samples, None, found
-    if not fitted_mask.any():
-        raise DataError(
-            "cropped_mask",
-            record.mask_path or record.image_path,
-            found=f"a {'product' if record.defect == GOOD else 'defect'} that lies wholly outside the middle",
-            expected="some of it inside, since fit is center_crop",
-            advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
-        )
-    return samples, np.where(fitted_mask, 255, 0).astype(np.uint8)[None], found
+    return samples, None if fitted_mask is None else np.where(fitted_mask, 255, 0).astype(np.uint8)[None], found

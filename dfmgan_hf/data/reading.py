@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from .records import DataError
 Array = np.ndarray[Any, Any]
 
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error, zlib.error)
+_DAMAGE = (OSError, EOFError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error)
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
@@ -54,8 +56,23 @@ def decode(path: Path, *, is_mask: bool = False) -> Decoded:
             ImageJ and tifffile write binary masks so. Fax compression, which has no other convention, is believed.
 
     Raises:
-        DataError: (`unreadable`) if the file is missing, empty, truncated, too large or not an image; it names the
-            file.
+        DataError: see `opened`.
+    """
+    with opened(path) as image:
+        mode = f"{image.mode};16" if is_deep_colour(image) else image.mode
+        pixels = _decode(path, image, is_mask)
+        # Asked for after decoding: of a PNG file, Pillow decodes all to find it.
+        is_rotated = image.getexif().get(Tag.Orientation, 1) != 1
+        return Decoded(pixels, mode, image.format or "", is_rotated)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file; it is decoded, in part or wholly, inside.
+
+    Raises:
+        DataError: (`unreadable`) if the file is missing, empty, truncated, too large or not an image, also where
+            decoding it shows that; it names the file.
     """
     if not path.is_file():
         found = f"a link to {path.readlink()}, which is not there" if path.is_symlink() else "there is no such file"
@@ -65,11 +82,11 @@ def decode(path: Path, *, is_mask: bool = False) -> Decoded:
         # As a stream: given a path, Pillow maps uncompressed files into memory, and of a TIFF file that is to be
         # turned by 90 degrees it then takes the rows for columns.
         with path.open("rb") as stream, Image.open(stream) as image:
-            mode = f"{image.mode};16" if is_deep_colour(image) else image.mode
-            pixels = _decode(path, image, is_mask)
-            # Asked for after decoding: of a PNG file, Pillow decodes all to find it.
-            is_rotated = image.getexif().get(Tag.Orientation, 1) != 1
-            return Decoded(pixels, mode, image.format or "", is_rotated)
+            yield image
+    except PermissionError as error:
+        raise DataError(
+            "unreadable", path, "a file that you may not read", "a file that you may", "Change its permissions."
+        ) from error
     except Image.DecompressionBombError as error:
         raise DataError(
             "unreadable",
@@ -78,7 +95,7 @@ def decode(path: Path, *, is_mask: bool = False) -> Decoded:
             expected="a photograph of fewer pixels",
             advice="Allow it with --max_megapixels if you trust the file, or cut or scale it before.",
         ) from error
-    except _DECODING_ERRORS as error:
+    except _DAMAGE as error:
         size = path.stat().st_size
         raise DataError(
             "unreadable",
@@ -188,8 +205,12 @@ def _has_white_zeros(image: ImageFile.ImageFile) -> bool:
 
 
 def has_more_pages(path: Path) -> bool:
-    """Tell whether a file holds further images than the one that is read; previews that cameras add are none."""
-    with Image.open(path) as image:
+    """Tell whether a file holds further images than the one that is read; previews that cameras add are none.
+
+    Raises:
+        DataError: see `opened`.
+    """
+    with opened(path) as image:
         return image.format in ("TIFF", "GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1
 
 

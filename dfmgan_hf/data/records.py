@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -190,14 +190,60 @@ def list_entries(folder: Path) -> Entries:
     return found
 
 
+def walk_entries(root: Path) -> Iterator[tuple[Path, Entries]]:
+    """Yield a folder and those below it, in order, each with its entries; what is taken out of `folders` is left out.
+
+    Links are followed, since large sets are often linked to. Each folder comes once, even if links lead back to it.
+    """
+    pending, seen = [root], set()
+    while pending:
+        folder = pending.pop()
+        place = folder.resolve()
+        if place not in seen:
+            seen.add(place)
+            entries = list_entries(folder)
+            yield folder, entries
+            pending += reversed(entries.folders)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and those below it that are not hidden, sorted."""
+    return sorted(
+        path
+        for _, entries in walk_entries(folder)
+        for path in (*entries.images, *(entry.path for entry in entries.left_over if entry.kind != "hidden"))
+    )
+
+
 def left_over_folder(folder: Path, kind: LeftOverKind = "not_found") -> list[LeftOver]:
     """Account for a folder in which nothing is looked for: as one entry, and as ignored if no image is inside."""
-    images = sum(
-        Path(name).suffix.lower() in IMAGE_EXTENSIONS and not name.startswith(".")
-        for _, _, names in os.walk(folder)
-        for name in names
-    )
+    images = sum(len(entries.images) for _, entries in walk_entries(folder))
     return [LeftOver(folder, kind if images else "ignored_files", images)]
+
+
+def read_csv(path: Path | str) -> list[dict[str, str]]:
+    """Read a table in UTF-8 with a header, as rows by column; cells that a row lacks are empty.
+
+    Columns are separated by commas, or by the semicolons or tabs of the header: spreadsheets write those too.
+
+    Raises:
+        ValueError: it is no such table.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
+            header = stream.readline()
+            stream.seek(0)
+            table = csv.DictReader(stream, restval="", delimiter=max(",;\t", key=header.count))
+            table.fieldnames = [name.strip() for name in table.fieldnames or ()]
+            rows = []
+            for row in table:
+                if any(row.pop(None, ())):  # type: ignore[call-overload]
+                    raise ValueError(f"more cells than columns in line {table.line_num}")
+                if any(cell.strip() for cell in row.values()):
+                    rows.append(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"no table in UTF-8 ({error})") from error
+    return rows
 
 
 def normalised(name: str) -> str:
@@ -207,17 +253,18 @@ def normalised(name: str) -> str:
 
 def is_folder_name(name: str) -> bool:
     """Tell whether a category or a kind of defect may be called so: in any script, as a folder on any system."""
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        return False
     return (
-        0 < length <= _LONGEST_NAME
+        is_one_line(name)
+        and 0 < len(name.encode()) <= _LONGEST_NAME
         and not name.startswith((".", " "))
         and not name.endswith((".", " "))
         and not _NOT_IN_A_NAME.intersection(name)
-        and not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
     )
+
+
+def is_one_line(name: str) -> bool:
+    """Tell whether a list of names, one a line, can hold a name: no control characters, nothing that is no Unicode."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
 
 
 def printable(text: str) -> str:

@@ -30,7 +30,8 @@ class DataSource:
         mask_dir: Their masks, named like them with or without a suffix such as _mask.
         labels: Label file, or a folder or archive of some, of photographs in `data_dir`; needed if they lie elsewhere,
             or if there are several.
-        unlabelled: What photographs are of which the labels say nothing: left out (skip), or defect-free (good).
+        unlabelled: What to do with photographs that the labels say nothing about: leave them out (skip), or take them
+            as defect-free (good).
         bit_depth: Significant bits of 16-bit photographs (12 for the raw values of many cameras).
         skip_bad_files: Leave files with problems out and list them, instead of stopping at the first.
         max_megapixels: Largest photograph to decode, in millions of pixels; None for what is safe if nobody
@@ -118,7 +119,7 @@ def _find_labelled(source: DataSource) -> Listing | None:
         raise ValueError("labels belong to the photographs in data_dir: give that, and no defect_dir and mask_dir.")
     if source.data_dir is None or source.defect_dir or source.mask_dir or is_hub_id(source.data_dir):
         return None
-    root, labels = Path(source.data_dir), source.labels
+    root, labels = Path(source.data_dir), None if source.labels is None else Path(source.labels)
     category = source.category or (normalised(root.stem) if root.is_file() else None)
     if root.is_file() and root.suffix.lower() in LABEL_EXTENSIONS:
         root, labels, category = root.parent, labels or root, source.category
@@ -128,12 +129,12 @@ def _find_labelled(source: DataSource) -> Listing | None:
     if labels is None and not is_labelled(root):
         return None
     if labels is not None and labels.suffix.lower() not in LABEL_EXTENSIONS | {".txt", ".names"}:
-        labels = unpacked(Path(labels), source.cache_dir)
+        labels = unpacked(labels, source.cache_dir)
     return list_labels(
         root,
         labels,
         unlabelled=source.unlabelled,
-        good_dir=source.good_dir,
+        good_dir=None if source.good_dir is None else Path(source.good_dir),
         category=category,
         cache_dir=source.cache_dir,
     )

@@ -259,7 +259,7 @@ def load_training_set(
     if data.file_list is not None:
         names = read_file_list(data.file_list)
         # A list of defect photographs, such as a partition, says nothing about the defect-free ones.
-        if defect is not None or any(record.name in names for record in listing.select(None)):
+        if defect is not None or not set(names).isdisjoint(record.name for record in listing.select(None)):
             candidates = select_listed(candidates, listing.records, names, data.file_list)
     if shots is not None:
         candidates = shuffled(candidates, data.shots_seed)

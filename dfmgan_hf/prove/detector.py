@@ -69,7 +69,7 @@ def _imagenet_weights() -> dict[str, Tensor]:
 
     file = os.environ.get(WEIGHTS_VARIABLE)
     overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}
-    # The classifier's head is left out, which timm's log wonders at for each network.
+    # The classifier's head is left out, about which timm warns for each network.
     logging.getLogger("timm").setLevel(logging.ERROR)
     try:
         return timm.create_model(FEATURE_NETWORK, pretrained=True, features_only=True, **overlay).state_dict()

@@ -27,11 +27,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..arguments import check_device
-from ..data.partitions import Partition, find_parts, quarter_of, read_groups, split_by_parts
+from ..data.partitions import Partition, find_parts, find_usable, quarter_of, read_groups, split_by_parts
 from ..data.preparation import fit_to_size, read_pair, resize_mask
 from ..data.reading import Array
-from ..data.records import GOOD, DataError, ImageRecord, shorten
-from ..data.sources import FittedSource, find_listing
+from ..data.records import DataError, ImageRecord, shorten
+from ..data.sources import FittedSource
 from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
 from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
@@ -64,7 +64,6 @@ Made = tuple[Array, Array, Array | None]
 
 _PATCH = re.compile(r"_x\d{5,}_y\d{5,}$")
 _TIMED_STEPS = 3
-_KEPT = ("good", "defect", "overlap", "image")
 # What may differ when a run goes on.
 _FREE = (
     "scale",
@@ -253,7 +252,7 @@ class Experiment:
         check_device(config.device)
         self.config = config
         self.device = torch.device(config.device)
-        self.listing = find_listing(config)
+        self.listing = find_usable(config, config.defects)
         self.kinds = self._kinds()
         self.pipes: dict[str, DFMGANPipeline] = {}
         self.sources: list[dict[str, Any]] = []
@@ -285,19 +284,6 @@ class Experiment:
                 expected=f"some of {shorten(self.listing.defects)}" if unknown else "photographs of real defects",
                 advice="Detectors are tested on real defects: name the folder that has some.",
             )
-        kinds = list(dict.fromkeys(self.config.defects or self.listing.defects))
-        wrong = [r.error for r in self.listing.records if r.defect in (*kinds, GOOD) and r.error is not None]
-        if wrong and not self.config.skip_bad_files:
-            raise wrong[0]
-        without = [r.name for r in self.listing.records if r.defect in kinds and not r.masks and r.error is None]
-        if without and not self.config.skip_bad_files:
-            raise DataError(
-                "no_mask",
-                self.listing.root,
-                found=f"{len(without)} photographs of defects without a mask ({shorten(without, 3)})",
-                expected="a mask for each, by which detectors are trained and judged",
-                advice="Draw them, or leave these photographs out with --skip_bad_files.",
-            )
         if not self.listing.select(None):
             raise DataError(
                 "no_images",
@@ -306,7 +292,7 @@ class Experiment:
                 expected="photographs without a defect, to train on and to test on",
                 advice="Put some into train/good, or name their folder with --good_dir.",
             )
-        return kinds
+        return list(dict.fromkeys(self.config.defects or self.listing.defects))
 
     def _is_whole(self) -> bool:
         windows = {name: pipe.unwrapped_generator.config.get("window") for name, pipe in self.pipes.items()}
@@ -363,8 +349,7 @@ class Experiment:
     def _select(self) -> tuple[list[ImageRecord], list[ImageRecord], list[ImageRecord]]:
         """Return photographs of defects and good ones to train on, and all to test on: no part is on both sides."""
         base, tested = set(self.partition.base), set(self.partition.test)
-        records = [r for r in self.listing.records if r.error is None or not self.config.skip_bad_files]
-        with_defect = [r for r in records if r.defect in self.kinds and r.masks]
+        with_defect = [r for r in self.listing.records if r.defect in self.kinds]
         train = [r for r in with_defect if r.name in base]
         test = [r for r in with_defect if r.name in tested]
         parts_of_train, parts_of_test = self._parts_of(train), self._parts_of(test)
@@ -466,9 +451,9 @@ class Experiment:
     # --- Photographs as arrays ---
 
     def _load(self, record: ImageRecord) -> Example:
-        image, mask = read_pair(record, 3, self.config.bit_depth)
-        defect = np.zeros(image.shape[:2], dtype=bool) if mask is None or record.defect not in self.kinds else mask[0]
-        return self._fitted(image, defect)
+        size = self.size if self.is_whole else None
+        image, mask = read_pair(record, 3, self.config.bit_depth, size, self.config.fit)
+        return self._fitted(image, np.zeros(image.shape[:2], dtype=bool) if mask is None else mask.defect)
 
     def _fitted(self, image: Array, mask: Array) -> Example:
         if not self.is_whole:
@@ -628,9 +613,8 @@ class Experiment:
     def read_scores(self, network: Network) -> Scores | None:
         """Return what was kept of a network; None if there is nothing, or it is damaged."""
         try:
-            tensors = safetensors.numpy.load_file(self._scores_file(network))
-            return Scores(*(tensors[name] for name in _KEPT))
-        except (OSError, SafetensorError, KeyError):
+            return Scores(**safetensors.numpy.load_file(self._scores_file(network)))
+        except (OSError, SafetensorError, TypeError):
             return None
 
     def train(self, network: Network, steps: int, num_made: int) -> Detector:
@@ -658,7 +642,7 @@ class Experiment:
         if network.seed == 0:
             with whole_file(self._weights_file(network.row)) as aside:
                 save_file(model.state_dict(), aside)
-        tensors = {name: np.ascontiguousarray(getattr(scores, name)) for name in _KEPT}
+        tensors = {name: np.ascontiguousarray(counts) for name, counts in vars(scores).items()}
         with whole_file(self._scores_file(network)) as aside:
             safetensors.numpy.save_file(tensors, aside)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 import warnings
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, DataSource, DataWarning, find_listing, load_training_set
-from dfmgan_hf.data.doctor import CheckConfig, Report, examine
+from dfmgan_hf.data.doctor import CheckConfig, Report, check_dataset, examine
 from dfmgan_hf.data.hub import load_mvtec_ad
 from dfmgan_hf.data.records import LeftOver, is_folder_name, printable
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
@@ -404,6 +405,12 @@ def test_control_characters_are_printed_escaped_and_names_that_are_no_text_refus
     )
     with pytest.raises(DataError, match=r"\\udce9\.png: a name with .* no text in UTF-8"):
         load_training_set(DataConfig(category_folder), resolution=32)
+    (category_folder / "\udce9.txt").touch()
+    assert check_dataset(CheckConfig(category_folder, output_dir=category_folder.parent.parent / "report")) == 2
+    found = json.loads((category_folder.parent.parent / "report" / "report.json").read_text(encoding="utf-8"))[
+        "findings"
+    ]
+    assert {"train/good/\\udce9.png", "\udce9.txt"} <= {name for finding in found for name in finding["files"]}
     assert printable("划痕 ß") == "划痕 ß"
 
 

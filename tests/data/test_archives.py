@@ -17,7 +17,7 @@ import pytest
 
 from dfmgan_hf.data import DataError, DataSource, archives, find_listing
 from dfmgan_hf.data.archives import extract_archive
-from tests.data.conftest import draw_category
+from tests.data.conftest import draw_category, draw_photograph, save
 
 
 def _pack(folder: Path, archive: Path, mode: str, prefix: str = "") -> Path:
@@ -249,6 +249,15 @@ def test_a_zip_archive_is_a_source(tmp_path: Path, prefix: str) -> None:
     listing = find_listing(DataSource(tmp_path / "plate.zip", cache_dir=tmp_path / "cache"))
     assert [record.name for record in listing.records] == [r.name for r in find_listing(DataSource(folder)).records]
     assert not any(record.error for record in listing.records)
+
+
+def test_an_archive_of_an_imagefolder_in_a_folder_is_a_source(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        file.writestr("set/metadata.csv", "file_name,mask_file_name\na.png,a_mask.png\n")
+        for name in ("a.png", "a_mask.png"):
+            file.write(save(draw_photograph(0), tmp_path / name), f"set/{name}")
+    listing = find_listing(DataSource(tmp_path / "set.zip", cache_dir=tmp_path / "cache"))
+    assert [record.name for record in listing.records] == ["a.png"]
 
 
 def test_zip_archives_with_links_bombs_damage_or_a_password_are_refused(tmp_path: Path) -> None:

@@ -306,6 +306,7 @@ def test_the_command_prints_writes_and_exits(
         ((category_folder, "--bit_depth", 20), "`bit_depth` must be from 8 to 16, but is 20"),
         ((category_folder, "--columns", 0), "`columns` must be at least 1"),
         ((category_folder, "--output_dir", tmp_path / "file"), "file"),
+        ((category_folder, "--output_dir", category_folder / "check"), "in a folder of photographs"),
     ):
         status, _, errors = run_check(*arguments)
         assert status == 2

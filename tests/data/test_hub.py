@@ -10,11 +10,13 @@ import tarfile
 import textwrap
 import warnings
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import datasets
 import numpy as np
 import pytest
 import tifffile
+from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
 from dfmgan_hf.data import DataError, DataWarning
@@ -270,6 +272,7 @@ from dfmgan_hf.data.hub import load_mvtec_ad
 from tests.data.test_hub import _mirror
 import datasets
 from pathlib import Path
+from unittest.mock import MagicMock
 
 root, work = Path(sys.argv[1]), Path(sys.argv[2])
 result = {}
@@ -313,6 +316,26 @@ again = find_listing(DataSource("me/nuts", "hazelnut", cache_dir=work / "e"))
 result["folder"] = sorted(path.name for path in again.root.parent.glob("[!.]*"))
 Path(sys.argv[3]).write_text(json.dumps(result))
 """
+
+
+@pytest.mark.parametrize(
+    ("options", "revision"),
+    [({"revision": "draft"}, "draft"), ({"create_pr": True}, "refs/pr/1"), ({}, None)],
+    ids=["branch", "pull request", "main"],
+)
+def test_the_card_goes_where_the_photographs_go(category_folder: Path, tmp_path: Path, monkeypatch, options, revision):
+    api = MagicMock()
+    api.hf_hub_download.side_effect = EntryNotFoundError("no card")
+    api.upload_file.return_value.pr_revision = "refs/pr/1" if "create_pr" in options else None
+    monkeypatch.setattr("dfmgan_hf.data.hub.HfApi", lambda token: api)
+    pushed = MagicMock()
+    monkeypatch.setattr(datasets.DatasetDict, "push_to_hub", pushed)
+    load_mvtec_ad(category_folder, cache_dir=tmp_path).push_to_hub("me/plates", **options)
+    assert api.create_branch.called is (revision == "draft")
+    assert api.upload_file.call_args.kwargs["revision"] == options.get("revision")
+    assert api.upload_file.call_args.kwargs["create_pr"] is ("create_pr" in options)
+    assert pushed.call_args.kwargs.get("revision") == revision
+    assert "create_pr" not in pushed.call_args.kwargs
 
 
 @pytest.mark.slow

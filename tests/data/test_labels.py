@@ -90,6 +90,40 @@ def masks_of(listing: Listing) -> dict[str, np.ndarray]:
     return {record.name: mask_of(record) for record in listing.records if record.masks}
 
 
+# --- Where files are, and what they are called ---
+
+
+@pytest.mark.parametrize("tool", ["coco", "yolo"])
+def test_folders_that_are_links_are_read(tmp_path, photographs, listed, coco, tool):
+    if tool == "coco":
+        coco(("a", "crack", SQUARE), ("c", "crack", SQUARE))
+    else:
+        labels = tmp_path / "elsewhere" / "labels"
+        labels.mkdir(parents=True)
+        (photographs.parent / "data.yaml").write_text("names: [crack]")
+        for name in "ac":
+            (labels / f"{name}.txt").write_text("0 0.2 0.2 0.4 0.2 0.4 0.4\n")
+        (photographs.parent / "labels").symlink_to(labels)
+    photographs.rename(tmp_path / "share")
+    photographs.symlink_to(tmp_path / "share")
+    (tmp_path / "share" / "back").symlink_to(tmp_path / "part")
+    listing = listed()
+    assert masks_of(listing).keys() == {"test/crack/a.png", "test/crack/c.png"}
+    assert [entry.kind for entry in listing.left_over] == ["unlabelled"]
+
+
+def test_a_name_that_looks_like_that_of_a_url_is_a_name(photographs, listed, coco):
+    (photographs / "a.png").rename(photographs / "a%20b.png")
+    coco(("a", "crack", SQUARE), images=[{"id": "a", "file_name": "a%20b.png"}])
+    assert masks_of(listed(labels=str(photographs.parent / "instances.json"))).keys() == {"test/crack/a%20b.png"}
+
+
+def test_a_labelled_photograph_that_cannot_be_read_says_so(photographs, listed, coco):
+    coco(("a", "crack", SQUARE))
+    (photographs / "a.png").write_bytes(b"cut short")
+    assert [record.error.code for record in listed().records] == ["unreadable"]
+
+
 # --- Each tool ---
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
-from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS
+from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS, split_images_and_masks
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 
@@ -92,6 +93,14 @@ def test_masks_beside_the_photographs_are_told_apart(tmp_path: Path) -> None:
     assert [record.mask_path.name for record in listing.records] == ["0_mask.png", "1_mask.png"]
 
 
+def test_thousands_of_files_in_one_folder_are_told_apart_at_once() -> None:
+    files = [Path(f"{index:05d}{ending}") for index in range(4000) for ending in (".png", "_mask.png")]
+    started = time.monotonic()
+    images, masks = split_images_and_masks(files)
+    assert (images, masks) == (files[::2], files[1::2])
+    assert time.monotonic() - started < 5
+
+
 def test_numbers_are_no_suffix_and_the_longest_stem_wins(tmp_path: Path) -> None:
     for name in ("part", "part_b", "part_2"):
         save(draw_photograph(1), tmp_path / "images" / f"{name}.png")
@@ -129,6 +138,16 @@ def test_own_folders_without_images_say_where_to_look(tmp_path: Path) -> None:
         find_listing(DataSource(tmp_path, good_dir=tmp_path))
     with pytest.raises(ValueError, match="Give data_dir"):
         find_listing(DataSource())
+
+
+def test_metadata_of_spreadsheets_and_unquoted_commas(tmp_path: Path) -> None:
+    save(draw_photograph(0), tmp_path / "ä 0.png")
+    save(draw_mask(0), tmp_path / "m.png")
+    (tmp_path / "metadata.csv").write_text("file_name;mask_file_name\r\nä 0.png;m.png\r\n;\r\n", encoding="utf-8-sig")
+    assert [record.masks for record in find_listing(DataSource(tmp_path)).records] == [(tmp_path / "m.png",)]
+    (tmp_path / "metadata.csv").write_text("file_name,mask_file_name\na,b.png,m.png\n")
+    with pytest.raises(DataError, match="more cells than columns in line 2"):
+        find_listing(DataSource(tmp_path))
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "split_folders"])

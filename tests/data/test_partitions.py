@@ -81,23 +81,35 @@ def test_what_cannot_be_divided_is_an_error():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file"),
+        (None, "No such file or directory"),
         ("", "no lines"),
         ("file,part\ntest/crack/000.png,a\n", "the columns file, part"),
+        ("group,file\na\n", "a line of file '' and group 'a'"),
+        ("file,group\ntest/crack/000.png,\n", "a line of file 'test/crack/000.png' and group ''"),
+        ("file,group\na.png,a\na.png,b\n", "a.png in the groups 'a' and 'b'"),
+        ("file,group\na,b.png,a\n", "more cells than columns in line 2"),
+        ("file,group\n\udce9.png,a\n", r"no table in UTF-8 \(.*\)"),
     ],
 )
 def test_groups_that_cannot_be_read(tmp_path, content, message):
     path = tmp_path / "groups.csv"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(DataError, match=f"{message}. Expected a CSV file with the columns file and group"):
         read_groups(path)
 
 
-def test_groups_are_read(tmp_path):
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+def test_groups_are_read_as_spreadsheets_write_them(tmp_path, separator):
     path = tmp_path / "groups.csv"
-    path.write_text("file,original,group\ntest/crack/000.png,x,a\ntest/crack/001.png,y,b\n")
-    assert read_groups(path) == {"test/crack/000.png": "a", "test/crack/001.png": "b"}
+    rows = [
+        ["file", "original", "group"],
+        ["test/crack/ä 0.png", "x", "a"],
+        ["", "", ""],
+        ["test/crack/1.png", "", "b"],
+    ]
+    path.write_text("\r\n".join(map(separator.join, rows)), encoding="utf-8-sig")
+    assert read_groups(path) == {"test/crack/ä 0.png": "a", "test/crack/1.png": "b"}
 
 
 def test_partitions_are_a_third_and_two_thirds_and_load_again(tmp_path: Path) -> None:
@@ -131,9 +143,9 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
     listed.write_text("test/dent/001.png\n")
     with pytest.raises(DataError, match="1 names, none of them among the 5 photographs asked for"):
         load_training_set(DataConfig(category_folder, file_list=listed), "scratch")
-    with pytest.raises(DataError, match=r"a folder\. Expected a text file with one name a line"):
+    with pytest.raises(DataError, match=r"Is a directory\. Expected a text file with one name a line"):
         read_file_list(tmp_path)
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(DataError, match="No such file or directory"):
         load_training_set(DataConfig(category_folder, file_list=tmp_path / "none.txt"), "scratch")
 
 
@@ -203,3 +215,16 @@ def test_a_split_without_good_photographs_says_what_there_is(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"no good photographs to train on\. .*: 5 photographs listed; .*--good_dir"):
         split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists"))
     assert not (tmp_path / "lists").exists()
+
+
+def test_a_split_leaves_out_bad_files_or_stops_at_the_first(tmp_path: Path, capsys) -> None:
+    folder = draw_category(tmp_path, good=5, defects={"dent": 6})
+    (folder / "ground_truth/dent/000_mask.png").unlink()
+    (folder / "test/dent/001.png").write_bytes(b"cut short")
+    (folder / "test/dent/002.png").rename(folder / "test/dent/caf\udce9.png")  # not in UTF-8
+    with pytest.raises(DataError, match=r"000\.png: an image without a mask"):
+        split_dataset(SplitConfig(folder, output_dir=tmp_path / "splits"))
+    split = split_dataset(SplitConfig(folder, output_dir=tmp_path / "splits", skip_bad_files=True))
+    dents = {name for name in (*split.base, *split.test) if kind_of(name) == "dent"}
+    assert dents == {f"test/dent/00{n}.png" for n in (3, 4, 5)}
+    assert capsys.readouterr().err.count("LEFT OUT") == 3

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFile, ImageFilter
 
-from dfmgan_hf.data import DataConfig, DataError, DataWarning, load_training_set
+from dfmgan_hf.data import DataConfig, DataError, DataSource, DataWarning, find_listing, load_training_set
 from dfmgan_hf.data.doctor import CheckConfig, examine
 from dfmgan_hf.data.patches import TABLE_FILE, PatchConfig, covering_places, cut_patches, defect_places
 from dfmgan_hf.files import whole_folder
-from tests.data.conftest import draw_category, draw_photograph, save
+from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 CONFIG = PatchConfig(patch_size=24, good_patches=0, image_channels=1, output_dir=Path())
 
@@ -131,6 +131,17 @@ def test_photographs_of_one_stem_keep_their_own_patches(category_folder: Path, t
     first, second = (np.asarray(Image.open(folder / f"{stem}_x00000_y00000.png")) for stem in ("000", "000_2"))
     np.testing.assert_array_equal(first[:, :, 0], draw_photograph(77)[:24, :24])  # .bmp comes before .png
     np.testing.assert_array_equal(second[:, :, 0], draw_photograph(0)[:24, :24])
+
+
+def test_masks_of_train_and_test_keep_apart(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        save(draw_photograph(0), tmp_path / "set" / split / "000.png")
+        save(draw_mask(0), tmp_path / "set" / split / "masks" / "000.png")
+        (tmp_path / "set" / split / "metadata.csv").write_text("file_name,mask\n000.png,masks/000.png\n")
+    _cut(tmp_path / "set", tmp_path / "patches", dataclasses.replace(CONFIG, patch_size=40, defect_patches=9))
+    listing = find_listing(DataSource(tmp_path / "patches"))
+    assert {record.split for record in listing.records} == {"train", "test"}
+    assert not any(record.error for record in listing.records)
 
 
 def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
@@ -316,6 +327,15 @@ def test_patches_of_a_thin_product_in_any_rotation(tmp_path: Path, capsys) -> No
         told = [str(w.message) for w in caught if "edge of a patch" in str(w.message)]
         assert [text.partition(" masks")[0] for text in told] == (["3 of 3"] if size else [])
     assert re.search(r"Patches of (144|160|176) pixels", capsys.readouterr().err)  # four times the length
+
+
+def test_the_size_is_proposed_beside_photographs_that_are_too_large(
+    category_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    save(draw_photograph(0, 100, 100), category_folder / "train/good/large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    config = PatchConfig(category_folder, output_dir=tmp_path / "patches", skip_bad_files=True)
+    assert [error.code for error in cut_patches(config)[1]] == ["unreadable"]
 
 
 def test_of_two_runs_into_one_folder_the_second_is_refused(category_folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ import tifffile
 from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, load_training_set
+from dfmgan_hf.data.preparation import inspect
 from dfmgan_hf.data.reading import read_image, read_mask
+from dfmgan_hf.data.records import ImageRecord
 from tests.data.conftest import draw_mask, draw_photograph, save
 
 GREY = draw_photograph(0)
@@ -339,6 +341,30 @@ def test_truncated_fake_empty_and_missing_files_are_named(tmp_path: Path) -> Non
             read_image(path)
     with pytest.raises(DataError, match=r"missing\.png: there is no such file"):
         read_image(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_files_of_several_pages_that_break_off_anywhere_are_named(tmp_path: Path, dtype) -> None:
+    whole, path = tmp_path / "whole.tif", tmp_path / "part.tif"
+    pages = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (3, 24, 24, 3), dtype=dtype)
+    tifffile.imwrite(whole, pages, photometric="rgb")
+    content = whole.read_bytes()
+    errors = set()
+    for length in range(8, len(content), 40):
+        path.write_bytes(content[:length])
+        errors |= {error.code for error in inspect(ImageRecord("part.tif", path, None, "good", "train"))[0].errors}
+    assert errors == {"unreadable"}
+
+
+def test_files_that_may_not_be_read_say_so(tmp_path: Path, monkeypatch) -> None:
+    path = save(RGB, tmp_path / "a.png")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read all files
+    with pytest.raises(DataError, match=r"a\.png: a file that you may not read"):
+        read_image(path)
 
 
 def test_errors_survive_the_way_home_from_a_worker_process(tmp_path: Path) -> None:

@@ -117,6 +117,10 @@ def test_center_crop_that_loses_the_defect_is_an_error(tmp_path: Path) -> None:
     folders = {"defect_dir": tmp_path / "images", "mask_dir": tmp_path / "masks"}
     with pytest.raises(DataError, match=r"wholly outside the middle.*--fit pad or --fit resize"):
         load_training_set(DataConfig(**folders, fit="center_crop"), "dent", resolution=32)
+    report, _ = examine(CheckConfig(**folders, fit="center_crop", resolution=32))
+    assert [(f.severity, f.files) for f in report.findings if f.code == "cropped_mask"] == [
+        ("error", ("test/images/a.png",))
+    ]
     assert load_training_set(DataConfig(**folders, fit="pad"), "dent", resolution=60).masks.sum() == 25 * 255
 
 
