@@ -103,8 +103,9 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
         device=device,
     )
     sampler = open_sampler(request, config.method)
-    height, width = draw(sampler, [0], 0)[0].shape[-2:]
-    asked = _size(config, min(height, width))
+    image = draw(sampler, [0], 0)[0]
+    height, width = image.shape[-2:]
+    asked = _size(config, min(height, width), _shape(image))
     if (config.resolution or config.aspect) and asked != (height, width):
         raise ValueError(
             f"--resolution and --aspect ask for {asked[1]}x{asked[0]} images, but the model draws {width}x{height}. "
