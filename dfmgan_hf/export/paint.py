@@ -117,7 +117,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
         output = silent(pipe).paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
         pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
         window = output.placements[0][0].window
-        before, label, after = (crop_shown(picture, window) for picture in pictures)
+        before, label, after = crop_shown(pictures, window)
         return before, label, after
 
     draw = draw or partial(paint_samples, pipe, config, photographs, gate=gate)
