@@ -13,6 +13,7 @@ from torch import Tensor
 from .data import DataConfig, ImageMaskDataset
 from .files import write_json
 from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
+from .hub.cards import read_record, same_photographs
 from .methods import open_sampler
 from .methods.method import SamplerRequest
 from .metrics import (
@@ -199,9 +200,14 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
         num_processes=processes.count,
         cpu_threads=torch.get_num_threads(),
     )
+    references_file = config.output_dir / REFERENCES_FILE
     if compared:
-        written.append(config.output_dir / REFERENCES_FILE)
-        write_json(written[-1], {name: to_dict(r) for name, r in compared.items()})
+        written.append(references_file)
+        write_json(references_file, {name: to_dict(r) for name, r in compared.items()})
+    elif not all(
+        same_photographs({"settings": result.settings}, r) for r in (read_record(references_file) or {}).values()
+    ):
+        references_file.unlink()  # of an earlier model, which a card would put beside these numbers
     for path in written:
         print(f"Wrote {path}")
     if hub.push_to_hub:

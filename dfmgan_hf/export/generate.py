@@ -25,8 +25,8 @@ from ..arguments import check_device
 from ..data.reading import Array
 from ..files import check_folder, keep_settings, lock_folder, module_sha256, to_json, write_json, write_text
 from ..gate import REASONS, Judgement, QualityGate
-from ..hub.cards import TRAINING_FILE, read_record
-from ..hub.push import Repository
+from ..hub.cards import TRAINING_FILE, read_record, without_local_paths
+from ..hub.push import Repository, scratch_folder
 from ..models.base import image_size
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -628,7 +628,8 @@ def check_push(config: ExportConfig, repo_id: str, *, private: bool | None = Non
 def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) -> str:
     """Send a finished parquet export to the data set repository "user/name" in one commit; return its address.
 
-    The repository is made as for `check_push`. The same commit removes the shards of an earlier export.
+    The repository is made as for `check_push`. The same commit removes the shards of an earlier export. Local paths
+    and the names of photographs that the model learnt from are not sent.
 
     Raises:
         ExportError: the export is not finished, or is in another format.
@@ -643,4 +644,7 @@ def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) 
             f"{output_dir} holds no finished export in parquet. Give the command that began it again: it resumes."
         )
     repository = Repository(repo_id, "dataset", private=private)
-    return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])
+    with scratch_folder() as aside:
+        files[SETTINGS_FILE] = aside / SETTINGS_FILE
+        write_json(files[SETTINGS_FILE], without_local_paths(read_record(output_dir / SETTINGS_FILE)))
+        return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

@@ -150,6 +150,12 @@ def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file
     assert "masks" in references["real good"]["not_measured"]
     assert "\nreal images copied:\n4 generated (4 for LPIPS) against 4 real images" in capsys.readouterr().out
 
+    # What another model of these photographs is compared with stays; beside numbers of others it would mislead.
+    run("--model", model, *common)
+    assert (tmp_path / "evaluation" / "reference_results.json").exists()
+    run("--model", model, *common, "--defect", "cut")
+    assert not (tmp_path / "evaluation" / "reference_results.json").exists()
+
     # The photographs alone, as a folder of generated images, give the same numbers.
     folder = ("--generated", two_defects / "nut" / "test" / "cut", "--resolution", "32", "--output_dir", "cut")
     run(*folder, "--generated_masks", two_defects / "nut" / "ground_truth" / "cut", *common)
