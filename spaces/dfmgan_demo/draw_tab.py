@@ -224,8 +224,9 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
     def redraw(shown: Any, variety: Any, size: Any, strength: Any) -> dict[Any, Any]:
         old = studio.shown(shown)
         recipe = studio.worded(old.model, variety, size, strength).recipe(old.part_seeds, old.defect_seeds)
-        answer = show(recipe, studio.drawer.draw(recipe), recipe.part_seeds[-1] + 1)
-        return {place: value for place, value in answer.items() if place not in (seed, before, back_button, varied)}
+        answer = show(recipe, studio.drawer.draw(recipe))
+        del answer[varied]
+        return answer
 
     def vary(shown: Any, i: Any, count: Any, stack: Any, *, defect: bool) -> dict[Any, Any]:
         old, chosen, count = studio.shown(shown), studio.chosen(shown, i), studio.count(count)
@@ -253,7 +254,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         recipe, layout = studio.ticked(shown, ticked), studio.layout(layout)
         triplets = studio.drawer.draw(recipe)
         with new_download(taken, f"{folder_name(recipe.model)}_{len(triplets)}_{LAYOUTS[layout]}.zip") as path:
-            write_shown(path, recipe, triplets, layout, studio.facts[recipe.model])
+            write_shown(path, studio.catalog[recipe.model], recipe, triplets, layout, studio.facts[recipe.model])
         return download(path)
 
     def walk(shown: Any, ends: Any, varied: Any) -> list[Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import imagecodecs
 import numpy as np
 from cache_files import new_download
 from compare import stage, toolbar
@@ -27,6 +26,7 @@ from refusals import in_words, say_at_once, say_if_busy
 from studio import Studio
 from words import status
 
+from dfmgan_hf.export.writers import deep_png
 from dfmgan_hf.painting import Photograph, bounding_box
 
 INTRO = (
@@ -245,15 +245,16 @@ def _write_archive(path: Path, stem: str, painting: Painting, how: dict[str, Any
     label = io.BytesIO()
     painting.label.save(label, "PNG")
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{stem}_painted.png", _as_png(painting.image))
+        archive.writestr(f"{stem}_painted.png", _as_png(painting))
         archive.writestr(f"{stem}_label.png", label.getvalue())
         archive.writestr("how.json", json.dumps(how, indent=2, ensure_ascii=False))
 
 
-def _as_png(image: Any) -> bytes:
+def _as_png(painting: Painting) -> bytes:
     """A painted photograph with all its bits, its colour profile and its EXIF entries."""
+    image = painting.image
     if isinstance(image, np.ndarray):  # Pillow has no images in colour with 16 bits
-        return bytes(imagecodecs.png_encode(image))
+        return deep_png(image, (painting.before.info or {}).get("icc_profile"))
     stream = io.BytesIO()
     # A quarter of the default level's time for a few more bytes.
     image.save(stream, "PNG", compress_level=1, exif=image.info.get("exif", b""))

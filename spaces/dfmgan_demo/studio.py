@@ -113,7 +113,7 @@ class Studio:
     def export(self, settings: Settings, num_images: Any, seed: Any, layout: Any) -> ExportConfig:
         """Triplets with a defect, as files."""
         return export_config(
-            settings.model,
+            self.catalog[settings.model],
             check_whole_number(num_images, "How many", 1, MAX_EXPORTED),
             self.layout(layout),
             self.seed(seed),

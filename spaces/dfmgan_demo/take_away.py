@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from card import Facts
+from catalog import Model
 from drawing import Drawer, Recipe, Triplet, at_strength
 from pictures import png
 from PIL import Image
@@ -47,11 +48,11 @@ MAX_DRAWS_PER_IMAGE = 40
 
 
 def export_config(
-    model: str, count: int, layout: str, seed: int, truncation_psi: float, mask_threshold: float
+    model: Model, count: int, layout: str, seed: int, truncation_psi: float, mask_threshold: float
 ) -> ExportConfig:
     """What `examples/generate.py` would be given for the same files."""
     return ExportConfig(
-        output_dir=Path(folder_name(model)),
+        output_dir=Path(folder_name(model.name)),
         num_images=count,
         format=LAYOUTS[layout],
         seed=seed,
@@ -59,7 +60,8 @@ def export_config(
         truncation_psi=truncation_psi,
         mask_threshold=mask_threshold,
         max_attempts=MAX_DRAWS_PER_IMAGE,
-        category=folder_name(model),
+        category=folder_name(model.name),
+        defect=model.defect or "defect",
     )
 
 
@@ -92,16 +94,19 @@ def write_archive(
         )
 
 
-def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts) -> None:
+def write_shown(
+    path: Path, model: Model, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts
+) -> None:
     """Write exactly these triplets to a ZIP file, those without a defect too, and say in it what they were drawn from.
 
     Args:
         path: file to write.
+        model: the recipe's.
         recipe, triplets: what was drawn.
         layout: name of one of `LAYOUTS`.
         facts: of the model.
     """
-    config = export_config(recipe.model, len(triplets), layout, 0, recipe.truncation_psi, recipe.mask_threshold)
+    config = export_config(model, len(triplets), layout, 0, recipe.truncation_psi, recipe.mask_threshold)
     samples = (_sample(i, recipe, triplet, facts) for i, triplet in enumerate(triplets))
     settings = {name: getattr(recipe, name) for name in ("truncation_psi", "mask_threshold", "strength")}
     rows = [
