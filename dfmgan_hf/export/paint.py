@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -104,7 +105,9 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     allow_pixels(config.max_megapixels)
     photographs = find_photographs(config)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
-    model = describe_model(pipe, config.model)
+    # Image i would be another one of other photographs.
+    names = "\n".join(photograph.name for photograph, _ in photographs)
+    model = describe_model(pipe, config.model) | {"photographs_sha256": hashlib.sha256(names.encode()).hexdigest()}
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")

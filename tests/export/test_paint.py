@@ -139,7 +139,7 @@ def test_the_contact_sheet_shows_what_is_near_the_defect_of_16_bits_too():
     assert twin[0, 1] == image[0, 1], "as bright as each other, where the defect is brighter than all else"
 
 
-def test_what_was_stopped_goes_on(paint, contents, capsys):
+def test_what_was_stopped_goes_on(paint, good, contents, capsys):
     whole = paint("whole")
     begun = paint("begun")
     for path in begun.rglob("000001*"):
@@ -152,6 +152,10 @@ def test_what_was_stopped_goes_on(paint, contents, capsys):
     with pytest.raises(ExportError, match=r"was begun with other settings: how was .*strength"):
         paint("begun", how={**HOW, "strength": 2.0})
     assert contents(begun) == before
+    # Image i would be painted into another one.
+    (good / "colour.png").rename(good / "later.png")
+    with pytest.raises(ExportError, match=r"photographs_sha256 was [0-9a-f]{64} and is"):
+        paint("begun")
 
 
 def test_a_gate_paints_again_what_it_refuses(paint, gate, contents, monkeypatch):
