@@ -105,7 +105,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     allow_pixels(config.max_megapixels)
     photographs = find_photographs(config)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
-    # Image i would be another one of other photographs.
+    # Among other photographs, image i would be painted into another one.
     names = "\n".join(photograph.name for photograph, _ in photographs)
     model = describe_model(pipe, config.model) | {"photographs_sha256": hashlib.sha256(names.encode()).hexdigest()}
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.

@@ -309,8 +309,7 @@ class MVTecWriter:
 
     def content(self, sample: Sample, kind: str) -> bytes:
         """Return what is in the file of this kind."""
-        content: bytes = getattr(sample, kind)
-        return content
+        return getattr(sample, kind)
 
     def finish(self) -> Iterator[Record]:
         with whole_file(self.root / self.table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
@@ -330,8 +329,7 @@ class MVTecWriter:
 
     def settings(self) -> dict[str, Any]:
         """Return what the export was begun with, the model's name and hash among it."""
-        settings: dict[str, Any] = json.loads((self.root / SETTINGS_FILE).read_text(encoding="utf-8"))
-        return settings
+        return json.loads((self.root / SETTINGS_FILE).read_text(encoding="utf-8"))
 
 
 class ImageFolderWriter(MVTecWriter):

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from cache_files import address_of, new_download
 from device import gpu_is_borrowed
-from drawing import Drawn, Recipe, Triplet
+from drawing import Recipe, Triplet
 from events import BROWSER_EVENT, OWN_EVENT
 from gallery import EMPTY, gallery, large_view, walk_view
 from limits import (
@@ -26,12 +26,11 @@ from limits import (
 from pictures import save_animation
 from refusals import in_words, say_at_once, say_if_busy
 from snippet import snippet
-from studio import Studio
+from studio import FIRST_COUNT, FIRST_SEED, Studio
 from take_away import LAYOUTS, folder_name, write_shown
 from words import drawn_in_words, status
 
 MIN_CONTROL_PIXELS = 145
-FIRST_COUNT, FIRST_SEED = 6, 0
 DRAWING = "Drawing…"
 # How far one can go back.
 MAX_STEPS_BACK = 8
@@ -58,10 +57,7 @@ def code_block(text: str) -> str:
 
 def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSettings:
     """Build the tab; the first pictures come with the page."""
-    first_settings = studio.settings(studio.catalog.names[0], 1.0, 0.0)
-    first: Drawn | None = None
-    if not gpu_is_borrowed():
-        first = studio.drawer.opening(studio.new_parts(first_settings, FIRST_COUNT, FIRST_SEED))
+    first = None if gpu_is_borrowed() else studio.opening(studio.catalog.names[0])
 
     def values(recipe: Recipe, triplets: Sequence[Triplet], next_seed: int | None) -> dict[str, Any]:
         # What is opened unasked is in sight without scrolling, and a defect that is seen well.
@@ -205,7 +201,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         return show(recipe, studio.drawer.draw(recipe), seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
 
     def open_model(name: Any) -> dict[Any, Any]:
-        drawn = studio.drawer.opening(studio.new_parts(studio.settings(name, 1.0, 0.0), FIRST_COUNT, FIRST_SEED))
+        drawn = studio.opening(name)
         answer = show(drawn.recipe, drawn.triplets, drawn.next_seed)
         return {**answer, size: 0, variety: 1, strength: 1, large: large_view(drawn.triplets[0])}
 
@@ -214,9 +210,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             return open_model(studio.catalog.names[0])
         recipe = studio.addressed(address)
         triplets = studio.drawer.draw(recipe)
-        answer = show(recipe, triplets)
-        if recipe.part_seeds == recipe.defect_seeds:
-            answer = show(recipe, triplets, seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
+        is_varied = recipe.part_seeds != recipe.defect_seeds
+        answer = show(recipe, triplets, None if is_varied else seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
         how = {size: -recipe.mask_threshold, variety: recipe.truncation_psi, strength: recipe.strength}
         answer |= {seed: recipe.part_seeds[0], num_images: len(triplets), only_defects: address.get("only") != "0"}
         return {**answer, **how, model: recipe.model, large: large_view(triplets[0])}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import io
 import json
 import re
@@ -23,7 +22,7 @@ from pictures import png
 from PIL import Image
 
 from dfmgan_hf.export import ExportConfig, ExportFormat, Sample, make_writer
-from dfmgan_hf.export.writers import SETTINGS_FILE, WRITERS, Record
+from dfmgan_hf.export.writers import SETTINGS_FILE, Record
 from dfmgan_hf.files import write_json
 
 NAMES = {
@@ -34,15 +33,8 @@ NAMES = {
     "yolo": ("YOLO", "images and a text file of outlines for each"),
     "parquet": ("Parquet", "one table that holds the pictures too, as the Hub shows it"),
 }
-
-
-def _in_words(format: str) -> tuple[str, str]:
-    said = inspect.getdoc(WRITERS[format]) or format
-    return NAMES.get(format, (format, said.splitlines()[0].replace("`", "")))
-
-
-LAYOUTS: dict[str, ExportFormat] = {_in_words(format)[0]: format for format in WRITERS}
-LAYOUTS_IN_WORDS = dict(map(_in_words, WRITERS))
+LAYOUTS: dict[str, ExportFormat] = {name: format for format, (name, _) in NAMES.items()}
+LAYOUTS_IN_WORDS = dict(NAMES.values())
 # A model that rarely draws a defect at the chosen threshold must not be asked for ever.
 MAX_DRAWS_PER_IMAGE = 40
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.export.writers import WRITERS
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install dfmgan-hf[demo]")
 from take_away import LAYOUTS
@@ -341,6 +342,10 @@ def test_contrast_is_stretched_from_the_darkest_to_the_brightest(low, high):
     slope, intercept = stretch(Image.fromarray(levels.astype(np.uint8)))
     assert slope * low / 255 + intercept == pytest.approx(0, abs=0.05)
     assert slope * high / 255 + intercept == pytest.approx(1, abs=0.05)
+
+
+def test_every_format_has_a_name_on_the_page():
+    assert list(LAYOUTS.values()) == list(WRITERS)
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
