@@ -15,6 +15,7 @@ import httpx
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from dfmgan_hf.export.writers import deep_png
@@ -172,9 +173,19 @@ def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
+def _bent_tiff() -> bytes:
+    """Of 16 bits, with more entries in its directory than it has."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.full((8, 9, 3), 30000, np.uint16), photometric="rgb", byteorder="<")
+    content = bytearray(stream.getvalue())
+    content[8] = 255
+    return bytes(content)
+
+
 BAD_FILES = [
     ("notes.png", lambda: b"not an image", "no whole photograph in PNG, JPEG, TIFF or WebP"),
     ("empty.png", lambda: b"", "no whole photograph"),
+    ("bent.tif", _bent_tiff, "no whole photograph"),
     ("cut.png", lambda: _png(Image.fromarray(_photograph()))[:5000], "no whole photograph"),
     ("moving.gif", lambda: _saved(Image.fromarray(_photograph()), "GIF"), "no whole photograph"),
     ("renamed.png", lambda: _saved(Image.fromarray(_photograph()), "BMP"), "no whole photograph"),
