@@ -50,7 +50,7 @@ CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
 
 # The entry in an image's PNG file that holds its record.
 _TEXT_KEY = "dfmgan_hf"
-# And the one that says to whom it may concern that no camera took it.
+# And the one that says that no camera took it.
 _SYNTHETIC_KEY = "synthetic"
 # A third of the default level's time for a tenth more bytes: on a GPU, compressing is what takes the time.
 _LEVEL = 3
@@ -379,12 +379,12 @@ class CocoWriter(ImageFolderWriter):
         category = {"id": 1, "name": self.config.defect, "supercategory": self.config.category}
         # Line by line: of a large export, this would not fit into the memory.
         with whole_file(self.root / self.annotations) as aside, aside.open("w", encoding="utf-8") as stream:
-            stream.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": [{json.dumps(category)}],\n')
-            for number, (name, rows) in enumerate((("images", self._images()), ("annotations", self._instances()))):
-                stream.write(f'{"," if number else ""}"{name}": [')
-                for row_number, row in enumerate(rows):
-                    stream.write(f"{',' if row_number else ''}\n{json.dumps(row)}")
-                stream.write("\n]\n")
+            stream.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": [{json.dumps(category)}]')
+            for name, rows in (("images", self._images()), ("annotations", self._instances())):
+                stream.write(f',\n"{name}": [')
+                for number, row in enumerate(rows):
+                    stream.write(f"{',' if number else ''}\n{json.dumps(row)}")
+                stream.write("\n]")
             stream.write("}\n")
 
     def _images(self) -> Iterator[dict[str, Any]]:

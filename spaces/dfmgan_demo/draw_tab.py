@@ -76,7 +76,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
     shown = gr.JSON(at_first.get("shown"), visible="hidden", elem_id="shown")
     before = gr.JSON([], visible="hidden", elem_id="before")
     sent = gr.JSON(None, visible="hidden", elem_id="sent")
-    with gr.Row(elem_id="draw-row"):
+    with gr.Row():
         with gr.Column(scale=4, min_width=240, elem_id="controls"):
             # Side by side where there is room for both, which on a phone leaves some for the pictures.
             with gr.Row():
@@ -105,8 +105,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
                 draw_button = gr.Button(
                     "Draw defects", variant="primary", min_width=MIN_CONTROL_PIXELS, elem_id="draw-button"
                 )
-                surprise_button = gr.Button("Surprise me", min_width=MIN_CONTROL_PIXELS, elem_id="surprise-button")
-            with gr.Accordion("Fine tuning", open=False, elem_id="fine-tuning"):
+                surprise_button = gr.Button("Surprise me", min_width=MIN_CONTROL_PIXELS)
+            with gr.Accordion("Fine tuning", open=False):
                 only_defects = gr.Checkbox(
                     True, label="Only with a defect", info="Passes over seeds that draw none.", elem_id="only-defects"
                 )
@@ -160,7 +160,6 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             value=next(iter(LAYOUTS)),
             label="Layout of the ZIP",
             info="Tick parts to take only these. Seeds, settings and licence go along.",
-            elem_id="shown-layout",
         )
         take_button = gr.Button("Take home all shown", elem_id="take-shown", min_width=200)
         taken = gr.HTML("", elem_id="shown-zip", elem_classes="says")
@@ -175,7 +174,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             info="The other stays that of “From”.",
             elem_id="varied",
         )
-        walk_button = gr.Button("Make the animation", elem_id="walk-button")
+        walk_button = gr.Button("Make the animation")
         walk_said = gr.HTML("", elem_id="walk-status", elem_classes="says")
         animation = gr.HTML("", elem_id="animation")
     with gr.Accordion("Code that draws exactly these", open=False, elem_id="code"):

@@ -55,8 +55,8 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
     visits = Visits()
     part_seed = gr.Number(FIRST_PART, visible="hidden", elem_id="part-seed")
     first_model = studio.catalog.names[0]
-    gr.Markdown(INTRO, elem_id="paint-intro")
-    with gr.Row(elem_id="paint-row"):
+    gr.Markdown(INTRO)
+    with gr.Row():
         with gr.Column(scale=6, min_width=320, elem_id="paint-controls"):
             with gr.Row(elem_id="photograph-row"):
                 upload = gr.UploadButton(
@@ -100,14 +100,13 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
                     label="Seed of the defect",
                     info="Another one: another defect.",
                     min_width=MIN_CONTROL_PIXELS,
-                    elem_id="paint-seed",
                 )
             with gr.Row():
                 paint_button = gr.Button(
                     "Paint the defect", variant="primary", min_width=MIN_CONTROL_PIXELS, elem_id="paint-button"
                 )
-                another_button = gr.Button("Another defect", min_width=MIN_CONTROL_PIXELS, elem_id="another-button")
-            with gr.Accordion("Scale and product", open=False, elem_id="paint-tuning"):
+                another_button = gr.Button("Another defect", min_width=MIN_CONTROL_PIXELS)
+            with gr.Accordion("Scale and product", open=False):
                 window = gr.Number(
                     studio.scale(first_model),
                     precision=0,
