@@ -43,7 +43,8 @@ class MeasureConfig:
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
         generated: Instead of a model: folder of generated images.
-        generated_masks: Their masks, named like them; found without this in the layouts of `dfmgan generate`.
+        generated_masks: Their masks, named like them; found without this in the layouts mvtec, imagefolder, coco and
+            yolo of `dfmgan generate`.
         defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
             the data has only one.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.

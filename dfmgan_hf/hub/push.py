@@ -469,12 +469,9 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         else:
             card, pictures = _new_card(model_dir, hub, CardFacts(), repository.name)
             files |= pictures
-        if references is None:
-            kept = read_record(model_dir / REFERENCES_FILE) or {}
-            compared = {name: each for name, each in kept.items() if same_photographs(results, each)}
-        else:
-            compared = references
-        add_results(card, results, compared, repository.name)
+        own = read_record(model_dir / REFERENCES_FILE) or {}
+        comparable = {name: each for name, each in own.items() if same_photographs(results, each)}
+        add_results(card, results, comparable if references is None else references, repository.name)
         files[CARD_FILE] = aside / CARD_FILE
         card.save(files[CARD_FILE])
         for name, record in ((RESULTS_FILE, results), (REFERENCES_FILE, references)):

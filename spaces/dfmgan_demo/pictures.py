@@ -20,7 +20,7 @@ FRAME_MILLISECONDS = 80
 
 
 def enlarge(image: Image.Image, pixels: int, resampling: Image.Resampling) -> Image.Image:
-    """`image` with a shorter side of `pixels`, or a little more if it is smaller: that one by a whole factor."""
+    """`image` with a shorter side of `pixels`; a smaller one grows by a whole factor, to that or a little more."""
     shorter = min(image.size)
     return scaled(image, pixels if shorter >= pixels else -(-pixels // shorter) * shorter, resampling)
 
