@@ -13,6 +13,7 @@ from torch import Tensor
 from .data import DataConfig, ImageMaskDataset
 from .files import write_json
 from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
+from .hub.cards import read_record, same_photographs
 from .methods import open_sampler
 from .methods.method import SamplerRequest
 from .metrics import (
@@ -42,7 +43,8 @@ class MeasureConfig:
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
         generated: Instead of a model: folder of generated images.
-        generated_masks: Their masks, named like them; found without this in the layouts of `dfmgan generate`.
+        generated_masks: Their masks, named like them; found without this in the layouts mvtec, imagefolder, coco and
+            yolo of `dfmgan generate`.
         defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
             the data has only one.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
@@ -103,8 +105,9 @@ def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, 
         device=device,
     )
     sampler = open_sampler(request, config.method)
-    height, width = draw(sampler, [0], 0)[0].shape[-2:]
-    asked = _size(config, min(height, width))
+    image = draw(sampler, [0], 0)[0]
+    height, width = image.shape[-2:]
+    asked = _size(config, min(height, width), _shape(image))
     if (config.resolution or config.aspect) and asked != (height, width):
         raise ValueError(
             f"--resolution and --aspect ask for {asked[1]}x{asked[0]} images, but the model draws {width}x{height}. "
@@ -198,9 +201,14 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
         num_processes=processes.count,
         cpu_threads=torch.get_num_threads(),
     )
+    references_file = config.output_dir / REFERENCES_FILE
     if compared:
-        written.append(config.output_dir / REFERENCES_FILE)
-        write_json(written[-1], {name: to_dict(r) for name, r in compared.items()})
+        written.append(references_file)
+        write_json(references_file, {name: to_dict(r) for name, r in compared.items()})
+    elif not all(
+        same_photographs({"settings": result.settings}, r) for r in (read_record(references_file) or {}).values()
+    ):
+        references_file.unlink()  # of an earlier model, which a card would put beside these numbers
     for path in written:
         print(f"Wrote {path}")
     if hub.push_to_hub:

@@ -69,13 +69,13 @@ def keep_settings(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any],
     """Write what a folder is begun with, or compare it with what an earlier run wrote there.
 
     Returns:
-        The settings that the folder was begun with, and the names of those that are others now.
+        The settings that the folder was begun with, and the names of those that are others now, or no longer there.
     """
     if not path.is_file():
         write_json(path, settings)
         return settings, []
     begun = json.loads(path.read_text(encoding="utf-8"))
-    return begun, [name for name, value in settings.items() if begun.get(name) != value]
+    return begun, [name for name in settings | begun if begun.get(name) != settings.get(name)]
 
 
 def to_json(value: Any) -> Any:

@@ -45,7 +45,8 @@ def contact_sheet(
 
     Example:
         >>> out = pipe(seeds=range(4))
-        >>> contact_sheet(list(zip(out.defect_free, out.masks, out.images)), headings=("twin", "mask", "defect"))
+        >>> triplets = zip(out.defect_free_images, out.masks, out.images, strict=True)
+        >>> contact_sheet(list(triplets), headings=("twin", "mask", "defect"))
     """
     n, lengths = len(samples), {len(sample) for sample in samples}
     if len(lengths) != 1 or 0 in lengths:

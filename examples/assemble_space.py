@@ -20,7 +20,7 @@ from dfmgan_hf.files import whole_folder
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "dfmgan_hf"
 # What a model's folder holds beyond what draws and what the page tells of it: checkpoints, logs, training networks.
-MODEL_FILES = ("model_index.json", "README.md", "*.png", "*.jpg", "generator/*")
+MODEL_FILES = ("model_index.json", "README.md", "LICENSE", "card_facts.json", "*.png", "*.jpg", "generator/*")
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
 
 

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..arguments import check_device
+from ..data.reading import Array
 from ..files import check_folder, keep_settings, lock_folder, module_sha256, to_json, write_json, write_text
 from ..gate import REASONS, Judgement, QualityGate
-from ..hub.cards import TRAINING_FILE, read_record
-from ..hub.push import Repository
+from ..hub.cards import TRAINING_FILE, read_record, without_local_paths
+from ..hub.push import Repository, scratch_folder
 from ..models.base import image_size
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
@@ -308,7 +309,9 @@ def _begin_or_resume(config: DatasetConfig, model: dict[str, Any]) -> dict[str, 
     settings = {**model, **{k: v for k, v in options.items() if k not in model}, "dfmgan-hf": __version__}
     begun, different = keep_settings(config.output_dir / SETTINGS_FILE, settings)
     differences = [
-        f"{name} was {begun.get(name)} and is {settings[name]} now" for name in different if name not in _NOT_COMPARED
+        f"{name} was {begun.get(name)} and is {settings.get(name)} now"
+        for name in different
+        if name not in _NOT_COMPARED
     ]
     if differences:
         raise ExportError(
@@ -369,9 +372,8 @@ def _finish(
         )
         save_sheet(sheet, config.output_dir / RECORD_DIR / "refused.png")
     samples = writer.read(min(_SHEET_SIZE, config.num_images))
-    files = ("defect_free", "mask", "image")
     sheet = contact_sheet(
-        [[_shown(sample, getattr(sample, kind)) for kind in files] for sample in samples],
+        [_shown(sample) for sample in samples],
         title=f"{config.category}: {config.defect}, the first {len(samples)} of {config.num_images:,}",
         headings=kinds,
         captions=[str(sample.record.index) for sample in samples],
@@ -383,26 +385,32 @@ def _finish(
     return summary
 
 
-def _shown(sample: Sample, content: bytes) -> Image.Image:
-    """Return one of a sample's pictures for a contact sheet.
+def _shown(sample: Sample) -> list[Image.Image]:
+    """Return twin, mask and image for a contact sheet.
 
     Of a painted photograph the window of its first defect: in the whole, it may be too small to see.
     """
+    contents = sample.defect_free, sample.mask, sample.image
     if not sample.record.photograph:
-        return Image.open(io.BytesIO(content))
+        return [Image.open(io.BytesIO(content)) for content in contents]
     import imagecodecs
 
-    return crop_shown(imagecodecs.png_decode(content), json.loads(sample.record.photograph)["defects"][0]["window"])
+    window = json.loads(sample.record.photograph)["defects"][0]["window"]
+    return crop_shown([imagecodecs.png_decode(content) for content in contents], window)
 
 
-def crop_shown(picture: Image.Image | np.ndarray[Any, Any], window: Sequence[int]) -> Image.Image:
-    """Return a window of a picture for a contact sheet, with 8 bits."""
-    samples = np.asarray(picture)
-    if samples.dtype == np.uint16:
-        if samples.ndim == 3:  # without alpha, which has 16 bits where a camera has 12
-            samples = samples[:, :, :3] if samples.shape[2] > 2 else samples[:, :, 0]
-        samples = (samples >> max(int(samples.max()).bit_length() - 8, 0)).astype(np.uint8)
-    return Image.fromarray(samples).crop((window[0], window[1], window[2], window[3]))
+def crop_shown(pictures: Iterable[Image.Image | Array], window: Sequence[int]) -> list[Image.Image]:
+    """Return a window of pictures for a contact sheet, with 8 bits; those of 16 bits stay as bright as each other."""
+    left, top, right, bottom = window
+
+    def without_alpha(x: Array) -> Array:  # which has 16 bits where a camera has 12
+        return x if x.dtype == np.uint8 or x.ndim == 2 else x[:, :, :3] if x.shape[2] > 2 else x[:, :, 0]
+
+    every = [without_alpha(np.asarray(picture)) for picture in pictures]
+    highest = max((int(x.max()) for x in every if x.dtype == np.uint16), default=0)
+    shift = max(highest.bit_length() - 8, 0)
+    eight_bits = (x if x.dtype == np.uint8 else (x >> shift).astype(np.uint8) for x in every)
+    return [Image.fromarray(x).crop((left, top, right, bottom)) for x in eight_bits]
 
 
 def kind_of(pipe: DFMGANPipeline, defect: str) -> str | None:
@@ -620,7 +628,8 @@ def check_push(config: ExportConfig, repo_id: str, *, private: bool | None = Non
 def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) -> str:
     """Send a finished parquet export to the data set repository "user/name" in one commit; return its address.
 
-    The repository is made as for `check_push`. The same commit removes the shards of an earlier export.
+    The repository is made as for `check_push`. The same commit removes the shards of an earlier export. Local paths
+    and the names of photographs that the model learnt from are not sent.
 
     Raises:
         ExportError: the export is not finished, or is in another format.
@@ -635,4 +644,7 @@ def push_to_hub(output_dir: Path, repo_id: str, *, private: bool | None = None) 
             f"{output_dir} holds no finished export in parquet. Give the command that began it again: it resumes."
         )
     repository = Repository(repo_id, "dataset", private=private)
-    return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])
+    with scratch_folder() as aside:
+        files[SETTINGS_FILE] = aside / SETTINGS_FILE
+        write_json(files[SETTINGS_FILE], without_local_paths(read_record(output_dir / SETTINGS_FILE)))
+        return repository.push(files, "Upload generated triplets", replaced_folders=[DATA_DIR, RECORD_DIR])

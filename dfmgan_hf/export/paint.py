@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -104,7 +105,9 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     allow_pixels(config.max_megapixels)
     photographs = find_photographs(config)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(config.device)
-    model = describe_model(pipe, config.model)
+    # Among other photographs, image i would be painted into another one.
+    names = "\n".join(photograph.name for photograph, _ in photographs)
+    model = describe_model(pipe, config.model) | {"photographs_sha256": hashlib.sha256(names.encode()).hexdigest()}
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")
@@ -117,7 +120,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
         output = silent(pipe).paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
         pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
         window = output.placements[0][0].window
-        before, label, after = (crop_shown(picture, window) for picture in pictures)
+        before, label, after = crop_shown(pictures, window)
         return before, label, after
 
     draw = draw or partial(paint_samples, pipe, config, photographs, gate=gate)

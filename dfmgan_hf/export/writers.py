@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby, islice
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import tyro
@@ -50,7 +50,7 @@ CARD_TEMPLATE = Path(__file__).with_name("dataset_card.md")
 
 # The entry in an image's PNG file that holds its record.
 _TEXT_KEY = "dfmgan_hf"
-# And the one that says to whom it may concern that no camera took it.
+# And the one that says that no camera took it.
 _SYNTHETIC_KEY = "synthetic"
 # A third of the default level's time for a tenth more bytes: on a GPU, compressing is what takes the time.
 _LEVEL = 3
@@ -111,12 +111,13 @@ class DatasetConfig:
         check_number(self.min_mask_area or 0, "min_mask_area", 0, self.max_mask_area)
         check_choice(self.format, "format", tuple(WRITERS))
         check_choice(self.twins, "twins", ("train", "test"))
-        for name, taken in (("category", RECORD_DIR), ("defect", GOOD)):
+        beside = ("mask", "normal_test") if self.format == "anomalib" else ()
+        for name, taken in (("category", (RECORD_DIR,)), ("defect", (GOOD, *beside))):
             value = getattr(self, name)
-            if value == taken or not is_folder_name(value):
+            if value in taken or not is_folder_name(value):
                 raise ValueError(
                     f"`{name}` must be the name of a folder, in any script, without / or what other systems refuse, "
-                    f"and not {taken!r}, but is {value!r}."
+                    f"and not {' or '.join(map(repr, taken))}, but is {value!r}."
                 )
 
 
@@ -195,42 +196,47 @@ class Sample:
         What was generated says so, with the model's hash and the seed; a photograph that was painted into does not.
         Colour of 16 bits, which Pillow has no images for, comes as uint16 (H, W, 2 to 4), and its ICC profile beside.
         """
-        streams = io.BytesIO(), io.BytesIO(), io.BytesIO()
-        for stream, picture in zip(streams, (image, mask, defect_free), strict=True):
+        contents = []
+        for picture in (image, mask, defect_free):
             text = PngInfo()
             if picture is image:
                 text.add_text(_TEXT_KEY, json.dumps(asdict(record)))
             if picture is not defect_free or not record.photograph:
                 text.add_text(_SYNTHETIC_KEY, f"dfmgan_hf, model SHA-256 {model_sha256}, seed {record.seed}")
             if isinstance(picture, Image.Image):
+                stream = io.BytesIO()
                 picture.save(stream, "PNG", compress_level=_LEVEL, pnginfo=text)
+                contents.append(stream.getvalue())
             else:
-                if profile is not None:
-                    text.add(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))  # PNG 1.2, 4.2.2.4
-                _write_deep(stream, picture, text)
-        return cls(record, *(stream.getvalue() for stream in streams))
+                contents.append(deep_png(picture, profile, text))
+        return cls(record, *contents)
 
 
-def _write_deep(stream: BinaryIO, samples: Array, text: PngInfo) -> None:
+def deep_png(samples: Array, profile: bytes | None, text: PngInfo | None = None) -> bytes:
+    """Encode colour of 16 bits as for `Sample.encode`."""
     import imagecodecs
 
+    chunks = PngInfo() if text is None else text
+    if profile is not None:
+        chunks.add(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))  # PNG 1.2, 4.2.2.4
     content = imagecodecs.png_encode(np.ascontiguousarray(samples), level=_LEVEL)
-    stream.write(content[:_HEADER])
-    for chunk in text.chunks:
+    stream = io.BytesIO()
+    for chunk in chunks.chunks:
         putchunk(stream, *chunk[:2])
-    stream.write(content[_HEADER:])
+    return bytes(content[:_HEADER] + stream.getvalue() + content[_HEADER:])
 
 
-def record_of(source: Path | BinaryIO) -> Record:
+def record_of(image: Path) -> Record:
     """Read the record in a written image, without decoding its pixels."""
-    with Image.open(source) as image:
-        try:
-            return Record(**json.loads(image.info[_TEXT_KEY]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ExportError(
-                f"{source} lacks the text that an export writes into its images. Delete it and give the same command "
-                "again: it is drawn anew."
-            ) from error
+    try:
+        with Image.open(image) as opened:
+            return Record(**json.loads(opened.info[_TEXT_KEY]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(image, "cannot be read, or lacks the text that an export writes into its images") from error
+
+
+def _damaged(file: Path, why: str) -> ExportError:
+    return ExportError(f"{file} {why}. Delete it and give the same command again: it is drawn anew.")
 
 
 class Writer(Protocol):
@@ -303,8 +309,7 @@ class MVTecWriter:
 
     def content(self, sample: Sample, kind: str) -> bytes:
         """Return what is in the file of this kind."""
-        content: bytes = getattr(sample, kind)
-        return content
+        return getattr(sample, kind)
 
     def finish(self) -> Iterator[Record]:
         with whole_file(self.root / self.table) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
@@ -324,8 +329,7 @@ class MVTecWriter:
 
     def settings(self) -> dict[str, Any]:
         """Return what the export was begun with, the model's name and hash among it."""
-        settings: dict[str, Any] = json.loads((self.root / SETTINGS_FILE).read_text(encoding="utf-8"))
-        return settings
+        return json.loads((self.root / SETTINGS_FILE).read_text(encoding="utf-8"))
 
 
 class ImageFolderWriter(MVTecWriter):
@@ -375,12 +379,12 @@ class CocoWriter(ImageFolderWriter):
         category = {"id": 1, "name": self.config.defect, "supercategory": self.config.category}
         # Line by line: of a large export, this would not fit into the memory.
         with whole_file(self.root / self.annotations) as aside, aside.open("w", encoding="utf-8") as stream:
-            stream.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": [{json.dumps(category)}],\n')
-            for number, (name, rows) in enumerate((("images", self._images()), ("annotations", self._instances()))):
-                stream.write(f'{"," if number else ""}"{name}": [')
-                for row_number, row in enumerate(rows):
-                    stream.write(f"{',' if row_number else ''}\n{json.dumps(row)}")
-                stream.write("\n]\n")
+            stream.write(f'{{"info": {json.dumps(info)},\n"licenses": [],\n"categories": [{json.dumps(category)}]')
+            for name, rows in (("images", self._images()), ("annotations", self._instances())):
+                stream.write(f',\n"{name}": [')
+                for number, row in enumerate(rows):
+                    stream.write(f"{',' if number else ''}\n{json.dumps(row)}")
+                stream.write("\n]")
             stream.write("}\n")
 
     def _images(self) -> Iterator[dict[str, Any]]:
@@ -395,8 +399,12 @@ class CocoWriter(ImageFolderWriter):
     def _instances(self) -> Iterator[dict[str, Any]]:
         number = 0
         for index in range(self.config.num_images):
-            with Image.open(self.root / self.names(index)["mask"]) as image:
-                mask = np.asarray(image) != 0
+            path = self.root / self.names(index)["mask"]
+            try:
+                with Image.open(path) as image:
+                    mask = np.asarray(image) != 0
+            except OSError as error:
+                raise _damaged(path, f"cannot be read ({error})") from error
             height, width = mask.shape
             for part in parts_of(mask):
                 number += 1
@@ -504,9 +512,9 @@ class ParquetWriter:
                 yield from (Record(**row) for row in batch.to_pylist())
 
     def read(self, count: int) -> list[Sample]:
-        rows = next(self._open(0).iter_batches(batch_size=count, columns=list(KINDS))).to_pylist()
-        pictures = [[row[name]["bytes"] for name in KINDS] for row in rows]
-        return [Sample(record_of(io.BytesIO(image)), image, *more) for image, *more in pictures]
+        rows = next(self._open(0).iter_batches(batch_size=count, columns=[*KINDS, *RECORD_FIELDS])).to_pylist()
+        records = (Record(**{name: row[name] for name in RECORD_FIELDS}) for row in rows)
+        return [Sample(r, *(row[kind]["bytes"] for kind in KINDS)) for r, row in zip(records, rows, strict=True)]
 
     def _row(self, sample: Sample) -> dict[str, Any]:
         name = f"{sample.record.index:06d}.png"
@@ -529,10 +537,7 @@ class ParquetWriter:
         try:
             return pyarrow.parquet.ParquetFile(self._path(shard))
         except (OSError, pyarrow.ArrowInvalid) as error:
-            raise ExportError(
-                f"{self._path(shard)} is no shard as an export writes it ({error}). Delete it and give the same "
-                "command again: it is drawn anew."
-            ) from error
+            raise _damaged(self._path(shard), f"is no shard as an export writes it ({error})") from error
 
 
 WRITERS: dict[str, type[Writer]] = {

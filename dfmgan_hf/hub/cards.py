@@ -43,7 +43,7 @@ THIS_FOLDER = "path/to/this/folder"
 
 # Of a reference only what its numbers mean; the names of its images are not the model's.
 _OF_REFERENCES = ("metrics", "networks", "settings")
-_NOT_PUBLISHED = ("_name_or_path", "real_file_names", "training_file_names")
+_NOT_PUBLISHED = ("_name_or_path", "real_file_names", "training_file_names", "trained_on")
 _FULL_PRECISION = re.compile(r"diffusion_pytorch_model(-\d{5}-of-\d{5})?\.safetensors")
 
 
@@ -349,7 +349,16 @@ def add_results(
         references: results by name of what the numbers are to be compared with.
         model_name: Hub id of the model.
         dataset_id, dataset_name: the data they were measured on; None for what the card says.
+
+    Raises:
+        CardError: a reference was measured against other photographs than the results.
     """
+    for name, reference in references.items():
+        if not same_photographs(results, reference):
+            raise CardError(
+                f'The reference "{name}" was measured against other photographs than the results: measure both '
+                f"together (`dfmgan evaluate --references`), or remove it from {REFERENCES_FILE}."
+            )
     data: Any = card.data
     listed = data.get("datasets")
     dataset_id = dataset_id or (listed[0] if isinstance(listed, list) and listed else listed)
@@ -371,6 +380,12 @@ def add_results(
     data.metrics = sorted({entry.metric_type for entry in entries}) or None
     data.model_name = data.get("model_name") or model_name.split("/")[-1]
     card.text = _put_measured(card.text, measured_section(results, references))
+
+
+def same_photographs(results: dict[str, Any], others: dict[str, Any]) -> bool:
+    """Return whether two results were measured against the same photographs, as far as they tell."""
+    hashes = {each.get("settings", {}).get("real_sha256") for each in (results, others)}
+    return len(hashes - {None}) < 2
 
 
 def measured_section(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:

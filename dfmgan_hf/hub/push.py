@@ -40,6 +40,7 @@ from .cards import (
     loaded_from,
     read_facts,
     read_record,
+    same_photographs,
     without_local_paths,
 )
 
@@ -289,6 +290,7 @@ def companion_files(model_dir: Path, *, with_card: bool = True) -> dict[str, Pat
     card = model_dir / CARD_FILE
     if with_card and card.exists():
         files[card.name] = card
+        model_dir = Path(os.path.normpath(model_dir))
         for name in _CARD_PICTURE.findall(card.read_text(encoding="utf-8")):
             picture = Path(os.path.normpath(model_dir / name.strip()))
             if model_dir in picture.parents and picture.is_file():
@@ -423,7 +425,7 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
     Args:
         model: what was measured: folder of a pipeline, or its repository.
         results_dir: folder with the evaluation's results.json, and reference_results.json if there are references;
-            otherwise the model's own stand beside the new numbers.
+            otherwise the model's own stand beside the new numbers, if they are of the same photographs.
         hub: options; without `hub_model_id`, the measured repository.
         revision: of the repository that was measured.
 
@@ -467,8 +469,9 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         else:
             card, pictures = _new_card(model_dir, hub, CardFacts(), repository.name)
             files |= pictures
-        compared = references if references is not None else read_record(model_dir / REFERENCES_FILE) or {}
-        add_results(card, results, compared, repository.name)
+        own = read_record(model_dir / REFERENCES_FILE) or {}
+        comparable = {name: each for name, each in own.items() if same_photographs(results, each)}
+        add_results(card, results, comparable if references is None else references, repository.name)
         files[CARD_FILE] = aside / CARD_FILE
         card.save(files[CARD_FILE])
         for name, record in ((RESULTS_FILE, results), (REFERENCES_FILE, references)):

@@ -76,7 +76,13 @@ def list_models(where: str) -> list[ListedModel]:
     """
     if Path(where).is_dir():
         folders = [Path(where), *sorted(Path(where).iterdir())]
-        return [_describe(str(folder), folder, _bytes_of(folder)) for folder in folders if _is_ours(folder)]
+        return [
+            _describe(
+                str(folder), folder, sum(file.stat().st_size for file in full_precision_weights(folder / "generator"))
+            )
+            for folder in folders
+            if _is_ours(folder)
+        ]
     if "/" in where:
         raise HubError(f"There is no folder {where}. Give one with models in it, or a name on the Hub such as org.")
     with clear_errors(f"There is no folder {where} here, and the Hub did not list models of {where!r}", where):
@@ -92,10 +98,6 @@ def _models_on_the_hub(author: str) -> Iterator[ListedModel]:
         folder = Path(snapshot_download(found.id, allow_patterns=[CARD_FILE, INDEX_FILE, GENERATOR_FILE]))
         if _is_ours(folder):
             yield _describe(found.id, folder, num_bytes)
-
-
-def _bytes_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in full_precision_weights(folder / "generator"))
 
 
 def _is_ours(folder: Path) -> bool:

@@ -102,8 +102,10 @@ class EvaluationConfig:
         for name in (*at_least_one, "inception_splits", "neighbourhood"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
-        if self.max_cluster_size is not None and self.max_cluster_size < 2:
-            raise ValueError(f"`max_cluster_size` must be at least 2, but is {self.max_cluster_size}.")
+        for name in ("kid_max_subset_size", "max_cluster_size", "ic_lpips_max_cluster_size"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                raise ValueError(f"`{name}` must be at least 2, but is {value}.")
 
     def check_libraries(self) -> None:
         """Raise an ImportError that names the extra if a metric needs a library that is not installed.
@@ -349,7 +351,7 @@ def _draw(
             images=images[kept].expand(-1, 3, -1, -1),
             digests=_digests(images),
             masks=None if masks is None else masks[kept],
-            measurements=None if masks is None else measure_masks(masks),
+            measurements=measure_masks(masks) if masks is not None and "masks" in config.metrics else None,
             features=features,
             logits=logits,
         )

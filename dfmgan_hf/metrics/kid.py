@@ -210,8 +210,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) ->
 
 def _kernel(x: Array, y: Array) -> Array:
     """k(x, y) = (x . y / d + 1)^3 of all pairs of rows."""
-    result: Array = (x @ y.T / x.shape[1] + 1) ** 3
-    return result
+    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def _mmd2(x: Array, y: Array) -> float:
@@ -235,8 +234,7 @@ def _weighted_mean(
     mass = weights_x.sum(axis=1) * weights_y.sum(axis=1)
     if exclude_diagonal:
         mass = mass - (weights_x * weights_y).sum(axis=1)
-    result: Array = total / mass
-    return result
+    return total / mass
 
 
 def _bootstrap_weights(rng: np.random.Generator, draws: int, size: int) -> Array:

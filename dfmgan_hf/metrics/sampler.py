@@ -165,7 +165,7 @@ class FolderSampler:
 
     Args:
         directory: images directly inside, in which case `x_mask.png` beside `x.png` is its mask; or a data set in
-            MVTec AD's layout or an imagefolder with a mask column, as `dfmgan generate` writes them.
+            MVTec AD's layout, an imagefolder with a mask column, or what `dfmgan generate` writes for COCO and YOLO.
         mask_dir: masks named like the images, with or without a suffix such as `_mask`.
         defect: kind of defect, where the folder holds several.
         resolution: side, or height and width, that images are scaled down to; None leaves them as they are, all of
@@ -349,13 +349,11 @@ def as_pair(
             memory or drawn; 256 if both come from files.
         seed: of the image that is drawn to learn the size of a sampler's images.
     """
-    if resolution is None and isinstance(real, (ImageMaskDataset, Tensor)):
-        height, width = (real.images if isinstance(real, ImageMaskDataset) else real).shape[-2:]
-        resolution = height, width
-    if resolution is None and not isinstance(samples, (str, Path)):
-        height, width = draw(as_sampler(samples), [0], seed)[0].shape[-2:]
-        resolution = height, width
-    resolution = resolution or FOLDER_RESOLUTION
+    if resolution is None:
+        images = real.images if isinstance(real, ImageMaskDataset) else real
+        if not isinstance(images, Tensor) and not isinstance(samples, (str, Path)):
+            images = draw(as_sampler(samples), [0], seed)[0]
+        resolution = (images.shape[-2], images.shape[-1]) if isinstance(images, Tensor) else FOLDER_RESOLUTION
     return as_sampler(samples, resolution), as_real(real, resolution)
 
 

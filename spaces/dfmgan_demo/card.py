@@ -11,7 +11,7 @@ from pathlib import Path
 
 from catalog import Model
 from huggingface_hub import ModelCard, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from dfmgan_hf.files import module_sha256
 from dfmgan_hf.models.base import image_size
@@ -79,7 +79,7 @@ def _file_of(model: Model, name: str) -> Path | None:
         return path if path.is_file() and path.is_relative_to(folder.resolve()) else None
     try:
         return Path(hf_hub_download(model.source, name))
-    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
+    except (EntryNotFoundError, HfHubHTTPError):
         return None
 
 

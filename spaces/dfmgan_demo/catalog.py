@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,16 +101,8 @@ def _name_and_source(entry: str) -> tuple[str, str]:
     name, separator, source = (part.strip() for part in entry.rpartition("="))
     if not source or (separator and not name):
         raise CatalogError(f'"{entry}" names no model: write FOLDER_OR_HUB_ID or NAME=FOLDER_OR_HUB_ID.')
-    if not name:
-        name = (
-            Path(source)
-            .name.removeprefix("dfmgan-")
-            .removeprefix("mvtec-")
-            .replace("-", " ")
-            .replace("_", " ")
-            .capitalize()
-        )
-    return name, source
+    own = Path(source).name.removeprefix("dfmgan-").removeprefix("mvtec-")
+    return name or re.sub("[-_]", " ", own).capitalize(), source
 
 
 def _load(name: str, source: str) -> list[Model]:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from cache_files import address_of, new_download
 from device import gpu_is_borrowed
-from drawing import Drawn, Recipe, Triplet
+from drawing import Recipe, Triplet
 from events import BROWSER_EVENT, OWN_EVENT
 from gallery import EMPTY, gallery, large_view, walk_view
 from limits import (
@@ -26,12 +26,11 @@ from limits import (
 from pictures import save_animation
 from refusals import in_words, say_at_once, say_if_busy
 from snippet import snippet
-from studio import Studio
+from studio import FIRST_COUNT, FIRST_SEED, Studio
 from take_away import LAYOUTS, folder_name, write_shown
 from words import drawn_in_words, status
 
 MIN_CONTROL_PIXELS = 145
-FIRST_COUNT, FIRST_SEED = 6, 0
 DRAWING = "Drawing…"
 # How far one can go back.
 MAX_STEPS_BACK = 8
@@ -58,10 +57,7 @@ def code_block(text: str) -> str:
 
 def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSettings:
     """Build the tab; the first pictures come with the page."""
-    first_settings = studio.settings(studio.catalog.names[0], 1.0, 0.0)
-    first: Drawn | None = None
-    if not gpu_is_borrowed():
-        first = studio.drawer.opening(studio.new_parts(first_settings, FIRST_COUNT, FIRST_SEED))
+    first = None if gpu_is_borrowed() else studio.opening(studio.catalog.names[0])
 
     def values(recipe: Recipe, triplets: Sequence[Triplet], next_seed: int | None) -> dict[str, Any]:
         # What is opened unasked is in sight without scrolling, and a defect that is seen well.
@@ -80,7 +76,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
     shown = gr.JSON(at_first.get("shown"), visible="hidden", elem_id="shown")
     before = gr.JSON([], visible="hidden", elem_id="before")
     sent = gr.JSON(None, visible="hidden", elem_id="sent")
-    with gr.Row(elem_id="draw-row"):
+    with gr.Row():
         with gr.Column(scale=4, min_width=240, elem_id="controls"):
             # Side by side where there is room for both, which on a phone leaves some for the pictures.
             with gr.Row():
@@ -109,8 +105,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
                 draw_button = gr.Button(
                     "Draw defects", variant="primary", min_width=MIN_CONTROL_PIXELS, elem_id="draw-button"
                 )
-                surprise_button = gr.Button("Surprise me", min_width=MIN_CONTROL_PIXELS, elem_id="surprise-button")
-            with gr.Accordion("Fine tuning", open=False, elem_id="fine-tuning"):
+                surprise_button = gr.Button("Surprise me", min_width=MIN_CONTROL_PIXELS)
+            with gr.Accordion("Fine tuning", open=False):
                 only_defects = gr.Checkbox(
                     True, label="Only with a defect", info="Passes over seeds that draw none.", elem_id="only-defects"
                 )
@@ -164,7 +160,6 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             value=next(iter(LAYOUTS)),
             label="Layout of the ZIP",
             info="Tick parts to take only these. Seeds, settings and licence go along.",
-            elem_id="shown-layout",
         )
         take_button = gr.Button("Take home all shown", elem_id="take-shown", min_width=200)
         taken = gr.HTML("", elem_id="shown-zip", elem_classes="says")
@@ -179,7 +174,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             info="The other stays that of “From”.",
             elem_id="varied",
         )
-        walk_button = gr.Button("Make the animation", elem_id="walk-button")
+        walk_button = gr.Button("Make the animation")
         walk_said = gr.HTML("", elem_id="walk-status", elem_classes="says")
         animation = gr.HTML("", elem_id="animation")
     with gr.Accordion("Code that draws exactly these", open=False, elem_id="code"):
@@ -205,7 +200,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         return show(recipe, studio.drawer.draw(recipe), seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
 
     def open_model(name: Any) -> dict[Any, Any]:
-        drawn = studio.drawer.opening(studio.new_parts(studio.settings(name, 1.0, 0.0), FIRST_COUNT, FIRST_SEED))
+        drawn = studio.opening(name)
         answer = show(drawn.recipe, drawn.triplets, drawn.next_seed)
         return {**answer, size: 0, variety: 1, strength: 1, large: large_view(drawn.triplets[0])}
 
@@ -214,9 +209,8 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
             return open_model(studio.catalog.names[0])
         recipe = studio.addressed(address)
         triplets = studio.drawer.draw(recipe)
-        answer = show(recipe, triplets)
-        if recipe.part_seeds == recipe.defect_seeds:
-            answer = show(recipe, triplets, seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
+        is_varied = recipe.part_seeds != recipe.defect_seeds
+        answer = show(recipe, triplets, None if is_varied else seeds_from(recipe.part_seeds[-1] + 1, 1)[0])
         how = {size: -recipe.mask_threshold, variety: recipe.truncation_psi, strength: recipe.strength}
         answer |= {seed: recipe.part_seeds[0], num_images: len(triplets), only_defects: address.get("only") != "0"}
         return {**answer, **how, model: recipe.model, large: large_view(triplets[0])}
@@ -224,8 +218,9 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
     def redraw(shown: Any, variety: Any, size: Any, strength: Any) -> dict[Any, Any]:
         old = studio.shown(shown)
         recipe = studio.worded(old.model, variety, size, strength).recipe(old.part_seeds, old.defect_seeds)
-        answer = show(recipe, studio.drawer.draw(recipe), recipe.part_seeds[-1] + 1)
-        return {place: value for place, value in answer.items() if place not in (seed, before, back_button, varied)}
+        answer = show(recipe, studio.drawer.draw(recipe))
+        del answer[varied]
+        return answer
 
     def vary(shown: Any, i: Any, count: Any, stack: Any, *, defect: bool) -> dict[Any, Any]:
         old, chosen, count = studio.shown(shown), studio.chosen(shown, i), studio.count(count)
@@ -253,7 +248,7 @@ def build_draw_tab(page: gr.Blocks, studio: Studio, model: gr.HTML) -> DrawSetti
         recipe, layout = studio.ticked(shown, ticked), studio.layout(layout)
         triplets = studio.drawer.draw(recipe)
         with new_download(taken, f"{folder_name(recipe.model)}_{len(triplets)}_{LAYOUTS[layout]}.zip") as path:
-            write_shown(path, recipe, triplets, layout, studio.facts[recipe.model])
+            write_shown(path, studio.catalog[recipe.model], recipe, triplets, layout, studio.facts[recipe.model])
         return download(path)
 
     def walk(shown: Any, ends: Any, varied: Any) -> list[Any]:

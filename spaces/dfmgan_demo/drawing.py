@@ -268,9 +268,7 @@ class Drawer:
 
     def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         try:
-            chosen = self.catalog[model]
-            config = config if chosen.defect is None else replace(config, defect=chosen.defect)
-            yield from draw_samples(chosen.pipe, config, range(config.num_images))
+            yield from draw_samples(self.catalog[model].pipe, config, range(config.num_images))
         except ExportError as error:
             # Said here, not by the caller: from ZeroGPU's process only gradio's own errors come back as they are.
             raise refusal(

@@ -48,17 +48,18 @@ def _item(recipe: Recipe, i: int, triplet: Triplet, license: str, is_chosen: boo
         for kind in ("defect_free", "mask", "image")
     )
     slope, intercept = stretch(triplet.defect_free)
-    words = f"{seeds_in_words(triplet)} · {area_in_words(triplet)}"
-    spoken = f"Number {i + 1}, {seeds_in_words(triplet)}, {_defect_in_words(triplet)}"
+    seeds, area = seeds_in_words(triplet), area_in_words(triplet)
+    defect = f"defect on {area} of the picture" if triplet.defect_pixels else area
+    spoken = f"Number {i + 1}, {seeds}, {defect}"
     tab = 0 if is_chosen else -1
     return f"""
 <div class="triplet" data-cut="{first_cut(triplet.mask)}" data-outline="{outline_path(triplet.mask)}"
   data-width="{triplet.mask.width}" data-height="{triplet.mask.height}"
   data-slope="{slope}" data-intercept="{intercept}"
-  data-area="{html.escape(_area(triplet))}" data-origin="{html.escape(_origin(i, triplet))}"
+  data-area="{html.escape(_area(triplet))}" data-origin="Number {i + 1} · {seeds}"
   data-empty="{int(triplet.defect_pixels == 0)}">
   <button type="button" class="pick" aria-pressed="{str(is_chosen).lower()}" aria-label="{html.escape(spoken)}"
-    tabindex="{tab}"><span class="pictures">{images}</span><span class="caption">{words}</span></button>
+    tabindex="{tab}"><span class="pictures">{images}</span><span class="caption">{seeds} · {area}</span></button>
   <label class="tick"><input type="checkbox" tabindex="{tab}" aria-label="Tick number {i + 1} to take it home"></label>
 </div>"""
 
@@ -100,15 +101,6 @@ def walk_view(frames: Sequence[Triplet], animation: str) -> str:
   <input class="step" type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="Place on the way"></div>
   <p class="files"><a href="{animation}" download="walk.webp">Save as WebP</a></p>
 </div>"""
-
-
-def _defect_in_words(triplet: Triplet) -> str:
-    area = area_in_words(triplet)
-    return area if triplet.defect_pixels == 0 else f"defect on {area} of the picture"
-
-
-def _origin(i: int, triplet: Triplet) -> str:
-    return f"Number {i + 1} · {seeds_in_words(triplet)}"
 
 
 def _area(triplet: Triplet) -> str:

@@ -242,7 +242,7 @@ window.dfmgan = (() => {
   new MutationObserver(look).observe(document, {subtree: true, childList: true, characterData: true});
 
   return {
-    chosen, ticked, end, address, remember, show, say,
+    chosen, ticked, end, address, remember, show,
     roll: (highest) => Math.floor(Math.random() * highest),
     // New ones: after those that stand there, unless another seed was written into the box.
     next: (seed) => (String(seed) === drawn.seed ? Number(drawn.next) : seed),

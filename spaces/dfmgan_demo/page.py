@@ -67,8 +67,7 @@ def _models(studio: Studio) -> str:
         facts = studio.facts[name]
         picture = ""
         if not gpu_is_borrowed():
-            recipe = studio.new_parts(studio.settings(name, 1.0, 0.0), 6, 0)
-            best = max(studio.drawer.opening(recipe).triplets, key=lambda triplet: triplet.visibility)
+            best = max(studio.opening(name).triplets, key=lambda triplet: triplet.visibility)
             picture = f'<img src="{data_uri(webp(best.image), "webp")}" alt="" width="64" height="64">'
         words = [facts.shows[:1].upper() + facts.shows[1:], f"licence {facts.license or 'not known'}"]
         choices.append(

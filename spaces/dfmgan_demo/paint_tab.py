@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import imagecodecs
 import numpy as np
 from cache_files import new_download
 from compare import stage, toolbar
@@ -27,6 +26,7 @@ from refusals import in_words, say_at_once, say_if_busy
 from studio import Studio
 from words import status
 
+from dfmgan_hf.export.writers import deep_png
 from dfmgan_hf.painting import Photograph, bounding_box
 
 INTRO = (
@@ -55,8 +55,8 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
     visits = Visits()
     part_seed = gr.Number(FIRST_PART, visible="hidden", elem_id="part-seed")
     first_model = studio.catalog.names[0]
-    gr.Markdown(INTRO, elem_id="paint-intro")
-    with gr.Row(elem_id="paint-row"):
+    gr.Markdown(INTRO)
+    with gr.Row():
         with gr.Column(scale=6, min_width=320, elem_id="paint-controls"):
             with gr.Row(elem_id="photograph-row"):
                 upload = gr.UploadButton(
@@ -100,14 +100,13 @@ def build_paint_tab(page: gr.Blocks, tab: gr.Tab, studio: Studio, model: gr.HTML
                     label="Seed of the defect",
                     info="Another one: another defect.",
                     min_width=MIN_CONTROL_PIXELS,
-                    elem_id="paint-seed",
                 )
             with gr.Row():
                 paint_button = gr.Button(
                     "Paint the defect", variant="primary", min_width=MIN_CONTROL_PIXELS, elem_id="paint-button"
                 )
-                another_button = gr.Button("Another defect", min_width=MIN_CONTROL_PIXELS, elem_id="another-button")
-            with gr.Accordion("Scale and product", open=False, elem_id="paint-tuning"):
+                another_button = gr.Button("Another defect", min_width=MIN_CONTROL_PIXELS)
+            with gr.Accordion("Scale and product", open=False):
                 window = gr.Number(
                     studio.scale(first_model),
                     precision=0,
@@ -245,15 +244,16 @@ def _write_archive(path: Path, stem: str, painting: Painting, how: dict[str, Any
     label = io.BytesIO()
     painting.label.save(label, "PNG")
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{stem}_painted.png", _as_png(painting.image))
+        archive.writestr(f"{stem}_painted.png", _as_png(painting))
         archive.writestr(f"{stem}_label.png", label.getvalue())
         archive.writestr("how.json", json.dumps(how, indent=2, ensure_ascii=False))
 
 
-def _as_png(image: Any) -> bytes:
+def _as_png(painting: Painting) -> bytes:
     """A painted photograph with all its bits, its colour profile and its EXIF entries."""
+    image = painting.image
     if isinstance(image, np.ndarray):  # Pillow has no images in colour with 16 bits
-        return bytes(imagecodecs.png_encode(image))
+        return deep_png(image, (painting.before.info or {}).get("icc_profile"))
     stream = io.BytesIO()
     # A quarter of the default level's time for a few more bytes.
     image.save(stream, "PNG", compress_level=1, exif=image.info.get("exif", b""))

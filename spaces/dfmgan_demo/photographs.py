@@ -23,7 +23,7 @@ MIN_CANVAS, MAX_CANVAS = 480, 1024
 TOO_LARGE = "cut out the part that matters."
 UNREADABLE = "The file is no whole photograph in PNG, JPEG, TIFF or WebP: export it again in one of these."
 # What Pillow raises on broken files depends on the format.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, RuntimeError)
+DECODING_ERRORS = (OSError, ValueError, LookupError, SyntaxError, EOFError, RuntimeError)
 GONE = "There is no photograph yet, or it is no longer here: choose one."
 
 

@@ -1,4 +1,4 @@
-"""What the page shows of a triplet: strips for the gallery, outlines, frames of an animation."""
+"""What the page shows of a triplet: picture files, outlines, an animation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRAME_MILLISECONDS = 80
 
 
 def enlarge(image: Image.Image, pixels: int, resampling: Image.Resampling) -> Image.Image:
-    """`image` with a shorter side of `pixels`, or a little more if it is smaller: that one by a whole factor."""
+    """`image` with a shorter side of `pixels`; a smaller one grows by a whole factor, to that or a little more."""
     shorter = min(image.size)
     return scaled(image, pixels if shorter >= pixels else -(-pixels // shorter) * shorter, resampling)
 
@@ -73,17 +73,14 @@ def stretch(image: Image.Image) -> tuple[float, float]:
 
 def save_animation(triplets: Sequence[Triplet], path: Path) -> None:
     """An endless animation there and back, defect image beside mask, as lossless WebP."""
-    frames = [
-        _side_by_side(
-            [
-                enlarge(triplet.image, FRAME_PIXELS, Image.Resampling.BICUBIC),
-                enlarge(triplet.mask, FRAME_PIXELS, Image.Resampling.NEAREST),
-            ],
-            "RGB",
-            (127, 127, 127),
-        )
-        for triplet in triplets
-    ]
+    frames = []
+    for triplet in triplets:
+        image = enlarge(triplet.image, FRAME_PIXELS, Image.Resampling.BICUBIC)
+        mask = enlarge(triplet.mask, FRAME_PIXELS, Image.Resampling.NEAREST)
+        frame = Image.new("RGB", (2 * image.width + GAP_PIXELS, image.height), (127, 127, 127))
+        frame.paste(image, (0, 0))
+        frame.paste(mask, (image.width + GAP_PIXELS, 0))
+        frames.append(frame)
     frames += frames[-2:0:-1]
     frames[0].save(
         path,
@@ -101,13 +98,3 @@ def _runs(changes: np.ndarray) -> list[tuple[int, int]]:
     """Starts and ends of the runs of True."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], changes, [False])).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _side_by_side(panels: Sequence[Image.Image], mode: str, background: tuple[int, ...]) -> Image.Image:
-    width = sum(panel.width for panel in panels) + GAP_PIXELS * (len(panels) - 1)
-    whole = Image.new(mode, (width, panels[0].height), background)
-    x = 0
-    for panel in panels:
-        whole.paste(panel.convert(mode), (x, 0))
-        x += panel.width + GAP_PIXELS
-    return whole

@@ -7,7 +7,7 @@ from typing import Any
 
 from card import facts
 from catalog import Catalog
-from drawing import Drawer, Recipe, Triplet
+from drawing import Drawer, Drawn, Recipe, Triplet
 from limits import (
     MAX_EXPORTED,
     MAX_MASK_THRESHOLD,
@@ -30,6 +30,7 @@ from take_away import LAYOUTS, export_config
 from dfmgan_hf.export import ExportConfig
 from dfmgan_hf.painting import PaintConfig
 
+FIRST_COUNT, FIRST_SEED = 6, 0
 WALK_FRAMES = 24
 # And what holds where it is missing.
 IN_THE_ADDRESS = (("variety", 1), ("size", 0), ("strength", 1))
@@ -88,6 +89,10 @@ class Studio:
         seeds = seeds_from(self.seed(seed), self.count(num_images))
         return settings.recipe(seeds, seeds)
 
+    def opening(self, model: Any) -> Drawn:
+        """What is seen first of a model."""
+        return self.drawer.opening(self.new_parts(self.settings(model, 1.0, 0.0), FIRST_COUNT, FIRST_SEED))
+
     def same_part(self, settings: Settings, num_images: Any, part_seed: Any, first_defect_seed: Any) -> Recipe:
         """One part with many defects."""
         count = self.count(num_images)
@@ -113,7 +118,7 @@ class Studio:
     def export(self, settings: Settings, num_images: Any, seed: Any, layout: Any) -> ExportConfig:
         """Triplets with a defect, as files."""
         return export_config(
-            settings.model,
+            self.catalog[settings.model],
             check_whole_number(num_images, "How many", 1, MAX_EXPORTED),
             self.layout(layout),
             self.seed(seed),

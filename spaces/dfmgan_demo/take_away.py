@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import io
 import json
 import re
@@ -17,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from card import Facts
+from catalog import Model
 from drawing import Drawer, Recipe, Triplet, at_strength
 from pictures import png
 from PIL import Image
 
 from dfmgan_hf.export import ExportConfig, ExportFormat, Sample, make_writer
-from dfmgan_hf.export.writers import SETTINGS_FILE, WRITERS, Record
+from dfmgan_hf.export.writers import SETTINGS_FILE, Record
 from dfmgan_hf.files import write_json
 
 NAMES = {
@@ -33,25 +33,18 @@ NAMES = {
     "yolo": ("YOLO", "images and a text file of outlines for each"),
     "parquet": ("Parquet", "one table that holds the pictures too, as the Hub shows it"),
 }
-
-
-def _in_words(format: str) -> tuple[str, str]:
-    said = inspect.getdoc(WRITERS[format]) or format
-    return NAMES.get(format, (format, said.splitlines()[0].replace("`", "")))
-
-
-LAYOUTS: dict[str, ExportFormat] = {_in_words(format)[0]: format for format in WRITERS}
-LAYOUTS_IN_WORDS = dict(map(_in_words, WRITERS))
+LAYOUTS: dict[str, ExportFormat] = {name: format for format, (name, _) in NAMES.items()}
+LAYOUTS_IN_WORDS = dict(NAMES.values())
 # A model that rarely draws a defect at the chosen threshold must not be asked for ever.
 MAX_DRAWS_PER_IMAGE = 40
 
 
 def export_config(
-    model: str, count: int, layout: str, seed: int, truncation_psi: float, mask_threshold: float
+    model: Model, count: int, layout: str, seed: int, truncation_psi: float, mask_threshold: float
 ) -> ExportConfig:
     """What `examples/generate.py` would be given for the same files."""
     return ExportConfig(
-        output_dir=Path(folder_name(model)),
+        output_dir=Path(folder_name(model.name)),
         num_images=count,
         format=LAYOUTS[layout],
         seed=seed,
@@ -59,7 +52,8 @@ def export_config(
         truncation_psi=truncation_psi,
         mask_threshold=mask_threshold,
         max_attempts=MAX_DRAWS_PER_IMAGE,
-        category=folder_name(model),
+        category=folder_name(model.name),
+        defect=model.defect or "defect",
     )
 
 
@@ -92,16 +86,19 @@ def write_archive(
         )
 
 
-def write_shown(path: Path, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts) -> None:
+def write_shown(
+    path: Path, model: Model, recipe: Recipe, triplets: Sequence[Triplet], layout: str, facts: Facts
+) -> None:
     """Write exactly these triplets to a ZIP file, those without a defect too, and say in it what they were drawn from.
 
     Args:
         path: file to write.
+        model: the recipe's.
         recipe, triplets: what was drawn.
         layout: name of one of `LAYOUTS`.
         facts: of the model.
     """
-    config = export_config(recipe.model, len(triplets), layout, 0, recipe.truncation_psi, recipe.mask_threshold)
+    config = export_config(model, len(triplets), layout, 0, recipe.truncation_psi, recipe.mask_threshold)
     samples = (_sample(i, recipe, triplet, facts) for i, triplet in enumerate(triplets))
     settings = {name: getattr(recipe, name) for name in ("truncation_psi", "mask_threshold", "strength")}
     rows = [

@@ -35,7 +35,7 @@ def build_take_away_tab(studio: Studio, settings: DrawSettings) -> None:
             elem_id="layout",
         )
         with gr.Row():
-            export_button = gr.Button("Make the ZIP", variant="primary", elem_id="export-button")
+            export_button = gr.Button("Make the ZIP", variant="primary")
             cancel_button = gr.Button("Cancel", visible=False, elem_id="cancel-button")
         said = gr.HTML("", elem_id="zip-status", elem_classes="says")
         archive = gr.HTML("", elem_id="archive")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from drawing import Triplet
 
 BUSY = "Too many visitors are drawing at this moment: try again in a minute."
-
 CANCELLED = "Cancelled: no ZIP was made."
 
 

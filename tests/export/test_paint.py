@@ -122,16 +122,24 @@ def test_16_bits_in_colour_keep_their_profile(paint, tmp_path):
 
 
 def test_the_contact_sheet_shows_what_is_near_the_defect_of_16_bits_too():
-    sample = Sample(Record(0, 1, 0.1, photograph='{"defects": [{"window": [0, 0, 3, 1]}]}'), b"", b"", b"")
     deep = np.array([[0, 2048, 4095, 17]], dtype=np.uint16)
-    assert np.array_equal(_shown(sample, imagecodecs.png_encode(deep)), [[0, 128, 255]])
-    alpha = np.full_like(deep, 65535)
-    assert np.array_equal(_shown(sample, imagecodecs.png_encode(np.dstack([deep, alpha]))), [[0, 128, 255]])
-    colour = _shown(sample, imagecodecs.png_encode(np.dstack([deep, deep, deep, alpha])))
+    alpha, mask = np.full_like(deep, 65535), np.array([[0, 255, 0, 0]], dtype=np.uint8)
+
+    def shown(image: np.ndarray, twin: np.ndarray) -> list[np.ndarray]:
+        record = Record(0, 1, 0.1, photograph='{"defects": [{"window": [0, 0, 3, 1]}]}')
+        sample = Sample(record, *(imagecodecs.png_encode(each) for each in (image, mask, twin)))
+        return [np.asarray(picture) for picture in _shown(sample)]
+
+    twin, label, image = shown(deep, np.dstack([deep, alpha]))
+    assert twin.tolist() == image.tolist() == [[0, 128, 255]]
+    assert label.tolist() == [[0, 255, 0]]
+    _, _, colour = shown(np.dstack([deep, deep, deep, alpha]), deep)
     assert np.array_equal(colour, np.repeat([[[0], [128], [255]]], 3, axis=2))
+    twin, _, image = shown(np.array([[0, 2048, 4096, 17]], dtype=np.uint16), deep)
+    assert twin[0, 1] == image[0, 1], "as bright as each other, where the defect is brighter than all else"
 
 
-def test_what_was_stopped_goes_on(paint, contents, capsys):
+def test_what_was_stopped_goes_on(paint, good, contents, capsys):
     whole = paint("whole")
     begun = paint("begun")
     for path in begun.rglob("000001*"):
@@ -144,6 +152,10 @@ def test_what_was_stopped_goes_on(paint, contents, capsys):
     with pytest.raises(ExportError, match=r"was begun with other settings: how was .*strength"):
         paint("begun", how={**HOW, "strength": 2.0})
     assert contents(begun) == before
+    # Image i would be painted into another one.
+    (good / "colour.png").rename(good / "later.png")
+    with pytest.raises(ExportError, match=r"photographs_sha256 was [0-9a-f]{64} and is"):
+        paint("begun")
 
 
 def test_a_gate_paints_again_what_it_refuses(paint, gate, contents, monkeypatch):

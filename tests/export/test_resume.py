@@ -136,8 +136,15 @@ def test_damaged_files_are_named(export, tmp_path):
     export(num_images=2)
     image = tmp_path / "out/object/test/defect/000001.png"
     image.write_bytes((tmp_path / "out/object/test/good/000001.png").read_bytes())
-    with pytest.raises(ExportError, match=r"000001\.png lacks the text.*Delete it"):
+    with pytest.raises(ExportError, match=r"000001\.png cannot be read, or lacks the text.*Delete it"):
         export(num_images=2)
+    image.write_bytes(b"")
+    with pytest.raises(ExportError, match=r"000001\.png cannot be read.*Delete it"):
+        export(num_images=2)
+    export("coco", num_images=2, format="coco")
+    (tmp_path / "coco/masks/000001.png").write_bytes(b"")
+    with pytest.raises(ExportError, match=r"masks/000001\.png cannot be read.*Delete it"):
+        export("coco", num_images=2, format="coco")
     export("shards", num_images=2, format="parquet")
     (tmp_path / "shards/data/train-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ExportError, match=r"train-00000-of-00001\.parquet is no shard.*Delete it"):
@@ -158,6 +165,8 @@ def test_damaged_files_are_named(export, tmp_path):
         ({"category": ".."}, "`category` must be the name of a folder"),
         ({"defect": "good"}, "and not 'good'"),
         ({"category": "generation"}, "and not 'generation'"),
+        ({"format": "anomalib", "defect": "normal_test"}, "and not 'good' or 'mask' or 'normal_test'"),
+        ({"format": "anomalib", "defect": "mask"}, "and not 'good' or 'mask' or 'normal_test'"),
     ],
 )
 def test_options_out_of_range(options, message):
@@ -192,6 +201,13 @@ def test_a_gated_export_that_is_stopped_refuses_the_same(export, gate, contents,
             export(name, **options)
         assert export(name, **options).refused == whole.refused
         assert contents(tmp_path / name) == expected
+
+
+def test_a_gated_export_does_not_go_on_without_its_gate(export, gate, tmp_path):
+    export(gate=gate, num_images=2)
+    (tmp_path / "out/object/test/defect/000001.png").unlink()
+    with pytest.raises(ExportError, match=r"gate_sha256 was 0{64} and is None now"):
+        export(num_images=2)
 
 
 def test_too_strict_bounds_leave_an_export_that_can_go_on(export, contents, tmp_path):

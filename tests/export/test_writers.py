@@ -211,6 +211,14 @@ def test_row_groups_are_small(export, tmp_path, monkeypatch):
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [4, 4, 2]
 
 
+def test_the_card_knows_every_column_and_the_gate(export, gate, tmp_path):
+    summary = export(format="parquet", gate=gate)
+    card = (tmp_path / "out/README.md").read_text()
+    for column in pyarrow.parquet.read_schema(tmp_path / "out/data/train-00000-of-00001.parquet").names:
+        assert f"`{column}`" in card
+    assert f"0 too large. The quality gate refused {sum(summary.refused.values())} more.\n" in card
+
+
 def test_card(export, tmp_path):
     summary = export(format="parquet", license="cc-by-nc-sa-4.0", max_mask_area=0.1, truncation_psi=0.9)
     card = (tmp_path / "out/README.md").read_text()

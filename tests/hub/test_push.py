@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset
 from dfmgan_hf.export.generate import check_push, push_to_hub
+from dfmgan_hf.files import write_json
 from dfmgan_hf.hub import (
     CardError,
     HubConfig,
@@ -151,7 +152,8 @@ def test_only_pictures_of_the_card_are_published(model_dir, aside, tmp_path):
     (model_dir / "grid.png").write_bytes(b"")
     (model_dir / "nearest.png").write_bytes(b"")
     (model_dir / "README.md").write_text("![a](grid.png) ![b](../secret.png) ![c](missing.png) ![d](http://x/y.png)")
-    assert set(published_files(model_dir, aside, HubConfig())) == PIPELINE | {"README.md", "grid.png"}
+    for folder in (model_dir, model_dir / "generator" / ".."):
+        assert set(published_files(folder, aside, HubConfig())) == PIPELINE | {"README.md", "grid.png"}
 
 
 def test_local_paths_are_cut():
@@ -275,6 +277,17 @@ def test_results_join_their_model(hub, trained, tmp_path):
     assert json.loads(files["results.json"])["options"] == {"data_dir": "data"}
     assert b"customer.png" not in files["results.json"]
     assert "| KID x 1000, lower is closer | 50.00 | 200.00 |" in files["README.md"].decode()
+    # The model's own references stand beside other numbers only if these are of the same photographs.
+    of_others = {"real cut": {"metrics": {"kid": {"kid": 0.2}}, "settings": {"real_sha256": "1"}}}
+    for folder, text, columns in ((tmp_path, "1", "| 50.00 | 200.00 |"), (tmp_path / "more", "2", "| 50.00 |\n")):
+        write_json(folder / "results.json", {**results, "settings": {"real_sha256": text}})
+        (tmp_path / "reference_results.json").unlink(missing_ok=True)
+        write_json(trained / "reference_results.json", of_others)
+        push_results(str(trained), folder, options(f"me/{text}"))
+        assert f"| KID x 1000, lower is closer {columns}" in hub.files[f"me/{text}"]["README.md"].decode()
+    write_json(tmp_path / "more/reference_results.json", of_others)
+    with pytest.raises(CardError, match='reference "real cut" was measured against other photographs'):
+        push_results(str(trained), tmp_path / "more", options("me/3"))
     hub.files["me/tiles"]["generator/diffusion_pytorch_model.safetensors"] = b"of an earlier training"
     with pytest.raises(CardError, match=r"me/tiles holds another generator/.*: publish that one first"):
         push_results(str(trained), tmp_path, options())
@@ -298,7 +311,10 @@ def test_an_export_is_pushed_whole_and_replaces_the_last_one(hub, make_generator
     config = ExportConfig(tmp_path / "set", num_images=4, format="parquet", images_per_shard=3, min_mask_area=0)
     with pytest.raises(ExportError, match="no finished export"):
         push_to_hub(config.output_dir, "me/set")
-    generate_dataset(DFMGANPipeline(make_generator()), config, model_name="tiny")
+    model = DFMGANPipeline(make_generator())
+    model.save_pretrained(tmp_path / "model")
+    write_json(tmp_path / "model/training_config.json", {"training_file_names": ["customer_17.png"]})
+    generate_dataset(model, config, model_name=str(tmp_path / "model"))
     check_push(config, "me/set")
     hub.files["me/set"] = {"data/train-00002-of-00003.parquet": b"", "notes.md": b""}
     push_to_hub(config.output_dir, "me/set")
@@ -306,6 +322,8 @@ def test_an_export_is_pushed_whole_and_replaces_the_last_one(hub, make_generator
     records = {f"generation/{name}" for name in ("settings.json", "summary.json", "contact_sheet.png")}
     assert set(hub.files["me/set"]) == {"README.md", "notes.md"} | shards | records
     assert hub.kinds["me/set"] == "dataset"
+    assert b"customer_17" in (config.output_dir / "generation/settings.json").read_bytes()
+    assert not any(b"customer_17" in content for content in hub.files["me/set"].values())
 
 
 @pytest.mark.parametrize("private", [True, False, None])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 from pathlib import Path
@@ -52,6 +53,12 @@ def test_every_default_metric_is_measured(networks: Networks):
     assert result.metrics["kid"]["subsets"]["subset_size"] == 6
     assert result.nearest is not None
     assert result.nearest.images.shape == (25, 3, 32, 32)
+
+
+def test_masks_are_measured_only_where_they_are_asked_for(networks: Networks, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("dfmgan_hf.metrics.evaluate"), "measure_masks", None)
+    config = dataclasses.replace(SMALL, metrics=("nearest",))
+    assert set(evaluate(Fresh(), dataset(draw_images(6)), networks, config, progress=False).metrics) == {"nearest"}
 
 
 def test_values_are_those_of_the_single_functions(networks: Networks, lpips_net: LPIPS):
@@ -139,8 +146,9 @@ def test_errors_say_what_is_wrong(networks: Networks):
         EvaluationConfig(metrics=("psnr",))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`num_images` must be at least 1"):
         EvaluationConfig(num_images=0)
-    with pytest.raises(ValueError, match="`max_cluster_size` must be at least 2"):
-        EvaluationConfig(max_cluster_size=1)
+    for name in ("max_cluster_size", "ic_lpips_max_cluster_size", "kid_max_subset_size"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 2"):
+            EvaluationConfig(**{name: 1})
 
 
 def test_results_are_complete_json(networks: Networks, tmp_path: Path):

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
+from dfmgan_hf.evaluation import MeasureConfig, make_sampler
 from dfmgan_hf.hub import CardConfig, CardFacts, make_card
 from dfmgan_hf.metrics.evaluate import METRICS, EvaluationConfig, load_networks
 from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
@@ -149,6 +150,12 @@ def test_references(tmp_path: Path, two_defects: Path, model: Path, alexnet_file
     assert "masks" in references["real good"]["not_measured"]
     assert "\nreal images copied:\n4 generated (4 for LPIPS) against 4 real images" in capsys.readouterr().out
 
+    # What another model of these photographs is compared with stays; beside numbers of others it would mislead.
+    run("--model", model, *common)
+    assert (tmp_path / "evaluation" / "reference_results.json").exists()
+    run("--model", model, *common, "--defect", "cut")
+    assert not (tmp_path / "evaluation" / "reference_results.json").exists()
+
     # The photographs alone, as a folder of generated images, give the same numbers.
     folder = ("--generated", two_defects / "nut" / "test" / "cut", "--resolution", "32", "--output_dir", "cut")
     run(*folder, "--generated_masks", two_defects / "nut" / "ground_truth" / "cut", *common)
@@ -195,6 +202,17 @@ def test_defect_free_twins_against_good_photographs(tmp_path: Path, nut: Path, m
     written = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert written["settings"]["real_file_names"][0] == "train/good/000.png"
     assert "without masks" in written["not_measured"]["masks"]
+
+
+def test_strips_are_measured_at_their_shape(tmp_path: Path):
+    strips = DFMGANGenerator(**SIZES, residual_resolution=16, aspect=(1, 2))
+    DFMGANPipeline(strips).save_pretrained(tmp_path)
+    cpu = torch.device("cpu")
+    for options in ({}, {"resolution": 32}, {"aspect": (1, 2)}, {"resolution": 32, "aspect": (1, 2)}):
+        assert make_sampler(MeasureConfig(str(tmp_path), **options), cpu)[1] == (32, 64)
+    for options in ({"resolution": 16}, {"aspect": (2, 1)}):
+        with pytest.raises(ValueError, match="but the model draws 64x32"):
+            make_sampler(MeasureConfig(str(tmp_path), **options), cpu)
 
 
 def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, run, refused):

@@ -41,6 +41,8 @@ def _assemble(*arguments: object) -> subprocess.CompletedProcess:
 def test_assembled_space_runs_by_itself(model_folders, tmp_path):
     space, (blobs, coloured) = tmp_path / "made" / "space", model_folders.values()
     (coloured / "notes.txt").write_text("not for the Hub")
+    for told in ("card_facts.json", "LICENSE"):
+        (coloured / told).write_text("{}")
     run = _assemble("--output_dir", space, "--model", blobs, coloured)
     assert run.returncode == 0, run.stderr
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["space"]
@@ -56,6 +58,7 @@ def test_assembled_space_runs_by_itself(model_folders, tmp_path):
     assert (Path(app), Path(package)) == (space / "app.py", space / "dfmgan_hf" / "__init__.py")
     assert names == ["Blobs", "Coloured"]
     assert (space / "models" / "blobs" / "samples.png").is_file()
+    assert {"card_facts.json", "LICENSE"} <= {path.name for path in (space / "models" / coloured.name).iterdir()}
     requirements = (space / "requirements.txt").read_text().split()
     assert any(line.startswith("torch>") for line in requirements)
     assert any(line.startswith("gradio") for line in requirements)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.export.writers import WRITERS
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install dfmgan-hf[demo]")
 from take_away import LAYOUTS
@@ -46,10 +47,11 @@ def test_new_parts_are_what_the_pipeline_draws_from_these_seeds(studio, model_fo
 
 
 def test_each_kind_of_a_model_of_several_is_an_entry_of_its_own(make_generator, tmp_path):
+    from card import Facts
     from catalog import load_catalog
     from snippet import export_command, snippet
     from studio import Studio
-    from take_away import export_config
+    from take_away import write_archive, write_shown
 
     pipe = DFMGANPipeline(make_generator(defect_names=["crack", "pit_hole"]))
     pipe.save_pretrained(tmp_path)
@@ -60,8 +62,13 @@ def test_each_kind_of_a_model_of_several_is_an_entry_of_its_own(make_generator, 
         drawn = studio.drawer.draw(recipe)
         assert _same([t.image for t in drawn], pipe(seeds=[5, 6], defect=kind).images)
         assert f"defect={kind!r}" in snippet(studio.catalog, recipe)
-        command = export_command(studio.catalog, name, export_config(name, 1, next(iter(LAYOUTS)), 5, 1.0, 0.0))
-        assert f"--defect {kind}" in command
+        config = studio.export(studio.settings(name, 1.0, 0.0), 1, 5, "MVTec AD")
+        assert f"--defect {kind}" in export_command(studio.catalog, name, config)
+        list(write_archive(tmp_path / "drawn.zip", studio.drawer, name, config, Facts()))
+        write_shown(tmp_path / "shown.zip", studio.catalog[name], recipe, drawn, "MVTec AD", Facts())
+        for path in ("drawn.zip", "shown.zip"):
+            with zipfile.ZipFile(tmp_path / path) as archive:
+                assert f"{config.output_dir}/{config.category}/test/{kind}/000000.png" in archive.namelist()
 
 
 def test_a_model_of_strips_is_loaded_drawn_and_told(make_generator, tmp_path):
@@ -337,13 +344,18 @@ def test_contrast_is_stretched_from_the_darkest_to_the_brightest(low, high):
     assert slope * high / 255 + intercept == pytest.approx(1, abs=0.05)
 
 
+def test_every_format_has_a_name_on_the_page():
+    assert list(LAYOUTS.values()) == list(WRITERS)
+
+
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_what_is_shown_is_taken_home_as_it_is_in_every_layout(studio, tmp_path, layout):
     from card import Facts
     from take_away import write_shown
 
     recipe = studio.settings("Coloured blobs", 1.0, 0.0).recipe((3, 3, 9), (1, 2, 3))
-    write_shown(tmp_path / "shown.zip", recipe, studio.drawer.draw(recipe), layout, Facts("squares", "mit", "none"))
+    model, facts = studio.catalog["Coloured blobs"], Facts("squares", "mit", "none")
+    write_shown(tmp_path / "shown.zip", model, recipe, studio.drawer.draw(recipe), layout, facts)
     assert [file.name for file in tmp_path.iterdir()] == ["shown.zip"]
     with zipfile.ZipFile(tmp_path / "shown.zip") as archive:
         readme = archive.read("coloured_blobs/README.md").decode()

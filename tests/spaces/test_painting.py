@@ -15,7 +15,10 @@ import httpx
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
+
+from dfmgan_hf.export.writers import deep_png
 
 REQUEST_SECONDS = 300
 HEIGHT, WIDTH = 200, 300
@@ -133,15 +136,26 @@ def test_without_a_stroke_the_model_chooses(visitor):
 
 
 def test_colour_with_16_bits_keeps_them(visitor):
-    before = _photograph(dtype=np.uint16)
-    _, facts, *_ = visitor.choose("deep.png", imagecodecs.png_encode(before))
+    before, profile = _photograph(dtype=np.uint16), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    _, facts, *_ = visitor.choose("deep.png", deep_png(before, profile))
     assert "16 bits" in facts
     files = visitor.take_home(visitor.paint(_stroke()[0], strength=2))
     after = imagecodecs.png_decode(files["deep_painted.png"])
+    assert Image.open(io.BytesIO(files["deep_painted.png"])).info["icc_profile"] == profile
     label = np.asarray(Image.open(io.BytesIO(files["deep_label.png"]))) > 0
     assert after.dtype == np.uint16
     assert label.any()
     assert (after[~label] == before[~label]).all()
+
+
+def test_fine_tuning_does_not_change_which_parts_come_next(visitor):
+    """The page goes on after what was drawn before, here two defects on part 2; it is told of nothing else."""
+    shown = {"model": "Blobs", "part_seeds": [2, 2], "defect_seeds": [5, 6]}
+    shown |= {"truncation_psi": 1.0, "mask_threshold": 0.0, "strength": 1.0}
+    answer = visitor.do("size", "input", shown, 1.0, 0.5, 1.0)
+    (gallery,) = (entry for entry in answer if isinstance(entry, str) and "triplets" in entry)
+    assert "part 2, defect 6" in gallery
+    assert "data-next" not in gallery
 
 
 def test_a_drawn_part_can_be_painted_on(visitor):
@@ -159,9 +173,19 @@ def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
+def _bent_tiff() -> bytes:
+    """Of 16 bits, with more entries in its directory than it has."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.full((8, 9, 3), 30000, np.uint16), photometric="rgb", byteorder="<")
+    content = bytearray(stream.getvalue())
+    content[8] = 255
+    return bytes(content)
+
+
 BAD_FILES = [
     ("notes.png", lambda: b"not an image", "no whole photograph in PNG, JPEG, TIFF or WebP"),
     ("empty.png", lambda: b"", "no whole photograph"),
+    ("bent.tif", _bent_tiff, "no whole photograph"),
     ("cut.png", lambda: _png(Image.fromarray(_photograph()))[:5000], "no whole photograph"),
     ("moving.gif", lambda: _saved(Image.fromarray(_photograph()), "GIF"), "no whole photograph"),
     ("renamed.png", lambda: _saved(Image.fromarray(_photograph()), "BMP"), "no whole photograph"),
