@@ -14,6 +14,7 @@ from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.files import module_sha256
 from dfmgan_hf.hub import CardConfig, CardError, CardFacts, make_card
 from dfmgan_hf.hub.cards import look_up
+from dfmgan_hf.hub.push import HubConfig, published_files
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "models" / "dfmgan-magnetic-tile"
@@ -81,6 +82,13 @@ def test_the_card_is_made_of_the_folders_records(model: Path, tmp_path: Path):
     # What was made from photographs under a licence has this licence, and a text of it.
     assert (card.data.license == "cc-by-nc-sa-4.0") == (model / "LICENSE").is_file() == ("mvtec" in model.name)
     assert (model / "generator" / "diffusion_pytorch_model.safetensors").stat().st_size < 20e6
+
+
+@each_model
+def test_what_is_pushed_has_the_licence_and_the_card(model: Path, tmp_path: Path):
+    files = published_files(model, tmp_path, HubConfig())
+    assert {"README.md", "samples.png"} <= files.keys()
+    assert ("LICENSE" in files) == (model / "LICENSE").is_file()
 
 
 @each_model

@@ -285,8 +285,8 @@ def component_names(model_dir: Path) -> list[str]:
 
 
 def companion_files(model_dir: Path, *, with_card: bool = True) -> dict[str, Path]:
-    """Return a model's other files: records, and the card with the pictures that it shows."""
-    files = {name: model_dir / name for name in RECORD_FILES if (model_dir / name).exists()}
+    """Return a model's other files: its licence, records, and the card with the pictures that it shows."""
+    files = {name: model_dir / name for name in ("LICENSE", *RECORD_FILES) if (model_dir / name).exists()}
     card = model_dir / CARD_FILE
     if with_card and card.exists():
         files[card.name] = card
