@@ -2,7 +2,8 @@
 
 The residual blocks and the mask (section 3.2, equation 1) are `models/dfmgan.py`. Here is how they are trained, in the
 paper's order: what can be chosen, the matching discriminator (section 3.2), the mode-seeking loss (section 3.3,
-equation 2), and `Stage2Task`, whose `generator_loss` adds up the objective of section 3.3.
+equation 2), and `Stage2Task`, whose `generator_loss` adds up the objective of section 3.3. With the quick preset,
+codes of the photographs teach the masks, and neither of the two.
 """
 
 from __future__ import annotations
@@ -472,7 +473,6 @@ class Stage2Task(Stage1Task):
         "Change with z_defect": ("defect_change/mask", "defect_change/image"),
         **Stage1Task.panels,
         "Losses": (*Stage1Task.panels["Losses"], "loss/match", "loss/mode_seeking", "loss/outside", "loss/inside"),
-        "Masks of the photographs' codes": ("loss/mask_imitation", "loss/mask_area"),
         "D_match: accuracy": ("match/accuracy/real", "match/accuracy/fake"),
     }
 
@@ -495,6 +495,9 @@ class Stage2Task(Stage1Task):
             critics={} if match_discriminator is None else {"match_discriminator": match_discriminator},
             **arguments,
         )
+        if self.codes is not None:
+            more = {"Masks of the photographs' codes, areas of all masks": ("loss/mask_imitation", "loss/mask_area")}
+            self.panels = {**self.panels, **more}  # type: ignore[misc]
         self.match_discriminator = match_discriminator
         self.judges_masks = discriminator.config["image_channels"] > generator.config["image_channels"]
         self._plans: list[Plan] = []

@@ -227,6 +227,7 @@ def test_stage2_imitates_defects_and_their_masks(kinds):
     task.prepare([batch])
     assert task.generator_loss(batch, statistics).isfinite()
     means = statistics.collect()
+    assert any("loss/mask_imitation" in names for names in task.panels.values())
     assert means["loss/mask_imitation"] < 1
     assert means["loss/mask_area"] < 1
 
