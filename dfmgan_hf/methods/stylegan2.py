@@ -263,8 +263,9 @@ class PhotographCodes(nn.Module):
         """
         weight: Tensor = mapping.layers[0].weight  # type: ignore[assignment, union-attr]
         count = self.components.shape[-1]
-        weight[:, :count] *= math.sqrt(CODED_SHARE * self.z_dim / max(count, 1))
-        weight[:, count : self.z_dim] *= math.sqrt((1 - CODED_SHARE) * self.z_dim / (self.z_dim - count))
+        if count:  # a single photograph has no code
+            weight[:, :count] *= math.sqrt(CODED_SHARE * self.z_dim / count)
+            weight[:, count : self.z_dim] *= math.sqrt((1 - CODED_SHARE) * self.z_dim / (self.z_dim - count))
 
     @staticmethod
     def _small(images: Tensor) -> Tensor:

@@ -156,6 +156,15 @@ def test_mapping_networks_listen_to_codes_first():
         assert torch.equal(weight[:, 512:], before[:, 512:])
 
 
+def test_a_single_photograph_has_no_code():
+    codes, photograph = PhotographCodes([torch.rand(1, 3, 32, 32)], z_dim=16), torch.rand(2, 3, 32, 32)
+    assert codes(photograph).shape == (2, 16)
+    mapping = MappingNetwork(16, 16, 2)
+    before = mapping.layers[0].weight.detach().clone()
+    codes.amplify(mapping)
+    assert torch.equal(mapping.layers[0].weight, before)
+
+
 def test_imitation_learns_the_photographs():
     task = stage1_task(imitation_kimg=1.0)
     trainer = tiny.make_trainer(task, Path("unused"))
