@@ -3,7 +3,7 @@
 The residual blocks and the mask (section 3.2, equation 1) are `models/dfmgan.py`. Here is how they are trained, in the
 paper's order: what can be chosen, the matching discriminator (section 3.2), the mode-seeking loss (section 3.3,
 equation 2), and `Stage2Task`, whose `generator_loss` adds up the objective of section 3.3. With the quick preset,
-codes of the photographs teach the masks, and neither of the two.
+masks are imitated instead, by neither of these two.
 """
 
 from __future__ import annotations
@@ -575,8 +575,8 @@ class Stage2Task(Stage1Task):
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return how far defects that are drawn from their codes, on random products, are from the photographed ones.
 
-        What is wanted is the defect-free twin, inside the mask the photograph, made as bright as the twin. The real
-        masks say where the defect goes, while the network learns them beside it.
+        Wanted are the twin's pixels outside of the mask and, inside, the photograph's, brightened or darkened to match
+        the twin. The real masks say where the defect goes, while the network learns to draw them.
         """
         g, n, masks = self.generator, len(batch), _real_masks(batch) > 0
         ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
@@ -592,7 +592,7 @@ class Stage2Task(Stage1Task):
         return distance + off
 
     def _mask_imitation(self, drawing: Drawing, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return how far masks of the photographs' codes are from the real ones, and how far all areas are."""
+        """Return how far the masks of the photographs' codes are from the real ones, plus `area_distance`."""
         masks = _real_masks(batch) > 0
         off = mask_distance(self.generator.mask_logits(drawing.trunk, self._coded(batch)), masks)
         areas = area_distance(drawing.mask_logits, masks)
@@ -761,9 +761,9 @@ def build(request: TaskRequest) -> Stage2Task:
     """Build stage 2's task on copies of stage 1's networks; new weights are drawn from the global random generator."""
     options, target, imitates = request.options, request.target, request.recipe.imitation_kimg > 0
     if options.match_discriminator is None:
-        options = replace(options, match_discriminator="none" if imitates else "small")
+        options = replace(options, match_discriminator="none" if imitates else Stage2Config.match_discriminator)
     if options.mode_seeking_weight is None:
-        options = replace(options, mode_seeking_weight=0.0 if imitates else 0.1)
+        options = replace(options, mode_seeking_weight=0.0 if imitates else Stage2Config.mode_seeking_weight)
     backbone, discriminator = request.networks()
     match = codes = None
     names = request.dataset.kinds if options.joint and request.dataset is not None else None

@@ -93,11 +93,12 @@ def check_masks(masks: Tensor, count: int, size: tuple[int, int]) -> None:
 
 
 SHARPNESS = 10.0
+"""Factor of the mask logits M in tanh(10 M), as published."""
 
 
-def soft_mask(mask_logits: Tensor, sharpness: float = SHARPNESS) -> Tensor:
+def soft_mask(mask_logits: Tensor) -> Tensor:
     """Return what the matching discriminator and the mode-seeking loss see of a mask: tanh(10 M), in [-1, 1]."""
-    return torch.tanh(sharpness * mask_logits)
+    return torch.tanh(SHARPNESS * mask_logits)
 
 
 @dataclass
