@@ -33,11 +33,11 @@ from ..models.projected import ProjectedDiscriminator
 from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, to_layer_latents
 from ..sheets import sheet_of
 from ..training.task import Batch, Panels, Rule, RunningStatistics
+from .imitation import PhotographCodes
 from .method import PUBLISHED_FIELDS, Discriminator, Method, TaskRequest, open_pipeline, register
 from .stylegan2 import (
     EMA_RAMPUP,
     LatentDraw,
-    PhotographCodes,
     Stage1Config,
     Stage1Task,
     draw_latents,

@@ -8,14 +8,13 @@ Stage 2 (dfmgan.py) shares what stands before it in this file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -46,6 +45,7 @@ from ..training.task import (
     Task,
     lazy_adam,
 )
+from .imitation import MEASURED, PhotographCodes, PhotographNoise
 from .method import ADA_KIMG, PUBLISHED_FIELDS, Method, TaskRequest, open_pipeline, register
 
 EMA_RAMPUP = 0.05
@@ -206,80 +206,8 @@ class PathLengthAverage:
         self.parts.zero_()
 
 
-CODED_COMPONENTS = 32
-"""Numbers of a latent that a photograph's code fills."""
-
-CODED_SIZE = 16
-"""Pixels a side at which photographs are compared for it."""
-
-CODED_SHARE = 0.9
-"""The codes' part of the variance that a new mapping network passes on of latents."""
-
 IMITATION_LR = 0.015
 """Adam's learning rate while the generator imitates."""
-
-
-class PhotographCodes(nn.Module):
-    """Latents of photographs by which a generator learns to imitate them, before any discriminator has its say.
-
-    The first numbers are a photograph's principal components at 16x16 pixels, each of unit variance over all
-    photographs of its kind; the rest is noise. So like photographs have like latents, and those of all are distributed
-    about as the standard normal ones that the generator draws from later. (As a generator that memorises a latent for
-    each photograph, Bojanowski et al. 2018, with a code that needs no learning.)
-
-    Args:
-        photographs: (M, C, H, W) in [-1, 1], in parts.
-        z_dim: width of the latents.
-        labels: number of each photograph's kind, int64 (M,); None for one kind.
-    """
-
-    mean: Tensor
-    components: Tensor
-    is_coded: Tensor
-
-    def __init__(self, photographs: Iterable[Tensor], z_dim: int, labels: Tensor | None = None) -> None:
-        super().__init__()
-        self.z_dim = z_dim
-        small = torch.cat([self._small(part) for part in photographs])
-        kinds = [small] if labels is None else [small[labels == kind] for kind in range(int(labels.max()) + 1)]
-        counts = [max(min(CODED_COMPONENTS, z_dim // 2, len(kind) - 1), 0) for kind in kinds]
-        components = torch.zeros(len(kinds), small.shape[1], max(counts))
-        for kind, count, found in zip(kinds, counts, components, strict=True):
-            if count:
-                centred = kind - kind.mean(dim=0)
-                with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
-                    torch.manual_seed(0)
-                    axes = torch.pca_lowrank(centred, q=count, center=False, niter=4)[2]
-                found[:, :count] = axes / (centred @ axes).std(dim=0).clamp_min(1e-6)
-        self.register_buffer("mean", torch.stack([kind.mean(dim=0) for kind in kinds]))
-        self.register_buffer("components", components)
-        self.register_buffer("is_coded", torch.arange(max(counts)) < torch.tensor(counts)[:, None])
-
-    @torch.no_grad()
-    def amplify(self, mapping: MappingNetwork) -> None:
-        """Scale a new mapping network's first layer so that the codes make up `CODED_SHARE` of what it passes on.
-
-        Of latents of 512 numbers, 32 are a sixteenth, and a network takes long to find them among the noise.
-        """
-        weight: Tensor = mapping.layers[0].weight  # type: ignore[assignment, union-attr]
-        count = self.components.shape[-1]
-        if count:  # a single photograph has no code
-            weight[:, :count] *= math.sqrt(CODED_SHARE * self.z_dim / count)
-            weight[:, count : self.z_dim] *= math.sqrt((1 - CODED_SHARE) * self.z_dim / (self.z_dim - count))
-
-    @staticmethod
-    def _small(images: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(images, CODED_SIZE).flatten(1)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return latents (N, z_dim) of photographs (N, C, H, W) in [-1, 1] of these kinds, int64 (N,)."""
-        if labels is None:
-            labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        codes = (self._small(images) - self.mean[:, None]) @ self.components  # by every kind's components
-        code = codes[labels, torch.arange(len(images), device=images.device)]
-        z = torch.randn(len(images), self.z_dim, device=images.device)
-        coded, noise = z.split([code.shape[1], self.z_dim - code.shape[1]], dim=1)
-        return torch.cat([torch.where(self.is_coded[labels], code, coded), noise], dim=1)
 
 
 # --- What the regularisers compute in, and what is warned of ---
@@ -366,6 +294,7 @@ class Stage1Task(Task):
         mapping: the mapping network whose w_avg follows; None for the generator's first.
         critics: discriminators besides the first, trained with it, by name.
         codes: of the photographs, to imitate them for `config.imitation_kimg` first; needs a `ProjectedDiscriminator`.
+        details: what the photographs' codes leave out, as noise; None leaves the noise random.
         augment: differentiable augmentation of all that the discriminator sees: (images, p) -> images; None for none.
         ada: adapts p; None keeps p at 1, for augmentations without a probability.
         mean_over_processes: averages a tensor over all processes.
@@ -397,6 +326,7 @@ class Stage1Task(Task):
         mapping: MappingNetwork | None = None,
         critics: dict[str, StyleGAN2Discriminator] | None = None,
         codes: PhotographCodes | None = None,
+        details: PhotographNoise | None = None,
         augment: nn.Module | None = None,
         ada: AdaController | None = None,
         mean_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor,
@@ -437,6 +367,7 @@ class Stage1Task(Task):
         self.optimizers = {"generator": g_adam, "discriminator": d_adam}
         w_update, length_update = self.w_average.update, self.path_length.update
         self.codes = None if codes is None else codes.to(device)
+        self.details = None if details is None else details.to(device)
         begins = 0 if codes is None else math.ceil(1000 * config.imitation_kimg / config.batch_size)
         self.phases = [
             Phase("generator", g_parameters, g_adam, self.generator_loss, prepare=self.prepare, finish=w_update),
@@ -462,8 +393,10 @@ class Stage1Task(Task):
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return how much G(code of x) differs from the photograph x."""
         assert self.codes is not None
-        ws = self.generator.mapping(self.codes(batch.images)).unsqueeze(1).expand(-1, self.generator.num_latents, -1)
-        images = self.generator.synthesize(ws, NoiseInput("random", len(ws)))
+        g, z = self.generator, self.codes(batch.images)
+        maps = {} if self.details is None else self.details(batch.images, z)
+        noise = NoiseInput("random", len(z), given={g.block(r).conv1: noise for r, noise in maps.items()})
+        images = g.synthesize(g.mapping(z).unsqueeze(1).expand(-1, g.num_latents, -1), noise)
         return self.imitation_distance(images, batch.images)
 
     def imitation_distance(self, images: Tensor, wanted: Tensor) -> Tensor:
@@ -591,16 +524,22 @@ class Stage1Task(Task):
 def build(request: TaskRequest) -> Stage1Task:
     """Build stage 1's task on new networks, drawn from the global random generator, or on those of another product."""
     config = Stage1Config(**request.recipe.training_config(), imitation_kimg=request.recipe.imitation_kimg)
-    codes: PhotographCodes | None = None
-    if config.imitation_kimg and request.dataset is not None:
-        parts = (part.to(torch.float32) / 127.5 - 1 for part in request.dataset.images.split(256))
-        codes = PhotographCodes(parts, request.recipe.z_dim)
     generator, discriminator = request.networks()
+    codes: PhotographCodes | None = None
+    details: PhotographNoise | None = None
+    if config.imitation_kimg and request.dataset is not None:
+        photographs = request.dataset.images
+        parts = (part.to(torch.float32) / 127.5 - 1 for part in photographs.split(256))
+        codes = PhotographCodes(parts, request.recipe.z_dim)
+        some = photographs[:: math.ceil(len(photographs) / MEASURED)]
+        details = PhotographNoise(some.to(torch.float32) / 127.5 - 1, codes)
     if codes is not None and request.backbone is None:
         codes.amplify(generator.mapping)
     if request.data is not None:  # of another product's scale, the network knows nothing here
         generator.register_to_config(window=request.data.patch_size())
-    return Stage1Task(generator, discriminator, config, codes=codes, **request.gan_arguments(ADA_KIMG["stage1"]))
+    return Stage1Task(
+        generator, discriminator, config, codes=codes, details=details, **request.gan_arguments(ADA_KIMG["stage1"])
+    )
 
 
 METHOD = register(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -270,12 +270,19 @@ class NoiseInput:
         batch_size: number of samples N of the pass.
         generator: source of random noise: None, one generator, or N of them, in which case the noise of a sample
             depends on its own generator only. Drawn on the generator's device, then moved.
+        given: noise (N, 1, height, width) of layers for which none is to be drawn.
 
     Raises:
         ValueError: an unknown mode, or a list of generators whose length is not the batch size.
     """
 
-    def __init__(self, mode: NoiseMode, batch_size: int, generator: RandomSource = None) -> None:
+    def __init__(
+        self,
+        mode: NoiseMode,
+        batch_size: int,
+        generator: RandomSource = None,
+        given: Mapping[StyledConv2d, Tensor] | None = None,
+    ) -> None:
         if mode not in NOISE_MODES:
             raise ValueError(f"`noise_mode` must be one of {', '.join(NOISE_MODES)}, but is {mode!r}.")
         if isinstance(generator, list) and len(generator) != batch_size:
@@ -283,7 +290,7 @@ class NoiseInput:
         self.mode = mode
         self.batch_size = batch_size
         self.generator = generator
-        self._drawn: dict[StyledConv2d, Tensor] = {}
+        self._drawn: dict[StyledConv2d, Tensor] = dict(given or {})
 
     def __call__(self, layer: StyledConv2d, dtype: torch.dtype) -> Tensor | None:
         """Return the noise of `layer`: (N, 1, height, width), (height, width) if it is stored, or None."""
@@ -306,9 +313,8 @@ class NoiseInput:
     def samples(self, which: slice) -> NoiseInput:
         """Return the noise of some of the samples; what was drawn for a layer is theirs too."""
         generator = self.generator[which] if isinstance(self.generator, list) else self.generator
-        part = NoiseInput(self.mode, len(range(self.batch_size)[which]), generator)
-        part._drawn = {layer: noise[which] for layer, noise in self._drawn.items()}
-        return part
+        kept = {layer: noise[which] for layer, noise in self._drawn.items()}
+        return NoiseInput(self.mode, len(range(self.batch_size)[which]), generator, kept)
 
 
 class StyledConv2d(ModulatedConv2d):

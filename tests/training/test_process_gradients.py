@@ -64,7 +64,7 @@ class FixedDraws:
             z, mixed = (table(mapping.z_dim, seed=seed + num_latents)[rows] for seed in (0, 100))
             return LatentDraw(z, mixed, cut=2)
 
-        def noise_init(self, mode, batch_size, generator=None):
+        def noise_init(self, mode, batch_size, generator=None, given=None):
             # CDC compares a whole batch of latents in every part.
             self.rows = list(range(WHOLE)) if batch_size == WHOLE else draws._rows("noise", batch_size)
 
