@@ -709,7 +709,7 @@ class Stage2Task(Stage1Task):
         g = self.generator_ema
         objects, defects = (latents[:PAIRS] for latents in self.sheet_latents)
         ws = to_layer_latents(g.mapping, objects, "z", g.num_latents, 1.0, "object_latents")
-        trunk = g.run_trunk(ws, NoiseInput("const", len(ws)))
+        trunk = g.run_trunk(ws, g.noise("const", ws))
         kinds = self._sheet_kinds(len(ws))
         outputs = [
             g.synthesize_defect(

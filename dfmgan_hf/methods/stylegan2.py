@@ -533,6 +533,7 @@ def build(request: TaskRequest) -> Stage1Task:
         codes = PhotographCodes(parts, request.recipe.z_dim)
         some = photographs[:: math.ceil(len(photographs) / MEASURED)]
         details = PhotographNoise(some.to(torch.float32) / 127.5 - 1, codes)
+        generator.register_to_config(object_noise=bool(details.resolutions))
     if codes is not None and request.backbone is None:
         codes.amplify(generator.mapping)
     if request.data is not None:  # of another product's scale, the network knows nothing here

@@ -170,6 +170,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         window: int | None = None,
         defect_names: Sequence[str] | None = None,
         aspect: Sequence[int] = (1, 1),
+        object_noise: bool = False,
     ) -> None:
         check_names(defect_names)
         # By name: of positional arguments the configuration would forget those that are not defaults.
@@ -184,6 +185,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             conv_clamp=conv_clamp,
             window=window,
             aspect=aspect,
+            object_noise=object_noise,
         )
         if residual_resolution < 8 or residual_resolution not in self.synthesis.resolutions:
             raise ValueError(
@@ -311,7 +313,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             raise ValueError(f"`object_latents` holds {len(ws)} samples, `defect_latents` {len(defect_ws)}.")
         if masks is not None:
             check_masks(masks, len(ws), image_size(self.config))
-        noise = NoiseInput(noise_mode, len(ws), generator)
+        noise = self.noise(noise_mode, ws, generator)
         output = self.draw(ws, defect_ws, noise, return_defect_free, mask_threshold, masks)
         return output if return_dict else output.to_tuple()
 

@@ -258,6 +258,10 @@ def hold_weights(network: nn.Module) -> Iterator[None]:
             layer.kept, layer.held = None, False
 
 
+NOISE_PARTS = 64
+"""Copies of its stored noise that a layer mixes to noise of an object's own."""
+
+
 class NoiseInput:
     """Where the layers of one forward pass get their noise.
 
@@ -266,11 +270,12 @@ class NoiseInput:
     same noise.
 
     Args:
-        mode: "random" draws it, "const" takes the layer's stored buffer, "none" leaves it out.
+        mode: "random" draws it, "const" takes the layer's stored buffer, or mixes it by `codes`, "none" leaves it out.
         batch_size: number of samples N of the pass.
         generator: source of random noise: None, one generator, or N of them, in which case the noise of a sample
             depends on its own generator only. Drawn on the generator's device, then moved.
         given: noise (N, 1, height, width) of layers for which none is to be drawn.
+        codes: of the samples, by `object_codes`, (N, K): in mode "const", each then has noise of its own.
 
     Raises:
         ValueError: an unknown mode, or a list of generators whose length is not the batch size.
@@ -282,6 +287,7 @@ class NoiseInput:
         batch_size: int,
         generator: RandomSource = None,
         given: Mapping[StyledConv2d, Tensor] | None = None,
+        codes: Tensor | None = None,
     ) -> None:
         if mode not in NOISE_MODES:
             raise ValueError(f"`noise_mode` must be one of {', '.join(NOISE_MODES)}, but is {mode!r}.")
@@ -290,17 +296,25 @@ class NoiseInput:
         self.mode = mode
         self.batch_size = batch_size
         self.generator = generator
+        self.codes = codes
         self._drawn: dict[StyledConv2d, Tensor] = dict(given or {})
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether all samples have the layers' stored noise."""
+        return self.mode == "const" and self.codes is None
 
     def __call__(self, layer: StyledConv2d, dtype: torch.dtype) -> Tensor | None:
         """Return the noise of `layer`: (N, 1, height, width), (height, width) if it is stored, or None."""
         if self.mode == "none":
             return None
-        if self.mode == "const":
+        if self.is_shared:
             return layer.noise_const.to(dtype)
         if layer not in self._drawn:
             size, device = layer.noise_const.shape, layer.noise_const.device
-            if isinstance(self.generator, list):
+            if self.codes is not None:
+                noise = mix_noise(layer.noise_const, self.codes)
+            elif isinstance(self.generator, list):
                 parts = [torch.randn(1, 1, *size, generator=g, device=g.device).to(device) for g in self.generator]
                 noise = torch.cat(parts)
             else:
@@ -314,7 +328,29 @@ class NoiseInput:
         """Return the noise of some of the samples; what was drawn for a layer is theirs too."""
         generator = self.generator[which] if isinstance(self.generator, list) else self.generator
         kept = {layer: noise[which] for layer, noise in self._drawn.items()}
-        return NoiseInput(self.mode, len(range(self.batch_size)[which]), generator, kept)
+        codes = None if self.codes is None else self.codes[which]
+        return NoiseInput(self.mode, len(range(self.batch_size)[which]), generator, kept, codes)
+
+
+def object_codes(ws: Tensor) -> Tensor:
+    """Return what tells objects apart, (N, K) of unit length, K being at most `NOISE_PARTS`, of w - w_avg (N, w_dim).
+
+    Sums of K groups of w's numbers; all zero for the average itself. It changes as smoothly as w does.
+    """
+    count = min(NOISE_PARTS, ws.shape[1])
+    return F.normalize(F.pad(ws, (0, -ws.shape[1] % count)).unflatten(1, (-1, count)).sum(dim=1), dim=1)
+
+
+def mix_noise(stored: Tensor, codes: Tensor) -> Tensor:
+    """Return noise (N, 1, height, width) of objects with these `codes` (N, K), from one stored noise (height, width).
+
+    The sum of K copies of it, each a Kth further on and over the edge, with the codes as weights: again one standard
+    normal value per pixel, and nearly independent where codes are.
+    """
+    flat, count = stored.flatten().to(codes.dtype), codes.shape[1]
+    step = max(len(flat) // count, 1)
+    copies = flat.repeat(2 + count * step // len(flat)).unfold(0, len(flat), step)[:count]
+    return (codes @ copies).unflatten(1, (1, *stored.shape))
 
 
 class StyledConv2d(ModulatedConv2d):
@@ -355,7 +391,7 @@ class StyledConv2d(ModulatedConv2d):
         """
         dtype, single = x.dtype, len(x) == 1
         shift: Tensor | None
-        if noise.mode == "const" and not single:
+        if noise.is_shared and not single:
             shift, pixel_noise = self.keep("shift", dtype, lambda: self.constant_shift(noise, dtype)), None
         else:
             shift, pixel_noise = self.scaled("bias", dtype)[:, None, None], self.scaled_noise(noise, dtype)
@@ -573,6 +609,9 @@ class StyleGAN2Generator(StyleGAN2Model):
             into photographs; 0 for the whole, None if it is not known. Networks do not depend on it.
         aspect: height and width as multiples of the shorter side, of which one is 1 and the other 1, 2 or 4: of images
             (H, W) = `image_size(config)`.
+        object_noise: noise mode "const" gives each object noise of its own, which follows from its w; False, as
+            published, the same stored noise to all. For generators that draw by noise what differs from object to
+            object, such as spots (`PhotographNoise`).
     """
 
     @register_to_config
@@ -588,6 +627,7 @@ class StyleGAN2Generator(StyleGAN2Model):
         conv_clamp: float | None = 256.0,
         window: int | None = None,
         aspect: Sequence[int] = (1, 1),
+        object_noise: bool = False,
     ) -> None:
         super().__init__()
         channel_base = channel_base or default_channel_base(resolution)
@@ -622,8 +662,8 @@ class StyleGAN2Generator(StyleGAN2Model):
         Args:
             object_latents: (N, z_dim), (N, w_dim) or (N, L, w_dim), as `latent_space` says.
             truncation_psi: truncation of w; needs `latent_space="z"` unless it is 1.
-            noise_mode: "random", "const" (the stored noise) or "none". Training draws new noise for every image,
-                hence the default; a pipeline, which repeats pictures, has "const".
+            noise_mode: "random", "const" (the stored noise, see `object_noise`) or "none". Training draws new noise
+                for every image, hence the default; a pipeline, which repeats pictures, has "const".
             generator: source of random noise; N generators make every sample's noise its own.
             latent_space: "z", "w" (one for all layers) or "w+" (one for each layer).
 
@@ -635,8 +675,15 @@ class StyleGAN2Generator(StyleGAN2Model):
         ws = to_layer_latents(
             self.mapping, object_latents, latent_space, self.num_latents, truncation_psi, "object_latents"
         )
-        images = self.synthesize(ws, NoiseInput(noise_mode, len(ws), generator))
+        images = self.synthesize(ws, self.noise(noise_mode, ws, generator))
         return StyleGAN2GeneratorOutput(images=images) if return_dict else (images,)
+
+    def noise(self, mode: NoiseMode, ws: Tensor, generator: RandomSource = None) -> NoiseInput:
+        """Return where a pass on per-layer latents (N, L, w_dim) gets its noise, see `forward`."""
+        codes = None
+        if mode == "const" and self.config["object_noise"]:
+            codes = object_codes((ws[:, 0] - self.mapping.w_avg).to(torch.float32))
+        return NoiseInput(mode, len(ws), generator, codes=codes)
 
     def layers(self, resolutions: Iterable[int], ws: Tensor) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:
         """Return the layers of the blocks at `resolutions`, for `modulated_layers`; `ws` is (N, L, w_dim)."""

@@ -68,6 +68,7 @@ class TestGolden:
             "residual_resolution": 32,
             "window": None,
             "defect_names": None,
+            "object_noise": False,
         }
         assert converted.configs["generator_raw"] == converted.configs["generator"]
         judges = {**sizes, "mbstd_group_size": 4, "num_kinds": 0}

@@ -6,8 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.layers import EqualizedLinear
-from dfmgan_hf.models.stylegan2 import MappingNetwork, NoiseInput, StyledConv2d, ToChannels
+from dfmgan_hf.models.stylegan2 import (
+    MappingNetwork,
+    NoiseInput,
+    StyledConv2d,
+    StyleGAN2Generator,
+    ToChannels,
+    object_codes,
+)
 from tests.models.test_layers import fir
 
 
@@ -138,6 +146,51 @@ def test_noise_of_a_list_of_generators_is_each_samples_own():
         )
 
     assert torch.equal(noise(1, 2)[1], noise(2)[0])
+
+
+@pytest.mark.parametrize("size", [(4, 4), (32, 32), (16, 64)])
+def test_stored_noise_is_mixed_to_normal_noise_of_each_objects_own(size):
+    torch.manual_seed(0)
+    codes = object_codes(torch.randn(50, 512))
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(50))
+    noise = NoiseInput("const", 50, codes=codes)(StyledConv2d(2, 2, w_dim=4, size=size), torch.float32)
+    assert noise.shape == (50, 1, *size)
+    assert noise.std() == pytest.approx(1, abs=0.15 if size != (4, 4) else 0.4)
+    if size != (4, 4):
+        between = torch.corrcoef(noise.flatten(1)) - torch.eye(50)
+        assert between.abs().mean() < 0.15
+        at_two_pixels = torch.corrcoef(noise.flatten(1).t()[:100]) - torch.eye(100)
+        assert at_two_pixels.abs().mean() < 0.15
+    assert not object_codes(torch.zeros(1, 512)).any(), "the average has no noise"
+    assert object_codes(torch.randn(2, 10)).shape == (2, 10)
+    assert object_codes(torch.randn(2, 100)).shape == (2, 64)
+
+
+@torch.no_grad()
+def test_noise_of_an_object_follows_from_its_latents():
+    torch.manual_seed(0)
+    sizes = {"resolution": 32, "z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8}
+    backbone = StyleGAN2Generator(**sizes, object_noise=True)
+    backbone.mapping.w_avg.normal_()
+    for name, parameter in backbone.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.fill_(1.0)
+    z = torch.randn(3, 8)
+    images = backbone(z, noise_mode="const").images
+    torch.testing.assert_close(backbone(z[1:], noise_mode="const").images, images[1:])
+    ws = backbone.mapping(z)
+    torch.testing.assert_close(backbone(ws, noise_mode="const", latent_space="w").images, images)
+    # A defect's twin is its object, whatever the defect.
+    generator = DFMGANGenerator.from_backbone(backbone)
+    assert generator.config["object_noise"]
+    twins = generator(z, torch.randn(3, 8), noise_mode="const", return_defect_free=True).defect_free_images
+    torch.testing.assert_close(twins, images)
+    # Without: the stored noise, for all.
+    backbone.register_to_config(object_noise=False)
+    stored = backbone(z, noise_mode="const").images
+    assert not torch.allclose(stored, images, atol=0.01)
+    layer = backbone.block(32).conv1
+    assert torch.equal(backbone.noise("const", ws[:, None])(layer, torch.float32), layer.noise_const)
 
 
 def test_noise_errors():
