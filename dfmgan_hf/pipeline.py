@@ -174,7 +174,8 @@ class DFMGANPipeline(DiffusionPipeline):
             defect_latents: latents of N defects, or of one that all N images share; drawn if None.
             truncation_psi: 0 to 2: w_avg + psi (w - w_avg). 1 is the full variety, less is more typical. Acts on
                 latents in space "z" only.
-            noise_mode: "const" (the stored noise: the same picture for the same latents), "random" or "none".
+            noise_mode: "const" (noise that is stored, and mixed by the object if the generator has `object_noise`: the
+                same picture for the same latents), "random" or "none".
             mask_threshold: the defect is put, and the mask is white, where the mask logits are at least this. 0 as
                 trained; higher values shrink the defect, lower values spread it.
             batch_size: images that an accelerator computes at once. The CPU computes one at a time, which is as fast.

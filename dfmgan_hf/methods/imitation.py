@@ -7,7 +7,7 @@ defects that were cut out of them, in stage 2. `PhotographNoise` is what stage 1
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,12 @@ CODED_SIZE = 16
 
 CODED_SHARE = 0.9
 """The codes' part of the variance that a new mapping network passes on of latents."""
+
+
+def parts_of(photographs: Tensor) -> Iterator[Tensor]:
+    """Yield photographs (M, C, H, W), uint8, a few at a time, in [-1, 1]."""
+    for part in photographs.split(64):
+        yield part.to(torch.float32) / 127.5 - 1
 
 
 class PhotographCodes(nn.Module):
@@ -92,8 +98,8 @@ class PhotographCodes(nn.Module):
 MEASURED = 512
 """Photographs at most by which noise is measured."""
 
-LARGEST_DETAILS = 128
-"""Pixels a side up to which details are noise; half the images' size at most."""
+DETAILS = (32, 64, 128)
+"""Pixels a side at which details are noise; half the images' size at most."""
 
 QUANTILES = 1024
 """Of the values of details, by which they become normal."""
@@ -110,37 +116,43 @@ class PhotographNoise(nn.Module):
     generators that learnt from these had no use for the coarser noise.
 
     Args:
-        photographs: (M, C, H, W) in [-1, 1]; a few hundred are enough.
+        photographs: (M, C, H, W) in [-1, 1], in parts; a few hundred are enough.
         codes: of the photographs.
     """
 
-    def __init__(self, photographs: Tensor, codes: PhotographCodes) -> None:
+    def __init__(self, photographs: Iterable[Tensor], codes: PhotographCodes) -> None:
         super().__init__()
-        shorter = min(photographs.shape[-2:])
-        self.aspect = [side // shorter for side in photographs.shape[-2:]]
-        first = 2 * CODED_SIZE
-        self.resolutions = [
-            2**k for k in range(first.bit_length() - 1, min(shorter // 2, LARGEST_DETAILS).bit_length())
-        ]
+        first, *others = photographs
+        shorter = min(first.shape[-2:])
+        self.aspect = [side // shorter for side in first.shape[-2:]]
+        largest = min(shorter // 2, DETAILS[-1])
+        self.resolutions = [r for r in DETAILS if r <= largest]
+        # What is finer than the largest is not needed.
+        small = torch.cat([F.adaptive_avg_pool2d(part, sides(largest, self.aspect)) for part in (first, *others)])
         self.count = codes.components.shape[-1]
-        code = self._with_constant(codes(photographs))
-        for r in self.resolutions:
-            detail = self._detail(photographs, r)
-            flat = detail.flatten(1)
-            fit = torch.linalg.lstsq(code, flat).solution
-            rest = (flat - code @ fit).unflatten(1, detail.shape[1:])
-            by_channel = rest.transpose(0, 1).flatten(1)
-            colour = torch.linalg.eigh(by_channel @ by_channel.T).eigenvectors[:, -1]
-            values = torch.einsum("nchw,c->nhw", rest, colour)
-            variance = values.var(dim=0, correction=0)
-            self.register_buffer(f"fit_{r}", fit)
-            self.register_buffer(f"colour_{r}", colour)
-            # Where nothing varies, noise is noise.
-            self.register_buffer(f"floor_{r}", 0.1 * variance.mean() + 1e-8)
-            self.register_buffer(f"variance_{r}", variance)
-            values = self._standardised(values, r).flatten()
-            values = values[:: math.ceil(len(values) / 2**20)]
-            self.register_buffer(f"quantiles_{r}", torch.quantile(values, torch.linspace(0, 1, QUANTILES + 1)))
+        with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
+            torch.manual_seed(0)
+            for r in self.resolutions:
+                self._measure(self._detail(small, r), self._with_constant(codes(small)), r)
+
+    def _measure(self, detail: Tensor, code: Tensor, r: int) -> None:
+        """Find out how the photographs' details (M, C, h, w) at resolution `r` are distributed."""
+        flat = detail.flatten(1)
+        fit = torch.linalg.lstsq(code, flat).solution
+        rest = (flat - code @ fit).unflatten(1, detail.shape[1:])
+        by_channel = rest.transpose(0, 1).flatten(1)
+        colour = torch.linalg.eigh(by_channel @ by_channel.T).eigenvectors[:, -1]
+        colour = torch.where(colour.sum() < 0, -colour, colour)  # either is an eigenvector
+        values = torch.einsum("nchw,c->nhw", rest, colour)
+        variance = values.var(dim=0, correction=0)
+        self.register_buffer(f"fit_{r}", fit)
+        self.register_buffer(f"colour_{r}", colour)
+        # Where nothing varies, by more than 8 bits can tell, noise is noise.
+        self.register_buffer(f"floor_{r}", 0.1 * variance.mean() + 1e-5)
+        self.register_buffer(f"variance_{r}", variance)
+        values = self._standardised(values, r).flatten()
+        values = values[:: math.ceil(len(values) / 2**20)]
+        self.register_buffer(f"quantiles_{r}", torch.quantile(values, torch.linspace(0, 1, QUANTILES + 1)))
 
     def _with_constant(self, z: Tensor) -> Tensor:
         return F.pad(z[:, : self.count], (0, 1), value=1.0)

@@ -45,7 +45,7 @@ from ..training.task import (
     Task,
     lazy_adam,
 )
-from .imitation import MEASURED, PhotographCodes, PhotographNoise
+from .imitation import MEASURED, PhotographCodes, PhotographNoise, parts_of
 from .method import ADA_KIMG, PUBLISHED_FIELDS, Method, TaskRequest, open_pipeline, register
 
 EMA_RAMPUP = 0.05
@@ -529,10 +529,8 @@ def build(request: TaskRequest) -> Stage1Task:
     details: PhotographNoise | None = None
     if config.imitation_kimg and request.dataset is not None:
         photographs = request.dataset.images
-        parts = (part.to(torch.float32) / 127.5 - 1 for part in photographs.split(256))
-        codes = PhotographCodes(parts, request.recipe.z_dim)
-        some = photographs[:: math.ceil(len(photographs) / MEASURED)]
-        details = PhotographNoise(some.to(torch.float32) / 127.5 - 1, codes)
+        codes = PhotographCodes(parts_of(photographs), request.recipe.z_dim)
+        details = PhotographNoise(parts_of(photographs[:: math.ceil(len(photographs) / MEASURED)]), codes)
         generator.register_to_config(object_noise=bool(details.resolutions))
     if codes is not None and request.backbone is None:
         codes.amplify(generator.mapping)
