@@ -103,19 +103,10 @@ def projection(features: Tensor, code: Tensor) -> Tensor:
     return (features * code).sum(dim=1, keepdim=True) * features.shape[1] ** -0.5
 
 
-def group_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Return sqrt(variance in a group of samples + 1e-8) of each feature (N, C, H, W) of each sample's group.
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    """Mean over the features of sqrt(variance in a group of samples + 1e-8) (Progressive GAN, section 3).
 
     Sample i belongs to group i mod (N / G). G is the largest divisor of N that is not above `group_size`.
-    """
-    n = len(x)
-    group = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
-    variance = x.unflatten(0, (group, n // group)).var(dim=0, correction=0)
-    return (variance + 1e-8).sqrt().repeat(group, 1, 1, 1)
-
-
-def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Return the mean of `group_stddev` over the features (Progressive GAN, section 3).
 
     Args:
         x: (N, C, H, W).
@@ -123,7 +114,11 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     Returns:
         (N, 1, H, W), constant over each sample.
     """
-    return group_stddev(x, group_size).mean(dim=(1, 2, 3), keepdim=True).expand(-1, -1, *x.shape[-2:])
+    n, _, height, width = x.shape
+    group = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)
+    y = x.reshape(group, n // group, -1).var(dim=0, correction=0)
+    y = (y + 1e-8).sqrt().mean(dim=1)
+    return y.repeat(group).reshape(n, 1, 1, 1).expand(-1, -1, height, width)
 
 
 class StyleGAN2Discriminator(StyleGAN2Model):

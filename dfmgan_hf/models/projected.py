@@ -5,8 +5,7 @@ network that was trained to classify ImageNet and stays as it is; fixed, random 
 channels and scales; small heads, the only part that learns, judge patches of the mixed maps.
 
 Otherwise than there: EfficientNet-Lite0 up to a sixteenth of its input, all heads end on the same grid of patches, and
-each sees how much the features of every patch vary within a small group of images. A mean over all of them, as the
-minibatch standard deviation is, does not tell that spots lie at the same places in all samples.
+each sees the minibatch standard deviation, against one image for every latent.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from .base import SafetensorsModel, check_aspect, sides
-from .discriminator import KindCodes, group_stddev, projection
+from .discriminator import KindCodes, minibatch_stddev, projection
 from .layers import LEAKY_SLOPE
 
 FEATURE_NETWORK = "tf_efficientnet_lite0"
@@ -156,21 +155,21 @@ class PatchHead(nn.Module):
 
     Args:
         halvings: how often height and width are halved.
-        mbstd_group_size: samples in a group of `group_stddev`.
+        mbstd_group_size: samples in a group of the minibatch standard deviation.
     """
 
     def __init__(self, halvings: int, mbstd_group_size: int) -> None:
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
         self.down = nn.ModuleList(spectral_norm(nn.Conv2d(WIDTH, WIDTH, 4, 2, 1)) for _ in range(halvings))
-        self.conv = spectral_norm(nn.Conv2d(2 * WIDTH, WIDTH, 3, 1, 1))
+        self.conv = spectral_norm(nn.Conv2d(WIDTH + 1, WIDTH, 3, 1, 1))
         self.out = spectral_norm(nn.Conv2d(WIDTH, 1, 1))
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
         """(N, WIDTH, H, W), and codes (N, WIDTH) if any -> (N, 1, H / 2^halvings, W / 2^halvings)."""
         for layer in self.down:
             x = F.leaky_relu(layer(x), LEAKY_SLOPE)
-        x = torch.cat([x, group_stddev(x, self.mbstd_group_size)], dim=1)
+        x = torch.cat([x, minibatch_stddev(x, self.mbstd_group_size)], dim=1)
         x = F.leaky_relu(self.conv(x), LEAKY_SLOPE)
         return self.out(x) if code is None else self.out(x) + projection(x, code)
 
@@ -191,7 +190,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         resolution: shorter side of the images.
         image_channels: 1 or 3; grey is repeated over RGB.
         feature_network: name of a timm model with maps at powers of two.
-        mbstd_group_size: samples in a group within which heads see features vary.
+        mbstd_group_size: samples in a group of the minibatch standard deviation.
         num_kinds: kinds of images that it judges as such, see `KindCodes`; 0 for one.
         aspect: height and width as multiples of the shorter side, as in `StyleGAN2Generator`.
 
