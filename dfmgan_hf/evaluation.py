@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +13,13 @@ from torch import Tensor
 from .data import DataConfig, ImageMaskDataset
 from .files import write_json
 from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
-from .hub.cards import read_record, same_photographs
+from .hub.cards import RESULTS_FILE, read_record, same_photographs
 from .methods import open_sampler
 from .methods.method import SamplerRequest
 from .metrics import (
     EvaluationConfig,
     FolderSampler,
+    Networks,
     PipelineSampler,
     Sampler,
     TensorSampler,
@@ -46,10 +47,12 @@ class MeasureConfig:
         generated_masks: Their masks, named like them; found without this in the layouts mvtec, imagefolder, coco and
             yolo of `dfmgan generate`.
         defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
-            the data has only one.
+            the data has only one. Of several, each is measured by itself: in its own folder of output_dir, and all
+            together in results.json.
         defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
         references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
             photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
+            With one kind of defect only.
         resolution: Shorter side of the compared images in pixels. None: the model's; 256 for a folder or a method
             without one.
         aspect: Their height and width as multiples of it. None: the model's, or what the images of a folder have if
@@ -64,7 +67,7 @@ class MeasureConfig:
     method: str | None = None
     generated: Path | None = None
     generated_masks: Path | None = None
-    defect: str | None = None
+    defect: tuple[str, ...] = ()
     defect_free: bool = False
     references: tuple[str, ...] = ()
     resolution: int | None = None
@@ -90,17 +93,19 @@ def _shape(images: Tensor) -> tuple[int, int]:
     return aspect if aspect in ASPECTS and sides(shorter, aspect) == (height, width) else (1, 1)
 
 
-def make_sampler(config: MeasureConfig, device: torch.device) -> tuple[Sampler, tuple[int, int]]:
+def make_sampler(
+    config: MeasureConfig, device: torch.device, defect: str | None = None
+) -> tuple[Sampler, tuple[int, int]]:
     """Open what is measured, and say how high and wide the images are that it draws."""
     if config.generated is not None:
-        folder: dict[str, Any] = {"mask_dir": config.generated_masks, "defect": config.defect}
+        folder: dict[str, Any] = {"mask_dir": config.generated_masks, "defect": defect}
         size = _size(config, 256, _shape(draw(FolderSampler(config.generated, **folder), [0], 0)[0]))
         return FolderSampler(config.generated, **folder, resolution=size), size
     request = SamplerRequest(
         source=config.model,
         revision=config.revision,
         data=config.data,
-        defect=config.defect,
+        defect=defect,
         resolution=_size(config, 256),
         device=device,
     )
@@ -154,6 +159,58 @@ def publish(config: MeasureConfig, hub: HubConfig) -> None:
         raise CardError(f"Not published: {error}\n{again}") from error
 
 
+class _Measurement(NamedTuple):
+    """What is drawn, what it is compared with, and trivial answers to measure in the same way."""
+
+    sampler: Sampler
+    real: ImageMaskDataset
+    references: dict[str, ImageMaskDataset]
+
+
+def _open(config: MeasureConfig, defect: str | None, device: torch.device) -> _Measurement:
+    sampler, resolution = make_sampler(config, device, defect)
+    if config.defect_free:
+        real = config.data.load_good(resolution=resolution)
+    else:
+        real = config.data.load_defects(defect, resolution=resolution)
+    return _Measurement(sampler, real, load_references(config, real))
+
+
+def _measure(
+    config: MeasureConfig, measurement: _Measurement, networks: Networks, folder: Path, processes: ProcessGroup
+) -> list[Path]:
+    """Measure one kind of defect, print a table, write its files to `folder` and return them (the first process)."""
+    sampler, real, references = measurement
+    result = evaluate(sampler, real, networks, config.evaluation, processes=processes)
+    compared = {
+        name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
+        for name, r in references.items()
+    }
+    if not processes.is_main:
+        return []
+    print(format_table(result))
+    for name, reference in compared.items():
+        print(f"\n{name}:\n{format_table(reference)}")
+    written = save_evaluation(
+        folder,
+        result,
+        real,
+        options=asdict(config),
+        device=str(processes.device),
+        num_processes=processes.count,
+        cpu_threads=torch.get_num_threads(),
+    )
+    references_file = folder / REFERENCES_FILE
+    if compared:
+        written.append(references_file)
+        write_json(references_file, {name: to_dict(r) for name, r in compared.items()})
+    elif not all(
+        same_photographs({"settings": result.settings}, r) for r in (read_record(references_file) or {}).values()
+    ):
+        references_file.unlink()  # of an earlier model, which a card would put beside these numbers
+    return written
+
+
 def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> None:
     """Measure what `config` names, print a table, and write results.json, nearest.png and reference_results.json.
 
@@ -165,6 +222,9 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     """
     if [config.model, config.method, config.generated].count(None) != 2:
         raise ValueError("Give one of --model, --generated and --method.")
+    kinds = tuple(dict.fromkeys(config.defect))
+    if len(kinds) > 1 and (config.references or config.defect_free):
+        raise ValueError("--references and --defect_free go with one kind of --defect at a time.")
     if config.hub.push_to_hub and config.model is None:
         raise ValueError("--push_to_hub publishes numbers with their model: give --model.")
     config.evaluation.check_libraries()
@@ -173,42 +233,23 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     hub = config.hub if config.model is None else config.hub.for_model(config.model)
     if config.model is not None:
         check_finished(config.model)
-    sampler, resolution = make_sampler(config, processes.device)
-    if config.defect_free:
-        real = config.data.load_good(resolution=resolution)
-    else:
-        real = config.data.load_defects(config.defect, resolution=resolution)
-    references = load_references(config, real)
+    measurements = {kind: _open(config, kind, processes.device) for kind in kinds or (None,)}
     if config.model is not None and processes.is_main:
         prepare_push({Path(config.model): hub})
     networks = load_networks(config.evaluation, device=processes.device, progress=processes.is_main)
-    result = evaluate(sampler, real, networks, config.evaluation, processes=processes)
-    compared = {
-        name: evaluate(TensorSampler(r.images, r.masks), real, networks, config.evaluation, processes=processes)
-        for name, r in references.items()
-    }
+    written = []
+    for kind, measurement in measurements.items():
+        folder = config.output_dir / str(kind) if len(kinds) > 1 else config.output_dir
+        if len(kinds) > 1 and processes.is_main:
+            print(f"\n{kind}:")
+        written += _measure(config, measurement, networks, folder, processes)
     if not processes.is_main:
         return
-    print(format_table(result))
-    for name, reference in compared.items():
-        print(f"\n{name}:\n{format_table(reference)}")
-    written = save_evaluation(
-        config.output_dir,
-        result,
-        real,
-        options=asdict(config),
-        device=str(processes.device),
-        num_processes=processes.count,
-        cpu_threads=torch.get_num_threads(),
-    )
-    references_file = config.output_dir / REFERENCES_FILE
-    if compared:
-        written.append(references_file)
-        write_json(references_file, {name: to_dict(r) for name, r in compared.items()})
-    elif not all(
-        same_photographs({"settings": result.settings}, r) for r in (read_record(references_file) or {}).values()
-    ):
-        references_file.unlink()  # of an earlier model, which a card would put beside these numbers
+    if len(kinds) > 1:
+        (config.output_dir / REFERENCES_FILE).unlink(missing_ok=True)  # of an earlier measurement, of one kind
+        by_kind = {kind: read_record(config.output_dir / kind / RESULTS_FILE) for kind in kinds}
+        written.append(config.output_dir / RESULTS_FILE)
+        write_json(written[-1], {"kinds": by_kind})
     for path in written:
         print(f"Wrote {path}")
     if hub.push_to_hub:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, NamedTuple
@@ -332,6 +333,11 @@ def measured_with(metrics: dict[str, Any], row: Row) -> str | None:
     return family.get("features") or family.get("network")
 
 
+def of_kinds(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the results of each kind of defect; those of a model that was measured as one thing by the name ""."""
+    return results.get("kinds") or {"": results}
+
+
 def add_results(
     card: ModelCard,
     results: dict[str, Any],
@@ -345,7 +351,7 @@ def add_results(
 
     Args:
         card: any model card; the rest of it stays as it is.
-        results: a results.json.
+        results: a results.json, of one kind of defect or of several.
         references: results by name of what the numbers are to be compared with.
         model_name: Hub id of the model.
         dataset_id, dataset_name: the data they were measured on; None for what the card says.
@@ -363,18 +369,19 @@ def add_results(
     listed = data.get("datasets")
     dataset_id = dataset_id or (listed[0] if isinstance(listed, list) and listed else listed)
     dataset_name = dataset_name or next((r.dataset_name for r in data.get("eval_results", [])), "photographs")
-    metrics = results["metrics"]
     entries = [
         EvalResult(
             task_type="unconditional-image-generation",
             dataset_type=dataset_id or "images",
             dataset_name=dataset_name,
+            dataset_config=kind or None,
             metric_type=row.metric_type,
-            metric_name=f"{row.name} ({network})" if (network := measured_with(metrics, row)) else row.name,
+            metric_name=f"{row.name} ({network})" if (network := measured_with(each["metrics"], row)) else row.name,
             metric_value=round(row.factor * value, 4),
         )
+        for kind, each in of_kinds(results).items()
         for row in ROWS
-        if row.metric_type is not None and (value := look_up(metrics, row.path)) is not None
+        if row.metric_type is not None and (value := look_up(each["metrics"], row.path)) is not None
     ]
     data.eval_results = entries or None
     data.metrics = sorted({entry.metric_type for entry in entries}) or None
@@ -384,24 +391,25 @@ def add_results(
 
 def same_photographs(results: dict[str, Any], others: dict[str, Any]) -> bool:
     """Return whether two results were measured against the same photographs, as far as they tell."""
-    hashes = {each.get("settings", {}).get("real_sha256") for each in (results, others)}
+    every = [result for each in (results, others) for result in of_kinds(each).values()]
+    hashes = {result.get("settings", {}).get("real_sha256") for result in every}
     return len(hashes - {None}) < 2
 
 
 def measured_section(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> str:
     """Return the numbers in Markdown: a table with a line a metric, and notes on how they were measured.
 
-    There is a column for the model and for each reference. Metrics that the model has no value for are left out; what
-    a reference has no value for, or has measured with another network, is "-".
+    There is a column for the model, or for each kind of defect, and for each reference. Metrics that the model has no
+    value for are left out; what a reference has no value for, or has measured with another network, is "-".
     """
-    every = {"this model": results, **references}
+    every = {kind or "this model": each for kind, each in of_kinds(results).items()} | references
     columns = [r["metrics"] for r in every.values()]
     lines = ["| | " + " | ".join(every) + " |", "|---" * (len(columns) + 1) + "|"]
     counts = [r.get("settings", {}).get("num_generated") for r in every.values()]
     if all(counts):
         lines.append("| Images | " + " | ".join(f"{count:,}" for count in counts) + " |")
     for row in ROWS:
-        network = measured_with(results["metrics"], row)
+        network = measured_with(columns[0], row)
         values = [look_up(m, row.path) if measured_with(m, row) == network else None for m in columns]
         if values[0] is not None:
             cells = ["-" if value is None else format(row.factor * value, row.form) for value in values]
@@ -412,33 +420,46 @@ def measured_section(results: dict[str, Any], references: dict[str, dict[str, An
 
 def _measuring_notes(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[str]:
     """Return how the numbers were measured: counts, networks and intervals, as far as results.json tells."""
-    settings, metrics = results.get("settings", {}), results["metrics"]
+    kinds = of_kinds(results)
+    first = next(iter(kinds.values()))
+    settings, metrics = first.get("settings", {}), first["metrics"]
+
+    def listed(path: str, form: Callable[[Any], str]) -> str:
+        """Return the values at a path that are known, each with its kind of defect if there are several."""
+        values = {kind: functools.reduce(lambda r, key: r[key], path.split("."), each) for kind, each in kinds.items()}
+        known = {kind: form(value) for kind, value in values.items() if value is not None}
+        return ", ".join(f"{value} ({kind})" if kind else value for kind, value in known.items())
+
     notes = []
     if "num_generated" in settings and "num_real" in settings:
         notes.append(
-            f"{settings['num_generated']:,} generated images ({settings['num_generated_lpips']:,} for LPIPS) against "
-            f"{settings['num_real']} real ones at {settings['resolution'][1]}x{settings['resolution'][0]} pixels."
+            f"{settings['num_generated']:,} generated images ({settings['num_generated_lpips']:,} for LPIPS)"
+            f"{' of each kind' if len(kinds) > 1 else ''} against {listed('settings.num_real', str)} real ones at "
+            f"{settings['resolution'][1]}x{settings['resolution'][0]} pixels."
         )
     kid = metrics.get("kid", {})
     if "features" in kid:
-        low, high = kid["unbiased"]["interval"]
+        intervals = listed("metrics.kid.unbiased.interval", lambda i: f"{1000 * i[0]:.2f} to {1000 * i[1]:.2f}")
         notes.append(
-            f"KID on the features of {kid['features']}; {kid['unbiased']['confidence']:.0%} interval "
-            f"{1000 * low:.2f} to {1000 * high:.2f}. Numbers on other features cannot be compared with it."
+            f"KID on the features of {kid['features']}; {kid['unbiased']['confidence']:.0%} interval {intervals}. "
+            "Numbers on other features cannot be compared with it."
         )
-    if any((look_up(r["metrics"], "kid.kid") or 0) < 0 for r in (results, *references.values())):
+    if any((look_up(r["metrics"], "kid.kid") or 0) < 0 for r in (*kinds.values(), *references.values())):
         notes.append(
             "The estimate of KID is unbiased: for two draws of the same kind of images it scatters around 0, and for "
             "the same images twice it lies below."
         )
     lpips = metrics.get("clustered_lpips", {})
     if "network" in lpips:
-        notes.append(f"LPIPS with {lpips['network']}; {lpips['num_empty']} of {lpips['num_clusters']} clusters empty.")
+        empty = listed("metrics.clustered_lpips", lambda c: f"{c['num_empty']} of {c['num_clusters']}")
+        notes.append(f"LPIPS with {lpips['network']}; {empty} clusters empty.")
     nearest = metrics.get("nearest", {})
     if nearest.get("real_median") is not None:
+        medians = listed("metrics.nearest.real_median", "{:.4f}".format)
+        thresholds = listed("metrics.nearest.copy_threshold", "{:.4f}".format)
         notes.append(
-            f"From a real image to the nearest other one it is LPIPS {nearest['real_median']:.4f} (median); a "
-            f"generated image counts as a copy below {nearest['copy_threshold']:.4f}."
+            f"From a real image to the nearest other one it is LPIPS {medians} (median); a generated image counts as "
+            f"a copy below {thresholds}."
         )
     return notes
 
@@ -458,8 +479,9 @@ def _put_measured(text: str, content: str) -> str:
 
 def check_measured(results: dict[str, Any], model_dir: Path) -> None:
     """Raise `CardError` if numbers are not those of the weights in a folder, as far as results.json tells."""
-    measured = results.get("settings", {}).get("sampler", {}).get("weights_sha256")
-    if measured is None:
+    measured = {r.get("settings", {}).get("sampler", {}).get("weights_sha256") for r in of_kinds(results).values()}
+    measured -= {None}
+    if not measured:
         return
     tensors: dict[str, Tensor] = {}
     for path in full_precision_weights(model_dir / "generator"):
@@ -467,10 +489,10 @@ def check_measured(results: dict[str, Any], model_dir: Path) -> None:
     found = tensors_sha256(tensors)
     # Weights that were saved in half precision are measured in float32.
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    if tensors and measured not in (found, tensors_sha256(full)):
+    if tensors and (others := measured - {found, tensors_sha256(full)}):
         raise CardError(
             f"The results are not those of the model in {model_dir}: they were measured of a generator whose tensors "
-            f"have the SHA-256 {measured[:12]}..., here it is {found[:12]}... Measure this one: "
+            f"have the SHA-256 {others.pop()[:12]}..., here it is {found[:12]}... Measure this one: "
             f"`dfmgan evaluate --model {model_dir}`."
         )
 
@@ -562,7 +584,7 @@ def _records_of(config: CardConfig) -> dict[str, Any]:
 
 def _read_results(path: Path) -> dict[str, Any]:
     record = read_record(path)
-    if record is None or "metrics" not in record:
+    if record is None or not ({"metrics", "kinds"} & record.keys()):
         raise CardError(f"{path} holds no results. Expected the results.json that `dfmgan evaluate` writes.")
     return record
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Annotated
 
 import tyro
-from huggingface_hub import HfApi, ModelCard, snapshot_download
+from huggingface_hub import EvalResult, HfApi, ModelCard, snapshot_download
 
 from ..hub_errors import HubError, clear_errors
 from ..models.base import image_size
@@ -38,8 +39,9 @@ class ListedModel:
         size: Height and width of its images in pixels.
         megabytes: Of its weights.
         licence: SPDX identifier; None if the card names none.
-        kid: KID x 1000 and the network of its features; None if the card has no numbers.
-        clustered_lpips: None likewise.
+        kid: KID x 1000, the mean of those of its kinds of defect, and the network of its features; None if the card
+            has no numbers.
+        clustered_lpips: The same of clustered LPIPS.
     """
 
     name: str
@@ -111,17 +113,19 @@ def _describe(name: str, folder: Path, num_bytes: int) -> ListedModel:
         return ListedModel(name, "(no card)", size, num_bytes / 1e6)
     card = ModelCard.load(folder / CARD_FILE)
     heading = next((line[2:] for line in card.text.splitlines() if line.startswith("# ")), folder.name)
-    results = {result.metric_type: result for result in card.data.eval_results or []}
+    results: dict[str, list[EvalResult]] = {}
+    for result in card.data.eval_results or []:
+        results.setdefault(result.metric_type, []).append(result)
     kid, lpips = results.get("kid"), results.get("lpips")
-    network = "" if kid is None else str(kid.metric_name).rpartition("(")[2].rstrip(")")
+    network = "" if kid is None else str(kid[0].metric_name).rpartition("(")[2].rstrip(")")
     return ListedModel(
         name,
         heading,
         size,
         num_bytes / 1e6,
         card.data.license,
-        None if kid is None else (float(kid.metric_value), network),
-        None if lpips is None else float(lpips.metric_value),
+        None if kid is None else (mean(float(each.metric_value) for each in kid), network),
+        None if lpips is None else mean(float(each.metric_value) for each in lpips),
     )
 
 
@@ -137,6 +141,7 @@ def format_models(models: list[ListedModel]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     note = (
         "KID tells how far from the photographs (lower is closer); it can be compared only between models of the same "
-        "photographs, size and network. Clustered LPIPS is variety (higher is more)."
+        "photographs, size and network. Clustered LPIPS is variety (higher is more). Both are means where a model "
+        "draws several kinds of defect."
     )
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], "", note])

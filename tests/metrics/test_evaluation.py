@@ -19,7 +19,8 @@ from huggingface_hub import ModelCard
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
 from dfmgan_hf.evaluation import MeasureConfig, make_sampler
-from dfmgan_hf.hub import CardConfig, CardFacts, make_card
+from dfmgan_hf.hub import CardConfig, CardError, CardFacts, make_card
+from dfmgan_hf.hub.zoo import list_models
 from dfmgan_hf.metrics.evaluate import METRICS, EvaluationConfig, load_networks
 from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
 from tests.metrics.test_sampler import SIZES, save_images
@@ -77,6 +78,39 @@ def refused(run, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
         assert re.search(f"^Error: {pattern}", capsys.readouterr().err, re.MULTILINE)
 
     return run_script
+
+
+def test_several_kinds_of_one_model(tmp_path: Path, two_defects: Path, alexnet_file: Path, run, refused):
+    """Each kind is measured as if it were alone; the card has a column for each, the list of models their mean."""
+    torch.manual_seed(0)
+    names = {"defect_names": ["cut", "hole", "dent"]}
+    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16, **names)).save_pretrained(tmp_path / "joint")
+    common = (
+        *("--model", tmp_path / "joint", "--data_dir", two_defects, "--num_images", "8", "--kid_features", "alexnet"),
+        *("--num_lpips_images", "8", "--lpips_weights", alexnet_file),
+    )
+    refused("--references and --defect_free go with one", *common, "--defect", "cut", "hole", "--references", "copies")
+    refused(r".*no photographs with the defect 'dent'", *common, "--defect", "cut", "dent")
+    run(*common, "--defect", "hole", "cut", "--output_dir", tmp_path / "both")
+    run(*common, "--defect", "cut", "--output_dir", tmp_path / "one")
+    written, alone = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("both", "one"))
+    assert list(written["kinds"]) == ["hole", "cut"]
+    assert written["kinds"]["cut"]["metrics"] == alone["metrics"]
+    assert written["kinds"]["cut"]["settings"]["sampler"]["defect"] == "cut"
+    assert (tmp_path / "both" / "hole" / "nearest.png").is_file()
+
+    make_card(CardConfig(CardFacts(), tmp_path / "joint", results=tmp_path / "both" / "results.json", num_samples=0))
+    card = ModelCard.load(tmp_path / "joint" / "README.md")
+    assert "| | hole | cut |\n|---|---|---|\n| Images | 8 | 8 |" in card.text
+    assert "of each kind against 4 (hole), 3 (cut) real ones" in card.text
+    kids = {r.dataset_config: r.metric_value for r in card.data.eval_results if r.metric_type == "kid"}
+    assert kids == {kind: round(1000 * written["kinds"][kind]["metrics"]["kid"]["kid"], 4) for kind in ("hole", "cut")}
+    [listed] = list_models(str(tmp_path / "joint"))
+    assert listed.kid == (pytest.approx(sum(kids.values()) / 2), "alexnet-relu1to5-mean")
+    torch.manual_seed(1)
+    DFMGANPipeline(DFMGANGenerator(**SIZES, residual_resolution=16, **names)).save_pretrained(tmp_path / "joint")
+    with pytest.raises(CardError, match="not those of the model"):
+        make_card(CardConfig(CardFacts(), tmp_path / "joint", num_samples=0))
 
 
 def test_folder_of_images(tmp_path: Path, nut: Path, alexnet_file: Path, run, capsys: pytest.CaptureFixture[str]):
