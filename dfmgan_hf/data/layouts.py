@@ -85,6 +85,8 @@ def list_data_dir(root: Path, category: str | None = None) -> Listing:
     for folder in (root / category, root) if category else (root,):
         if metadata_files(folder):
             return list_imagefolder(folder, category)
+        if is_category_folder(folder):
+            break  # what lies beside a category that was named says nothing of it
     return list_category(find_category(root, category))
 
 
@@ -435,7 +437,8 @@ def _bad_metadata(
     file: Path,
     found: str,
     expected: str = "file_name in every row, and mask_file_name (empty for defect-free photographs)",
-    advice: str = "Add the columns; huggingface.co/docs/datasets/image_dataset shows the format.",
+    advice: str = "Add the columns (huggingface.co/docs/datasets/image_dataset shows the format), or move the file "
+    "away if it does not list the photographs.",
 ) -> DataError:
     return DataError("metadata", file, found=found, expected=expected, advice=advice)
 

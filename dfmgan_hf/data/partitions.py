@@ -98,8 +98,9 @@ class Partition:
         return Path(folder) / f"partition_{index}_base.txt", Path(folder) / f"partition_{index}_test.txt"
 
     def save(self, folder: Path | str, index: int | str) -> tuple[Path, Path]:
-        """Write both lists to `paths`."""
+        """Write both lists to `paths`; stopped in between, it leaves no list to test on, and no other base's."""
         base, test = self.paths(folder, index)
+        test.unlink(missing_ok=True)
         return (
             save_file_list(base, self.base, "to train on: one third of each kind of defect"),
             save_file_list(test, self.test, "to test on: two thirds of each kind of defect"),

@@ -57,6 +57,14 @@ def test_the_category_folder_itself_with_another_category_is_explained(category_
         find_listing(DataSource(category_folder, "hazelnut"))
 
 
+def test_a_table_beside_a_named_category_is_none_of_its_metadata(category_folder: Path) -> None:
+    expected = find_listing(DataSource(category_folder.parent, "plate")).records
+    (category_folder.parent / "metadata.csv").write_text("id,source\n1,camera\n")
+    assert find_listing(DataSource(category_folder.parent, "plate")).records == expected
+    with pytest.raises(DataError, match=r"the columns id, source.* or move the file away if it does not list"):
+        find_listing(DataSource(category_folder.parent))
+
+
 @pytest.mark.parametrize("suffix", ["", "_mask", "-mask", ".gt", "_ground_truth", "_label"])
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".TIF"])
 def test_own_folders_match_masks_by_stem(tmp_path: Path, suffix: str, ending: str) -> None:

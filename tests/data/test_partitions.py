@@ -228,3 +228,20 @@ def test_a_split_leaves_out_bad_files_or_stops_at_the_first(tmp_path: Path, caps
     dents = {name for name in (*split.base, *split.test) if kind_of(name) == "dent"}
     assert dents == {f"test/dent/00{n}.png" for n in (3, 4, 5)}
     assert capsys.readouterr().err.count("LEFT OUT") == 3
+
+
+def test_a_partition_that_was_not_written_to_its_end_has_nothing_to_test_on(tmp_path, monkeypatch):
+    """What is tested on never stands beside another base."""
+    Partition(("test/dent/1.png",), ("test/dent/2.png",)).save(tmp_path, 1)
+    written = save_file_list
+
+    def stop_at_the_second(path, names, comment=None):
+        if path.name.endswith("_test.txt"):
+            raise KeyboardInterrupt
+        return written(path, names, comment)
+
+    monkeypatch.setattr("dfmgan_hf.data.partitions.save_file_list", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        Partition(("test/dent/2.png",), ("test/dent/1.png",)).save(tmp_path, 1)
+    with pytest.raises(DataError, match=r"partition_1_test\.txt"):
+        Partition.load(tmp_path, 1)
