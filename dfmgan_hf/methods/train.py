@@ -205,8 +205,8 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
     if accelerator.device.type == "cpu" and accelerator.is_main_process and recipe.resolution > CPU_RESOLUTION:
         height, width = recipe.image_size
         print(
-            f"No GPU was found, and {width}x{height} takes a CPU weeks or more: after two "
-            "steps the run says how long. For a CPU there are --preset small and --preset quick, at 64x64.",
+            f"No GPU was found, and {width}x{height} is slow on a CPU: after two steps the run says how long. "
+            "For a CPU there is --preset quick, at 64x64 or with --resolution 128.",
             flush=True,
         )
     augmentation = method.settle_augmentation(config.augmentation, recipe)

@@ -662,7 +662,7 @@ def describe_length(seconds: float, images: int, device: torch.device) -> str:
     text = f"The next {images / 1000:g} kimg take {long}, besides scores."
     if unit == "days":
         no_gpu = "no GPU was found; " if device.type == "cpu" else ""
-        text += f" If that is too long: {no_gpu}--preset small or --preset quick (64x64, from stage 1 on) take hours."
+        text += f" If that is too long: {no_gpu}--preset quick (64x64, from stage 1 on) takes less than an hour."
     return text
 
 
