@@ -227,15 +227,24 @@ def mask_distance(mask_logits: Tensor, masks: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
 
 
-def area_distance(mask_logits: Tensor, masks: Tensor) -> Tensor:
+def area_distance(mask_logits: Tensor, masks: Tensor, kinds: Tensor | None = None) -> Tensor:
     """Return how far areas of masks are from those of real ones (N, 1, H, W): the mean |log ratio| of both in order.
 
     That is the Wasserstein distance between the logarithms of the two batches' areas. Between the photographs' codes,
-    masks that lie apart average out to small or empty ones, which real ones never are.
+    masks that lie apart average out to small or empty ones, which real ones never are. An area next to nothing has no
+    gradient, so the highest logit of an empty mask counts as well, as far as it is below 0.
+
+    Args:
+        kinds: int64 (N,), kinds of defect of the images and as well of the real ones; each is compared by itself.
     """
     generated = (soft_mask(mask_logits).mean(dim=(1, 2, 3)) + 1) / 2
     real, pixel = masks.to(generated.dtype).mean(dim=(1, 2, 3)), 1 / masks[0].numel()
-    return ((generated + pixel).log().sort().values - (real + pixel).log().sort().values).abs().mean()
+    logs = [(areas + pixel).log() for areas in (generated, real)]
+    # Far more than any two logarithms differ by, so that the order is by kind first.
+    keys = logs if kinds is None else [log + 1000 * kinds for log in logs]
+    ours, theirs = (log[key.argsort()] for log, key in zip(logs, keys, strict=True))
+    empty = F.relu(-mask_logits.amax(dim=(1, 2, 3))).mean()
+    return (ours - theirs).abs().mean() + empty
 
 
 # --- Images that can be drawn again from the same random numbers ---
@@ -595,7 +604,9 @@ class Stage2Task(Stage1Task):
         """Return how far the masks of the photographs' codes are from the real ones, plus `area_distance`."""
         masks = _real_masks(batch) > 0
         off = mask_distance(self.generator.mask_logits(drawing.trunk, self._coded(batch)), masks)
-        areas = area_distance(drawing.mask_logits, masks)
+        # Real masks of the kinds that were drawn.
+        real = self._as_drawn(masks, len(masks))
+        areas = area_distance(drawing.mask_logits, real, self._fake_kinds(batch, len(masks)))
         statistics.report("loss/mask_imitation", off)
         statistics.report("loss/mask_area", areas)
         return off + areas
@@ -687,12 +698,18 @@ class Stage2Task(Stage1Task):
         return plan_drawing(self.generator, len(batch), self.settings.style_mixing, given)
 
     def _fake_kinds(self, batch: Batch, n: int) -> Tensor | None:
-        """Return the kinds of `n` generated images: those of the batch's first half, twice."""
+        """Return the kinds of `n` generated images, which are those of the batch."""
         if not self.num_kinds:
             return None
         if batch.labels is None:
             raise ValueError("A model of several kinds needs photographs of several kinds, with their labels.")
-        return batch.labels[: max(len(batch) // 2, 1)].repeat(2)[:n]
+        return self._as_drawn(batch.labels, n)
+
+    def _as_drawn(self, of_batch: Tensor, n: int) -> Tensor:
+        """Return the first `n` rows of a batch; where mode seeking pairs images of one kind, half as many, twice."""
+        if not self.settings.mode_seeking_weight:
+            return of_batch[:n]
+        return torch.cat(2 * [of_batch[: max(n // 2, 1)]])[:n]
 
     def _distances(self, drawing: Drawing) -> Tensor:
         on, latents = self.settings.mode_seeking_on, self.settings.mode_seeking_latents

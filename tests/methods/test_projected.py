@@ -211,9 +211,16 @@ def test_masks_are_compared_with_real_ones():
     twice = right.clone()
     twice[0, :, 4:6, 2:4] = 1.0
     assert area_distance(twice, real) == pytest.approx(math.log(9 / 5) / 2, abs=1e-4)
-    faint = torch.full_like(right, -0.2).requires_grad_()
-    area_distance(faint, real).backward()
-    assert (faint.grad < 0).all()  # empty masks grow where they are faintest
+    # Of two kinds, each has its own area.
+    kinds = torch.tensor([1, 0])
+    assert area_distance(right, real, kinds) == pytest.approx(0, abs=1e-4)
+    assert area_distance(right.flip(0), real, kinds) == pytest.approx(math.log(33 / 5), abs=1e-4)
+    for level in (-0.2, -9.0):  # so low a logit has no area that could grow
+        empty = torch.full_like(right, level)
+        empty[:, :, 5, 5] += 0.1
+        empty.requires_grad_()
+        area_distance(empty, real).backward()
+        assert (empty.grad[:, :, 5, 5] < 0).all()
 
 
 def test_imitation_needs_features():
