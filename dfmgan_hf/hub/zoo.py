@@ -74,7 +74,7 @@ def list_models(where: str) -> list[ListedModel]:
 
     Example:
         >>> [model.size for model in list_models("models")]
-        [(64, 64), (256, 256)]
+        [(64, 64), (256, 256), (128, 128)]
     """
     if Path(where).is_dir():
         folders = [Path(where), *sorted(Path(where).iterdir())]

@@ -606,12 +606,16 @@ class StopSignals(list[int]):
             raise StopSignal
 
 
+SAME_REQUEST_SECONDS = 5.0
+
+
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
     """Collect SIGINT or SIGTERM, which schedulers send before they end a job, so that a run can save before it leaves.
 
-    A second one is passed on to whoever handled it before: it stops at once. Outside the main thread signals cannot
-    be handled, and the list stays empty.
+    One that comes `SAME_REQUEST_SECONDS` later is passed on to whoever handled it before: it stops at once. Sooner,
+    it is the same request: a scheduler sends it to the whole group, and the launcher passes it on once more. Outside
+    the main thread signals cannot be handled, and the list stays empty.
     """
     received = StopSignals()
     previous: dict[int, Any] = {}
@@ -621,10 +625,17 @@ def stop_signals() -> Iterator[StopSignals]:
             signal.signal(number, handler)
         previous.clear()
 
+    asked_at = 0.0
+
     def remember(number: int, _frame: Any) -> None:
-        received.append(number)
-        restore()
-        received.check()
+        nonlocal asked_at
+        if not received:
+            asked_at = time.monotonic()
+            received.append(number)
+            received.check()
+        elif time.monotonic() - asked_at >= SAME_REQUEST_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 
 import pytest
@@ -12,26 +13,31 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.hub import HubError, zoo
+from dfmgan_hf.hub.cards import of_kinds
 
 MODELS = Path(__file__).parents[2] / "models"
 
 
 def test_shipped_models_are_listed_with_the_numbers_of_their_cards():
     listed = zoo.list_models(str(MODELS))
-    assert [Path(model.name).name for model in listed] == ["dfmgan-magnetic-tile", "dfmgan-mvtec-bottle"]
-    assert [model.licence for model in listed] == ["apache-2.0", "cc-by-nc-sa-4.0"]
+    assert [Path(model.name).name for model in listed] == [
+        "dfmgan-magnetic-tile",
+        "dfmgan-mvtec-bottle",
+        "dfmgan-mvtec-pill",
+    ]
+    assert [model.licence for model in listed] == ["apache-2.0", "cc-by-nc-sa-4.0", "cc-by-nc-sa-4.0"]
     for model in listed:
-        metrics = json.loads((Path(model.name) / "results.json").read_text())["metrics"]
-        kid = 1000 * metrics["kid"]["unbiased"]["kid"]
+        kinds = of_kinds(json.loads((Path(model.name) / "results.json").read_text())).values()
+        kid = mean(1000 * kind["metrics"]["kid"]["unbiased"]["kid"] for kind in kinds)
         assert model.kid == (pytest.approx(kid, rel=1e-3), "alexnet-relu1to5-mean")
-        lpips = metrics["clustered_lpips"]["clustered_lpips"]
+        lpips = mean(kind["metrics"]["clustered_lpips"]["clustered_lpips"] for kind in kinds)
         assert model.clustered_lpips == pytest.approx(lpips, abs=1e-4)
         weights = Path(model.name) / "generator" / "diffusion_pytorch_model.safetensors"
         assert model.megabytes == weights.stat().st_size / 1e6
         assert zoo.list_models(model.name) == [model]
     table = zoo.format_models(listed)
     assert "DFMGAN: broken bottles, 256x256" in table
-    assert len({line.index("apache" if "apache" in line else "cc-by") for line in table.splitlines()[2:4]}) == 1
+    assert len({line.index("apache" if "apache" in line else "cc-by") for line in table.splitlines()[2:5]}) == 1
 
 
 def test_folders_that_hold_no_model_of_ours_are_passed_over(tmp_path, capsys):

@@ -253,16 +253,23 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_second_signal_acts_at_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("seconds", [0.1, 6.0])
+def test_a_later_signal_acts_at_once_and_the_same_one_twice_does_not(tmp_path, monkeypatch, seconds):
+    """A launcher passes on what a scheduler has sent to the whole group already: that must not cost the checkpoint."""
     trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path)
+    train_step = trainer._train_step
 
     def interrupted(batch):
+        train_step(batch)
         os.kill(os.getpid(), signal.SIGINT)
+        then = time.monotonic() + seconds
+        monkeypatch.setattr("dfmgan_hf.training.trainer.time.monotonic", lambda: then)
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(trainer, "_train_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt if seconds > 5 else SystemExit):
         trainer.train()
+    assert len(list_checkpoints(tmp_path / "checkpoints")) == (seconds < 5)
 
 
 def test_latest_without_checkpoints_starts_afresh(tmp_path, capsys):
