@@ -399,6 +399,23 @@ def test_bad_files_are_left_out_or_end_the_run(settings, product, tmp_path, caps
         _ = Experiment(ProveConfig(**settings | {"output_dir": tmp_path / "other"})).good
 
 
+def test_a_defect_that_is_cut_off_is_left_out_or_ends_the_run(settings, product, tmp_path, capsys):
+    settings["data_dir"] = shutil.copytree(product, tmp_path / "copy")
+    for name in ("test/scratch/002.png", "ground_truth/scratch/002_mask.png"):
+        path = settings["data_dir"] / name
+        image = Image.open(path)
+        wide = Image.new("L", (300, 64))
+        wide.paste(image, (0, 0))
+        wide.save(path)
+    settings["fit"] = "center_crop"
+    found = Experiment(ProveConfig(**settings, skip_bad_files=True))
+    assert len(found.real) + len(found.held_back) > 20
+    assert "002" in capsys.readouterr().err.split("LEFT OUT", 1)[1]
+    other = Experiment(ProveConfig(**settings | {"output_dir": tmp_path / "other"}))
+    with pytest.raises(DataError, match=r"002.*--fit pad"):
+        _ = other.real, other.held_back
+
+
 @pytest.mark.parametrize("name", ["test/scratch/{}.png", "test/scratch/{}_x00010_y00004.png"])
 def test_a_model_that_learnt_from_tested_parts_is_refused(settings, model, name):
     tested = sorted(Experiment(ProveConfig(**settings)).partition.test)

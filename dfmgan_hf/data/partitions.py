@@ -14,7 +14,7 @@ import tyro
 
 from ..files import lock_folder, write_text
 from .duplicates import find_duplicates, group_duplicates
-from .preparation import inspect_all
+from .preparation import Fit, Size, inspect_all
 from .records import GOOD, WHERE_GOOD, DataError, ImageRecord, Listing, normalised, read_csv, shorten
 from .sources import DataSource, find_listing
 
@@ -222,12 +222,15 @@ def split_dataset(config: SplitConfig) -> Partition:
     return partition
 
 
-def find_usable(source: DataSource, defects: Sequence[str] = ()) -> Listing:
+def find_usable(
+    source: DataSource, defects: Sequence[str] = (), resolution: Size | None = None, fit: Fit = "resize"
+) -> Listing:
     """List photographs as `find_listing` does; with `skip_bad_files`, open all, and leave out and name the bad ones.
 
     Args:
         source: Where they are.
         defects: Kinds of defect that matter; none for all.
+        resolution, fit: What photographs will be brought to, if that matters: it may cut a defect off.
 
     Raises:
         DataError: as `find_listing`; or why a good photograph, or one of these kinds, cannot be used, as far as the
@@ -235,7 +238,7 @@ def find_usable(source: DataSource, defects: Sequence[str] = ()) -> Listing:
     """
     listing = find_listing(source)
     if source.skip_bad_files:
-        found = inspect_all(listing.records, source.bit_depth)
+        found = inspect_all(listing.records, source.bit_depth, resolution, fit)
         for inspection in found:
             if inspection.errors:
                 print(f"LEFT OUT {inspection.errors[0]}", file=sys.stderr)

@@ -252,8 +252,6 @@ class Experiment:
         check_device(config.device)
         self.config = config
         self.device = torch.device(config.device)
-        self.listing = find_usable(config, config.defects)
-        self.kinds = self._kinds()
         self.pipes: dict[str, DFMGANPipeline] = {}
         self.sources: list[dict[str, Any]] = []
         self._gates: dict[tuple[str, str | None], QualityGate] = {}
@@ -266,6 +264,8 @@ class Experiment:
             self.sources.append(describe_model(pipe, name))
         self.is_whole = self._is_whole()
         self.size = sides(config.side, self._aspect())
+        self.listing = find_usable(config, config.defects, self.size if self.is_whole else None, config.fit)
+        self.kinds = self._kinds()
         self.parts = self._find_parts()
         self.partition = self._split()
         self.train_defects, self.train_good, self.test = self._select()
