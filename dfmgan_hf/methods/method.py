@@ -171,6 +171,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "channels_per_pixel": 16,
         "channel_max": 128,
         "batch_size": 16,
+        "lr": 0.000625,
         "ema_kimg": 4.0,
         "imitation_kimg": 8.0,
         "discriminator": "projected",

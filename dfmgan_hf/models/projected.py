@@ -4,8 +4,8 @@ A. Sauer, K. Chitta, J. Mueller, A. Geiger: "Projected GANs converge faster", Ne
 network that was trained to classify ImageNet and stays as it is; fixed, random convolutions mix its maps across
 channels and scales; small heads, the only part that learns, judge patches of the mixed maps.
 
-Otherwise than there: EfficientNet-Lite0 up to a sixteenth of its input, all heads end on the same grid of patches, and
-each sees the minibatch standard deviation, against one image for every latent.
+Otherwise than there: EfficientNet-Lite0 up to a sixteenth of its input; all heads end on the same grid of patches, and
+each sees the minibatch standard deviation, against one image for every latent; and one more head looks at the pixels.
 """
 
 from __future__ import annotations
@@ -174,6 +174,25 @@ class PatchHead(nn.Module):
         return self.out(x) if code is None else self.out(x) + projection(x, code)
 
 
+class TextureHead(nn.Sequential):
+    """Judge windows of 18x18 pixels, a quarter of their side apart: (N, 3, H, W) -> (N, 1, H / 4, W / 4).
+
+    The other heads see an eighth of an image or more, through features that halve it at once: of a regular weave of
+    pixels, where a photograph has splinters, and of soft edges, they hardly know.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            spectral_norm(nn.Conv2d(3, WIDTH // 2, 4, 2, 1)),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            spectral_norm(nn.Conv2d(WIDTH // 2, WIDTH, 4, 2, 1)),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, 1, 1)),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            spectral_norm(nn.Conv2d(WIDTH, 1, 1)),
+        )
+
+
 @dataclass
 class ProjectedDiscriminatorOutput(BaseOutput):
     """Output of `ProjectedDiscriminator`: `logits`, (N, heads, patches), unbounded, high for real."""
@@ -197,7 +216,7 @@ class ProjectedDiscriminator(SafetensorsModel):
     Example:
         >>> discriminator = ProjectedDiscriminator.from_features(resolution=64)
         >>> discriminator(torch.zeros(4, 3, 64, 64)).logits.shape
-        torch.Size([4, 4, 16])
+        torch.Size([4, 5, 256])
     """
 
     low_precision_dtype: torch.dtype | None = None
@@ -225,6 +244,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         self.heads = nn.ModuleList(
             PatchHead(grid - int(math.log2(reduction)), mbstd_group_size) for reduction in self.features.reductions
         )
+        self.texture = TextureHead()
         self.kinds = KindCodes(num_kinds, WIDTH * len(self.heads)) if num_kinds else None
 
     @classmethod
@@ -275,7 +295,8 @@ class ProjectedDiscriminator(SafetensorsModel):
         """Judge images (N, image_channels, H, W) in [-1, 1], of these `kinds` (int64 (N,)) if it knows several.
 
         Returns:
-            Logits (N, heads, patches), high for real.
+            Logits (N, heads, patches), high for real; the texture head's are the last. Where a head has fewer patches,
+            each counts for several.
         """
         if images.ndim != 4 or images.shape[1] != self.config["image_channels"]:
             raise ValueError(
@@ -285,10 +306,11 @@ class ProjectedDiscriminator(SafetensorsModel):
             maps = self.mixing(self.features_of(images))
         codes = [None] * len(maps) if self.kinds is None else self.kinds(kinds).chunk(len(maps), dim=1)
         judged = [
-            head(features.to(images.dtype), code).flatten(1)
+            head(features.to(images.dtype), code)
             for head, features, code in zip(self.heads, maps, codes, strict=True)
         ]
-        logits = torch.stack(judged, dim=1)
+        texture = self.texture(self._as_input(images))
+        logits = torch.cat([*(F.interpolate(each, texture.shape[-2:]) for each in judged), texture], dim=1).flatten(2)
         return ProjectedDiscriminatorOutput(logits=logits) if return_dict else (logits,)
 
     def _as_input(self, images: Tensor) -> Tensor:

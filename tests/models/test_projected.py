@@ -30,14 +30,15 @@ def images(n: int = 4, size: int = 128, channels: int = 3) -> Tensor:
 
 
 def test_only_the_heads_learn(discriminator):
-    assert all(name.startswith("heads.") for name, _ in discriminator.named_parameters())
+    learns = ("heads.", "texture.")
+    assert all(name.startswith(learns) for name, _ in discriminator.named_parameters())
     before = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
     discriminator.train()
     optimizer = torch.optim.Adam(discriminator.parameters(), 0.01)
     discriminator(images()).logits.square().mean().backward()
     optimizer.step()
     for name, buffer in discriminator.named_buffers():
-        if not name.startswith("heads."):  # whose spectral norm keeps vectors
+        if not name.startswith(learns):  # whose spectral norm keeps vectors
             assert torch.equal(buffer, before[name]), name
     assert all(parameter.grad is not None for parameter in discriminator.parameters())
 
@@ -108,10 +109,20 @@ def test_measured_scales_bring_maps_to_unit_deviation():
 
 
 @pytest.mark.parametrize(
-    ("resolution", "size", "patches"), [(32, 32, 16), (64, 16, 16), (128, 128, 16), (256, 64, 16)]
+    ("resolution", "size", "patches"), [(32, 32, 256), (64, 16, 256), (128, 128, 1024), (256, 64, 4096)]
 )
-def test_every_head_has_the_same_grid_of_patches(resolution, size, patches):
-    assert ProjectedDiscriminator(resolution)(images(2, size)).logits.shape == (2, 4, patches)
+def test_every_head_has_sixteen_patches_and_the_texture_head_a_quarter_of_the_pixels_a_side(resolution, size, patches):
+    logits = ProjectedDiscriminator(resolution)(images(2, size)).logits
+    assert logits.shape == (2, 5, patches)
+    counts = [len(head.unique()) for head in logits[0]]
+    assert max(counts[:4]) <= 16 and counts[4] > 0.9 * patches
+
+
+def test_the_texture_head_judges_windows_of_18_pixels(discriminator):
+    x = images(1).requires_grad_()
+    discriminator.texture(x)[0, 0, 16, 16].backward()
+    rows = x.grad.abs().amax(dim=(0, 1, 3)).nonzero()
+    assert rows.max() - rows.min() == 17
 
 
 def test_smaller_images_are_judged_enlarged(discriminator):
