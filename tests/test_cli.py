@@ -1,5 +1,6 @@
 """The command line: subcommands start, a user's mistake exits with its message and status 2, bugs keep a traceback."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -65,6 +66,24 @@ def test_every_subcommand_lists_its_options(name, capsys):
         cli.main([name, "--help"])
     assert end.value.code == 0
     assert f"dfmgan {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "headings"),
+    [
+        ("train stage2", "run method augmentation recipe data score hub"),
+        ("train stage1", "run augmentation recipe data score hub"),
+        ("evaluate", "evaluation data hub"),
+        ("paint", "painting"),
+        ("generate", "export"),
+    ],
+)
+def test_headings_of_the_help_say_what_is_below_them(command, headings, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    assert re.findall(r"^\W+(\w+) options\W*$", text, re.MULTILINE) == headings.split()
+    assert "What to train on" not in text
 
 
 def test_help_imports_nothing_that_trains_measures_or_publishes():

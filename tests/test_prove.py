@@ -177,10 +177,20 @@ def results_of(answers, overlaps=False):
         ({"painted": "does not help", "generated": "harms"}, "It does not help: "),
         ({"painted": "cannot tell", "generated": "harms"}, "These photographs are too few to tell: with painted"),
         ({"painted": "does not help", "crop_paste": "helps"}, "It does not help: "),
+        ({"painted": "harms", "generated": "harms"}, "It harms: with painted"),
     ],
 )
-def test_one_sentence_answers_for_what_needs_the_model(answers, words):
+def test_the_best_arm_that_needs_the_model_leads_the_answer(answers, words):
     assert report.sentence(results_of(answers)).startswith(words)
+
+
+def test_arms_of_which_something_else_holds_are_named():
+    answers = {"painted": "does not help", "generated": "cannot tell", "painted_gated": "does not help"}
+    said = report.sentence(results_of({**answers, "mixture": "harms"}))
+    assert said.startswith("These photographs are too few to tell: with generated images beside them")
+    assert "With painted defects, painted defects that passed the gate: it does not help." in said
+    assert said.endswith("With a mixture of all: it harms.")
+    assert report.sentence(results_of({"painted": "harms"})).count("harms") == 1
 
 
 def test_a_detector_that_has_hardly_learnt_is_said():

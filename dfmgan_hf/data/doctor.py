@@ -222,10 +222,9 @@ class Report:
         verdicts = ("Ready to train.", "Can be trained on; read the warnings.", "Cannot be trained on as it is.")
         height, width = (self.resolution * multiple for multiple in self.aspect)
         parts = [
-            printable(
-                f"{self.category}: {self.photographs} photographs in {self.root}, to be trained on at "
-                f"{width}x{height} pixels (--resolution, --aspect, --preset)"
-            ),
+            printable(f"{self.category}: {self.photographs} photographs in {self.root}")
+            + f"\nJudged for training at {width}x{height} pixels (--preset, --resolution, --aspect); "
+            "a smaller size may lose small defects.",
             self.account,
             _table("split|kind|photos|usable|size in pixels|mode|defect area in % (min, median, max)", kinds),
             _table("stage|trains on|usable|advised|verdict", stages),

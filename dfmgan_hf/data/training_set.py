@@ -95,10 +95,10 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
 
 @dataclass(frozen=True)
 class DataConfig(FittedSource):
-    """What to train on: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`; see `DataSource`.
+    """Photographs: `data_dir`, or `good_dir`, `defect_dir` and `mask_dir`.
 
     Attributes:
-        shots: Train on this many defect photographs, drawn at random.
+        shots: Use only this many defect photographs, drawn at random.
         shots_seed: Seed of that draw.
         file_list: Text file with the names of the photographs to use, one a line. If it names no defect-free
             photograph, it does not restrict them.

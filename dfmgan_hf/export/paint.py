@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from PIL import Image
 
 from ..arguments import check_device
@@ -67,7 +68,7 @@ class PaintSetConfig(DatasetConfig):
         gate: Data set with the real defects, at the scale of the model (of patches, the patches): paint again what is
             not visible, off the product, a copy or unlike these.
         gate_groups: CSV of the parts that its photographs show, where several show the same: see `dfmgan split`.
-        how: Options of painting.
+        how: How defects are painted.
         (others): as in `DatasetConfig`.
     """
 
@@ -82,7 +83,7 @@ class PaintSetConfig(DatasetConfig):
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     gate: Path | None = None
     gate_groups: Path | None = None
-    how: PaintConfig = field(default_factory=PaintConfig)
+    how: Annotated[PaintConfig, tyro.conf.arg(name="painting")] = field(default_factory=PaintConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

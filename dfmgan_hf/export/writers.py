@@ -69,8 +69,8 @@ class DatasetConfig:
     Attributes:
         output_dir: Folder to fill. The same command resumes a stopped export.
         num_images: Triplets to write.
-        format: mvtec (folders as in MVTec AD), anomalib (its Folder data), imagefolder (images and metadata.csv), coco
-            (instances.json), yolo (data.yaml and outlines) or parquet (shards for the Hub).
+        format: mvtec (folders as in MVTec AD), anomalib (its Folder data), imagefolder (images and metadata.csv),
+            coco (instances.json), yolo (data.yaml and outlines) or parquet (shards for the Hub).
         seed: Image i depends on this number and i alone.
         min_mask_area: Draw again if the mask covers a smaller share of the image than this, from 0 to 1. The default
             wants at least one pixel; 0 keeps empty masks too.
@@ -123,7 +123,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class ExportConfig(DatasetConfig):
-    """What to draw besides.
+    """What to draw, and how to write it.
 
     Attributes:
         batch_size: Images drawn at once: memory and speed.

@@ -65,8 +65,7 @@ def scratch_folder() -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class HubConfig:
-    """Options of scripts that publish what they made on the Hugging Face Hub. The token is that of `hf auth login`,
-    or HF_TOKEN.
+    """Publishing on the Hugging Face Hub. The token is that of `hf auth login`, or HF_TOKEN.
 
     Args:
         push_to_hub: Publish the result in a repository on the Hub.

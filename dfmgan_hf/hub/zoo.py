@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Annotated
 
 import tyro
-from huggingface_hub import EvalResult, HfApi, ModelCard, snapshot_download
+from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from ..hub_errors import HubError, clear_errors
 from ..models.base import image_size
@@ -39,9 +38,9 @@ class ListedModel:
         size: Height and width of its images in pixels.
         megabytes: Of its weights.
         licence: SPDX identifier; None if the card names none.
-        kid: KID x 1000, the mean of those of its kinds of defect, and the network of its features; None if the card
-            has no numbers.
-        clustered_lpips: The same of clustered LPIPS.
+        kid: KID x 1000 of each kind of defect; empty if the card has no numbers.
+        features: The network of KID's features.
+        clustered_lpips: Clustered LPIPS of each kind of defect.
     """
 
     name: str
@@ -49,8 +48,9 @@ class ListedModel:
     size: tuple[int, int]
     megabytes: float
     licence: str | None = None
-    kid: tuple[float, str] | None = None
-    clustered_lpips: float | None = None
+    kid: tuple[float, ...] = ()
+    features: str = ""
+    clustered_lpips: tuple[float, ...] = ()
 
 
 def print_models(config: ZooConfig) -> None:
@@ -113,19 +113,17 @@ def _describe(name: str, folder: Path, num_bytes: int) -> ListedModel:
         return ListedModel(name, "(no card)", size, num_bytes / 1e6)
     card = ModelCard.load(folder / CARD_FILE)
     heading = next((line[2:] for line in card.text.splitlines() if line.startswith("# ")), folder.name)
-    results: dict[str, list[EvalResult]] = {}
-    for result in card.data.eval_results or []:
-        results.setdefault(result.metric_type, []).append(result)
-    kid, lpips = results.get("kid"), results.get("lpips")
-    network = "" if kid is None else str(kid[0].metric_name).rpartition("(")[2].rstrip(")")
+    results = card.data.eval_results or []
+    kid = [result for result in results if result.metric_type == "kid"]
     return ListedModel(
         name,
         heading,
         size,
         num_bytes / 1e6,
         card.data.license,
-        None if kid is None else (mean(float(each.metric_value) for each in kid), network),
-        None if lpips is None else mean(float(each.metric_value) for each in lpips),
+        tuple(float(each.metric_value) for each in kid),
+        str(kid[0].metric_name).rpartition("(")[2].rstrip(")") if kid else "",
+        tuple(float(each.metric_value) for each in results if each.metric_type == "lpips"),
     )
 
 
@@ -134,14 +132,20 @@ def format_models(models: list[ListedModel]) -> str:
     heading = ("model", "what its card says", "pixels", "MB", "licence", "KID x 1000", "clustered LPIPS")
     rows = [heading]
     for m in models:
-        kid = "-" if m.kid is None else f"{m.kid[0]:.0f} ({m.kid[1]})"
-        lpips = "-" if m.clustered_lpips is None else f"{m.clustered_lpips:.3f}"
+        kid = f"{_range(m.kid, '.0f')} ({m.features})" if m.kid else "-"
+        lpips = _range(m.clustered_lpips, ".3f")
         rows.append((m.name, m.title, f"{m.size[1]}x{m.size[0]}", f"{m.megabytes:.1f}", m.licence or "-", kid, lpips))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     note = (
         "KID tells how far from the photographs (lower is closer); it can be compared only between models of the same "
-        "photographs, size and network. Clustered LPIPS is variety (higher is more). Both are means where a model "
-        "draws several kinds of defect."
+        "photographs, size and network. Clustered LPIPS is variety (higher is more). Two numbers are the least and "
+        "the greatest of several kinds of defect."
     )
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], "", note])
+
+
+def _range(values: tuple[float, ...], form: str) -> str:
+    """Return the least and the greatest of some values, once if they are written alike; "-" if there are none."""
+    ends = (format(end(values), form) for end in (min, max)) if values else "-"
+    return " to ".join(dict.fromkeys(ends))

@@ -416,23 +416,23 @@ MASK_RULES = (
         ("mask_empty/fake", "mask_empty/real"),
         lambda fake, real: fake >= 0.9 and real <= 0.1,
         "{0:.0%} of the generated masks are empty: no defect is learnt. Check the real masks with `dfmgan check`; "
-        "then train on, since masks can take a while to appear, and if they don't, start again with another --seed or "
-        "a larger --mode_seeking_weight.",
+        "then train on, since masks can take a while to appear, and if they don't, start again with another "
+        "--seed.",
     ),
     Rule(
         "masks_full",
         ("mask_full/fake", "mask_full/real"),
         lambda fake, real: fake >= 0.5 and real <= 0.1,
         "{0:.0%} of the generated masks cover nearly the whole image. Check that white means defect in the real "
-        "masks; then start again with another --seed, or a smaller --match_discriminator if D_match's accuracy is "
-        "near 1.",
+        "masks; then start again with another --seed.",
     ),
     Rule(
         "area_far_from_real",
         ("mask_area/fake", "mask_area/real", "mask_empty/fake", "mask_full/fake"),
         lambda fake, real, empty, full: real > 0 and empty < 0.9 and full < 0.5 and not real / 4 <= fake <= real * 4,
         "Generated masks cover {0:.2%} of the image on average, real ones {1:.2%}. Train on if the ratio still falls; "
-        "if not, a larger --match_weight makes the masks follow the real ones more closely.",
+        "if not, a matching discriminator makes the masks follow the real ones more closely: --match_discriminator "
+        "small if the run has none (as with --preset quick), otherwise a larger --match_weight.",
     ),
     Rule(
         "masks_at_border",
@@ -447,7 +447,8 @@ MASK_RULES = (
         ("defect_change/mask", "defect_change/image", "mask_empty/fake"),
         lambda mask, image, empty: mask < 0.05 and image < 0.02 and empty < 0.5,
         "The defects hardly change with z_defect (masks differ by {0:.1%} of their union): the generator draws one "
-        "defect. Raise --mode_seeking_weight, or use more photographs of the defect.",
+        "defect. Use a larger --mode_seeking_weight (0.1 if it is 0, as with --preset quick), or more photographs of "
+        "the defect.",
     ),
 )
 

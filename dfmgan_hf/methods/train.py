@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
+import tyro
 from accelerate import Accelerator, PartialState
 
 from ..data.sources import check_place
@@ -51,7 +52,7 @@ class TrainingConfig(Generic[Options]):
     """
 
     run: RunConfig
-    options: Options
+    options: Annotated[Options, tyro.conf.arg(name="method")]
     augmentation: AugmentationConfig
     pretrained_backbone: str | None = None
     defect: tuple[str, ...] = ()
@@ -75,8 +76,6 @@ def train(arguments: Sequence[str]) -> None:
         ValueError: there is no such method.
         see `train_models`.
     """
-    import tyro
-
     methods = {"stage1": "stage1", "stage2": "dfmgan"}
     methods |= {name: name for name, method in METHODS.items() if method.is_trained}
     if not arguments or arguments[0] in ("-h", "--help"):

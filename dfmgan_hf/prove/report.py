@@ -1,4 +1,4 @@
-"""The report: one page that a customer can be shown, with the answer in one sentence on top."""
+"""The report: one page that a customer can be shown, with the answer on top."""
 
 from __future__ import annotations
 
@@ -54,7 +54,13 @@ CALLED = {
 WITH_MODEL = ("painted", "painted_gated", "generated", "generated_gated", "mixture")
 COLOURS = {"helps": "#15803d", "harms": "#b91c1c", "does not help": "#525252", "cannot tell": "#a16207"}
 _CELL = 160
-
+# From the one that leads to the last.
+_IN_WORDS = {
+    "helps": "it helps",
+    "cannot tell": "too few to tell",
+    "does not help": "it does not help",
+    "harms": "it harms",
+}
 
 LITTLE = 0.1
 """Pixel AP of the photographs alone below which the report says that the detector has hardly learnt."""
@@ -72,26 +78,26 @@ def _has_model(row: str) -> bool:
 
 
 def sentence(results: Results) -> str:
-    """Return the answer in one sentence: it helps, it does not, or these photographs are too few to tell.
+    """Return the answer: it helps, it does not, it harms, or these photographs are too few to tell.
 
-    It is about the arms that need a model, if there is one; `remarks` has the others.
+    It is about the arms that need a model, if there is one; `remarks` has the others. The best arm leads, and arms of
+    which something else holds follow.
     """
     return _answer(results)[0]
 
 
 def _answer(results: Results) -> tuple[str, str]:
-    """Return the answer in one sentence, and the colour that goes with it."""
+    """Return the answer, and the colour that goes with it."""
     if results["overlaps"]:
         return "No answer: a model has learnt from parts that it would be tested on.", COLOURS["does not help"]
     arms = results["arms"]
     asked = {row: arm for row, arm in arms.items() if _has_model(row) and results["models"]} or arms
-    for answer in ("helps", "cannot tell", "does not help", "harms"):
-        rows = {row: arm["differences"][PRIMARY]["value"] for row, arm in asked.items() if arm["answer"] == answer}
-        if rows:
-            break
-    best = max(rows, key=lambda row: rows[row])
+    rows = {answer: [row for row in asked if asked[row]["answer"] == answer] for answer in _IN_WORDS}
+    answer, *others = (answer for answer in rows if rows[answer])
+    best = max(rows[answer], key=lambda row: asked[row]["differences"][PRIMARY]["value"])
     gain = Interval(**asked[best]["differences"][PRIMARY])
-    name = arm_of(best, results["settings"]["ratio"]).name
+    ratio = results["settings"]["ratio"]
+    name = arm_of(best, ratio).name
     if answer == "helps":
         text = (
             f"It helps: with {name} beside the photographs, the detector gains {100 * gain.value:.1f} points of pixel "
@@ -106,11 +112,12 @@ def _answer(results: Results) -> tuple[str, str]:
             f"parts with a defect, and there are {tested}."
         )
     else:
-        answer = "does not help"
         text = (
-            f"It does not help: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} "
+            f"It {answer}: with {name} beside the photographs, the detector changes by {100 * gain.value:+.1f} "
             f"points of pixel AP ({_span(gain)})."
         )
+    for other in others:
+        text += f" With {', '.join(arm_of(row, ratio).name for row in rows[other])}: {_IN_WORDS[other]}."
     return text, COLOURS[answer]
 
 

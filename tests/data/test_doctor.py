@@ -195,7 +195,8 @@ def test_bars_are_offered_images_of_their_shape(tmp_path: Path, fit: str) -> Non
     assert "--aspect 1 4" in found.advice
     planned = check(folder, fit=fit, aspect=(1, 4))
     assert not {"elongated", "distorted"} & codes(planned).keys()
-    assert "trained on at 128x32 pixels" in planned.to_text()
+    assert "Judged for training at 128x32 pixels" in planned.to_text()
+    assert "a smaller size may lose small defects" in planned.to_text()
     with pytest.raises(ValueError, match="`aspect` must be"):
         check(folder, aspect=(2, 4))
 

@@ -258,6 +258,14 @@ def test_rule_waits_until_it_is_sure(rule):
     assert list(examine([HEALTHY, *[ill] * PATIENCE])) == [rule]
 
 
+def test_advice_holds_for_the_quick_preset_too():
+    """It has neither a matching discriminator nor mode seeking, which could be made larger or smaller."""
+    advice = {rule.name: rule.advice for rule in Stage2Task.rules}
+    assert not any(o in advice[name] for name in ("masks_empty", "masks_full") for o in ("--mode_seeking", "--match"))
+    assert "--match_discriminator small if the run has none (as with --preset quick)" in advice["area_far_from_real"]
+    assert "(0.1 if it is 0, as with --preset quick)" in advice["defects_do_not_change"]
+
+
 def test_stage1_has_no_rules_about_masks():
     assert {rule.name for rule in Stage1Task.rules} == {"ada_at_cap", "discriminator_memorised"}
     rows = [{k: v for k, v in HEALTHY.items() if k.startswith(("ada", "accuracy", "logits"))}] * PATIENCE
