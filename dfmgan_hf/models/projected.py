@@ -306,8 +306,7 @@ class ProjectedDiscriminator(SafetensorsModel):
             maps = self.mixing(self.features_of(images))
         codes = [None] * len(maps) if self.kinds is None else self.kinds(kinds).chunk(len(maps), dim=1)
         judged = [
-            head(features.to(images.dtype), code)
-            for head, features, code in zip(self.heads, maps, codes, strict=True)
+            head(features.to(images.dtype), code) for head, features, code in zip(self.heads, maps, codes, strict=True)
         ]
         texture = self.texture(self._as_input(images))
         logits = torch.cat([*(F.interpolate(each, texture.shape[-2:]) for each in judged), texture], dim=1).flatten(2)
