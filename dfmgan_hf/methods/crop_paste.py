@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ..data.foreground import find_foreground, import_cv2
+from ..arguments import require
+from ..data.foreground import find_foreground
 from ..data.preparation import Size, fit_to_size, height_and_width, resize_mask
 from ..data.training_set import ImageMaskDataset
 from ..metrics.sampler import Samples
@@ -96,7 +97,7 @@ class CropPasteSampler:
                 "leave it out, or give a larger one."
             )
         if self.options.blend == "poisson":
-            import_cv2("blend='poisson'")
+            require("cv2", purpose="blend='poisson'", extra="poisson")
         if foregrounds is not None and not self._moves:
             raise ValueError(
                 "`foreground` says where a defect may be moved to, but it stays where it is: give --max_shift or "
@@ -221,13 +222,14 @@ def _from_array(image: Array) -> Image.Image:
 
 def blend_poisson(good: Array, defect: Array, mask: Array) -> Array:
     """Return the defect's gradients inside the mask, the good photograph's values at its edge (Perez et al. 2003)."""
-    cv2 = import_cv2("blend='poisson'")
+    import cv2
+
     # OpenCV wants colours and a mask that is clear of the border, and places the middle of the mask's bounding box.
     padded = [np.pad(np.broadcast_to(x, (*x.shape[:2], 3)), ((2, 2), (2, 2), (0, 0)), "edge") for x in (defect, good)]
     inside = np.pad(mask.astype(np.uint8) * 255, 2)
     top, bottom, left, right = _box(inside > 0)
     centre = (left + (right - left) // 2, top + (bottom - top) // 2)
-    blended = cv2.seamlessClone(*map(np.ascontiguousarray, padded), inside, centre, cv2.NORMAL_CLONE)
+    blended = cv2.seamlessClone(*padded, inside, centre, cv2.NORMAL_CLONE)
     return np.where(mask[:, :, None], blended[2:-2, 2:-2, : good.shape[2]], good)
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ..arguments import require
 from ..data.preparation import Size
 from ..data.training_set import ImageMaskDataset
 from ..files import to_json, write_json
@@ -27,7 +28,7 @@ from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
 from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
 from .masks import compare_masks, measure_masks, summarize_masks
-from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips, require
+from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips
 from .sampler import Generated, Real, Sampler, as_pair, batches, draw
 
 Metric = Literal[

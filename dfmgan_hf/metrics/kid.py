@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .networks import require
+from ..arguments import require
 
 Array = np.ndarray[Any, Any]
 

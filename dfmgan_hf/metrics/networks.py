@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..arguments import require
 from ..files import file_sha256, module_sha256
 
 logger = logging.getLogger(__name__)
@@ -213,15 +214,6 @@ def warn_if_not_published(file: WeightFile, published: PublishedWeights, also: t
             file.name,
             file.sha256,
             published.file_name,
-        )
-
-
-def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
-    """Raise an ImportError that names the extra if a library that measuring needs is not installed."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ImportError(
-            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install dfmgan-hf[{extra}]"
         )
 
 
