@@ -34,12 +34,11 @@ from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
 from .data.parts import Box, Part, bounding_box, parts_of
 from .data.preparation import Size, fit_to_size, resize_mask
-from .data.reading import decode, mask_to_array
+from .data.reading import Array, decode, mask_to_array
 from .files import module_sha256, tensors_sha256, whole_file
 from .models.base import image_size, sides
 from .models.stylegan2 import StyleGAN2Generator, hold_weights
 
-Array = np.ndarray[Any, Any]
 Picture = Image.Image | Array | str | Path
 Region = Picture | Sequence[float] | Sequence[Sequence[float]] | Literal["product"]
 

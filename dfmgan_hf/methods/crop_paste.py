@@ -16,11 +16,10 @@ from ..arguments import require
 from ..data.foreground import find_foreground
 from ..data.parts import bounding_box
 from ..data.preparation import Size, fit_to_size, height_and_width, resize_mask
+from ..data.reading import Array
 from ..data.training_set import ImageMaskDataset
 from ..metrics.sampler import Samples
 from .method import Method, SamplerRequest, register
-
-Array = np.ndarray[Any, Any]
 
 PLACE_TRIES = 100
 """Random places that are tried for a defect that has to lie on the product."""
