@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -273,10 +272,6 @@ class SDGANTask(TranslationTask):
         good = ShuffledPhotographs(self.good).at(range(self.settings.sheet_samples), self.settings.sheet_seed)
         drawn = torch.cat([self.generator(part).images for part in good.split(8)])
         return sheet_of(good, drawn, headings=("good", "defect"), columns=4)
-
-    def export(self, folder: Path) -> None:
-        for name, network in self.networks.items():
-            network.save_pretrained(folder / name)  # type: ignore[operator]
 
 
 def build(request: TaskRequest) -> SDGANTask:
