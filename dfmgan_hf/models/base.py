@@ -39,11 +39,10 @@ def refuse_pickles(source: str, names: Iterable[str]) -> None:
     """Raise `PickledWeightsError` if a file name among `names` of the folder or repository `source` is a pickle's."""
     pickles = sorted(name for name in names if name.lower().endswith(PICKLE_SUFFIXES))
     if pickles:
-        shown = ", ".join(pickles[:3]) + (f" and {len(pickles) - 3} more" if len(pickles) > 3 else "")
         raise PickledWeightsError(
-            f"{source} is not loaded, because it holds pickles ({shown}), and reading one runs whatever is in it. "
-            "Expected weights as safetensors. Convert official snapshots with `dfmgan convert`, and keep the "
-            "originals in a folder of their own."
+            f"{source} is not loaded, because it holds pickles ({listed(pickles, 3)}), and reading one runs whatever "
+            "is in it. Expected weights as safetensors. Convert official snapshots with `dfmgan convert`, and keep "
+            "the originals in a folder of their own."
         )
 
 
