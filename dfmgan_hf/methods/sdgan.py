@@ -327,8 +327,7 @@ class GeneratedGoodImages:
                 f"`good_model` draws {config['image_channels']} channels of {width}x{height} pixels, but the model to "
                 f"draw defects with takes {image_channels} of {resolution}x{resolution}; train stage 1 at that size."
             )
-        self.pipe = pipe
-        self.pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe.silent()
 
     def at(self, indices: Sequence[int], seed: int) -> Tensor:
         """Return (n, C, R, R) in [-1, 1]."""
