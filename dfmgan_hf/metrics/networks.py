@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..arguments import require
@@ -184,8 +185,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
         )
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             tensors: Any = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)

@@ -109,9 +109,9 @@ class BatchStream:
         home = self.device if size <= RESIDENT_BYTES else torch.device("cpu")
         self.images = source.images.to(home)
         self.masks, self.labels = (None if t is None else t.to(home) for t in tensors[1:])
-        everything = torch.arange(len(source.images))
-        labels = source.labels if balanced else None
-        self._members = [everything if labels is None else everything[labels == k] for k in _kinds_of(labels)]
+        self._members = [torch.arange(len(source.images))]
+        if balanced and source.labels is not None:
+            self._members = [self._members[0][source.labels == kind] for kind in source.labels.unique()]
         self._pass = len(self._members) * max(map(len, self._members))
         # The order of `_passes` passes from number `_first` on, one after the other.
         self._passes = max(2 + batch_size // self._pass, 2**14 // self._pass)
@@ -157,10 +157,6 @@ class BatchStream:
         if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels = pixels.pin_memory()  # of other memory, the host waits until the copy is made
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
-
-
-def _kinds_of(labels: Tensor | None) -> list[int]:
-    return [0] if labels is None else labels.unique().tolist()
 
 
 # --- Statistics of a run, and what is going wrong in them ---
