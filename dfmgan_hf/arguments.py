@@ -1,7 +1,8 @@
-"""Checks of arguments: errors that name the argument, what is allowed and what came."""
+"""Checks of arguments, whose errors name the argument, what is allowed and what came; and of optional libraries."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import operator
 from typing import Any
@@ -47,6 +48,15 @@ def check_generator(generator: Any) -> None:
     if generator == [] or not all(isinstance(entry, torch.Generator) for entry in entries):
         allowed = "None, a torch.Generator or a list of them, one for each image"
         raise ValueError(f"`generator` must be {allowed}, but is {shown(generator)}.")
+
+
+def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
+    """Raise an ImportError that names the extra if a library that something needs is not installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(
+            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install dfmgan-hf[{extra}]"
+        )
 
 
 def as_integer(value: Any) -> int | None:

@@ -11,9 +11,11 @@ import hashlib
 import json
 import math
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,6 +263,15 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of those of the packages that are installed, for records."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _sync(path: Path) -> None:

@@ -32,15 +32,13 @@ from tqdm import tqdm
 
 from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
-from .data.parts import Part, parts_of
+from .data.parts import Box, Part, bounding_box, parts_of
 from .data.preparation import Size, fit_to_size, resize_mask
-from .data.reading import decode, mask_to_array
+from .data.reading import Array, decode, mask_to_array
 from .files import module_sha256, tensors_sha256, whole_file
 from .models.base import image_size, sides
 from .models.stylegan2 import StyleGAN2Generator, hold_weights
 
-Array = np.ndarray[Any, Any]
-Box = tuple[int, int, int, int]
 Picture = Image.Image | Array | str | Path
 Region = Picture | Sequence[float] | Sequence[Sequence[float]] | Literal["product"]
 
@@ -476,12 +474,6 @@ def _points(region: Any, name: str) -> list[tuple[float, float]]:
 def _crop(array: Array, box: Box) -> Array:
     left, top, right, bottom = box
     return array[top:bottom, left:right]
-
-
-def bounding_box(mask: Array) -> Box:
-    """Return the box around a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 # --- The mask, if the model draws it, and where it goes ---

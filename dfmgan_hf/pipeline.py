@@ -116,6 +116,12 @@ class DFMGANPipeline(DiffusionPipeline):
         """Draw without CUDA graphs again, and free their memory."""
         self._graphs = None
 
+    def silent(self: _Pipeline) -> _Pipeline:
+        """Return the same pipeline without a progress bar; this one keeps its own."""
+        pipe = copy.copy(self)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
     @property
     def unwrapped_generator(self) -> Any:
         """Return the generator without what it is wrapped in, such as torch.compile or DataParallel."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import torch
@@ -128,6 +131,14 @@ def save_sheet(sheet: Image.Image, path: Path | str) -> Path:
     with whole_file(path) as aside:
         sheet.save(aside, "PNG")
     return Path(path)
+
+
+def html_picture(picture: Image.Image, alt: str) -> str:
+    """Return an HTML element that holds a picture itself, as JPEG; `alt` says what it shows."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=88)
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{content}" alt="{escape(alt)}">'
 
 
 def sheet_of(*images: Tensor, headings: Sequence[str] = (), columns: int = 8) -> Image.Image:

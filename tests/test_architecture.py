@@ -22,15 +22,15 @@ ALLOWED: dict[str, set[str]] = {
     "cuda_graphs": set(),
     "models": set(),
     "augmentation": set(),
-    "data": {"files", "sheets"},
+    "data": {"arguments", "files", "sheets"},
     # hub is imported inside push_to_hub.
     "pipeline": {"arguments", "cuda_graphs", "models", "hub_errors", "painting", "hub"},
     "painting": {"arguments", "files", "models", "data"},
     "training": {"cuda_graphs", "files", "processes", "sheets", "data"},
-    "metrics": {"files", "processes", "sheets", "data", "pipeline", "training"},
+    "metrics": {"arguments", "files", "processes", "sheets", "data", "pipeline", "training"},
     "hub": {"files", "hub_errors", "sheets", "models"},
     "methods": {
-        *("files", "hub_errors", "processes", "sheets", "losses", "models", "augmentation"),
+        *("arguments", "files", "hub_errors", "processes", "sheets", "losses", "models", "augmentation"),
         *("data", "pipeline", "training", "metrics", "hub"),
     },
     "gate": {"files", "data", "metrics"},

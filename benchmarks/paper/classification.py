@@ -43,11 +43,12 @@ from benchmarks.paper.downstream import (
     size_in_words,
     spread,
 )
+from dfmgan_hf.arguments import require
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import Partition, make_partitions
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.metrics import MissingWeightsError
-from dfmgan_hf.metrics.networks import read_weights, require
+from dfmgan_hf.metrics.networks import read_weights
 
 LEAST_SIDE = 128
 """Smaller images are enlarged to it: an ImageNet network has too few cells to see with in fewer pixels."""

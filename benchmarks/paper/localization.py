@@ -48,12 +48,12 @@ from benchmarks.paper.downstream import (
     size_in_words,
     spread,
 )
+from dfmgan_hf.arguments import require
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import Partition, first_third_partition, make_partitions, read_file_list
 from dfmgan_hf.data.partitions import of_other_parts
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.methods import METHODS
-from dfmgan_hf.metrics.networks import require
 
 Array = np.ndarray[Any, Any]
 

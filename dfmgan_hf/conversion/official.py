@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..files import whole_folder
-from ..models.base import SafetensorsModel, block_resolutions, listed
+from ..models.base import SafetensorsModel, block_resolutions, listed, misfits
 from ..models.dfmgan import DFMGANGenerator
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.stylegan2 import StyleGAN2Generator
@@ -521,16 +521,10 @@ def _fill(model: SafetensorsModel, network: OfficialNetwork, rules: tuple[tuple[
     """Load the network's tensors; nothing may be missing, unknown or of another shape."""
     if broken := [name for name, tensor in network.tensors.items() if not torch.isfinite(tensor).all()]:
         raise SnapshotError(f"NaN or infinity in {listed(broken)}: the training had diverged; use an earlier one.")
-    ours, theirs = model.state_dict(), _rename(network.tensors, rules)
-    problems = {
-        "missing": [name for name in ours if name not in theirs],
-        "unknown": [name for name in theirs if name not in ours],
-        "of another shape": [n for n, t in ours.items() if n in theirs and t.shape != theirs[n].shape],
-    }
-    if any(problems.values()):
-        found = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
+    tensors = _rename(network.tensors, rules)
+    if told := misfits(model, {name: ("F32", tuple(tensor.shape)) for name, tensor in tensors.items()}):
         raise SnapshotError(
             f"a {network.class_name} of another architecture than DFMGAN's or StyleGAN2's defaults "
-            f"(skip generator, residual discriminator). Tensors {found}."
+            f"(skip generator, residual discriminator). Tensors {told}."
         )
-    model.load_state_dict(theirs, strict=True, assign=True)
+    model.load_state_dict(tensors, strict=True, assign=True)

@@ -52,7 +52,6 @@ class DuplicatePair(NamedTuple):
     first: int
     second: int  # larger than `first`
     kind: Kind
-    agreement: float  # of their fine detail, up to 1
 
 
 def describe_photograph(image: Array) -> Array:
@@ -95,7 +94,7 @@ def find_duplicates(photographs: Sequence[Array | None], digests: Sequence[str])
         # The plain comparison counts before turned ones: a symmetric view agrees with its mirror image too.
         if agreement > _MAYBE and (not turn or key not in pairs):
             kind: Kind = "maybe" if agreement < _SAME else "turned" if turn else "near"
-            pairs[key] = DuplicatePair(*key, kind, agreement)
+            pairs[key] = DuplicatePair(*key, kind)
     return sorted(pairs.values())
 
 
@@ -103,7 +102,7 @@ def exact_duplicates(digests: Sequence[str]) -> list[DuplicatePair]:
     """Return pairs of equal files, each with the first of its kind; "" stands for no file."""
     first_with: dict[str, int] = {}
     firsts = [first_with.setdefault(digest, index) for index, digest in enumerate(digests)]
-    return [DuplicatePair(f, i, "exact", 1.0) for i, f in enumerate(firsts) if f != i and digests[i]]
+    return [DuplicatePair(f, i, "exact") for i, f in enumerate(firsts) if f != i and digests[i]]
 
 
 def group_duplicates(pairs: Sequence[DuplicatePair]) -> list[list[int]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ..arguments import require
 from .reading import Array
 
 # Grey levels between product and background below which there is nothing to tell apart.
@@ -38,7 +37,9 @@ def find_foreground(image: Array, name: str) -> Array:
         ValueError: nothing stands out, not clearly, or what does covers more than a quarter of the border.
         ImportError: OpenCV is not installed.
     """
-    cv2 = import_cv2("finding the product")
+    require("cv2", purpose="Finding the product", extra="poisson")
+    import cv2
+
     border = np.ones(image.shape[:2], dtype=bool)
     border[1:-1, 1:-1] = False
     background = np.median(image[border], axis=0)
@@ -73,16 +74,3 @@ def _separation(values: Array, above: Array) -> float:
     share, values = above.mean(), values.astype(np.float64)
     between = share * (1 - share) * (values[above].mean() - values[~above].mean()) ** 2
     return float(between / values.var())
-
-
-def import_cv2(option: str) -> Any:
-    """Return OpenCV, for an option that needs it.
-
-    Raises:
-        ImportError: that says how to install it.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(f"{option} needs OpenCV: `pip install 'dfmgan-hf[poisson]'`.") from error
-    return cv2

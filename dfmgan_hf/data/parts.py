@@ -1,13 +1,21 @@
-"""Separate a mask into its parts."""
+"""The box around a mask, and its parts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .reading import Array
+
+Box = tuple[int, int, int, int]
+
+
+def bounding_box(mask: Array) -> Box:
+    """Return left, top, right and bottom of the box around a mask that is not empty; the last two are just outside."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 class Part(NamedTuple):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..files import file_sha256, whole_folder
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import count, found_in, judge_duplicates, judge_folder
+from .parts import bounding_box
 from .preparation import Inspection, inspect, read_pair
 from .reading import Array, Mask, opened
 from .records import DataError, DataWarning, ImageRecord, Listing, printable, read_csv
@@ -229,8 +230,7 @@ def product_places(
         rows = slice(math.floor(top * height), math.ceil(bottom * height))
         product = np.zeros((height, width), dtype=bool)
         product[rows, math.floor(left * width) : math.ceil(right * width)] = True
-    box = Image.fromarray(product).getbbox()
-    assert box is not None  # since there is a product, or a region
+    box = bounding_box(product)
     # A box that is smaller than a patch is widened, and one at the rim moved.
     starts, lengths = [], []
     for near, far, side in ((box[1], box[3], height), (box[0], box[2], width)):

@@ -263,7 +263,7 @@ def inspect(
     found = Inspection(record, [] if record.error is None else [record.error])
     image = mask = None
     with found.noting():
-        decoded, found.mode, _, found.is_rotated = decode(record.image_path)
+        decoded, found.mode, found.is_rotated = decode(record.image_path)
         found.digest = file_sha256(record.image_path)
         found.has_more_pages = has_more_pages(record.image_path)
         found.highest_sample = highest_sample(decoded)

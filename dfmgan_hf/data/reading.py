@@ -37,13 +37,11 @@ class Decoded(NamedTuple):
         pixels: The image; of colour or alpha with 16 bits, of which Pillow keeps 8, uint16 `(H, W, C)` instead: C = 2
             (grey and alpha), 3 (RGB) or 4 (RGBA).
         mode: Pillow's of the file, and ";16" where colour has 16 bits, which Pillow does not say.
-        format: Pillow's name of the file's format.
         is_rotated: Whether EXIF said that it is to be turned.
     """
 
     pixels: Image.Image | Array
     mode: str
-    format: str
     is_rotated: bool
 
 
@@ -63,7 +61,7 @@ def decode(path: Path, *, is_mask: bool = False) -> Decoded:
         pixels = _decode(path, image, is_mask)
         # Asked for after decoding: of a PNG file, Pillow decodes all to find it.
         is_rotated = image.getexif().get(Tag.Orientation, 1) != 1
-        return Decoded(pixels, mode, image.format or "", is_rotated)
+        return Decoded(pixels, mode, is_rotated)
 
 
 @contextmanager

@@ -253,7 +253,7 @@ def generate_dataset(
     """
 
     def redraw(_: int, seed: int) -> Triplet:
-        output: Any = _draw(silent(pipe), config, [seed])
+        output: Any = _draw(pipe.silent(), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
     draw = draw or partial(draw_samples, pipe, config, gate=gate)
@@ -442,7 +442,7 @@ def draw_samples(
         )
     kind_of(pipe, config.defect)
     encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
-    pipe = silent(pipe)
+    pipe = pipe.silent()
     pipe.enable_cuda_graphs()
     numbers = iter(indices)
     parts = iter(lambda: list(islice(numbers, config.batch_size)), [])
@@ -455,13 +455,6 @@ def draw_samples(
     with ThreadPoolExecutor() as pool:
         for batch in batches:
             yield from pool.map(encode, *zip(*batch, strict=True))
-
-
-def silent(pipe: DFMGANPipeline) -> DFMGANPipeline:
-    """Return a pipeline of the same generator without a progress bar; the caller's keeps its own."""
-    pipe = DFMGANPipeline(pipe.generator)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

@@ -39,7 +39,6 @@ from .generate import (
     export_dataset,
     kind_of,
     open_gate,
-    silent,
 )
 from .writers import DatasetConfig, ExportError, Sample
 
@@ -118,7 +117,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
         photograph, place = photographs[index % len(photographs)]
         opened = Photograph.open(photograph, config.how.bit_depth)
         kind, where = kind_of(pipe, config.defect), _where(config, place)
-        output = silent(pipe).paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
+        output = pipe.silent().paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
         pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
         window = output.placements[0][0].window
         before, label, after = crop_shown(pictures, window)
@@ -205,7 +204,7 @@ def paint_samples(
     """
     model_sha256 = module_sha256(pipe.unwrapped_generator)
     kind = kind_of(pipe, config.defect)
-    pipe = silent(pipe)
+    pipe = pipe.silent()
     guard = None if gate is None else Guard(gate)
     for index in indices:
         photograph, place = photographs[index % len(photographs)]

@@ -265,7 +265,7 @@ def _count_parameters(model_dir: Path) -> int:
 
 def _training_lines(records: Mapping[str, Any], machine: str | None) -> list[str]:
     training = records[TRAINING_FILE]
-    stage = {"stage1": "Stage 1", "stage2": "Stage 2", "dfmgan": "Stage 2"}.get(training.get("method"), "Training")
+    stage = {"stage1": "Stage 1", "dfmgan": "Stage 2"}.get(training.get("method"), "Training")
     backbone = records[BACKBONE_TRAINING_FILE] or training.get("backbone")
     lines = []
     for name, record in (("Stage 1", backbone), (stage, training)):

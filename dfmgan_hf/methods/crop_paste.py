@@ -12,13 +12,14 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ..data.foreground import find_foreground, import_cv2
+from ..arguments import require
+from ..data.foreground import find_foreground
+from ..data.parts import bounding_box
 from ..data.preparation import Size, fit_to_size, height_and_width, resize_mask
+from ..data.reading import Array
 from ..data.training_set import ImageMaskDataset
 from ..metrics.sampler import Samples
 from .method import Method, SamplerRequest, register
-
-Array = np.ndarray[Any, Any]
 
 PLACE_TRIES = 100
 """Random places that are tried for a defect that has to lie on the product."""
@@ -96,7 +97,7 @@ class CropPasteSampler:
                 "leave it out, or give a larger one."
             )
         if self.options.blend == "poisson":
-            import_cv2("blend='poisson'")
+            require("cv2", purpose="blend='poisson'", extra="poisson")
         if foregrounds is not None and not self._moves:
             raise ValueError(
                 "`foreground` says where a defect may be moved to, but it stays where it is: give --max_shift or "
@@ -153,7 +154,7 @@ class CropPasteSampler:
                 defect, mask = self._move(defect, mask, allowed, np.random.default_rng(seed))
             region = mask
             if self.options.region == "box":
-                top, bottom, left, right = _box(mask)
+                left, top, right, bottom = bounding_box(mask)
                 region = np.zeros_like(mask)
                 region[top:bottom, left:right] = True
             join = blend_poisson if self.options.blend == "poisson" else self._blend
@@ -179,7 +180,7 @@ class CropPasteSampler:
 
         With `allowed`, bool (H, W), the first of some random places that lies wholly in it; unmoved if there is none.
         """
-        top, bottom, left, right = _box(mask)
+        left, top, right, bottom = bounding_box(mask)
         centre = ((left + right) / 2, (top + bottom) / 2)
         for _ in range(1 if allowed is None else PLACE_TRIES):
             angle = random.uniform(-self.options.max_rotation, self.options.max_rotation)
@@ -198,17 +199,11 @@ class CropPasteSampler:
 
     def _shift(self, mask: Array, random: np.random.Generator) -> tuple[int, int]:
         """Return pixels down and to the right, as far as the mask stays in the picture."""
-        top, bottom, left, right = _box(mask)
+        left, top, right, bottom = bounding_box(mask)
         height, width = mask.shape
         rows, columns = (round(self.options.max_shift * side) for side in (height, width))
         down = int(random.integers(-min(top, rows), min(height - bottom, rows) + 1))
         return down, int(random.integers(-min(left, columns), min(width - right, columns) + 1))
-
-
-def _box(mask: Array) -> tuple[int, int, int, int]:
-    """Return top, bottom, left and right of a mask's bounding box; bottom and right are outside."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _to_array(image: Tensor) -> Array:
@@ -221,13 +216,14 @@ def _from_array(image: Array) -> Image.Image:
 
 def blend_poisson(good: Array, defect: Array, mask: Array) -> Array:
     """Return the defect's gradients inside the mask, the good photograph's values at its edge (Perez et al. 2003)."""
-    cv2 = import_cv2("blend='poisson'")
+    import cv2
+
     # OpenCV wants colours and a mask that is clear of the border, and places the middle of the mask's bounding box.
     padded = [np.pad(np.broadcast_to(x, (*x.shape[:2], 3)), ((2, 2), (2, 2), (0, 0)), "edge") for x in (defect, good)]
     inside = np.pad(mask.astype(np.uint8) * 255, 2)
-    top, bottom, left, right = _box(inside > 0)
+    left, top, right, bottom = bounding_box(inside)
     centre = (left + (right - left) // 2, top + (bottom - top) // 2)
-    blended = cv2.seamlessClone(*map(np.ascontiguousarray, padded), inside, centre, cv2.NORMAL_CLONE)
+    blended = cv2.seamlessClone(*padded, inside, centre, cv2.NORMAL_CLONE)
     return np.where(mask[:, :, None], blended[2:-2, 2:-2, : good.shape[2]], good)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -231,10 +230,6 @@ class DefectGANTask(TranslationTask):
         good, output = sampler.translate([self.settings.sheet_seed + i for i in range(self.settings.sheet_samples)])
         headings = ("good", "where it changes", "defect")
         return sheet_of(good, output.distribution * 2 - 1, output.images, headings=headings, columns=4)
-
-    def export(self, folder: Path) -> None:
-        self.generator.save_pretrained(folder / "generator")
-        self.discriminator.save_pretrained(folder / "discriminator")
 
 
 def _exchange(halves: Tensor) -> Tensor:

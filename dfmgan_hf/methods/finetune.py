@@ -48,7 +48,7 @@ def build_finetune(request: TaskRequest) -> Stage1Task:
     )
 
 
-FINETUNE = register(
+register(
     Method(
         name="finetune",
         title="Finetune",
@@ -74,7 +74,7 @@ def build_diffaug(request: TaskRequest) -> Stage1Task:
     return Stage1Task(*request.networks(), config, **request.gan_arguments())
 
 
-DIFFAUG = register(
+register(
     Method(
         name="diffaug",
         title="DiffAug",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -274,10 +273,6 @@ class SDGANTask(TranslationTask):
         drawn = torch.cat([self.generator(part).images for part in good.split(8)])
         return sheet_of(good, drawn, headings=("good", "defect"), columns=4)
 
-    def export(self, folder: Path) -> None:
-        for name, network in self.networks.items():
-            network.save_pretrained(folder / name)  # type: ignore[operator]
-
 
 def build(request: TaskRequest) -> SDGANTask:
     """Build new networks, their weights drawn from the global random generator."""
@@ -332,8 +327,7 @@ class GeneratedGoodImages:
                 f"`good_model` draws {config['image_channels']} channels of {width}x{height} pixels, but the model to "
                 f"draw defects with takes {image_channels} of {resolution}x{resolution}; train stage 1 at that size."
             )
-        self.pipe = pipe
-        self.pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe.silent()
 
     def at(self, indices: Sequence[int], seed: int) -> Tensor:
         """Return (n, C, R, R) in [-1, 1]."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -165,6 +166,10 @@ class TranslationTask(Task):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._step = int(state["step"])
         self._set_lr()
+
+    def export(self, folder: Path) -> None:
+        for name, network in self.networks.items():
+            network.save_pretrained(folder / name)  # type: ignore[operator]
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -16,10 +16,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data import DataConfig
-from ..files import to_json, whole_file, write_json
+from ..files import to_json, write_json
 from ..metrics.sampler import Sampler, batches, draw
 from ..models.base import sides
 from ..processes import ProcessGroup
+from ..sheets import save_sheet
 from . import get_method, method_of, open_sampler
 from .method import NoOptions, SamplerRequest
 
@@ -94,9 +95,7 @@ def begin(output_dir: Path, settings: dict[str, Any], processes: ProcessGroup) -
 
 def _save(image: Tensor, path: Path) -> None:
     """Write uint8 (1 or 3, H, W) as PNG, whole or not at all."""
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    with whole_file(path) as aside:
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(aside, format="PNG")
+    save_sheet(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).squeeze(2).numpy())), path)
 
 
 Drawing = TypeVar("Drawing")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence, Sized
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -19,15 +17,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ..arguments import require
 from ..data.preparation import Size
 from ..data.training_set import ImageMaskDataset
-from ..files import to_json, write_json
+from ..files import to_json, versions, write_json
 from ..processes import ProcessGroup
 from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
 from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
 from .masks import compare_masks, measure_masks, summarize_masks
-from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips, require
+from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips
 from .sampler import Generated, Real, Sampler, as_pair, batches, draw
 
 Metric = Literal[
@@ -478,7 +477,7 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
     `more` is what else the reader must know, such as model and data; placed first.
     """
     parts = ("metrics", "not_measured", "networks", "settings", "seconds")
-    return to_json({**more, **{name: getattr(evaluation, name) for name in parts}, "versions": versions()})
+    return to_json({**more, **{name: getattr(evaluation, name) for name in parts}, "versions": versions(*_PACKAGES)})
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
@@ -522,15 +521,6 @@ def nearest_sheet(near: Nearest, real: ImageMaskDataset, *, pairs: int = 12, not
         samples = list(zip(generated, photographs, strict=True))
         pages.append(contact_sheet(samples, title=title, captions=captions, columns=3, picture_size=size))
     return stack(pages)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that measured."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def format_table(evaluation: Evaluation) -> str:

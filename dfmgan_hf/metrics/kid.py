@@ -7,14 +7,12 @@ torch-fidelity computes them. The paper's KID@5k is `kid_subsets` of 5,000 gener
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from .networks import require
-
-Array = np.ndarray[Any, Any]
+from ..arguments import require
+from ..data.reading import Array
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .networks import require
+from ..arguments import require
 
 GRID = 8
 """Rows and columns of the position map."""

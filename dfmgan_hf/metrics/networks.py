@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..arguments import require
 from ..files import file_sha256, module_sha256
 
 logger = logging.getLogger(__name__)
@@ -183,8 +185,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightFile]:
         )
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             tensors: Any = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -213,15 +213,6 @@ def warn_if_not_published(file: WeightFile, published: PublishedWeights, also: t
             file.name,
             file.sha256,
             published.file_name,
-        )
-
-
-def require(*modules: str, purpose: str, extra: str = "metrics") -> None:
-    """Raise an ImportError that names the extra if a library that measuring needs is not installed."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ImportError(
-            f"{purpose} needs {' and '.join(missing)}, which is not installed: pip install dfmgan-hf[{extra}]"
         )
 
 

@@ -91,7 +91,7 @@ class PipelineSampler:
         defect_free: bool = False,
         defect: str | None = None,
     ) -> None:
-        self.pipe = pipe
+        self.pipe = pipe.silent()  # its own bar would start anew for every batch; the caller has one for all of them
         self.defect = defect
         if defect is not None:
             pipe.unwrapped_generator.numbers_of([defect])
@@ -112,21 +112,15 @@ class PipelineSampler:
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
         """Draw the images with seeds `seed + i`."""
-        # The pipeline's own bar would start anew for every batch; the caller has one for all of them.
-        before = dict(getattr(self.pipe, "_progress_bar_config", {}))
-        self.pipe.set_progress_bar_config(**{**before, "disable": True})
-        try:
-            output: Any = self.pipe(
-                seeds=[seed + i for i in indices],
-                num_images=len(indices),
-                truncation_psi=self.truncation_psi,
-                noise_mode=self.noise_mode,
-                batch_size=len(indices),
-                output_type="pt",
-                defect=self.defect,
-            )
-        finally:
-            self.pipe.set_progress_bar_config(**before)
+        output: Any = self.pipe(
+            seeds=[seed + i for i in indices],
+            num_images=len(indices),
+            truncation_psi=self.truncation_psi,
+            noise_mode=self.noise_mode,
+            batch_size=len(indices),
+            output_type="pt",
+            defect=self.defect,
+        )
         if self.defect_free:
             return to_uint8(output.defect_free_images), None
         masks = output.masks

@@ -39,11 +39,10 @@ def refuse_pickles(source: str, names: Iterable[str]) -> None:
     """Raise `PickledWeightsError` if a file name among `names` of the folder or repository `source` is a pickle's."""
     pickles = sorted(name for name in names if name.lower().endswith(PICKLE_SUFFIXES))
     if pickles:
-        shown = ", ".join(pickles[:3]) + (f" and {len(pickles) - 3} more" if len(pickles) > 3 else "")
         raise PickledWeightsError(
-            f"{source} is not loaded, because it holds pickles ({shown}), and reading one runs whatever is in it. "
-            "Expected weights as safetensors. Convert official snapshots with `dfmgan convert`, and keep the "
-            "originals in a folder of their own."
+            f"{source} is not loaded, because it holds pickles ({listed(pickles, 3)}), and reading one runs whatever "
+            "is in it. Expected weights as safetensors. Convert official snapshots with `dfmgan convert`, and keep "
+            "the originals in a folder of their own."
         )
 
 
@@ -219,12 +218,19 @@ def check_config_value(name: str, value: Any, hint: Any) -> None:
 
 def check_tensors(model: nn.Module, files: Iterable[str | os.PathLike[str]]) -> None:
     """Raise `MisfitError` unless safetensors files hold the tensors of `model` and no others; reads headers."""
-    expected, found = model.state_dict(), {}
+    found = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is no dict)
                 part = tensors.get_slice(name)
                 found[name] = (part.get_dtype(), tuple(part.get_shape()))
+    if told := misfits(model, found):
+        raise MisfitError(f"its weights are not those of a {type(model).__name__} of its sizes. Tensors {told}.")
+
+
+def misfits(model: nn.Module, found: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
+    """Say which tensors, by the types and shapes found, are not those of `model`; nothing if all are."""
+    expected = model.state_dict()
     problems = {
         "missing": [name for name in expected if name not in found],
         "unknown": [name for name in found if name not in expected],
@@ -233,9 +239,7 @@ def check_tensors(model: nn.Module, files: Iterable[str | os.PathLike[str]]) -> 
             n for n, t in expected.items() if n in found and t.is_floating_point() and found[n][0] not in FLOAT_TYPES
         ],
     }
-    if any(problems.values()):
-        told = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
-        raise MisfitError(f"its weights are not those of a {type(model).__name__} of its sizes. Tensors {told}.")
+    return "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
 
 
 def check_finite(model: nn.Module) -> None:

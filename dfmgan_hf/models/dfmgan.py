@@ -342,7 +342,8 @@ class DFMGANGenerator(StyleGAN2Generator):
 
     def run_trunk(self, ws: Tensor, noise: NoiseInput) -> Trunk:
         """Run the backbone below the first residual block, on per-layer latents (N, L, w_dim)."""
-        features, image = self.synthesis(self.trunk_resolutions, ws, noise, self.compute_dtype)
+        with modulated_layers(self.layers(self.trunk_resolutions, ws)) as modulations:
+            features, image = self.synthesis(self.trunk_resolutions, modulations, noise, self.compute_dtype)
         return Trunk(features, image, noise)
 
     def _first_layers(self, defect_ws: Sequence[Tensor]) -> list[tuple[ModulatedConv2d, torch.dtype, Tensor]]:

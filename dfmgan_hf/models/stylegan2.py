@@ -559,30 +559,22 @@ class SynthesisNetwork(nn.Module):
     def forward(
         self,
         resolutions: Iterable[int],
-        ws: Tensor,
+        modulations: Modulations,
         noise: NoiseInput,
         compute_dtype: Callable[[int], torch.dtype],
-        x: Tensor | None = None,
-        image: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the blocks at `resolutions` on the features `x` and the image of the block below them, if there is one.
+        """Run the blocks at `resolutions`, from 4x4 on, and return features and image of the last one.
 
         Args:
-            ws: per-layer latents, (N, num_latents, w_dim).
+            modulations: of all their layers.
             compute_dtype: resolution -> type that its convolutions run in.
-
-        Returns:
-            Features and image of the last block.
         """
-        blocks: list[tuple[SynthesisBlock, torch.dtype]]
-        blocks = [(self.blocks[str(r)], compute_dtype(r)) for r in resolutions]  # type: ignore[misc]
-        latents = ws.unbind(dim=1)
-        with modulated_layers(
-            [layer for block, dtype in blocks for layer in block.layers(latents, dtype)]
-        ) as modulations:
-            for block, dtype in blocks:
-                x = block.features(x, modulations, noise, dtype)
-                image = block.add_rgb(image, x, modulations)
+        x: Tensor | None = None
+        image: Tensor | None = None
+        for r in resolutions:
+            block: SynthesisBlock = self.blocks[str(r)]  # type: ignore[assignment]
+            x = block.features(x, modulations, noise, compute_dtype(r))
+            image = block.add_rgb(image, x, modulations)
         return x, image  # type: ignore[return-value]
 
 
@@ -692,11 +684,11 @@ class StyleGAN2Generator(StyleGAN2Model):
 
     def synthesize(self, ws: Tensor, noise: NoiseInput) -> Tensor:
         """Return images (N, image_channels, H, W) from per-layer latents (N, L, w_dim)."""
-        blocks = self.synthesis.resolutions
-        if fused.applies(self, ws):
-            with modulated_layers(self.layers(blocks, ws), wide=True) as modulations:
+        blocks, is_fused = self.synthesis.resolutions, fused.applies(self, ws)
+        with modulated_layers(self.layers(blocks, ws), wide=is_fused) as modulations:
+            if is_fused:
                 return fused.synthesize(self, modulations, noise)[0]
-        return self.synthesis(blocks, ws, noise, self.compute_dtype)[1]
+            return self.synthesis(blocks, modulations, noise, self.compute_dtype)[1]
 
 
 def to_layer_latents(

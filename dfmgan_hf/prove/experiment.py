@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..arguments import check_device
+from ..arguments import check_device, require
 from ..data.partitions import Partition, find_parts, find_usable, quarter_of, read_groups, split_by_parts
 from ..data.preparation import fit_to_size, read_pair, resize_mask
 from ..data.reading import Array
@@ -37,7 +37,6 @@ from ..export.paint import judge_painted
 from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
-from ..metrics.networks import require
 from ..models.base import image_size, sides
 from ..painting import PaintConfig, Photograph
 from ..pipeline import DFMGANPipeline

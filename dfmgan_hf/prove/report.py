@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -14,7 +12,7 @@ from PIL import Image
 
 from ..data.reading import Array
 from ..files import write_text
-from ..sheets import contact_sheet, outlined
+from ..sheets import contact_sheet, html_picture, outlined
 from .statistics import MEASURES, PRIMARY, Interval, parts_needed
 
 Results = Mapping[str, Any]
@@ -313,13 +311,7 @@ def _found(pictures: Mapping[str, Any], ratio: float) -> str:
 
 
 def _figure(sheet: Image.Image, caption: str) -> str:
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=88)
-    content = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return (
-        f"<figure><figcaption>{escape(caption)}</figcaption>"
-        f"<img alt='{escape(caption)}' src='data:image/jpeg;base64,{content}'></figure>"
-    )
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{html_picture(sheet, caption)}</figure>"
 
 
 def _models(results: Results) -> str:

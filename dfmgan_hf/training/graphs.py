@@ -71,10 +71,10 @@ class PhaseGraphs:
     def _take(self, batch: Batch) -> Batch:
         """Return the batch that graphs read, with the values of `batch`."""
         if self._batch is None:
-            self._batch = Batch(*(None if t is None else t.clone() for t in _tensors(batch)))  # type: ignore[arg-type]
+            self._batch = Batch(*(None if t is None else t.clone() for t in batch.tensors))  # type: ignore[arg-type]
         elif batch is not self._given:
-            for own, new in zip(_tensors(self._batch), _tensors(batch), strict=True):
-                if own is not None:
+            for own, new in zip(self._batch.tensors, batch.tensors, strict=True):
+                if own is not None and new is not None:
                     own.copy_(new)
         self._given = batch
         return self._batch
@@ -112,7 +112,3 @@ class PhaseGraphs:
             for group in groups:
                 group["capturable"] = False
         return True
-
-
-def _tensors(batch: Batch) -> tuple[Any, ...]:
-    return batch.images, batch.masks, batch.labels

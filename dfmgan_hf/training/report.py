@@ -7,8 +7,6 @@ writes it again at any time, even during the run. The trackers show more: all nu
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from ..files import write_text
+from ..sheets import html_picture
 from .checkpointing import read_record
 from .task import MetricsLog
 
@@ -102,13 +101,10 @@ def _warnings(rows: Rows) -> str:
 def _last_sheet(sheets: Sequence[Path]) -> str:
     if not sheets:
         return ""
-    buffer = io.BytesIO()
+    title = f"Samples after {int(sheets[-1].stem) / 1000:g} kimg"
     with Image.open(sheets[-1]) as sheet:
         sheet.thumbnail((SHEET_WIDTH, 10 * SHEET_WIDTH))
-        sheet.convert("RGB").save(buffer, format="JPEG", quality=88)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    title = f"Samples after {int(sheets[-1].stem) / 1000:g} kimg"
-    return f'<h2>{title}</h2><img src="data:image/jpeg;base64,{encoded}" alt="{title}">'
+        return f"<h2>{title}</h2>{html_picture(sheet, title)}"
 
 
 def _curves(title: str, names: Sequence[str], rows: Rows) -> str:

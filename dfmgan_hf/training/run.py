@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ..data.training_set import ImageMaskDataset
-from ..files import lock_folder, to_json, write_json
+from ..files import lock_folder, to_json, versions, write_json
 from .checkpointing import CONFIG_FILE, PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints, read_record
 from .report import write_report
 from .task import BatchStream, Task
@@ -272,16 +270,9 @@ def what_decides(record: dict[str, Any]) -> dict[str, Any]:
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
     """Return versions and the machine, for the record."""
-    versions: dict[str, str | None] = {}
-    for name in ("dfmgan-hf", "torch", "diffusers", "accelerate", "datasets"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
     device = accelerator.device
     return {
-        "versions": versions,
-        "python": platform.python_version(),
+        "versions": versions("dfmgan-hf", "torch", "diffusers", "accelerate", "datasets"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "num_processes": accelerator.num_processes,
         "cpu_threads": torch.get_num_threads(),

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..files import write_text
+from ..files import to_json, write_text
 
 if TYPE_CHECKING:
     from ..data.training_set import ImageMaskDataset
@@ -43,12 +43,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return all three, in this order."""
+        return self.images, self.masks, self.labels
+
     def split(self, parts: int) -> list[Batch]:
         """Return equal micro-batches for gradient accumulation."""
-        images = self.images.chunk(parts)
-        masks = self.masks.chunk(parts) if self.masks is not None else [None] * parts
-        labels = self.labels.chunk(parts) if self.labels is not None else [None] * parts
-        return [Batch(*part) for part in zip(images, masks, labels, strict=True)]
+        chunks = ([None] * parts if tensor is None else tensor.chunk(parts) for tensor in self.tensors)
+        return [Batch(*part) for part in zip(*chunks, strict=True)]  # type: ignore[arg-type]
 
 
 RESIDENT_BYTES = 2**30
@@ -106,9 +109,9 @@ class BatchStream:
         home = self.device if size <= RESIDENT_BYTES else torch.device("cpu")
         self.images = source.images.to(home)
         self.masks, self.labels = (None if t is None else t.to(home) for t in tensors[1:])
-        everything = torch.arange(len(source.images))
-        labels = source.labels if balanced else None
-        self._members = [everything if labels is None else everything[labels == k] for k in _kinds_of(labels)]
+        self._members = [torch.arange(len(source.images))]
+        if balanced and source.labels is not None:
+            self._members = [self._members[0][source.labels == kind] for kind in source.labels.unique()]
         self._pass = len(self._members) * max(map(len, self._members))
         # The order of `_passes` passes from number `_first` on, one after the other.
         self._passes = max(2 + batch_size // self._pass, 2**14 // self._pass)
@@ -154,10 +157,6 @@ class BatchStream:
         if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels = pixels.pin_memory()  # of other memory, the host waits until the copy is made
         return pixels.to(self.device, non_blocking=True).to(torch.float32) / 127.5 - 1.0
-
-
-def _kinds_of(labels: Tensor | None) -> list[int]:
-    return [0] if labels is None else labels.unique().tolist()
 
 
 # --- Statistics of a run, and what is going wrong in them ---
@@ -303,11 +302,10 @@ class MetricsLog:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row, whole or not at all; numbers that JSON cannot hold become null."""
-        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(clean) + "\n")
+                file.write(json.dumps(to_json(row)) + "\n")
         except OSError:
             # The next row must not continue this broken one.
             if self.path.exists():

@@ -556,7 +556,7 @@ class Trainer:
             CheckpointError: there is none, it is damaged, or it belongs to other networks or another method.
         """
         path, groups, state = find_checkpoint(self.checkpoints_dir, which)
-        changes = "; ".join(changed_settings(state["settings"], self.settings) if state.get("settings") else [])
+        changes = "; ".join(changed_settings(state["settings"], self.settings))
         try:
             restore_tensors(self.task, groups)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -566,11 +566,10 @@ class Trainer:
                 f"{error}"
             ) from error
         restore_random_state(groups, state, self.processes)
-        due = state.get("score_due", False) and self._has_scores
+        due = state["score_due"] and self._has_scores
         self.progress = Progress(state["step"], state["images_seen"], state["seconds"], due)
         if self.processes.is_main:
-            if state.get("best") is not None:
-                self.best.load_state_dict(state["best"])
+            self.best.load_state_dict(state["best"])
             if changes:
                 warnings.warn(
                     f"The run resumes from {path} with other settings than it was trained with: {changes}.",

@@ -113,8 +113,8 @@ def test_what_is_uncertain_is_worded_so_and_is_no_leak(tmp_path: Path) -> None:
 
 
 def test_groups_join_pairs_that_share_a_photograph() -> None:
-    pairs = [DuplicatePair(a, b, "near", 0.9) for a, b in ((0, 1), (3, 4), (1, 5), (6, 7), (5, 6))]
-    assert group_duplicates([*pairs, DuplicatePair(4, 8, "maybe", 0.7)]) == [[0, 1, 5, 6, 7], [3, 4]]
+    pairs = [DuplicatePair(a, b, "near") for a, b in ((0, 1), (3, 4), (1, 5), (6, 7), (5, 6))]
+    assert group_duplicates([*pairs, DuplicatePair(4, 8, "maybe")]) == [[0, 1, 5, 6, 7], [3, 4]]
 
 
 def test_aligned_objects_are_not_taken_for_duplicates(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_minimal_card_leaves_out_what_is_not_known(model_dir):
 def test_full_card(model_dir):
     (model_dir / "results.json").write_text(json.dumps(RESULTS))
     record = {
-        "method": "stage2",
+        "method": "dfmgan",
         "images": 32,
         "recipe": {"batch_size": 16},
         "result": {"images_seen": 20000, "training_seconds": 600.0},
@@ -101,7 +101,7 @@ def test_how_it_was_measured_is_said(model_dir):
 
 def test_the_best_checkpoint_is_named(model_dir):
     (model_dir / "score.json").write_text('{"images_seen": 12500}')
-    training = {"method": "stage2", "images": 32, "backbone": {"method": "stage1", "images": 400}}
+    training = {"method": "dfmgan", "images": 32, "backbone": {"method": "stage1", "images": 400}}
     (model_dir / "training_config.json").write_text(json.dumps({**training, "checkpoint_rule": "lowest KID"}))
     text = build_model_card(model_dir, FACTS).text
     assert "- Stage 1: 400 photographs.\n- Stage 2: 32 photographs.\n" in text

@@ -101,7 +101,7 @@ def trained(make_generator, tmp_path):
         (folder / "samples" / f"{name}.png").write_bytes(content)
     (folder / "metrics.jsonl").write_text("{}\n")
     data = {"data_dir": "/home/alice/customer", "category": "magnetic_tile"}
-    record = {"method": "stage2", "defect": "blow_hole", "images": 10, "config": {"data": data}}
+    record = {"method": "dfmgan", "defect": "blow_hole", "images": 10, "config": {"data": data}}
     record["training_file_names"] = ["test/blow_hole/customer_17.png"]
     (folder / "training_config.json").write_text(json.dumps(record))
     return folder

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dfmgan_hf.arguments import require
 from dfmgan_hf.files import module_sha256
 from dfmgan_hf.metrics import (
     BadWeightsError,
@@ -30,7 +31,6 @@ from dfmgan_hf.metrics.networks import (
     find_weights,
     full_precision,
     read_weights,
-    require,
 )
 from tests.metrics.drawn import draw_images, random_inception, tiny_extractor, write_alexnet
 

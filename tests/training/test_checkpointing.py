@@ -19,7 +19,7 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.training import CheckpointError, MetricsLog
-from dfmgan_hf.training.checkpointing import BestModel, ScoreConfig, list_checkpoints, read_checkpoint
+from dfmgan_hf.training.checkpointing import BestModel, ScoreConfig, list_checkpoints, read_checkpoint, state_sha256
 from dfmgan_hf.training.task import TrainingWarning
 from tests.training import launch, tiny
 
@@ -298,24 +298,20 @@ def test_damaged_checkpoint_is_named_and_skipped(stage1_run, tmp_path):
     assert_same_end(tmp_path, stage1_run)
 
 
-@pytest.mark.parametrize(
-    "harm", ["seconds", "images_seen", "step", "best", "name", "old_images_seen", "old_path", "list"]
-)
+@pytest.mark.parametrize("harm", ["seconds", "images_seen", "step", "best", "name", "path", "state_sha256", "list"])
 def test_state_that_is_not_what_was_written_is_refused(stage1_run, tmp_path, harm):
-    """Also in checkpoints of earlier versions, whose state has no hash, where it can be told."""
     newest = tmp_path / "checkpoints" / "checkpoint-0000000024"
     shutil.copytree(list_checkpoints(stage1_run / "checkpoints")[-1], newest)
     file = newest / "state.json"
     state = json.loads(file.read_text())
     if harm == "name":
         state["sha256"]["../../score.safetensors"] = state["sha256"].pop("task.safetensors")
-    elif harm.startswith("old"):
-        del state["state_sha256"]
-    if harm == "old_path":
+    elif harm == "path":  # and the hash that goes with it
         (tmp_path / "task.safetensors").write_bytes((newest / "task.safetensors").read_bytes())
         state["sha256"]["../../task.safetensors"] = state["sha256"].pop("task.safetensors")
-    elif harm.removeprefix("old_") in state:
-        state[harm.removeprefix("old_")] = 10**15
+        state["state_sha256"] = state_sha256(state)
+    elif harm != "list":
+        state[harm] = 10**15
     file.write_text(json.dumps([1] if harm == "list" else state))
     with pytest.raises(
         CheckpointError, match=r"checkpoint-0000000024 is damaged: state\.json is not what was written"
@@ -369,17 +365,6 @@ def test_changed_settings_are_named_in_a_warning(tmp_path):
     trainer = tiny.make_trainer(tiny.make_stage1(), tmp_path, steps=2, settings={"recipe": {"lr": 0.001}})
     with pytest.warns(UserWarning, match=r"other settings.*recipe.lr: 0.002 -> 0.001"):
         trainer.train("latest")
-
-
-def test_checkpoint_of_an_earlier_version_without_settings(stage1_run, tmp_path):
-    """As the first release wrote them: no record of settings in state.json."""
-    tiny.run("stage1", tmp_path, steps=2)
-    file = list_checkpoints(tmp_path / "checkpoints")[-1] / "state.json"
-    state = json.loads(file.read_text())
-    del state["settings"], state["state_sha256"]
-    file.write_text(json.dumps(state))
-    tiny.run("stage1", tmp_path, resume="latest", settings={"recipe": {"lr": 0.002}})
-    assert_same_end(tmp_path, stage1_run)
 
 
 def test_log_tells_one_story(tmp_path):
