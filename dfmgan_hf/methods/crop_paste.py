@@ -219,11 +219,13 @@ def blend_poisson(good: Array, defect: Array, mask: Array) -> Array:
     import cv2
 
     # OpenCV wants colours and a mask that is clear of the border, and places the middle of the mask's bounding box.
-    padded = [np.pad(np.broadcast_to(x, (*x.shape[:2], 3)), ((2, 2), (2, 2), (0, 0)), "edge") for x in (defect, good)]
+    source, target = (
+        np.pad(np.broadcast_to(x, (*x.shape[:2], 3)), ((2, 2), (2, 2), (0, 0)), "edge") for x in (defect, good)
+    )
     inside = np.pad(mask.astype(np.uint8) * 255, 2)
     left, top, right, bottom = bounding_box(inside)
     centre = (left + (right - left) // 2, top + (bottom - top) // 2)
-    blended = cv2.seamlessClone(*padded, inside, centre, cv2.NORMAL_CLONE)
+    blended = cv2.seamlessClone(source, target, inside, centre, cv2.NORMAL_CLONE)
     return np.where(mask[:, :, None], blended[2:-2, 2:-2, : good.shape[2]], good)
 
 
