@@ -121,7 +121,7 @@ def update(text: str, results: Path) -> str:
 
 
 BENCHMARKS = {
-    "triplet": ["benchmarks.speed.triplet", "--mask-shares", "0.05", "1.0", "--repeats", "3"],
+    "triplet": ["benchmarks.speed.triplet", "--repeats", "3"],
     "training": ["benchmarks.speed.training"],
     "training_256": [
         *("benchmarks.speed.training", "--presets", "auto", "--batch-sizes", "2", "--repeats", "1", "--warm-up", "0"),

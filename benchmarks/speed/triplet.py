@@ -42,7 +42,7 @@ class Arguments:
     resolution: int = 256
     channel_base: int | None = None
     batch_sizes: tuple[int, ...] = (1, 8)
-    mask_shares: tuple[float, ...] = (0.05, 1.0)
+    mask_shares: tuple[float, ...] = (1.0,)
     repeats: int = 5
     check: float = 1e-3
 
