@@ -79,8 +79,8 @@ def test_phases_have_the_hinge_and_no_r1():
     assert task.augment.policy == ("shift", "cutout")
     assert task.ada is None
     # Without R1 the discriminator's Adam is not corrected for it; the generator's is, for the path length.
-    assert task.optimizers["discriminator"].defaults["lr"] == 0.0025
-    assert task.optimizers["generator"].defaults["lr"] == pytest.approx(0.0025 * 4 / 5)
+    assert task.optimizers["discriminator"].defaults["lr"] == 0.000625
+    assert task.optimizers["generator"].defaults["lr"] == pytest.approx(0.000625 * 4 / 5)
 
     task.discriminator.heads[0].out.bias.data += 100  # all real to the first head
     batch = tiny.make_trainer(task, Path("unused")).stream.at(0)

@@ -70,7 +70,7 @@ def test_the_projected_discriminator_judges_more_patches(aspect, size):
     discriminator = ProjectedDiscriminator(resolution=32, aspect=aspect)
     images = randn(2, 3, *size).requires_grad_()
     logits = discriminator(images).logits
-    assert logits.shape == (2, 4, 16 * aspect[0] * aspect[1])
+    assert logits.shape == (2, 5, 256 * aspect[0] * aspect[1])
     logits.sum().backward()
     assert (images.grad.abs().amax(dim=1) > 0).float().mean() > 0.99
 

@@ -264,7 +264,7 @@ class TestPatchHeadDiscriminator(TestStyleGAN2Discriminator):
 class TestProjectedDiscriminator(ModelMixinChecks):
     model_class = ProjectedDiscriminator
     config: ClassVar = {"resolution": 32, "image_channels": 1, "mbstd_group_size": 2}
-    output_shape = (2, 4, 16)
+    output_shape = (2, 5, 256)
     tolerance = 1e-5  # logits of a few units, after some twenty layers
 
     def inputs(self, dtype=torch.float32):
