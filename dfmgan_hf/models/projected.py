@@ -175,10 +175,10 @@ class PatchHead(nn.Module):
 
 
 class TextureHead(nn.Sequential):
-    """Judge windows of 18x18 pixels, a quarter of their side apart: (N, 3, H, W) -> (N, 1, H / 4, W / 4).
+    """Judge windows of 18x18 pixels, 4 pixels apart: (N, 3, H, W) -> (N, 1, H / 4, W / 4).
 
-    The other heads see an eighth of an image or more, through features that halve it at once: of a regular weave of
-    pixels, where a photograph has splinters, and of soft edges, they hardly know.
+    A patch of the other heads is a quarter of the image's side or more, seen through features of half its size. They
+    hardly notice soft edges, or a regular weave of pixels where a photograph has splinters.
     """
 
     def __init__(self) -> None:
