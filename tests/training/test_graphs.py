@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from dfmgan_hf.augmentation import AdaController, DiffAugment
 from dfmgan_hf.methods.cdc import CDCTask
 from dfmgan_hf.methods.method import Target
+from dfmgan_hf.models.projected import FrozenFeatures
 from dfmgan_hf.training import BatchStream, ProcessGroup, Trainer
 from dfmgan_hf.training.checkpointing import collect_tensors, list_checkpoints, read_checkpoint
 from dfmgan_hf.training.graphs import PhaseGraphs, why_not_captured
@@ -175,6 +176,32 @@ def test_replayed_phases_are_the_phases(tmp_path, monkeypatch, stage, accumulati
     tiny.assert_same_tensors(tensors, expected)
     assert trainer.statistics.collect() == eager.statistics.collect()
     assert trainer.statistics.collect_histograms() == eager.statistics.collect_histograms()
+
+
+@pytest.mark.parametrize(("stage", "kinds"), [("stage1", ()), ("stage2", ("dot", "spot"))])
+def test_replayed_phases_of_the_quick_preset_are_the_phases(tmp_path, monkeypatch, stage, kinds):
+    """Also after imitation, which ends when the others begin; all in bfloat16."""
+    replay.install(monkeypatch, "dfmgan_hf.training.graphs")
+    monkeypatch.setattr(FrozenFeatures, "load_pretrained", lambda *_: None)
+    ends = []
+    for folder in ("eager", "graphs"):
+        target = Target(torch.device("cpu"), torch.bfloat16)
+        task = tiny.make_quick(stage, scale=2, kinds=kinds, target=target, imitation_kimg=0.012)
+        trainer = tiny.make_trainer(task, tmp_path / folder)
+        trainer.stream = BatchStream(tiny.drawn_set(scale=2, kinds=kinds), batch_size=tiny.BATCH, seed=5)
+        for phase in task.phases:
+            phase.interval = min(phase.interval, 2)
+        if folder == "graphs":
+            trainer._run_phase = PhaseGraphs(trainer.run_phase, torch.device("cpu"))
+        for _ in range(8):
+            trainer._train_step(trainer.stream.at(trainer.images_seen))
+        groups = collect_tensors(task, trainer.processes)
+        tensors = {f"{group}.{name}": value for group, state in groups.items() for name, value in state.items()}
+        ends.append((tensors, trainer.statistics.collect()))
+    replays = {name: graph.replays for name, graph in trainer._run_phase.captured.items()}
+    assert replays == {"imitation": 2, "generator": 4, "path_length": 1, "discriminator": 4}
+    tiny.assert_same_tensors(ends[1][0], ends[0][0])
+    assert ends[1][1] == ends[0][1]
 
 
 def test_a_phase_that_cannot_be_captured_is_run_as_it_is(tmp_path, monkeypatch):
