@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from dfmgan_hf.models import fused, operators
+from dfmgan_hf.models import fused, kernels, operators
 from dfmgan_hf.models.dfmgan import DFMGANGenerator, gate
 from dfmgan_hf.models.layers import (
     ACTIVATION_GAIN,
@@ -20,7 +20,7 @@ from dfmgan_hf.models.layers import (
     upsample2d,
     with_downsampled,
 )
-from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
+from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue, wrong_kernels
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator, hold_weights
 
 TOLERANCES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -266,11 +266,41 @@ def test_derivatives_of_a_styled_layer(samples, channels, size, noisy, dtype, wa
         assert apart < (1e-5 if dtype == torch.float32 else 0.1)
 
 
-def test_kernels_are_looked_at_before_they_are_used(monkeypatch):
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_kernels_are_looked_at_before_they_are_used(dtype, monkeypatch):
     torch.set_default_device(None)
-    assert operators.wrong_kernels(torch.device(DEVICE)) == []
+    assert operators.wrong_kernels(torch.device(DEVICE), dtype) == []
     monkeypatch.setattr(operators, "filtered_epilogue", lambda *arguments: filtered_epilogue(*arguments) * 1.1)
-    assert operators.wrong_kernels(torch.device(DEVICE)) == ["filtered_epilogue"]
+    assert operators.wrong_kernels(torch.device(DEVICE), dtype) == ["filtered_epilogue"]
+
+
+class Broken:
+    """In a kernel's place: writes nonsense where that would write, or cannot be compiled."""
+
+    def __init__(self, writes: bool) -> None:
+        self.writes = writes
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, x, out, *arguments, **settings):
+        if not self.writes:
+            raise ValueError("no such instruction " + 1000 * "and more ")
+        out.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("writes", "said"),
+    [(True, r"filter2d, filter2d, stride 2 came out wrong"), (False, "filter2d .* no such")],
+)
+def test_broken_kernels_are_left_out(writes, said, monkeypatch):
+    torch.set_default_device(None)
+    monkeypatch.setattr(kernels, "filter_kernel", Broken(writes))
+    monkeypatch.setattr(operators, "wrong_kernels", lambda device, dtype: wrong_kernels(torch.device(DEVICE), dtype))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    with pytest.warns(UserWarning, match=said) as caught:
+        assert not operators._kernels_run.__wrapped__(torch.float32)
+    assert len(str(caught[0].message)) < 1000
 
 
 def test_activation_of_a_part_of_a_map():
