@@ -320,6 +320,11 @@ def _dense(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
+def _rows(factors: Tensor | None) -> Tensor | None:
+    """Return (N, C) factors, or their copy, whose rows may lie anywhere, but without gaps in them."""
+    return factors if factors is None or factors.stride(1) == 1 else factors.contiguous()
+
+
 def _noise_stride(noise: Tensor | None) -> int:
     return 0 if noise is None or noise.dim() == 2 or len(noise) == 1 else noise[0].numel()
 
@@ -434,12 +439,12 @@ def _styled_activation(x: Tensor, factor: Tensor | None, shift: Tensor, noise: T
     """
     from .kernels import styled_activation_kernel
 
-    x = _channels_last(x)
+    x, factor = _channels_last(x), _rows(factor)
     out = torch.empty_like(x)
     size, tile = x[0, 0].numel(), _power_of_two(x.shape[1])
     pixels = min(_power_of_two(size), max(1, 2048 // tile))
     styled_activation_kernel[(len(x) * -(-size // pixels),)](
-        x, factor, shift, None if noise is None else noise.contiguous(), out, size, x.shape[1],
+        x, factor, shift.contiguous(), None if noise is None else noise.contiguous(), out, size, x.shape[1],
         0 if factor is None else factor.stride(0),
         limit=limit, PIXELS=pixels, CHANNELS=tile,
     )  # fmt: skip
@@ -479,7 +484,7 @@ def _styled_gradient(
     """
     from .kernels import styled_gradient_kernel
 
-    maps = [None if t is None else _channels_last(t) for t in (gradient, y, x)]
+    maps, factor = [None if t is None else _channels_last(t) for t in (gradient, y, x)], _rows(factor)
     size, channels, steps = gradient[0, 0].numel(), gradient.shape[1], 8
     tile = _power_of_two(channels)
     pixels = min(_power_of_two(size), max(1, 2048 // tile))
