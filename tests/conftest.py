@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
+from tests import meta
 
 TINY_SIZES = {"resolution": 32, "z_dim": 16, "w_dim": 16, "channel_base": 256, "channel_max": 8}
 
@@ -23,6 +24,12 @@ def _as_if_trained(model: StyleGAN2Generator) -> StyleGAN2Generator:
             if name.endswith(("noise_strength", "w_avg", "conv0.bias", "conv1.bias")):
                 tensor.normal_(std=0.3)
     return model.eval()
+
+
+@pytest.fixture
+def meta_stands_for_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "Generator", meta.Generator)
+    monkeypatch.setattr(torch, "autocast", meta.Autocast)
 
 
 @pytest.fixture

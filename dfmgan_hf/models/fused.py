@@ -20,11 +20,12 @@ from .operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
 
 def applies(network: Any, ws: Tensor) -> bool:
     """Return whether `synthesize` can draw: in half precision on a GPU, where no gradients are asked for."""
+    dtypes = {network.compute_dtype(r) for r in network.synthesis.resolutions}
     return (
         not torch.is_grad_enabled()
         and network.compute_dtype(network.config["resolution"]).itemsize == 2
         and ws.device == network.block(4).const.device
-        and operators.serve(ws)
+        and all(operators.serve(ws.new_empty(0, dtype=dtype)) for dtype in dtypes)
     )
 
 

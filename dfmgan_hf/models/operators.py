@@ -1,13 +1,16 @@
 """Operators of Triton kernels: FIR filters, activations, and all that follows a convolution, each in one pass.
 
 PyTorch knows them as `torch.ops.dfmgan_hf`, with shapes for meta tensors and `torch.compile`. They run on CUDA, and on
-the CPU in Triton's interpreter, for tests. Maps are channels last.
+the CPU in Triton's interpreter, for tests. Maps are channels last. With the environment variable DFMGAN_TRITON=0 they
+are left out.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import os
+import textwrap
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +21,14 @@ from torch import Tensor
 
 _Implementation = TypeVar("_Implementation", bound=Callable[..., Any])
 
+SWITCH = "DFMGAN_TRITON"
+"""Environment variable; 0 leaves the kernels out."""
+
+
+def _short(error: Exception) -> str:
+    """Return what an error says; a compiler may say pages."""
+    return f"{type(error).__name__}: {textwrap.shorten(str(error), 300)}"
+
 
 def _operator(schema: str) -> Callable[[_Implementation], _Implementation]:
     """Register a function as the operator of `schema`; `torch.library.custom_op` would take four times as long."""
@@ -26,8 +37,16 @@ def _operator(schema: str) -> Callable[[_Implementation], _Implementation]:
 
     def register(function: _Implementation) -> _Implementation:
         def run(x: Tensor, *arguments: Any) -> Any:
-            with torch.cuda.device_of(x):  # Triton would launch on the current device
-                return function(x, *arguments)
+            try:
+                with torch.cuda.device_of(x):  # Triton would launch on the current device
+                    return function(x, *arguments)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # a size, say, whose tile the GPU has no room for
+                raise RuntimeError(
+                    f"Triton's kernel for {name} failed on a map of {tuple(x.shape)} in {x.dtype}. Set {SWITCH}=0 to "
+                    f"do without these kernels, and please report this: {_short(error)}"
+                ) from error
 
         torch.library.impl(name, ("cuda", "cpu"), run)
         return function
@@ -145,21 +164,30 @@ def serve(x: Tensor) -> bool:
     """
     if x.dtype == torch.float64:
         return False
-    return x.device.type == "meta" or (x.device.type == "cuda" and kernels_run())
+    return x.device.type == "meta" or (x.device.type == "cuda" and kernels_run(x.dtype))
 
 
 @torch.compiler.assume_constant_result
+def kernels_run(dtype: torch.dtype) -> bool:
+    """Return whether to use the kernels for maps of a type; they are tried once in a process."""
+    return _kernels_run(dtype)  # of a cache alone, the compiler would see what is in it, and compile that
+
+
 @functools.cache
-def kernels_run() -> bool:
-    """Return whether Triton's kernels run on the GPU and compute what the layers do; that they do not is said once."""
-    slower = "Drawing and training are slower than they could be: Triton's kernels"
+def _kernels_run(dtype: torch.dtype) -> bool:
+    """Return whether kernels run on the GPU and compute what the layers do; that they do not is a warning."""
+    if os.environ.get(SWITCH) == "0":
+        return False
+    slower = (
+        f"Drawing and training in {str(dtype).removeprefix('torch.')} are slower than they could be: Triton's kernels"
+    )
     try:
         with torch.device("cpu"):  # the definitions are computed there, whatever device is the default
-            wrong = wrong_kernels(torch.device("cuda"))
+            wrong = wrong_kernels(torch.device("cuda"), dtype)
     except Exception as error:  # without Triton, or a C compiler for what starts kernels, or on a GPU that is too old
         warnings.warn(
-            f"{slower} do not run here ({error}). They need the package triton, a C compiler, and a GPU of compute "
-            "capability 7.0 or more.",
+            f"{slower} do not run here ({_short(error)}). They need the package triton, a C compiler, and a GPU of "
+            f"compute capability 7.0 or more, 8.0 for bfloat16. {SWITCH}=0 in the environment leaves them out.",
             stacklevel=2,
         )
         return False
@@ -173,15 +201,19 @@ def kernels_run() -> bool:
 
 
 @torch.no_grad()
-def wrong_kernels(device: torch.device) -> list[str]:
+def wrong_kernels(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Return the operators that differ from their definition on a small map: a wrong picture is worse than a slow one.
 
     The definitions are computed in float64 on the CPU.
+
+    Args:
+        device: to run the kernels on.
+        dtype: of the maps.
     """
     source = torch.Generator().manual_seed(0)
 
     def randn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=source)
+        return torch.randn(shape, generator=source).to(dtype).to(torch.float32)
 
     def there(*tensors: Tensor) -> list[Tensor]:
         return [t.to(device) for t in tensors]
@@ -198,8 +230,9 @@ def wrong_kernels(device: torch.device) -> list[str]:
         randn(2, channels),
     )
     weight, mask_weight, offsets, mask_offset = randn(3, channels, 1, 1), randn(1, channels, 1, 1), randn(3), randn(1)
-    on = there(x, y, factor, bias, strength, noise, style, weight, mask_weight, offsets, mask_offset, low)
-    x_, y_, factor_, bias_, strength_, noise_, style_, weight_, mask_weight_, offsets_, mask_offset_, low_ = on
+    on = there(factor, bias, strength, noise, style, weight, mask_weight, offsets, mask_offset, low)
+    x_, y_ = there(x.to(dtype), y.to(dtype))
+    factor_, bias_, strength_, noise_, style_, weight_, mask_weight_, offsets_, mask_offset_, low_ = on
 
     def activated(z: Tensor) -> Tensor:
         z = z * factor.double()[:, :, None, None] + (noise.double() * strength + bias[:, None, None]) * math.sqrt(2.0)
@@ -219,7 +252,7 @@ def wrong_kernels(device: torch.device) -> list[str]:
     of_y, clamped = Convolved(y_, factor_, bias_, strength_, noise_), y_.clone()
     torch.ops.dfmgan_hf.clamped_leaky_relu_(clamped, limit)
     finished = pointwise_epilogue(
-        of_y, Reading(style_, weight_, offsets_), low_, limit, torch.float32, style=style_, defect_style=style_,
+        of_y, Reading(style_, weight_, offsets_), low_, limit, dtype, style=style_, defect_style=style_,
         residual=of_y, to_mask=Reading(style_, mask_weight_, mask_offset_), twins=True,
     )  # fmt: skip
     assert finished.mask is not None
@@ -227,7 +260,7 @@ def wrong_kernels(device: torch.device) -> list[str]:
     assert finished.defect_scaled is not None
     scales, passing = style.double()[:, :, None, None], (clamped.cpu().abs() < limit).double()
     slope = y.double() * passing * torch.where(y > 0, 1.0, 0.2)
-    pixel_noise_ = noise_.expand(2, 1, -1, -1)
+    shift_, pixel_noise_ = bias_.to(dtype), noise_.to(dtype).expand(2, 1, -1, -1)
     styled = y.double() * factor.double()[:, :, None, None] + bias[:, None, None] + noise
     found = {
         "filter2d": (
@@ -244,7 +277,7 @@ def wrong_kernels(device: torch.device) -> list[str]:
             slope,
         ),
         "styled_activation": (
-            torch.ops.dfmgan_hf.styled_activation(y_, factor_, bias_, pixel_noise_, limit),
+            torch.ops.dfmgan_hf.styled_activation(y_, factor_, shift_, pixel_noise_, limit),
             F.leaky_relu(styled, 0.2).clamp(-limit, limit),
         ),
         **{
@@ -257,7 +290,7 @@ def wrong_kernels(device: torch.device) -> list[str]:
             )
         },
         "filtered_epilogue": (
-            filtered_epilogue(Convolved(x_, *of_y[1:]), style_, limit, torch.float32),
+            filtered_epilogue(Convolved(x_, *of_y[1:]), style_, limit, dtype),
             activated(F.conv2d(x.double(), 4 * fir, padding=1, groups=channels)) * scales,
         ),
         "pointwise_epilogue, image": (finished.image, image),
@@ -265,8 +298,9 @@ def wrong_kernels(device: torch.device) -> list[str]:
         "pointwise_epilogue, maps": (finished.scaled, torch.cat([changed, features]) * scales.repeat(2, 1, 1, 1)),
         "pointwise_epilogue, defect maps": (finished.defect_scaled, changed * scales),
     }  # fmt: skip
+    near = max(1e-3, 4 * torch.finfo(dtype).eps)
     return [
-        name for name, (ours, right) in found.items() if not torch.allclose(ours.cpu().double(), right, 1e-3, 1e-3)
+        name for name, (ours, right) in found.items() if not torch.allclose(ours.cpu().double(), right, near, near)
     ]
 
 
@@ -284,6 +318,11 @@ def _dense(x: Tensor) -> Tensor:
     if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
         return x
     return x.contiguous()
+
+
+def _rows(factors: Tensor | None) -> Tensor | None:
+    """Return (N, C) factors, or their copy, whose rows may lie anywhere, but without gaps in them."""
+    return factors if factors is None or factors.stride(1) == 1 else factors.contiguous()
 
 
 def _noise_stride(noise: Tensor | None) -> int:
@@ -400,12 +439,12 @@ def _styled_activation(x: Tensor, factor: Tensor | None, shift: Tensor, noise: T
     """
     from .kernels import styled_activation_kernel
 
-    x = _channels_last(x)
+    x, factor = _channels_last(x), _rows(factor)
     out = torch.empty_like(x)
     size, tile = x[0, 0].numel(), _power_of_two(x.shape[1])
     pixels = min(_power_of_two(size), max(1, 2048 // tile))
     styled_activation_kernel[(len(x) * -(-size // pixels),)](
-        x, factor, shift, None if noise is None else noise.contiguous(), out, size, x.shape[1],
+        x, factor, shift.contiguous(), None if noise is None else noise.contiguous(), out, size, x.shape[1],
         0 if factor is None else factor.stride(0),
         limit=limit, PIXELS=pixels, CHANNELS=tile,
     )  # fmt: skip
@@ -445,7 +484,7 @@ def _styled_gradient(
     """
     from .kernels import styled_gradient_kernel
 
-    maps = [None if t is None else _channels_last(t) for t in (gradient, y, x)]
+    maps, factor = [None if t is None else _channels_last(t) for t in (gradient, y, x)], _rows(factor)
     size, channels, steps = gradient[0, 0].numel(), gradient.shape[1], 8
     tile = _power_of_two(channels)
     pixels = min(_power_of_two(size), max(1, 2048 // tile))

@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.losses import feature_distance, hinge_discriminator_loss, hinge_generator_loss
 from dfmgan_hf.methods import METHODS, get_method
-from dfmgan_hf.methods.dfmgan import Stage2Options, Stage2Task, area_distance, mask_distance
+from dfmgan_hf.methods.dfmgan import Stage2Task, area_distance, mask_distance
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
-from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES, Stage1Task
+from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES
 from dfmgan_hf.methods.train import train
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
@@ -54,17 +53,6 @@ def arguments(stage: str, category: Path, folder: Path, *more: str) -> list[str]
     ]
 
 
-def stage1_task(scale: int = 1, **recipe) -> Stage1Task:
-    """Stage 1 of the quick preset, on tiny networks; photographs are enlarged by `scale`."""
-    method, data = get_method("stage1"), tiny.drawn_set()
-    data.images = data.images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
-    settled = method.resolve("quick", RecipeConfig(resolution=32 * scale, batch_size=4, **SIZES, **recipe), None, 1)
-    augmentation = method.settle_augmentation(AugmentationConfig(), settled)
-    target = Target(torch.device("cpu"))
-    torch.manual_seed(0)
-    return method.build(TaskRequest(settled, None, augmentation, target, data))
-
-
 def test_hinge_losses_add_up_the_heads_means():
     # Two images, two heads of two patches.
     logits = torch.tensor([[[2.0, 0.5], [-3.0, 0.0]], [[1.0, -1.0], [0.0, 0.0]]])
@@ -74,7 +62,7 @@ def test_hinge_losses_add_up_the_heads_means():
 
 
 def test_phases_have_the_hinge_and_no_r1():
-    task = stage1_task(imitation_kimg=0)
+    task = tiny.make_quick("stage1", imitation_kimg=0)
     assert [phase.name for phase in task.phases] == ["generator", "path_length", "discriminator"]
     assert task.augment.policy == ("shift", "cutout")
     assert task.ada is None
@@ -90,7 +78,7 @@ def test_phases_have_the_hinge_and_no_r1():
 
 
 def test_scales_of_the_mixed_maps_are_measured_on_the_photographs():
-    task = stage1_task()
+    task = tiny.make_quick("stage1")
     photographs = tiny.drawn_set().images.to(torch.float32) / 127.5 - 1
     scales = task.discriminator.mixing.scales.clone()
     assert not torch.equal(scales, torch.ones(4))
@@ -99,15 +87,15 @@ def test_scales_of_the_mixed_maps_are_measured_on_the_photographs():
 
 
 def test_imitation_comes_first_and_alone():
-    task = stage1_task(imitation_kimg=0.006)  # of batches of 4: two steps
+    task = tiny.make_quick("stage1", imitation_kimg=0.006)  # of batches of 4: two steps
     due = [[phase.name for phase in task.phases if phase.is_due(step)] for step in range(5)]
     later = ["generator", "discriminator"]
     assert due == [["imitation"], ["imitation"], later, later, ["generator", "path_length", "discriminator"]]
-    assert not any(phase.name == "imitation" for phase in stage1_task(imitation_kimg=0).phases)
+    assert not any(phase.name == "imitation" for phase in tiny.make_quick("stage1", imitation_kimg=0).phases)
 
 
 def test_imitation_learns_the_photographs():
-    task = stage1_task(imitation_kimg=1.0)
+    task = tiny.make_quick("stage1", imitation_kimg=1.0)
     trainer = tiny.make_trainer(task, Path("unused"))
     phase, losses = task.phases[0], []
     for step in range(60):
@@ -119,7 +107,7 @@ def test_imitation_learns_the_photographs():
 
 
 def test_imitation_gives_the_layers_the_photographs_noise(monkeypatch):
-    task = stage1_task(scale=2, imitation_kimg=1.0)
+    task = tiny.make_quick("stage1", scale=2, imitation_kimg=1.0)
     batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1)
     seen = []
     synthesize = StyleGAN2Generator.synthesize
@@ -136,19 +124,6 @@ def test_imitation_gives_the_layers_the_photographs_noise(monkeypatch):
     assert not torch.equal(seen[0](task.generator.block(32).conv0, torch.float32), wanted[32])
 
 
-def stage2_task(kinds: tuple[str, ...] = (), **recipe) -> Stage2Task:
-    """Stage 2 of the quick preset, on tiny networks; photographs are of the kinds in turn."""
-    torch.manual_seed(0)
-    backbone = (StyleGAN2Generator(**SIZES, resolution=32), ProjectedDiscriminator.from_features(resolution=32))
-    settled = METHODS["dfmgan"].resolve("quick", RecipeConfig(batch_size=4, **recipe), backbone, 1)
-    data = tiny.drawn_set()
-    if kinds:
-        labels = torch.arange(len(data)) % len(kinds)
-        data = ImageMaskDataset(data.images, data.masks, data.file_names, labels=labels, kinds=kinds)
-    options, target = Stage2Options(joint=bool(kinds)), Target(torch.device("cpu"))
-    return METHODS["dfmgan"].build(TaskRequest(settled, options, AugmentationConfig("none"), target, data, backbone))
-
-
 def photographs_of(task: Stage2Task) -> Batch:
     data, labels = tiny.drawn_set(), None
     if task.num_kinds:
@@ -157,11 +132,11 @@ def photographs_of(task: Stage2Task) -> Batch:
 
 
 def test_masks_are_imitated_or_learnt_as_published():
-    task = stage2_task()
+    task = tiny.make_quick("stage2")
     assert [phase.name for phase in task.phases] == ["imitation", "generator", "path_length", "discriminator"]
     assert task.match_discriminator is None
     assert (task.settings.mode_seeking_weight, task.settings.ema_rampup) == (0, 0.05)
-    task = stage2_task(imitation_kimg=0)
+    task = tiny.make_quick("stage2", imitation_kimg=0)
     assert task.codes is None
     assert task.match_discriminator is not None
     assert (task.settings.mode_seeking_weight, task.settings.ema_rampup) == (0.1, None)
@@ -169,7 +144,7 @@ def test_masks_are_imitated_or_learnt_as_published():
 
 @pytest.mark.parametrize("kinds", [(), ("dot", "spot")])
 def test_stage2_imitates_defects_and_their_masks(kinds):
-    task = stage2_task(kinds)
+    task = tiny.make_quick("stage2", kinds=kinds, augmentation="none")
     batch, before = photographs_of(task), {n: p.clone() for n, p in task.generator.named_parameters()}
 
     def overlap() -> float:
@@ -311,4 +286,4 @@ def test_a_discriminator_far_ahead_is_warned_of():
     ahead = {"loss/discriminator": 0.1, "accuracy/real": 1.0, "accuracy/fake": 1.0}
     assert set(examine(PROJECTED_RULES, [ahead] * 5)) == {"discriminator_ahead"}
     assert not examine(PROJECTED_RULES, [ahead] * 4 + [{**ahead, "loss/discriminator": 2.0}])
-    assert {rule.name for rule in stage1_task().rules} == {"discriminator_ahead"}
+    assert {rule.name for rule in tiny.make_quick("stage1").rules} == {"discriminator_ahead"}

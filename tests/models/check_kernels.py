@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from dfmgan_hf.models import fused, operators
+from dfmgan_hf.models import fused, kernels, operators
 from dfmgan_hf.models.dfmgan import DFMGANGenerator, gate
 from dfmgan_hf.models.layers import (
     ACTIVATION_GAIN,
@@ -20,7 +20,7 @@ from dfmgan_hf.models.layers import (
     upsample2d,
     with_downsampled,
 )
-from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue
+from dfmgan_hf.models.operators import Convolved, Reading, filtered_epilogue, pointwise_epilogue, wrong_kernels
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator, hold_weights
 
 TOLERANCES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -93,6 +93,8 @@ def check(ours, theirs, dtype):
         (4, 2, 12, (7, 11), None, torch.float32, "own"),
         (1, 1, 72, (4, 4), 2.0, torch.bfloat16, "none"),
         (2, 1, 1, (9, 18), 2.0, torch.float16, "own"),
+        (3, 3, 33, (5, 1), 2.0, torch.float32, "own"),
+        (1, 1, 100, (1, 3), None, torch.float32, "shared"),
     ],
 )
 def test_filtered_epilogue(m, n, channels, size, limit, dtype, noise):
@@ -115,6 +117,10 @@ PARTS = ("4x4", "trunk", "last of the trunk", "first residual", "next", "last", 
         ("trunk", 8, (4, 4), None, torch.float32, 1),
         ("first residual", 160, (4, 4), None, torch.bfloat16, 3),
         ("next", 2, (2, 66), 2.0, torch.float32, 1),
+        ("4x4", 33, (7, 1), None, torch.float32, 3),
+        ("first residual", 17, (10, 2), 2.0, torch.float32, 3),
+        ("last", 1, (2, 2), 2.0, torch.float32, 1),
+        ("no twins", 100, (6, 18), None, torch.float32, 3),
     ],
 )
 def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
@@ -169,6 +175,8 @@ def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
         (0, 1, 1.0, 8, (5, 8), torch.float32),
         (1, 2, 1.0, 8, (18, 6), torch.float16),
         (1, 2, 1.0, 5, (7, 9), torch.float32),
+        (2, 1, 1.0, 33, (1, 12), torch.float32),
+        (2, 2, 1.0, 1, (9, 1), torch.float32),
     ],
 )
 def test_filter2d(padding, stride, gain, channels, size, dtype):
@@ -192,31 +200,44 @@ def with_its_half(x):
     return torch.cat([x.flatten(1), low.sin().flatten(1)], dim=1)
 
 
-LAYOUTS = (torch.channels_last, torch.contiguous_format)
+LAYOUTS = {
+    "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "contiguous": lambda x: x.contiguous(),
+    "every other": lambda x: torch.stack([x, x], dim=-1).flatten(-2)[..., ::2],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "one for all": lambda x: x[:1].expand(len(x), -1, -1, -1),
+}
 
 
 @pytest.mark.parametrize(
-    ("function", "layout", "gradient_layout"),
+    ("function", "shape", "layout", "gradient_layout"),
     [
-        (fir_filter2d, *LAYOUTS),
-        (downsample2d, *LAYOUTS[::-1]),
-        (upsample2d, *LAYOUTS),
-        (with_its_half, *LAYOUTS),
-        (activate, *LAYOUTS),
-        (activate, *LAYOUTS[::-1]),
+        (fir_filter2d, (2, 3, 6, 8), "channels last", "contiguous"),
+        (fir_filter2d, (1, 33, 3, 1), "every other", "transposed"),
+        (downsample2d, (2, 3, 6, 8), "contiguous", "channels last"),
+        (downsample2d, (1, 17, 2, 12), "transposed", "every other"),
+        (upsample2d, (2, 3, 6, 8), "channels last", "contiguous"),
+        (upsample2d, (3, 33, 1, 5), "every other", "one for all"),
+        (upsample2d, (1, 1, 4, 1), "transposed", "every other"),
+        (with_its_half, (2, 3, 6, 8), "channels last", "contiguous"),
+        (with_its_half, (1, 33, 2, 4), "every other", "contiguous"),
+        (activate, (2, 3, 6, 8), "channels last", "contiguous"),
+        (activate, (2, 3, 6, 8), "contiguous", "channels last"),
+        (activate, (3, 17, 5, 1), "every other", "transposed"),
+        (activate, (3, 1, 1, 7), "transposed", "one for all"),
     ],
 )
-def test_derivatives(function, layout, gradient_layout, monkeypatch):
+def test_derivatives(function, shape, layout, gradient_layout, monkeypatch):
     """Of layers that are made of the operators: first and second, as R1 and the path length need them."""
-    x = torch.randn(2, 3, 6, 8).contiguous(memory_format=layout)
+    x = torch.randn(shape)
     arguments = {fir_filter2d: {"padding": 2}, activate: {"clamp": 1.0}}.get(function, {})
 
     def derivatives(x):
         x = x.detach().requires_grad_()
         # The product is not a leaf, and may be overwritten.
-        y = function(x * 1.5, **arguments)
-        loss = (y if y.dim() == 2 else y.contiguous(memory_format=gradient_layout)).sin().sum()
-        gradient = torch.autograd.grad(loss, x, create_graph=True)[0]
+        y = function(LAYOUTS[layout](x * 1.5), **arguments)
+        gradient_of_y = y.cos() if y.dim() == 2 else LAYOUTS[gradient_layout](y.cos())
+        gradient = torch.autograd.grad(y, x, gradient_of_y, create_graph=True)[0]
         return y, gradient, torch.autograd.grad(gradient.square().sum(), x)[0]
 
     plain = derivatives(x.double())
@@ -228,22 +249,32 @@ def test_derivatives(function, layout, gradient_layout, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("samples", "channels", "size", "noisy", "dtype", "wanted"),
+    ("samples", "channels", "size", "noisy", "dtype", "wanted", "layout", "factors"),
     [
-        (3, 5, (6, 10), True, torch.float32, (0, 1, 2, 3, 4)),
-        (2, 72, (13, 20), False, torch.float32, (0, 1, 2, 3)),
-        (2, 8, (8, 8), True, torch.bfloat16, (0, 1, 2, 3, 4)),
-        (2, 5, (6, 10), True, torch.float32, (0, 2)),
-        (2, 3, (6, 10), False, torch.float32, (0, 1, 3)),
+        (3, 5, (6, 10), True, torch.float32, (0, 1, 2, 3, 4), "contiguous", "rows"),
+        (2, 72, (13, 20), False, torch.float32, (0, 1, 2, 3), "channels last", "rows"),
+        (2, 8, (8, 8), True, torch.bfloat16, (0, 1, 2, 3, 4), "contiguous", "columns"),
+        (2, 5, (6, 10), True, torch.float32, (0, 2), "contiguous", "one for all"),
+        (2, 3, (6, 10), False, torch.float32, (0, 1, 3), "every other", "rows"),
+        (1, 33, (7, 1), True, torch.float32, (0, 1, 2, 3, 4), "transposed", "columns"),
+        (3, 1, (1, 5), True, torch.float32, (0, 1, 2, 3, 4), "one for all", "columns"),
+        (1, 1, (1, 1), True, torch.float32, (0, 1, 2, 3, 4), "contiguous", "one for all"),
     ],
 )
-def test_derivatives_of_a_styled_layer(samples, channels, size, noisy, dtype, wanted, monkeypatch):
+def test_derivatives_of_a_styled_layer(samples, channels, size, noisy, dtype, wanted, layout, factors, monkeypatch):
     """First derivatives of inputs of which not all are wanted, and second ones, after a convolution with a style."""
+    style_and_factor = [
+        {
+            "rows": torch.randn(samples, channels + 3)[:, i : channels + i],
+            "columns": torch.randn(channels, samples + i).T[:samples],
+            "one for all": torch.randn(1, 1).expand(samples, channels),
+        }[factors]
+        for i in range(2)
+    ]
     inputs = [
         torch.randn(samples, channels, *size),
-        torch.randn(samples, channels + 3)[:, :channels],
-        torch.randn(samples, channels + 1)[:, 1:],
-        torch.randn(channels),
+        *style_and_factor,
+        torch.randn(channels, 2)[:, 1],
         torch.randn(samples, 1, *size),
     ]
 
@@ -252,7 +283,13 @@ def test_derivatives_of_a_styled_layer(samples, channels, size, noisy, dtype, wa
         chosen = [leaves[i] for i in wanted]
         x, style, factor, shift, noise = leaves
         factor = factor if {2, 4} & set(wanted) else None  # as in a discriminator
-        y = finish(scale_channels(x * 1.0, style), factor, shift[:, None, None], noise if noisy else None, 2.0)
+        y = finish(
+            scale_channels(LAYOUTS[layout](x * 1.0), style),
+            factor,
+            shift[:, None, None],
+            LAYOUTS[layout](noise) if noisy else None,
+            2.0,
+        )
         first = torch.autograd.grad((y * y.detach().cos()).sum(), chosen, retain_graph=True)
         again = torch.autograd.grad(y.sin().sum(), chosen, create_graph=True)
         second = torch.autograd.grad(sum(g.square().sum() for g in again), chosen)
@@ -266,11 +303,41 @@ def test_derivatives_of_a_styled_layer(samples, channels, size, noisy, dtype, wa
         assert apart < (1e-5 if dtype == torch.float32 else 0.1)
 
 
-def test_kernels_are_looked_at_before_they_are_used(monkeypatch):
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_kernels_are_looked_at_before_they_are_used(dtype, monkeypatch):
     torch.set_default_device(None)
-    assert operators.wrong_kernels(torch.device(DEVICE)) == []
+    assert operators.wrong_kernels(torch.device(DEVICE), dtype) == []
     monkeypatch.setattr(operators, "filtered_epilogue", lambda *arguments: filtered_epilogue(*arguments) * 1.1)
-    assert operators.wrong_kernels(torch.device(DEVICE)) == ["filtered_epilogue"]
+    assert operators.wrong_kernels(torch.device(DEVICE), dtype) == ["filtered_epilogue"]
+
+
+class Broken:
+    """In a kernel's place: writes nonsense where that would write, or cannot be compiled."""
+
+    def __init__(self, writes: bool) -> None:
+        self.writes = writes
+
+    def __getitem__(self, grid):
+        return self
+
+    def __call__(self, x, out, *arguments, **settings):
+        if not self.writes:
+            raise ValueError("no such instruction " + 1000 * "and more ")
+        out.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("writes", "said"),
+    [(True, r"filter2d, filter2d, stride 2 came out wrong"), (False, "filter2d .* no such")],
+)
+def test_broken_kernels_are_left_out(writes, said, monkeypatch):
+    torch.set_default_device(None)
+    monkeypatch.setattr(kernels, "filter_kernel", Broken(writes))
+    monkeypatch.setattr(operators, "wrong_kernels", lambda device, dtype: wrong_kernels(torch.device(DEVICE), dtype))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    with pytest.warns(UserWarning, match=said) as caught:
+        assert not operators._kernels_run.__wrapped__(torch.float32)
+    assert len(str(caught[0].message)) < 1000
 
 
 def test_activation_of_a_part_of_a_map():

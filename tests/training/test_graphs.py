@@ -19,16 +19,15 @@ from torch.utils._pytree import tree_leaves
 
 from dfmgan_hf.augmentation import AdaController, DiffAugment
 from dfmgan_hf.methods.cdc import CDCTask
-from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
-from dfmgan_hf.models.projected import ProjectedDiscriminator
+from dfmgan_hf.methods.method import Target
+from dfmgan_hf.models.projected import FrozenFeatures
 from dfmgan_hf.training import BatchStream, ProcessGroup, Trainer
 from dfmgan_hf.training.checkpointing import collect_tensors, list_checkpoints, read_checkpoint
 from dfmgan_hf.training.graphs import PhaseGraphs, why_not_captured
 from dfmgan_hf.training.task import TrainingWarning
 from tests import replay
+from tests.meta import META
 from tests.training import tiny
-
-META = torch.device("meta")
 
 
 class NoReading(TorchDispatchMode):
@@ -41,6 +40,8 @@ class NoReading(TorchDispatchMode):
         name, given = func.overloadpacket.__name__, tree_leaves((args, kwargs))
         if name in ("_local_scalar_dense", "nonzero", "masked_select", "equal") and any(map(is_ours, given)):
             raise AssertionError(f"{func} waits for the device.")
+        if name.startswith("index") and any(is_ours(t) and t.dtype == torch.bool for t in tree_leaves(args[1])):
+            raise AssertionError(f"{func} waits for the device, which counts what a mask chooses.")
         if any(map(is_ours, given)) and (kwargs or {}).get("device") not in (None, META):
             raise AssertionError(f"{func} copies from the device to the host.")
         result = func(*args, **(kwargs or {}))
@@ -90,6 +91,8 @@ def no_waiting() -> Iterator[None]:
         lambda x: x[..., [0, -1]],
         lambda x: torch.rand(()) < 0.9,
         lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x.index_put_((x > 0,), x),
         lambda x: bool(x.sum()),
     ],
 )
@@ -116,13 +119,27 @@ def test_a_step_never_waits_for_the_device(tmp_path, stage, accumulation_steps):
         trainer._train_step(stream.at(tiny.BATCH))
 
 
-def test_a_step_on_frozen_features_never_waits_for_the_device(tmp_path):
-    with META:
-        generator, _ = tiny.make_networks()
-        config = Stage1Config(**tiny.FAST, path_length_interval=1)
-        task = Stage1Task(generator, ProjectedDiscriminator(32), config, augment=DiffAugment("shift,cutout"))
-    trainer = tiny.make_trainer(task, tmp_path)
-    stream = BatchStream(tiny.drawn_set(), batch_size=tiny.BATCH, seed=0, device=META, mirror=True)
+@pytest.mark.usefixtures("meta_stands_for_gpu")
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("stage", "kinds", "options"),
+    [
+        ("stage1", (), {}),
+        ("stage2", (), {}),
+        ("stage2", ("dot", "spot"), {}),
+        ("stage2", ("dot", "spot"), {"given_masks": 0.5, "outside_weight": 1.0, "mode_seeking_weight": 0.1}),
+        ("stage2", (), {"match_discriminator": "small", "mode_seeking_weight": 0.1, "mode_seeking_on": "image"}),
+    ],
+)
+def test_a_step_of_the_quick_preset_never_waits_for_the_device(tmp_path, stage, kinds, options, dtype):
+    """Imitation and the phases after it, all in one step; in stage 1 with noise that stands for details."""
+    task = tiny.make_quick(stage, scale=2, kinds=kinds, options=options, target=Target(META, dtype))
+    assert task.phases[0].name == "imitation"
+    assert (task.details is not None) == (stage == "stage1")
+    for phase in task.phases:
+        phase.begins, phase.ends, phase.interval = 0, None, 1
+    trainer, data = tiny.make_trainer(task, tmp_path), tiny.drawn_set(scale=2, kinds=kinds)
+    stream = BatchStream(data, batch_size=tiny.BATCH, seed=0, device=META, mirror=True, balanced=True)
     trainer._train_step(stream.at(0))
     with no_waiting():
         trainer._train_step(stream.at(tiny.BATCH))
@@ -159,6 +176,32 @@ def test_replayed_phases_are_the_phases(tmp_path, monkeypatch, stage, accumulati
     tiny.assert_same_tensors(tensors, expected)
     assert trainer.statistics.collect() == eager.statistics.collect()
     assert trainer.statistics.collect_histograms() == eager.statistics.collect_histograms()
+
+
+@pytest.mark.parametrize(("stage", "kinds"), [("stage1", ()), ("stage2", ("dot", "spot"))])
+def test_replayed_phases_of_the_quick_preset_are_the_phases(tmp_path, monkeypatch, stage, kinds):
+    """Also after imitation, which ends when the others begin; all in bfloat16."""
+    replay.install(monkeypatch, "dfmgan_hf.training.graphs")
+    monkeypatch.setattr(FrozenFeatures, "load_pretrained", lambda *_: None)
+    ends = []
+    for folder in ("eager", "graphs"):
+        target = Target(torch.device("cpu"), torch.bfloat16)
+        task = tiny.make_quick(stage, scale=2, kinds=kinds, target=target, imitation_kimg=0.012)
+        trainer = tiny.make_trainer(task, tmp_path / folder)
+        trainer.stream = BatchStream(tiny.drawn_set(scale=2, kinds=kinds), batch_size=tiny.BATCH, seed=5)
+        for phase in task.phases:
+            phase.interval = min(phase.interval, 2)
+        if folder == "graphs":
+            trainer._run_phase = PhaseGraphs(trainer.run_phase, torch.device("cpu"))
+        for _ in range(8):
+            trainer._train_step(trainer.stream.at(trainer.images_seen))
+        groups = collect_tensors(task, trainer.processes)
+        tensors = {f"{group}.{name}": value for group, state in groups.items() for name, value in state.items()}
+        ends.append((tensors, trainer.statistics.collect()))
+    replays = {name: graph.replays for name, graph in trainer._run_phase.captured.items()}
+    assert replays == {"imitation": 2, "generator": 4, "path_length": 1, "discriminator": 4}
+    tiny.assert_same_tensors(ends[1][0], ends[0][0])
+    assert ends[1][1] == ends[0][1]
 
 
 def test_a_phase_that_cannot_be_captured_is_run_as_it_is(tmp_path, monkeypatch):

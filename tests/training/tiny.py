@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +13,9 @@ from torch import Tensor
 from dfmgan_hf import DFMGANGenerator, StyleGAN2Discriminator, StyleGAN2Generator
 from dfmgan_hf.augmentation import AdaController, AugmentPipe
 from dfmgan_hf.data import ImageMaskDataset
+from dfmgan_hf.methods import get_method
 from dfmgan_hf.methods.dfmgan import Stage2Config, Stage2Task, build_joint_discriminator, build_match_discriminator
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
 from dfmgan_hf.training import BatchStream, RunConfig, Trainer
 from dfmgan_hf.training.checkpointing import ScoreConfig
@@ -26,8 +29,10 @@ FAST = {"batch_size": BATCH, "lr": 0.002, "r1_gamma": 0.05, "ema_kimg": 0.02, "s
 LAZY = {"r1_interval": 3, "path_length_interval": 2}
 
 
-def drawn_set(n: int = 6, channels: int = 3, masks: bool = True) -> ImageMaskDataset:
-    """Shaded squares with a bright disc, and the discs as masks."""
+def drawn_set(
+    n: int = 6, channels: int = 3, masks: bool = True, *, scale: int = 1, kinds: tuple[str, ...] = ()
+) -> ImageMaskDataset:
+    """Shaded squares with a bright disc, and the discs as masks; all enlarged by `scale`, and of `kinds` in turn."""
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     images, discs = [], []
     for i in range(n):
@@ -35,8 +40,11 @@ def drawn_set(n: int = 6, channels: int = 3, masks: bool = True) -> ImageMaskDat
         surface = 90 + 30 * torch.sin(x / (4 + i)) + 20 * torch.cos(y / 5 + i)
         images.append(torch.where(disc, 230.0, surface).round().to(torch.uint8).expand(channels, -1, -1))
         discs.append(disc[None].to(torch.uint8) * 255)
-    names = [f"{i:03d}.png" for i in range(n)]
-    return ImageMaskDataset(torch.stack(images), torch.stack(discs) if masks else None, names)
+    images, discs = (
+        torch.stack(maps).repeat_interleave(scale, 2).repeat_interleave(scale, 3) for maps in (images, discs)
+    )
+    names, labels = [f"{i:03d}.png" for i in range(n)], torch.arange(n) % len(kinds) if kinds else None
+    return ImageMaskDataset(images, discs if masks else None, names, labels=labels, kinds=kinds)
 
 
 def make_networks(channels: int = 3) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator]:
@@ -86,6 +94,35 @@ def make_stage2(
         ada=None if match == "joint" else make_ada(),
         mean_over_processes=processes_mean or (lambda tensor: tensor),
     )
+
+
+QUICK_SIZES = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch_size": BATCH}
+
+
+def make_quick(
+    stage: str,
+    *,
+    scale: int = 1,
+    kinds: tuple[str, ...] = (),
+    target: Target | None = None,
+    options: dict[str, Any] | None = None,
+    augmentation: str | None = None,
+    **recipe: Any,
+) -> Any:
+    """The quick preset on new networks, and on `drawn_set` of this scale and these kinds."""
+    method = get_method("stage1" if stage == "stage1" else "dfmgan")
+    config = RecipeConfig(**{"resolution": 32 * scale, **QUICK_SIZES, **recipe})
+    settled = method.resolve("quick", config, None, 1)
+    set_seed(0)
+    request = TaskRequest(
+        settled,
+        method.options(**({"joint": True} if kinds else {}), **(options or {})),
+        method.settle_augmentation(AugmentationConfig(augmentation), settled),
+        target or Target(torch.device("cpu")),
+        drawn_set(scale=scale, kinds=kinds),
+    )
+    assert method.build is not None
+    return method.build(request)
 
 
 MAKE = {"stage1": make_stage1, "stage2": make_stage2}
