@@ -206,7 +206,7 @@ class PathLengthAverage:
         self.parts.zero_()
 
 
-IMITATION_LR = 0.015
+IMITATION_LR = 0.03
 """Adam's learning rate while the generator imitates."""
 
 
