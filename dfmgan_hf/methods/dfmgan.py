@@ -209,8 +209,11 @@ class Given:
 
 # --- Imitation: defects and their masks are learnt from the photographs' codes, instead of against D_match ---
 
+IMAGE_WEIGHT = 50.0
+"""Of the imitation of defects, while the discriminator judges them: left to it alone, they crackle like foil."""
+
 MASK_WEIGHT = 10.0
-"""Of the imitation of masks, while the discriminator judges the images."""
+"""Of the imitation of masks, and of their areas, meanwhile."""
 
 
 def cut_out(images: Tensor, masks: Tensor) -> Tensor:
@@ -506,7 +509,10 @@ class Stage2Task(Stage1Task):
             **arguments,
         )
         if self.codes is not None:
-            more = {"Masks of the photographs' codes, areas of all masks": ("loss/mask_imitation", "loss/mask_area")}
+            more = {
+                "Defects of the photographs' codes": ("loss/defect_imitation",),
+                "Their masks, areas of all masks": ("loss/mask_imitation", "loss/mask_area"),
+            }
             self.panels = {**self.panels, **more}  # type: ignore[misc]
         self.match_discriminator = match_discriminator
         self.judges_masks = discriminator.config["image_channels"] > generator.config["image_channels"]
@@ -579,11 +585,22 @@ class Stage2Task(Stage1Task):
             statistics.report("loss/inside", inside)
             loss = loss + config.inside_weight * inside
         if self.codes is not None:
-            loss = loss + MASK_WEIGHT * self._mask_imitation(drawing, batch, statistics)
+            distance, off = self._imitate(batch, statistics)
+            masks = _real_masks(batch) > 0
+            # Real masks of the kinds that were drawn.
+            real, drawn = self._as_drawn(masks, len(masks)), self._fake_kinds(batch, len(masks))
+            areas = area_distance(drawing.mask_logits, real, drawn)
+            statistics.report("loss/mask_area", areas)
+            loss = loss + IMAGE_WEIGHT * distance + MASK_WEIGHT * (off + areas)
         return loss
 
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return how far defects that are drawn from their codes, on random products, are from the photographed ones.
+        """Return how far defects and masks that are drawn from their codes are from the photographed ones."""
+        distance, off = self._imitate(batch, statistics)
+        return distance + off
+
+    def _imitate(self, batch: Batch, statistics: RunningStatistics) -> tuple[Tensor, Tensor]:
+        """Draw a batch's defects from their codes, on random products: return how far they, and their masks, are off.
 
         Wanted are the twin's pixels outside of the mask and, inside, the photograph's, brightened or darkened to match
         the twin. The real masks say where the defect goes, while the network learns to draw them.
@@ -598,19 +615,9 @@ class Stage2Task(Stage1Task):
         wanted = torch.where(masks, batch.images + shift, out.defect_free_images)
         distance = self.imitation_distance(out.images, wanted)
         off = mask_distance(out.mask_logits, masks)
+        statistics.report("loss/defect_imitation", distance)
         statistics.report("loss/mask_imitation", off)
-        return distance + off
-
-    def _mask_imitation(self, drawing: Drawing, batch: Batch, statistics: RunningStatistics) -> Tensor:
-        """Return how far the masks of the photographs' codes are from the real ones, plus `area_distance`."""
-        masks = _real_masks(batch) > 0
-        off = mask_distance(self.generator.mask_logits(drawing.trunk, self._coded(batch)), masks)
-        # Real masks of the kinds that were drawn.
-        real = self._as_drawn(masks, len(masks))
-        areas = area_distance(drawing.mask_logits, real, self._fake_kinds(batch, len(masks)))
-        statistics.report("loss/mask_imitation", off)
-        statistics.report("loss/mask_area", areas)
-        return off + areas
+        return distance, off
 
     def _coded(self, batch: Batch) -> Tensor:
         """Return the per-layer defect latents (N, L_defect, w_dim) that stand for a batch's defects."""
