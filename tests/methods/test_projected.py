@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import feature_distance, hinge_discriminator_loss, hinge_generator_loss
-from dfmgan_hf.methods import METHODS, get_method
+from dfmgan_hf.methods import METHODS, dfmgan, get_method
 from dfmgan_hf.methods.dfmgan import Stage2Task, area_distance, mask_distance
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
 from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES
@@ -143,7 +143,7 @@ def test_masks_are_imitated_or_learnt_as_published():
 
 
 @pytest.mark.parametrize("kinds", [(), ("dot", "spot")])
-def test_stage2_imitates_defects_and_their_masks(kinds):
+def test_stage2_imitates_defects_and_their_masks(kinds, monkeypatch):
     task = tiny.make_quick("stage2", kinds=kinds, augmentation="none")
     batch, before = photographs_of(task), {n: p.clone() for n, p in task.generator.named_parameters()}
 
@@ -165,12 +165,19 @@ def test_stage2_imitates_defects_and_their_masks(kinds):
     changed = {name for name, p in task.generator.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith(DEFECT_PREFIXES) for name in changed)
-    # From then on, masks are held where they are.
-    statistics = RunningStatistics()
-    task.prepare([batch])
-    assert task.generator_loss(batch, statistics).isfinite()
+    # From then on, defects and masks are held where they are.
+    found = []
+    for weight in (0.0, dfmgan.IMAGE_WEIGHT):
+        monkeypatch.setattr(dfmgan, "IMAGE_WEIGHT", weight)
+        torch.manual_seed(0)
+        statistics = RunningStatistics()
+        task.prepare([batch])
+        found.append(task.generator_loss(batch, statistics))
     means = statistics.collect()
-    assert any("loss/mask_imitation" in names for names in task.panels.values())
+    # Not exactly, since each look of the discriminator moves its spectral norms.
+    assert (found[1] - found[0]).item() == pytest.approx(weight * means["loss/defect_imitation"], rel=0.01)
+    logged = {name for names in task.panels.values() for name in names}
+    assert logged >= {"loss/defect_imitation", "loss/mask_imitation", "loss/mask_area"}
     assert means["loss/mask_imitation"] < 1
     assert means["loss/mask_area"] < 1
 
