@@ -209,8 +209,12 @@ class Given:
 
 # --- Imitation: defects and their masks are learnt from the photographs' codes, instead of against D_match ---
 
-IMAGE_WEIGHT = 50.0
-"""Of the imitation of defects, while the discriminator judges them: left to it alone, they crackle like foil."""
+IMAGE_WEIGHT = 1.6
+"""Of the imitation of defects, while the discriminator judges them: left to it alone, they crackle like foil.
+
+It is a weight of the distance's logarithm. Defects that cover little of an image are never far off, and those of
+which a code says little, as on textures, always are: what would be right for these would be nothing for those.
+"""
 
 MASK_WEIGHT = 10.0
 """Of the imitation of masks, and of their areas, meanwhile."""
@@ -591,7 +595,7 @@ class Stage2Task(Stage1Task):
             real, drawn = self._as_drawn(masks, len(masks)), self._fake_kinds(batch, len(masks))
             areas = area_distance(drawing.mask_logits, real, drawn)
             statistics.report("loss/mask_area", areas)
-            loss = loss + IMAGE_WEIGHT * distance + MASK_WEIGHT * (off + areas)
+            loss = loss + IMAGE_WEIGHT * distance.clamp_min(1e-4).log() + MASK_WEIGHT * (off + areas)
         return loss
 
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
