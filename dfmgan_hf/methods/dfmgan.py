@@ -595,6 +595,7 @@ class Stage2Task(Stage1Task):
             real, drawn = self._as_drawn(masks, len(masks)), self._fake_kinds(batch, len(masks))
             areas = area_distance(drawing.mask_logits, real, drawn)
             statistics.report("loss/mask_area", areas)
+            # A batch whose masks are all empty is no distance away.
             loss = loss + IMAGE_WEIGHT * distance.clamp_min(1e-4).log() + MASK_WEIGHT * (off + areas)
         return loss
 
