@@ -54,6 +54,8 @@ from dfmgan_hf.data import Partition, first_third_partition, make_partitions, re
 from dfmgan_hf.data.partitions import of_other_parts
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.methods import METHODS
+from dfmgan_hf.models.projected import FEATURE_NETWORK
+from dfmgan_hf.prove.detector import Detector
 
 Array = np.ndarray[Any, Any]
 
@@ -162,7 +164,8 @@ class SegmenterConfig:
     """How the segmentation network is trained: as AnomalyDiffusion's script trains its U-Net, unless said otherwise.
 
     Attributes:
-        encoder: Of the U-Net, a name of segmentation-models-pytorch; it starts from scratch.
+        encoder: Of the U-Net, a name of segmentation-models-pytorch; it starts from scratch. Or imagenet:
+            EfficientNet-Lite0 with ImageNet's weights, the detector of `dfmgan prove`.
         steps: Length of the training; 200 epochs of 500 images there.
         batch_size: Images a step; half of them are good ones on average.
         lr: Adam's learning rate; a fifth of it from 80 % of the steps on, and again from 90 %.
@@ -172,7 +175,7 @@ class SegmenterConfig:
             and flatters all.
     """
 
-    encoder: Literal["resnet18", "resnet34", "vgg13_bn", "mobilenet_v2"] = "resnet34"
+    encoder: Literal["resnet18", "resnet34", "vgg13_bn", "mobilenet_v2", "imagenet"] = "resnet34"
     steps: int = 12_500
     batch_size: int = 8
     lr: float = 1e-4
@@ -186,7 +189,7 @@ def make_segmenter(config: SegmenterConfig, seed: int) -> nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Unet(config.encoder, encoder_weights=None, classes=1)
+        return Detector() if config.encoder == "imagenet" else Unet(config.encoder, encoder_weights=None, classes=1)
 
 
 def train_segmenter(
@@ -338,12 +341,14 @@ class LocalizationBenchmark(DownstreamBenchmark):
             best.update(measures=measures, by_defect=by_defect, step=step)
 
         _, seconds = train_segmenter(training, good["train"], config, trial.seed, device, test_at)
+        is_pretrained = config.encoder == "imagenet"
+        encoder = f"{FEATURE_NETWORK}, from ImageNet" if is_pretrained else f"{config.encoder}, from scratch"
         return {
             **best,
             "tested": len(test),
             "tested_good": len(good["test"]),
             "trained_good": len(good["train"]),
-            "network": f"U-Net (segmentation-models-pytorch, {config.encoder}, from scratch)",
+            "network": f"U-Net (segmentation-models-pytorch, {encoder})",
             "seconds": seconds,
         }
 

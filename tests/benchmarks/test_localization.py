@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from benchmarks.paper.localization import (
 )
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
+from dfmgan_hf.models.projected import FeatureWeightsError
+from dfmgan_hf.prove.detector import Detector
 from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
 
 pytest.importorskip("segmentation_models_pytorch", reason="the benchmarks extra is not installed")
@@ -244,6 +247,19 @@ def test_a_real_unet_learns_and_can_be_repeated():
     assert not np.array_equal(maps, outputs[2][0])
     before = make_segmenter(config, 0).state_dict()
     assert any(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_network_from_imagenet_needs_its_weights_and_follows_from_its_seed(tmp_path, monkeypatch):
+    config = SegmenterConfig("imagenet")
+    monkeypatch.setenv("DFMGAN_FEATURE_WEIGHTS", str(tmp_path / "none.safetensors"))
+    with pytest.raises(FeatureWeightsError, match=r"none\.safetensors"):
+        make_segmenter(config, 0)
+    monkeypatch.setattr(localization, "Detector", partial(Detector, pretrained=False))
+    images = torch.rand(2, 3, 64, 128)
+    once, again, other = (make_segmenter(config, seed).eval()(images) for seed in (0, 0, 1))
+    assert once.shape == (2, 1, 64, 128)
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
 
 
 def test_the_score_of_an_image_is_the_largest_local_average():
