@@ -4,7 +4,7 @@
     dfmgan train stage2 --help
 
 Each subcommand is a function of the package; the files in examples/ start the same functions, for `accelerate launch`.
-Nothing heavy is imported before a subcommand is chosen.
+The module of a subcommand is imported when it is chosen.
 """
 
 from __future__ import annotations

@@ -196,22 +196,25 @@ class QualityGate:
         resolution: Size,
         image_channels: int,
         *,
+        category: str | None = None,
         groups: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> QualityGate:
         """Measure the thresholds on a data set: `from_defects` of what a model of this size would be trained on.
 
         Args:
-            data_dir: root of the category, in any layout that training reads.
+            data_dir: root of the category, in any layout that training reads, or a folder of several categories.
             defect: the kind of defect; if there is none of this name, the only one there is.
             resolution, image_channels: of the model's images; see `Size`.
+            category: which of several; if there is none of this name, `data_dir` itself.
             groups: CSV of file names and the parts that they show, as `dfmgan split` takes it.
             device: that judges.
 
         Raises:
             DataError, GateError: the data set cannot be used.
         """
-        data = DataConfig(data_dir)
+        is_one_of_several = category is not None and (data_dir / category).is_dir()
+        data = DataConfig(data_dir, category=category if is_one_of_several else None)
         kind = defect if defect in data.listing().defects else None
         size: dict[str, Any] = {"resolution": resolution, "image_channels": image_channels}
         defects, good = data.load_defects(kind, **size), data.load_good(**size)

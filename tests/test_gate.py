@@ -111,6 +111,28 @@ def test_thresholds_of_photographs_are_those_of_their_patches(photographs, monke
         QualityGate.from_photographs(defects, without, 32, 1, window=80)
 
 
+def test_a_gate_on_several_products_takes_the_one_that_is_named(photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
+    images, masks, good = photographs
+    for category, level in (("nut", 0), ("bolt", 40)):
+        folders = [tmp_path / category / f for f in ("test/dent", "ground_truth/dent", "train/good")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            Image.fromarray(image[0].numpy() + level).save(folders[0] / f"{i}.png")
+            Image.fromarray(mask[0].numpy()).save(folders[1] / f"{i}_mask.png")
+        for i, image in enumerate(good):
+            Image.fromarray(image[0].numpy() + level).save(folders[2] / f"{i}.png")
+
+    def darkest(root, category):
+        gate = QualityGate.from_data(root, "dent", 32, 1, category=category)
+        return min(f.min() for f in gate.features)
+
+    assert darkest(tmp_path, "nut") == darkest(tmp_path / "nut", "object") == darkest(tmp_path, "bolt") - 40
+    with pytest.raises(DataError, match="--category bolt"):
+        QualityGate.from_data(tmp_path, "dent", 32, 1, category="object")
+
+
 def test_the_defects_of_one_photograph_are_judged_together():
     good, bad = Judgement({"area": 0.1}, ()), Judgement({"area": 0.9}, ("largest",))
     assert join([good, good]).passed

@@ -31,7 +31,7 @@ from .findings import (
 from .patches import defect_length, propose_patch_size, propose_region, same_view_in_train_and_test
 from .preparation import Inspection, check_size, inspect_all, read_masks
 from .reading import read_image
-from .records import GOOD, ImageRecord, printable
+from .records import GOOD, WHERE_GOOD, ImageRecord, printable
 from .sources import FittedSource, check_place, find_listing
 
 _MINIMUM_GOOD = 2
@@ -300,7 +300,7 @@ def _check_numbers(stages: Sequence[StageSummary]) -> Iterator[Finding]:
             "error",
             "too_few_good",
             f"{good.usable} usable defect-free photographs; stage 1 needs at least {_MINIMUM_GOOD}.",
-            f"Put defect-free photographs into train/good; {ADVISED_GOOD} are advised.",
+            f"{WHERE_GOOD} {ADVISED_GOOD} are advised.",
         )
     else:
         yield from judge_number(GOOD, good.usable)

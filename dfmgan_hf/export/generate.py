@@ -151,7 +151,7 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
     if config.push_to_hub is not None and processes.is_main:
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
-    gate = open_gate(config.gate, config.export.defect, pipe, config.gate_groups)
+    gate = open_gate(config.gate, config.export, pipe, config.gate_groups)
     summary = generate_dataset(pipe, config.export, model_name=config.model, processes=processes, gate=gate, draw=draw)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
@@ -161,14 +161,15 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
 
 
 def open_gate(
-    data_dir: Path | None, defect: str, pipe: DFMGANPipeline, groups: Path | None = None
+    data_dir: Path | None, export: ExportConfig, pipe: DFMGANPipeline, groups: Path | None = None
 ) -> QualityGate | None:
-    """Measure a gate's thresholds at the size of a model, on its device; None without real defects."""
+    """Measure a gate's thresholds for an export at the size of a model, on its device; None without real defects."""
     if data_dir is None:
         return None
     size = pipe.generator.config
     shape = image_size(size), size["image_channels"]
-    return QualityGate.from_data(data_dir, defect, *shape, groups=groups, device=pipe.device)
+    kind = {"category": export.category, "groups": groups}
+    return QualityGate.from_data(data_dir, export.defect, *shape, **kind, device=pipe.device)
 
 
 def describe_model(pipe: DFMGANPipeline, source: str) -> dict[str, Any]:

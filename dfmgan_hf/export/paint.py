@@ -111,7 +111,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")
-    gate = open_gate(config.gate, config.defect, pipe, config.gate_groups)
+    gate = open_gate(config.gate, config, pipe, config.gate_groups)
 
     def repaint(index: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
         photograph, place = photographs[index % len(photographs)]

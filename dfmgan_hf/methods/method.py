@@ -164,7 +164,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage1_kimg": 100,
         "stage2_kimg": 30,
     },
-    # The discriminator on frozen features, and a generator that imitates first; channels follow the resolution.
+    # The discriminator on frozen features, and a generator that imitates first; channels, and how long the product is
+    # imitated, follow the resolution.
     "quick": {
         **_PAPER,
         "resolution": 64,
@@ -174,6 +175,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 0.000625,
         "ema_kimg": 4.0,
         "imitation_kimg": 8.0,
+        "stage1_imitation_kimg_per_pixel": 1 / 8,
         "discriminator": "projected",
         "stage1_kimg": 60,
         "stage2_kimg": 30,
@@ -534,6 +536,8 @@ class Method:
         if "channel_base" in table:
             defaults.pop("channel_base", None)
         kimg = table["stage1_kimg" if self.learns == "good" else "stage2_kimg"]
+        if self.learns == "good" and "stage1_imitation_kimg_per_pixel" in table:
+            defaults["imitation_kimg"] = table["stage1_imitation_kimg_per_pixel"] * resolution
         inherited = self._inherited_discriminator(backbone)
         values = {**PUBLISHED_VALUES, **inherited, **table, "total_kimg": kimg, **defaults, **chosen}
         values |= {name: value for name, value in PUBLISHED_VALUES.items() if name not in self.recipe_fields}

@@ -214,6 +214,16 @@ def test_imitation_needs_features():
             resolve("auto", RecipeConfig(imitation_kimg=2.0), None, 1)
 
 
+def test_large_products_are_imitated_longer_defects_are_not():
+    def kimg(stage, resolution, **chosen):
+        config = RecipeConfig(resolution=resolution, **chosen)
+        return get_method(stage).resolve("quick", config, None, 1).imitation_kimg
+
+    assert [kimg("stage1", resolution) for resolution in (64, 128, 256)] == [8, 16, 32]
+    assert kimg("stage1", 128, imitation_kimg=4.0) == 4
+    assert kimg("dfmgan", 128) == 8
+
+
 def test_feature_distance_is_of_unit_vectors():
     a = torch.tensor([[3.0, 0.0], [0.0, 2.0]]).t().reshape(1, 2, 1, 2)  # (3, 0) and (0, 2)
     b = torch.tensor([[5.0, 0.0], [1.0, 0.0]]).t().reshape(1, 2, 1, 2)
