@@ -225,6 +225,31 @@ def cut_out(images: Tensor, masks: Tensor) -> Tensor:
     return torch.cat([images * masks, masks * 2.0 - 1], dim=1)
 
 
+SEAM = 1 / 32
+"""How far along a mask's border a defect is fitted to another product, as a part of the shorter side."""
+
+
+def transplant(photographs: Tensor, masks: Tensor, products: Tensor) -> Tensor:
+    """Return products (N, C, H, W) with the defects of photographs inside of `masks` (N, 1, H, W), bool.
+
+    Photographs are brightened or darkened to match the products: by the mean difference outside of the mask, and along
+    its border by the difference beside it. Else there would be an edge along the mask's outline, which the generator
+    would learn to draw.
+    """
+    radius = max(round(SEAM * min(masks.shape[-2:])), 1)
+
+    def around(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+
+    outside = (~masks).to(products.dtype)
+    differences, share = (products - photographs) * outside, around(outside)
+    mean = differences.sum(dim=(2, 3), keepdim=True) / outside.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+    beside = around(differences) / share.clamp_min(1e-6)
+    # Half of what is around the border is outside.
+    shift = torch.lerp(mean, beside, (2 * share).clamp(max=1))
+    return torch.where(masks, photographs + shift, products)
+
+
 def mask_distance(mask_logits: Tensor, masks: Tensor) -> Tensor:
     """Return cross entropy plus Dice loss of mask logits (N, 1, H, W) against `masks`, bool."""
     logits, wanted = 2 * SHARPNESS * mask_logits, masks.to(mask_logits.dtype)  # sigmoid(20 M) is tanh(10 M) in [0, 1]
@@ -607,18 +632,14 @@ class Stage2Task(Stage1Task):
     def _imitate(self, batch: Batch, statistics: RunningStatistics) -> tuple[Tensor, Tensor]:
         """Draw a batch's defects from their codes, on random products: return how far they, and their masks, are off.
 
-        Wanted are the twin's pixels outside of the mask and, inside, the photograph's, brightened or darkened to match
-        the twin. The real masks say where the defect goes, while the network learns to draw them.
+        Wanted are the photographs' defects on the twins. The real masks say where they go, while the network learns to
+        draw them.
         """
         g, n, masks = self.generator, len(batch), _real_masks(batch) > 0
         ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
         defect_ws, noise = self._coded(batch), NoiseInput("random", n)
         out = g.synthesize_defect(g.run_trunk(ws, noise), ws, defect_ws, return_defect_free=True, masks=masks)
-        outside = ~masks
-        shift = ((out.defect_free_images - batch.images) * outside).sum(dim=(2, 3), keepdim=True)
-        shift = shift / outside.sum(dim=(2, 3), keepdim=True).clamp_min(1)
-        wanted = torch.where(masks, batch.images + shift, out.defect_free_images)
-        distance = self.imitation_distance(out.images, wanted)
+        distance = self.imitation_distance(out.images, transplant(batch.images, masks, out.defect_free_images))
         off = mask_distance(out.mask_logits, masks)
         statistics.report("loss/defect_imitation", distance)
         statistics.report("loss/mask_imitation", off)

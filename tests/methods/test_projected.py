@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.losses import feature_distance, hinge_discriminator_loss, hinge_generator_loss
 from dfmgan_hf.methods import METHODS, dfmgan, get_method
-from dfmgan_hf.methods.dfmgan import Stage2Task, area_distance, mask_distance
+from dfmgan_hf.methods.dfmgan import Stage2Task, area_distance, mask_distance, transplant
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
 from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES
 from dfmgan_hf.methods.train import train
@@ -181,6 +182,29 @@ def test_stage2_imitates_defects_and_their_masks(kinds, monkeypatch):
     assert logged >= {"loss/defect_imitation", "loss/mask_imitation", "loss/mask_area"}
     assert means["loss/mask_imitation"] < 1
     assert means["loss/mask_area"] < 1
+
+
+def test_a_defect_on_another_product_shows_no_edge_along_its_mask():
+    """A dark spot in a wide mask, on a product that is brighter, and much brighter on its right side."""
+    photographs, masks = torch.zeros(1, 3, 128, 128), torch.zeros(1, 1, 128, 128, dtype=torch.bool)
+    masks[:, :, 32:96, 32:96] = True
+    photographs[:, :, 60:68, 60:68] = -0.5
+    products = torch.full_like(photographs, 0.1)
+    products[..., 90:] = 0.4
+    made = transplant(photographs, masks, products)
+    assert torch.equal(made[:, :, ~masks[0, 0]], products[:, :, ~masks[0, 0]])
+    middle = products[:, :, ~masks[0, 0]].mean()
+    assert made[0, 0, 50, 50] == pytest.approx(middle.item(), abs=1e-4)  # the mean shift, far from the border
+    assert made[0, 0, 64, 64] - made[0, 0, 50, 50] == pytest.approx(-0.5, abs=0.01)
+    for inside, beside in ((32, 31), (95, 96)):  # columns on both sides of the border, left and right
+        step = (made[0, 0, 64, inside] - made[0, 0, 64, beside]).abs()
+        assert step < 0.2 * (middle - products[0, 0, 64, beside]).abs()
+    everywhere = torch.ones_like(masks)
+    assert torch.equal(transplant(photographs, everywhere, products), photographs)
+    small = [F.avg_pool2d(x.float(), 4) for x in (photographs, masks, products)]
+    assert transplant(small[0], small[1] > 0.5, small[2]).shape == (1, 3, 32, 32)
+    strip = transplant(photographs[:, :, :64, :], masks[:, :, :64, :], products[:, :, :64, :])
+    assert strip.shape == (1, 3, 64, 128)
 
 
 def test_masks_are_compared_with_real_ones():
