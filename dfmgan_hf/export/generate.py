@@ -161,15 +161,21 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
 
 
 def open_gate(
-    data_dir: Path | None, export: ExportConfig, pipe: DFMGANPipeline, groups: Path | None = None
+    data_dir: Path | None, export: DatasetConfig, pipe: DFMGANPipeline, groups: Path | None = None
 ) -> QualityGate | None:
     """Measure a gate's thresholds for an export at the size of a model, on its device; None without real defects."""
     if data_dir is None:
         return None
-    size = pipe.generator.config
-    shape = image_size(size), size["image_channels"]
-    kind = {"category": export.category, "groups": groups}
-    return QualityGate.from_data(data_dir, export.defect, *shape, **kind, device=pipe.device)
+    config = pipe.generator.config
+    return QualityGate.from_data(
+        data_dir,
+        export.defect,
+        image_size(config),
+        config["image_channels"],
+        category=export.category,
+        groups=groups,
+        device=pipe.device,
+    )
 
 
 def describe_model(pipe: DFMGANPipeline, source: str) -> dict[str, Any]:
