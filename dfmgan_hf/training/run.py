@@ -131,6 +131,19 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
     return run
 
 
+def check_length(task: Task, batch_size: int, total_kimg: float) -> str | None:
+    """Return what to say of phases that a run ends before, or None if all of them have their turn."""
+    begins = {phase.name: phase.begins * batch_size / 1000 for phase in task.phases}
+    late = [name for name, kimg in begins.items() if kimg >= total_kimg]
+    if not late:
+        return None
+    return (
+        f"The run ends at {total_kimg:g} kimg, and {', '.join(late)} would begin at {begins[late[0]]:g} only: until "
+        "then, photographs are imitated, without a discriminator. Give a larger --total_kimg or a smaller "
+        "--imitation_kimg."
+    )
+
+
 def time_of_convolution(dtype: torch.dtype) -> float:
     """Return the least of three times, in seconds, that this CPU takes for a convolution in `dtype`."""
     images, weight = torch.ones(2, 64, 32, 32, dtype=dtype), torch.ones(64, 64, 3, 3, dtype=dtype)
@@ -161,8 +174,10 @@ def fit(
     with advice_on_memory(images, run.precision):
         task = prepared.build(accelerator.device)
         split = task.check_split(images)
-        if split is not None and accelerator.is_main_process:
-            warnings.warn(split, stacklevel=3)
+        late = check_length(task, prepared.batch_size, prepared.total_kimg)
+        for message in (split, late):
+            if message is not None and accelerator.is_main_process:
+                warnings.warn(message, stacklevel=3)
         stream = BatchStream(
             dataset,
             batch_size=prepared.batch_size,

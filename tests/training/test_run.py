@@ -14,7 +14,15 @@ from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import RunConfig
 from dfmgan_hf.training import run as run_module
 from dfmgan_hf.training.checkpointing import ScoreConfig
-from dfmgan_hf.training.run import PreparedRun, advice_on_memory, fit, fit_run, ignored_settings, time_of_convolution
+from dfmgan_hf.training.run import (
+    PreparedRun,
+    advice_on_memory,
+    check_length,
+    fit,
+    fit_run,
+    ignored_settings,
+    time_of_convolution,
+)
 from dfmgan_hf.training.trainer import check_batch
 from tests.training import tiny
 
@@ -127,3 +135,13 @@ def test_a_run_without_an_end_or_batches_is_refused(tmp_path):
 
 def test_nothing_of_a_plain_launch_is_ignored():
     assert ignored_settings(Accelerator(cpu=True)) == []
+
+
+def test_a_run_that_ends_before_the_game_begins_says_so():
+    task = tiny.make_quick("stage1", imitation_kimg=0.02)
+    message = check_length(task, batch_size=4, total_kimg=0.02)
+    assert message.startswith(
+        "The run ends at 0.02 kimg, and generator, path_length, discriminator would begin at 0.02 only: "
+    )
+    assert check_length(task, batch_size=4, total_kimg=0.024) is None
+    assert check_length(tiny.make_stage1(), batch_size=4, total_kimg=0.001) is None
