@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,21 +129,24 @@ def _describe(name: str, folder: Path, num_bytes: int) -> ListedModel:
 
 
 def format_models(models: list[ListedModel]) -> str:
-    """Return a table, a line for each model, and how to read it."""
-    heading = ("model", "what its card says", "pixels", "MB", "licence", "KID x 1000", "clustered LPIPS")
+    """Return a table, two lines for each model, and how to read it."""
+    heading = ("model", "pixels", "MB", "licence", "KID x 1000", "clustered LPIPS")
     rows = [heading]
     for m in models:
-        kid = f"{_range(m.kid, '.0f')} ({m.features})" if m.kid else "-"
-        lpips = _range(m.clustered_lpips, ".3f")
-        rows.append((m.name, m.title, f"{m.size[1]}x{m.size[0]}", f"{m.megabytes:.1f}", m.licence or "-", kid, lpips))
+        scores = _range(m.kid, ".0f"), _range(m.clustered_lpips, ".3f")
+        rows.append((m.name, f"{m.size[1]}x{m.size[0]}", f"{m.megabytes:.1f}", m.licence or "-", *scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    described = [line for row, m in zip(lines[1:], models, strict=True) for line in (row, f"  {m.title}")]
+    features = dict.fromkeys(m.features for m in models if m.features)
+    on = f" (on {', '.join(features)})" if features else ""
     note = (
-        "KID tells how far from the photographs (lower is closer); it can be compared only between models of the same "
-        "photographs, size and network. Clustered LPIPS is variety (higher is more). Two numbers are the least and "
-        "the greatest of several kinds of defect."
+        f"KID{on} tells how far from the photographs (lower is "
+        "closer); it can be compared only between models of the same photographs, size and network. Clustered LPIPS is "
+        "variety (higher is more). Two numbers are the least and the greatest of several kinds of defect."
     )
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], "", note])
+    table = [lines[0], "  ".join("-" * width for width in widths), *described]
+    return "\n".join([*table, "", *textwrap.wrap(note, 88)])
 
 
 def _range(values: tuple[float, ...], form: str) -> str:
