@@ -80,6 +80,8 @@ class Stage2Options:
         joint: Learn all kinds of defect that --defect names in one model, which then draws any of them on demand.
         conditioning_kimg: Thousands of images over which a joint training goes from not knowing the kinds to telling
             them apart.
+        soft_gate: Defects fade in along the border of their masks, over about a pixel. None: where masks are imitated;
+            elsewhere they begin at full strength, as published.
 
     Raises:
         ValueError: a negative weight, or a share above 1.
@@ -96,6 +98,7 @@ class Stage2Options:
     inside_weight: float = 1.0
     joint: bool = False
     conditioning_kimg: float = 4.0
+    soft_gate: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("match_weight", "mode_seeking_weight", "outside_weight", "inside_weight", "conditioning_kimg"):
@@ -112,6 +115,7 @@ class Stage2Config(Stage1Config, Stage2Options):
 
     match_discriminator: Literal["small", "medium", "large", "none", "joint"] = "small"
     mode_seeking_weight: float = 0.1
+    soft_gate: bool = False
     ema_rampup: float | None = None
     sheet_samples: int = 24
 
@@ -815,12 +819,16 @@ def build(request: TaskRequest) -> Stage2Task:
         options = replace(options, match_discriminator="none" if imitates else Stage2Config.match_discriminator)
     if options.mode_seeking_weight is None:
         options = replace(options, mode_seeking_weight=0.0 if imitates else Stage2Config.mode_seeking_weight)
+    if options.soft_gate is None:
+        options = replace(options, soft_gate=imitates)
     backbone, discriminator = request.networks()
     match = codes = None
     names = request.dataset.kinds if options.joint and request.dataset is not None else None
     num_kinds = len(names or ())
     with target.construct():
-        generator = DFMGANGenerator.from_backbone(backbone, options.residual_resolution, names)
+        generator = DFMGANGenerator.from_backbone(
+            backbone, options.residual_resolution, names, bool(options.soft_gate)
+        )
         if options.match_discriminator == "joint":
             if not isinstance(discriminator, StyleGAN2Discriminator):
                 raise ValueError("`match_discriminator` joint needs --discriminator stylegan2: features have no mask.")

@@ -63,18 +63,22 @@ class DefectResidualBlock(nn.Module):
         return self.conv1(self.conv0(x, modulations[self.conv0], noise), modulations[self.conv1], noise)
 
 
-def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, mask_threshold: float = 0.0) -> Tensor:
-    """Add the residual where the mask is on: F + [M >= threshold] * residual (equation 1).
+def gate(features: Tensor, residual: Tensor, mask: Tensor, soft: bool = False) -> Tensor:
+    """Add the residual where the mask is on: F + mask * residual (equation 1).
 
-    The comparison has no gradient: the image teaches the mask nothing, the matching discriminator and the mode-seeking
-    loss do.
+    The mask has no gradient: the image teaches it nothing, the matching discriminator and the mode-seeking loss do.
 
     Args:
         features, residual: (N, C, h, w).
-        mask_logits: (N, 1, h, w).
-        mask_threshold: 0 as published. It must be the threshold that makes the mask, or the two no longer agree.
+        mask: (N, 1, h, w), bool.
+        soft: weigh each pixel by the share of the mask in the 3x3 pixels around it, which falls off towards the
+            border, inside of it alone. Not in the paper, whose defects begin at full strength: at few pixels a side,
+            they then look cut out, with steps along the outline.
     """
-    return torch.addcmul(features, residual, (mask_logits >= mask_threshold).to(residual.dtype))
+    weight = mask.to(residual.dtype)
+    if soft:
+        weight = weight * F.avg_pool2d(weight, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.addcmul(features, residual, weight)
 
 
 def check_names(names: Sequence[str] | None) -> None:
@@ -146,6 +150,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
         defect_names: of the kinds of defect that it draws on demand; they enter the defect mapping and nothing else.
             None for a single kind, as published.
+        soft_gate: defects fade in along the mask's border, see `gate`; False, as published.
 
     All other arguments are those of `StyleGAN2Generator`.
 
@@ -171,6 +176,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         defect_names: Sequence[str] | None = None,
         aspect: Sequence[int] = (1, 1),
         object_noise: bool = False,
+        soft_gate: bool = False,
     ) -> None:
         check_names(defect_names)
         # By name: of positional arguments the configuration would forget those that are not defaults.
@@ -210,6 +216,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         backbone: StyleGAN2Generator,
         residual_resolution: int | None = None,
         defect_names: Sequence[str] | None = None,
+        soft_gate: bool = False,
     ) -> DFMGANGenerator:
         """Make a DFMGAN generator on a trained backbone; the defect branch is new.
 
@@ -217,7 +224,7 @@ class DFMGANGenerator(StyleGAN2Generator):
             backbone: the stage-1 generator; its tensors are copied bit for bit.
             residual_resolution: resolution of the first residual block; None: 64, as published for 256x256, and a
                 quarter of `resolution` below that, which leaves three residual blocks.
-            defect_names: of the kinds of defect, see `DFMGANGenerator`.
+            defect_names, soft_gate: see `DFMGANGenerator`.
 
         Raises:
             RuntimeError: the backbone's tensors are not exactly those that its configuration calls for.
@@ -226,7 +233,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         if residual_resolution is None:
             residual_resolution = min(64, config["resolution"] // 4)
         names = None if defect_names is None else list(defect_names)
-        model = cls(**config, residual_resolution=residual_resolution, defect_names=names)
+        model = cls(**config, residual_resolution=residual_resolution, defect_names=names, soft_gate=soft_gate)
         state = backbone.state_dict()
         missing, unexpected = model.load_state_dict(state, strict=False)
         forgotten = [name for name in missing if not name.startswith(DEFECT_PREFIXES)]
@@ -328,7 +335,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         follows: Tensor | None = None,
     ) -> DFMGANGeneratorOutput:
         """Draw from per-layer latents (N, L, w_dim) and (N, L_defect, w_dim), with fused operators if they apply."""
-        if masks is not None or not fused.applies(self, ws) or type(self.to_mask) is not ToChannels:
+        is_fused = masks is None and not self.config["soft_gate"] and type(self.to_mask) is ToChannels
+        if not (is_fused and fused.applies(self, ws)):
             trunk = self.run_trunk(ws, noise)
             return self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold, masks, follows)
         layers = [*self.layers(self.synthesis.resolutions, ws), *self._defect_layers(defect_ws)]
@@ -420,13 +428,11 @@ class DFMGANGenerator(StyleGAN2Generator):
             if i == 0 and return_defect_free:
                 # The twin's features here are the backbone's, which have just been computed.
                 twin_features, twin = features, self.block(r).add_rgb(image, features, modulations)
-            if masks is None:
-                x = gate(features, residual, mask, mask_threshold)
-            else:
+            used = mask >= mask_threshold
+            if masks is not None:
                 given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) >= 0.5
-                if follows is not None:
-                    given = torch.where(follows[:, None, None, None], given, mask >= mask_threshold)
-                x = torch.addcmul(features, residual, given.to(residual.dtype))
+                used = given if follows is None else torch.where(follows[:, None, None, None], given, used)
+            x = gate(features, residual, used, self.config["soft_gate"])
             image = self.block(r).add_rgb(image, x, modulations)
         if return_defect_free:
             above = self.residual_resolutions[1:]

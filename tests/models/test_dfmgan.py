@@ -144,11 +144,32 @@ def test_the_trunk_is_computed_once_for_the_triplet(make_generator):
     assert set(calls.values()) == {1}
 
 
-def test_the_gate_is_equation_1_and_open_at_zero():
-    logits = torch.tensor([-1.0, -0.0, 0.0, 1.0]).reshape(1, 1, 2, 2)
+def test_the_gate_is_equation_1():
+    mask = torch.tensor([False, True, True, True]).reshape(1, 1, 2, 2)
     features, residual = torch.full((1, 3, 2, 2), 5.0), torch.full((1, 3, 2, 2), 2.0)
     expected = torch.tensor([5.0, 7.0, 7.0, 7.0]).reshape(1, 1, 2, 2).expand(1, 3, 2, 2)
-    assert torch.equal(gate(features, residual, logits), expected)
+    assert torch.equal(gate(features, residual, mask), expected)
+
+
+def test_a_soft_gate_fades_in_inside_of_the_mask():
+    mask = torch.zeros(1, 1, 6, 7, dtype=torch.bool)
+    mask[:, :, 1:, 2:6] = True  # down to the image's lower edge, which is no border of the defect
+    opened = gate(torch.zeros(1, 2, 6, 7), torch.ones(1, 2, 6, 7), mask, soft=True)
+    rows = [[0.0] * 7, [0, 0, 4 / 9, 6 / 9, 6 / 9, 4 / 9, 0], *[[0, 0, 6 / 9, 1, 1, 6 / 9, 0]] * 4]
+    torch.testing.assert_close(opened, torch.tensor(rows).expand(1, 2, 6, 7))
+
+
+def test_a_soft_gate_changes_the_defect_alone_and_is_kept(make_generator, tmp_path):
+    hard, soft = make_generator(), make_generator(soft_gate=True)
+    soft.load_state_dict(hard.state_dict())
+    a, b = (model(*latents(), noise_mode="const", return_defect_free=True) for model in (hard, soft))
+    assert torch.equal(a.defect_free_images, b.defect_free_images)
+    assert torch.equal(a.mask_logits, b.mask_logits)
+    assert not torch.equal(a.images, b.images)
+    off = soft(*latents(), noise_mode="const", return_defect_free=True, mask_threshold=soft.config.conv_clamp)
+    assert torch.equal(off.images, off.defect_free_images)
+    soft.save_pretrained(tmp_path)
+    assert torch.equal(type(soft).from_pretrained(tmp_path)(*latents(), noise_mode="const").images, b.images)
 
 
 def test_the_gate_adds_the_residual_where_the_mask_is_on(make_generator):
