@@ -141,9 +141,9 @@ def format_models(models: list[ListedModel]) -> str:
     features = dict.fromkeys(m.features for m in models if m.features)
     on = f" (on {', '.join(features)})" if features else ""
     note = (
-        f"KID{on} tells how far from the photographs (lower is "
-        "closer); it can be compared only between models of the same photographs, size and network. Clustered LPIPS is "
-        "variety (higher is more). Two numbers are the least and the greatest of several kinds of defect."
+        f"KID{on} tells how far from the photographs (lower is closer); it can be compared only between models of the "
+        "same photographs, size and network. Clustered LPIPS is variety (higher is more). Two numbers are the least "
+        "and the greatest of several kinds of defect."
     )
     table = [lines[0], "  ".join("-" * width for width in widths), *described]
     return "\n".join([*table, "", *textwrap.wrap(note, 88)])

@@ -63,22 +63,31 @@ class DefectResidualBlock(nn.Module):
         return self.conv1(self.conv0(x, modulations[self.conv0], noise), modulations[self.conv1], noise)
 
 
-def gate(features: Tensor, residual: Tensor, mask: Tensor, soft: bool = False) -> Tensor:
-    """Add the residual where the mask is on: F + mask * residual (equation 1).
+def gate(features: Tensor, residual: Tensor, mask_logits: Tensor, soft: bool = False) -> Tensor:
+    """Add the residual where the mask is on: F + [M >= 0] * residual (equation 1).
 
-    The mask has no gradient: the image teaches it nothing, the matching discriminator and the mode-seeking loss do.
+    The weight has no gradient: the image teaches the mask nothing, the matching discriminator and the mode-seeking
+    loss do.
 
     Args:
         features, residual: (N, C, h, w).
-        mask: (N, 1, h, w), bool.
-        soft: weigh each pixel by the share of the mask in the 3x3 pixels around it, which falls off towards the
-            border, inside of it alone. Not in the paper, whose defects begin at full strength: at few pixels a side,
-            they then look cut out, with steps along the outline.
+        mask_logits: (N, 1, h, w); less the threshold, if it is not 0.
+        soft: let the weight rise from 0 to 1 over the first pixel inside of the border, by the distance to it. Not in
+            the paper, whose defects begin at full strength: at few pixels a side, their outlines are stairs.
     """
-    weight = mask.to(residual.dtype)
-    if soft:
-        weight = weight * F.avg_pool2d(weight, 3, stride=1, padding=1, count_include_pad=False)
-    return torch.addcmul(features, residual, weight)
+    weight = border_distance(mask_logits).clamp(0, 1) if soft else mask_logits >= 0
+    return torch.addcmul(features, residual, weight.detach().to(residual.dtype))
+
+
+def border_distance(mask_logits: Tensor) -> Tensor:
+    """Return about how many pixels each pixel lies inside of a mask, M / |grad M|; outside, it is negative.
+
+    To the first order, where the logits (N, 1, h, w) are smooth: exact for a straight border where they rise evenly.
+    """
+    padded = F.pad(mask_logits, (1, 1, 1, 1), mode="replicate")
+    x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    return mask_logits / torch.hypot(x, y).clamp_min(1e-6)
 
 
 def check_names(names: Sequence[str] | None) -> None:
@@ -150,7 +159,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
         defect_names: of the kinds of defect that it draws on demand; they enter the defect mapping and nothing else.
             None for a single kind, as published.
-        soft_gate: defects fade in along the mask's border, see `gate`; False, as published.
+        soft_gate: defects have smooth outlines, see `gate`; False, as published.
 
     All other arguments are those of `StyleGAN2Generator`.
 
@@ -428,9 +437,10 @@ class DFMGANGenerator(StyleGAN2Generator):
             if i == 0 and return_defect_free:
                 # The twin's features here are the backbone's, which have just been computed.
                 twin_features, twin = features, self.block(r).add_rgb(image, features, modulations)
-            used = mask >= mask_threshold
+            used = mask - mask_threshold
             if masks is not None:
-                given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) >= 0.5
+                # The share of each pixel that they cover has its border at a half.
+                given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) - 0.5
                 used = given if follows is None else torch.where(follows[:, None, None, None], given, used)
             x = gate(features, residual, used, self.config["soft_gate"])
             image = self.block(r).add_rgb(image, x, modulations)

@@ -154,7 +154,7 @@ def test_pointwise_epilogue(part, channels, size, limit, dtype, outputs):
     else:
         check(ours.mask, logits, torch.float32)
         # The gate is that of the logits that are given back: close to the threshold rounding decides.
-        plain[:n] = gate(plain[:n], other, ours.mask >= threshold)
+        plain[:n] = gate(plain[:n], other, ours.mask - threshold)
     rgb = plain_reading(to_rgb, plain, limit)
     check(ours.image, rgb if image is None else rgb + upsample2d(image.double()), torch.float32)
     assert ours.image.is_contiguous()

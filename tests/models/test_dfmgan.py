@@ -1,5 +1,7 @@
 """The generators as networks: sizes, configuration, the backbone inside, latents, precision and gradients."""
 
+import math
+
 import pytest
 import torch
 
@@ -144,19 +146,31 @@ def test_the_trunk_is_computed_once_for_the_triplet(make_generator):
     assert set(calls.values()) == {1}
 
 
-def test_the_gate_is_equation_1():
-    mask = torch.tensor([False, True, True, True]).reshape(1, 1, 2, 2)
+def test_the_gate_is_equation_1_and_open_at_zero():
+    logits = torch.tensor([-1.0, -0.0, 0.0, 1.0]).reshape(1, 1, 2, 2)
     features, residual = torch.full((1, 3, 2, 2), 5.0), torch.full((1, 3, 2, 2), 2.0)
     expected = torch.tensor([5.0, 7.0, 7.0, 7.0]).reshape(1, 1, 2, 2).expand(1, 3, 2, 2)
-    assert torch.equal(gate(features, residual, mask), expected)
+    assert torch.equal(gate(features, residual, logits), expected)
 
 
-def test_a_soft_gate_fades_in_inside_of_the_mask():
-    mask = torch.zeros(1, 1, 6, 7, dtype=torch.bool)
-    mask[:, :, 1:, 2:6] = True  # down to the image's lower edge, which is no border of the defect
-    opened = gate(torch.zeros(1, 2, 6, 7), torch.ones(1, 2, 6, 7), mask, soft=True)
-    rows = [[0.0] * 7, [0, 0, 4 / 9, 6 / 9, 6 / 9, 4 / 9, 0], *[[0, 0, 6 / 9, 1, 1, 6 / 9, 0]] * 4]
-    torch.testing.assert_close(opened, torch.tensor(rows).expand(1, 2, 6, 7))
+@pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 4, 2.0])
+@pytest.mark.parametrize("steepness", [0.01, 3.0])
+def test_a_soft_gate_rises_over_the_first_pixel_inside(angle, steepness):
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+    distance = (x - 5.3) * math.cos(angle) + (y - 5.3) * math.sin(angle)
+    logits = (steepness * distance).reshape(1, 1, 12, 12)
+    opened = gate(torch.zeros(1, 2, 12, 12), torch.ones(1, 2, 12, 12), logits, soft=True)
+    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # at the image's edge there is no slope beyond
+    torch.testing.assert_close(opened[inside], distance.clamp(0, 1).expand(1, 2, 12, 12)[inside])
+
+
+def test_a_soft_gate_leaves_thin_defects_and_flat_masks_whole():
+    line = torch.full((1, 1, 9, 9), -1.0)
+    line[:, :, 4] = 1
+    opened = gate(torch.zeros(1, 1, 9, 9), torch.ones(1, 1, 9, 9), line, soft=True)
+    assert torch.equal(opened, (line > 0).float())
+    full = gate(torch.zeros(1, 1, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 1, 9, 9), soft=True)
+    assert torch.equal(full, torch.ones(1, 1, 9, 9))
 
 
 def test_a_soft_gate_changes_the_defect_alone_and_is_kept(make_generator, tmp_path):
