@@ -80,8 +80,8 @@ class Stage2Options:
         joint: Learn all kinds of defect that --defect names in one model, which then draws any of them on demand.
         conditioning_kimg: Thousands of images over which a joint training goes from not knowing the kinds to telling
             them apart.
-        soft_gate: Smooth the outlines of defects within a pixel. None: where masks are imitated; elsewhere defects
-            begin at full strength, as published. Such a model draws without the fused operators of GPUs.
+        soft_gate: The trained model draws defects with smooth outlines, and without the fused operators of GPUs. None:
+            where masks are imitated; elsewhere not, as published.
 
     Raises:
         ValueError: a negative weight, or a share above 1.

@@ -159,7 +159,8 @@ class DFMGANGenerator(StyleGAN2Generator):
         residual_resolution: resolution of the first residual block, a power of two from 8 to `resolution`.
         defect_names: of the kinds of defect that it draws on demand; they enter the defect mapping and nothing else.
             None for a single kind, as published.
-        soft_gate: defects have smooth outlines, see `gate`; False, as published.
+        soft_gate: in evaluation mode, defects have smooth outlines, see `gate`; training always goes by the published
+            gate, since it would make up for a soft one. False, as published.
 
     All other arguments are those of `StyleGAN2Generator`.
 
@@ -254,6 +255,11 @@ class DFMGANGenerator(StyleGAN2Generator):
         return model.to(device=backbone.device)
 
     @property
+    def is_gate_soft(self) -> bool:
+        """Return whether defects are drawn with smooth outlines now."""
+        return self.config["soft_gate"] and not self.training
+
+    @property
     def num_defect_latents(self) -> int:
         """Return the number of per-layer defect latents: two for each residual block, one for ToMask."""
         return 2 * len(self.residual_resolutions) + 1
@@ -344,7 +350,7 @@ class DFMGANGenerator(StyleGAN2Generator):
         follows: Tensor | None = None,
     ) -> DFMGANGeneratorOutput:
         """Draw from per-layer latents (N, L, w_dim) and (N, L_defect, w_dim), with fused operators if they apply."""
-        is_fused = masks is None and not self.config["soft_gate"] and type(self.to_mask) is ToChannels
+        is_fused = masks is None and not self.is_gate_soft and type(self.to_mask) is ToChannels
         if not (is_fused and fused.applies(self, ws)):
             trunk = self.run_trunk(ws, noise)
             return self.synthesize_defect(trunk, ws, defect_ws, return_defect_free, mask_threshold, masks, follows)
@@ -442,7 +448,7 @@ class DFMGANGenerator(StyleGAN2Generator):
                 # The share of each pixel that they cover has its border at a half.
                 given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) - 0.5
                 used = given if follows is None else torch.where(follows[:, None, None, None], given, used)
-            x = gate(features, residual, used, self.config["soft_gate"])
+            x = gate(features, residual, used, self.is_gate_soft)
             image = self.block(r).add_rgb(image, x, modulations)
         if return_defect_free:
             above = self.residual_resolutions[1:]

@@ -137,12 +137,12 @@ def test_masks_are_imitated_or_learnt_as_published():
     assert [phase.name for phase in task.phases] == ["imitation", "generator", "path_length", "discriminator"]
     assert task.match_discriminator is None
     assert (task.settings.mode_seeking_weight, task.settings.ema_rampup) == (0, 0.05)
-    assert task.generator.config["soft_gate"]
+    assert task.generator_ema.config["soft_gate"]
     task = tiny.make_quick("stage2", imitation_kimg=0)
     assert task.codes is None
     assert task.match_discriminator is not None
     assert (task.settings.mode_seeking_weight, task.settings.ema_rampup) == (0.1, None)
-    assert not task.generator.config["soft_gate"]
+    assert not task.generator_ema.config["soft_gate"]
     assert tiny.make_quick("stage2", imitation_kimg=0, options={"soft_gate": True}).generator.config["soft_gate"]
     assert not tiny.make_quick("stage2", options={"soft_gate": False}).generator.config["soft_gate"]
 
@@ -153,13 +153,12 @@ def test_stage2_imitates_defects_and_their_masks(kinds, monkeypatch):
     batch, before = photographs_of(task), {n: p.clone() for n, p in task.generator.named_parameters()}
 
     def overlap() -> float:
-        draws = [task.generator.draw(task._latents(6), task._coded(batch), NoiseInput("random", 6)) for _ in range(8)]
-        drawn, real = torch.stack([out.mask_logits >= 0 for out in draws]), batch.masks > 0
+        out = task.generator.draw(task._latents(6), task._coded(batch), NoiseInput("random", 6))
+        drawn, real = out.mask_logits >= 0, batch.masks > 0
         return ((drawn & real).sum() / (drawn | real).sum()).item()
 
     assert overlap() < 0.1
-    task.optimizers["imitation"].param_groups[0]["lr"] /= 10  # on a backbone that draws noise, the usual one is wild
-    for _ in range(140):
+    for _ in range(80):
         for parameter in task.phases[0].parameters:
             parameter.requires_grad_(True)
         task.imitation_loss(batch, RunningStatistics()).backward()
@@ -167,7 +166,7 @@ def test_stage2_imitates_defects_and_their_masks(kinds, monkeypatch):
             parameter.requires_grad_(False)
         task.optimizers["imitation"].step()
         task.optimizers["imitation"].zero_grad()
-    assert overlap() > 0.2
+    assert overlap() > 0.3
     changed = {name for name, p in task.generator.named_parameters() if not torch.equal(p, before[name])}
     assert changed
     assert all(name.startswith(DEFECT_PREFIXES) for name in changed)
@@ -185,8 +184,8 @@ def test_stage2_imitates_defects_and_their_masks(kinds, monkeypatch):
     assert (found[1] - found[0]).item() == pytest.approx(wanted, rel=0.01)
     logged = {name for names in task.panels.values() for name in names}
     assert logged >= {"loss/defect_imitation", "loss/mask_imitation", "loss/mask_area"}
-    assert means["loss/mask_imitation"] < 1.2
-    assert 0 <= means["loss/mask_area"] < 1.5
+    assert means["loss/mask_imitation"] < 1
+    assert means["loss/mask_area"] < 1
 
 
 def test_a_defect_on_another_product_shows_no_edge_along_its_mask():

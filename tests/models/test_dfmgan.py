@@ -173,17 +173,20 @@ def test_a_soft_gate_leaves_thin_defects_and_flat_masks_whole():
     assert torch.equal(full, torch.ones(1, 1, 9, 9))
 
 
-def test_a_soft_gate_changes_the_defect_alone_and_is_kept(make_generator, tmp_path):
-    hard, soft = make_generator(), make_generator(soft_gate=True)
+def test_a_soft_gate_changes_drawn_defects_alone_and_is_kept(make_generator, tmp_path):
+    hard, soft = make_generator().eval(), make_generator(soft_gate=True).eval()
     soft.load_state_dict(hard.state_dict())
-    a, b = (model(*latents(), noise_mode="const", return_defect_free=True) for model in (hard, soft))
+    draw = {"noise_mode": "const", "return_defect_free": True}
+    a, b = (model(*latents(), **draw) for model in (hard, soft))
     assert torch.equal(a.defect_free_images, b.defect_free_images)
     assert torch.equal(a.mask_logits, b.mask_logits)
     assert not torch.equal(a.images, b.images)
-    off = soft(*latents(), noise_mode="const", return_defect_free=True, mask_threshold=soft.config.conv_clamp)
+    off = soft(*latents(), **draw, mask_threshold=soft.config.conv_clamp)
     assert torch.equal(off.images, off.defect_free_images)
+    # Training goes by the published gate.
+    assert torch.equal(soft.train()(*latents(), **draw).images, hard.train()(*latents(), **draw).images)
     soft.save_pretrained(tmp_path)
-    assert torch.equal(type(soft).from_pretrained(tmp_path)(*latents(), noise_mode="const").images, b.images)
+    assert torch.equal(type(soft).from_pretrained(tmp_path)(*latents(), **draw).images, b.images)
 
 
 def test_the_gate_adds_the_residual_where_the_mask_is_on(make_generator):
