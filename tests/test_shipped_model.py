@@ -15,6 +15,7 @@ from dfmgan_hf.files import module_sha256
 from dfmgan_hf.hub import CardConfig, CardError, CardFacts, make_card
 from dfmgan_hf.hub.cards import look_up, of_kinds, read_record, same_photographs
 from dfmgan_hf.hub.push import HubConfig, published_files
+from dfmgan_hf.metrics import PipelineSampler
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "models" / "dfmgan-magnetic-tile"
@@ -116,6 +117,15 @@ def test_other_weights_do_not_get_these_numbers(tmp_path: Path):
     with pytest.raises(CardError, match=r"not those of the model in .*Measure this one: `dfmgan evaluate --model"):
         make_card(CardConfig(CardFacts("org/other"), tmp_path / "model", num_samples=0))
     assert files == {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
+
+
+def test_another_gate_does_not_get_these_numbers(tmp_path: Path):
+    shutil.copytree(FOLDER, tmp_path / "model")
+    config = tmp_path / "model" / "generator" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "soft_gate": True}))
+    assert PipelineSampler(DFMGANPipeline.from_pretrained(tmp_path / "model")).settings["soft_gate"]
+    with pytest.raises(CardError, match=r"measured with `soft_gate` False .*, where it is True\. Measure this one"):
+        make_card(CardConfig(CardFacts("org/other"), tmp_path / "model", num_samples=0))
 
 
 def test_readme_shows_the_numbers_of_the_records():

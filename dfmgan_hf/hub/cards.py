@@ -478,11 +478,19 @@ def _put_measured(text: str, content: str) -> str:
 
 
 def check_measured(results: dict[str, Any], model_dir: Path) -> None:
-    """Raise `CardError` if numbers are not those of the weights in a folder, as far as results.json tells."""
-    measured = {r.get("settings", {}).get("sampler", {}).get("weights_sha256") for r in of_kinds(results).values()}
-    measured -= {None}
-    if not measured:
+    """Raise `CardError` if numbers are not those of the model in a folder, as far as results.json tells."""
+    samplers = [record.get("settings", {}).get("sampler", {}) for record in of_kinds(results).values()]
+    samplers = [sampler for sampler in samplers if "weights_sha256" in sampler]
+    if not samplers:
         return
+    measured = {sampler["weights_sha256"] for sampler in samplers}
+    is_soft = bool((read_record(model_dir / "generator" / "config.json") or {}).get("soft_gate"))
+    if any(sampler.get("soft_gate", False) != is_soft for sampler in samplers):
+        raise CardError(
+            f"The results are not those of the model in {model_dir}: they were measured with `soft_gate` "
+            f"{not is_soft} in generator/config.json, where it is {is_soft}. Measure this one: `dfmgan evaluate "
+            f"--model {model_dir}`."
+        )
     tensors: dict[str, Tensor] = {}
     for path in full_precision_weights(model_dir / "generator"):
         tensors |= load_file(path)

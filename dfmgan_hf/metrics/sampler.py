@@ -102,8 +102,10 @@ class PipelineSampler:
     @property
     def settings(self) -> dict[str, Any]:
         """What the images depend on, for results; the hash is that of the generator's tensors."""
+        generator = self.pipe.unwrapped_generator
         return {
-            "weights_sha256": module_sha256(self.pipe.unwrapped_generator),
+            "weights_sha256": module_sha256(generator),
+            **({"soft_gate": True} if generator.config.get("soft_gate") else {}),
             "truncation_psi": self.truncation_psi,
             "noise_mode": self.noise_mode,
             "defect_free": self.defect_free,
