@@ -69,6 +69,7 @@ class TestGolden:
             "window": None,
             "defect_names": None,
             "object_noise": False,
+            "soft_gate": False,
         }
         assert converted.configs["generator_raw"] == converted.configs["generator"]
         judges = {**sizes, "mbstd_group_size": 4, "num_kinds": 0}

@@ -138,10 +138,12 @@ def test_nothing_of_a_plain_launch_is_ignored():
 
 
 def test_a_run_that_ends_before_the_game_begins_says_so():
-    task = tiny.make_quick("stage1", imitation_kimg=0.02)
+    task = tiny.make_stage1()
+    for phase in task.phases:
+        phase.begins = 5  # of batches of 4: as if it imitated first
     message = check_length(task, batch_size=4, total_kimg=0.02)
     assert message.startswith(
-        "The run ends at 0.02 kimg, and generator, path_length, discriminator would begin at 0.02 only: "
+        "The run ends at 0.02 kimg, and generator, path_length, discriminator, r1 would begin at 0.02 only: "
     )
     assert check_length(task, batch_size=4, total_kimg=0.024) is None
     assert check_length(tiny.make_stage1(), batch_size=4, total_kimg=0.001) is None
