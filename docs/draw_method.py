@@ -13,7 +13,7 @@ from dfmgan_hf import DFMGANPipeline
 
 Colour = tuple[int, int, int]
 DOCS = Path(__file__).resolve().parent
-SEED = 28
+SEED = 21
 PAPER, INK, GREY, LINE = (255, 255, 255), (32, 32, 32), (110, 110, 110), (150, 150, 150)
 OBJECT, DEFECT = (0, 121, 107), (194, 24, 91)
 SIDE = 128
@@ -48,7 +48,7 @@ def draw_method() -> Image.Image:
 
     pipe = DFMGANPipeline.from_pretrained(DOCS.parent / "models" / "dfmgan-magnetic-tile")
     pipe.set_progress_bar_config(disable=True)
-    shown, one = pipe(seeds=[3, 5, 9, 12, 6, 17]), pipe(seeds=[SEED])
+    shown, one = pipe(seeds=[3, 5, 9, 12, 11, 31]), pipe(seeds=[SEED])
     twin, mask, defect = one.defect_free_images[0], one.masks[0], one.images[0]
     small = 76
 
