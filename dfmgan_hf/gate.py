@@ -136,6 +136,7 @@ class QualityGate:
         Raises:
             GateError: fewer than three defects, of as many parts, or no good photograph.
             MissingWeightsError: there are no weights.
+            ImportError: OpenCV is not installed.
 
         Example:
             >>> gate = QualityGate.from_defects(defects.images, defects.masks, good.images)
@@ -168,7 +169,9 @@ class QualityGate:
             real["mask"].append(_agreement(change, there))
             real["area"].append(float(there.float().mean()))
             real["product"].append(_on_product(image, there))
-        low = {name: float(np.quantile(values, tail)) for name, values in real.items()}
+        # One photograph without a clear background must not take the check from all.
+        real["product"] = [share for share in real["product"] if not math.isnan(share)]
+        low = {name: float(np.quantile(values, tail)) for name, values in real.items() if values}
         thresholds = {
             "visible": low["visible"],
             "mask": low["mask"],
@@ -178,7 +181,7 @@ class QualityGate:
             "copy": float(copies.median()) / 2,
             "likeness": float(unlike.quantile(1 - tail)),
         }
-        if not math.isnan(low["product"]):
+        if "product" in low:
             thresholds["product"] = low["product"]
         source = {
             "tensors": tensors_sha256({"images": images, "masks": masks, "good": good, "parts": groups}),
@@ -198,6 +201,7 @@ class QualityGate:
         *,
         category: str | None = None,
         groups: Path | None = None,
+        bit_depth: int = 16,
         device: torch.device | str = "cpu",
     ) -> QualityGate:
         """Measure the thresholds on a data set: `from_defects` of what a model of this size would be trained on.
@@ -207,14 +211,17 @@ class QualityGate:
             defect: the kind of defect; if there is none of this name, the only one there is.
             resolution, image_channels: of the model's images; see `Size`.
             category: which of several; if there is none of this name, `data_dir` itself.
-            groups: CSV of file names and the parts that they show, as `dfmgan split` takes it.
+            groups: CSV of file names and the parts that they show, as `dfmgan split` takes it, with a line for each
+                photograph of the defect.
+            bit_depth: significant bits of 16-bit photographs.
             device: that judges.
 
         Raises:
-            DataError, GateError: the data set cannot be used.
+            DataError, GateError: the data set or `groups` cannot be used.
+            MissingWeightsError, ImportError: as `from_defects`.
         """
         is_one_of_several = category is not None and (data_dir / category).is_dir()
-        data = DataConfig(data_dir, category=category if is_one_of_several else None)
+        data = DataConfig(data_dir, category=category if is_one_of_several else None, bit_depth=bit_depth)
         kind = defect if defect in data.listing().defects else None
         size: dict[str, Any] = {"resolution": resolution, "image_channels": image_channels}
         defects, good = data.load_defects(kind, **size), data.load_good(**size)
@@ -222,8 +229,8 @@ class QualityGate:
             raise GateError(f"The defects in {data_dir} have no masks, which the gate needs.")
         parts = None
         if groups is not None:
-            by_name = read_groups(groups)
-            parts = [by_name.get(name, name) for name in defects.file_names]
+            by_name = read_groups(groups, defects.file_names)
+            parts = [by_name[name] for name in defects.file_names]
         lpips = load_lpips(device=device)
         return cls.from_defects(defects.images, defects.masks, good.images, parts=parts, lpips=lpips)
 
@@ -254,6 +261,7 @@ class QualityGate:
 
         Raises:
             DataError, GateError: the photographs cannot be used.
+            MissingWeightsError, ImportError: as `from_defects`.
         """
         records, rng = [*defects, *good], np.random.default_rng(0)
         size = height_and_width(resolution)
@@ -357,8 +365,8 @@ def _on_product(image: Tensor, mask: Tensor) -> float:
     """Return the share of a mask that is on the product; nan where nothing stands out from a plain background."""
     try:
         product = find_foreground(image.permute(1, 2, 0).numpy(), "the picture")
-    except (ValueError, ImportError):
-        return math.nan
+    except ValueError:
+        return math.nan  # but a missing OpenCV is an error: other draws would be refused than where it is installed
     return float(product[mask.numpy()].mean())
 
 

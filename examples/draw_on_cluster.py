@@ -14,7 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -53,13 +53,13 @@ class Drawer:
     """A pipeline in a process of its own."""
 
     def __init__(self, job: GenerateConfig | PaintSetConfig) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        pipe = DFMGANPipeline.from_pretrained(job.model, revision=job.revision).to(device)
-        gate = open_gate(job.gate, export_of(job).defect, pipe, job.gate_groups)
+        pipe = DFMGANPipeline.from_pretrained(job.model, revision=job.revision).to(device_of(job))
         if isinstance(job, PaintSetConfig):
             allow_pixels(job.max_megapixels)
+            gate = open_gate(job.gate, job, pipe, job.gate_groups)
             self.draw = partial(paint_samples, pipe, job, find_photographs(job), gate=gate)
         else:
+            gate = open_gate(job.gate, job.export, pipe, job.gate_groups, job.gate_bit_depth)
             self.draw = partial(draw_samples, pipe, job.export, gate=gate)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -70,6 +70,13 @@ class Drawer:
 
 def sample_of(row: dict[str, Any]) -> Sample:
     return Sample(Record(**json.loads(row["record"])), *(row[name] for name in KINDS))
+
+
+def device_of(job: GenerateConfig | PaintSetConfig) -> str:
+    """Return the kind of device that a worker computes on: which GPU it gets is Ray's choice."""
+    if isinstance(job, PaintSetConfig):
+        return torch.device(job.device).type
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def export_of(job: GenerateConfig | PaintSetConfig) -> DatasetConfig:
@@ -96,7 +103,10 @@ def draw_on_cluster(config: ClusterConfig, drawer: type[Drawer] = Drawer) -> Non
     context.raise_original_map_exception = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    part = export_of(config.job).images_per_shard
+    job = config.job
+    if isinstance(job, PaintSetConfig) and gpus and not torch.cuda.is_available():
+        job = replace(job, device="cuda")  # it says cpu because this machine has no GPU, but those of workers have
+    part = export_of(job).images_per_shard
 
     def draw(missing: list[int]) -> Iterator[Sample]:
         if not missing:
@@ -105,7 +115,7 @@ def draw_on_cluster(config: ClusterConfig, drawer: type[Drawer] = Drawer) -> Non
         numbers = ray.data.from_items([{"number": number} for number in missing], override_num_blocks=parts)
         drawn = numbers.map_batches(
             drawer,
-            fn_constructor_args=(config.job,),
+            fn_constructor_args=(job,),
             batch_size=None,
             compute=ray.data.ActorPoolStrategy(size=min(workers, parts)),
             num_gpus=1 if gpus else None,

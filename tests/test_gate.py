@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,28 @@ def test_an_empty_mask_shows_nothing(gate, photographs):
     assert "visible" in gate.judge(twin, torch.zeros_like(twin), twin).failed
 
 
+def test_an_unclear_background_does_not_take_the_check_from_the_others(photographs, monkeypatch):
+    unclear = [photographs[0][0]]
+
+    def find(image, name):
+        if any(np.array_equal(image[:, :, 0], each[0].numpy()) for each in unclear):
+            raise ValueError("nothing stands out")
+        return np.ones(image.shape[:2], dtype=bool)
+
+    monkeypatch.setattr(gate_module, "find_foreground", find)
+    assert QualityGate.from_defects(*photographs, lpips=Network()).thresholds["product"] == 1
+    unclear += list(photographs[0])
+    assert "product" not in QualityGate.from_defects(*photographs, lpips=Network()).thresholds
+
+
+def test_without_opencv_there_is_no_gate(gate, photographs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ImportError, match=r"cv2.*dfmgan-hf\[poisson\]"):
+        judge(gate, photographs)
+    with pytest.raises(ImportError, match=r"cv2.*dfmgan-hf\[poisson\]"):
+        QualityGate.from_defects(*photographs, lpips=Network())
+
+
 def test_defects_on_two_parts_are_too_few(photographs):
     with pytest.raises(GateError, match="6 on 2"):
         QualityGate.from_defects(*photographs, parts=["a", "a", "a", "b", "b", "b"])
@@ -111,18 +134,24 @@ def test_thresholds_of_photographs_are_those_of_their_patches(photographs, monke
         QualityGate.from_photographs(defects, without, 32, 1, window=80)
 
 
+def save_product(folder, photographs, change=lambda pixels: pixels):
+    """Write a data set of these photographs, changed so, and their masks; return its folder."""
+    images, masks, good = photographs
+    folders = [folder / name for name in ("test/dent", "ground_truth/dent", "train/good")]
+    for each in folders:
+        each.mkdir(parents=True)
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        Image.fromarray(change(image[0].numpy())).save(folders[0] / f"{i}.png")
+        Image.fromarray(mask[0].numpy()).save(folders[1] / f"{i}_mask.png")
+    for i, image in enumerate(good):
+        Image.fromarray(change(image[0].numpy())).save(folders[2] / f"{i}.png")
+    return folder
+
+
 def test_a_gate_on_several_products_takes_the_one_that_is_named(photographs, monkeypatch, tmp_path):
     monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
-    images, masks, good = photographs
-    for category, level in (("nut", 0), ("bolt", 40)):
-        folders = [tmp_path / category / f for f in ("test/dent", "ground_truth/dent", "train/good")]
-        for folder in folders:
-            folder.mkdir(parents=True)
-        for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            Image.fromarray(image[0].numpy() + level).save(folders[0] / f"{i}.png")
-            Image.fromarray(mask[0].numpy()).save(folders[1] / f"{i}_mask.png")
-        for i, image in enumerate(good):
-            Image.fromarray(image[0].numpy() + level).save(folders[2] / f"{i}.png")
+    save_product(tmp_path / "nut", photographs)
+    save_product(tmp_path / "bolt", photographs, lambda pixels: pixels + 40)
 
     def darkest(root, category):
         gate = QualityGate.from_data(root, "dent", 32, 1, category=category)
@@ -131,6 +160,28 @@ def test_a_gate_on_several_products_takes_the_one_that_is_named(photographs, mon
     assert darkest(tmp_path, "nut") == darkest(tmp_path / "nut", "object") == darkest(tmp_path, "bolt") - 40
     with pytest.raises(DataError, match="--category bolt"):
         QualityGate.from_data(tmp_path, "dent", 32, 1, category="object")
+
+
+def test_photographs_of_twelve_bits_give_the_thresholds_of_eight(photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
+    usual = save_product(tmp_path / "8", photographs)
+    deep = save_product(tmp_path / "12", photographs, lambda pixels: pixels.astype(np.uint16) << 4)
+    found, expected = (
+        QualityGate.from_data(deep, "dent", 32, 1, bit_depth=12),
+        QualityGate.from_data(usual, "dent", 32, 1),
+    )
+    assert found.sha256 == expected.sha256
+    assert found.thresholds == expected.thresholds
+
+
+def test_groups_that_name_other_photographs_are_refused(photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
+    folder, groups = save_product(tmp_path / "nut", photographs), tmp_path / "groups.csv"
+    groups.write_text("\n".join(["file,group", *(f"dent/{i}.png,part {i % 3}" for i in range(6))]))
+    with pytest.raises(DataError, match=r"groups\.csv: no line for 6 photographs \(test/dent/0\.png"):
+        QualityGate.from_data(folder, "dent", 32, 1, groups=groups)
+    groups.write_text(groups.read_text().replace("dent/", "test/dent/"))  # and none of the good ones
+    assert QualityGate.from_data(folder, "dent", 32, 1, groups=groups).thresholds
 
 
 def test_the_defects_of_one_photograph_are_judged_together():

@@ -117,14 +117,20 @@ class Partition:
         return cls(tuple(base), tuple(test))
 
 
-def read_groups(path: Path | str) -> dict[str, str]:
+def read_groups(path: Path | str, names: Iterable[str] = ()) -> dict[str, str]:
     """Read which photographs show the same part, from a CSV file with the columns file and group.
+
+    Args:
+        path: Of the file.
+        names: Photographs that must have a line. Without it, each would count as a part of its own, and nothing would
+            keep it apart from others of its part.
 
     Returns:
         What the part is called, by the photograph's name, such as test/crack/000.png.
 
     Raises:
-        DataError: (`groups`) if there is no such file, or it has not these columns, or not one group for each file.
+        DataError: (`groups`) if there is no such file, or it has not these columns, or not one group for each file,
+            or no line for one of `names`.
     """
     groups: dict[str, str] = {}
     try:
@@ -137,6 +143,9 @@ def read_groups(path: Path | str) -> dict[str, str]:
                 raise ValueError(f"a line of file {name!r} and group {group!r}")
             if groups.setdefault(name, group) != group:
                 raise ValueError(f"{name} in the groups {groups[name]!r} and {group!r}")
+        unknown = [name for name in names if name not in groups]
+        if unknown:
+            raise ValueError(f"no line for {len(unknown)} photographs ({shorten(unknown, 3)})")
         return groups
     except OSError as error:
         found = error.strerror or str(error)
@@ -190,8 +199,8 @@ class SplitConfig(DataSource):
     Attributes:
         output_dir: Folder for partition_P1_base.txt, for --file_list of training, and partition_P1_test.txt, for that
             of evaluation. Lists that lie there are kept: a second division would test on what was trained on.
-        groups: CSV file with the columns file and group, which says what shows the same part. None compares the
-            photographs, as `dfmgan check` does.
+        groups: CSV file with the columns file and group, which says what shows the same part; each photograph of a
+            defect needs a line. None compares the photographs, as `dfmgan check` does.
         seed: Seed of the division.
     """
 
@@ -209,7 +218,10 @@ def split_dataset(config: SplitConfig) -> Partition:
         DataError, ValueError: there is nothing to divide, or too few parts; also as `find_usable`.
     """
     listing = find_usable(config)
-    groups = read_groups(config.groups) if config.groups else find_parts(listing, config.bit_depth)
+    if config.groups:
+        groups = read_groups(config.groups, [record.name for record in listing.records if record.defect != GOOD])
+    else:
+        groups = find_parts(listing, config.bit_depth)
     partition = split_by_parts(listing, groups, seed=config.seed)
     with lock_folder(config.output_dir):
         for path in Partition.paths(config.output_dir, "P1"):

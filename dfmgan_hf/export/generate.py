@@ -128,6 +128,7 @@ class GenerateConfig:
         gate: Data set with the real defects (`defect`, or the only kind): draw again what is not visible, not where
             the mask says, off the product, a copy or unlike these, until there are num_images good ones.
         gate_groups: CSV of the parts that its photographs show, where several show the same: see `dfmgan split`.
+        gate_bit_depth: Significant bits of its 16-bit photographs (12 for the raw values of many cameras).
     """
 
     model: str
@@ -137,6 +138,7 @@ class GenerateConfig:
     private: bool = False
     gate: Path | None = None
     gate_groups: Path | None = None
+    gate_bit_depth: int = 16
 
 
 def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw: Draw | None = None) -> None:
@@ -151,7 +153,7 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
     if config.push_to_hub is not None and processes.is_main:
         check_push(config.export, config.push_to_hub, private=config.private or None)
     pipe = DFMGANPipeline.from_pretrained(config.model, revision=config.revision).to(processes.device)
-    gate = open_gate(config.gate, config.export, pipe, config.gate_groups)
+    gate = open_gate(config.gate, config.export, pipe, config.gate_groups, config.gate_bit_depth)
     summary = generate_dataset(pipe, config.export, model_name=config.model, processes=processes, gate=gate, draw=draw)
     if summary is not None:
         print(f"{config.export.output_dir}:\n{summary}")
@@ -161,12 +163,29 @@ def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw
 
 
 def open_gate(
-    data_dir: Path | None, export: DatasetConfig, pipe: DFMGANPipeline, groups: Path | None = None
+    data_dir: Path | None,
+    export: DatasetConfig,
+    pipe: DFMGANPipeline,
+    groups: Path | None = None,
+    bit_depth: int = 16,
 ) -> QualityGate | None:
-    """Measure a gate's thresholds for an export at the size of a model, on its device; None without real defects."""
+    """Measure a gate's thresholds for an export at the size of a model, on its device; None without real defects.
+
+    Args:
+        data_dir: the real defects.
+        export: names the kind of defect. Where it says how to paint, the real defects are read with the same bit depth
+            as the photographs that are painted into: both are of one camera.
+        pipe: the model.
+        groups: CSV of the parts that the real defects are on.
+        bit_depth: significant bits of 16-bit photographs of real defects, unless `export` says how to paint.
+
+    Raises:
+        DataError, GateError, MissingWeightsError, ImportError: as `QualityGate.from_data`.
+    """
     if data_dir is None:
         return None
     config = pipe.generator.config
+    how = getattr(export, "how", None)  # only PaintSetConfig has it, whose file imports this one
     return QualityGate.from_data(
         data_dir,
         export.defect,
@@ -174,6 +193,7 @@ def open_gate(
         config["image_channels"],
         category=export.category,
         groups=groups,
+        bit_depth=bit_depth if how is None else how.bit_depth,
         device=pipe.device,
     )
 

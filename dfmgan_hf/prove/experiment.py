@@ -93,8 +93,8 @@ class ProveConfig(FittedSource):
             no model is compared.
         defects: Kinds of defect to find; none for all.
         split_dir: Folder that `dfmgan split` wrote. None divides the photographs in the same way, into output_dir.
-        groups: CSV file with the columns file and group, which says what shows the same part. None compares the
-            photographs.
+        groups: CSV file with the columns file and group, which says what shows the same part; each photograph of
+            these defects needs a line. None compares the photographs.
         arms: What to compare with photographs alone; none for all that is at hand, but for what passes the quality
             gate: name painted and painted_gated, generated and generated_gated to see what the gate is worth.
         seeds: Networks of each arm.
@@ -265,6 +265,7 @@ class Experiment:
         self.size = sides(config.side, self._aspect())
         self.listing = find_usable(config, config.defects, self.size if self.is_whole else None, config.fit)
         self.kinds = self._kinds()
+        self._check_models()
         self.parts = self._find_parts()
         self.partition = self._split()
         self.train_defects, self.train_good, self.test = self._select()
@@ -292,6 +293,16 @@ class Experiment:
                 advice="Put some into train/good, or name their folder with --good_dir.",
             )
         return list(dict.fromkeys(self.config.defects or self.listing.defects))
+
+    def _check_models(self) -> None:
+        """Refuse a model of several kinds that draws none of those that are tested: it would draw any."""
+        for name, pipe in self.pipes.items():
+            if pipe.defect_names and not set(pipe.defect_names) & set(self.kinds):
+                raise ProveError(
+                    f"{name} draws the defects {', '.join(pipe.defect_names)}, but none of those that are tested "
+                    f"({', '.join(self.kinds)}): name some that it draws (--defects), as its training called them, or "
+                    "leave this model out."
+                )
 
     def _is_whole(self) -> bool:
         windows = {name: pipe.unwrapped_generator.config.get("window") for name, pipe in self.pipes.items()}
@@ -322,7 +333,7 @@ class Experiment:
     def _find_parts(self) -> dict[str, str]:
         """Return what shows the same part; comparing photographs takes minutes, so that is kept."""
         if self.config.groups is not None:
-            return read_groups(self.config.groups)
+            return read_groups(self.config.groups, [r.name for r in self.listing.records if r.defect in self.kinds])
         kept = self.config.output_dir / "parts.csv"
         if not kept.is_file():
             parts = find_parts(self.listing, self.config.bit_depth)

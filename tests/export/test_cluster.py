@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from dfmgan_hf import painting
+from dfmgan_hf import DFMGANPipeline, painting
 from dfmgan_hf.export import ExportConfig, GenerateConfig, generate
 from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
+from dfmgan_hf.gate import QualityGate
 from dfmgan_hf.painting import PaintConfig
 
 SCRIPT = str(Path(__file__).parents[2] / "examples" / "draw_on_cluster.py")
@@ -79,6 +81,44 @@ def test_a_worker_paints_what_paint_does(pipe, contents, tmp_path, monkeypatch):
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     paint_dataset(jobs[1], draw=lambda missing: map(script["sample_of"], [rows[number] for number in missing]))
     assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize("paints", [False, True])
+def test_a_worker_measures_the_gate_of_its_job(pipe, gate, tmp_path, monkeypatch, paints):
+    pipe.save_pretrained(tmp_path / "model")
+    Image.new("L", (64, 64)).save(tmp_path / "photograph.png")
+    model, options = str(tmp_path / "model"), {"category": "nut", "defect": "dent"}
+    asked = {"gate": tmp_path / "data", "gate_groups": tmp_path / "groups.csv"}
+    if paints:
+        how, photograph = PaintConfig(bit_depth=12), tmp_path / "photograph.png"
+        job = PaintSetConfig(
+            output_dir=tmp_path / "out", model=model, photographs=photograph, device="cpu", how=how, **asked, **options
+        )
+    else:
+        job = GenerateConfig(model, ExportConfig(tmp_path / "out", **options), **asked, gate_bit_depth=12)
+    measured = []
+    monkeypatch.setattr(QualityGate, "from_data", lambda *given, **named: measured.append((given, named)) or gate)
+    assert runpy.run_path(SCRIPT)["Drawer"](job).draw.keywords["gate"] is gate
+    (((data_dir, defect, *_), named),) = measured
+    assert (data_dir, defect) == (tmp_path / "data", "dent")
+    assert (named["category"], named["groups"], named["bit_depth"]) == ("nut", tmp_path / "groups.csv", 12)
+
+
+def test_a_worker_paints_on_the_device_that_was_asked_for(pipe, tmp_path, monkeypatch):
+    pipe.save_pretrained(tmp_path / "model")
+    Image.new("L", (64, 64)).save(tmp_path / "photograph.png")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    devices = []
+    monkeypatch.setattr(DFMGANPipeline, "to", lambda self, device: devices.append(device) or self)
+    for device in ("cpu", "cuda:1"):
+        job = PaintSetConfig(
+            output_dir=tmp_path / "out",
+            model=str(tmp_path / "model"),
+            photographs=tmp_path / "photograph.png",
+            device=device,
+        )
+        runpy.run_path(SCRIPT)["Drawer"](job)
+    assert devices == ["cpu", "cuda"]  # a worker sees one GPU, which Ray chose
 
 
 @pytest.mark.slow

@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.export import ExportConfig, ExportError, draw_samples
-from dfmgan_hf.export.generate import _draw_batch, candidate_seed, one_ahead, why_dropped
+from dfmgan_hf.export import ExportConfig, ExportError, GenerateConfig, draw_samples, generate
+from dfmgan_hf.export.generate import _draw_batch, candidate_seed, one_ahead, open_gate, why_dropped
+from dfmgan_hf.export.paint import PaintSetConfig
+from dfmgan_hf.gate import QualityGate
+from dfmgan_hf.painting import PaintConfig
 
 
 def draw(pipe, indices=range(10), **options):
@@ -120,6 +123,20 @@ def test_a_gated_export_sums_up_and_shows_what_was_refused(export, gate, tmp_pat
     gate.sha256 = "1" * 64
     with pytest.raises(ExportError, match=r"gate_sha256 was 0000.* and is 1111"):
         export(gate=gate)
+
+
+def test_a_gate_reads_its_photographs_with_the_bit_depth_of_the_camera(pipe, gate, tmp_path, monkeypatch):
+    depths = []
+    monkeypatch.setattr(QualityGate, "from_data", lambda *_, bit_depth=16, **__: depths.append(bit_depth) or gate)
+    painted = PaintSetConfig(
+        output_dir=tmp_path, model="m", photographs=tmp_path, how=PaintConfig(bit_depth=12), gate=tmp_path
+    )
+    open_gate(painted.gate, painted, pipe)
+    pipe.save_pretrained(tmp_path / "model")
+    for options in ({}, {"gate_bit_depth": 10}):
+        export = ExportConfig(tmp_path / f"out{len(options)}", num_images=1)
+        generate(GenerateConfig(str(tmp_path / "model"), export, gate=tmp_path, **options))
+    assert depths == [12, 16, 10]
 
 
 def test_a_backbone_is_refused(make_backbone):

@@ -1,0 +1,64 @@
+"""What `dfmgan prove` and `dfmgan split` refuse: groups of other photographs, and models of other kinds of defect."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("segmentation_models_pytorch")
+pytest.importorskip("scipy")
+pytest.importorskip("onnx")
+
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.data.partitions import SplitConfig, split_dataset
+from dfmgan_hf.data.records import DataError
+from dfmgan_hf.prove.experiment import Experiment, ProveConfig, ProveError
+
+
+@pytest.fixture
+def product(tmp_path):
+    """A data set of 12 photographs of scratches and 12 good ones, and groups.csv: two scratches are on each part."""
+    folder, rng, lines = tmp_path / "product", np.random.default_rng(0), ["file,group"]
+    for i in range(12):
+        for name in (f"{'train' if i < 6 else 'test'}/good/{i}.png", f"test/scratch/{i}.png"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (32, 32)).astype(np.uint8)).save(folder / name)
+        lines.append(f"test/scratch/{i}.png,part {i // 2}")
+        mask = np.zeros((32, 32), dtype=bool)
+        mask[i : i + 4, 4:14] = True
+        (folder / "ground_truth/scratch").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(folder / f"ground_truth/scratch/{i}_mask.png")
+    (tmp_path / "groups.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def settings(product, tmp_path, monkeypatch):
+    # So few parts are too few for an answer, which is not asked for here.
+    monkeypatch.setattr("dfmgan_hf.prove.experiment.LEAST_PARTS", 2)
+    return {"data_dir": product, "output_dir": tmp_path / "out", "side": 32, "device": "cpu"}
+
+
+def test_groups_of_other_photographs_are_refused(product, settings, tmp_path):
+    good, other = tmp_path / "groups.csv", tmp_path / "other.csv"
+    split_dataset(SplitConfig(data_dir=product, output_dir=tmp_path / "lists", groups=good))
+    settings["split_dir"] = tmp_path / "lists"
+    other.write_text(good.read_text().replace("test/scratch/", "scratch/"))
+    said = r"other\.csv: no line for 12 photographs \(test/scratch/0\.png"
+    with pytest.raises(DataError, match=said):
+        split_dataset(SplitConfig(data_dir=product, output_dir=tmp_path / "lists2", groups=other))
+    with pytest.raises(DataError, match=said):
+        Experiment(ProveConfig(**settings, groups=other))
+    # Good photographs need no line.
+    found = Experiment(ProveConfig(**settings, groups=good))
+    assert found._parts_of(found.train_defects).isdisjoint(found._parts_of(found.test))
+
+
+def test_a_model_that_draws_none_of_the_tested_kinds_is_refused(settings, make_generator, tmp_path):
+    for name, kinds in (("others", ["dent", "hole"]), ("several", ["dent", "scratch"])):
+        DFMGANPipeline(make_generator(window=0, defect_names=kinds)).save_pretrained(tmp_path / name)
+    settings["groups"] = tmp_path / "groups.csv"
+    with pytest.raises(ProveError, match=r"others draws the defects dent, hole, but none .* \(scratch\)"):
+        Experiment(ProveConfig(**settings, models=(str(tmp_path / "others"),)))
+    found = Experiment(ProveConfig(**settings, models=(str(tmp_path / "several"),)))
+    (pipe,) = found.pipes.values()
+    assert found._kind_of(pipe, np.random.default_rng(0)) == "scratch"
