@@ -43,13 +43,14 @@ class MeasureConfig:
         model: Model to draw from, of any method: a folder, or the name of a Hub repository.
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
-        generated: Instead of a model: folder of generated images.
+        generated: Instead of a model: folder of generated images; of what `dfmgan draw` wrote, those with defects.
         generated_masks: Their masks, named like them; found without this in the layouts mvtec, imagefolder, coco and
             yolo of `dfmgan generate`.
         defect: Kind of defect to compare with, and to draw if the model has learnt several jointly; may be left out if
             the data has only one. Of several, each is measured by itself: in its own folder of output_dir, and all
             together in results.json.
-        defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs.
+        defect_free: Compare defect-free images (of a DFMGAN model: its twins) with the defect-free photographs. A
+            folder of generated images then holds such images.
         references: Trivial answers to measure in the same way, for reference_results.json: kinds of defect, whose
             photographs then stand in for generated images; good ones; copies, the compared photographs themselves.
             With one kind of defect only.
@@ -96,9 +97,17 @@ def _shape(images: Tensor) -> tuple[int, int]:
 def make_sampler(
     config: MeasureConfig, device: torch.device, defect: str | None = None
 ) -> tuple[Sampler, tuple[int, int]]:
-    """Open what is measured, and say how high and wide the images are that it draws."""
+    """Open what is measured, and say how high and wide the images are that it draws.
+
+    Raises:
+        ValueError: it draws images of another size than the options ask for, or none without defects.
+    """
     if config.generated is not None:
-        folder: dict[str, Any] = {"mask_dir": config.generated_masks, "defect": defect}
+        folder: dict[str, Any] = {
+            "mask_dir": config.generated_masks,
+            "defect": defect,
+            "bit_depth": config.data.bit_depth,
+        }
         size = _size(config, 256, _shape(draw(FolderSampler(config.generated, **folder), [0], 0)[0]))
         return FolderSampler(config.generated, **folder, resolution=size), size
     request = SamplerRequest(
@@ -110,6 +119,11 @@ def make_sampler(
         device=device,
     )
     sampler = open_sampler(request, config.method)
+    if config.defect_free and not isinstance(sampler, PipelineSampler):
+        raise ValueError(
+            f"--defect_free: {config.method or config.model} draws no defect-free images, and its images of defects "
+            "would be compared with good photographs. Leave it out."
+        )
     image = draw(sampler, [0], 0)[0]
     height, width = image.shape[-2:]
     asked = _size(config, min(height, width), _shape(image))
@@ -246,7 +260,8 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     if not processes.is_main:
         return
     if len(kinds) > 1:
-        (config.output_dir / REFERENCES_FILE).unlink(missing_ok=True)  # of an earlier measurement, of one kind
+        for name in (REFERENCES_FILE, "nearest.png"):  # of an earlier measurement, of one kind
+            (config.output_dir / name).unlink(missing_ok=True)
         by_kind = {kind: read_record(config.output_dir / kind / RESULTS_FILE) for kind in kinds}
         written.append(config.output_dir / RESULTS_FILE)
         write_json(written[-1], {"kinds": by_kind})

@@ -72,11 +72,20 @@ def keep_settings(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any],
 
     Returns:
         The settings that the folder was begun with, and the names of those that are others now, or no longer there.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     if not path.is_file():
         write_json(path, settings)
         return settings, []
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is empty or damaged ({error}), so that nobody can tell what the folder was begun with: restore "
+            "the file from a copy, or name a new folder."
+        ) from error
     return begun, [name for name in settings | begun if begun.get(name) != settings.get(name)]
 
 

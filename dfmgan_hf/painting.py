@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Real
 from pathlib import Path
@@ -34,7 +34,7 @@ from .arguments import as_integer, check_number, shown
 from .data.foreground import find_foreground
 from .data.parts import Box, Part, bounding_box, parts_of
 from .data.preparation import Size, fit_to_size, resize_mask
-from .data.reading import Array, decode, mask_to_array
+from .data.reading import INVERT, Array, decode, image_to_array, mask_to_array
 from .files import module_sha256, tensors_sha256, whole_file
 from .models.base import image_size, sides
 from .models.stylegan2 import StyleGAN2Generator, hold_weights
@@ -68,6 +68,9 @@ TRIES = 64
 
 MAX_CUT_OFF = 8
 """Masks that the image's border cuts off are passed over so often before one is taken all the same."""
+
+OF_DRAWN_MASKS = ("num_defects", "size", "rotation", "flip")
+"""Options that say what becomes of masks that the model draws."""
 
 PICTURE_MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 
@@ -120,12 +123,14 @@ class PaintOutput(BaseOutput):
 class PaintConfig:
     """How defects are painted.
 
+    `num_defects`, `size`, `rotation` and `flip` are for masks that the model draws, and refused beside a given one.
+
     Attributes:
         strength: Factor on the defect, from 0 to 4: 1 as it was learnt.
         num_defects: Defects on a photograph, up to 1000.
         size: Factor on the size of masks that the model draws.
         rotation: Degrees, counter-clockwise, that they are turned by.
-        flip: Whether to mirror every other one of them.
+        flip: Whether to mirror each of them with a probability of one half.
         window: Shorter side, in pixels of the photograph, of what an image of the model shows; 0 for the whole
             photograph. None: what the model says of itself.
         bit_depth: Significant bits of 16-bit photographs: 16, or 12 for the raw values of many industrial cameras.
@@ -161,6 +166,22 @@ class PaintConfig:
             check_number(value, name, lowest, highest)
             if name in ("num_defects", "window", "bit_depth") and as_integer(value) is None:
                 raise ValueError(f"`{name}` must be an integer, but is {shown(value)}.")
+
+    def check_given_mask(self, name: str, **places: Any) -> None:
+        """Check that nothing else says where a defect goes, beside a mask that does.
+
+        Args:
+            name: of the argument that the mask came with.
+            places: the others that say where, by name; None for those that were not given.
+
+        Raises:
+            ValueError: one of these was given, or an option that is for masks that the model draws.
+        """
+        surplus = [place for place, value in places.items() if value is not None]
+        surplus += [option for option in OF_DRAWN_MASKS if getattr(self, option) != getattr(PaintConfig, option)]
+        if surplus:
+            listed = ", ".join(f"`{each}`" for each in surplus)
+            raise ValueError(f"`{name}` shows where a defect goes, and in which shape: leave out {listed}.")
 
 
 @torch.no_grad()
@@ -290,16 +311,20 @@ class Photograph:
     highest: int
     info: dict[Any, Any] | None
     is_flat: bool = False
+    _as_read: dict[int, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, picture: Picture | Photograph, bit_depth: int = 16) -> Photograph:
         """Take in a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file; an opened one stays.
+
+        A file whose zeros are white is turned into a positive, as for training.
 
         Raises:
             PaintError: it is of another kind.
             DataError: a file cannot be read.
         """
         info: dict[Any, Any] | None = None
+        has_white_zeros = False
         if isinstance(picture, Photograph):
             return picture
         if isinstance(picture, (str, Path)):
@@ -311,8 +336,11 @@ class Photograph:
         elif isinstance(picture, Image.Image):
             picture = ImageOps.exif_transpose(picture)
         if isinstance(picture, Image.Image):
-            if picture.mode == "P":
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+            has_white_zeros = picture.info.get(INVERT, False)
+            if picture.mode in ("P", "L", "RGB") and "transparency" in picture.info:
+                picture = picture.convert("LA" if picture.mode == "L" else "RGBA")
+            elif picture.mode == "P":
+                picture = picture.convert("RGB")
             elif picture.mode.startswith("I"):
                 samples = np.asarray(picture)
                 if samples.min() < 0 or samples.max() > 65535:
@@ -352,6 +380,7 @@ class Photograph:
             raise PaintError(
                 f"The photograph has levels up to {pixels.max()}, above those of {bit_depth} bits: see `bit_depth`."
             )
+        pixels = highest - pixels if has_white_zeros else pixels
         return cls(pixels, alpha, highest, info, is_flat=samples.ndim == 2)
 
     def restore(self, pixels: Array) -> Any:
@@ -369,14 +398,20 @@ class Photograph:
         """Return height and width."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
+    def as_read(self, channels: int) -> Array:
+        """Return what is read of the photograph for training, uint8 (H, W, channels): see `image_to_array`."""
+        if channels not in self._as_read:
+            samples = self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
+            samples = samples[:, :, 0] if samples.shape[2] == 1 else samples
+            is_deep_colour = samples.dtype == np.uint16 and samples.ndim == 3  # Pillow has no images for it
+            picture = samples if is_deep_colour else Image.fromarray(samples)
+            self._as_read[channels] = image_to_array(picture, channels, self.highest.bit_length())
+        return self._as_read[channels]
+
     def view(self, window: Box, resolution: Size, channels: int) -> Tensor:
         """Return what a model would be shown of a window at its size: float32 (channels, H, W) in [0, 1]."""
-        part = _crop(self.pixels, window)
-        levels = (part.astype(np.float32) * (255 / self.highest)).round().astype(np.uint8)
-        if channels == 1 and levels.shape[2] == 3:
-            levels = np.asarray(Image.fromarray(levels).convert("L"))[:, :, None]
-        small, _ = fit_to_size(np.ascontiguousarray(levels), None, resolution)
-        return torch.from_numpy(small).permute(2, 0, 1).expand(channels, -1, -1).to(torch.float32) / 255
+        small, _ = fit_to_size(np.ascontiguousarray(_crop(self.as_read(channels), window)), None, resolution)
+        return torch.from_numpy(small).permute(2, 0, 1).to(torch.float32) / 255
 
     def region(self, region: Region, name: str) -> Array:
         """Return where a region is, bool (H, W).
@@ -391,9 +426,8 @@ class Photograph:
         """
         height, width = self.size
         if isinstance(region, str) and region == "product":
-            levels = (self.pixels.astype(np.float32) * (255 / self.highest)).round().astype(np.uint8)
             try:
-                return find_foreground(levels, "the photograph")
+                return find_foreground(self.as_read(self.pixels.shape[2]), "the photograph")
             except ValueError as error:
                 raise PaintError(str(error)) from error
         if isinstance(region, str) and not Path(region).is_file():

@@ -365,9 +365,8 @@ class DFMGANPipeline(DiffusionPipeline):
             raise ValueError(f"Give `config` or {', '.join(options)}, but not both.")
         settings = config or painting.PaintConfig(**options)
         self._check_defects(None if defect is None else [defect])
-        places = (region, forbidden, point)
-        if mask is not None and (settings.num_defects > 1 or any(place is not None for place in places)):
-            raise ValueError("`mask` says where the defect goes: leave out the other places and `num_defects`.")
+        if mask is not None:
+            settings.check_given_mask("mask", region=region, forbidden=forbidden, point=point)
         pictures = list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]
         if not pictures:
             raise ValueError("`photographs` must hold at least one photograph, but is empty.")

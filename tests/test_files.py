@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from dfmgan_hf.files import (
+    keep_settings,
     lock_folder,
     recover_folder,
     to_json,
@@ -41,6 +42,17 @@ def test_a_file_appears_whole_with_the_usual_permissions(tmp_path):
 def test_json_holds_dataclasses_paths_types_and_no_infinities():
     value = to_json({1: [Named("a"), (Path("b"), int)], "x": [math.nan, -math.inf, 0.5, True, None]})
     assert value == {"1": [{"name": "a"}, ["b", str(int)]], "x": [None, None, 0.5, True, None]}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\x00"])
+def test_damaged_settings_are_named(tmp_path, content):
+    path = tmp_path / "settings.json"
+    assert keep_settings(path, {"a": 1}) == ({"a": 1}, [])
+    assert keep_settings(path, {"a": 2}) == ({"a": 1}, ["a"])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"settings\.json is empty or damaged .*, or name a new folder"):
+        keep_settings(path, {"a": 1})
+    assert path.read_bytes() == content
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):

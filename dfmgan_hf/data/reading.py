@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 # What Pillow raises on broken files depends on the format; all of these have been seen on truncated ones.
 _DAMAGE = (OSError, EOFError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error, zlib.error)
 _SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-_INVERT = "dfmgan_invert"  # in an image's info
+INVERT = "dfmgan_invert"  # in an image's info
 _DEEP_PNG = frozenset({"LA;16B", "RGB;16B", "RGBA;16B"})
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # TIFF 6.0, PhotometricInterpretation
 # Pillow reads it in one byte order alone.
@@ -119,7 +119,7 @@ def _decode(path: Path, image: ImageFile.ImageFile, is_mask: bool) -> Image.Imag
         is_inverted = has_white_zeros and image.mode in ("1", "L")
         return ImageChops.invert(upright) if is_inverted else upright
     if image.mode in _SIXTEEN_BIT_MODES:
-        upright.info[_INVERT] = has_white_zeros
+        upright.info[INVERT] = has_white_zeros
     return upright if has_alpha else upright.convert("RGB")
 
 
@@ -255,8 +255,9 @@ def image_to_array(
         colour, alpha = _split_alpha(image)
         samples = _scale_to_8_bits(colour, bit_depth, path)
         alpha = None if is_transparent(image) else alpha
-        # Alpha has all 16 bits, whatever the camera's own depth.
-        image = Image.fromarray(samples if alpha is None else np.dstack([samples, (alpha >> 8).astype(np.uint8)]))
+        if alpha is not None:  # it has all 16 bits, whatever the camera's own depth
+            samples = np.dstack([samples, (alpha >> 8).astype(np.uint8)])
+        image = Image.fromarray(samples[:, :, 0] if samples.shape[2:] == (1,) else samples)
     if image.mode == "F":
         raise DataError(
             "pixel_format",
@@ -267,7 +268,7 @@ def image_to_array(
         )
     if image.mode in _SIXTEEN_BIT_MODES:
         grey = _scale_to_8_bits(np.asarray(image), bit_depth, path)
-        grey = 255 - grey if image.info.get(_INVERT) else grey
+        grey = 255 - grey if image.info.get(INVERT) else grey
         return np.repeat(grey[:, :, None], channels, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -88,10 +89,8 @@ class PaintSetConfig(DatasetConfig):
         super().__post_init__()
         if self.region is not None and self.box is not None:
             raise ValueError("`region` and `box` both say where a defect may be: give one of them.")
-        if self.masks is not None and (self.region or self.box or self.forbidden or self.how.num_defects > 1):
-            raise ValueError(
-                "`masks` say where the defects go: leave out `region`, `box`, `forbidden` and `num_defects`."
-            )
+        if self.masks is not None:
+            self.how.check_given_mask("masks", region=self.region, box=self.box, forbidden=self.forbidden)
 
 
 def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None, draw: Draw | None = None) -> None:
@@ -137,8 +136,10 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
     """Return the photographs, each with its mask if there are masks, by name.
 
     Raises:
-        ExportError: there are none, or one has no mask, or several that are not numbered.
+        ExportError: there are none, or no masks, or one has no mask, or several that are not numbered.
     """
+    if config.masks is not None and not config.masks.exists():
+        raise ExportError(f"--masks {config.masks}: there is no such file or folder. Check the path.")
     if config.masks is not None and (labelled := _labelled(config.photographs, config.masks, config.defect)):
         return labelled
     photographs = [config.photographs] if config.photographs.is_file() else list_entries(config.photographs).images
@@ -170,11 +171,12 @@ def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, 
     if not (is_labelled(labels) if labels.is_dir() else labels.suffix.lower() in LABEL_EXTENSIONS | {".zip"}):
         return []
     folder = photographs.parent if photographs.is_file() else photographs
+    only = Path(os.path.abspath(photographs)) if photographs.is_file() else None  # records have absolute paths
     listing = find_listing(DataSource(folder, labels=labels))
     wanted = {defect} if defect in listing.defects else set(listing.defects)
     found: dict[Path, ImageRecord] = {}
     for record in listing.records:
-        if record.defect not in wanted or photographs not in (folder, record.image_path):
+        if record.defect not in wanted or only not in (None, record.image_path):
             continue
         if record.error is not None:
             raise record.error

@@ -15,6 +15,8 @@ from ..processes import ProcessGroup
 from .networks import LPIPS, full_precision
 
 _LARGEST_TILE = 128
+# LPIPS up to which two pictures are the same; what the matrix product leaves of equal ones is around 1e-6.
+_SAME_PICTURE = 1e-5
 # Numbers of an embedding that are summed in float32 before float64 takes over: sums of 640,128 terms would lose
 # digits.
 _FLOAT32_RUN = 8192
@@ -161,9 +163,10 @@ class NearestReal:
 
     Args:
         median, minimum, percentile_5: of the generated images' distances to their nearest real image.
-        real_median: median distance of a real image to the nearest other real one; None for a single real image.
+        real_median: median distance of a real image to the nearest other real one that is not the same picture again;
+            None if there is no such pair.
         ratio: median / real_median: well below 1, generated images lie closer to the training images than those do to
-            each other; None for a single real image.
+            each other; None without real_median.
         copy_threshold: distance below which an image counts as a copy; None if there is none.
         copy_rate: share of copies among the generated images; None without a threshold.
     """
@@ -184,7 +187,7 @@ def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | No
         to_real: LPIPS of each generated image to each real one, (N, M).
         among_real: LPIPS of the real images among themselves, (M, M).
         copy_threshold: LPIPS below which an image counts as a copy. None: half of the real images' median distance to
-            their nearest neighbour; with a single real image there is no such yardstick.
+            their nearest neighbour; without two that differ there is no such yardstick.
 
     Raises:
         ValueError: if the tables don't belong together.
@@ -196,10 +199,11 @@ def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | No
         )
     nearest = to_real.min(dim=1).values.double()
     median = float(nearest.quantile(0.5))
-    real_median = None
-    if len(among_real) > 1:
-        others = among_real.double() + torch.diag(torch.full((len(among_real),), torch.inf, dtype=torch.float64))
-        real_median = float(others.min(dim=1).values.quantile(0.5))
+    # Photographs that are there twice would be each other's neighbours, and their distance no yardstick. That of an
+    # image to itself goes with them.
+    others = among_real.double().masked_fill(among_real <= _SAME_PICTURE, torch.inf).min(dim=1).values
+    others = others[others.isfinite()]
+    real_median = float(others.quantile(0.5)) if len(others) else None
     if copy_threshold is None and real_median is not None:
         copy_threshold = real_median / 2
     return NearestReal(
@@ -207,7 +211,7 @@ def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | No
         minimum=float(nearest.min()),
         percentile_5=float(nearest.quantile(0.05)),
         real_median=real_median,
-        ratio=median / real_median if real_median else None,
+        ratio=None if real_median is None else median / real_median,
         copy_threshold=copy_threshold,
         copy_rate=None if copy_threshold is None else float((nearest < copy_threshold).double().mean()),
     )

@@ -481,10 +481,15 @@ def to_dict(evaluation: Evaluation, **more: Any) -> dict[str, Any]:
 
 
 def save_evaluation(output_dir: Path, evaluation: Evaluation, real: ImageMaskDataset, **more: Any) -> list[Path]:
-    """Write results.json (see `to_dict`), and nearest.png if nearest images were found; return what was written."""
+    """Write results.json (see `to_dict`), and nearest.png if nearest images were found; return what was written.
+
+    Without any, nearest.png of an earlier measurement is removed.
+    """
     written = [output_dir / "results.json"]
     write_json(written[0], to_dict(evaluation, **more))
-    if evaluation.nearest is not None:
+    if evaluation.nearest is None:
+        (output_dir / "nearest.png").unlink(missing_ok=True)
+    else:
         note, nearest = "", evaluation.metrics.get("nearest", {})
         if nearest.get("real_median") is not None:
             note = (

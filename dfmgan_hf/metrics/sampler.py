@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.layouts import metadata_files, split_images_and_masks
+from ..data.layouts import metadata_files, name_of, split_images_and_masks
 from ..data.preparation import Size, check_pair, fit_to_size, height_and_width, read_masks
 from ..data.reading import image_to_array, mask_to_array, read_image
 from ..data.records import GOOD, DataError, ImageRecord, list_entries, shorten
@@ -161,11 +161,13 @@ class FolderSampler:
 
     Args:
         directory: images directly inside, in which case `x_mask.png` beside `x.png` is its mask; or a data set in
-            MVTec AD's layout, an imagefolder with a mask column, or what `dfmgan generate` writes for COCO and YOLO.
+            MVTec AD's layout, an imagefolder with a mask column, what `dfmgan generate` writes for COCO and YOLO, or
+            what `dfmgan draw` writes, of which only `x_defect.png` with `x_mask.png` are taken.
         mask_dir: masks named like the images, with or without a suffix such as `_mask`.
         defect: kind of defect, where the folder holds several.
         resolution: side, or height and width, that images are scaled down to; None leaves them as they are, all of
             one size.
+        bit_depth: significant bits of 16-bit images, see `read_image`; that of the real ones they are compared with.
 
     Raises:
         DataError: if there are no images, or masks don't match, or (when drawn) a file cannot be read.
@@ -178,10 +180,12 @@ class FolderSampler:
         *,
         defect: str | None = None,
         resolution: Size | None = None,
+        bit_depth: int = 16,
     ) -> None:
         self.directory = Path(directory)
         self.records = _find_records(self.directory, None if mask_dir is None else Path(mask_dir), defect)
         self.resolution = resolution
+        self.bit_depth = bit_depth
         self.has_masks = all(record.mask_path is not None for record in self.records)
 
     @property
@@ -197,7 +201,7 @@ class FolderSampler:
         images, masks = [], []
         for index in indices:
             record = self.records[index]
-            photograph = read_image(record.image_path, 3)
+            photograph = read_image(record.image_path, 3, self.bit_depth)
             drawn = read_masks(record) if self.has_masks else None
             if drawn is not None and drawn.defect.any():  # a generated mask may be empty
                 check_pair(record, photograph, drawn)
@@ -248,7 +252,11 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
             advice="Check the path.",
         )
     images = list_entries(directory).images
-    if images and not metadata_files(directory):
+    drawn = _find_drawn(images) if mask_dir is None else []
+    if drawn:
+        kind = defect or name_of(directory)
+        records = [ImageRecord(f"test/{kind}/{image.name}", image, mask, kind, "test") for image, mask in drawn]
+    elif images and not metadata_files(directory):
         if mask_dir is not None or split_images_and_masks(images)[1]:
             records = find_listing(DataSource(defect_dir=directory, mask_dir=mask_dir), defect).records
         else:
@@ -271,6 +279,16 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
         if record.error is not None:
             raise record.error
     return records
+
+
+def _find_drawn(images: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return the images with defects that `dfmgan draw` wrote among these, with their masks.
+
+    Beside them lie twins, and a page that shows all: neither are images of defects.
+    """
+    masks = {path.name.removesuffix("_mask.png"): path for path in images if path.name.endswith("_mask.png")}
+    stems = [(path, path.name.removesuffix("_defect.png")) for path in images if path.name.endswith("_defect.png")]
+    return [(path, masks[stem]) for path, stem in stems if stem in masks]
 
 
 def as_sampler(samples: Generated, resolution: Size | None = None) -> Sampler:

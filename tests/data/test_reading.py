@@ -17,7 +17,7 @@ from PIL import Image
 
 from dfmgan_hf.data import DataConfig, DataError, load_training_set
 from dfmgan_hf.data.preparation import inspect
-from dfmgan_hf.data.reading import read_image, read_mask
+from dfmgan_hf.data.reading import image_to_array, read_image, read_mask
 from dfmgan_hf.data.records import ImageRecord
 from tests.data.conftest import draw_mask, draw_photograph, save
 
@@ -85,6 +85,13 @@ def test_transparent_pixels_are_laid_over_black(tmp_path: Path) -> None:
     alpha = np.where(DEFECT, 0, 255).astype(np.uint8)
     path = save(np.dstack([RGB, alpha]), tmp_path / "photo.png")
     np.testing.assert_array_equal(read_image(path), np.where(DEFECT[:, :, None], 0, RGB))
+
+
+def test_an_alpha_of_nothing_but_zeros_means_nothing() -> None:
+    deep = GREY.astype(np.uint16) << 8
+    for picture in (deep, np.dstack([deep, deep, deep])):
+        read = image_to_array(np.dstack([picture, np.zeros_like(deep)]), 3)
+        np.testing.assert_array_equal(read, np.repeat(GREY[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

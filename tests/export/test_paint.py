@@ -199,6 +199,25 @@ def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
         paint("shared", masks=masks)
 
 
+def test_one_photograph_by_a_relative_path_finds_its_labels(good, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    square = {"category_id": 1, "bbox": [20, 20, 20, 10], "segmentation": [[20, 20, 40, 20, 40, 30, 20, 30]]}
+    names = ("colour.png", "deep.png")
+    labels = {
+        "images": [{"id": i, "file_name": name, "width": 70, "height": 60} for i, name in enumerate(names)],
+        "categories": [{"id": 1, "name": "crack"}],
+        "annotations": [{"id": i, "image_id": i, **square} for i in range(2)],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    monkeypatch.chdir(tmp_path)
+    for photograph in (good / "deep.png", Path("good/deep.png"), Path("good/../good/deep.png")):
+        config = PaintSetConfig(output_dir=tmp_path, model="", photographs=photograph, masks=Path("labels.json"))
+        [(found, place)] = find_photographs(config)
+        assert found == good / "deep.png"
+        assert place.defect == "crack"
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -209,6 +228,10 @@ def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
         ({"max_mask_area": 1e-9, "max_attempts": 2}, ExportError, r"None of 2 defects .*colour\.png"),
         ({"forbidden": Path("missing.png")}, DataError, r"missing\.png.* no such file"),
         ({"photographs": "missing"}, ExportError, "no photograph, and no folder"),
+        *(
+            ({"masks": Path(name)}, ExportError, f"--masks {name}: there is no such file or folder")
+            for name in ("nope.json", "nope.png", "nope")
+        ),
     ],
 )
 def test_what_is_wrong_is_told_before_the_folder_is_begun(paint, tmp_path, monkeypatch, options, error, message):
@@ -243,8 +266,15 @@ def test_a_file_in_the_way_of_the_folder(paint, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"region": "product"}, {"box": (0, 0, 9, 9)}, {"how": PaintConfig(num_defects=2)}]
+    ("options", "named"),
+    [
+        ({"region": "product"}, "region"),
+        ({"box": (0, 0, 9, 9)}, "box"),
+        ({"forbidden": Path("mask.png"), "how": PaintConfig(size=2)}, "forbidden`, `size"),
+        ({"how": PaintConfig(num_defects=2)}, "num_defects"),
+        ({"how": PaintConfig(rotation=45, flip=True)}, "rotation`, `flip"),
+    ],
 )
-def test_options_that_exclude_each_other(tmp_path, options):
-    with pytest.raises(ValueError, match="`masks` say where the defects go"):
+def test_options_that_exclude_each_other(tmp_path, options, named):
+    with pytest.raises(ValueError, match=rf"`masks` shows where a defect goes, .*: leave out `{named}`\."):
         PaintSetConfig(output_dir=tmp_path, model="m", photographs=tmp_path, masks=tmp_path, **options)

@@ -308,6 +308,17 @@ def test_copies_are_found(lpips_net: LPIPS):
     assert result.minimum < 1e-6
 
 
+def test_photographs_that_are_there_twice_are_no_yardstick(lpips_net: LPIPS):
+    real = draw_images(8, seed=1)
+    generated = torch.cat([draw_images(6, seed=2), real[:2]])
+    once, twice = measure(lpips_net, generated, real), measure(lpips_net, generated, torch.cat([real, real]))
+    assert twice.real_median == pytest.approx(once.real_median, abs=1e-5)
+    assert twice.copy_threshold == pytest.approx(once.copy_threshold, abs=1e-5)
+    assert twice.copy_rate == once.copy_rate == 2 / 8
+    same = measure(lpips_net, generated, real[[0, 0, 0]])
+    assert (same.real_median, same.ratio, same.copy_threshold, same.copy_rate) == (None,) * 4
+
+
 def test_the_training_set_itself_is_all_copies(lpips_net: LPIPS):
     real = draw_images(8)
     result = measure(lpips_net, real, real)

@@ -214,6 +214,16 @@ def test_saved_files(networks: Networks, tmp_path: Path):
         assert page.mode == "RGB"
     result.nearest = None
     assert save_evaluation(tmp_path / "bare", result, real) == [tmp_path / "bare" / "results.json"]
+    assert save_evaluation(tmp_path / "out", result, real) == written[:1]
+    assert not written[1].exists(), "it would stand beside numbers of other images"
+
+
+def test_real_images_that_are_all_the_same_are_reported_without_copies(networks: Networks, tmp_path: Path):
+    real = dataset(draw_images(1).repeat(3, 1, 1, 1))
+    config = EvaluationConfig(metrics=("nearest",), num_lpips_images=4)
+    result = evaluate(TensorSampler(draw_images(4, seed=1)), real, networks, config, progress=False)
+    assert "Copies" not in format_table(result)
+    assert len(save_evaluation(tmp_path, result, real)) == 2
 
 
 def test_quick_score(networks: Networks):

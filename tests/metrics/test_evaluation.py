@@ -13,14 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline
+from dfmgan_hf.data import DataConfig
 from dfmgan_hf.evaluation import MeasureConfig, make_sampler
 from dfmgan_hf.hub import CardConfig, CardError, CardFacts, make_card
 from dfmgan_hf.hub.zoo import list_models
+from dfmgan_hf.metrics import draw
 from dfmgan_hf.metrics.evaluate import METRICS, EvaluationConfig, load_networks
 from tests.metrics.drawn import draw_images, draw_masks, random_inception, write_vgg
 from tests.metrics.test_sampler import SIZES, save_images
@@ -248,6 +252,25 @@ def test_strips_are_measured_at_their_shape(tmp_path: Path):
     for options in ({"resolution": 16}, {"aspect": (2, 1)}):
         with pytest.raises(ValueError, match="but the model draws 64x32"):
             make_sampler(MeasureConfig(str(tmp_path), **options), cpu)
+
+
+def test_both_sides_are_read_with_the_same_bit_depth(tmp_path: Path):
+    raw = np.linspace(0, 4095, 32 * 32).reshape(32, 32).astype(np.uint16)
+    for name in ("drawn", "data/test/hole", "data/train/good"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(raw).save(tmp_path / name / "a.png")
+    save_images(tmp_path / "data/ground_truth/hole", draw_masks(1))
+    (tmp_path / "data/ground_truth/hole/000.png").rename(tmp_path / "data/ground_truth/hole/a_mask.png")
+    data = DataConfig(tmp_path / "data", bit_depth=12)
+    config = MeasureConfig(generated=tmp_path / "drawn", resolution=32, data=data)
+    sampler, size = make_sampler(config, torch.device("cpu"))
+    images, _ = draw(sampler, [0], 0)
+    assert torch.equal(images, data.load_defects("hole", resolution=size).images)
+
+
+def test_a_method_without_defect_free_images_is_not_compared_with_good_photographs(nut: Path, refused):
+    common = ("--data_dir", nut, "--category", "nut", "--defect", "hole", "--resolution", "32", "--defect_free")
+    refused("--defect_free: crop_paste draws no defect-free images", "--method", "crop_paste", *common)
 
 
 def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, run, refused):

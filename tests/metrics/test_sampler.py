@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from dfmgan_hf.data import DataError, load_mvtec_ad
+from dfmgan_hf.export.generate import DrawConfig
+from dfmgan_hf.export.generate import draw as draw_to_folder
 from dfmgan_hf.metrics import EvaluationConfig, FolderSampler, Networks, PipelineSampler, TensorSampler, draw, evaluate
 from dfmgan_hf.metrics.networks import LPIPS
 from dfmgan_hf.metrics.sampler import as_pair, as_real, as_sampler
@@ -103,6 +105,25 @@ def test_masks_beside_the_images_in_a_folder_of_their_own_and_in_the_mvtec_layou
         assert torch.equal(drawn, images)
         assert drawn_masks is not None
         assert torch.equal(drawn_masks, masks)
+
+
+def test_of_what_draw_wrote_the_images_with_defects_are_taken(pipe: DFMGANPipeline, tmp_path: Path):
+    pipe.save_pretrained(tmp_path / "model")
+    draw_to_folder(DrawConfig(str(tmp_path / "model"), tmp_path / "drawn", num_images=3, first_seed=7, device="cpu"))
+    sampler = FolderSampler(tmp_path / "drawn")
+    assert [record.image_path.name for record in sampler.records] == [f"{seed:05d}_defect.png" for seed in (7, 8, 9)]
+    images, masks = draw(sampler, range(3), seed=0)
+    expected, expected_masks = draw(PipelineSampler(pipe), range(3), seed=7)
+    assert torch.equal(images, expected)
+    assert masks is not None
+    assert expected_masks is not None
+    assert torch.equal(masks, expected_masks)
+
+
+def test_folder_of_raw_values_is_read_with_its_bit_depth(tmp_path: Path):
+    Image.fromarray(np.full((32, 32), 2048, dtype=np.uint16)).save(tmp_path / "raw.png")
+    assert draw(FolderSampler(tmp_path, bit_depth=12), [0], seed=0)[0].unique().tolist() == [128]
+    assert draw(FolderSampler(tmp_path), [0], seed=0)[0].unique().tolist() == [8]
 
 
 def test_folder_scales_down_but_not_up(tmp_path: Path):

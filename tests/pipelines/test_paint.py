@@ -7,13 +7,16 @@ from contextlib import suppress
 from itertools import pairwise
 from types import SimpleNamespace
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 
 from dfmgan_hf import DFMGANPipeline, painting
+from dfmgan_hf.data.reading import read_image
 from dfmgan_hf.data.records import DataError
 from dfmgan_hf.painting import PaintConfig, PaintError, Photograph, TwinIndex, faded, windows_around
 
@@ -135,8 +138,6 @@ def test_pil_images_and_files(pipe, tmp_path, mode, painted_mode):
 
 
 def test_colour_of_16_bits_from_a_file_comes_as_an_array(pipe, tmp_path):
-    import imagecodecs
-
     before = photograph(channels=3, highest=65535)
     (tmp_path / "deep.tif").write_bytes(imagecodecs.tiff_encode(before))
     check_equal_outside(before, paint(pipe, tmp_path / "deep.tif", mask=disc()), mask=disc())
@@ -160,6 +161,50 @@ def test_files_are_turned_upright_and_keep_their_profile(pipe, tmp_path):
             assert saved.info["icc_profile"] == b"a profile"
             assert saved.getexif().get(0x010F) == "Camera"
             assert saved.getexif().get(0x0112, 1) == 1, "it would be turned twice"
+
+
+@pytest.mark.parametrize("bit_depth", [16, 12])
+def test_a_file_whose_zeros_are_white_is_painted_as_the_positive(pipe, tmp_path, bit_depth):
+    before = photograph(highest=2**bit_depth - 1)
+    tifffile.imwrite(tmp_path / "negative.tif", 2**bit_depth - 1 - before, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "positive.tif", before, photometric="minisblack")
+    opened = Photograph.open(tmp_path / "negative.tif", bit_depth)
+    assert np.array_equal(opened.restore(opened.pixels), before)
+    view = opened.view((0, 0, 120, 90), (90, 120), 1)[0].numpy()
+    assert np.array_equal((view * 255).round(), read_image(tmp_path / "negative.tif", 1, bit_depth)[:, :, 0])
+    output = paint(pipe, tmp_path / "negative.tif", mask=disc(), bit_depth=bit_depth)
+    check_equal_outside(before, output, mask=disc())
+    positive = paint(pipe, tmp_path / "positive.tif", mask=disc(), bit_depth=bit_depth)
+    assert np.array_equal(output.images[0], positive.images[0])
+    assert output.placements == positive.placements
+
+
+@pytest.mark.parametrize("highest", [255, 65535])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_cut_out_is_compared_as_training_reads_it(tmp_path, channels, highest):
+    before = photograph(channels=channels, highest=highest)
+    before[..., -1] = 0
+    unused = Photograph.open(before.copy())  # alpha of frame grabbers: it means nothing
+    before[:, 60:, -1] = highest // 2
+    before[:, 90:, -1] = highest
+    (tmp_path / "cut_out.png").write_bytes(imagecodecs.png_encode(before))
+    whole = (0, 0, 120, 90)
+    for number in (1, 3):
+        read = read_image(tmp_path / "cut_out.png", number).transpose(2, 0, 1)
+        for opened in (Photograph.open(before), Photograph.open(tmp_path / "cut_out.png")):
+            assert np.array_equal((opened.view(whole, (90, 120), number) * 255).round(), read)
+            assert not opened.view((0, 0, 60, 90), (90, 60), number).any(), "though all of the window is transparent"
+        assert unused.view(whole, (90, 120), number).min() > 0.2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_transparent_colour_is_black_as_for_training(tmp_path, mode):
+    picture = Image.new(mode, (40, 30), 7 if mode != "RGB" else (90, 80, 70))
+    picture.paste(200 if mode != "RGB" else (200, 190, 180), (0, 0, 20, 30))
+    picture.save(tmp_path / "key.png", transparency=7 if mode != "RGB" else (90, 80, 70))
+    view = Photograph.open(tmp_path / "key.png").view((0, 0, 40, 30), (30, 40), 3)
+    assert np.array_equal((view * 255).round(), read_image(tmp_path / "key.png").transpose(2, 0, 1))
+    assert not view[:, :, 20:].any()
 
 
 # Strength, exposure, grain, edge
@@ -390,6 +435,15 @@ def test_the_product_is_found(pipe):
         paint(pipe, photograph(), region="product")
 
 
+def test_the_product_is_what_is_not_transparent():
+    pytest.importorskip("cv2")
+    before = np.full((90, 120, 4), 200, dtype=np.uint8)  # of one colour, also where nothing is
+    before[..., 3] = 0
+    before[20:80, 30:100, 3] = 255
+    found = Photograph.open(before).region("product", "region")
+    assert np.mean(found == (before[..., 3] > 0)) > 0.99
+
+
 def test_size_rotation_and_flip_of_drawn_masks():
     drawn = np.zeros((32, 32), dtype=bool)
     drawn[10:14, 8:20] = True
@@ -594,8 +648,11 @@ def png(picture: Image.Image) -> bytes:
         (photograph(), {"region": "produkt"}, "`region` is 'produkt', .* only other word is 'product'"),
         (photograph(), {"region": disc(), "forbidden": disc()}, "No pixel of the photograph is in `region`"),
         (photograph(), {"region": (0, 0, 2, 2), "forbidden": (1, 1, 2, 2)}, "does not fit into the region"),
-        (photograph(), {"mask": disc(), "region": disc()}, "`mask` says where the defect goes"),
-        (photograph(), {"mask": disc(), "num_defects": 2}, "`mask` says where the defect goes"),
+        (photograph(), {"mask": disc(), "region": disc()}, "`mask` shows where a defect goes, .* leave out `region`"),
+        *(
+            (photograph(), {"mask": disc(), **surplus}, f"`mask` shows where .* leave out `{next(iter(surplus))}`")
+            for surplus in ({"num_defects": 2}, {"size": 2}, {"rotation": 45}, {"flip": True}, {"point": (5, 5)})
+        ),
         (photograph(), {"point": (500, 3)}, r"`point\[0\]` must be a number from 0 to 120"),
         (photograph(), {"point": 5}, r"`point` must be \(x, y\)"),
         (photograph(), {"point": (1, 2, 3)}, r"`point` must be \(x, y\)"),
