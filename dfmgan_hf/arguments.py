@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import operator
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -26,6 +28,22 @@ def check_number(value: Any, name: str, lowest: float, highest: float) -> None:
     if not (math.isfinite(number) and lowest <= number <= highest):
         allowed = f"a number from {lowest:g} to {highest:g}" if math.isfinite(highest) else "a finite number"
         raise ValueError(f"`{name}` must be {allowed}, but is {shown(value)}.")
+
+
+def check_numbers(options: Any, **lowest: float) -> None:
+    """Raise ValueError that names a field of `options` unless it is None, or finite and at least as large as given."""
+    for name, least in lowest.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value < math.inf:
+            raise ValueError(f"`{name}` must be finite and at least {least:g}, but is {shown(value)}.")
+
+
+def check_effect(options: Any, names: Iterable[str], needed: str) -> None:
+    """Raise ValueError for a field of `options`, a dataclass, that was changed and does nothing without `needed`."""
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise ValueError(f"`{name}` has no effect without {needed}: leave it out, or give both.")
 
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:

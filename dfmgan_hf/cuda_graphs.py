@@ -98,10 +98,11 @@ class NetworkGraphs:
             return tuple(output.clone() for output in outputs)
 
     def _forget_another(self, network: nn.Module) -> None:
-        """Drop all graphs if they are not of this network, at this place and in this precision."""
+        """Drop all graphs if they are not of this network, at this place, in this precision and set in this way."""
         tensors = itertools.chain(network.parameters(), network.buffers())
         precision = [getattr(network, f"low_precision_{name}", None) for name in ("dtype", "resolutions")]
-        state = [id(network), precision, *((t.data_ptr(), t.dtype) for t in tensors)]
+        settings = [network.training, dict(getattr(network, "config", {}))]
+        state = [id(network), precision, settings, *((t.data_ptr(), t.dtype) for t in tensors)]
         if state != self._state:
             self._state = state
             self._seen.clear()

@@ -26,9 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     # hub is imported inside push_to_hub.
     "pipeline": {"arguments", "cuda_graphs", "models", "hub_errors", "painting", "hub"},
     "painting": {"arguments", "files", "models", "data"},
-    "training": {"cuda_graphs", "files", "processes", "sheets", "data"},
+    "training": {"arguments", "cuda_graphs", "files", "processes", "sheets", "data"},
     "metrics": {"arguments", "files", "processes", "sheets", "data", "pipeline", "training"},
-    "hub": {"files", "hub_errors", "sheets", "models"},
+    "hub": {"arguments", "files", "hub_errors", "sheets", "models"},
     "methods": {
         *("arguments", "files", "hub_errors", "processes", "sheets", "losses", "models", "augmentation"),
         *("data", "pipeline", "training", "metrics", "hub"),

@@ -323,7 +323,7 @@ def test_preset(preset):
 def test_default_augmentation(stage):
     method = METHODS[stage]
     recipe = method.resolve("auto", RecipeConfig(), None, 1)
-    assert method.settle_augmentation(AugmentationConfig(), recipe).augmentation == "bgc"
+    assert method.settle_augmentation(AugmentationConfig(), recipe, method.options()).augmentation == "bgc"
     assert (recipe.discriminator, recipe.imitation_kimg) == ("stylegan2", 0)
 
 

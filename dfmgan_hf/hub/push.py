@@ -19,6 +19,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
+from ..arguments import check_effect
 from ..files import file_sha256, lock_folder, whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.base import VARIANTS, refuse_pickles
@@ -94,9 +95,8 @@ class HubConfig:
     hub_card: Path | None = None
 
     def __post_init__(self) -> None:
-        given = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
-        if given and not self.push_to_hub:
-            raise ValueError(f"`{given[0]}` has no effect without `push_to_hub`; give both or neither.")
+        if not self.push_to_hub:
+            check_effect(self, [field.name for field in fields(self)], "`push_to_hub`")
         if self.hub_variant is not None and self.hub_variant not in VARIANTS:
             raise ValueError(f"`hub_variant` must be one of {', '.join(VARIANTS)}, but is {self.hub_variant!r}.")
 

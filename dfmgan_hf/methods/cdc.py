@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..losses import generator_loss
 from ..models.discriminator import PatchHeadDiscriminator
 from ..models.stylegan2 import NoiseInput, StyledConv2d, StyleGAN2Generator
@@ -81,6 +82,9 @@ class CDCOptions:
     num_taps: int = 1
     linear_heads: bool = False
     shared_noise: bool = True
+
+    def __post_init__(self) -> None:
+        check_numbers(self, consistency_weight=0, num_anchors=1, anchor_std=0, anchor_interval=1, num_taps=1)
 
 
 @dataclass(frozen=True, kw_only=True)

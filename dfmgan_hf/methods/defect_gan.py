@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..metrics.sampler import Samples
 from ..models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, DefectGANGeneratorOutput, control_map
 from ..sheets import sheet_of, to_pixels
@@ -77,6 +78,11 @@ class DefectGANOptions:
     spade_channels: int | None = None
     discriminator_layers: int | None = None
     spectral_norm: bool = False
+
+    def __post_init__(self) -> None:
+        weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
+        sizes = ("discriminator_steps", "base_channels", "encoder_blocks", "decoder_blocks", "spade_channels")
+        check_numbers(self, final_lr=0, **dict.fromkeys(weights, 0), **dict.fromkeys(sizes, 1), discriminator_layers=1)
 
 
 @dataclass(frozen=True)
@@ -377,6 +383,7 @@ METHOD = register(
         # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
         defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=400),
         recipe_fields=RECIPE_FIELDS,
+        augments=lambda options: False,
         is_joint=lambda options: options.joint,
         is_reconstruction=True,
     )

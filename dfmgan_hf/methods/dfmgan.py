@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..arguments import check_effect, check_number, check_numbers
 from ..losses import (
     change_outside,
     discriminator_fake_loss,
@@ -84,7 +85,7 @@ class Stage2Options:
             where masks are imitated; elsewhere not, as published.
 
     Raises:
-        ValueError: a negative weight, or a share above 1.
+        ValueError: a negative weight, a share above 1, or an option that another one leaves without effect.
     """
 
     residual_resolution: int | None = None
@@ -101,12 +102,17 @@ class Stage2Options:
     soft_gate: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("match_weight", "mode_seeking_weight", "outside_weight", "inside_weight", "conditioning_kimg"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be finite and at least 0, but is {value}.")
-        if not 0 <= self.given_masks <= 1:
-            raise ValueError(f"`given_masks` must be from 0 to 1, but is {self.given_masks}.")
+        weights = ("match_weight", "mode_seeking_weight", "outside_weight", "inside_weight", "conditioning_kimg")
+        check_numbers(self, **dict.fromkeys(weights, 0))
+        check_number(self.given_masks, "given_masks", 0, 1)
+        if not self.given_masks:
+            check_effect(self, ["inside_weight"], "`given_masks`")
+        if not self.joint:
+            check_effect(self, ["conditioning_kimg"], "`joint`")
+        if self.match_discriminator in ("none", "joint"):
+            check_effect(self, ["match_weight"], "a `match_discriminator` of its own")
+        if self.mode_seeking_weight == 0:
+            check_effect(self, ["mode_seeking_on", "mode_seeking_latents"], "`mode_seeking_weight`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -639,6 +645,7 @@ class Stage2Task(Stage1Task):
         Wanted are the photographs' defects on the twins. The real masks say where they go, while the network learns to
         draw them.
         """
+        batch = batch.as_photographed()
         g, n, masks = self.generator, len(batch), _real_masks(batch) > 0
         ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
         defect_ws, noise = self._coded(batch), NoiseInput("random", n)
@@ -729,7 +736,10 @@ class Stage2Task(Stage1Task):
     def _plan(self, batch: Batch) -> Plan:
         given = Given(kinds=self._fake_kinds(batch, len(batch)))
         if self.settings.given_masks:
-            masks = move_masks(_real_masks(batch) > 0)
+            masks = _real_masks(batch) > 0
+            masks = move_masks(
+                self._as_drawn(masks, len(masks)) if self.num_kinds else masks
+            )  # of the kinds asked for
             chosen = torch.rand(len(batch), device=masks.device) < self.settings.given_masks
             # One that was moved out of the image asks for nothing.
             given = replace(given, masks=masks, follows=chosen & masks.flatten(1).any(dim=1))
@@ -833,8 +843,6 @@ def build(request: TaskRequest) -> Stage2Task:
             if not isinstance(discriminator, StyleGAN2Discriminator):
                 raise ValueError("`match_discriminator` joint needs --discriminator stylegan2: features have no mask.")
             discriminator = build_joint_discriminator(discriminator)
-            # Augmentations of the image alone would tear image and mask apart.
-            request = replace(request, augmentation=replace(request.augmentation, augmentation="none"))
         elif options.match_discriminator != "none":
             assert options.match_discriminator is not None
             match = target.place(build_match_discriminator(backbone, options.match_discriminator, num_kinds))
@@ -876,6 +884,8 @@ METHOD = register(
         augmentation="bgc",
         recipe_fields=(*PUBLISHED_FIELDS, "imitation_kimg", "discriminator"),
         init="stage1",
+        # Augmentations of the image alone would tear image and mask apart.
+        augments=lambda options: options.match_discriminator != "joint",
         is_joint=lambda options: options.joint,
         has_masks=True,
     )

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from ..arguments import check_effect, check_number
 from ..augmentation.ada import AUGMENTATION_SETS, AugmentPipe
 from ..augmentation.controller import AdaController
 from ..augmentation.diffaugment import DiffAugment
@@ -188,8 +189,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def default_batch_size(resolution: int, num_processes: int) -> int:
-    """Return 4096 / R images for each process, up to 32 each and 64 in all, and at least one each."""
-    return max(min(num_processes * min(4096 // resolution, 32), 64), num_processes)
+    """Return 4096 / R images for each process, up to 32 each and 64 in all, in fours if possible, but at least one."""
+    each = min(4096 // resolution, 32, 64 // num_processes)
+    return num_processes * max(each - each % 4 if each > 4 else each, 1)
 
 
 def default_lr(resolution: int) -> float:
@@ -222,7 +224,7 @@ class AugmentationConfig:
             stage 2.
 
     Raises:
-        ValueError: an unknown augmentation; the message lists the names.
+        ValueError: an unknown augmentation (the message lists the names), or a number that is not possible.
     """
 
     augmentation: str | None = None
@@ -234,6 +236,10 @@ class AugmentationConfig:
         names = (*AUGMENTATION_SETS, *DIFFAUGMENT_POLICIES, "none")
         if self.augmentation is not None and self.augmentation not in names:
             raise ValueError(f"`augmentation` must be one of {', '.join(names)}, but is {self.augmentation!r}.")
+        check_number(self.ada_target, "ada_target", -1, 1)
+        check_number(self.ada_max, "ada_max", 0, 1)
+        if self.ada_kimg is not None and not 0 < self.ada_kimg < math.inf:
+            raise ValueError(f"`ada_kimg` must be a positive, finite number, but is {self.ada_kimg}.")
 
 
 def build_augmentation(
@@ -341,6 +347,7 @@ class TaskRequest:
             several kinds if the method learns them jointly; or of the good product.
         backbone: stage 1's averaged generator and its discriminator, to be copied; None from scratch.
         data: where the defect-free photographs come from, for methods that learn from both.
+        mirror: photographs are also shown flipped left to right.
     """
 
     recipe: Recipe
@@ -350,6 +357,7 @@ class TaskRequest:
     dataset: ImageMaskDataset | None = None
     backbone: Backbone | None = None
     data: DataConfig | None = None
+    mirror: bool = False
 
     @cached_property
     def good(self) -> ImageMaskDataset:
@@ -461,6 +469,7 @@ class Method:
         defaults: published hyperparameters. `r1_gamma` is that at 256x256 and goes as R^2, as StyleGAN2-ADA's own; a
             preset that shortens stage 2 shortens `total_kimg` in proportion; one with a `channel_base` keeps its own.
         augmentation: published augmentation of the discriminator, see `AugmentationConfig`.
+        augments: whether anything is augmented with these options.
         recipe_fields: values of the recipe that the method uses; to set another one is an error.
         learns: the defects, or the good product, as stage 1 does.
         init: what it starts from; "either" for new networks, or those of a stage 1 if one is given.
@@ -481,6 +490,7 @@ class Method:
     drawing: type = NoOptions
     defaults: RecipeConfig = RecipeConfig()
     augmentation: str = "none"
+    augments: Callable[[Any], bool] = lambda options: True
     recipe_fields: tuple[str, ...] = PUBLISHED_FIELDS
     learns: Literal["defects", "good"] = "defects"
     init: Init = "scratch"
@@ -492,10 +502,25 @@ class Method:
     def is_trained(self) -> bool:
         return self.build is not None
 
-    def settle_augmentation(self, config: AugmentationConfig, recipe: Recipe) -> AugmentationConfig:
-        """Choose the augmentation where `config` leaves it open."""
+    def settle_augmentation(self, config: AugmentationConfig, recipe: Recipe, options: Any) -> AugmentationConfig:
+        """Choose the augmentation where `config` leaves it open.
+
+        Raises:
+            ValueError: one was chosen for a method that has none with these `options`, or ADA was set for one that is
+                not adaptive.
+        """
+        if not self.augments(options):
+            if config.augmentation not in (None, "none"):
+                raise ValueError(
+                    f"`augmentation` has no meaning for {self.title} with these options: what it judges is not "
+                    "augmented. Leave it out."
+                )
+            config = replace(config, augmentation="none")
         chosen = "shift_cutout" if recipe.discriminator == "projected" else self.augmentation
-        return config if config.augmentation is not None else replace(config, augmentation=chosen)
+        settled = config if config.augmentation is not None else replace(config, augmentation=chosen)
+        if settled.augmentation not in AUGMENTATION_SETS or settled.augmentation == "none":
+            check_effect(settled, ["ada_target", "ada_max", "ada_kimg"], "an adaptive `augmentation`")
+        return settled
 
     def resolve(self, preset: str, config: RecipeConfig, backbone: Backbone | None, num_processes: int) -> Recipe:
         """Settle every value: what `config` sets, then the backbone's sizes, the method's defaults, the preset, rules.
@@ -548,6 +573,10 @@ class Method:
                     "say how alike two images are: add it, or leave the imitation out."
                 )
             values["imitation_kimg"] = 0.0
+        if "r1_gamma" in chosen and values["discriminator"] == "projected" and self.learns == "good":
+            raise ValueError(
+                "`r1_gamma` has no effect on the projected discriminator: spectral norm takes R1's place."
+            )
         values.setdefault("aspect", (1, 1))
         batch_size = values.setdefault("batch_size", default_batch_size(resolution, num_processes))
         if "channels_per_pixel" in table:

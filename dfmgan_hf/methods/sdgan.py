@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..arguments import check_numbers
 from ..metrics.sampler import Samples
 from ..models.base import image_size
 from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
@@ -66,6 +67,11 @@ class SDGANOptions:
     base_channels: int | None = None
     residual_blocks: int | None = None
     discriminator_layers: int = 3
+
+    def __post_init__(self) -> None:
+        weights = ("alpha", "beta", "cycle_weight", "identity_weight", "history_size", "final_lr")
+        sizes = ("base_channels", "residual_blocks", "discriminator_layers")
+        check_numbers(self, **dict.fromkeys(weights, 0), **dict.fromkeys(sizes, 1))
 
 
 @dataclass(frozen=True)
@@ -400,6 +406,7 @@ METHOD = register(
         # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
         defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=78.2),
         recipe_fields=RECIPE_FIELDS,
+        augments=lambda options: False,
         is_reconstruction=True,
     )
 )

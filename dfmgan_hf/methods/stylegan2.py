@@ -393,6 +393,7 @@ class Stage1Task(Task):
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return how much G(code of x) differs from the photograph x."""
         assert self.codes is not None
+        batch = batch.as_photographed()
         g, z = self.generator, self.codes(batch.images)
         maps = {} if self.details is None else self.details(batch.images, z)
         noise = NoiseInput("random", len(z), given={g.block(r).conv1: noise for r, noise in maps.items()})

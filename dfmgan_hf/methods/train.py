@@ -140,9 +140,17 @@ def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, Trainin
 
     The models of several kinds lie in folders of their own in `config.run.output_dir`, and on the Hub in repositories
     of their own.
+
+    Raises:
+        ValueError: one checkpoint for several models.
     """
     if len(config.defect) < 2 or method.is_joint(config.options):
         return {", ".join(config.defect): config}
+    if config.run.resume_from_checkpoint not in (None, "latest"):
+        raise ValueError(
+            f"`resume_from_checkpoint` {config.run.resume_from_checkpoint} is of one model, but {len(config.defect)} "
+            "are trained: resume with latest, or name one --defect."
+        )
     return {
         defect: replace(
             config,
@@ -208,7 +216,7 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
             "For a CPU there is --preset quick, at 64x64 or with --resolution 128.",
             flush=True,
         )
-    augmentation = method.settle_augmentation(config.augmentation, recipe)
+    augmentation = method.settle_augmentation(config.augmentation, recipe, config.options)
     run = fit_run(config.run, recipe.batch_size, accelerator)
     size: dict[str, Any] = {"resolution": recipe.image_size, "image_channels": recipe.image_channels}
     if method.learns == "good":
@@ -221,7 +229,8 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
 
     def build_on(device: torch.device) -> Task:
         target = Target(device, run.low_precision_dtype, mean)
-        return build(TaskRequest(recipe, config.options, augmentation, target, dataset, backbone, config.data))
+        request = TaskRequest(recipe, config.options, augmentation, target, dataset, backbone, config.data, run.mirror)
+        return build(request)
 
     record = {
         "method": method.name,

@@ -27,11 +27,13 @@ class Photographs:
     Args:
         pixels: uint8 (N, C, R, R).
         device: where they are wanted.
+        mirror: flip half of those that are chosen, as defects are flipped: else being mirrored would mark a defect.
     """
 
-    def __init__(self, pixels: Tensor, device: torch.device) -> None:
+    def __init__(self, pixels: Tensor, device: torch.device, mirror: bool = False) -> None:
         self.pixels = pixels
         self.device = device
+        self.mirror = mirror
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -43,7 +45,10 @@ class Photographs:
 
     def choose(self, n: int) -> Tensor:
         """Return random ones, with replacement, by torch's global generator."""
-        return self.at(torch.randint(len(self), (n,)))
+        chosen = self.at(torch.randint(len(self), (n,)))
+        if not self.mirror:
+            return chosen
+        return torch.where(torch.rand(n, 1, 1, 1, device=chosen.device) < 0.5, chosen.flip(3), chosen)
 
 
 def decayed_lr(
@@ -188,4 +193,4 @@ def task_arguments(request: TaskRequest) -> tuple[Photographs, TranslationConfig
     """Return the last three arguments of a `TranslationTask`."""
     recipe, target = request.recipe, request.target
     config = TranslationConfig(request.options, recipe.batch_size, recipe.lr, recipe.total_kimg)
-    return Photographs(request.good.images, target.device), config, target.low_precision_dtype
+    return Photographs(request.good.images, target.device, request.mirror), config, target.low_precision_dtype

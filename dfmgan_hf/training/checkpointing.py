@@ -8,6 +8,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..arguments import check_effect
 from ..files import file_sha256, recover_folder, remove_folder, whole_folder, write_json
 from ..processes import ProcessGroup
 from .task import Task
@@ -172,7 +174,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint, whole or not at all; older ones beyond `keep` are removed afterwards.
 
-    Later ones stay: a run that went on from an earlier checkpoint, because they are damaged, replaces them.
+    So are later ones: they were damaged, or what came after them was not wanted, since the run went on from an earlier
+    one. As "latest" they would be taken for its own.
 
     Args:
         folder: holds all checkpoints of the run.
@@ -201,10 +204,10 @@ def write_checkpoint(
             f"Checkpoint {target} could not be written: {error}. Earlier ones are untouched: make room, then resume "
             "with --resume_from_checkpoint latest."
         ) from error
-    if keep is not None:
-        until = [path for path in list_checkpoints(folder) if path.name <= target.name]
-        for old in until[:-keep]:
-            remove_folder(old)
+    present = list_checkpoints(folder)
+    place = present.index(target) + 1
+    for path in [*present[: 0 if keep is None else max(place - keep, 0)], *present[place:]]:
+        remove_folder(path)
     return target
 
 
@@ -304,6 +307,8 @@ class ScoreConfig:
             raise ValueError(f"`eval_every_kimg` must be a finite number from 0 on, but is {self.eval_every_kimg}.")
         if self.eval_images < 1:
             raise ValueError(f"`eval_images` must be at least 1, but is {self.eval_images}.")
+        if not self.eval_every_kimg:
+            check_effect(self, ["eval_images", "best_by", "lpips_weights"], "`eval_every_kimg`")
 
 
 class BestModel:
@@ -344,10 +349,13 @@ class BestModel:
         return {"images_seen": self.images_seen, "score": self.score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`. A score whose model is no longer in the folder is not to be beaten."""
+        """Inverse of `state_dict`, but the folder says which model is to be beaten: a later one, or none."""
         recover_folder(self.folder)
         if self.folder.is_dir():
             self.images_seen, self.score = state["images_seen"], state["score"]
+            with suppress(OSError, ValueError):  # without its score, the checkpoint's is the best guess
+                kept = json.loads((self.folder / SCORE_FILE).read_text("utf-8"))
+                self.images_seen, self.score = kept.pop("images_seen"), kept
 
     def rule(self) -> str:
         """Return the rule in words, for the record and the model card."""

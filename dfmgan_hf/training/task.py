@@ -34,19 +34,35 @@ class Batch:
         images: (N, C, H, W) in [-1, 1].
         masks: (N, 1, H, W), -1 or +1, or None in stage 1.
         labels: number of each image's kind of defect, int64 (N,), or None if all are of one kind.
+        flips: which images are flipped left to right, bool (N, 1, 1, 1), or None if none is.
     """
 
     images: Tensor
     masks: Tensor | None = None
     labels: Tensor | None = None
+    flips: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return all three, in this order."""
-        return self.images, self.masks, self.labels
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Return all four, in this order."""
+        return self.images, self.masks, self.labels, self.flips
+
+    def as_photographed(self) -> Batch:
+        """Return it with nothing flipped.
+
+        Codes are those of photographs as they are: of flipped ones, half the batches would be taught at latents that
+        are never drawn; and if both had codes, those in between would stand for both at once.
+        """
+        if self.flips is None:
+            return self
+        images, masks = (
+            None if t is None else torch.where(self.flips, t.flip(3), t) for t in (self.images, self.masks)
+        )
+        assert images is not None
+        return Batch(images, masks, self.labels)
 
     def split(self, parts: int) -> list[Batch]:
         """Return equal micro-batches for gradient accumulation."""
@@ -125,13 +141,14 @@ class BatchStream:
         index = self._numbers(start, part)
         images = self._normalise(self.images[index])
         masks = None if self.masks is None else self._normalise(self.masks[index])
+        flips = None
         if self.mirror:
             passes = torch.arange(start, start + part, device=self.device) // self._pass
             flips = (passes % 2 == 1)[:, None, None, None]
             images = torch.where(flips, images.flip(3), images)
             masks = None if masks is None else torch.where(flips, masks.flip(3), masks)
         labels = None if self.labels is None else self.labels[index].to(self.device)
-        return Batch(images, masks, labels)
+        return Batch(images, masks, labels, flips)
 
     def _numbers(self, start: int, part: int) -> Tensor:
         """Return which images are at the `part` positions from `start` on, int64 (part,)."""

@@ -228,6 +228,7 @@ class Trainer:
         self.on_start = on_start
         self.show_progress = show_progress
         self.checkpoints_dir = run.output_dir / "checkpoints"
+        self.sheets_dir = run.output_dir / "samples"
         self.best = BestModel(run.output_dir / BEST_FOLDER, self.score)
         self.progress = Progress()
         self.statistics = RunningStatistics(self.processes.sum)
@@ -274,6 +275,9 @@ class Trainer:
             self.on_start()
             remove_partial(self.checkpoints_dir)
             rows = self.log.rewind(self.images_seen)
+            for sheet in self.sheets_dir.glob("[0-9]*.png"):
+                if int(sheet.stem) > self.images_seen:
+                    sheet.unlink()
             self._rows.extend(row for row in rows if "warnings" in row)
         self._start_trackers()
         # After the optimisers' states have got their place in memory.
@@ -313,10 +317,10 @@ class Trainer:
             if not stop:
                 self.save()
         while not stop and self.images_seen < total:
-            before = self.images_seen
+            before, phases = self.images_seen, self._timed
             self._tell_length(total - before)
             self._train_step(self.stream.at(before))
-            if before == started:
+            if self._timed != phases:
                 self._say(describe_use(self.processes.device))
             bar.update(min(self.stream.batch_size, total - before))
             stop, ended = self._stop_requested(signals), self.images_seen >= total
@@ -471,9 +475,10 @@ class Trainer:
     def _diverged(self, what: str) -> str:
         present = list_checkpoints(self.checkpoints_dir)
         kept = f"The last good checkpoint, {present[-1]}, is kept" if present else "There is no checkpoint yet"
+        stronger = ", or a larger --r1_gamma" if any(phase.name == "r1" for phase in self.task.phases) else ""
         return (
             f"At {self.images_seen / 1000:.2f} kimg {what}. {kept}. Resume with --resume_from_checkpoint latest and "
-            "--precision float32, or a smaller --lr, or a larger --r1_gamma."
+            f"--precision float32, or a smaller --lr{stronger}."
         )
 
     def _evaluate(self, signals: StopSignals) -> None:
@@ -504,7 +509,7 @@ class Trainer:
             sheet = self.task.sample_sheet()
             log_sheet(self.accelerator, sheet, self.images_seen)
             with self._monitoring():
-                save_sheet(sheet, self.run.output_dir / "samples" / f"{self.images_seen:010d}.png")
+                save_sheet(sheet, self.sheets_dir / f"{self.images_seen:010d}.png")
 
     @contextmanager
     def _monitoring(self) -> Iterator[None]:
@@ -656,12 +661,12 @@ def used_memory(device: torch.device) -> dict[str, float]:
 
 
 def describe_use(device: torch.device) -> str:
-    """Say in a line what the steps so far have taken. Every phase is due in the first step."""
+    """Say in a line what the steps so far have taken."""
     used = used_memory(device)
     if device.type != "cuda":
-        return f"Memory after the first step: {used['resident_memory_gib']:.1f} GiB."
+        return f"Memory so far: {used['resident_memory_gib']:.1f} GiB."
     total = torch.cuda.get_device_properties(device).total_memory / GIB
-    return f"Memory of the first step: {used['peak_memory_gib']:.1f} GiB of the GPU's {total:.1f}; ADA can add to it."
+    return f"Memory so far: {used['peak_memory_gib']:.1f} GiB of the GPU's {total:.1f}; ADA can add to it."
 
 
 def describe_length(seconds: float, images: int, device: torch.device) -> str:

@@ -47,7 +47,7 @@ def joint_task(**settings) -> Stage2Task:
     torch.manual_seed(0)
     backbone, discriminator = tiny.make_networks()
     generator = DFMGANGenerator.from_backbone(backbone, defect_names=KINDS)
-    config = tiny.make_stage2(**settings).settings
+    config = tiny.make_stage2(joint=True, **settings).settings
     return Stage2Task(generator, with_kinds(discriminator, 2), build_match_discriminator(backbone, "small", 2), config)
 
 
@@ -140,6 +140,16 @@ def test_fakes_are_of_the_kinds_of_the_batch_and_pairs_of_one_kind():
     assert kinds.tolist() == [0, 1, 0, 1], "the mode-seeking loss pairs halves"
     with pytest.raises(ValueError, match="photographs of several kinds, with their labels"):
         task._plan(Batch(torch.zeros(4, 3, 32, 32), torch.zeros(4, 1, 32, 32)))
+
+
+def test_masks_that_are_given_are_of_the_kinds_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr("dfmgan_hf.methods.dfmgan.move_masks", lambda masks: masks)
+    task = joint_task(given_masks=1.0)
+    # Each kind's masks have a row of their own.
+    labels, masks = torch.tensor([0, 1, 1, 0]), torch.full((4, 1, 32, 32), -1.0)
+    masks[torch.arange(4), 0, labels] = 1
+    given = task._plan(Batch(torch.zeros(4, 3, 32, 32), masks, labels)).given
+    assert given.masks[:, 0, :2, 0].to(torch.int64).argmax(dim=1).tolist() == given.kinds.tolist()
 
 
 @pytest.mark.parametrize("settings", [{}, {"given_masks": 0.5}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,19 @@ import torch
 from dfmgan_hf.augmentation import AugmentPipe, DiffAugment
 from dfmgan_hf.data import DataConfig
 from dfmgan_hf.methods import get_method
-from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, build_augmentation
+from dfmgan_hf.methods.method import (
+    AugmentationConfig,
+    RecipeConfig,
+    Target,
+    TaskRequest,
+    build_augmentation,
+    default_batch_size,
+)
+from dfmgan_hf.methods.train import TrainingConfig, each_model
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
+from dfmgan_hf.training.trainer import RunConfig, check_batch
 
 CPU = torch.device("cpu")
 
@@ -42,7 +52,7 @@ def test_others_have_no_probability():
 
 @pytest.mark.parametrize("options", [{"ada_kimg": 0.0}, {"ada_kimg": -1.0}, {"ada_max": 1.5}, {"ada_target": 2.0}])
 def test_what_makes_no_sense_is_refused(options):
-    with pytest.raises(ValueError, match=r"`(ramp_kimg|p_max|target)`"):
+    with pytest.raises(ValueError, match=r"`ada_(kimg|max|target)`"):
         build(**options)
 
 
@@ -99,3 +109,65 @@ def test_methods_of_squares_refuse_other_shapes():
             get_method(name).resolve("small", RecipeConfig(aspect=(1, 2)), None, 1)
     with pytest.raises(ValueError, match="`aspect` must be height and width as multiples of the shorter side"):
         RecipeConfig(aspect=(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("sdgan", {}), ("defect_gan", {}), ("dfmgan", {"match_discriminator": "joint"})]
+)
+def test_where_nothing_is_augmented_an_augmentation_is_refused(name, options):
+    method = get_method(name)
+    recipe, chosen = method.resolve("small", RecipeConfig(), None, 1), method.options(**options)
+    assert method.settle_augmentation(AugmentationConfig(), recipe, chosen).augmentation == "none"
+    with pytest.raises(ValueError, match=r"`augmentation` has no meaning for .* Leave it out"):
+        method.settle_augmentation(AugmentationConfig("bgc"), recipe, chosen)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "diffaugment"])
+def test_ada_is_not_set_for_what_does_not_adapt(augmentation):
+    method = get_method("stage1")
+    recipe = method.resolve("small", RecipeConfig(), None, 1)
+    with pytest.raises(ValueError, match="`ada_max` has no effect without an adaptive `augmentation`"):
+        method.settle_augmentation(AugmentationConfig(augmentation, ada_max=0.5), recipe, method.options())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("defect_gan", {"discriminator_steps": 0}, "`discriminator_steps` must be finite and at least 1, but is 0"),
+        ("defect_gan", {"gradient_penalty_weight": -1.0}, "`gradient_penalty_weight` must be finite and at least 0"),
+        ("sdgan", {"cycle_weight": float("inf")}, "`cycle_weight` must be finite and at least 0, but is inf"),
+        ("cdc", {"anchor_interval": 0}, "`anchor_interval` must be finite and at least 1, but is 0"),
+        ("dfmgan", {"match_weight": -1.0}, "`match_weight` must be finite and at least 0"),
+        ("dfmgan", {"given_masks": 1.5}, "`given_masks` must be a number from 0 to 1, but is 1.5"),
+        ("dfmgan", {"inside_weight": 2.0}, "`inside_weight` has no effect without `given_masks`"),
+        ("dfmgan", {"conditioning_kimg": 2.0}, "`conditioning_kimg` has no effect without `joint`"),
+        ("dfmgan", {"match_discriminator": "none", "match_weight": 2.0}, "`match_weight` has no effect without"),
+        ("dfmgan", {"mode_seeking_weight": 0.0, "mode_seeking_on": "image"}, "`mode_seeking_on` has no effect"),
+    ],
+)
+def test_options_that_are_not_possible_or_do_nothing_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        get_method(name).options(**options)
+
+
+def test_r1_is_not_set_for_a_discriminator_without():
+    with pytest.raises(ValueError, match="`r1_gamma` has no effect on the projected discriminator"):
+        get_method("stage1").resolve("quick", RecipeConfig(r1_gamma=1.0), None, 1)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 5, 6, 7, 8, 64, 100])
+@pytest.mark.parametrize("resolution", [64, 256, 1024])
+def test_default_batches_can_be_shared(resolution, num_processes):
+    size = default_batch_size(resolution, num_processes)
+    check_batch(size, num_processes, 1)
+    assert size <= max(64, num_processes)
+    each = size // num_processes
+    assert each % 4 == 0 or each < 4
+
+
+def test_one_checkpoint_is_not_resumed_by_several_models(tmp_path):
+    run = RunConfig(output_dir=tmp_path, resume_from_checkpoint=str(tmp_path / "a" / "checkpoints" / "checkpoint-16"))
+    config = TrainingConfig(run, get_method("dfmgan").options(), AugmentationConfig(), defect=("dent", "scratch"))
+    with pytest.raises(ValueError, match=r"`resume_from_checkpoint` .* is of one model, but 2 are trained"):
+        each_model(get_method("dfmgan"), config)
+    assert list(each_model(get_method("dfmgan"), replace(config, defect=("dent",)))) == ["dent"]

@@ -125,6 +125,21 @@ def test_imitation_gives_the_layers_the_photographs_noise(monkeypatch):
     assert not torch.equal(seen[0](task.generator.block(32).conv0, torch.float32), wanted[32])
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_what_is_shown_mirrored_is_imitated_as_it_was_photographed(stage):
+    """The codes are those of photographs as they are."""
+    task, data = tiny.make_quick(stage, imitation_kimg=1.0), tiny.drawn_set(4)
+    masks = data.masks / 127.5 - 1 if stage == "stage2" else None
+    plain = Batch(data.images / 127.5 - 1, masks)
+    flips = torch.tensor([False, True, True, False])[:, None, None, None]
+    images, masks = (None if t is None else torch.where(flips, t.flip(3), t) for t in (plain.images, masks))
+    losses = []
+    for batch in (plain, Batch(images, masks, flips=flips), Batch(images, masks)):
+        torch.manual_seed(0)
+        losses.append(task.imitation_loss(batch, RunningStatistics()).item())
+    assert losses[0] == losses[1] != losses[2]
+
+
 def photographs_of(task: Stage2Task) -> Batch:
     data, labels = tiny.drawn_set(), None
     if task.num_kinds:

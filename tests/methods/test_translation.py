@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from dfmgan_hf.methods.translation import decayed_lr
+from dfmgan_hf.methods.translation import Photographs, decayed_lr
 
 STEPS = 20
 
@@ -41,3 +41,12 @@ def test_impossible_falls_are_refused():
         decayed_lr(0.0, 0.2, decay="exponential")
     with pytest.raises(ValueError, match=r"not from 1\.0; for one that does not fall choose --lr_decay constant"):
         decayed_lr(0.0, 0.2, constant_until=1.0)
+
+
+def test_good_photographs_are_mirrored_as_defects_are():
+    torch.manual_seed(0)
+    pixels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    pixels[..., 0] = 255
+    shown = {mirror: Photographs(pixels, torch.device("cpu"), mirror).choose(64) for mirror in (False, True)}
+    assert shown[False][..., 0].eq(1).all()
+    assert 16 < shown[True][:, 0, 0, 7].eq(1).sum() < 48

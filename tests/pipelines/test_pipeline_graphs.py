@@ -144,3 +144,14 @@ def test_in_inference_mode_and_out_of_it(pipe, graphs):
         with torch.inference_mode():
             assert_same(graphs(network, *latents(1), **SETTINGS), network(*latents(1), **SETTINGS))
         assert_same(graphs(network, *latents(2), **SETTINGS), network(*latents(2), **SETTINGS))
+
+
+def test_a_gate_that_is_changed_is_seen(pipe, graphs):
+    """Whether it is soft follows from the configuration, and from whether the network is being trained."""
+    network = pipe.generator
+    network.register_to_config(soft_gate=False)
+    for change in (lambda: network.register_to_config(soft_gate=True), network.train, network.eval):
+        for seed in range(3):
+            graphs(network, *latents(seed), **SETTINGS)
+        change()
+        assert_same(graphs(network, *latents(3), **SETTINGS), network(*latents(3), **SETTINGS))

@@ -84,6 +84,16 @@ def test_resume_from_a_named_checkpoint(uninterrupted, tmp_path):
     assert_same_end(tmp_path / "whole", expected)
 
 
+def test_what_came_after_an_earlier_checkpoint_that_a_run_went_on_from_is_gone(tmp_path):
+    """Else "latest" would take the branch that was left for the run's own."""
+    tiny.run("stage1", tmp_path, steps=6, checkpoint_steps=2)
+    earlier, later = list_checkpoints(tmp_path / "checkpoints")
+    tiny.run("stage1", tmp_path, steps=5, checkpoint_steps=0, resume=str(earlier))
+    assert [int(path.name[-2:]) for path in list_checkpoints(tmp_path / "checkpoints")] == [16, 20]
+    assert int(later.name[-2:]) == 24
+    assert max(int(sheet.stem) for sheet in (tmp_path / "samples").glob("*.png")) == 20
+
+
 def _train_in_child(stage: str, folder: Path, kill_at: str | None) -> None:
     if kill_at is not None:
         _kill_at(kill_at)
@@ -517,3 +527,17 @@ def test_a_best_model_that_is_gone_is_not_to_be_beaten(tmp_path):
     best = BestModel(tmp_path / "best", ScoreConfig())
     best.load_state_dict({"images_seen": 10, "score": {"kid": 0.1}})
     assert best.offer(20, {"kid": 0.2}, Export("a"))
+
+
+def test_the_score_to_beat_is_that_of_the_model_in_the_folder(tmp_path):
+    """A run that went on from an earlier checkpoint, which knew a worse one."""
+    best = BestModel(tmp_path / "best", ScoreConfig())
+    best.offer(8, {"kid": 0.5}, Export("a"))
+    state = best.state_dict()
+    best.offer(18, {"kid": 0.2}, Export("b"))
+    best.load_state_dict(state)
+    assert "after 0.02 kimg, kid 0.2000" in best.summary()
+    assert not best.offer(20, {"kid": 0.4}, Export("c"))
+    (tmp_path / "best" / "score.json").write_text("")
+    best.load_state_dict(state)
+    assert best.score == {"kid": 0.5}, "without it, what the checkpoint says"

@@ -105,7 +105,7 @@ def test_stage2_script_with_several_defects(backbone, category, tmp_path):
         *("--output_dir", tmp_path, "--precision", "float32"),
         *COMMON,
     )
-    assert "Memory after the first step: " in run.stdout + run.stderr
+    assert "Memory so far: " in run.stdout + run.stderr
     before = DFMGANPipeline.from_pretrained(str(backbone)).generator.state_dict()
     for defect in ("dot", "spot"):
         folder = tmp_path / defect

@@ -78,6 +78,9 @@ def test_mirror_shows_every_other_pass_flipped_with_its_masks():
     assert torch.equal(plain.at(3).images.flip(3), mirrored.at(3).images)
     assert torch.equal(plain.at(3).masks.flip(3), mirrored.at(3).masks)
     assert not torch.equal(plain.at(3).images, mirrored.at(3).images)
+    for start in (0, 2, 3):
+        for ours, theirs in zip(plain.at(start).tensors, mirrored.at(start).as_photographed().tensors, strict=True):
+            assert ours is theirs is None or torch.equal(ours, theirs)
 
 
 def test_split_into_micro_batches():

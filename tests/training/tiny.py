@@ -114,10 +114,11 @@ def make_quick(
     config = RecipeConfig(**{"resolution": 32 * scale, **QUICK_SIZES, **recipe})
     settled = method.resolve("quick", config, None, 1)
     set_seed(0)
+    chosen = method.options(**({"joint": True} if kinds else {}), **(options or {}))
     request = TaskRequest(
         settled,
-        method.options(**({"joint": True} if kinds else {}), **(options or {})),
-        method.settle_augmentation(AugmentationConfig(augmentation), settled),
+        chosen,
+        method.settle_augmentation(AugmentationConfig(augmentation), settled, chosen),
         target or Target(torch.device("cpu")),
         drawn_set(scale=scale, kinds=kinds),
     )
