@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .arguments import check_effect
 from .data import DataConfig, ImageMaskDataset
 from .files import write_json
 from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
@@ -61,6 +62,9 @@ class MeasureConfig:
         output_dir: Where results.json and nearest.png go.
         truncation_psi: Truncation of the latents, in models on StyleGAN2.
         noise_mode: Stored noise, or new noise for each image.
+
+    Raises:
+        ValueError: an option that has no effect on what is measured.
     """
 
     model: str | None = None
@@ -79,6 +83,16 @@ class MeasureConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hub: HubConfig = field(default_factory=HubConfig)
+
+    def __post_init__(self) -> None:
+        if self.generated is None:
+            check_effect(self, ["generated_masks"], "`generated`")
+        if self.model is None:
+            check_effect(self, ["revision", *OF_PIPELINES], "`model`")
+
+
+OF_PIPELINES = ("truncation_psi", "noise_mode")
+"""Options of how models on StyleGAN2 draw."""
 
 
 def _size(config: MeasureConfig, shorter: int, aspect: tuple[int, int] = (1, 1)) -> tuple[int, int]:
@@ -100,7 +114,8 @@ def make_sampler(
     """Open what is measured, and say how high and wide the images are that it draws.
 
     Raises:
-        ValueError: it draws images of another size than the options ask for, or none without defects.
+        ValueError: it draws images of another size than the options ask for, none without defects, or one kind of
+            defect only, where several were named; or options have no effect on it.
     """
     if config.generated is not None:
         folder: dict[str, Any] = {
@@ -123,6 +138,13 @@ def make_sampler(
         raise ValueError(
             f"--defect_free: {config.method or config.model} draws no defect-free images, and its images of defects "
             "would be compared with good photographs. Leave it out."
+        )
+    if not isinstance(sampler, PipelineSampler):
+        check_effect(config, OF_PIPELINES, "a model on StyleGAN2")
+    elif len(config.defect) > 1 and sampler.defect is None:
+        raise ValueError(
+            f"--defect names {', '.join(config.defect)}, but {config.model} draws one kind of defect: its images "
+            "would be measured as all of these. Name the one that it has learnt."
         )
     image = draw(sampler, [0], 0)[0]
     height, width = image.shape[-2:]

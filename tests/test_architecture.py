@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
         *("metrics", "hub", "gate", "export"),
     },
     "conversion": {"files", "models", "pipeline"},
-    "evaluation": {"files", "processes", "models", "data", "metrics", "training", "methods", "hub"},
+    "evaluation": {"arguments", "files", "processes", "models", "data", "metrics", "training", "methods", "hub"},
     "cli": {"processes"},
 }
 OPTIONAL = {

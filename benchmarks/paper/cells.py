@@ -213,18 +213,43 @@ def of_category(data: DataConfig, cell: Cell) -> DataConfig:
     return data if data.data_dir is None else replace(data, category=cell.category)
 
 
-def keep_lists(folder: Path, splits: Mapping[str, Partition]) -> dict[str, tuple[Path, Path]]:
+def keep_lists(
+    folder: Path, splits: Mapping[str, Partition], groups: Mapping[str, str] | None
+) -> dict[str, tuple[Path, Path]]:
     """Write the lists of a category's splits, but for those that lie there: of an earlier start, or the user's own.
+
+    Args:
+        folder: of the category.
+        splits: by name.
+        groups: which part each photograph shows, which lists that lie there have to keep to; None if nobody knows.
 
     Returns:
         Of each split, the files with the names to train on and to test on.
+
+    Raises:
+        ValueError: lists that lie there have photographs of one part on both sides.
     """
     lists = {}
     for split, partition in splits.items():
         lists[split] = Partition.paths(folder / SPLITS_FOLDER, split)
         if not all(path.is_file() for path in lists[split]):
             partition.save(folder / SPLITS_FOLDER, split)
+        elif groups is not None:
+            _check_groups(lists[split], groups)
     return lists
+
+
+def _check_groups(lists: tuple[Path, Path], groups: Mapping[str, str]) -> None:
+    """Raise ValueError for a part on both sides; a photograph that `groups` does not have shows one of its own."""
+    base, test = ({groups.get(name, name): name for name in read_file_list(path)} for path in lists)
+    shared = sorted(base.keys() & test.keys())
+    if shared:
+        part = shared[0]
+        raise ValueError(
+            f"{lists[0]} and {lists[1].name} divide parts of --groups ({len(shared)}; {part}, for one: {base[part]} "
+            f"would be trained on, {test[part]} tested on). They lie there from an earlier start, or are your own: "
+            "delete both, so that they are made anew by whole parts, or name another --output_dir."
+        )
 
 
 def split_by_groups(
@@ -234,9 +259,12 @@ def split_by_groups(
 
     Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
     part of its own. Returns the files with the names to train on and to test on.
+
+    Raises:
+        ValueError: there is nothing to divide, or too few parts; also as `keep_lists`.
     """
     partition = split_by_parts(data.listing(), groups, defects=defects)
-    return keep_lists(folder, {"P1": partition})["P1"]
+    return keep_lists(folder, {"P1": partition}, groups)["P1"]
 
 
 def read_category_groups(template: str | None, category: str) -> dict[str, str] | None:

@@ -154,6 +154,21 @@ def merge(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     return LabelledImages(images, labels, masks, first.origin | second.origin)
 
 
+def check_no_choice(data: DataConfig) -> None:
+    """See that nobody chooses among the photographs: the lists of the splits say which are used.
+
+    Raises:
+        ValueError: `file_list`, `shots` or `shots_seed` was given.
+    """
+    defaults = DataConfig()
+    for name in ("file_list", "shots", "shots_seed"):
+        if getattr(data, name) != getattr(defaults, name):
+            raise ValueError(
+                f"`{name}`: the benchmark makes its own lists of what to train on and to test on: leave it out. Lists "
+                "of your own may take their place in OUTPUT_DIR/CATEGORY/splits."
+            )
+
+
 @lru_cache(maxsize=4)
 def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, resolution: Size) -> LabelledImages:
     """Load the photographs that a list names, with their masks; kept, as each of many trials asks for the same.
@@ -161,7 +176,7 @@ def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, res
     Raises:
         DataError: a photograph cannot be used, or the list names none of a kind.
     """
-    listed = replace(data, file_list=file_list, shots=None)
+    listed = replace(data, file_list=file_list)
     sets = [listed.load_defects(defect, resolution=resolution) for defect in defects]
     return join([(dataset.images, dataset.masks) for dataset in sets])
 
@@ -263,11 +278,12 @@ class DownstreamBenchmark(ABC):
     """Trains and tests the network of each trial; the processes of a launch share the trials.
 
     Raises:
-        ValueError: a source or defect is not what was expected; a model has seen what is tested on; results have other
-            settings.
+        ValueError: a source or defect is not what was expected; photographs are chosen in another way than by lists;
+            lists that lie there divide a part; a model has seen what is tested on; results have other settings.
     """
 
     def __init__(self, config: DownstreamConfig, accelerator: Accelerator) -> None:
+        check_no_choice(config.data)
         self.config = config
         self.accelerator = accelerator
         self.sources = {
@@ -363,7 +379,7 @@ class DownstreamBenchmark(ABC):
         name = category or listing.category or "object"
         groups = read_category_groups(self.config.groups, name)
         splits = self.make_splits([record for record in listing.records if record.defect in defects], groups)
-        return name, Subject(data, defects, keep_lists(self.config.output_dir / name, splits), groups)
+        return name, Subject(data, defects, keep_lists(self.config.output_dir / name, splits, groups), groups)
 
     def _trials(self) -> list[Trial]:
         """Seeds innermost: what was drawn once serves for all of them."""
@@ -409,8 +425,9 @@ class DownstreamBenchmark(ABC):
         if source.images is not None:
             # A folder of its own for each defect may call it anything.
             named = None if "{defect}" in source.images else defect
-            return FolderSampler(trial.fill(source.images, defect), defect=named, resolution=size)
-        data = replace(subject.data, file_list=subject.lists[trial.split][0], shots=None)
+            folder, bit_depth = trial.fill(source.images, defect), subject.data.bit_depth
+            return FolderSampler(folder, defect=named, resolution=size, bit_depth=bit_depth)
+        data = replace(subject.data, file_list=subject.lists[trial.split][0])
         model = None if source.model is None else trial.fill(source.model, defect)
         request = SamplerRequest(model, data, defect, size, device=self.accelerator.device)
         return open_sampler(request, None if model is not None else source.name)
@@ -450,7 +467,15 @@ class DownstreamBenchmark(ABC):
         )  # fmt: skip
         chosen = {name: value for name, value in settings.items() if name not in left_out}
         lists = zip(("base", "test"), self.subjects[trial.category].lists[trial.split], strict=True)
-        return {**chosen, "data": data, "lists": {side: hash_of_names(path) for side, path in lists}}
+        # Of what `generated` and `trained` name, what this trial takes: the other sources may come and go.
+        source = self.sources.get(trial.source, Source(REAL))
+        return {
+            **chosen,
+            "generated": source.images,
+            "trained": source.model,
+            "data": data,
+            "lists": {side: hash_of_names(path) for side, path in lists},
+        }
 
 
 def is_reconstruction(training_set: str) -> bool:

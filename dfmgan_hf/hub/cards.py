@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
@@ -321,10 +320,15 @@ ROWS = (
 
 def look_up(metrics: dict[str, Any], path: str) -> float | None:
     """Return the number at a path such as "kid.kid", or None if it was not measured."""
-    value: Any = metrics
+    value = _value_at(metrics, path)
+    return value if isinstance(value, (int, float)) else None
+
+
+def _value_at(record: dict[str, Any], path: str) -> Any:
+    value: Any = record
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, (int, float)) else None
+    return value
 
 
 def measured_with(metrics: dict[str, Any], row: Row) -> str | None:
@@ -400,44 +404,56 @@ def measured_section(results: dict[str, Any], references: dict[str, dict[str, An
     """Return the numbers in Markdown: a table with a line a metric, and notes on how they were measured.
 
     There is a column for the model, or for each kind of defect, and for each reference. Metrics that the model has no
-    value for are left out; what a reference has no value for, or has measured with another network, is "-".
+    value for are left out; what a kind or a reference has no value for, or has measured with another network, is "-".
     """
-    every = {kind or "this model": each for kind, each in of_kinds(results).items()} | references
+    kinds = of_kinds(results)
+    every = {kind or "this model": each for kind, each in kinds.items()} | references
     columns = [r["metrics"] for r in every.values()]
     lines = ["| | " + " | ".join(every) + " |", "|---" * (len(columns) + 1) + "|"]
-    counts = [r.get("settings", {}).get("num_generated") for r in every.values()]
+    counts = [_num_images(r.get("settings", {})) for r in every.values()]
     if all(counts):
         lines.append("| Images | " + " | ".join(f"{count:,}" for count in counts) + " |")
     for row in ROWS:
-        network = measured_with(columns[0], row)
-        values = [look_up(m, row.path) if measured_with(m, row) == network else None for m in columns]
-        if values[0] is not None:
+        # A kind with a single photograph has no KID, wherever it stands.
+        known = [r["metrics"] for r in kinds.values() if look_up(r["metrics"], row.path) is not None]
+        if known:
+            network = measured_with(known[0], row)
+            values = [look_up(m, row.path) if measured_with(m, row) == network else None for m in columns]
             cells = ["-" if value is None else format(row.factor * value, row.form) for value in values]
             lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     notes = [f"- {note}" for note in _measuring_notes(results, references)]
     return "\n".join([*lines, "", *notes]).strip()
 
 
+def _num_images(settings: dict[str, Any]) -> int | None:
+    """Return how many generated images were measured; where only LPIPS was, `num_generated` is 0."""
+    return settings.get("num_generated") or settings.get("num_generated_lpips")
+
+
 def _measuring_notes(results: dict[str, Any], references: dict[str, dict[str, Any]]) -> list[str]:
     """Return how the numbers were measured: counts, networks and intervals, as far as results.json tells."""
     kinds = of_kinds(results)
-    first = next(iter(kinds.values()))
-    settings, metrics = first.get("settings", {}), first["metrics"]
+    settings = next(iter(kinds.values())).get("settings", {})
+
+    def first(name: str) -> dict[str, Any]:
+        """Return a metric of the first kind that has it."""
+        return next((each["metrics"][name] for each in kinds.values() if name in each["metrics"]), {})
 
     def listed(path: str, form: Callable[[Any], str]) -> str:
         """Return the values at a path that are known, each with its kind of defect if there are several."""
-        values = {kind: functools.reduce(lambda r, key: r[key], path.split("."), each) for kind, each in kinds.items()}
+        values = {kind: _value_at(each, path) for kind, each in kinds.items()}
         known = {kind: form(value) for kind, value in values.items() if value is not None}
         return ", ".join(f"{value} ({kind})" if kind else value for kind, value in known.items())
 
     notes = []
     if "num_generated" in settings and "num_real" in settings:
+        lpips_count = settings.get("num_generated_lpips")
         notes.append(
-            f"{settings['num_generated']:,} generated images ({settings['num_generated_lpips']:,} for LPIPS)"
+            f"{_num_images(settings) or 0:,} generated images{f' ({lpips_count:,} for LPIPS)' if lpips_count else ''}"
             f"{' of each kind' if len(kinds) > 1 else ''} against {listed('settings.num_real', str)} real ones at "
             f"{settings['resolution'][1]}x{settings['resolution'][0]} pixels."
         )
-    kid = metrics.get("kid", {})
+    kid = first("kid")
     if "features" in kid:
         intervals = listed("metrics.kid.unbiased.interval", lambda i: f"{1000 * i[0]:.2f} to {1000 * i[1]:.2f}")
         notes.append(
@@ -449,13 +465,11 @@ def _measuring_notes(results: dict[str, Any], references: dict[str, dict[str, An
             "The estimate of KID is unbiased: for two draws of the same kind of images it scatters around 0, and for "
             "the same images twice it lies below."
         )
-    lpips = metrics.get("clustered_lpips", {})
+    lpips = first("clustered_lpips")
     if "network" in lpips:
         empty = listed("metrics.clustered_lpips", lambda c: f"{c['num_empty']} of {c['num_clusters']}")
         notes.append(f"LPIPS with {lpips['network']}; {empty} clusters empty.")
-    nearest = metrics.get("nearest", {})
-    if nearest.get("real_median") is not None:
-        medians = listed("metrics.nearest.real_median", "{:.4f}".format)
+    if medians := listed("metrics.nearest.real_median", "{:.4f}".format):
         thresholds = listed("metrics.nearest.copy_threshold", "{:.4f}".format)
         notes.append(
             f"From a real image to the nearest other one it is LPIPS {medians} (median); a generated image counts as "

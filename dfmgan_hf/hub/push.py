@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from .cards import (
     check_measured,
     facts_from_folder,
     full_precision_weights,
+    is_full_precision,
     loaded_from,
     read_facts,
     read_record,
@@ -176,16 +177,23 @@ class Repository:
         with clear_errors(f"{self.name} cannot be listed", self.name, self.revision):
             return self.api.list_repo_files(self.name, repo_type=self.kind, revision=self.revision)
 
-    def check_same(self, files: Mapping[str, Path]) -> None:
-        """Raise `CardError` if the branch has another content under one of these names; the Hub hashes large files."""
+    def download(self, name: str) -> Path:
+        """Return where a file of the branch lies here, once it is in the client's cache."""
         with clear_errors(f"{self.name} cannot be read", self.name, self.revision):
-            found = self.api.get_paths_info(self.name, list(files), repo_type=self.kind, revision=self.revision)
-        for file in found:
-            large_file = getattr(file, "lfs", None)
-            if large_file is not None and large_file.sha256 != file_sha256(files[file.path]):
-                raise CardError(
-                    f"{self.name} holds another {file.path} than {files[file.path]}: publish that one first."
-                )
+            return Path(self.api.hf_hub_download(self.name, name, repo_type=self.kind, revision=self.revision))
+
+    def holds(self, files: Mapping[str, Path]) -> bool:
+        """Return whether the branch's generator is in the same files; the others of `files` are not looked at.
+
+        The Hub hashes large files, so that none is downloaded. Variants in half precision are not looked at either.
+        """
+        weights = _generator_weights(files)
+        if set(_generator_weights(self.file_names())) != set(weights):
+            return False
+        with clear_errors(f"{self.name} cannot be read", self.name, self.revision):
+            found = self.api.get_paths_info(self.name, weights, repo_type=self.kind, revision=self.revision)
+        large = {file.path: getattr(file, "lfs", None) for file in found}
+        return all(entry is None or entry.sha256 == file_sha256(files[name]) for name, entry in large.items())
 
     def push(
         self,
@@ -193,6 +201,7 @@ class Repository:
         message: str,
         *,
         replaced_folders: Sequence[str] = (),
+        removed: Collection[str] = (),
         create_pr: bool = False,
     ) -> str:
         """Send files in one commit, and return its address or that of the pull request; nobody pulls a mixture.
@@ -204,6 +213,7 @@ class Repository:
             message: of the commit.
             replaced_folders: folders that afterwards hold what is in `files` and nothing else: shards or an index of
                 an earlier push would be loaded instead of the new weights.
+            removed: files that go if the branch has them and `files` has not.
             create_pr: open a pull request instead of writing to the branch.
 
         Raises:
@@ -212,10 +222,10 @@ class Repository:
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(name, files[name]) for name in sorted(files, key=lambda name: (name != CARD_FILE, name))
         ]
-        if replaced_folders:
+        if replaced_folders or removed:
             folders = tuple(f"{folder}/" for folder in replaced_folders)
-            old = (name for name in self.file_names() if name not in files and name.startswith(folders))
-            operations += [CommitOperationDelete(name) for name in old]
+            old = (name for name in self.file_names() if name.startswith(folders) or name in removed)
+            operations += [CommitOperationDelete(name) for name in old if name not in files]
         with clear_errors(f"Nothing was published in {self.name}", self.name, self.revision):
             for attempt in range(COMMIT_ATTEMPTS):
                 try:
@@ -303,6 +313,24 @@ def _network_files(folder: Path) -> dict[str, Path]:
     return {f"{folder.name}/{path.name}": path for path in wanted}
 
 
+def _generator_weights(names: Iterable[str]) -> list[str]:
+    """Return those of a repository's files that hold the generator in full precision."""
+    return [n for n in names if n.startswith("generator/") and is_full_precision(n.removeprefix("generator/"))]
+
+
+def _of_last_model(repository: Repository, published: Collection[str], files: Mapping[str, Path]) -> set[str]:
+    """Return what an earlier push left in the repository that would be taken for the model's in `files`.
+
+    These are discriminators, which the published index names, and records, unless the generator is the same. All
+    else may have been added by hand.
+    """
+    left: set[str] = set() if repository.holds(files) else set(RECORD_FILES)
+    if INDEX_FILE in published:
+        with suppress(CardError):  # a push may well replace what cannot be read
+            left |= set((read_record(repository.download(INDEX_FILE)) or {}).get("_ignore_files", ()))
+    return left & set(published) - set(files)
+
+
 def prepare_push(models: Mapping[Path, HubConfig]) -> None:
     """Find out before a training, rather than after it, that its results can be published.
 
@@ -331,7 +359,8 @@ def push_model_folder(
     """Publish a pipeline's folder in one commit (card, safetensors and JSON), and return the commit's address.
 
     The card is the folder's README.md. If it has none, the one on the Hub stays; if there is none either, one is made
-    from the facts and the folder's records, with the last sample sheet of the training.
+    from the facts and the folder's records, with the last sample sheet of the training. Discriminators and, with
+    another generator, records of an earlier push are removed; files that were added by hand stay.
 
     Args:
         model_dir: folder of a pipeline that was saved or trained; it stays as it is.
@@ -352,6 +381,7 @@ def push_model_folder(
     with scratch_folder() as aside:
         files = published_files(model_dir, aside, hub)
         published = repository.file_names()
+        removed = _of_last_model(repository, published, files)
         if CARD_FILE in files:
             text = files[CARD_FILE].read_text(encoding="utf-8")
             files[CARD_FILE] = aside / CARD_FILE
@@ -360,14 +390,14 @@ def push_model_folder(
             card, pictures = _new_card(model_dir, hub, facts or CardFacts(), repository.name)
             files |= {CARD_FILE: aside / CARD_FILE, **pictures}
             card.save(files[CARD_FILE])
-        elif RESULTS_FILE in published and RESULTS_FILE not in files:
+        elif RESULTS_FILE in removed:
             warnings.warn(
                 f"The card in {repository.name} keeps the numbers of an earlier model; measure this one: "
                 "`dfmgan evaluate --push_to_hub`.",
                 stacklevel=2,
             )
         message = hub.hub_commit_message or "Upload DFMGAN pipeline"
-        return repository.push(files, message, replaced_folders=components, create_pr=create_pr)
+        return repository.push(files, message, replaced_folders=components, removed=removed, create_pr=create_pr)
 
 
 def _new_card(model_dir: Path, hub: HubConfig, facts: CardFacts, name: str) -> tuple[ModelCard, dict[str, Path]]:
@@ -448,9 +478,13 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         with clear_errors(f"{model} cannot be read", model, revision):
             model_dir = Path(repository.api.snapshot_download(model, revision=revision, allow_patterns=patterns))
     check_measured(results, model_dir)
-    if INDEX_FILE in published:  # an earlier training, perhaps
-        weights = full_precision_weights(model_dir / "generator")
-        repository.check_same({f"generator/{path.name}": path for path in weights})
+    weights = {f"generator/{path.name}": path for path in full_precision_weights(model_dir / "generator")}
+    if INDEX_FILE in published and not repository.holds(weights):  # that of an earlier training, perhaps
+        raise CardError(
+            f"{repository.name} holds another generator than {model_dir}, or the same one in shards of another size: "
+            "publish that one first, without `hub_max_shard_size`, or measure the one that is published: "
+            f"`dfmgan evaluate --model {repository.name}`."
+        )
     references = read_record(Path(results_dir) / REFERENCES_FILE)
     with scratch_folder() as aside:
         files: dict[str, Path] = {}
@@ -458,10 +492,7 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         if INDEX_FILE not in published:
             files, replaced = published_files(model_dir, aside, hub), component_names(model_dir)
         if CARD_FILE in published:
-            with clear_errors(f"{repository.name} cannot be read", repository.name, repository.revision):
-                card = ModelCard.load(
-                    repository.api.hf_hub_download(repository.name, CARD_FILE, revision=repository.revision)
-                )
+            card = ModelCard.load(repository.download(CARD_FILE))
         elif (model_dir / CARD_FILE).exists():
             card = ModelCard.load(model_dir / CARD_FILE)
             card.text = loaded_from(card.text, repository.name)
@@ -525,6 +556,11 @@ class PublishConfig:
             raise ValueError("Nothing to do: give `push_to_hub`, or `output_dir` to write the files to look at.")
         if self.kind == "space" and (self.output_dir, self.results) != (None, None):
             raise ValueError("`output_dir` and `results` have no effect on a Space: its folder is published as it is.")
+        if self.kind == "space":
+            of_models = ("hub_variant", "hub_max_shard_size", "hub_training_networks", "hub_card")
+            check_effect(self.hub, of_models, "the `kind` model")
+        if not self.hub.push_to_hub:
+            check_effect(self, ["results"], "`push_to_hub`")
 
 
 def publish(config: PublishConfig) -> None:

@@ -294,6 +294,8 @@ def _find_drawn(images: Sequence[Path]) -> list[tuple[Path, Path]]:
 def as_sampler(samples: Generated, resolution: Size | None = None) -> Sampler:
     """Make a sampler of what is to be measured; images of a folder are scaled down to `resolution`.
 
+    Of images with 16 bits, all count: for raw values of 12 bits, give a `FolderSampler` with that `bit_depth`.
+
     Raises:
         DataError: there are no images in the folder.
         ValueError: a tensor of another type or shape than `Generated` says.
@@ -317,7 +319,9 @@ def as_real(real: Real, resolution: Size) -> ImageMaskDataset:
         real: a set that is loaded already, which is used as it is; a folder in any layout that `FolderSampler` reads;
             rows of a Hugging Face data set with a column `image`, and perhaps `mask` and `file_name`, such as
             `load_mvtec_ad(...)["test"].filter(...)`; or images uint8 (M, 3 or 1, H, W).
-        resolution: side, or height and width, that photographs of a folder or of rows are scaled down to.
+        resolution: side, or height and width, that photographs of a folder or of rows are scaled down to. Of those
+            with 16 bits, all count: raw values of 12 bits are read by `DataConfig(bit_depth=12)`, whose sets are
+            loaded.
 
     Raises:
         DataError: there are no images, or one cannot be read or is smaller than `resolution`.

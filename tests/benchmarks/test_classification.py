@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -28,8 +29,8 @@ from benchmarks.paper.classification import (
 from benchmarks.paper.downstream import LabelledImages, Trial, adam
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
-from dfmgan_hf.metrics import MissingWeightsError
-from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
+from dfmgan_hf.metrics import MissingWeightsError, draw
+from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save, save_generated, save_photographs
 
 pytest.importorskip("timm", reason="the benchmarks extra is not installed")
 
@@ -142,6 +143,24 @@ def test_it_goes_on_where_it_stopped(config, tmp_path):
         start(config, **small, images_per_defect=9)
 
 
+def test_results_of_another_model_are_an_error(config, make_generator, tmp_path):
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model")
+    images = f"folder={save_generated(tmp_path / 'images')}/{{defect}}"
+    sources = {"generated": (images,), "methods": ("dfmgan",), "trained": (str(tmp_path / "model"),)}
+    small = {"output_dir": tmp_path / "table", "images_per_defect": 2, "partitions": 1, "seeds": (0,)}
+    small["training_sets"] = ("real", "generated")
+    start(config, **small, **sources).run()
+    assert start(config, **small, **sources).pending == []
+    better = images.replace("images", "better")
+    with pytest.raises(ValueError, match=r"folder/seed_0\.json .*generated: \S+/images/\S+ -> \S+/better/"):
+        start(config, **small, **sources | {"generated": (better,)})
+    with pytest.raises(ValueError, match=r"dfmgan/seed_0\.json .*trained: \S+/model -> runs/better\."):
+        start(config, **small, **sources | {"trained": ("runs/better",)})
+    # Under a name of its own it is one more.
+    more = start(config, **small, **sources | {"generated": (images, better.replace("folder=", "new="))})
+    assert [trial.source for trial in more.pending] == ["new"]
+
+
 def test_a_result_can_be_repeated(config, tmp_path):
     results = []
     for name in ("a", "b"):
@@ -221,6 +240,18 @@ def test_images_say_what_their_generator_saw(config, tmp_path):
     benchmark = start(config, output_dir=tmp_path / "table", **drawn, training_sets=("generated",))
     benchmark.run()
     assert "unknown origin" not in (tmp_path / "table" / "table.md").read_text()
+
+
+def test_images_are_read_with_the_bit_depth_of_the_photographs(config, tmp_path):
+    for kind in KINDS:
+        save(np.full((SIDE, SIDE), 2048, dtype=np.uint16), tmp_path / "raw" / kind / "0.png")
+    data = replace(config.data, bit_depth=12)
+    benchmark = start(
+        config, output_dir=tmp_path / "table", generated=(f"raw={tmp_path}/raw/{{defect}}",), methods=(), data=data
+    )
+    trial = Trial("plate", "P1", "raw", False, 0)
+    images, _ = draw(benchmark.open_source(trial, benchmark.subjects["plate"], "dark"), [0], seed=0)
+    assert images.unique().tolist() == [128]
 
 
 def test_too_few_or_other_images_are_explained(config, tmp_path):

@@ -21,6 +21,9 @@ pytest.importorskip("segmentation_models_pytorch", reason="the benchmarks extra 
         ),
         (classification, ("--classifier.steps=1",), "nowhere: there is no such folder"),
         (localization, ("--segmenter.steps=1",), "nowhere: there is no such folder"),
+        (classification, ("--shots=2",), "`shots`: the benchmark makes its own lists"),
+        (classification, ("--shots_seed=1",), "`shots_seed`: the benchmark makes its own lists"),
+        (localization, ("--file_list=names.txt",), "`file_list`: the benchmark makes its own lists"),
     ],
 )
 def test_mistakes_end_with_words(module, options, words, tmp_path, capsys):

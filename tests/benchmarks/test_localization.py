@@ -150,6 +150,23 @@ def test_no_part_is_trained_on_and_tested(config, tiny_segmenter, tmp_path):
     assert (result["trained_good"], result["tested_good"]) == (5, 4)
 
 
+def test_lists_that_divide_a_part_are_an_error(config, tmp_path):
+    """Lists of a start without groups, which say then that bright photographs 1 and 2 show one part."""
+    names = [f"test/{kind}/{i:03d}.png" for kind, count in (("bright", 6), ("dark", 7)) for i in range(count)]
+    groups = {name: name for name in names} | dict.fromkeys(names[1:3], "a")
+    (tmp_path / "groups.csv").write_text("file,group\n" + "".join(f"{k},{v}\n" for k, v in groups.items()))
+    grouped = {"output_dir": tmp_path / "out", "groups": str(tmp_path / "groups.csv")}
+    lists = start(config, output_dir=tmp_path / "out").subjects["plate"].lists["first_third"]
+    with pytest.raises(ValueError, match=r"base\.txt and .*test\.txt divide parts of .*\(1; a, .*001\.png .*002"):
+        start(config, **grouped)
+    for path in lists:
+        path.unlink()
+    start(config, **grouped)
+    assert start(config, **grouped).subjects["plate"].lists["first_third"] == lists
+    base, test = (set(read_file_list(path)) for path in lists)
+    assert not {groups[name] for name in base} & {groups[name] for name in test}
+
+
 def test_results_of_other_photographs_are_an_error(config, tiny_segmenter, tmp_path):
     changes = {"output_dir": tmp_path, "training_sets": ("real",)}
     start(config, **changes).run()

@@ -99,6 +99,34 @@ def test_how_it_was_measured_is_said(model_dir):
     assert "unbiased" not in plain
 
 
+@pytest.mark.parametrize("order", [("dent", "crack"), ("crack", "dent")])
+def test_a_kind_may_lack_a_metric(model_dir, order):
+    """Of a single photograph there is no KID, and no other real image that is nearest to it."""
+    lpips = {"clustered_lpips": RESULTS["metrics"]["clustered_lpips"]}
+    of_one = {"metrics": lpips | {"nearest": {"median": 0.3, "real_median": None}}}
+    kinds = {"dent": RESULTS, "crack": {**of_one, "settings": {**RESULTS["settings"], "num_real": 1}}}
+    results = {"kinds": {kind: kinds[kind] for kind in order}}
+    text = parse(build_model_card(model_dir, FACTS, records={"results.json": results})).text
+    values = {"dent": "12.50", "crack": "-"}
+    assert f"| KID x 1000, lower is closer | {values[order[0]]} | {values[order[1]]} |" in text
+    assert "KID on the features of AlexNet; 95% interval 10.00 to 20.00 (dent)." in text
+    assert "| Clustered LPIPS, higher is more varied | 0.2500 | 0.2500 |" in text
+    reals = ", ".join({"dent": "4 (dent)", "crack": "1 (crack)"}[kind] for kind in order)
+    assert f"of each kind against {reals} real ones" in text
+
+
+def test_images_are_counted_where_only_lpips_was_measured(model_dir):
+    settings = RESULTS["settings"]
+    for counts, number, note in (
+        ({"num_generated": 0, "num_generated_lpips": 100}, "100", "100 generated images (100 for LPIPS) against"),
+        ({"num_generated": 1000, "num_generated_lpips": 0}, "1,000", "1,000 generated images against"),
+    ):
+        records = {"results.json": {**RESULTS, "settings": settings | counts}}
+        text = parse(build_model_card(model_dir, FACTS, records=records)).text
+        assert f"| Images | {number} |" in text
+        assert f"- {note} 4 real ones" in text
+
+
 def test_the_best_checkpoint_is_named(model_dir):
     (model_dir / "score.json").write_text('{"images_seen": 12500}')
     training = {"method": "dfmgan", "images": 32, "backbone": {"method": "stage1", "images": 400}}

@@ -33,7 +33,7 @@ from dfmgan_hf.hub import (
     push_model_folder,
     push_results,
 )
-from dfmgan_hf.hub.cards import without_local_paths
+from dfmgan_hf.hub.cards import RECORD_FILES, without_local_paths
 from dfmgan_hf.hub.push import published_files, push_space_folder, push_trained, scratch_folder
 from dfmgan_hf.hub_errors import clear_errors
 from dfmgan_hf.models.base import PickledWeightsError
@@ -70,6 +70,11 @@ class FakeHub:
         content = {path: self.files[name][path] for path in paths if path in self.files[name]}
         hashes = {path: SimpleNamespace(sha256=hashlib.sha256(each).hexdigest()) for path, each in content.items()}
         return [SimpleNamespace(path=path, lfs=large_file) for path, large_file in hashes.items()]
+
+    def hf_hub_download(self, name, path, *, repo_type, revision):
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            file.write(self.files[name][path])
+        return file.name
 
     def create_commit(self, name, operations, *, commit_message, repo_type, revision, create_pr):
         if name == self.refused:
@@ -230,6 +235,30 @@ def test_a_card_of_the_folder_names_the_repository_and_one_on_the_hub_stays(hub,
     assert "generator/old.safetensors" not in hub.files["me/tiles"], "shards of an earlier push would be loaded"
 
 
+def test_another_model_leaves_nothing_of_the_last_one(hub, trained, make_generator, tmp_path):
+    """Its records would be read as the new model's, and its discriminator be trained against a strange generator."""
+    for name in RECORD_FILES:
+        write_json(trained / name, {})
+    push_model_folder(trained, options(hub_training_networks=True))
+    by_hand = {"NOTES.md": b"", "classifier/config.json": b"{}", "classifier/diffusion_pytorch_model.safetensors": b""}
+    hub.files["me/tiles"] |= by_hand
+    DFMGANPipeline(make_generator(z_dim=8)).save_pretrained(tmp_path / "other")
+    with pytest.warns(UserWarning, match="me/tiles keeps the numbers of an earlier model"):
+        push_model_folder(tmp_path / "other", options())
+    assert set(hub.files["me/tiles"]) == MODEL_FILES | set(by_hand)
+
+
+def test_a_model_that_is_pushed_again_keeps_its_records(hub, trained, tmp_path):
+    """A pipeline that was loaded from the Hub has none beside it."""
+    write_json(trained / "results.json", {})
+    push_model_folder(trained, options(hub_training_networks=True))
+    DFMGANPipeline.from_pretrained(trained).save_pretrained(tmp_path / "again")
+    push_model_folder(tmp_path / "again", options(hub_variant="fp16"))
+    variant = "generator/diffusion_pytorch_model.fp16.safetensors"
+    more = {"samples.png", "training_config.json", "results.json", variant}
+    assert set(hub.files["me/tiles"]) == MODEL_FILES | more
+
+
 def test_the_best_model_of_a_run_is_pushed(hub, make_generator, trained):
     best = trained / "best"
     DFMGANPipeline(make_generator()).save_pretrained(best)
@@ -289,10 +318,24 @@ def test_results_join_their_model(hub, trained, tmp_path):
     with pytest.raises(CardError, match='reference "real cut" was measured against other photographs'):
         push_results(str(trained), tmp_path / "more", options("me/3"))
     hub.files["me/tiles"]["generator/diffusion_pytorch_model.safetensors"] = b"of an earlier training"
-    with pytest.raises(CardError, match=r"me/tiles holds another generator/.*: publish that one first"):
+    with pytest.raises(CardError, match=r"me/tiles holds another generator .*: publish that one first"):
         push_results(str(trained), tmp_path, options())
     with pytest.raises(HubError, match="holds no model"):
         push_results("me/elsewhere", tmp_path, options("me/empty"))
+
+
+@pytest.mark.parametrize(("published", "measured"), [("50KB", None), (None, "50KB"), ("50KB", "50KB"), (None, None)])
+def test_results_of_a_generator_in_other_files_wait(hub, make_generator, trained, tmp_path, published, measured):
+    """Files of different names cannot be compared, whatever they hold."""
+    push_model_folder(trained, options(hub_max_shard_size=published))
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model", max_shard_size=measured)
+    write_json(tmp_path / "results.json", {"metrics": {"kid": {"kid": 0.05}}})
+    if published == measured:
+        push_results(str(tmp_path / "model"), tmp_path, options())
+        assert "| 50.00 |" in hub.files["me/tiles"]["README.md"].decode()
+        return
+    with pytest.raises(CardError, match=r"me/tiles holds .* without `hub_max_shard_size`, or measure the one that is"):
+        push_results(str(tmp_path / "model"), tmp_path, options())
 
 
 def test_space(hub, tmp_path):
@@ -357,6 +400,24 @@ def test_files_can_be_looked_at_before(trained, tmp_path, capsys):
         PublishConfig(trained)
     with pytest.raises(ValueError, match="no effect on a Space"):
         PublishConfig(trained, kind="space", output_dir=copy, hub=options())
+    with pytest.raises(ValueError, match="`results` has no effect without `push_to_hub`"):
+        PublishConfig(trained, output_dir=copy, results=tmp_path)
+    PublishConfig(trained, output_dir=copy, results=tmp_path, hub=options())
+
+
+@pytest.mark.parametrize(
+    "of_models",
+    [
+        {"hub_variant": "fp16"},
+        {"hub_max_shard_size": "5GB"},
+        {"hub_training_networks": True},
+        {"hub_card": Path("facts.json")},
+    ],
+)
+def test_options_of_models_have_no_effect_on_a_space(tmp_path, of_models):
+    (name,) = of_models
+    with pytest.raises(ValueError, match=f"`{name}` has no effect without the `kind` model"):
+        PublishConfig(tmp_path, kind="space", hub=options(**of_models))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

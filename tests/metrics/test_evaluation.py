@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,6 +272,28 @@ def test_both_sides_are_read_with_the_same_bit_depth(tmp_path: Path):
 def test_a_method_without_defect_free_images_is_not_compared_with_good_photographs(nut: Path, refused):
     common = ("--data_dir", nut, "--category", "nut", "--defect", "hole", "--resolution", "32", "--defect_free")
     refused("--defect_free: crop_paste draws no defect-free images", "--method", "crop_paste", *common)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"method": "crop_paste", "generated_masks": Path("x")},
+            "`generated_masks` has no effect without `generated`",
+        ),
+        ({"generated": Path("x"), "revision": "main"}, "`revision` has no effect without `model`"),
+        ({"generated": Path("x"), "truncation_psi": 0.7}, "`truncation_psi` has no effect without `model`"),
+        ({"method": "crop_paste", "noise_mode": "random"}, "`noise_mode` has no effect without `model`"),
+    ],
+)
+def test_options_without_effect_on_what_is_measured_are_refused(options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        MeasureConfig(**options)
+
+
+def test_a_model_of_one_kind_is_not_measured_as_several(nut: Path, model: Path, refused):
+    common = ("--data_dir", nut, "--category", "nut", "--model", model)
+    refused("--defect names hole, cut, but .* draws one kind of defect", *common, "--defect", "hole", "cut")
 
 
 def test_method_without_training(tmp_path: Path, nut: Path, alexnet_file: Path, run, refused):
