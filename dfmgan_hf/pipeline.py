@@ -40,7 +40,8 @@ from .models.stylegan2 import NOISE_MODES, LatentSpace, NoiseMode, StyleGAN2Gene
 
 if TYPE_CHECKING:
     from .hub.cards import CardFacts
-    from .painting import PaintConfig, PaintOutput, Photograph, Picture, Region, TwinIndex
+    from .painting import PaintConfig, PaintOutput, TwinIndex
+    from .photograph import Photograph, Picture, Region
 
 logger = logging.getLogger(__name__)
 
@@ -357,7 +358,7 @@ class DFMGANPipeline(DiffusionPipeline):
             >>> output = pipe.paint("good.png", region=(400, 300, 900, 700), seeds=[1, 2, 3], strength=1.2)
             >>> output.images[0].save("defect.png"), output.labels[0].save("label.png")
         """
-        from . import painting  # drawing does without it, and without what it reads photographs with
+        from . import painting, photograph  # drawing does without them, and without what reads photographs
 
         if not self.has_defects:
             raise ValueError("This pipeline's generator is a backbone without defects: load a model of stage 2.")
@@ -370,7 +371,7 @@ class DFMGANPipeline(DiffusionPipeline):
         pictures = list(photographs) if isinstance(photographs, (list, tuple)) else [photographs]
         if not pictures:
             raise ValueError("`photographs` must hold at least one photograph, but is empty.")
-        masks: list[Any] = list(mask) if isinstance(mask, list) and not painting.is_box_or_polygon(mask) else [mask]
+        masks: list[Any] = list(mask) if isinstance(mask, list) and not photograph.is_box_or_polygon(mask) else [mask]
         count = max(len(pictures), len(masks))
         if seeds is None:
             seeds = torch.randint(MAX_SEED + 1, (count,)).tolist()
@@ -396,13 +397,13 @@ class DFMGANPipeline(DiffusionPipeline):
             picture = pictures[i % len(pictures)]
             try:
                 if opened is None or len(pictures) > 1:
-                    opened = painting.Photograph.open(picture, settings.bit_depth)
+                    opened = photograph.Photograph.open(picture, settings.bit_depth)
                 painted.append(painting.paint(network, opened, codes, twins, chance, settings, defect=kind, **where))
-            except painting.PaintError as error:
+            except photograph.PaintError as error:
                 if len(pictures) == 1 and not isinstance(picture, (str, Path)):
                     raise
                 which = picture if isinstance(picture, (str, Path)) else f"photographs[{i % len(pictures)}]"
-                raise painting.PaintError(f"{which}: {error}") from error
+                raise photograph.PaintError(f"{which}: {error}") from error
         return painting.PaintOutput(*(list(column) for column in zip(*painted, strict=True)))
 
     def _twin_index(self) -> TwinIndex:

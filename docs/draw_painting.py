@@ -17,7 +17,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.painting import NUM_TWINS, Photograph, TwinIndex, draw_defect
+from dfmgan_hf.painting import NUM_TWINS, TwinIndex, draw_defect
+from dfmgan_hf.photograph import Photograph
 from dfmgan_hf.sheets import contact_sheet, to_pictures, to_pixels
 
 DOCS = Path(__file__).resolve().parent

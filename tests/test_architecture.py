@@ -24,8 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "augmentation": set(),
     "data": {"arguments", "files", "sheets"},
     # hub is imported inside push_to_hub.
-    "pipeline": {"arguments", "cuda_graphs", "models", "hub_errors", "painting", "hub"},
-    "painting": {"arguments", "files", "models", "data"},
+    "pipeline": {"arguments", "cuda_graphs", "models", "hub_errors", "painting", "photograph", "hub"},
+    "photograph": {"arguments", "data"},
+    "painting": {"arguments", "files", "models", "data", "photograph"},
     "training": {"arguments", "cuda_graphs", "files", "processes", "sheets", "data"},
     "metrics": {"arguments", "files", "processes", "sheets", "data", "pipeline", "training"},
     "hub": {"arguments", "files", "hub_errors", "sheets", "models"},
@@ -34,9 +35,12 @@ ALLOWED: dict[str, set[str]] = {
         *("data", "pipeline", "training", "metrics", "hub"),
     },
     "gate": {"files", "data", "metrics"},
-    "export": {"arguments", "gate", "painting", "files", "processes", "sheets", "models", "data", "pipeline", "hub"},
+    "export": {
+        *("arguments", "gate", "painting", "photograph", "files", "processes", "sheets", "models"),
+        *("data", "pipeline", "hub"),
+    },
     "prove": {
-        *("arguments", "files", "sheets", "models", "data", "pipeline", "painting"),
+        *("arguments", "files", "sheets", "models", "data", "pipeline", "painting", "photograph"),
         *("metrics", "hub", "gate", "export"),
     },
     "conversion": {"files", "models", "pipeline"},

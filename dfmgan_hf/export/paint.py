@@ -27,7 +27,8 @@ from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
 from ..gate import Judgement, QualityGate, join
 from ..models.base import image_size
-from ..painting import PaintConfig, PaintError, Photograph
+from ..painting import PaintConfig
+from ..photograph import PaintError, Photograph
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
 from .generate import (

@@ -38,7 +38,8 @@ from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..models.base import image_size, sides
-from ..painting import PaintConfig, Photograph
+from ..painting import PaintConfig
+from ..photograph import Photograph
 from ..pipeline import DFMGANPipeline
 from .detector import Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
 from .report import WITH_MODEL, sentence, write_report

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from dfmgan_hf.export import ExportConfig, ExportError, Sample, draw_samples
-from dfmgan_hf.painting import NUM_TWINS, PaintConfig, PaintError, Photograph, Placement, TwinIndex
+from dfmgan_hf.painting import NUM_TWINS, PaintConfig, Placement, TwinIndex
+from dfmgan_hf.photograph import PaintError, Photograph
 
 Varied = Literal["defect", "part"]
 MAX_ROUNDS = 4

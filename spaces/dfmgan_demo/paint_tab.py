@@ -27,7 +27,8 @@ from studio import Studio
 from words import status
 
 from dfmgan_hf.export.writers import deep_png
-from dfmgan_hf.painting import Photograph, bounding_box
+from dfmgan_hf.painting import bounding_box
+from dfmgan_hf.photograph import Photograph
 
 INTRO = (
     "Bring a photograph of a good part, brush over the place where the defect goes, and take the painted photograph "

@@ -14,7 +14,7 @@ from limits import MAX_MEGAPIXELS, MAX_UPLOAD_BYTES, refusal
 from PIL import Image
 
 from dfmgan_hf.data import DataError
-from dfmgan_hf.painting import PaintError, Photograph
+from dfmgan_hf.photograph import PaintError, Photograph
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 MAX_VISITS = 200

@@ -17,7 +17,8 @@ from dfmgan_hf.export import ExportError
 from dfmgan_hf.export.generate import _shown
 from dfmgan_hf.export.paint import PaintSetConfig, find_photographs, paint_dataset
 from dfmgan_hf.export.writers import WRITERS, Record, Sample, make_writer, record_of
-from dfmgan_hf.painting import PaintConfig, PaintError
+from dfmgan_hf.painting import PaintConfig
+from dfmgan_hf.photograph import PaintError
 
 HOW = {"window": 40, "any_product": True}
 

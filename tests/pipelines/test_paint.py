@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from dfmgan_hf import DFMGANPipeline, painting
 from dfmgan_hf.data.reading import read_image
 from dfmgan_hf.data.records import DataError
-from dfmgan_hf.painting import PaintConfig, PaintError, Photograph, TwinIndex, faded, windows_around
+from dfmgan_hf.painting import PaintConfig, TwinIndex, faded, windows_around
+from dfmgan_hf.photograph import PaintError, Photograph
 
 WINDOW = 40
 

@@ -276,7 +276,7 @@ def test_the_server_keeps_nothing_that_the_page_does_not_send(server, visitor):
 def test_canvas_is_of_a_size_that_a_brush_serves():
     from photographs import canvas
 
-    from dfmgan_hf.painting import Photograph
+    from dfmgan_hf.photograph import Photograph
 
     sizes = {(64, 64): (512, 512), (300, 200): (600, 400), (1500, 1000): (1024, 683), (480, 20): (480, 20)}
     for size, shown in sizes.items():
