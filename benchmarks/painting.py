@@ -16,7 +16,8 @@ copies. Measured on windows at its own scale:
   and AlexNet) that tells composites from photographs of real defects by a ring along the outline of the mask, all else
   grey; 0.5 is not to be told apart. Folds never share a real mask. "Nothing painted" is what the places alone give
   away: the same rings on photographs that nothing was done to.
-- KID of the windows against real ones on the same two networks, that have nothing in common.
+- KID of the windows against real ones on the same two networks, that have nothing in common; of painted ones also
+  where the mask is smaller than the median, and where it is larger, each against real masks of that size.
 - of painting: the share of the mask that visibly changed (its label is inside of the mask, so this is their IoU), and
   of requests that changed nothing.
 """
@@ -285,7 +286,7 @@ def _judge(config: PaintingBenchmark, real: Windows, arms: dict[str, Windows]) -
         return torch.cat([torch.cat([maps.mean(dim=(2, 3)) for maps in part], dim=1) for part in parts])
 
     networks = {"efficientnet-lite0": lite, "alexnet": lambda images: alexnet(images).features}
-    results: dict[str, Any] = {"num_real": len(real.pixels), "arms": {}}
+    results: dict[str, Any] = {"num_real": len(real.pixels), "arms": {}, "by_size": {}}
     for name, windows in arms.items():
         row: dict[str, Any] = {"num": len(windows.pixels)}
         for network, extract in networks.items():
@@ -293,12 +294,26 @@ def _judge(config: PaintingBenchmark, real: Windows, arms: dict[str, Windows]) -
                 extract(ring_only(real)), extract(ring_only(windows)), real.numbers, windows.numbers, config.seed
             )
             features, wanted = extract(_stack(windows.pixels)), extract(_stack(real.pixels))
-            scale = wanted.square().mean().sqrt()  # KID's cubic kernel is made for features of about one
-            kid = kid_unbiased(features / scale, wanted / scale)
-            row[f"kid_{network}"] = 1000 * kid.kid
-            row[f"kid_interval_{network}"] = [1000 * x for x in kid.interval]
+            row |= _kid(features, wanted, network)
+            if name == "painted":
+                areas, real_areas = (np.array([mask.sum() for mask in w.masks]) for w in (windows, real))
+                median = np.median(real_areas)
+                for half, chosen, real_chosen in (
+                    ("smaller", areas < median, real_areas < median),
+                    ("larger", areas >= median, real_areas >= median),
+                ):
+                    if min(chosen.sum(), real_chosen.sum()) < 2:
+                        continue  # all masks of one size, or one photograph
+                    by_size = results["by_size"].setdefault(half, {"num": int(chosen.sum())})
+                    by_size |= _kid(features[torch.from_numpy(chosen)], wanted[torch.from_numpy(real_chosen)], network)
         results["arms"][name] = row
     return results
+
+
+def _kid(features: Tensor, wanted: Tensor, network: str) -> dict[str, Any]:
+    scale = wanted.square().mean().sqrt()  # KID's cubic kernel is made for features of about one
+    kid = kid_unbiased(features / scale, wanted / scale)
+    return {f"kid_{network}": 1000 * kid.kid, f"kid_interval_{network}": [1000 * x for x in kid.interval]}
 
 
 def _auroc(
@@ -348,6 +363,9 @@ def format_results(results: dict[str, Any]) -> str:
         lines.append(f"| {ARMS[name]} | {' | '.join(cells)} |")
     changed = results["changed"]
     lines.append("")
+    for half, row in results["by_size"].items():
+        kids = (f"{row[f'kid_{network}']:.1f}" for network in ("efficientnet-lite0", "alexnet"))
+        lines.append(f"Painted, masks {half} than the median ({row['num']}): KID x 1000 {' / '.join(kids)}.  ")
     lines.append(
         f"{results['num_real']} real windows, {results['arms']['painted']['num']} composites of each kind. Painted: "
         f"{changed['iou_mean']:.2f} of the mask changed visibly on average (IoU), at least 0.8 in "

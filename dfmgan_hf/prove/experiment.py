@@ -332,15 +332,16 @@ class Experiment:
         return next(iter(names), (1, 1))
 
     def _find_parts(self) -> dict[str, str]:
-        """Return what shows the same part; comparing photographs takes minutes, so that is kept."""
+        """Return what shows the same part; comparing photographs takes minutes, so that is kept until there are more."""
         if self.config.groups is not None:
             return read_groups(self.config.groups, [r.name for r in self.listing.records if r.defect in self.kinds])
         kept = self.config.output_dir / "parts.csv"
-        if not kept.is_file():
+        parts = read_groups(kept) if kept.is_file() else {}
+        if not parts.keys() >= {record.name for record in self.listing.records}:
             parts = find_parts(self.listing, self.config.bit_depth)
             with whole_file(kept) as aside, aside.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([("file", "group"), *parts.items()])
-        return read_groups(kept)
+        return parts
 
     def _split(self) -> Partition:
         folder = self.config.split_dir or self.config.output_dir

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,8 @@ from PIL import Image
 from benchmarks import painting as benchmark
 from dfmgan_hf import DFMGANPipeline, painting
 from dfmgan_hf.data import DataConfig
+
+CHANGED = ("iou_mean", "iou_at_least_0.8", "nothing_visible")
 
 
 @pytest.mark.parametrize(("window", "shape"), [(0, (40, 160)), (32, (32, 128))])
@@ -32,7 +36,8 @@ def test_windows_have_the_shape_of_the_models_images(make_generator, tmp_path, m
         none = dict.fromkeys(("auroc_efficientnet-lite0", "auroc_alexnet"), (0.5, 0.4, 0.6))
         none |= {f"kid_{name}": 0.0 for name in ("efficientnet-lite0", "alexnet")}
         none |= {f"kid_interval_{name}": (0.0, 0.0) for name in ("efficientnet-lite0", "alexnet")}
-        return {"num_real": len(real.pixels), "arms": {name: {"num": 1, **none} for name in arms}}
+        rows = {name: {"num": 1, **none} for name in arms}
+        return {"num_real": len(real.pixels), "arms": rows, "by_size": {"smaller": rows["painted"]}}
 
     monkeypatch.setattr(benchmark, "_judge", judge)
     benchmark.measure(
@@ -45,3 +50,41 @@ def test_windows_have_the_shape_of_the_models_images(make_generator, tmp_path, m
         assert {pixels.shape for pixels in windows.pixels} == {(*shape, 1)}
         assert {mask.shape for mask in windows.masks} == {shape}
         assert benchmark.ring_only(windows).shape[1:] == (3, 128, 512)
+
+
+def test_painted_defects_are_measured_by_size(tmp_path, monkeypatch):
+    """Small defects are as dark as real ones, large ones dark where real ones are bright."""
+
+    def windows(level_of_large):
+        pixels, masks = [], []
+        for number in range(12):
+            mask = np.zeros((40, 40), dtype=bool)
+            mask[10 : 13 if number < 6 else 30, 10 : 13 if number < 6 else 30] = True
+            window = np.full((40, 40, 1), 100, dtype=np.uint8)
+            window[mask] = 10 if number < 6 else level_of_large
+            pixels.append(window + np.random.default_rng(number).integers(0, 9, window.shape, dtype=np.uint8))
+            masks.append(mask)
+        return benchmark.Windows(pixels, masks, list(range(12)))
+
+    class Brightness:
+        def __init__(self, *_): ...
+
+        def __call__(self, images):
+            return [images, images]
+
+        def load_pretrained(self, *_): ...
+
+    monkeypatch.setattr(benchmark, "FrozenFeatures", Brightness)
+    monkeypatch.setattr(
+        benchmark, "alexnet_extractor", lambda _: lambda x: SimpleNamespace(features=x.float().mean((2, 3)))
+    )
+    config = benchmark.PaintingBenchmark("", DataConfig(tmp_path), "spot", tmp_path)
+    arms = {"painted": windows(10), "nothing": windows(200)}
+    results = benchmark._judge(config, windows(200), arms)
+    smaller, larger = results["by_size"]["smaller"], results["by_size"]["larger"]
+    assert smaller["num"] == larger["num"] == 6
+    for network in ("alexnet", "efficientnet-lite0"):
+        assert abs(smaller[f"kid_{network}"]) < 1 < larger[f"kid_{network}"]
+    table = benchmark.format_results(results | {"changed": dict.fromkeys(CHANGED, 1.0)})
+    assert "masks smaller than the median (6)" in table
+    assert "masks larger than the median (6)" in table

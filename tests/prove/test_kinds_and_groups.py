@@ -1,5 +1,7 @@
 """What `dfmgan prove` and `dfmgan split` refuse: groups of other photographs, and models of other kinds of defect."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,3 +64,13 @@ def test_a_model_that_draws_none_of_the_tested_kinds_is_refused(settings, make_g
     found = Experiment(ProveConfig(**settings, models=(str(tmp_path / "several"),)))
     (pipe,) = found.pipes.values()
     assert found._kind_of(pipe, np.random.default_rng(0)) == "scratch"
+
+
+def test_photographs_that_came_later_are_compared_too(product, settings):
+    """A copy of a tested photograph among the good ones would be trained on if it were taken for a part of its own."""
+    begun = Experiment(ProveConfig(**settings))
+    tested = next(record.name for record in begun.test if record.defect)
+    shutil.copyfile(product / tested, product / "train/good/later.png")
+    later = Experiment(ProveConfig(**settings))
+    assert later.parts["train/good/later.png"] == later.parts[tested]
+    assert "train/good/later.png" not in {record.name for record in later.train_good}
