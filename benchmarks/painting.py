@@ -40,7 +40,8 @@ from tqdm import tqdm
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, read_file_list
-from dfmgan_hf.data.reading import decode, image_to_array, read_mask
+from dfmgan_hf.data.preparation import read_masks
+from dfmgan_hf.data.reading import read_image
 from dfmgan_hf.data.records import ImageRecord
 from dfmgan_hf.files import write_json, write_text
 from dfmgan_hf.methods.crop_paste import blend_poisson
@@ -121,9 +122,10 @@ def measure(config: PaintingBenchmark) -> None:
     changed: list[float] = []
     examples = []
     for number, record in enumerate(tqdm(defects, "Composing")):
-        photograph = image_to_array(decode(record.image_path).pixels, channels)
-        assert record.mask_path is not None
-        mask = read_mask(record.mask_path).defect
+        photograph = read_image(record.image_path, channels, config.data.bit_depth)
+        united = read_masks(record)
+        assert united is not None
+        mask = united.defect
         height, width = size = sides(window or _largest(photograph, aspect), aspect)
         left, top, right, bottom = bounding_box(mask)
         if right - left > width or bottom - top > height or not _fits(size, photograph):
@@ -136,7 +138,8 @@ def measure(config: PaintingBenchmark) -> None:
             continue
         at = (x / photograph.shape[1], y / photograph.shape[0])
         for _ in range(config.placements):
-            found = _find_place(rng, defects if window else good, record, size, channels, at)
+            canvases = defects if window else good
+            found = _find_place(rng, canvases, record, size, channels, config.data.bit_depth, at)
             if found is None:
                 continue
             canvas, x, y = found
@@ -207,19 +210,20 @@ def _find_place(
     own: ImageRecord,
     size: tuple[int, int],
     channels: int,
+    bit_depth: int,
     at: tuple[float, float],
 ) -> tuple[Array, int, int] | None:
     """Return another photograph, and the corner of a window of it without a defect, about where `at` says."""
     for _ in range(TRIES):
         record = records[rng.integers(len(records))]
-        canvas = image_to_array(decode(record.image_path).pixels, channels)
+        canvas = read_image(record.image_path, channels, bit_depth)
         if record == own or not _fits(size, canvas):
             continue
         height, width = canvas.shape[:2]
         jitter = rng.integers(-min(size) // 8, min(size) // 8 + 1, 2)
         x, y = _corner(round(at[0] * width) + jitter[0], round(at[1] * height) + jitter[1], size, canvas)
-        defect = None if record.mask_path is None else read_mask(record.mask_path).defect
-        if defect is None or not defect[y : y + size[0], x : x + size[1]].any():
+        mask = read_masks(record)
+        if mask is None or not mask.defect[y : y + size[0], x : x + size[1]].any():
             return canvas, x, y
     return None
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from dfmgan_hf.data import DataConfig, Partition, read_file_list, read_groups
-from dfmgan_hf.data.partitions import split_by_parts
 from dfmgan_hf.export.generate import SETTINGS_FILE
 from dfmgan_hf.files import write_bytes, write_json, write_text
 from dfmgan_hf.methods import METHODS
@@ -250,21 +249,6 @@ def _check_groups(lists: tuple[Path, Path], groups: Mapping[str, str]) -> None:
             f"would be trained on, {test[part]} tested on). They lie there from an earlier start, or are your own: "
             "delete both, so that they are made anew by whole parts, or name another --output_dir."
         )
-
-
-def split_by_groups(
-    folder: Path, data: DataConfig, defects: Sequence[str], groups: Mapping[str, str]
-) -> tuple[Path, Path]:
-    """Take a third of each kind of defect to train on and the rest to test on, as P1 of Table 2, by whole parts.
-
-    Good photographs of parts that are tested on are not trained on either; one that `groups` does not have shows a
-    part of its own. Returns the files with the names to train on and to test on.
-
-    Raises:
-        ValueError: there is nothing to divide, or too few parts; also as `keep_lists`.
-    """
-    partition = split_by_parts(data.listing(), groups, defects=defects)
-    return keep_lists(folder, {"P1": partition}, groups)["P1"]
 
 
 def read_category_groups(template: str | None, category: str) -> dict[str, str] | None:

@@ -42,18 +42,19 @@ from benchmarks.paper.cells import (
     check_unchanged,
     format_seconds,
     hash_of_names,
+    keep_lists,
     learnt_from,
     list_cells,
     markdown_table,
     of_category,
     read_category_groups,
     read_results,
-    split_by_groups,
     trained_template,
     write_files,
 )
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
+from dfmgan_hf.data.partitions import split_by_parts
 from dfmgan_hf.files import to_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import (
@@ -306,7 +307,9 @@ class GenerationBenchmark:
             if groups is not None:
                 defects = [other.defect for other in self.all_cells if other.category == cell.category]
                 folder = config.output_dir / cell.category
-                lists[cell.category] = split_by_groups(folder, of_category(config.data, cell), defects, groups)
+                # A third of each kind of defect to train on and the rest to test on, as P1 of Table 2.
+                partition = split_by_parts(of_category(config.data, cell).listing(), groups, defects=defects)
+                lists[cell.category] = keep_lists(folder, {"P1": partition}, groups)["P1"]
         return lists
 
     def _training_data(self, cell: Cell) -> DataConfig:

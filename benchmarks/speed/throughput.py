@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tyro
 
 from benchmarks.speed.timing import write_json
@@ -36,14 +37,6 @@ class Arguments:
     batch: int = 50
 
 
-def resident_mib() -> float:
-    """Memory of this process that is in RAM."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("/proc/self/status has no line VmRSS.")
-
-
 def main(arguments: Arguments) -> list[dict[str, Any]]:
     pipe = DFMGANPipeline.from_pretrained(str(arguments.model))
     pipe.set_progress_bar_config(disable=True)
@@ -57,7 +50,8 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
             drawn += n
         seconds = time.perf_counter() - start
         speed = (mark - last) / seconds
-        rows.append({"images": mark, "images_per_second": speed, "resident_mib": round(resident_mib(), 1)})
+        resident = psutil.Process().memory_info().rss / 2**20
+        rows.append({"images": mark, "images_per_second": speed, "resident_mib": round(resident, 1)})
         last, start = drawn, time.perf_counter()
     return rows
 

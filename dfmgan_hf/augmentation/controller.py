@@ -20,10 +20,10 @@ class AdaController:
 
     Args:
         batch_size: real images a step, over all processes.
-        target: r_t to hold, in (-1, 1); None keeps p at `p_initial`, and r_t is only observed.
+        target: r_t to hold, in (-1, 1).
         interval: training steps between moves.
         ramp_kimg: thousands of images in which p can go from 0 to 1; 500 in stage 1, 100 in stage 2.
-        p_initial: p at the start, in [0, 1], at most `p_max` unless `target` is None.
+        p_initial: p at the start, in [0, `p_max`].
         p_max: p goes no higher, in (0, 1]. The paper has no limit short of 1; above 0.8 augmentations leak.
         device: where p and the sums are kept. On the discriminator's device nothing is copied to the host, and
             `AugmentPipe` does not wait for p; on the CPU, `observe` waits for the logits of an accelerator.
@@ -36,7 +36,7 @@ class AdaController:
         self,
         batch_size: int,
         *,
-        target: float | None = 0.6,
+        target: float = 0.6,
         interval: int = 4,
         ramp_kimg: float = 500.0,
         p_initial: float = 0.0,
@@ -46,13 +46,12 @@ class AdaController:
         for name, value in (("batch_size", batch_size), ("interval", interval), ("ramp_kimg", ramp_kimg)):
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive, not {value}.")
-        if target is not None and not -1 < target < 1:
-            raise ValueError(f"`target` must lie between -1 and 1, or be None for a fixed p, not {target}.")
+        if not -1 < target < 1:
+            raise ValueError(f"`target` must lie between -1 and 1, not {target}.")
         if not 0 < p_max <= 1:
             raise ValueError(f"`p_max` must lie in (0, 1], not {p_max}.")
-        highest = 1.0 if target is None else p_max
-        if not 0 <= p_initial <= highest:
-            raise ValueError(f"`p_initial` must lie in [0, {highest}], not {p_initial}.")
+        if not 0 <= p_initial <= p_max:
+            raise ValueError(f"`p_initial` must lie in [0, {p_max}], not {p_initial}.")
         self.target = target
         self.interval = interval
         self.p_max = p_max
@@ -84,10 +83,9 @@ class AdaController:
         signs, count = (self._sums if reduce is None else reduce(self._sums)).unbind()
         self.r_t.copy_(signs / count)
         self._sums.zero_()
-        if self.target is not None:
-            # Without observations r_t is NaN, and p stays.
-            direction = (self.r_t - self.target).sign().nan_to_num()
-            self.p.add_(direction, alpha=self.p_step).clamp_(0, self.p_max)
+        # Without observations r_t is NaN, and p stays.
+        direction = (self.r_t - self.target).sign().nan_to_num()
+        self.p.add_(direction, alpha=self.p_step).clamp_(0, self.p_max)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies, on the CPU, of all that `load_state_dict` needs to resume bit for bit."""

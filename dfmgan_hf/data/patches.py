@@ -22,10 +22,11 @@ from tqdm import tqdm
 from ..files import file_sha256, whole_folder
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import count, found_in, judge_duplicates, judge_folder
+from .partitions import read_file_list, select_listed
 from .parts import bounding_box
 from .preparation import Inspection, inspect, read_pair
 from .reading import Array, Mask, opened
-from .records import DataError, DataWarning, ImageRecord, Listing, printable, read_csv
+from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable, read_csv
 from .sources import DataSource, check_place, find_listing
 
 TABLE_FILE = "patches.csv"
@@ -51,6 +52,8 @@ class PatchConfig(DataSource):
             patches show the rim and not only its inside.
         seed: Seed of the places.
         image_channels: 3, or 1 for grey.
+        file_list: Text file with the names of the photographs to cut, one a line, such as what `dfmgan split` wrote
+            to train on. If it names no defect-free photograph, it does not restrict them. None cuts all.
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
@@ -62,6 +65,7 @@ class PatchConfig(DataSource):
     max_defect_area: float = 0.5
     seed: int = 0
     image_channels: int = 3
+    file_list: Path | None = None
 
     def __post_init__(self) -> None:
         if self.patch_size is not None and self.patch_size < 8:
@@ -108,13 +112,17 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         FileExistsError: there is something in `output_dir` already.
         BlockingIOError: another run is cutting into `output_dir`.
         ValueError: `output_dir` lies among the photographs.
-        DataError: (`too_small`) a photograph is smaller than a patch; else as `read_pair`. Nothing is written then.
+        DataError: (`too_small`) a photograph is smaller than a patch; (`file_list`) the list names others than are
+            here; else as `read_pair`. Nothing is written then.
 
     Example:
         >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
     """
     check_place(config.output_dir, config)
     listing = find_listing(config)
+    stems = _distinct_stems(listing.records)
+    if config.file_list is not None:
+        listing = replace(listing, records=_listed(listing, config.file_list))
     if config.patch_size is None:
         config = replace(config, patch_size=_size_from_masks(listing, config))
     records: list[ImageRecord] = []  # those that were cut
@@ -123,7 +131,6 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
     digests: list[str] = []
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
-    stems = _distinct_stems(listing.records)
     rows: list[tuple[str, str, Place]] = []
     with whole_folder(config.output_dir) as folder:
         for record in tqdm(listing.records, desc="Cutting", disable=None):
@@ -318,6 +325,14 @@ def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng
     ys, xs = np.nonzero((pixels <= allowed) & (pixels >= least))
     chosen = rng.permutation(len(ys))[:count]
     return [Place(int(xs[i]), int(ys[i])) for i in chosen]
+
+
+def _listed(listing: Listing, file_list: Path) -> list[ImageRecord]:
+    """Return what a list names, and all defect-free photographs if it names none of these."""
+    chosen = select_listed(listing.records, listing.records, read_file_list(file_list), file_list)
+    names_good = any(record.defect == GOOD for record in chosen)
+    kept = {record.name for record in chosen}
+    return [r for r in listing.records if r.name in kept or (r.defect == GOOD and not names_good)]
 
 
 def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:

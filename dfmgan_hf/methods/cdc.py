@@ -70,7 +70,6 @@ class CDCOptions:
         anchor_std: Standard deviation of what is added to an anchor.
         anchor_interval: Every so many steps whole images near anchors are judged, in all others patches.
         num_taps: Layers of the discriminator that have a head for patches; one of them is drawn for each step.
-        linear_heads: Heads without activation (the published ones end in a leaky ReLU).
         shared_noise: The same pixel noise for source and copy when their features are compared; drawn apart in the
             authors' code.
     """
@@ -80,7 +79,6 @@ class CDCOptions:
     anchor_std: float = 0.1
     anchor_interval: int = 4
     num_taps: int = 1
-    linear_heads: bool = False
     shared_noise: bool = True
 
     def __post_init__(self) -> None:
@@ -107,7 +105,7 @@ class CDCTask(Stage1Task):
         arguments: `augment`, `ada` and `mean_over_processes`, as in `Stage1Task`.
 
     Raises:
-        ValueError: `num_anchors` or `anchor_interval` is not positive, or a batch too small to compare distances in.
+        ValueError: a batch too small to compare distances in.
     """
 
     discriminator: PatchHeadDiscriminator
@@ -121,9 +119,6 @@ class CDCTask(Stage1Task):
         config: CDCConfig,
         **arguments: Any,
     ) -> None:
-        for name in ("num_anchors", "anchor_interval"):
-            if getattr(config, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, but is {getattr(config, name)}.")
         if config.batch_size < 3:
             raise ValueError(
                 "CDC compares the distances of each sample to at least two others, so that `batch_size` must be at "
@@ -238,9 +233,7 @@ def build(request: TaskRequest) -> CDCTask:
     generator, stage1_discriminator = request.networks()
     source = copy.deepcopy(generator)
     with target.construct():
-        discriminator = PatchHeadDiscriminator.from_discriminator(
-            stage1_discriminator, options.num_taps, options.linear_heads
-        )
+        discriminator = PatchHeadDiscriminator.from_discriminator(stage1_discriminator, options.num_taps)
     if options.num_anchors is None and request.dataset is not None:
         options = replace(options, num_anchors=len(request.dataset))
     config = CDCConfig(**request.recipe.training_config(), **asdict(options))

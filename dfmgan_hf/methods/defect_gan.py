@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from ..training.task import Batch, Panels, Phase, RunningStatistics
 from .method import Method, RecipeConfig, SamplerRequest, TaskRequest, register
 from .translation import (
     RECIPE_FIELDS,
-    Decay,
     Photographs,
     TranslationConfig,
     TranslationTask,
@@ -46,19 +45,16 @@ class DefectGANOptions:
         fake_class_weight: Weight of being classified as wanted, in the generator's loss.
         reconstruction_weight: Weight of getting back the image after defacement and restoration, or the reverse.
         distribution_cycle_weight: Weight of both changing the image in the same place.
-        distribution_weight: Weight of changing little of the image.
-        sparse_maps: Distributions that this weight is of: those of all translations, or of the first ones only, not of
-            the ways back. No source says which; all is a guess.
+        distribution_weight: Weight of changing little of the image. That it is of the ways back, too, is a guess.
         discriminator_steps: Steps of the discriminator for each one of the generator.
-        lr_decay: Shape in which the learning rate falls. Published are its ends alone: the line is a guess.
-        final_lr: Learning rate at the end.
+        final_lr: Learning rate at the end, to which it falls on a line. Published are its ends alone: the line is a
+            guess.
         base_channels: Channels of both networks at full resolution; None: 64, or what a smaller --channel_base leaves
             there.
         encoder_blocks: Residual blocks before the control map comes in.
         decoder_blocks: Residual blocks under the control map.
         spade_channels: Hidden channels of each SPADE; None: twice the base channels.
         discriminator_layers: Layers of stride 2; None for as many as leave 4x4: 6 at 256x256.
-        spectral_norm: Spectral norm in the critic, as in some re-implementations; the gradient penalty does without.
     """
 
     joint: bool = False
@@ -68,16 +64,13 @@ class DefectGANOptions:
     reconstruction_weight: float = 5.0
     distribution_cycle_weight: float = 5.0
     distribution_weight: float = 1.0
-    sparse_maps: Literal["all", "first"] = "all"
     discriminator_steps: int = 5
-    lr_decay: Decay = "linear"
     final_lr: float = 1e-6
     base_channels: int | None = None
     encoder_blocks: int = 3
     decoder_blocks: int = 3
     spade_channels: int | None = None
     discriminator_layers: int | None = None
-    spectral_norm: bool = False
 
     def __post_init__(self) -> None:
         weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
@@ -217,10 +210,9 @@ class DefectGANTask(TranslationTask):
         # The paper adds up what means over both domains halve.
         reconstruction = 2 * F.l1_loss(back.images, images)
         distribution_cycle = 2 * F.l1_loss(there.distribution, back.distribution)
-        maps = [there.distribution] if options.sparse_maps == "first" else [there.distribution, back.distribution]
-        distribution = 2 * torch.stack([m.mean() for m in maps]).sum()
+        distribution = 2 * (there.distribution.mean() + back.distribution.mean())
         statistics.report("reconstruction", reconstruction)
-        statistics.report("distribution", distribution / (2 * len(maps)))
+        statistics.report("distribution", distribution / 4)
         statistics.report("distribution_cycle", distribution_cycle)
         statistics.report("class_accuracy/fake", (class_logits.argmax(dim=1) == wanted).to(torch.float32))
         return (
@@ -262,9 +254,7 @@ def build(request: TaskRequest) -> DefectGANTask:
             defect_names=kinds or None,
             **shape,
         )
-        discriminator = DefectGANDiscriminator(
-            num_layers=options.discriminator_layers, use_spectral_norm=options.spectral_norm, **shape
-        )
+        discriminator = DefectGANDiscriminator(num_layers=options.discriminator_layers, **shape)
     classes = (DEFECT,) if labels is None else (DEFECT + labels).tolist()
     return DefectGANTask(
         target.place(generator), target.place(discriminator), *task_arguments(request), classes=classes

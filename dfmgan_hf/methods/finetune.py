@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from .method import Method, RecipeConfig, TaskRequest, open_pipeline, register
 from .stylegan2 import Stage1Config, Stage1Task
 
+
+def build(request: TaskRequest) -> Stage1Task:
+    """Build stage 1's task on the photographs of the defect, with stage 1's networks or, in DiffAug, new ones."""
+    config = Stage1Config(**request.recipe.training_config(), ema_rampup=None)
+    return Stage1Task(*request.networks(), config, **request.gan_arguments())
+
+
 # --- Finetune: stage 1 continues on the photographs of one defect (Finetune in DFMGAN's Table 1) ---
-
-Part = Literal["all", "mapping", "synthesis", "first_blocks", "mapping_and_first_blocks"]
-
-_FIRST_BLOCKS = ("synthesis.blocks.4.", "synthesis.blocks.8.")
-PARTS: dict[Part, tuple[str, ...]] = {
-    "all": ("",),
-    "mapping": ("mapping.",),
-    "synthesis": ("synthesis.",),
-    "first_blocks": _FIRST_BLOCKS,
-    "mapping_and_first_blocks": ("mapping.", *_FIRST_BLOCKS),
-}
-"""How the names of the trained parameters start."""
-
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """Options of Finetune.
-
-    Args:
-        part: What of the generator is trained: all (published), mapping, synthesis, its blocks at 4x4 and 8x8
-            (first_blocks), or mapping_and_first_blocks. The discriminator is trained as a whole.
-    """
-
-    part: Part = "all"
-
-
-def build_finetune(request: TaskRequest) -> Stage1Task:
-    """Build stage 1's task on stage 1's networks."""
-    generator, discriminator = request.networks()
-    prefixes = PARTS[request.options.part]
-    return Stage1Task(
-        generator,
-        discriminator,
-        Stage1Config(**request.recipe.training_config(), ema_rampup=None),
-        trained={name for name, _ in generator.named_parameters() if name.startswith(prefixes)},
-        **request.gan_arguments(),
-    )
-
 
 register(
     Method(
@@ -57,22 +23,14 @@ register(
             "Networks with Limited Data. NeurIPS 2020. Finetuned as in DFMGAN (AAAI 2023)."
         ),
         open_sampler=open_pipeline,
-        build=build_finetune,
+        build=build,
         generator="StyleGAN2Generator",
-        options=FinetuneOptions,
         init="stage1",
     )
 )
 
 
 # --- DiffAug: StyleGAN2 with DiffAugment on the photographs of one defect (Zhao et al. 2020, arXiv 2006.10738) ---
-
-
-def build_diffaug(request: TaskRequest) -> Stage1Task:
-    """Build stage 1's task on the photographs of the defect."""
-    config = Stage1Config(**request.recipe.training_config(), ema_rampup=None)
-    return Stage1Task(*request.networks(), config, **request.gan_arguments())
-
 
 register(
     Method(
@@ -83,7 +41,7 @@ register(
             "NeurIPS 2020."
         ),
         open_sampler=open_pipeline,
-        build=build_diffaug,
+        build=build,
         generator="StyleGAN2Generator",
         init="either",
         # 512 channels up to 64x64, 256 at 128, 128 at 256. DFMGAN has 16384, half as many from 64x64 on.

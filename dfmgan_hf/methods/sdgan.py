@@ -14,15 +14,12 @@ from torch import Tensor
 
 from ..arguments import check_numbers
 from ..metrics.sampler import Samples
-from ..models.base import image_size
 from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
-from ..pipeline import DFMGANPipeline
 from ..sheets import sheet_of, to_pixels
 from ..training.task import Batch, Panels, Phase, RunningStatistics
 from .method import Method, RecipeConfig, SamplerRequest, TaskRequest, register
 from .translation import (
     RECIPE_FIELDS,
-    Decay,
     Photographs,
     TranslationConfig,
     TranslationTask,
@@ -44,11 +41,9 @@ class SDGANOptions:
         alpha: Weight of the first discriminator on real images.
         beta: Weight of the second one on generated images.
         cycle_weight: Weight of the cycle consistency.
-        identity_weight: Weight of leaving images of the own domain as they are; 5 in CycleGAN's paintings, 0 here.
         history_size: Earlier generated images a domain that the discriminators are shown again; 0 for none.
         constant_part: Part of the run before the learning rate falls, in [0, 1).
-        lr_decay: Shape in which it falls.
-        final_lr: Learning rate at the end.
+        final_lr: Learning rate at the end, to which it falls on a line.
         base_channels: Channels of generators and discriminators at full resolution; None: 64, or what a smaller
             --channel_base leaves there.
         residual_blocks: Of each generator; None: 9 from 256x256 on, 6 below.
@@ -59,31 +54,17 @@ class SDGANOptions:
     alpha: float = 1.0
     beta: float = 1.0
     cycle_weight: float = 10.0
-    identity_weight: float = 0.0
     history_size: int = 50
     constant_part: float = 0.5
-    lr_decay: Decay = "linear"
     final_lr: float = 0.0
     base_channels: int | None = None
     residual_blocks: int | None = None
     discriminator_layers: int = 3
 
     def __post_init__(self) -> None:
-        weights = ("alpha", "beta", "cycle_weight", "identity_weight", "history_size", "final_lr")
+        weights = ("alpha", "beta", "cycle_weight", "history_size", "final_lr")
         sizes = ("base_channels", "residual_blocks", "discriminator_layers")
         check_numbers(self, **dict.fromkeys(weights, 0), **dict.fromkeys(sizes, 1))
-
-
-@dataclass(frozen=True)
-class SDGANDrawing:
-    """What SDGAN draws defects on. Which images the published numbers are of is not known.
-
-    Args:
-        good_model: Folder or Hub id of a stage 1, to draw defects on its images, which never come twice. None draws on
-            the photographs in a shuffled order, each of which gives one image.
-    """
-
-    good_model: str | None = None
 
 
 # --- The adversarial game with two discriminators, and its least-squares twin ---
@@ -242,12 +223,7 @@ class SDGANTask(TranslationTask):
         adversarial = sum((self.game.generator(*outputs) for outputs in judged), torch.zeros_like(cycle))
         statistics.report("cycle", cycle)
         statistics.report("change", (fake_defect - good).detach().abs())
-        loss = adversarial + options.cycle_weight * cycle
-        if options.identity_weight > 0:
-            with self.autocast():
-                kept = F.l1_loss(self.generator(defect).images, defect) + F.l1_loss(self.restorer(good).images, good)
-            loss = loss + options.identity_weight * kept
-        return loss
+        return adversarial + options.cycle_weight * cycle
 
     def discriminators_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         good, fake_defect, fake_good = self._drawn.popleft()
@@ -314,55 +290,27 @@ class ShuffledPhotographs:
         return self.photographs.at([int(order[i % len(order)]) for i in indices])
 
 
-class GeneratedGoodImages:
-    """What a backbone of stage 1 draws with the seeds `seed + i`, so that no two are the same.
-
-    Args:
-        pipe: of stage 1.
-        resolution, image_channels: what is expected of it.
-
-    Raises:
-        ValueError: it draws something else.
-    """
-
-    def __init__(self, pipe: DFMGANPipeline, resolution: int, image_channels: int) -> None:
-        config = pipe.generator.config
-        height, width = image_size(config)
-        if (height, width, config["image_channels"]) != (resolution, resolution, image_channels):
-            raise ValueError(
-                f"`good_model` draws {config['image_channels']} channels of {width}x{height} pixels, but the model to "
-                f"draw defects with takes {image_channels} of {resolution}x{resolution}; train stage 1 at that size."
-            )
-        self.pipe = pipe.silent()
-
-    def at(self, indices: Sequence[int], seed: int) -> Tensor:
-        """Return (n, C, R, R) in [-1, 1]."""
-        pipe: Any = self.pipe  # its output's type depends on its arguments
-        output = pipe(seeds=[seed + i for i in indices], batch_size=len(indices), output_type="pt")
-        return output.defect_free_images * 2.0 - 1.0
-
-
 class SDGANSampler:
-    """Draw defects on good images. There is no randomness but the choice of the good images.
+    """Draw defects on good photographs; which images the published numbers are of is not known.
+
+    There is no randomness but the order of the photographs, each of which gives one image.
 
     Args:
         generator: good images to defective ones.
-        good: where good images come from.
+        good: the photographs.
     """
 
-    def __init__(self, generator: CycleGANGenerator, good: ShuffledPhotographs | GeneratedGoodImages) -> None:
+    def __init__(self, generator: CycleGANGenerator, good: ShuffledPhotographs) -> None:
         self.generator = generator
         self.good = good
 
     @property
     def settings(self) -> dict[str, Any]:
-        if isinstance(self.good, ShuffledPhotographs):
-            return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
-        return {"good_images": "generated"}
+        return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
 
     @torch.no_grad()
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draw on the good images of these numbers, in the order that `seed` decides."""
+        """Draw on the photographs of these numbers, in the order that `seed` decides."""
         device = self.generator.device
         # One at a time on the CPU, where batches of different sizes round differently.
         good = self.good.at(indices, seed).to(device)
@@ -372,14 +320,11 @@ class SDGANSampler:
 
 
 def open_sampler(request: SamplerRequest) -> SDGANSampler:
-    """Draw with a trained folder on photographs, or on the images of `good_model`."""
+    """Draw with a trained folder on photographs."""
     generator = CycleGANGenerator.from_pretrained(
         str(request.source), subfolder="generator", revision=request.revision
     ).to(request.device)
     size = {name: generator.config[name] for name in ("resolution", "image_channels")}
-    if request.options.good_model is not None:
-        pipe = DFMGANPipeline.from_pretrained(request.options.good_model).to(request.device)
-        return SDGANSampler(generator, GeneratedGoodImages(pipe, **size))
     good = Photographs(request.photographs.load_good(**size).images, request.device)
     return SDGANSampler(generator, ShuffledPhotographs(good))
 
@@ -402,7 +347,6 @@ METHOD = register(
         generator="CycleGANGenerator",
         sample_task=sample_task,
         options=SDGANOptions,
-        drawing=SDGANDrawing,
         # 200 passes over the 391 good photographs of MVTec AD's hazelnuts.
         defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=78.2),
         recipe_fields=RECIPE_FIELDS,

@@ -493,8 +493,7 @@ class Stage1Task(Task):
             self.ada.step(self.mean_over_processes)
             statistics.report("ada/p", self.ada.p)
             statistics.report("ada/r_t", self.ada.r_t.nan_to_num())
-            if self.ada.target is not None:
-                statistics.report("ada/at_cap", (self.ada.p >= self.ada.p_max).to(torch.float32))
+            statistics.report("ada/at_cap", (self.ada.p >= self.ada.p_max).to(torch.float32))
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {"path_length_mean": self.path_length.mean}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from .method import TaskRequest
 
 BETAS = (0.5, 0.999)
 RECIPE_FIELDS = ("resolution", "image_channels", "channel_base", "batch_size", "lr", "total_kimg")
-Decay = Literal["linear", "cosine", "exponential", "constant"]
 
 
 class Photographs:
@@ -51,38 +49,26 @@ class Photographs:
         return torch.where(torch.rand(n, 1, 1, 1, device=chosen.device) < 0.5, chosen.flip(3), chosen)
 
 
-def decayed_lr(
-    progress: float, lr: float, *, decay: Decay = "linear", constant_until: float = 0.0, final_lr: float = 0.0
-) -> float:
-    """Return the learning rate at a part of the run: `lr` at first, then down to `final_lr` at the end.
+def decayed_lr(progress: float, lr: float, *, constant_until: float = 0.0, final_lr: float = 0.0) -> float:
+    """Return the learning rate at a part of the run: `lr` at first, then on a line down to `final_lr` at the end.
 
-    The shapes are those of torch's LinearLR, CosineAnnealingLR and ExponentialLR, in closed form: a run that is
-    resumed, or has another length, needs nothing but its image count.
+    In closed form: a run that is resumed, or has another length, needs nothing but its image count.
 
     Args:
         progress: done part of the run, from 0; what goes beyond 1 stays at the end's rate.
         lr: at first.
-        decay: shape of the fall; "constant" for none.
         constant_until: part of the run from which on it falls, in [0, 1).
-        final_lr: at the end; without meaning for "constant".
+        final_lr: at the end.
 
     Raises:
-        ValueError: `constant_until` is not in [0, 1), or the fall is exponential and to 0, where it never arrives.
+        ValueError: `constant_until` is not in [0, 1).
     """
     if not 0 <= constant_until < 1:
         raise ValueError(
-            f"The learning rate can fall from a part of the run in [0, 1) on, but not from {constant_until}; for one "
-            "that does not fall choose --lr_decay constant."
+            f"The learning rate can fall from a part of the run in [0, 1) on, but not from {constant_until}: choose a "
+            "smaller --constant_part."
         )
-    if decay == "exponential" and final_lr <= 0:
-        raise ValueError(f"An exponential fall ends above 0, but `final_lr` is {final_lr}: give one such as 1e-6.")
     falling = min(max((progress - constant_until) / (1 - constant_until), 0.0), 1.0)
-    if decay == "constant":
-        return lr
-    if decay == "exponential":
-        return lr * (final_lr / lr) ** falling
-    if decay == "cosine":
-        falling = (1 - math.cos(math.pi * falling)) / 2
     return lr + (final_lr - lr) * falling
 
 
@@ -118,7 +104,7 @@ class TranslationTask(Task):
         low_precision_dtype: of the convolutions; None for float32.
 
     Raises:
-        ValueError: the learning rate cannot fall as the options say.
+        ValueError: `constant_part` of the options is not in [0, 1).
     """
 
     def __init__(
@@ -156,7 +142,6 @@ class TranslationTask(Task):
         lr = decayed_lr(
             self._step * config.batch_size / (config.total_kimg * 1000) if self._step else 0.0,
             config.lr,
-            decay=config.options.lr_decay,
             constant_until=getattr(config.options, "constant_part", 0.0),
             final_lr=config.options.final_lr,
         )

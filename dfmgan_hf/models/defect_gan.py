@@ -6,7 +6,7 @@ which it builds, and SPADE (Park et al. 2019): a reconstruction, not the authors
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +16,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .base import RandomSource, SafetensorsModel, check_image_shape
 
@@ -241,9 +240,6 @@ class DefectGANDiscriminator(SafetensorsModel):
         num_classes: classes; class 0 is normal.
         base_channels: channels of the first layer; they double with every layer.
         num_layers: None for as many as leave a 4x4 map: 6 at 256x256.
-        use_spectral_norm: divide the weights of the critic, trunk and head, by their largest singular value (Miyato
-            et al. 2018), estimated by a step of power iteration in each forward pass while training. The classifier's
-            head stays free, since its logits would be bounded.
 
     Raises:
         ValueError: the layers leave nothing of an image of that size.
@@ -257,7 +253,6 @@ class DefectGANDiscriminator(SafetensorsModel):
         num_classes: int = 2,
         base_channels: int = 64,
         num_layers: int | None = None,
-        use_spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         num_layers = resolution.bit_length() - 3 if num_layers is None else num_layers
@@ -268,12 +263,11 @@ class DefectGANDiscriminator(SafetensorsModel):
                 f"`num_layers` from 1 to {resolution.bit_length() - 1}."
             )
         widths = [image_channels, *(base_channels * 2**i for i in range(num_layers))]
-        norm: Callable[[nn.Module], nn.Module] = spectral_norm if use_spectral_norm else nn.Identity()
         layers: list[nn.Module] = []
         for in_channels, out_channels in pairwise(widths):
-            layers += [norm(nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)), nn.LeakyReLU(0.01)]
+            layers += [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
         self.layers = nn.Sequential(*layers)
-        self.to_scores = norm(nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False))
+        self.to_scores = nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False)
         self.to_classes = nn.Conv2d(widths[-1], num_classes, final_size, bias=False)
 
     def forward(self, images: Tensor, return_dict: bool = True) -> DefectGANDiscriminatorOutput | tuple[Tensor, ...]:

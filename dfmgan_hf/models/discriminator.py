@@ -212,8 +212,7 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
     """StyleGAN2's discriminator with heads on its inner layers that judge patches (CDC, Ojha et al., CVPR 2021).
 
     Args:
-        num_taps: how many layers have a head, the first of `available_taps`.
-        linear_heads: heads give logits as they are; by default through a bias and the leaky ReLU, as published.
+        num_taps: how many layers have a head, the first of `available_taps`. Heads end in a leaky ReLU, as published.
         (others): as in `StyleGAN2Discriminator`.
 
     Raises:
@@ -230,7 +229,6 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         conv_clamp: float | None = 256.0,
         mbstd_group_size: int = 4,
         num_taps: int = 1,
-        linear_heads: bool = False,
         aspect: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__(
@@ -252,15 +250,13 @@ class PatchHeadDiscriminator(StyleGAN2Discriminator):
         for block, conv in self.taps:
             at = block if conv == "conv0" else block // 2
             channels = channels_at(at, channel_base or default_channel_base(resolution), channel_max)
-            self.patch_heads.append(EqualizedConv2d(channels, 1, 3, activation=not linear_heads))
+            self.patch_heads.append(EqualizedConv2d(channels, 1, 3, activation=True))
 
     @classmethod
-    def from_discriminator(
-        cls, discriminator: StyleGAN2Discriminator, num_taps: int = 1, linear_heads: bool = False
-    ) -> PatchHeadDiscriminator:
+    def from_discriminator(cls, discriminator: StyleGAN2Discriminator, num_taps: int = 1) -> PatchHeadDiscriminator:
         """Put new heads on a copy of a trained discriminator."""
         config = {k: v for k, v in discriminator.config.items() if not k.startswith("_") and k != "num_kinds"}
-        model = cls(**config, num_taps=num_taps, linear_heads=linear_heads)
+        model = cls(**config, num_taps=num_taps)
         model.load_state_dict(model.state_dict() | discriminator.state_dict())
         return model
 

@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from .discriminator import KindCodes, minibatch_stddev, projection
 from .layers import LEAKY_SLOPE
 
 FEATURE_NETWORK = "tf_efficientnet_lite0"
-"""The timm model that judges if nothing else is asked for: 0.5 million parameters, Apache-2.0."""
+"""The timm model that judges: 0.5 million parameters, Apache-2.0."""
 
 WEIGHTS_VARIABLE = "DFMGAN_FEATURE_WEIGHTS"
 """Environment variable with the path of a file of weights, where timm's download is not possible."""
@@ -85,26 +86,8 @@ class FrozenFeatures(nn.Module):
         return super().train(False)
 
     def load_pretrained(self, name: str) -> None:
-        """Take over ImageNet weights: of the file that `DFMGAN_FEATURE_WEIGHTS` names, or timm's.
-
-        Raises:
-            FeatureWeightsError: there are none, or the file's do not fit.
-        """
-        file = os.environ.get(WEIGHTS_VARIABLE)
-        advice = (
-            f"The discriminator on frozen features needs timm's weights of {name}. Download them where there is a "
-            f"network (`huggingface-cli download timm/{name}.in1k model.safetensors`) and set {WEIGHTS_VARIABLE} to "
-            "the file's path, or train with --discriminator stylegan2."
-        )
-        if file and not os.path.isfile(file):
-            raise FeatureWeightsError(f"{WEIGHTS_VARIABLE} names {file}, which is no file. {advice}")
-        try:
-            overlay = {"pretrained_cfg_overlay": {"file": file}} if file else {}
-            state = _timm().create_model(name, pretrained=True, **overlay).state_dict()
-        except Exception as error:  # timm, huggingface_hub and torch raise many types for a download or a bad file.
-            source = file or "timm's download"
-            reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
-            raise FeatureWeightsError(f"No weights from {source} ({reason}). {advice}") from error
+        """Take over ImageNet weights; errors as for `imagenet_weights`."""
+        state = imagenet_weights(name, "train with --discriminator stylegan2")
         self.network.load_state_dict({key: state[key] for key in self.network.state_dict()})
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -323,6 +306,34 @@ def _kaiming(out_channels: int, in_channels: int, kernel_size: int) -> Tensor:
     return torch.randn(out_channels, in_channels, kernel_size, kernel_size) * math.sqrt(
         2 / (in_channels * kernel_size**2)
     )
+
+
+def imagenet_weights(name: str, way_out: str, **options: Any) -> dict[str, Tensor]:
+    """Return a timm model's ImageNet weights: of the file that `DFMGAN_FEATURE_WEIGHTS` names, or timm's.
+
+    Args:
+        name: of the model.
+        way_out: what to do without them, for the error.
+        options: for `timm.create_model`.
+
+    Raises:
+        FeatureWeightsError: there are none, or the file's do not fit.
+    """
+    file = os.environ.get(WEIGHTS_VARIABLE)
+    advice = (
+        f"Download the ImageNet weights of {name} where there is a network (`hf download timm/{name}.in1k "
+        f"model.safetensors`) and set {WEIGHTS_VARIABLE} to the file's path, or {way_out}."
+    )
+    if file and not os.path.isfile(file):
+        raise FeatureWeightsError(f"{WEIGHTS_VARIABLE} names {file}, which is no file. {advice}")
+    if file:
+        options["pretrained_cfg_overlay"] = {"file": file}
+    try:
+        state: dict[str, Tensor] = _timm().create_model(name, pretrained=True, **options).state_dict()
+    except Exception as error:  # timm, huggingface_hub and torch raise many types for a download or a bad file.
+        reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        raise FeatureWeightsError(f"No weights from {file or 'the Hub'} ({reason}). {advice}") from error
+    return state
 
 
 def _timm():  # type: ignore[no-untyped-def]

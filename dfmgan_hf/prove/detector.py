@@ -7,7 +7,6 @@ a CPU in minutes, has no layers that ONNX runtimes lack, and its ImageNet weight
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from ..data.reading import Array
 from ..files import whole_file
-from ..models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, FeatureWeightsError
+from ..models.projected import FEATURE_NETWORK, imagenet_weights
 
 Example = tuple[Array, Array]
 """A photograph, uint8 (H, W, 3), and where its defect is, bool (H, W)."""
@@ -55,31 +54,16 @@ class Detector(nn.Module):
 
         self.network = Unet(f"tu-{FEATURE_NETWORK}", encoder_weights=None, decoder_channels=DECODER)
         if pretrained:
-            self.network.encoder.model.load_state_dict(_imagenet_weights())
+            # The classifier's head is left out, about which timm warns for each network.
+            logging.getLogger("timm").setLevel(logging.ERROR)
+            weights = imagenet_weights(FEATURE_NETWORK, "start from scratch with --no-pretrained", features_only=True)
+            self.network.encoder.model.load_state_dict(weights)
         normalisation = timm.get_pretrained_cfg(FEATURE_NETWORK)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(normalisation, name))[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network((images - self.mean) / self.std)
-
-
-def _imagenet_weights() -> dict[str, Tensor]:
-    import timm
-
-    file = os.environ.get(WEIGHTS_VARIABLE)
-    overlay: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}
-    # The classifier's head is left out, about which timm warns for each network.
-    logging.getLogger("timm").setLevel(logging.ERROR)
-    try:
-        return timm.create_model(FEATURE_NETWORK, pretrained=True, features_only=True, **overlay).state_dict()
-    except Exception as error:  # timm, huggingface_hub and torch raise many types for a download or a bad file.
-        raise FeatureWeightsError(
-            f"No ImageNet weights of {FEATURE_NETWORK} from {file or 'the Hub'} "
-            f"({type(error).__name__}: {str(error).strip()[:200]}). Download them where there is a network "
-            f"(`hf download timm/{FEATURE_NETWORK}.in1k model.safetensors`) and set {WEIGHTS_VARIABLE} to the file's "
-            "path, or start from scratch with --no-pretrained."
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -332,7 +332,7 @@ class Experiment:
         return next(iter(names), (1, 1))
 
     def _find_parts(self) -> dict[str, str]:
-        """Return what shows the same part; comparing photographs takes minutes, so that is kept until there are more."""
+        """Return what shows the same part. Comparing photographs takes minutes, so it is kept until there are more."""
         if self.config.groups is not None:
             return read_groups(self.config.groups, [r.name for r in self.listing.records if r.defect in self.kinds])
         kept = self.config.output_dir / "parts.csv"

@@ -108,11 +108,9 @@ def _name_and_source(entry: str) -> tuple[str, str]:
 def _load(name: str, source: str) -> list[Model]:
     try:
         # A repository of pickles is refused: only tensors are read, nothing in a model is run.
-        pipe = DFMGANPipeline.from_pretrained(source, use_safetensors=True)
+        pipe = DFMGANPipeline.from_pretrained(source)
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
         raise CatalogError(f'The model "{name}" cannot be loaded from {source}: {error}') from error
-    if not isinstance(pipe, DFMGANPipeline):
-        raise CatalogError(f'The model "{name}" ({source}) is a {type(pipe).__name__}, not a DFMGANPipeline.')
     if not pipe.has_defects:
         raise CatalogError(f'The model "{name}" ({source}) is a backbone that draws no defects: give one of stage 2.')
     pipe.set_progress_bar_config(disable=True)

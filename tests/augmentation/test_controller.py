@@ -62,13 +62,6 @@ def test_p_stays_between_0_and_the_cap(p_max: float):
     run(controller, 1, -torch.ones(4))
 
 
-def test_a_fixed_p_stays_while_r_t_is_observed():
-    controller = AdaController(16, target=None, p_initial=0.9, interval=1)
-    run(controller, 5, torch.ones(4))
-    assert controller.p.item() == pytest.approx(0.9)
-    assert controller.r_t == 1
-
-
 @pytest.mark.parametrize("logits", [torch.full((4,), torch.nan), torch.zeros(0)])
 def test_p_stays_without_usable_observations(logits: torch.Tensor):
     controller = AdaController(16, interval=1, p_initial=0.5)

@@ -37,6 +37,28 @@ def _pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
+def test_only_what_a_list_names_is_cut(category_folder: Path, tmp_path: Path) -> None:
+    _cut(category_folder, tmp_path / "all")
+    rows = _table(tmp_path / "all")
+    names = sorted({row["photograph"] for row in rows})
+    good = [name for name in names if name.startswith("train/good")]
+    defects = [name for name in names if "/good/" not in name]
+    file_list = tmp_path / "list.txt"
+    for listed, cut in (
+        ((good[0], defects[0]), {good[0], defects[0]}),
+        (defects[:1], {defects[0], *(name for name in names if "/good/" in name)}),
+    ):
+        file_list.write_text("\n".join(listed))
+        output = tmp_path / str(len(listed))
+        _cut(category_folder, output, dataclasses.replace(CONFIG, file_list=file_list))
+        # Their patches are those that are cut of them without a list.
+        assert _table(output) == [{**row, "same_view": ""} for row in rows if row["photograph"] in cut]
+    file_list.write_text("test/elsewhere/0.png")
+    with pytest.raises(DataError, match="1 names that are not in the data set"):
+        _cut(category_folder, tmp_path / "none", dataclasses.replace(CONFIG, file_list=file_list))
+    assert not (tmp_path / "none").exists()
+
+
 def test_patches_are_the_photograph_s_own_pixels(category_folder: Path, tmp_path: Path) -> None:
     counts = _cut(category_folder, tmp_path / "patches")
     rows = _table(tmp_path / "patches")

@@ -41,9 +41,7 @@ def batch(n: int = 4) -> Batch:
 def test_taps_see_the_same_share_of_the_image_at_every_resolution(resolution, sizes):
     taps = available_taps(resolution)
     assert [block if conv == "conv0" else block // 2 for block, conv in taps] == sizes
-    network = PatchHeadDiscriminator(
-        resolution=resolution, channel_base=resolution, channel_max=4, num_taps=len(taps), linear_heads=True
-    )
+    network = PatchHeadDiscriminator(resolution=resolution, channel_base=resolution, channel_max=4, num_taps=len(taps))
     images = torch.randn(2, 3, resolution, resolution)
     for tap, size in enumerate(sizes):
         assert network.judge_patches(images, tap).shape == (2, 1, size, size)

@@ -48,9 +48,9 @@ def with_noise(task):
     return task
 
 
-@pytest.mark.parametrize(("channels", "spectral_norm"), [(1, False), (3, False), (3, True)])
-def test_each_phase_trains_its_own_network(category, channels, spectral_norm):
-    task = make_task(METHOD, category, channels=channels, spectral_norm=spectral_norm)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_phase_trains_its_own_network(category, channels):
+    task = make_task(METHOD, category, channels=channels)
     for name in ("discriminator", "generator"):
         assert torch.tensor(run_phase(task, name, batch_of(category, channels))).isfinite()
 
@@ -73,27 +73,6 @@ def test_weights_and_schedule_are_the_published_ones(category):
     resumed = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
     resumed.load_state_dict(task.state_dict())
     assert learning_rates(resumed) == pytest.approx([1e-6, 1e-6])
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"lr_decay": "cosine", "final_lr": 0.0}, 1e-4),
-        ({"lr_decay": "exponential", "final_lr": 2e-6}, 2e-5),
-        ({"lr_decay": "constant"}, 2e-4),
-    ],
-    ids=str,
-)
-def test_learning_rate_falls_in_the_chosen_shape(category, options, expected):
-    task = make_task(METHOD, category, total_kimg=10 * BATCH / 1000, **options)
-    assert learning_rates(task) == pytest.approx([2e-4, 2e-4])
-    task.after_step(5, RunningStatistics())
-    assert learning_rates(task) == pytest.approx([expected, expected])
-
-
-def test_impossible_learning_rate_is_refused_before_training(category):
-    with pytest.raises(ValueError, match="An exponential fall ends above 0"):
-        make_task(METHOD, category, lr_decay="exponential", final_lr=0.0)
 
 
 def test_generator_that_changes_nothing_pays_for_its_classes_alone(category):
@@ -125,13 +104,6 @@ def test_generator_loss_adds_up_both_directions(category):
     back = there * (1 - m) + foreground * m
     reconstruction = F.l1_loss(back[:BATCH], images[:BATCH]) + F.l1_loss(back[BATCH:], images[BATCH:])
     torch.testing.assert_close(loss, -there.mean() + 3 * reconstruction + 7 * 4 * m)
-    first = make_task(METHOD, category, **weights, sparse_maps="first")
-    first.generator, first.discriminator = Fixed(foreground, m), Judge()
-    torch.manual_seed(0)
-    torch.testing.assert_close(
-        first.generator_loss(batch_of(category), RunningStatistics()),
-        -there.mean() + 3 * reconstruction + 7 * 2 * m,
-    )
 
 
 def test_discriminator_cannot_tell_equal_images_apart(category):
@@ -173,9 +145,8 @@ def test_published_sizes(category):
     assert task.generator.config["spade_channels"] == 128
 
 
-@pytest.mark.parametrize("spectral_norm", [False, True])
-def test_low_precision_trains(category, spectral_norm):
-    task = make_task(METHOD, category, low_precision_dtype=torch.bfloat16, spectral_norm=spectral_norm)
+def test_low_precision_trains(category):
+    task = make_task(METHOD, category, low_precision_dtype=torch.bfloat16)
     for name in ("discriminator", "generator"):
         assert torch.tensor(run_phase(task, name, batch_of(category))).isfinite()
 

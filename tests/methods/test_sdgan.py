@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig
 from dfmgan_hf.methods import open_sampler
 from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
@@ -17,9 +16,7 @@ from dfmgan_hf.methods.sdgan import (
     METHOD,
     D2GANLoss,
     D2LSGANLoss,
-    GeneratedGoodImages,
     ImageHistory,
-    SDGANDrawing,
     SDGANSampler,
     ShuffledPhotographs,
 )
@@ -39,7 +36,7 @@ class Negative(nn.Module):
 @pytest.mark.parametrize("adversarial", ["d2lsgan", "d2gan"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_phase_trains_its_own_networks(category, adversarial, channels):
-    task = make_task(METHOD, category, channels=channels, adversarial=adversarial, identity_weight=5.0)
+    task = make_task(METHOD, category, channels=channels, adversarial=adversarial)
     batch = batch_of(category, channels)
     for name in ("generators", "discriminators"):
         assert torch.tensor(run_phase(task, name, batch)).isfinite()
@@ -59,7 +56,7 @@ def test_cycle_is_zero_for_translations_that_undo_each_other(category):
     torch.testing.assert_close(loss, judged)
 
 
-@pytest.mark.parametrize(("option", "value"), [("cycle_weight", 20.0), ("identity_weight", 5.0), ("beta", 0.1)])
+@pytest.mark.parametrize(("option", "value"), [("cycle_weight", 20.0), ("beta", 0.1)])
 def test_options_change_the_loss(category, option, value):
     losses = []
     for options in ({}, {option: value}):
@@ -94,9 +91,6 @@ def test_learning_rate_is_constant_for_half_of_the_run_and_then_falls_to_zero(ca
     assert rates[5] == [2e-4, 2e-4]
     assert rates[7] == pytest.approx([1.2e-4, 1.2e-4])
     assert rates[10] == [0.0, 0.0]
-    cosine = make_task(METHOD, category, total_kimg=10 * BATCH / 1000, lr_decay="cosine", final_lr=1e-4)
-    cosine.after_step(10, RunningStatistics())
-    assert learning_rates(cosine) == pytest.approx([1e-4, 1e-4])
     resumed = make_task(METHOD, category, total_kimg=10 * BATCH / 1000)
     task.after_step(7, RunningStatistics())
     resumed.load_state_dict(task.state_dict())
@@ -157,23 +151,6 @@ def test_image_depends_on_its_number_and_the_seed_alone(generator):
     images, _ = sampler.sample_at(range(6), seed=4)
     assert torch.equal(sampler.sample_at([5, 1], seed=4)[0], images[[5, 1]])
     assert not torch.equal(sampler.sample_at(range(6), seed=5)[0], images)
-
-
-def test_generated_good_images_give_as_many_different_ones_as_wanted(generator, make_backbone, tmp_path, category):
-    pipe = DFMGANPipeline(make_backbone(image_channels=1))
-    sampler = SDGANSampler(generator, GeneratedGoodImages(pipe, 32, 1))
-    images, _ = sampler.sample_at(range(9), seed=2)
-    assert len(images.flatten(1).unique(dim=0)) == 9
-    assert torch.equal(sampler.sample_at([7], seed=2)[0], images[7:8])
-    assert torch.equal(sampler.sample_at([6], seed=3)[0], images[7:8]), "image i is that of seed + i"
-
-    pipe.save_pretrained(tmp_path / "stage1")
-    generator.save_pretrained(tmp_path / "sdgan" / "generator")
-    options = SDGANDrawing(good_model=str(tmp_path / "stage1"))
-    loaded = open_sampler(SamplerRequest(source=str(tmp_path / "sdgan"), options=options))
-    assert torch.equal(loaded.sample_at(range(9), seed=2)[0], images)
-    with pytest.raises(ValueError, match=r"`good_model` draws 1 channels of 32x32 pixels, but .* takes 3 of 64x64"):
-        GeneratedGoodImages(pipe, 64, 3)
 
 
 def test_saved_folder_draws_what_the_task_drew(category, tmp_path):

@@ -254,7 +254,7 @@ class TestStyleGAN2Discriminator(ModelMixinChecks):
 
 class TestPatchHeadDiscriminator(TestStyleGAN2Discriminator):
     model_class = PatchHeadDiscriminator
-    config: ClassVar = {**TestStyleGAN2Discriminator.config, "num_taps": 1, "linear_heads": True}
+    config: ClassVar = {**TestStyleGAN2Discriminator.config, "num_taps": 1}
 
     def untrained_parameters(self, model):
         # Patches are judged by `judge_patches`.
@@ -310,7 +310,7 @@ class TestDefectGANGenerator(ModelMixinChecks):
 
 class TestDefectGANDiscriminator(ModelMixinChecks):
     model_class = DefectGANDiscriminator
-    config: ClassVar = {"resolution": 32, "num_classes": 3, "base_channels": 4, "use_spectral_norm": True}
+    config: ClassVar = {"resolution": 32, "num_classes": 3, "base_channels": 4}
     output_shape = (2, 1, 4, 4)
 
     def inputs(self, dtype=torch.float32):

@@ -157,7 +157,7 @@ def test_weights_that_cannot_be_had_are_named_with_a_way_out(tmp_path, monkeypat
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(path))
-    with pytest.raises(FeatureWeightsError, match=r"model\.safetensors.*huggingface-cli download timm/.*stylegan2"):
+    with pytest.raises(FeatureWeightsError, match=r"model\.safetensors.*hf download timm/.*stylegan2"):
         ProjectedDiscriminator.from_features(resolution=32)
 
 

@@ -17,7 +17,7 @@ from playwright import sync_api
 from tests.spaces.browser import CHROMIUM, CHROMIUM_OPTIONS, DESKTOP, PHONE, WAIT_MILLISECONDS, wait_for_gallery
 from tests.spaces.server import running_server
 
-IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images" / "mvtec_ad"
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def make_baseline(variant: str, folder: Path, mean) -> Task:
 BASELINES: dict[str, tuple[str, dict[str, Any], int]] = {
     "cdc near anchors": ("cdc", {"num_anchors": 5}, 0),
     "cdc in patches": ("cdc", {"shared_noise": False}, 1),
-    "sdgan": ("sdgan", {"adversarial": "d2gan", "identity_weight": 5.0}, 0),
+    "sdgan": ("sdgan", {"adversarial": "d2gan"}, 0),
     "sdgan least squares": ("sdgan", {}, 0),
     "defect_gan": ("defect_gan", {}, 0),
     "defect_gan joint": ("defect_gan", {"joint": True}, 0),
