@@ -154,8 +154,10 @@ class PaintConfig:
             if name == "window" and value is None:
                 continue
             check_number(value, name, lowest, highest)
-            if name in ("num_defects", "window", "bit_depth") and as_integer(value) is None:
-                raise ValueError(f"`{name}` must be an integer, but is {shown(value)}.")
+            if name in ("num_defects", "window", "bit_depth"):
+                if as_integer(value) is None:
+                    raise ValueError(f"`{name}` must be an integer, but is {shown(value)}.")
+                object.__setattr__(self, name, as_integer(value))  # Python's, which JSON takes, of NumPy's
 
     def check_given_mask(self, name: str, **places: Any) -> None:
         """Check that nothing else says where a defect goes, beside a mask that does.

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -67,7 +67,8 @@ class DFMGANPipelineOutput(BaseOutput):
         masks: 255 where the defect was put and 0 elsewhere, always 8-bit. "pil": list of grey images; "np": uint8
             (N, H, W, 1); "pt": uint8 (N, 1, H, W). None from a backbone-only pipeline.
         defect_free_images: the same objects without the defect, like `images`.
-        defects: names of the kinds of defect, of a model that knows several; None of others.
+        defects: names of the kinds of defect, of a model that knows several; None of others, and beside defect latents
+            in w or w+, which do not tell.
     """
 
     images: ImageBatch
@@ -95,6 +96,8 @@ class DFMGANPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "generator"  # type: ignore[assignment]
+    # Offloading layer by layer would miss parameters that networks read past their layers, and save a few megabytes.
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["generator"]
     generator: StyleGAN2Generator
 
     # Both classes are named, because from_pipe takes over what is of exactly one of these types.
@@ -225,8 +228,13 @@ class DFMGANPipeline(DiffusionPipeline):
             raise ValueError(
                 f"`truncation_psi` acts on z and must be 1 beside w or w+ latents, but is {truncation_psi}."
             )
-        names = [defect] if isinstance(defect, str) else None if defect is None else list(defect)
-        self._check_defects(names)
+        names = self._check_defects(defect)
+        # A latent in w or w+ is of the kind that it was mapped for, which it does not tell.
+        draws_kinds = bool(self.defect_names) and defect_latent_space == "z"
+        if names is not None and not draws_kinds:
+            raise ValueError(
+                f'`defect` acts on z and must be left out beside `defect_latents` in space "{defect_latent_space}".'
+            )
         num_images = resolve_num_images(
             num_images,
             {
@@ -247,7 +255,7 @@ class DFMGANPipeline(DiffusionPipeline):
         defect_latents = defect_latents.expand(num_images, *defect_latents.shape[1:])
 
         kinds: Tensor | None = None
-        if self.defect_names:
+        if draws_kinds:
             if names is None:
                 names = [self.defect_names[seed % len(self.defect_names)] for seed in noise_seeds]
             names = names * (num_images // len(names))
@@ -329,8 +337,8 @@ class DFMGANPipeline(DiffusionPipeline):
         Args:
             photographs: one or more, each a PIL image, an array uint8 or uint16 (H, W) or (H, W, 1 to 4), or a file;
                 grey or colour, of any size and shape; of several frames the first. Files and PIL images are turned
-                upright by EXIF and keep their colour profile and EXIF entries (which Pillow writes into a file if told
-                so: `image.save(path, exif=image.getexif())`).
+                upright by EXIF and keep their colour profile and EXIF entries (of TIFF files the profile alone), which
+                Pillow writes into a file if told so: `image.save(path, exif=image.getexif())`.
             mask: where the defect goes, exactly: a picture or file of the photograph's size, not zero on the defect; a
                 box (left, top, right, bottom) in pixels; or a polygon, three (x, y) or more. A list has one for each
                 photograph. None: the model draws a mask, and it is put where it may be.
@@ -436,14 +444,19 @@ class DFMGANPipeline(DiffusionPipeline):
         plain = network is self.unwrapped_generator and not hasattr(network, "_hf_hook")
         return plain and device.type == "cuda" and noise_mode != "random"
 
-    def _check_defects(self, names: Sequence[str] | None) -> None:
-        """Raise ValueError unless the model draws all of these kinds of defect on demand."""
-        if names is not None:
-            if not names:
-                raise ValueError("`defect` must name at least one kind of defect, but is empty.")
-            if not self.has_defects:
-                raise ValueError("`defect` was given, but this pipeline's generator is a backbone without defects.")
-            self.unwrapped_generator.numbers_of(names)
+    def _check_defects(self, defect: str | Sequence[str] | None) -> list[str] | None:
+        """Return the names; raise ValueError unless the model draws all of these kinds of defect on demand."""
+        if defect is None:
+            return None
+        names = [defect] if isinstance(defect, str) else list(defect) if isinstance(defect, Sequence) else [defect]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"`defect` must be a name or a list of names, but is {shown(defect)}.")
+        if not names:
+            raise ValueError("`defect` must name at least one kind of defect, but is empty.")
+        if not self.has_defects:
+            raise ValueError("`defect` was given, but this pipeline's generator is a backbone without defects.")
+        self.unwrapped_generator.numbers_of(names)
+        return names
 
     def _check_latents(self, name: str, latents: Any, space: str) -> None:
         """Raise ValueError unless `latents` is None or a finite (N, ...) tensor of `space`."""

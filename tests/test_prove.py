@@ -14,6 +14,7 @@ pytest.importorskip("onnx")
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import Partition
+from dfmgan_hf.data.patches import patch_stems
 from dfmgan_hf.data.records import DataError, ImageRecord
 from dfmgan_hf.gate import Judgement
 from dfmgan_hf.prove import detector, experiment, report, statistics
@@ -466,6 +467,15 @@ def test_patches_are_traced_to_their_photographs():
     known = {n: ImageRecord(n, None, None, "crack", "test") for n in ("test/crack/a.jpg", "test/crack/b_x1.png")}
     names = ["test/crack/a_x00012_y00003.png", "test/crack/b_x1.png", "test/hole/a.jpg"]
     assert experiment.photographs_of(names, known) == set(known)
+
+
+def test_patches_of_other_layouts_are_traced():
+    """Photographs of an imagefolder lie in any folders; of two with one stem, the patches of one are numbered."""
+    known = {name: ImageRecord(name, None, None, "good", "train") for name in ("images/a.png", "more/a.png")}
+    stems = patch_stems(known.values())
+    for name in known:
+        patches = [f"train/good/{stems[name]}_x00000_y00010.png"]
+        assert experiment.photographs_of(patches, known) == {name}
 
 
 # --- With the gate ---

@@ -33,7 +33,6 @@ from .records import (
     DataError,
     files_below,
     is_folder_name,
-    list_entries,
     normalised,
     shorten,
     walk_entries,
@@ -46,6 +45,7 @@ _LARGEST_FILE = 2**29  # bytes of a label file: the one of COCO 2017's training 
 _MOST_CROSSINGS = 2**26  # of the lines of one outline with rows of pixels
 _CROSSINGS_AT_ONCE = 2**20
 GOOD_NAMES = frozenset({GOOD, "ok", "normal"})
+_YOLO_CLASSES = ("classes.txt", "obj.names")
 _NO_DEFECTS = frozenset({"background", "_background_", "__background__", "__ignore__"})
 _MOST_COLOURS = 1024  # of a mask that labelmap.txt explains
 _NO_CLASS = 255  # of VOC: the border around a thing, which belongs neither to it nor to the background
@@ -503,9 +503,8 @@ def read_yolo(file: Path) -> Iterator[Sheet]:
     names = _yolo_names(file)
     for text in _texts_below(file.parent):
         lines = _read_text(text).splitlines()
-        if text == file:
-            continue
-        if lines and not _is_yolo_row(lines[0]):  # a list of files, or a read-me
+        first = next(filter(str.strip, lines), "")
+        if text.name in _YOLO_CLASSES or not _is_yolo_row(first):  # or a list of files, or a read-me
             continue
         sheet = Sheet(text, text.relative_to(file.parent).with_suffix("").as_posix())
         sheet.is_good = not any(line.strip() for line in lines)
@@ -527,7 +526,7 @@ def _texts_below(folder: Path) -> list[Path]:
 
 
 def _is_yolo_row(line: str) -> bool:
-    return not line.strip() or all(_is_number(word) for word in line.split()[:5])
+    return all(_is_number(word) for word in line.split()[:5])
 
 
 def _is_number(word: str) -> bool:
@@ -538,7 +537,7 @@ def _is_number(word: str) -> bool:
 
 
 def _yolo_names(file: Path) -> dict[int, str]:
-    if file.suffix == ".txt" or file.name == "obj.names":
+    if file.name in _YOLO_CLASSES:
         return dict(enumerate(line.strip() for line in _read_text(file).splitlines() if line.strip()))
     content = _read_yaml(file)
     names = content.get("names") if isinstance(content, dict) else None
@@ -550,15 +549,16 @@ def _yolo_names(file: Path) -> dict[int, str]:
 
 
 def read_voc(folder: Path) -> Iterator[Sheet]:
-    """Read masks of Pascal VOC, one colour for each kind: `SegmentationClass/*.png`.
+    """Read masks of Pascal VOC, one colour for each kind: `SegmentationClass/*.png`, and those in folders below.
 
     The colours are named by labelmap.txt, as CVAT and Datumaro write it (`crack:128,0,0::`). Without it, the numbers
     of a palette file become the kinds class_1, class_2 and so on.
     """
     table = folder / "labelmap.txt"
     names = _voc_colours(table) if table.is_file() else None
-    for file in list_entries(folder / "SegmentationClass").images:
-        sheet = Sheet(file, file.stem)
+    masks = folder / "SegmentationClass"
+    for file in (image for _, entries in walk_entries(masks) for image in entries.images):
+        sheet = Sheet(file, file.relative_to(masks).with_suffix("").as_posix())
         with _noting(sheet, file.name):
             image = decode(file, is_mask=True).pixels
             if not isinstance(image, Image.Image):
@@ -664,7 +664,7 @@ def find_labels(path: Path) -> list[LabelSource]:
 def _form_of(file: Path) -> str | None:
     """Return the form of a file's labels; None if it holds none."""
     ending = file.suffix.lower()
-    if file.name in ("classes.txt", "obj.names") or ending in (".yaml", ".yml"):
+    if file.name in _YOLO_CLASSES or ending in (".yaml", ".yml"):
         content = _read_yaml(file) if ending in (".yaml", ".yml") else {"names": ()}
         return "YOLO" if isinstance(content, dict) and "names" in content and _has_yolo_rows(file) else None
     if ending == ".xml":

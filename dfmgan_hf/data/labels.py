@@ -7,8 +7,9 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import takewhile
 from operator import eq
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from PIL.ExifTags import Base as Tag
 from .archives import default_cache_dir, make_once
 from .label_forms import BOXES, GOOD_NAMES, LINES, LabelSource, Sheet, bad_labels, find_labels, plain_name, read_sheets
 from .layouts import category_folders, finished, list_folders, metadata_files, name_of
-from .reading import opened
+from .reading import opened, orientation, stored_size
 from .records import (
     GOOD,
     DataError,
@@ -39,7 +40,7 @@ Unlabelled = Literal["skip", "good"]
 """What to do with photographs that the labels say nothing about: leave them out, or take them as defect-free."""
 
 # Raise it when the same labels would be drawn or named otherwise than before: the cache then makes them anew.
-_VERSION = 1
+_VERSION = 2
 
 _HELD_BACK = frozenset({"test", "val", "valid", "validation"})
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # which Label Studio puts before names
@@ -57,7 +58,7 @@ class Photographs:
         self.left_over: list[LeftOver] = []
         for folder, entries in walk_entries(self.root):
             self.left_over += entries.left_over
-            if folder.name.startswith("Segmentation"):  # masks of VOC
+            if any(part.startswith("Segmentation") for part in folder.relative_to(self.root).parts):  # masks of VOC
                 self.left_over += [LeftOver(image, "unused") for image in entries.images]
             else:
                 self.images += entries.images
@@ -139,21 +140,33 @@ def list_labels(
     if not sources:
         known = "labels of COCO, YOLO, LabelMe, Label Studio, CVAT for images, or VOC"
         raise bad_labels(labels or root, "no label file", known, "Name the file or folder with --labels.")
-    key = hashlib.sha256(f"{_VERSION} {sources} {found.root} {unlabelled}".encode("utf-8", "surrogateescape"))
+    # All that records, errors and the account depend on: also how large photographs may be.
+    row: tuple[object, ...] = _VERSION, sources, found.root, unlabelled, found.left_over, Image.MAX_IMAGE_PIXELS
+    key = hashlib.sha256(repr(row).encode("utf-8", "backslashreplace"))
     for path in sorted({*found.images, *(path for source in sources for path in source.files)}):
         status = path.stat() if path.exists() else None
-        key.update(
-            repr((str(path), status and (status.st_size, status.st_mtime_ns))).encode("utf-8", "backslashreplace")
-        )
+        # The time of change is another if a file may be read now, or was exchanged by a copy that keeps times.
+        row = str(path), status and (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        key.update(repr(row).encode("utf-8", "backslashreplace"))
     folder = Path(cache_dir or default_cache_dir()) / f"labels-{key.hexdigest()[:16]}"
     make_once(folder, lambda aside: _draw_all(found, sources, unlabelled, aside))
     listing = _read_listing(folder)
     listing.category = category or name_of(root)
     if good_dir is not None:
-        more = list_folders(good_dir=good_dir)
-        listing.records += more.records
-        listing.left_over += more.left_over
+        _add_good(listing, list_folders(good_dir=good_dir), good_dir)
+    if any(entry.kind == "unlabelled" for entry in listing.left_over):
+        listing.remarks.append("--unlabelled good would take those without a label as defect-free")
     return finished(listing)
+
+
+def _add_good(listing: Listing, more: Listing, good_dir: Path) -> None:
+    """Add the photographs of a folder of good ones; if it lies in the export, all in it is listed there already."""
+    known = {os.path.abspath(record.image_path) for record in listing.records}
+    listing.records += [record for record in more.records if os.path.abspath(record.image_path) not in known]
+    good = {os.path.abspath(record.image_path) for record in more.records}
+    listing.left_over = [entry for entry in listing.left_over if str(entry.path) not in good]
+    if not Path(os.path.abspath(good_dir)).is_relative_to(listing.root):
+        listing.left_over += more.left_over
 
 
 def _draw_all(found: Photographs, sources: Sequence[LabelSource], unlabelled: Unlabelled, folder: Path) -> None:
@@ -162,14 +175,17 @@ def _draw_all(found: Photographs, sources: Sequence[LabelSource], unlabelled: Un
     sheets: dict[Path, list[Sheet]] = {}
     missing: list[Sheet] = []
     ignored: Counter[str] = Counter()
+    areas = 0
     for sheet in (sheet for source in sources for sheet in read_sheets(source)):
         candidates = found.find(sheet)
         if len(candidates) > 1:
             listed = shorten(str(path.relative_to(found.root)) for path in candidates)
             sheet.problem = f"{sheet.name!r}, which could be any of {listed}"
         ignored += sheet.ignored
+        for candidate in candidates:  # each, or the others would count as photographs without a label
+            sheets.setdefault(candidate, []).append(sheet)
         if candidates:
-            sheets.setdefault(candidates[0], []).append(sheet)
+            areas += len(sheet.areas)
         else:
             missing.append(sheet)
     if missing and not sheets:
@@ -182,15 +198,16 @@ def _draw_all(found: Photographs, sources: Sequence[LabelSource], unlabelled: Un
             advice="Export with images, or give their folder as --data_dir and the labels as --labels.",
         )
     several = 0
+    record = partial(_record, found.root)
     names = Counter(normalised(image.name) for image in found.images)
     for image in found.images:
         is_only = names[normalised(image.name)] == 1
         name = normalised(image.name) if is_only else normalised("_".join(image.relative_to(found.root).parts))
         about = sheets.get(image, [])
-        records = _records(image, name, about, folder / f"{len(listing.records):06d}")
+        records = _records(partial(record, image, name), image, about, folder / f"{len(listing.records):06d}")
         several += len(records) > 1
         if not records and (unlabelled == "good" or image.parent.name.lower() in GOOD_NAMES) and not _defects(about):
-            records = [_record(image, name, GOOD)]
+            records = [record(image, name, GOOD)]
         if not records:
             listing.left_over.append(LeftOver(image, "unlabelled"))
         listing.records += records
@@ -205,24 +222,24 @@ def _draw_all(found: Photographs, sources: Sequence[LabelSource], unlabelled: Un
             advice="Add it, or leave it out with --skip_bad_files.",
         )
         for kind in _kinds(sheet) or (["unknown"] if sheet.problem else []):
-            listing.records.append(_record(found.root / name, name, kind, error))
+            listing.records.append(record(found.root / name, name, kind, error))
     read = [source.path for source in sources] + [sheet.file for about in sheets.values() for sheet in about]
     if sources[0].form == "VOC":
         read += [source.path / "labelmap.txt" for source in sources]
     used = {os.path.abspath(path) for path in read}
     listing.left_over += [entry for entry in found.left_over if str(entry.path) not in used]
     forms = f"labels of {sources[0].form} in {shorten((source.path.name for source in sources), 3)}"
-    areas = [sum(len(sheet.areas) for sheet in about) for about in sheets.values()]
-    listing.remarks.append(f"{forms}: {sum(areas)} areas on {sum(map(bool, areas))} photographs")
+    num_outlined = sum(any(sheet.areas for sheet in about) for about in sheets.values())
+    listing.remarks.append(f"{forms}: {areas} areas on {num_outlined} photographs")
     listing.remarks += [f"{count} {what} not used" for what, count in sorted(ignored.items())]
     if several:
         listing.remarks.append(f"{several} photographs show several kinds and are listed under each")
-    if any(entry.kind == "unlabelled" for entry in listing.left_over):
-        listing.remarks.append("--unlabelled good would take those without a label as defect-free")
     _write_listing(listing, folder)
 
 
-def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> list[ImageRecord]:
+def _records(
+    record: Callable[..., ImageRecord], image: Path, about: Sequence[Sheet], masks: Path
+) -> list[ImageRecord]:
     """Draw the masks of a photograph, into files whose names begin with `masks`, and list it under each kind."""
     kinds = dict.fromkeys(kind for sheet in about for kind in _kinds(sheet))
     problem = next((sheet for sheet in about if sheet.problem), None)
@@ -245,15 +262,15 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
             advice="Outline its defects, or leave it out with --skip_bad_files.",
         )
     if error is not None:
-        return [_record(image, name, kind, error) for kind in kinds or ["unknown"]]
+        return [record(kind, error) for kind in kinds or ["unknown"]]
     if not kinds:
-        return [_record(image, name, GOOD)] if any(sheet.is_good for sheet in about) else []
+        return [record(GOOD)] if any(sheet.is_good for sheet in about) else []
     records = []
     try:
         with opened(image) as file:
-            raw, turn = file.size, file.getexif().get(Tag.Orientation, 1)
+            raw, turn = stored_size(file), orientation(file)
     except DataError as unreadable:
-        return [_record(image, name, kind, unreadable) for kind in kinds]
+        return [record(kind, unreadable) for kind in kinds]
     upright = raw[::-1] if turn > 4 else raw
     (sheet,) = said
     if sheet.size not in (None, upright, raw):
@@ -262,7 +279,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
         error = DataError(
             "size_mismatch", image, found, "the photograph that was labelled", "Bring it, or label it anew."
         )
-        return [_record(image, name, kind, error) for kind in kinds]
+        return [record(kind, error) for kind in kinds]
     size = sheet.size or upright
     for number, kind in enumerate(kinds):
         mask = np.zeros(size[::-1], dtype=bool)
@@ -271,7 +288,7 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
                 if area.label == kind:
                     mask |= area.draw(*size)
         except (DataError, ValueError) as problem_of_area:
-            records.append(_record(image, name, kind, _bad_photograph(image, sheet.file, str(problem_of_area))))
+            records.append(record(kind, _bad_photograph(image, sheet.file, str(problem_of_area))))
             continue
         drawn = Image.fromarray(mask)
         if size != upright:  # labelled as it lies in the file
@@ -279,12 +296,12 @@ def _records(image: Path, name: str, about: Sequence[Sheet], masks: Path) -> lis
             drawn = ImageOps.exif_transpose(drawn)
         path = masks.with_name(f"{masks.name}_{number}.png")
         drawn.save(path)
-        records.append(replace(_record(image, name, kind), mask_path=path))
+        records.append(replace(record(kind), mask_path=path))
     return records
 
 
-def _record(image: Path, name: str, kind: str, error: DataError | None = None) -> ImageRecord:
-    held_back = _HELD_BACK.intersection(part.lower() for part in image.parts[-4:-1])
+def _record(root: Path, image: Path, name: str, kind: str, error: DataError | None = None) -> ImageRecord:
+    held_back = _HELD_BACK.intersection(part.lower() for part in image.relative_to(root).parts[-4:-1])
     split: Split = "test" if kind != GOOD or held_back else "train"
     return ImageRecord(f"{split}/{kind}/{name}", image, None, kind, split, error)
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from ..arguments import check_effect
 from ..files import lock_folder, write_text
 from .duplicates import find_duplicates, group_duplicates
 from .preparation import Fit, Size, inspect_all
@@ -202,12 +203,18 @@ class SplitConfig(DataSource):
         groups: CSV file with the columns file and group, which says what shows the same part; each photograph of a
             defect needs a line. None compares the photographs, as `dfmgan check` does.
         seed: Seed of the division.
+        defect: What to call the kind of defect in `defect_dir`, as in training; None: like the folder.
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
     output_dir: Path = field(kw_only=True)
     groups: Path | None = None
     seed: int = 1
+    defect: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.defect_dir is None:
+            check_effect(self, ["defect"], "`defect_dir`")
 
 
 def split_dataset(config: SplitConfig) -> Partition:
@@ -217,7 +224,7 @@ def split_dataset(config: SplitConfig) -> Partition:
         FileExistsError: there are lists in the folder.
         DataError, ValueError: there is nothing to divide, or too few parts; also as `find_usable`.
     """
-    listing = find_usable(config)
+    listing = find_usable(config, [config.defect] if config.defect else [])
     if config.groups:
         groups = read_groups(config.groups, [record.name for record in listing.records if record.defect != GOOD])
     else:
@@ -241,14 +248,14 @@ def find_usable(
 
     Args:
         source: Where they are.
-        defects: Kinds of defect that matter; none for all.
+        defects: Kinds of defect that matter, or the name of the one in `defect_dir`; none for all.
         resolution, fit: What photographs will be brought to, if that matters: it may cut a defect off.
 
     Raises:
         DataError: as `find_listing`; or why a good photograph, or one of these kinds, cannot be used, as far as the
             names of the files say.
     """
-    listing = find_listing(source)
+    listing = find_listing(source, defects[0] if source.defect_dir is not None and defects else None)
     if source.skip_bad_files:
         found = inspect_all(listing.records, source.bit_depth, resolution, fit)
         for inspection in found:

@@ -19,6 +19,7 @@ import tyro
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from ..arguments import check_effect
 from ..files import file_sha256, whole_folder
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import count, found_in, judge_duplicates, judge_folder
@@ -54,6 +55,7 @@ class PatchConfig(DataSource):
         image_channels: 3, or 1 for grey.
         file_list: Text file with the names of the photographs to cut, one a line, such as what `dfmgan split` wrote
             to train on. If it names no defect-free photograph, it does not restrict them. None cuts all.
+        defect: What to call the kind of defect in `defect_dir`; None: like the folder.
     """
 
     data_dir: Annotated[Path | None, tyro.conf.Positional] = None
@@ -66,8 +68,11 @@ class PatchConfig(DataSource):
     seed: int = 0
     image_channels: int = 3
     file_list: Path | None = None
+    defect: str | None = None
 
     def __post_init__(self) -> None:
+        if self.defect_dir is None:
+            check_effect(self, ["defect"], "`defect_dir`")
         if self.patch_size is not None and self.patch_size < 8:
             raise ValueError(f"`patch_size` must be at least 8 pixels, but is {self.patch_size}.")
         if self.good_patches < 0 or self.defect_patches < 1:
@@ -119,8 +124,11 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
     """
     check_place(config.output_dir, config)
-    listing = find_listing(config)
-    stems = _distinct_stems(listing.records)
+    listing = find_listing(config, config.defect)
+    if not listing.records:
+        advice = f"{listing.account()} Check the path."
+        raise DataError("no_images", listing.root, "no photographs", "photographs to cut", advice)
+    stems = patch_stems(listing.records)
     if config.file_list is not None:
         listing = replace(listing, records=_listed(listing, config.file_list))
     if config.patch_size is None:
@@ -335,7 +343,7 @@ def _listed(listing: Listing, file_list: Path) -> list[ImageRecord]:
     return [r for r in listing.records if r.name in kept or (r.defect == GOOD and not names_good)]
 
 
-def _distinct_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
+def patch_stems(records: Iterable[ImageRecord]) -> dict[str, str]:
     """Name the patches of each photograph: its stem, numbered where another has taken it already.
 
     `000.jpg` and `000.png` have one stem, and so have photographs of one kind in several folders of an imagefolder.

@@ -58,10 +58,10 @@ def decode(path: Path, *, is_mask: bool = False) -> Decoded:
     """
     with opened(path) as image:
         mode = f"{image.mode};16" if is_deep_colour(image) else image.mode
+        # Of a TIFF file, Pillow forgets it as it decodes; of a PNG file, it decodes all to find it.
+        is_rotated = image.format == "TIFF" and orientation(image) != 1
         pixels = _decode(path, image, is_mask)
-        # Asked for after decoding: of a PNG file, Pillow decodes all to find it.
-        is_rotated = image.getexif().get(Tag.Orientation, 1) != 1
-        return Decoded(pixels, mode, is_rotated)
+        return Decoded(pixels, mode, is_rotated or orientation(image) != 1)
 
 
 @contextmanager
@@ -134,6 +134,18 @@ def allow_pixels(megapixels: int | None) -> None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, megapixels * 10**6)
 
 
+def orientation(image: ImageFile.ImageFile) -> int:
+    """Return how a file, opened but not decoded yet, is to be turned: 1 to 8 (EXIF 2.32, 4.6.4)."""
+    turn = image.getexif().get(Tag.Orientation, 1)
+    return int(turn) if turn in range(1, 9) else 1  # Pillow, too, leaves the others as they are
+
+
+def stored_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Return width and height as they lie in a file; those of a TIFF file that is to be turned, Pillow has swapped."""
+    width, height = _tag(image, Tag.ImageWidth), _tag(image, Tag.ImageLength)
+    return (width, height) if width and height else image.size
+
+
 def is_deep_colour(image: ImageFile.ImageFile) -> bool:
     """Tell whether a file, opened but not decoded yet, has several channels and more than 8 bits in each."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -163,10 +175,10 @@ def _decode_deep_colour(path: Path, image: ImageFile.ImageFile, is_mask: bool) -
         samples = np.moveaxis(samples, 0, -1)
     if samples.dtype != np.uint16 or samples.ndim != 3 or samples.shape[2] not in (2, 3, 4):
         raise ValueError(f"{samples.dtype} samples of shape {samples.shape}, not colour of 16 bits")
-    orientation = image.getexif().get(Tag.Orientation, 1)  # EXIF 2.32, 4.6.4: 1 to 8
-    if orientation > 4:
+    turn = orientation(image)
+    if turn > 4:
         samples = samples.swapaxes(0, 1)
-    is_upside_down, is_mirrored = ((False, False), (False, True), (True, True), (True, False))[(orientation - 1) % 4]
+    is_upside_down, is_mirrored = ((False, False), (False, True), (True, True), (True, False))[(turn - 1) % 4]
     samples = samples[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1]
     colours = _tag(image, Tag.PhotometricInterpretation)
     if colours not in (None, _RGB, _BLACK_IS_ZERO):

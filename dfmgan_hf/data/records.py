@@ -16,7 +16,10 @@ from typing import Any, Literal, NamedTuple
 GOOD = "good"
 """The name of what has no defect, as in MVTec AD."""
 
-WHERE_GOOD = "Put photographs of good parts into a folder, and name it with --good_dir."
+WHERE_GOOD = (
+    "Put photographs of good parts into train/good; beside labels of a tool, or folders of your own, name their "
+    "folder with --good_dir."
+)
 """What to do where there are none."""
 
 Split = Literal["train", "test"]

@@ -101,9 +101,14 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
 def check_place(output_dir: Path, data: DataSource) -> None:
     """Raise ValueError if a run would write among the photographs."""
     output = output_dir.resolve()
-    holders = [data.good_dir, data.defect_dir, data.mask_dir]
+    holders = [data.good_dir, data.defect_dir, data.mask_dir, data.labels]
     if data.data_dir is not None:
-        holders.append(Path(data.data_dir) / (data.category or ""))
+        root = Path(data.data_dir)
+        if root.is_file() and root.suffix.lower() in LABEL_EXTENSIONS:
+            root = root.parent
+        # A category may be a folder, or but a name for all that is there.
+        named = root / (data.category or "")
+        holders.append(named if named.is_dir() else root)
     folders = [Path(folder).resolve() for folder in holders if folder is not None]
     is_among = any(folder in (output, *output.parents) for folder in folders)
     if is_among or (data.data_dir is not None and output == Path(data.data_dir).resolve()):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tarfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,6 +19,7 @@ import tyro
 from PIL import Image
 
 from ..arguments import check_device
+from ..data.archives import unpacked
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
 from ..data.layouts import match_masks
@@ -53,11 +56,11 @@ class PaintSetConfig(DatasetConfig):
 
     Attributes:
         model: Model to paint with: a folder, or the name of a repository on the Hub.
-        photographs: A photograph, or a folder of some.
-        masks: Where the defects go: one mask, a folder of masks that are called like the photographs, or what a
-            labelling tool exported of them: then those that have labels are painted into, where `defect` is drawn, or
-            anything if no label is called so. Without it the model draws masks, and they are moved to where they may
-            be.
+        photographs: A photograph, or a folder or archive of some.
+        masks: Where the defects go: one mask, a folder or archive of masks that are called like the photographs, or
+            what a labelling tool exported of them: then those that have labels are painted into, where `defect` is
+            drawn, or anything if no label is called so. Without it the model draws masks, and they are moved to where
+            they may be.
         region: Where that may be: a mask of the photographs' size, or `product` for what stands out from a plain
             background.
         box: The region as left, top, right and bottom in pixels, instead of a mask.
@@ -141,16 +144,17 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
     """
     if config.masks is not None and not config.masks.exists():
         raise ExportError(f"--masks {config.masks}: there is no such file or folder. Check the path.")
-    if config.masks is not None and (labelled := _labelled(config.photographs, config.masks, config.defect)):
+    place, masks_place = _opened(config.photographs), config.masks and _opened(config.masks)
+    if masks_place is not None and (labelled := _labelled(place, masks_place, config.defect)):
         return labelled
-    photographs = [config.photographs] if config.photographs.is_file() else list_entries(config.photographs).images
+    photographs = [place] if place.is_file() else list_entries(place).images
     if not photographs:
         raise ExportError(f"{config.photographs} is no photograph, and no folder that holds any.")
-    if config.masks is None or config.masks.is_file():
-        return [(photograph, config.masks) for photograph in photographs]
+    if masks_place is None or masks_place.is_file():
+        return [(photograph, masks_place) for photograph in photographs]
     found: list[tuple[Path, Place]] = []
     without = []
-    for path, masks in match_masks(photographs, config.masks)[0].items():
+    for path, masks in match_masks(photographs, masks_place)[0].items():
         if isinstance(masks, DataError):
             without.append(path)
         else:
@@ -163,13 +167,19 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
     return found
 
 
+def _opened(path: Path) -> Path:
+    """Return the folder of an archive's content, and any other path as it is."""
+    is_archive = path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    return unpacked(path) if is_archive else path
+
+
 def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, Place]]:
     """Return the photographs with labels, and their masks; none if `labels` are none of a labelling tool.
 
     Raises:
         DataError: labels cannot be read, or one of the photographs cannot be used.
     """
-    if not (is_labelled(labels) if labels.is_dir() else labels.suffix.lower() in LABEL_EXTENSIONS | {".zip"}):
+    if not (is_labelled(labels) if labels.is_dir() else labels.suffix.lower() in LABEL_EXTENSIONS):
         return []
     folder = photographs.parent if photographs.is_file() else photographs
     only = Path(os.path.abspath(photographs)) if photographs.is_file() else None  # records have absolute paths

@@ -142,8 +142,13 @@ def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, Trainin
     of their own.
 
     Raises:
-        ValueError: one checkpoint for several models.
+        ValueError: one checkpoint for several models; several kinds of defect in the folder of one.
     """
+    if len(config.defect) > 1 and config.data.defect_dir is not None:
+        raise ValueError(
+            f"`defect_dir` holds photographs of one kind of defect, but {len(config.defect)} are named: train each "
+            "with its own folders and one --defect, or lay them out like MVTec AD and give --data_dir."
+        )
     if len(config.defect) < 2 or method.is_joint(config.options):
         return {", ".join(config.defect): config}
     if config.run.resume_from_checkpoint not in (None, "latest"):

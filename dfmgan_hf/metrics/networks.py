@@ -281,6 +281,8 @@ class LPIPS(nn.Module):
             float32 on the network's device. D grows with the number of pixels: 640,128 for AlexNet at 256x256.
         """
         device = self.maps.shift.device
+        if not (images.dtype == torch.uint8 or images.is_floating_point()):
+            raise ValueError(f"`images` must be uint8, or floating-point in [-1, 1], but is {images.dtype}.")
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"`images` must be (N, 3, H, W) or (N, 1, H, W), but is {tuple(images.shape)}.")
         x = images.to(device, torch.float32)

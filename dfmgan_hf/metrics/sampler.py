@@ -325,12 +325,14 @@ def as_real(real: Real, resolution: Size) -> ImageMaskDataset:
 
     Raises:
         DataError: there are no images, or one cannot be read or is smaller than `resolution`.
+        ValueError: images of another type or shape.
         TypeError: anything else.
     """
-    if isinstance(real, ImageMaskDataset):
-        return real
     if isinstance(real, Tensor):
-        return ImageMaskDataset(real, None, [str(i) for i in range(len(real))])
+        real = ImageMaskDataset(real, None, [str(i) for i in range(len(real))])
+    if isinstance(real, ImageMaskDataset):
+        _check_samples("`real`", real.images, real.masks, len(real))
+        return real
     if isinstance(real, (str, Path)):
         folder = FolderSampler(real, resolution=resolution)
         images, masks = draw(folder, range(len(folder)), 0)
@@ -386,6 +388,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def _check_samples(name: str, images: Tensor, masks: Tensor | None, count: int) -> None:
+    """Raise ValueError unless these are `count` images, uint8 (n, 3 or 1, H, W), and their masks, if any."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != count:
         raise ValueError(
             f"{name} must give {count} images, uint8 (n, 3 or 1, H, W), but gave {images.dtype} {tuple(images.shape)}."

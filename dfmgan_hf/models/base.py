@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -132,7 +133,18 @@ class SafetensorsModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
     def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
-        """As every diffusers model, but with weights that are as readable for others as the configuration."""
+        """As every diffusers model, but with weights that are as readable for others as the configuration.
+
+        Raises:
+            ValueError: `safe_serialization=False`.
+            OSError: there is no room.
+        """
+        given = inspect.signature(ModelMixin.save_pretrained).bind(self, save_directory, *args, **kwargs).arguments
+        if not given.get("safe_serialization", True):
+            raise ValueError("`safe_serialization` must be True: weights in other formats are pickles.")
+        # diffusers removes the shards that were there, but not their index, which loading would follow.
+        stem, variant = SAFE_WEIGHTS_INDEX_NAME.removesuffix(".json"), given.get("variant")
+        Path(save_directory, f"{stem}.{variant}.json" if variant else SAFE_WEIGHTS_INDEX_NAME).unlink(missing_ok=True)
         try:
             super().save_pretrained(save_directory, *args, **kwargs)
         except SafetensorError as error:

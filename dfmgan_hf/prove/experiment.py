@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from ..arguments import check_device, require
 from ..data.partitions import Partition, find_parts, find_usable, quarter_of, read_groups, split_by_parts
+from ..data.patches import patch_stems
 from ..data.preparation import fit_to_size, read_pair, resize_mask
 from ..data.reading import Array
 from ..data.records import DataError, ImageRecord, shorten
@@ -816,17 +817,14 @@ def origin_of(model: str) -> list[str]:
 
 
 def photographs_of(names: Sequence[str], known: Mapping[str, ImageRecord]) -> set[str]:
-    """Return the photographs of a data set that these are, or are patches of: `test/crack/000_x00010_y00020.png`."""
-    by_stem: dict[str, list[str]] = {}
-    for name in known:
-        by_stem.setdefault(str(Path(name).with_suffix("")), []).append(name)
-    found: set[str] = set()
-    for name in names:
-        if name in known:
-            found.add(name)
-        else:
-            found.update(by_stem.get(_PATCH.sub("", str(Path(name).with_suffix(""))), ()))
-    return found
+    """Return the photographs of a data set that these are, or are patches of: `test/crack/000_x00010_y00020.png`.
+
+    `known` has all photographs by their names, in the order of the listing, which the names of patches depend on.
+    """
+    stems = patch_stems(known.values())
+    patched = {f"{record.split}/{record.defect}/{stems[name]}": name for name, record in known.items()}
+    found = (name if name in known else patched.get(_PATCH.sub("", str(Path(name).with_suffix("")))) for name in names)
+    return {name for name in found if name is not None}
 
 
 # --- Perlin defects ---

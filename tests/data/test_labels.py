@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load
 from dfmgan_hf.data.doctor import CheckConfig, examine
 from dfmgan_hf.data.label_forms import ellipse, fill_brush, fill_outlines, fill_runs
 from dfmgan_hf.data.preparation import read_masks
+from dfmgan_hf.data.reading import read_image
 from dfmgan_hf.data.records import ImageRecord, Listing
 from tests.data.conftest import draw_photograph, save
 
@@ -171,6 +174,27 @@ def test_voc_masks_without_names(photographs, listed):
     assert "b.png says of it: b.png: the colour (200, 200, 200), which labelmap.txt does not name" in problems
 
 
+@pytest.mark.parametrize("root", ["part", "SegmentationExport"])
+def test_voc_masks_in_folders_below(tmp_path, listed, root):
+    """CVAT keeps the folders in an item's name. No mask is a photograph, also where its folder is a link."""
+    folder = tmp_path / root
+    (tmp_path / "masks").mkdir()
+    (folder / "JPEGImages").mkdir(parents=True)
+    (folder / "SegmentationObject").symlink_to(tmp_path / "masks")
+    for number, item in enumerate(("one/a", "two/a", "two/b")):
+        save(draw_photograph(number, WIDTH, HEIGHT), folder / "JPEGImages" / f"{item}.png")
+    for item, mask in (("one/a", RING), ("two/a", DENT)):
+        for masks in ("SegmentationClass", "SegmentationObject"):
+            save(mask.astype(np.uint8), folder / masks / f"{item}.png")
+    listing = listed(folder, unlabelled="good")
+    masks = masks_of(listing)
+    assert masks.keys() == {"test/class_1/JPEGImages_one_a.png", "test/class_1/JPEGImages_two_a.png"}
+    assert np.array_equal(masks["test/class_1/JPEGImages_one_a.png"], RING)
+    assert np.array_equal(masks["test/class_1/JPEGImages_two_a.png"], DENT)
+    assert [record.name for record in listing.select(None)] == ["train/good/b.png"]
+    assert [entry.kind for entry in listing.left_over] == ["unused", "unused"]
+
+
 @pytest.mark.parametrize(
     ("tool", "good"), [("label_studio", True), ("labelme", True), ("label_studio_yolo", True), ("cvat", False)]
 )
@@ -189,6 +213,16 @@ def test_tags_and_folders_say_what_is_good(photographs, listed):
     save(draw_photograph(7, WIDTH, HEIGHT), photographs.parent / "good" / "d.png")
     save(draw_photograph(8, WIDTH, HEIGHT), photographs.parent / "test" / "good" / "e.png")
     assert [record.name for record in listed().records] == ["train/good/a.png", "train/good/d.png", "test/good/e.png"]
+
+
+def test_folders_above_the_export_say_nothing_of_its_photographs(photographs, listed, tmp_path):
+    for folder in ("good", "test/good"):
+        save(draw_photograph(7, WIDTH, HEIGHT), photographs.parent / folder / f"{len(folder)}.png")
+    shutil.copytree(GOLDEN / "cvat", photographs.parent, dirs_exist_ok=True)
+    place = tmp_path / "val" / "Test"
+    place.parent.mkdir()
+    photographs.parent.rename(place)
+    assert [record.name for record in listed(place).select(None)] == ["train/good/4.png", "test/good/9.png"]
 
 
 def test_shapes_that_are_areas_and_shapes_that_are_none(photographs, listed):
@@ -285,6 +319,25 @@ def test_more_good_photographs_come_from_their_own_folder(photographs, listed, c
     ]
 
 
+@pytest.mark.parametrize("name", ["good", "fine"])
+def test_more_good_photographs_may_lie_in_the_export(photographs, listed, coco, monkeypatch, name):
+    """Each is listed once, and so is all else that is there."""
+    coco(("a", "crack", SQUARE))
+    save(draw_photograph(9, WIDTH, HEIGHT), photographs.parent / name / "d.png")
+    (photographs.parent / name / "notes.doc").write_text("x")
+    monkeypatch.chdir(photographs.parent)
+    listing = listed(good_dir=Path(name))
+    assert [(record.name, record.error) for record in listing.records] == [
+        ("train/good/d.png", None),
+        ("test/crack/a.png", None),
+    ]
+    assert Counter(entry.kind for entry in listing.left_over) == {"unlabelled": 2, "ignored_files": 1}
+    shutil.rmtree(photographs.parent / name)
+    listing = listed(good_dir=Path("images"))
+    assert [record.name for record in listing.records] == ["train/good/b.png", "train/good/c.png", "test/crack/a.png"]
+    assert "without a label" not in listing.account()
+
+
 def test_the_layout_of_mvtec_ad_is_no_export(category_folder, tmp_path):
     (category_folder / "notes.json").write_text('{"images": [], "annotations": []}')
     assert "metadata" not in find_listing(DataSource(category_folder)).account()
@@ -304,8 +357,11 @@ def test_photographs_of_one_name_in_several_folders(photographs, listed, coco):
     shutil.rmtree(photographs)
     (photographs.parent / "train" / "_annotations.coco.json").rename(photographs.parent / "instances.json")
     (photographs.parent / "valid" / "_annotations.coco.json").unlink()
-    (record,) = listed().records
-    assert "could be any of train/x.png, valid/x.png" in record.error.found
+    listing = listed(unlabelled="good")
+    assert [record.name for record in listing.records] == ["test/crack/train_x.png", "test/crack/valid_x.png"]
+    for record in listing.records:
+        assert "could be any of train/x.png, valid/x.png" in record.error.found
+    assert "1 areas on 2 photographs" in listing.account()
 
 
 def test_labels_of_two_tools_are_not_guessed_between(photographs, listed, coco):
@@ -328,25 +384,47 @@ def test_labels_are_drawn_once_until_they_change(listed, coco):
     assert np.array_equal(mask_of(listed().records[0]), box(0, 0, 30, 30))
 
 
+def test_what_is_mended_is_listed_anew(photographs, listed, coco, monkeypatch):
+    coco(("a", "crack", SQUARE))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        (record,) = listed().records
+        assert "more pixels than are decoded safely" in record.error.found
+    assert listed().records[0].error is None
+    (photographs / "d.heic").write_bytes(b"x")
+    assert "1 photographs in a format that is not read" in listed().account()
+    content, status = (photographs / "a.png").read_bytes(), (photographs / "a.png").stat()
+    for written, code in ((bytes(len(content)), "unreadable"), (content, None)):  # as a copy that keeps times
+        (photographs / "a.png").write_bytes(written)
+        os.utime(photographs / "a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+        (record,) = listed().records
+        assert (record.error and record.error.code) == code
+
+
 # --- What does not fit ---
 
 
+@pytest.mark.parametrize("said_by", ["png", "tif", "xmp in tif"])
 @pytest.mark.parametrize("labelled", ["upright", "as stored"])
-def test_photographs_that_are_to_be_turned(photographs, listed, coco, labelled):
+def test_photographs_that_are_to_be_turned(photographs, listed, coco, labelled, said_by):
     """Most tools show them upright, some as they lie in the file: the size that was labelled says which."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the first row is at the right hand
-    for name in "abc":
-        Image.open(photographs / f"{name}.png").save(photographs / f"{name}.png", exif=exif)
-    width, height = (HEIGHT, WIDTH) if labelled == "upright" else (WIDTH, HEIGHT)
-    images = [{"id": "a", "file_name": "a.png", "width": width, "height": height}]
-    coco(("a", "crack", [[0, 0, 10, 0, 10, 5, 0, 5]]), images=images)
     expected = np.zeros((WIDTH, HEIGHT), bool)
     if labelled == "upright":
         expected[0:5, 0:10] = True
     else:
         expected[0:10, HEIGHT - 5 :] = True
-    assert np.array_equal(mask_of(listed().records[0]), expected)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the first row is at the right hand
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    options = {"tiffinfo": {700: xmp}} if said_by == "xmp in tif" else {"exif": exif}
+    name = f"t.{said_by[-3:]}"
+    Image.fromarray(np.rot90(expected)).convert("L").save(photographs / name, **options)
+    width, height = (HEIGHT, WIDTH) if labelled == "upright" else (WIDTH, HEIGHT)
+    images = [{"id": "t", "file_name": name, "width": width, "height": height}]
+    coco(("t", "crack", [[0, 0, 10, 0, 10, 5, 0, 5]]), images=images)
+    (record,) = listed().records
+    assert np.array_equal(mask_of(record), expected)
+    assert np.array_equal(read_image(record.image_path, 1)[:, :, 0] > 0, expected)
 
 
 def test_outlines_that_leave_the_picture_are_cut(listed, coco):
@@ -488,6 +566,22 @@ def test_rows_of_yolo_that_are_wrong(photographs, listed):
     assert found["test/crack/a.png"] is None
     assert found["test/crack/b.png"] == "b.txt says of it: line 2: the class 7, which data.yaml does not name"
     assert "line 1: an outline that is no list of x and y" in found["test/unknown/c.png"]
+
+
+def test_texts_that_are_no_rows_of_yolo(photographs, listed):
+    folder = photographs.parent
+    (folder / "data.yaml").write_text("names: ['1', '2']\n")
+    (folder / "README.roboflow.txt").write_text("\nparts - v1\n====\n1 photograph\n")  # as Roboflow begins it
+    (folder / "labels").mkdir()
+    (folder / "labels" / "classes.txt").write_text("1\n2\n")
+    (folder / "labels" / "a.txt").write_text("\n0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    (folder / "labels" / "b.txt").write_text("\n")
+    listing = listed()
+    assert [(record.name, record.error) for record in listing.records] == [
+        ("train/good/b.png", None),
+        ("test/1/a.png", None),
+    ]
+    assert Counter(entry.kind for entry in listing.left_over) == {"ignored_files": 2, "unlabelled": 1}
 
 
 def test_bounds_of_time_and_memory():

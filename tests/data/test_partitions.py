@@ -209,6 +209,18 @@ def test_a_split_holds_good_photographs_back_where_there_are_none_to_test_on(tmp
     assert load_training_set(listed, resolution=32).file_names == good[0]
 
 
+def test_a_split_calls_the_defect_of_own_folders_as_training_does(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path, good=8, defects={"scratch": 6})
+    places = {"good_dir": "train/good", "defect_dir": "test/scratch", "mask_dir": "ground_truth/scratch"}
+    own = {name: folder / place for name, place in places.items()}
+    split = split_dataset(SplitConfig(**own, defect="dent", output_dir=tmp_path / "lists"))
+    file_list = Partition.paths(tmp_path / "lists", "P1")[0]
+    learnt = DataConfig(**own, file_list=file_list).load_defects("dent", resolution=32)
+    assert set(learnt.file_names) <= set(split.base)
+    with pytest.raises(ValueError, match="`defect` has no effect"):
+        SplitConfig(folder, defect="dent", output_dir=tmp_path / "lists")
+
+
 def test_a_split_without_good_photographs_says_what_there_is(tmp_path: Path) -> None:
     folder = draw_category(tmp_path, good=1, defects={"dent": 3})
     (folder / "train" / "good" / "000.png").unlink()

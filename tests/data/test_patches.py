@@ -53,6 +53,9 @@ def test_only_what_a_list_names_is_cut(category_folder: Path, tmp_path: Path) ->
         _cut(category_folder, output, dataclasses.replace(CONFIG, file_list=file_list))
         # Their patches are those that are cut of them without a list.
         assert _table(output) == [{**row, "same_view": ""} for row in rows if row["photograph"] in cut]
+    (tmp_path / "empty/train/good").mkdir(parents=True)
+    with pytest.raises(DataError, match="no photographs"):
+        _cut(tmp_path / "empty", tmp_path / "none", dataclasses.replace(CONFIG, file_list=file_list))
     file_list.write_text("test/elsewhere/0.png")
     with pytest.raises(DataError, match="1 names that are not in the data set"):
         _cut(category_folder, tmp_path / "none", dataclasses.replace(CONFIG, file_list=file_list))

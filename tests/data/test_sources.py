@@ -11,6 +11,7 @@ from datasets.table import embed_table_storage
 
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_mvtec_ad, load_training_set
 from dfmgan_hf.data.hub import make_features
+from dfmgan_hf.data.sources import check_place
 from tests.data.conftest import draw_mask, draw_photograph, save
 
 
@@ -106,3 +107,20 @@ def test_rows_that_overwrite_or_whose_names_are_none_are_refused(tmp_path: Path,
     with pytest.raises(DataError, match=r"two rows that would be one file|no plain file name") as raised:
         load_training_set(DataConfig("me/plates", "plate", cache_dir=tmp_path / "cache"), resolution=32)
     assert "\x1b" not in str(raised.value)
+
+
+@pytest.mark.parametrize("source", [DataSource(Path("exp"), "part"), DataSource(Path("exp/instances.json"))])
+def test_nothing_is_written_among_labelled_photographs(source: DataSource, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("exp").mkdir()
+    Path("exp/instances.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"exp/check is or lies in a folder of photographs"):
+        check_place(Path("exp/check"), source)
+    check_place(Path("check"), source)
+
+
+def test_output_may_lie_beside_the_folder_of_a_category(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    check_place(tmp_path / "runs", DataSource(tmp_path, "part"))
+    with pytest.raises(ValueError, match="folder of photographs"):
+        check_place(tmp_path / "part/runs", DataSource(tmp_path, "part"))

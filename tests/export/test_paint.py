@@ -1,7 +1,9 @@
 """`dfmgan paint`: photographs in, a data set out whose labels are true to the pixel, resumable and told apart."""
 
+import dataclasses
 import io
 import json
+import shutil
 from pathlib import Path
 
 import imagecodecs
@@ -217,6 +219,22 @@ def test_one_photograph_by_a_relative_path_finds_its_labels(good, tmp_path, monk
         [(found, place)] = find_photographs(config)
         assert found == good / "deep.png"
         assert place.defect == "crack"
+
+
+def test_archives_are_taken_for_their_content(good, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in good.iterdir():
+        Image.new("L", (70, 60), 255).save(masks / f"{path.stem}_mask.png")
+    photographs = Path(shutil.make_archive(str(tmp_path / "photographs"), "zip", good))
+    packed = Path(shutil.make_archive(str(tmp_path / "masks"), "gztar", masks))
+    config = PaintSetConfig(output_dir=tmp_path, model="", photographs=photographs)
+    assert sorted(path.name for path, _ in find_photographs(config)) == sorted(path.name for path in good.iterdir())
+    found = find_photographs(dataclasses.replace(config, masks=packed))
+    assert all(place.mask_path.name == f"{path.stem}_mask.png" for path, place in found)
+    assert len(found) == len(list(good.iterdir()))
 
 
 @pytest.mark.parametrize(

@@ -171,3 +171,13 @@ def test_one_checkpoint_is_not_resumed_by_several_models(tmp_path):
     with pytest.raises(ValueError, match=r"`resume_from_checkpoint` .* is of one model, but 2 are trained"):
         each_model(get_method("dfmgan"), config)
     assert list(each_model(get_method("dfmgan"), replace(config, defect=("dent",)))) == ["dent"]
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_several_kinds_are_not_taken_from_the_folder_of_one(tmp_path, joint):
+    data = DataConfig(good_dir=tmp_path / "good", defect_dir=tmp_path / "dents", mask_dir=tmp_path / "masks")
+    options = get_method("dfmgan").options(joint=joint)
+    config = TrainingConfig(RunConfig(output_dir=tmp_path), options, AugmentationConfig(), data=data)
+    with pytest.raises(ValueError, match="`defect_dir` holds photographs of one kind of defect, but 2 are named"):
+        each_model(get_method("dfmgan"), replace(config, defect=("dent", "scratch")))
+    each_model(get_method("dfmgan"), replace(config, defect=("dent",)))

@@ -138,6 +138,10 @@ def test_errors_say_what_is_wrong(networks: Networks):
     real = dataset(draw_images(3))
     with pytest.raises(ValueError, match="no images"):
         evaluate(Fresh(), dataset(draw_images(0)), networks, SMALL)
+    images = draw_images(3)
+    for wrong in (images / 255, images.long(), images[0], images[:, :1].repeat(1, 4, 1, 1)):
+        with pytest.raises(ValueError, match=r"`real` must give \d images, uint8 \(n, 3 or 1, H, W\), but gave"):
+            evaluate(Fresh(), wrong, networks, SMALL, progress=False)
     with pytest.raises(ValueError, match="are 64x64, the real ones 32x32"):
         evaluate(TensorSampler(draw_images(3, size=64)), real, networks, SMALL, progress=False)
     with pytest.raises(ValueError, match=r"networks\.lpips"):

@@ -150,6 +150,14 @@ class ModelMixinChecks:
         assert len(names) > 1
         assert {path.name for path in tmp_path.glob("*.safetensors")} == names
         self.assert_same(model, self.model_class.from_pretrained(tmp_path, variant=variant))
+        model.save_pretrained(tmp_path, variant=variant)  # whole, where it was in shards
+        assert not list(tmp_path.glob("*.index*.json"))
+        self.assert_same(model, self.model_class.from_pretrained(tmp_path, variant=variant))
+
+    def test_pickles_are_not_written(self, model, tmp_path):
+        with pytest.raises(ValueError, match="`safe_serialization` must be True"):
+            model.save_pretrained(tmp_path / "model", safe_serialization=False)
+        assert not (tmp_path / "model").exists()
 
     @pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}], ids=["name", "dict"])
     def test_device_map(self, model, tmp_path, device_map):

@@ -1,6 +1,8 @@
 """Painting: everything outside of the label stays bit for bit, one seed paints the same, and bad input is told."""
 
+import dataclasses
 import io
+import json
 import re
 import warnings
 from contextlib import suppress
@@ -443,6 +445,12 @@ def test_the_product_is_what_is_not_transparent():
     before[20:80, 30:100, 3] = 255
     found = Photograph.open(before).region("product", "region")
     assert np.mean(found == (before[..., 3] > 0)) > 0.99
+
+
+def test_integers_of_numpy_are_taken():
+    config = PaintConfig(window=np.int64(16), bit_depth=np.uint8(12), num_defects=np.int32(2))
+    assert json.dumps(dataclasses.asdict(config))
+    assert {type(value) for value in (config.window, config.bit_depth, config.num_defects)} == {int}
 
 
 def test_size_rotation_and_flip_of_drawn_masks():

@@ -5,6 +5,8 @@ import re
 import pytest
 import torch
 
+from dfmgan_hf import DFMGANPipeline
+
 NAN, INF = float("nan"), float("inf")
 GENERATOR = torch.Generator()
 
@@ -120,3 +122,18 @@ def test_without_clamp_any_finite_threshold_is_allowed(make_generator):
     assert pipe(seeds=[0], mask_threshold=1e6, output_type="pt").masks.max() == 0
     with pytest.raises(ValueError, match="`mask_threshold` must be a finite number"):
         pipe(mask_threshold=INF)
+
+
+def test_a_mapped_latent_is_of_its_own_kind(make_generator):
+    pipe = DFMGANPipeline(make_generator(defect_names=["dent", "scratch"]))
+    pipe.set_progress_bar_config(disable=True)
+    kinds = torch.tensor([1, 0])
+    w = pipe.generator.defect_mapping(z(2), 1.0, kinds)
+    mapped = pipe(seeds=[1, 2], defect_latents=w, defect_latent_space="w", output_type="pt")
+    named = pipe(seeds=[1, 2], defect_latents=z(2), defect=["scratch", "dent"], output_type="pt")
+    torch.testing.assert_close(mapped.images, named.images, rtol=0, atol=1e-3)
+    assert mapped.defects is None
+    with pytest.raises(ValueError, match=r'`defect` acts on z and must be left out .* space "w"'):
+        pipe(seeds=[1, 2], defect_latents=w, defect_latent_space="w", defect="dent")
+    with pytest.raises(ValueError, match=r"`defect` must be a name or a list of names, but is 5 \(int\)"):
+        pipe(seeds=[1], defect=5)

@@ -167,6 +167,13 @@ def test_offloading_hooks_see_the_whole_call(pipe):
     assert len(calls) == 3
 
 
+def test_sequential_offloading_leaves_the_networks_whole(pipe):
+    """They read parameters past their layers, which hooks of layers would not bring back."""
+    expected = draw(pipe)
+    pipe.enable_sequential_cpu_offload(device=torch.device("cpu"))
+    assert torch.equal(draw(pipe).images, expected.images)
+
+
 # Files
 
 
