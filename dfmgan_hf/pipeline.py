@@ -97,7 +97,7 @@ class DFMGANPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "generator"  # type: ignore[assignment]
     # Offloading layer by layer would miss parameters that networks read past their layers, and save a few megabytes.
-    _exclude_from_cpu_offload: ClassVar[list[str]] = ["generator"]
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["generator"]  # type: ignore[misc]
     generator: StyleGAN2Generator
 
     # Both classes are named, because from_pipe takes over what is of exactly one of these types.

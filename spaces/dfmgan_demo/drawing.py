@@ -118,13 +118,13 @@ class Painting:
         before: the photograph as it came.
         image: the painted one, a PIL image or (colour with 16 bits) an array.
         label: mode L, 255 where a pixel has visibly changed and 0 elsewhere.
-        place: where the defect is.
+        places: where it is; several, if no window of the model holds all that was brushed.
     """
 
     before: Photograph
     image: Any
     label: Image.Image
-    place: Placement
+    places: tuple[Placement, ...]
 
 
 class Drawer:
@@ -265,7 +265,7 @@ class Drawer:
             for name, on_the_page in NAMES_ON_THE_PAGE:
                 words = words.replace(name, on_the_page)
             raise refusal(words) from error
-        return Painting(before, output.images[0], output.labels[0], output.placements[0][0])
+        return Painting(before, output.images[0], output.labels[0], output.placements[0])
 
     def _sample(self, model: str, config: ExportConfig) -> Generator[Sample, None, None]:
         try:

@@ -241,7 +241,7 @@ def _own_name(sent: dict[str, Any]) -> str:
 
 
 def _write_archive(path: Path, stem: str, painting: Painting, how: dict[str, Any]) -> None:
-    how["place"] = asdict(painting.place)
+    how["places"] = [asdict(place) for place in painting.places]
     label = io.BytesIO()
     painting.label.save(label, "PNG")
     with zipfile.ZipFile(path, "w") as archive:
@@ -292,8 +292,8 @@ def _view(painting: Painting) -> str:
 def _zoomed(painting: Painting) -> tuple[int, int, int, int]:
     """A square around the defect with as much of the photograph beside it, or as near to one as the photograph is."""
     label = np.asarray(painting.label) > 0
-    left, top, right, bottom = bounding_box(label) if label.any() else painting.place.box
-    window = painting.place.window
+    left, top, right, bottom = bounding_box(label) if label.any() else painting.places[0].box
+    window = painting.places[0].window
     side = max(2 * max(right - left, bottom - top), min(window[2] - window[0], window[3] - window[1]) // 2)
     height, width = label.shape
     x = int(np.clip((left + right - side) // 2, 0, max(width - side, 0)))
@@ -306,7 +306,7 @@ def _in_words(painting: Painting, window: int, *, is_own: bool) -> str:
         return "Nothing has visibly changed: raise the strength, or take another seed."
     if not is_own:
         return "Painted where the model chose; brush to say where."
-    left, top, right, bottom = painting.place.window
-    if 0 < window < min(right - left, bottom - top):
+    windows = (place.window for place in painting.places)
+    if any(0 < window < min(right - left, bottom - top) for left, top, right, bottom in windows):
         return f"Painted where you brushed, and enlarged: one image of the model shows {window} pixels only."
     return "Painted where you brushed."

@@ -106,7 +106,9 @@ def write_shown(
         for i, triplet in enumerate(triplets)
     ]
     table = "\n".join(["| file | seed of the part | seed of the defect | defect |", "|---|---|---|---|", *rows])
-    origin = {"model": recipe.model, "model_sha256": facts.sha256, "seed": recipe.part_seeds[0], **settings}
+    # File i is of entry i of both lists. No one number stands for all of them, but YOLO's writer asks for it.
+    seeds = {"seed": None, "part_seeds": recipe.part_seeds, "defect_seeds": recipe.defect_seeds}
+    origin = {"model": recipe.model, "model_sha256": facts.sha256, **seeds, **settings}
     text = f"{readme(recipe.model, facts, settings)}\n{table}\n"
     deque(_archive(path, samples, config, text, origin), maxlen=0)
 
@@ -161,7 +163,9 @@ def software() -> str:
 
 
 def _sample(i: int, recipe: Recipe, triplet: Triplet, facts: Facts) -> Sample:
-    record = Record(i, triplet.part_seed, triplet.defect_percent / 100)
+    # A seed in the table draws the image again; where part and defect have one each, no single seed does.
+    seed = triplet.part_seed if triplet.part_seed == triplet.defect_seed else None
+    record = Record(i, seed, triplet.defect_percent / 100)  # type: ignore[arg-type]
     about = about_picture(recipe, triplet, facts.license)
     pictures = {kind: png(getattr(triplet, kind), about) for kind in ("mask", "defect_free")}
     # The record by which the writers know their own files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.export import make_writer
 from dfmgan_hf.export.writers import WRITERS
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install dfmgan-hf[demo]")
@@ -362,6 +364,36 @@ def test_what_is_shown_is_taken_home_as_it_is_in_every_layout(studio, tmp_path, 
         assert len(archive.namelist()) > 1
     for said in ("Nothing here is a photograph", "It draws squares", "mit", "| 000001 | 3 | 2 |"):
         assert said in readme
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_what_was_taken_home_can_be_drawn_again_from_what_the_zip_says(studio, model_folders, tmp_path, layout):
+    from card import Facts
+    from take_away import export_config, write_shown
+
+    model = studio.catalog["Coloured blobs"]
+    recipe = studio.settings("Coloured blobs", 1.0, 0.0).recipe((3, 3, 9), (1, 3, 3))
+    write_shown(tmp_path / "shown.zip", model, recipe, studio.drawer.draw(recipe), layout, Facts())
+    with zipfile.ZipFile(tmp_path / "shown.zip") as archive:
+        archive.extractall(tmp_path)
+    config = export_config(model, 3, layout, 0, 1.0, 0.0)
+    root = tmp_path / config.output_dir
+    settings = json.loads((root / "generation/settings.json").read_text())
+    assert (settings["part_seeds"], settings["defect_seeds"]) == ([3, 3, 9], [1, 3, 3])
+    assert settings["seed"] is None
+    for table in root.glob("*.csv"):
+        with table.open(newline="") as stream:
+            assert [row["seed"] for row in csv.DictReader(stream)] == ["", "3", ""]
+
+    pipe = DFMGANPipeline.from_pretrained(model_folders["Coloured blobs"])
+    samples = make_writer(replace(config, output_dir=root)).read(3)
+    assert [sample.record.seed for sample in samples] == [None, 3, None]
+    for sample, part, defect in zip(samples, settings["part_seeds"], settings["defect_seeds"], strict=True):
+        taken = [Image.open(io.BytesIO(sample.image))]
+        parts, defects = pipe.latents_from_seeds([part])[0], pipe.latents_from_seeds([defect])[1]
+        assert _same(taken, pipe(object_latents=parts, defect_latents=defects).images)
+        if sample.record.seed is not None:
+            assert _same(taken, pipe(seeds=[sample.record.seed]).images)
 
 
 def test_area_is_the_share_of_white_pixels(studio):

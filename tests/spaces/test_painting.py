@@ -121,9 +121,28 @@ def test_defect_is_where_it_was_brushed_and_all_else_as_it_was(visitor):
     assert not label[~where].any()
     assert (after[~label] == before[~label]).all()
     assert (after[label] != before[label]).any()
-    assert json.loads(files["how.json"])["place"]["box"] == [150, 60, 200, 100]
+    (place,) = json.loads(files["how.json"])["places"]
+    assert place["box"] == [150, 60, 200, 100]
     assert 'class="zoomed"' in answer[0]
     assert 'class="whole"' in answer[0]
+
+
+def test_of_two_strokes_far_apart_both_places_are_told(visitor):
+    visitor.choose("tile.png", _png(Image.fromarray(_photograph())))
+    layer = Image.new("RGBA", (2 * WIDTH, 2 * HEIGHT))
+    for left, top, right, bottom in ((10, 10, 40, 40), (170, 60, 280, 170)):
+        layer.paste((255, 90, 31, 255), (2 * left, 2 * top, 2 * right, 2 * bottom))
+    answer = visitor.paint(layer)
+    # The second stroke alone is larger than what an image of the model shows.
+    assert "enlarged: one image of the model shows 80 pixels only" in answer[-1]
+    places = json.loads(visitor.take_home(answer)["how.json"])["places"]
+    assert [place["box"] for place in places] == [[10, 10, 40, 40], [170, 60, 280, 170]]
+
+
+def test_a_canvas_that_lacks_all_its_fields_is_one_without_strokes(visitor):
+    """Gradio fills them in from its model of the data, and we rely on it."""
+    visitor.choose("tile.png", _png(Image.fromarray(_photograph())))
+    assert "where the model chose" in visitor.do("paint-button", "click", "Blobs", {}, 1.0, 80, 3, True)[-1]
 
 
 def test_without_a_stroke_the_model_chooses(visitor):
