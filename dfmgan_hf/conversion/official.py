@@ -222,6 +222,10 @@ def read_official_snapshot(path: str | os.PathLike[str]) -> OfficialSnapshot:
     path = Path(path)
     if path.is_dir():
         raise SnapshotError(f"{path} is a folder; expected a file such as network-snapshot-000400.pkl.")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no file {path}; expected a snapshot such as network-snapshot-000400.pkl. Check the path."
+        )
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise SnapshotError(f"{path} has {size} bytes; an official snapshot has at most {MAX_FILE_BYTES}.")

@@ -1,4 +1,7 @@
-"""Finetune and DiffAug: StyleGAN2 on the photographs of one defect, without masks."""
+"""Finetune and DiffAug: StyleGAN2 on the photographs of one defect, without masks.
+
+Both are stage 1 with other settings, so that there is little code here.
+"""
 
 from __future__ import annotations
 

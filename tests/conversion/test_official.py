@@ -93,7 +93,7 @@ def test_other_files_are_explained(tmp_path, content, expected):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*absent\.pkl; expected a snapshot"):
         read_official_snapshot(tmp_path / "absent.pkl")
     with pytest.raises(SnapshotError, match="is a folder"):
         read_official_snapshot(tmp_path)
