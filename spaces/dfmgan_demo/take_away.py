@@ -165,7 +165,7 @@ def software() -> str:
 def _sample(i: int, recipe: Recipe, triplet: Triplet, facts: Facts) -> Sample:
     # A seed in the table draws the image again; where part and defect have one each, no single seed does.
     seed = triplet.part_seed if triplet.part_seed == triplet.defect_seed else None
-    record = Record(i, seed, triplet.defect_percent / 100)  # type: ignore[arg-type]
+    record = Record(i, seed, triplet.defect_percent / 100)
     about = about_picture(recipe, triplet, facts.license)
     pictures = {kind: png(getattr(triplet, kind), about) for kind in ("mask", "defect_free")}
     # The record by which the writers know their own files.
