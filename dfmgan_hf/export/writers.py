@@ -151,8 +151,8 @@ class Record:
 
     Attributes:
         index: number of the image, from 0.
-        seed: `pipe(seeds=[seed])` with the settings of the export draws it again; None if no single seed does (the demo: a
-            part of one seed with a defect of another).
+        seed: `pipe(seeds=[seed])` with the settings of the export draws it again; None if no single seed does (the
+            demo: a part of one seed with a defect of another).
         mask_area: share of the image that the mask covers, 0 to 1.
         dropped_empty, dropped_too_small, dropped_too_large: draws that were dropped before this one, by reason.
         photograph: what it was painted into, and where, as JSON; empty if the whole image was drawn.
