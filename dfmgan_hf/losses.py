@@ -127,9 +127,8 @@ def unchanged_inside(images: Tensor, twins: Tensor, masks: Tensor) -> Tensor:
         masks: bool (N, 1, R, R).
 
     Returns:
-        A scalar in [0, 1], the mean over the samples whose masks are not empty; 0 without any.
+        (N,) in [0, 1]; 0 for an empty mask.
     """
     change = (images - twins.detach()).abs().mean(dim=1, keepdim=True)
     missing = (F.relu(1 - change / VISIBLE_CHANGE) * masks).sum(dim=(1, 2, 3))
-    area = masks.sum(dim=(1, 2, 3))
-    return (missing / area.clamp_min(1)).sum() / (area > 0).sum().clamp_min(1)
+    return missing / masks.sum(dim=(1, 2, 3)).clamp_min(1)

@@ -558,20 +558,23 @@ class Stage2Task(Stage1Task):
         self._plans: list[Plan] = []
         self._mean_distances: Tensor | None = None
         self.num_kinds = generator.defect_mapping.num_kinds
-        # Of all networks, the average's own among them: it copies the generator's.
+        discriminators = [n for name, n in self.networks.items() if name.endswith("discriminator")]
+        first_game = next(phase.begins for phase in self.phases if phase.name == "discriminator")
+        # The average needs none: it copies the generator's.
         self._conditioning = [
-            buffer
-            for network in (generator, *(n for name, n in self.networks.items() if name.endswith("discriminator")))
+            (begins, buffer)
+            for begins, network in ((0, generator), *((first_game, n) for n in discriminators))
             for name, buffer in network.named_buffers()
             if name.endswith("conditioning")
         ]
         self._condition(0)
 
     def _condition(self, step: int) -> None:
-        """Let kinds count for as much as they do in a step."""
+        """Let kinds count for as much as they do in a step: more and more, from where a network's training begins."""
         ramp = 1000 * self.settings.conditioning_kimg
-        for buffer in self._conditioning:
-            buffer.fill_(min(step * self.settings.batch_size / ramp, 1.0) if ramp else 1.0)
+        for begins, buffer in self._conditioning:
+            images = max(step - begins, 0) * self.settings.batch_size
+            buffer.fill_(min(images / ramp, 1.0) if ramp else 1.0)
 
     def after_step(self, step: int, statistics: RunningStatistics) -> None:
         super().after_step(step, statistics)
@@ -620,7 +623,9 @@ class Stage2Task(Stage1Task):
             statistics.report("loss/outside", outside)
             loss = loss + config.outside_weight * outside
         if drawing.twins is not None and given.masks is not None and given.follows is not None:
-            inside = unchanged_inside(images, drawing.twins, given.masks & given.follows[:, None, None, None])
+            missing = unchanged_inside(images, drawing.twins, given.masks & given.follows[:, None, None, None])
+            # By as many as follow a mask on average: those of a micro-batch depend on how the batch is split.
+            inside = missing.mean() / config.given_masks
             statistics.report("loss/inside", inside)
             loss = loss + config.inside_weight * inside
         if self.codes is not None:
@@ -636,6 +641,7 @@ class Stage2Task(Stage1Task):
 
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return how far defects and masks that are drawn from their codes are from the photographed ones."""
+        self.observe_latents(len(batch), batch.labels)
         distance, off = self._imitate(batch, statistics)
         return distance + off
 
@@ -757,7 +763,7 @@ class Stage2Task(Stage1Task):
         """Return the first `n` rows of a batch; where mode seeking pairs images of one kind, half as many, twice."""
         if not self.settings.mode_seeking_weight:
             return of_batch[:n]
-        return torch.cat(2 * [of_batch[: max(n // 2, 1)]])[:n]
+        return torch.cat(2 * [of_batch[: (n + 1) // 2]])[:n]
 
     def _distances(self, drawing: Drawing) -> Tensor:
         on, latents = self.settings.mode_seeking_on, self.settings.mode_seeking_latents

@@ -68,7 +68,6 @@ class Stage1Config:
         ema_rampup: see `ema_decay`; None for none.
         imitation_kimg: thousands of images in which the generator imitates photographs before all else.
         sheet_samples: pictures on a sample sheet.
-        sheet_seed: seed of their latents.
     """
 
     batch_size: int
@@ -82,7 +81,6 @@ class Stage1Config:
     ema_rampup: float | None = EMA_RAMPUP
     imitation_kimg: float = 0.0
     sheet_samples: int = 32
-    sheet_seed: int = 0
 
 
 # --- Latents: standard normal z, style mixing, and the moving averages of w and of path lengths ---
@@ -139,7 +137,8 @@ class LatentAverage:
 
     It moves once a step, by the w of the generator phase that style mixing leaves in the first layer. StyleGAN2-ADA's
     code moves it in every forward pass of the mapping network in training, so also in those of the path length and of
-    the discriminator: two or three times a step. Only truncation uses it; nothing that is trained depends on it.
+    the discriminator: two or three times a step. Truncation and the noise of an object use it; nothing that is trained
+    depends on it.
     Of a network with several kinds, each kind's average moves by its own w.
     """
 
@@ -353,7 +352,7 @@ class Stage1Task(Task):
         self.w_average = LatentAverage(mapping or generator.mapping, mean_over_processes)
         self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
         # Always the same ones on sample sheets: of objects and, in stage 2, of defects.
-        seeded = torch.Generator().manual_seed(config.sheet_seed)
+        seeded = torch.Generator().manual_seed(0)
         shape = (config.sheet_samples, generator.config["z_dim"])
         self.sheet_latents = [torch.randn(shape, generator=seeded).to(device) for _ in range(2)]
 
@@ -382,7 +381,9 @@ class Stage1Task(Task):
             # Nobody plays against it here, so it can go fast, with momentum.
             adam = lazy_adam(g_parameters, lr=IMITATION_LR, betas=(0.9, 0.99))
             self.optimizers["imitation"] = adam
-            self.phases.insert(0, Phase("imitation", g_parameters, adam, self.imitation_loss, ends=begins))
+            self.phases.insert(
+                0, Phase("imitation", g_parameters, adam, self.imitation_loss, finish=w_update, ends=begins)
+            )
             self.panels = {"Imitation": ("loss/imitation",), **self.panels}  # type: ignore[misc]
 
     # --- the losses ---
@@ -393,12 +394,20 @@ class Stage1Task(Task):
     def imitation_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return how much G(code of x) differs from the photograph x."""
         assert self.codes is not None
+        self.observe_latents(len(batch))
         batch = batch.as_photographed()
         g, z = self.generator, self.codes(batch.images)
         maps = {} if self.details is None else self.details(batch.images, z)
         noise = NoiseInput("random", len(z), given={g.block(r).conv1: noise for r, noise in maps.items()})
         images = g.synthesize(g.mapping(z).unsqueeze(1).expand(-1, g.num_latents, -1), noise)
         return self.imitation_distance(images, batch.images)
+
+    @torch.no_grad()
+    def observe_latents(self, n: int, kinds: Tensor | None = None) -> None:
+        """Let w_avg follow `n` latents such as will be drawn; an imitation draws none itself."""
+        mapping = self.w_average.mapping
+        z = torch.randn(n, mapping.z_dim, device=mapping.w_avg.device)
+        self.w_average.observe(mapping(z, kinds=kinds), kinds)
 
     def imitation_distance(self, images: Tensor, wanted: Tensor) -> Tensor:
         """Return how much images (N, C, H, W) differ from those wanted: in frozen features, and |x - y|."""

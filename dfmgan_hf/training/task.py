@@ -161,14 +161,19 @@ class BatchStream:
         return self._order[start - self._first * count :][:part]
 
     def _shuffled(self, generator: torch.Generator) -> Tensor:
-        """Return the order of one pass, int64 (`_pass`,): the kinds take turns, each in an order of its own."""
+        """Return the order of one pass, int64 (`_pass`,): the kinds take turns, each in an order of its own.
+
+        Whose turn is first changes, too: some losses take only the first half of a batch.
+        """
         length = self._pass // len(self._members)
         columns = []
         for members in self._members:
             repeats = -(-length // len(members))
             order = [members[torch.randperm(len(members), generator=generator)] for _ in range(repeats)]
             columns.append(torch.cat(order)[:length])
-        return torch.stack(columns, dim=1).flatten()
+        rounds, kinds = torch.stack(columns, dim=1), len(columns)
+        turns = torch.rand(length, kinds, generator=generator).argsort(dim=1)
+        return rounds.gather(1, turns).flatten()
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         if self.device.type == "cuda" and pixels.device.type == "cpu":

@@ -37,6 +37,7 @@ from dfmgan_hf.models.discriminator import KindCodes
 from dfmgan_hf.models.stylegan2 import MappingNetwork
 from dfmgan_hf.training import Batch, BatchStream, RunningStatistics
 from tests.methods.test_joint_defects import KINDS, RUN, SIZES
+from tests.parameters import defect_parameters, set_noise_strength
 from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -54,12 +55,6 @@ def joint_task(**settings) -> Stage2Task:
 def labelled_batch() -> Batch:
     data = tiny.drawn_set(4)
     return Batch(data.images / 127.5 - 1, data.masks / 127.5 - 1, torch.tensor([0, 1, 1, 1]))
-
-
-def without_noise(network: torch.nn.Module) -> None:
-    for name, parameter in network.named_parameters():
-        if name.endswith("noise_strength"):
-            torch.nn.init.zeros_(parameter)
 
 
 # --- kinds in the networks ---
@@ -181,6 +176,50 @@ def test_kinds_count_more_and_more():
     assert found == [0, 0.25, 0.5, 0.75, 1, 1]
 
 
+@pytest.mark.parametrize(("kinds", "at_a_time"), [(2, 2), (4, 4), (8, 4), (3, 6)])
+def test_every_kind_is_generated_however_the_batch_is_split(kinds, at_a_time):
+    data, labels = tiny.drawn_set(kinds), torch.arange(kinds)
+    names = tuple("abcdefgh"[:kinds])
+    source = ImageMaskDataset(data.images, data.masks, data.file_names, labels=labels, kinds=names)
+    stream, task = BatchStream(source, batch_size=at_a_time, seed=0, balanced=True), joint_task()
+    counts = torch.zeros(2, kinds)
+    for step in range(200):
+        batch = stream.at(at_a_time * step)
+        for row, n in enumerate((at_a_time, at_a_time // 2)):  # of the generator, of the path length
+            counts[row] += task._fake_kinds(batch, n).bincount(minlength=kinds)
+    shares = counts / counts.mean(dim=1, keepdim=True)
+    assert shares.min() > 0.7
+    assert shares.max() < 1.3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_kinds_are_as_many_as_the_images(n):
+    assert len(joint_task()._fake_kinds(Batch(torch.zeros(6), None, torch.arange(6) % 2), n)) == n
+
+
+def test_what_is_missing_inside_of_given_masks_is_the_same_however_the_batch_is_split(monkeypatch):
+    task = joint_task(given_masks=0.5)
+    monkeypatch.setattr(
+        "dfmgan_hf.methods.dfmgan.unchanged_inside", lambda images, twins, masks: 1.0 * masks.flatten(1).any(1)
+    )
+    batch, found = labelled_batch(), {}
+    for parts in (1, 2):
+        total = 0.0
+        for seed in range(100):
+            torch.manual_seed(seed)
+            statistics = RunningStatistics()
+            pieces = [
+                Batch(*(t.split(4 // parts)[i] for t in (batch.images, batch.masks, batch.labels)))
+                for i in range(parts)
+            ]
+            task.prepare(pieces)
+            for piece in pieces:
+                task.generator_loss(piece, statistics)
+            total += statistics.collect()["loss/inside"] / 100
+        found[parts] = total
+    assert found == pytest.approx({1: 1.0, 2: 1.0}, abs=0.15)
+
+
 def test_batches_show_all_kinds_equally_often():
     data = tiny.drawn_set(7)
     labels = torch.tensor([0, 0, 0, 0, 0, 1, 2])
@@ -206,7 +245,7 @@ def test_a_set_without_kinds_is_shuffled_as_ever():
 def test_given_masks_put_the_defect_and_own_masks_stay_where_nothing_is_given():
     torch.manual_seed(1)
     generator = tiny.make_stage2().generator
-    without_noise(generator)
+    set_noise_strength(generator, 0.0)
     masks = torch.zeros(4, 1, 32, 32, dtype=torch.bool)
     masks[:, :, 8:16, 16:32] = True
     follows = torch.tensor([True, False, True, False])
@@ -264,16 +303,15 @@ def test_masks_of_strips_keep_their_proportions(monkeypatch):
 def test_what_does_not_change_inside_a_mask_costs(change: float, expected: float):
     twins = torch.zeros(2, 3, 4, 4)
     masks = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
-    masks[0, :, :2] = True  # the other sample's is empty and does not count
+    masks[0, :, :2] = True  # the other sample's is empty
     images = twins + change * masks
-    assert unchanged_inside(images, twins, masks).item() == pytest.approx(expected)
-    assert unchanged_inside(images, twins, torch.zeros_like(masks)).item() == 0
+    assert unchanged_inside(images, twins, masks).tolist() == pytest.approx([expected, 0])
 
 
 def test_the_loss_of_given_masks_teaches_the_residual_blocks(monkeypatch):
     monkeypatch.setattr("dfmgan_hf.losses.VISIBLE_CHANGE", 100.0)  # more than new residual blocks change
     task = tiny.make_stage2(given_masks=1.0, inside_weight=5.0, match="none", mode_seeking_weight=0.0)
-    for parameter in task.generator.defect_parameters():
+    for parameter in defect_parameters(task.generator):
         parameter.requires_grad_(True)
     batch = Batch(labelled_batch().images, labelled_batch().masks)
     statistics = RunningStatistics()

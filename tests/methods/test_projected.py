@@ -26,6 +26,7 @@ from dfmgan_hf.models.stylegan2 import NoiseInput, StyleGAN2Generator
 from dfmgan_hf.training.task import Batch, RunningStatistics, examine
 from tests.training import tiny
 
+KINDS = ("chip", "crack")
 SIZES = {"channel_base": 128, "channel_max": 8, "z_dim": 8, "w_dim": 8}
 pytestmark = pytest.mark.usefixtures("no_report", "feature_weights")
 
@@ -95,6 +96,37 @@ def test_imitation_comes_first_and_alone():
     assert not any(phase.name == "imitation" for phase in tiny.make_quick("stage1", imitation_kimg=0).phases)
 
 
+@pytest.mark.parametrize(("stage", "kinds"), [("stage1", ()), ("stage2", ()), ("stage2", KINDS)])
+def test_the_average_latent_moves_while_the_generator_imitates(stage, kinds):
+    task, data = tiny.make_quick(stage, kinds=kinds, imitation_kimg=1.0), tiny.drawn_set(4)
+    labels = torch.tensor([0, 1, 1, 1]) if kinds else None
+    mapping, phase = task.w_average.mapping, task.phases[0]
+    with torch.no_grad():
+        for _ in range(1500):
+            task.observe_latents(4, labels)
+            phase.finish()
+        z = torch.randn(2000, mapping.z_dim)
+        for kind in range(max(len(kinds), 1)):
+            wanted = mapping(z, kinds=torch.full((2000,), kind) if kinds else None).mean(dim=0)
+            assert (mapping.w_avg.reshape(-1, mapping.w_dim)[kind] - wanted).norm() < 0.3 * wanted.norm()
+    before = mapping.w_avg.clone()
+    masks = data.masks / 127.5 - 1 if stage == "stage2" else None
+    task.imitation_loss(Batch(data.images / 127.5 - 1, masks, labels), RunningStatistics())
+    phase.finish()
+    assert (mapping.w_avg != before).any()
+
+
+def test_discriminators_tell_kinds_apart_from_where_they_begin():
+    task = tiny.make_quick("stage2", kinds=KINDS, imitation_kimg=0.008, options={"conditioning_kimg": 0.008})
+    found = []
+    for step in range(5):
+        task.after_step(step, RunningStatistics())
+        networks = task.generator.defect_mapping, task.discriminator.kinds
+        found.append(tuple(network.conditioning.item() for network in networks))
+    # Two steps of 4 images are imitation.
+    assert found == [(0, 0), (0.5, 0), (1, 0), (1, 0.5), (1, 1)]
+
+
 def test_imitation_learns_the_photographs():
     task = tiny.make_quick("stage1", imitation_kimg=1.0)
     trainer = tiny.make_trainer(task, Path("unused"))
@@ -115,6 +147,7 @@ def test_imitation_gives_the_layers_the_photographs_noise(monkeypatch):
     monkeypatch.setattr(
         StyleGAN2Generator, "synthesize", lambda g, ws, noise: seen.append(noise) or synthesize(g, ws, noise)
     )
+    monkeypatch.setattr(task, "observe_latents", lambda *_: None)  # takes random numbers, too
     torch.manual_seed(3)
     task.imitation_loss(batch, RunningStatistics())
     torch.manual_seed(3)
@@ -173,7 +206,7 @@ def test_stage2_imitates_defects_and_their_masks(kinds, monkeypatch):
         return ((drawn & real).sum() / (drawn | real).sum()).item()
 
     assert overlap() < 0.1
-    for _ in range(80):
+    for _ in range(160):
         for parameter in task.phases[0].parameters:
             parameter.requires_grad_(True)
         task.imitation_loss(batch, RunningStatistics()).backward()
