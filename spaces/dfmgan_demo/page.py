@@ -20,7 +20,7 @@ from take_away_tab import build_take_away_tab
 TITLE = "Defects on demand"
 INTRO = (
     "Parts that were never made: one **without** a defect, the same part **with** one, and the **mask** that says "
-    "where. All of it is generated; nothing here is a photograph."
+    "where. All of it is generated; nothing under “Draw” is a photograph."
 )
 # The name of the chosen model is this element's value; the page sends it along like any other.
 CHOOSE = """
