@@ -122,6 +122,7 @@ def make_sampler(
             "mask_dir": config.generated_masks,
             "defect": defect,
             "bit_depth": config.data.bit_depth,
+            "defect_free": config.defect_free,
         }
         size = _size(config, 256, _shape(draw(FolderSampler(config.generated, **folder), [0], 0)[0]))
         return FolderSampler(config.generated, **folder, resolution=size), size

@@ -33,7 +33,7 @@ from .data.foreground import find_foreground
 from .data.partitions import read_groups
 from .data.patches import defect_places, product_places
 from .data.preparation import Fit, Size, fit_to_size, height_and_width, read_pair
-from .data.records import ImageRecord
+from .data.records import ImageRecord, normalised
 from .data.training_set import DataConfig
 from .files import tensors_sha256
 from .metrics.networks import LPIPS, load_lpips
@@ -201,6 +201,7 @@ class QualityGate:
         *,
         category: str | None = None,
         groups: Path | None = None,
+        fit: Fit = "resize",
         bit_depth: int = 16,
         device: torch.device | str = "cpu",
     ) -> QualityGate:
@@ -213,6 +214,8 @@ class QualityGate:
             category: which of several; if there is none of this name, `data_dir` itself.
             groups: CSV of file names and the parts that they show, as `dfmgan split` takes it, with a line for each
                 photograph of the defect.
+            fit: how photographs of another shape get that of the samples: as in the model's training for what it draws
+                (`config.data.fit` of its training_config.json), `resize` for what is painted.
             bit_depth: significant bits of 16-bit photographs.
             device: that judges.
 
@@ -221,8 +224,8 @@ class QualityGate:
             MissingWeightsError, ImportError: as `from_defects`.
         """
         is_one_of_several = category is not None and (data_dir / category).is_dir()
-        data = DataConfig(data_dir, category=category if is_one_of_several else None, bit_depth=bit_depth)
-        kind = defect if defect in data.listing().defects else None
+        data = DataConfig(data_dir, category if is_one_of_several else None, bit_depth=bit_depth, fit=fit)
+        kind = defect if normalised(defect) in data.listing().defects else None
         size: dict[str, Any] = {"resolution": resolution, "image_channels": image_channels}
         defects, good = data.load_defects(kind, **size), data.load_good(**size)
         if defects.masks is None:

@@ -9,6 +9,7 @@ window, the nearest twin, the difference, how it is laid on, and which pixels ch
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import safetensors.torch
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from .arguments import as_integer, check_number, shown
 from .data.parts import Box, Part, bounding_box, parts_of
-from .data.preparation import resize_mask
+from .data.preparation import Fit, fitting_size, resize_mask
 from .data.reading import Array
 from .files import module_sha256, tensors_sha256, whole_file
 from .models.base import image_size, sides
@@ -411,7 +412,7 @@ def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> in
         UserWarning: nobody has said it.
 
     Raises:
-        PaintError: the photograph is smaller.
+        PaintError: the photograph is smaller, or of another shape than training left the whole ones.
     """
     known = network.config.get("window")
     side = config.window if config.window is not None else known
@@ -427,7 +428,40 @@ def window_side(network: Any, config: PaintConfig, photograph: Photograph) -> in
             f"The photograph is {width}x{height} pixels, smaller than the {needed[1]}x{needed[0]} that an image of "
             "the model shows. Give a larger photograph or, if its scale is another one, the right `window`."
         )
+    if not side:
+        _check_shape(network, photograph)
     return side or 0
+
+
+def _check_shape(network: Any, photograph: Photograph) -> None:
+    """Refuse a photograph that training would have cut or given a border: here it would be stretched instead."""
+    height, width = photograph.size
+    rows, columns = network.config["aspect"]
+    # Of the same shape, up to the rounding of less than a pixel.
+    if abs(height * columns - width * rows) < max(rows, columns) or (fit := trained_fit(network)) == "resize":
+        return
+    fitting_height, fitting_width = fitting_size(height, width, image_size(network.config), fit)
+    advice = "give it a border of its rim's colour" if fit == "pad" else "cut out its middle"
+    raise PaintError(
+        f"The photograph is {width}x{height} pixels, but the model was trained with --fit {fit}: it has not seen "
+        f"photographs stretched to its images. Expected what training makes of it, {fitting_width}x{fitting_height} "
+        f"pixels: {advice}, and paint into that."
+    )
+
+
+def trained_fit(network: Any) -> Fit:
+    """Return how training brought photographs to the shape of its images, as the record beside the model says it.
+
+    Without a record (the Hub's cache has none), that is `resize`, training's default.
+    """
+    folder = Path(network.config.get("_name_or_path") or "")  # where diffusers has loaded it from
+    folder = folder.parent if folder.name == "generator" else folder
+    if folder.name:
+        with suppress(OSError, ValueError, LookupError, TypeError):  # none, or of something else
+            record = json.loads((folder / "training_config.json").read_text(encoding="utf-8"))
+            if (fit := record["config"]["data"]["fit"]) in get_args(Fit):
+                return fit
+    return "resize"
 
 
 def split_mask(mask: Array, side: int, aspect: Sequence[int] = (1, 1)) -> Iterator[Array]:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,31 @@ def test_photographs_of_twelve_bits_give_the_thresholds_of_eight(photographs, mo
     )
     assert found.sha256 == expected.sha256
     assert found.thresholds == expected.thresholds
+
+
+def test_thresholds_are_of_photographs_that_are_fitted_as_in_the_models_training(photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
+    folder = save_product(tmp_path / "wide", photographs)
+    for path in folder.rglob("*.png"):
+        mode = "constant" if path.stem.endswith("_mask") else "wrap"
+        Image.fromarray(np.pad(np.asarray(Image.open(path)), ((0, 0), (16, 16)), mode=mode)).save(path)
+    found = {fit: QualityGate.from_data(folder, "dent", 32, 1, fit=fit) for fit in ("resize", "pad", "center_crop")}
+    area = {fit: gate.thresholds["largest"] for fit, gate in found.items()}
+    assert area["center_crop"] == 64 / 32**2
+    assert (area["resize"], area["pad"]) == pytest.approx((32 / 32**2, 16 / 32**2), rel=0.1)
+
+
+def test_a_kind_is_found_in_either_form_of_unicode(photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(gate_module, "load_lpips", lambda device: Network())
+    folder = save_product(tmp_path / "nut", photographs)
+    (folder / "test/dent").rename(folder / "test/\xe9clat")
+    (folder / "ground_truth/dent").rename(folder / "ground_truth/\xe9clat")
+    for name in ("test", "ground_truth"):  # and one of another kind, so that the only one does not do
+        (folder / name / "other").mkdir()
+        file = next((folder / name / "\xe9clat").iterdir())
+        (folder / name / "other" / file.name).write_bytes(file.read_bytes())
+    gates = [QualityGate.from_data(folder, unicodedata.normalize(form, "\xe9clat"), 32, 1) for form in ("NFC", "NFD")]
+    assert gates[0].sha256 == gates[1].sha256
 
 
 def test_groups_that_name_other_photographs_are_refused(photographs, monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from dfmgan_hf.data import Partition
 from dfmgan_hf.data.patches import patch_stems
 from dfmgan_hf.data.records import DataError, ImageRecord
 from dfmgan_hf.gate import Judgement
-from dfmgan_hf.prove import detector, experiment, report, statistics
+from dfmgan_hf.prove import detector, experiment, perlin, report, statistics
 from dfmgan_hf.prove.experiment import Experiment, Network, ProveConfig, ProveError, choose_plan, prove
 from dfmgan_hf.prove.statistics import Comparison, Interval, Scores
 
@@ -252,7 +252,7 @@ def test_half_of_a_batch_has_no_defect_and_made_ones_come_by_their_ratio():
 def test_perlin_defects_change_what_their_mask_says_and_nothing_else():
     image = np.full((96, 96, 3), 90, np.uint8)
     source = np.random.default_rng(1).integers(0, 255, (96, 96, 3)).astype(np.uint8)
-    made = [experiment.perlin_defect(image, source, np.random.default_rng(seed)) for seed in range(20)]
+    made = [perlin.perlin_defect(image, source, np.random.default_rng(seed)) for seed in range(20)]
     assert all((painted[~mask] == 90).all() for painted, mask in made)
     changed = [(painted != image).any(axis=2).sum() / max(mask.sum(), 1) for painted, mask in made if mask.any()]
     assert len(changed) > 10
@@ -263,7 +263,7 @@ def test_perlin_defects_change_what_their_mask_says_and_nothing_else():
 
 
 def test_perlin_noise_is_smooth_and_zero_where_its_gradients_sit():
-    noise = experiment.perlin_noise(64, 4, 8, np.random.default_rng(0))
+    noise = perlin.perlin_noise(64, 4, 8, np.random.default_rng(0))
     assert np.abs(noise[::16, ::8]).max() < 1e-9
     assert 0.5 < np.abs(noise).max() < 1.2
     assert np.abs(np.diff(noise, axis=0)).max() < 0.4

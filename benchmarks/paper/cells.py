@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dfmgan_hf.data import DataConfig, Partition, read_file_list, read_groups
+from dfmgan_hf.data.records import normalised
 from dfmgan_hf.export.generate import SETTINGS_FILE
-from dfmgan_hf.files import write_bytes, write_json, write_text
+from dfmgan_hf.files import file_sha256, write_bytes, write_json, write_text
 from dfmgan_hf.methods import METHODS
 from dfmgan_hf.training.checkpointing import changed_settings
 from dfmgan_hf.training.run import CONFIG_FILE
@@ -113,6 +114,7 @@ def list_cells(
     """
     cells: list[Cell] = []
     known: set[str] = set()
+    defects = [normalised(defect) for defect in defects]
     for category in categories or (data.category,):
         listing = replace(data, category=category).listing()
         known |= set(listing.defects)
@@ -165,7 +167,7 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
     if "{defect}" in template or not path.is_file():
         return
     learnt = json.loads(path.read_text()).get("defect")
-    if learnt is not None and defect not in learnt.split(", "):
+    if learnt is not None and defect not in normalised(learnt).split(", "):
         raise ValueError(
             f"{source} has learnt {learnt}, but is to draw {defect} too. Put {{defect}} into --trained {template}, or "
             "name a model that has learnt all of them jointly (dfmgan train defect_gan --joint)."
@@ -202,6 +204,13 @@ def check_held_out(source: Path, test_list: Path) -> None:
         )
 
 
+def hash_of_weights(source: Path) -> str | None:
+    """Return what draws in a folder that training wrote, in short; None if there is nothing (yet)."""
+    files = sorted((source / "generator").glob("*.safetensors"))
+    text = "\n".join(f"{file.name} {file_sha256(file)}" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if files else None
+
+
 def hash_of_names(file_list: Path) -> str:
     """Return what a list says, in short, so that results are known to be of other photographs."""
     return hashlib.sha256("\n".join(sorted(read_file_list(file_list))).encode()).hexdigest()[:16]
@@ -213,14 +222,14 @@ def of_category(data: DataConfig, cell: Cell) -> DataConfig:
 
 
 def keep_lists(
-    folder: Path, splits: Mapping[str, Partition], groups: Mapping[str, str] | None
+    folder: Path, splits: Mapping[str, Partition], groups: Mapping[str, str]
 ) -> dict[str, tuple[Path, Path]]:
     """Write the lists of a category's splits, but for those that lie there: of an earlier start, or the user's own.
 
     Args:
         folder: of the category.
         splits: by name.
-        groups: which part each photograph shows, which lists that lie there have to keep to; None if nobody knows.
+        groups: which part each photograph shows, see `unite_files`; lists that lie there have to keep to it.
 
     Returns:
         Of each split, the files with the names to train on and to test on.
@@ -233,7 +242,7 @@ def keep_lists(
         lists[split] = Partition.paths(folder / SPLITS_FOLDER, split)
         if not all(path.is_file() for path in lists[split]):
             partition.save(folder / SPLITS_FOLDER, split)
-        elif groups is not None:
+        else:
             _check_groups(lists[split], groups)
     return lists
 
@@ -245,9 +254,10 @@ def _check_groups(lists: tuple[Path, Path], groups: Mapping[str, str]) -> None:
     if shared:
         part = shared[0]
         raise ValueError(
-            f"{lists[0]} and {lists[1].name} divide parts of --groups ({len(shared)}; {part}, for one: {base[part]} "
-            f"would be trained on, {test[part]} tested on). They lie there from an earlier start, or are your own: "
-            "delete both, so that they are made anew by whole parts, or name another --output_dir."
+            f"{lists[0]} and {lists[1].name} divide parts of --groups, or photographs that are listed twice "
+            f"({len(shared)}; {part}, for one: {base[part]} would be trained on, {test[part]} tested on). They lie "
+            "there from an earlier start, or are your own: delete both, so that they are made anew by whole parts, or "
+            "name another --output_dir."
         )
 
 
@@ -259,9 +269,14 @@ def read_category_groups(template: str | None, category: str) -> dict[str, str] 
 def check_unchanged(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """See that a result that lies there was measured with the settings of today.
 
+    What `files` says of images and weights is compared where both do: an earlier version did not write it down, and
+    results stay after what they came from is gone.
+
     Raises:
         ValueError: it was not.
     """
+    known, files = old.get("files"), new.get("files", {})
+    old, new = ({**old, "files": files}, new) if known is None else (old, {**new, "files": {**known, **files}})
     changes = changed_settings(old, new)
     if changes:
         raise ValueError(

@@ -262,7 +262,22 @@ class ClassificationBenchmark(DownstreamBenchmark):
         self.start = load_start(config.classifier)
 
     def make_splits(self, records: Sequence[ImageRecord], groups: Mapping[str, str] | None) -> dict[str, Partition]:
-        """P1, P2, ...: one third of each kind to train on, two thirds to test on; seeds 1, 2, ..."""
+        """P1, P2, ...: one third of each kind to train on, two thirds to test on; seeds 1, 2, ...
+
+        Raises:
+            ValueError: a photograph shows several kinds; or as `make_partitions`.
+        """
+        of_file: dict[Path, list[str]] = {}
+        for record in records:
+            of_file.setdefault(record.image_path, []).append(record.name)
+        several = [(path, names) for path, names in of_file.items() if len(names) > 1]
+        if several:
+            path, names = several[0]
+            raise ValueError(
+                f"{len(several)} photographs show several kinds of defect, such as {path} ({', '.join(names)}), but a "
+                "classifier names one. Give photographs that show one kind, name kinds that are never together with "
+                "--defects, or compare by localization.py, which takes them."
+            )
         partitions = make_partitions(records, self.config.partitions, seed=1, groups=groups)
         return {f"P{number}": partition for number, partition in enumerate(partitions, 1)}
 

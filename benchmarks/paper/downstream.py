@@ -26,14 +26,16 @@ from benchmarks.paper.cells import (
     check_unchanged,
     format_seconds,
     hash_of_names,
+    hash_of_weights,
     keep_lists,
     learnt_from,
     read_category_groups,
     trained_template,
 )
-from dfmgan_hf.data import DataConfig, Partition
+from dfmgan_hf.data import DataConfig, Partition, read_file_list
+from dfmgan_hf.data.partitions import unite_files
 from dfmgan_hf.data.preparation import Size
-from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.data.records import ImageRecord, fingerprint, normalised
 from dfmgan_hf.files import to_json, write_json
 from dfmgan_hf.hub.cards import read_record
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
@@ -52,12 +54,14 @@ _MAX_COLUMNS = 4
 class LabelledImages:
     """Images uint8 (n, 3, H, W) of several kinds of defect, the number of the kind, int64 (n,), and masks or None.
 
-    `origin` is what is known of how generated images were drawn, for results.
+    `shown` says of photographs which kinds they show, bool (n, kinds): `labels` has the first. `origin` is what is
+    known of how generated images were drawn, for results.
     """
 
     images: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    shown: Tensor | None = None
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -151,7 +155,7 @@ def merge(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     """Make one set of two; without masks if one of them has none."""
     masks = None if first.masks is None or second.masks is None else torch.cat([first.masks, second.masks])
     images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
-    return LabelledImages(images, labels, masks, first.origin | second.origin)
+    return LabelledImages(images, labels, masks, origin=first.origin | second.origin)
 
 
 def check_no_choice(data: DataConfig) -> None:
@@ -173,12 +177,40 @@ def check_no_choice(data: DataConfig) -> None:
 def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, resolution: Size) -> LabelledImages:
     """Load the photographs that a list names, with their masks; kept, as each of many trials asks for the same.
 
+    A photograph that is listed under several kinds of defect comes once, with all of its masks: in that of one kind
+    alone, the other defects would count as background.
+
     Raises:
         DataError: a photograph cannot be used, or the list names none of a kind.
+        ValueError: the list names a photograph under one of its kinds and not under another.
     """
     listed = replace(data, file_list=file_list)
     sets = [listed.load_defects(defect, resolution=resolution) for defect in defects]
-    return join([(dataset.images, dataset.masks) for dataset in sets])
+    images = join([(dataset.images, dataset.masks) for dataset in sets])
+    numbers = {name: number for number, name in enumerate(name for dataset in sets for name in dataset.file_names)}
+    of_file: dict[Path, list[str]] = {}
+    for record in data.listing().records:
+        if record.defect in defects:
+            of_file.setdefault(record.image_path, []).append(record.name)
+    named = set(read_file_list(file_list))
+    for names in of_file.values():
+        missing = set(names) - named
+        if missing and len(missing) < len(names):
+            raise ValueError(
+                f"{file_list} names {min(set(names) & named)}, but not {min(missing)}, another kind of defect on the "
+                "same photograph: name both, or neither."
+            )
+    # Of a photograph of which one label was left out as bad, the others are half of the truth.
+    files = sorted(sorted(numbers[name] for name in names) for names in of_file.values() if numbers.keys() >= {*names})
+    first = torch.tensor([file[0] for file in files], dtype=torch.int64)
+    shown = torch.zeros(len(files), len(defects), dtype=torch.bool)
+    masks = None if images.masks is None else images.masks[first]
+    for row, file in enumerate(files):
+        shown[row, images.labels[file]] = True
+        for number in file[1:]:
+            if masks is not None and images.masks is not None:
+                masks[row] |= images.masks[number]
+    return LabelledImages(images.images[first], images.labels[first], masks, shown)
 
 
 @dataclass(frozen=True)
@@ -187,7 +219,7 @@ class DownstreamConfig:
 
     Attributes:
         output_dir: Table, figure, lists of the photographs and a file for each trial. The same command given again
-            resumes where it stopped.
+            resumes where it stopped; results of images or models that have been replaced since are an error.
         generated: NAME=FOLDER of images that are generated already, in a form that `dfmgan generate` writes;
             {category}, {split} and {defect} in it stand for the names. They must come from a generator that has seen
             no test photograph: one that was trained with the list of the split. The record of `dfmgan generate` in
@@ -224,6 +256,9 @@ class DownstreamConfig:
     groups: str | None = None
     estimate: bool = True
     data: tyro.conf.OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "defects", tuple(map(normalised, self.defects)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -265,13 +300,13 @@ class Subject:
     Args:
         data, defects: its photographs, and the kinds of defect in the order of their numbers.
         lists: of each split, the files with the names to train on and to test on.
-        groups: which part each photograph shows, where several show the same.
+        groups: which part each photograph shows, see `unite_files`.
     """
 
     data: DataConfig
     defects: tuple[str, ...]
     lists: dict[str, tuple[Path, Path]]
-    groups: Mapping[str, str] | None = None
+    groups: Mapping[str, str]
 
 
 class DownstreamBenchmark(ABC):
@@ -289,6 +324,7 @@ class DownstreamBenchmark(ABC):
         self.sources = {
             source.name: source for source in make_sources(config.methods, config.trained, config.generated)
         }
+        self._files: dict[tuple[str, str, str], dict[str, str]] = {}
         self.subjects = dict(self._subject(category) for category in config.categories or (config.data.category,))
         accelerator.wait_for_everyone()
         self.all_trials = self._trials()
@@ -321,6 +357,7 @@ class DownstreamBenchmark(ABC):
         """Do all pending trials; the main process writes the tables anew after each of its own."""
         for number, trial in enumerate(self.pending, 1):
             subject = self.subjects[trial.category]
+            settings = self._settings(trial)  # before anything is drawn: what is replaced meanwhile is then another
             training = self._training_set(trial, subject)
             result = self.run_trial(trial, subject, training)
             record = {
@@ -331,7 +368,7 @@ class DownstreamBenchmark(ABC):
                 "generated": training.origin,
                 "reconstruction": is_reconstruction(trial.source),
                 "unknown_origin": any(learnt_from(f) is None for f in self._folders(trial, subject).values()),
-                "settings": self._settings(trial),
+                "settings": settings,
                 "environment": environment(self.accelerator),
             }
             write_json(trial.path(self.config.output_dir), to_json(record))
@@ -379,7 +416,8 @@ class DownstreamBenchmark(ABC):
         name = category or listing.category or "object"
         groups = read_category_groups(self.config.groups, name)
         splits = self.make_splits([record for record in listing.records if record.defect in defects], groups)
-        return name, Subject(data, defects, keep_lists(self.config.output_dir / name, splits, groups), groups)
+        parts = unite_files(listing.records, groups)
+        return name, Subject(data, defects, keep_lists(self.config.output_dir / name, splits, parts), parts)
 
     def _trials(self) -> list[Trial]:
         """Seeds innermost: what was drawn once serves for all of them."""
@@ -475,7 +513,23 @@ class DownstreamBenchmark(ABC):
             "trained": source.model,
             "data": data,
             "lists": {side: hash_of_names(path) for side, path in lists},
+            "files": self._hashes(trial),
         }
+
+    def _hashes(self, trial: Trial) -> dict[str, str]:
+        """Return, by kind of defect, what images a trial takes, or what draws them; nothing of what is not there."""
+        key = trial.category, trial.split, trial.source
+        if key not in self._files:
+            subject, hashes = self.subjects[trial.category], {}
+            for defect, folder in self._folders(trial, subject).items():
+                if self.sources[trial.source].model is not None:
+                    hashes[defect] = hash_of_weights(folder)
+                elif folder.is_dir():
+                    sampler = self.open_source(trial, subject, defect)
+                    assert isinstance(sampler, FolderSampler)
+                    hashes[defect] = fingerprint(sampler.records[: self.config.images_per_defect], {})[:16]
+            self._files[key] = {defect: value for defect, value in hashes.items() if value is not None}
+        return self._files[key]
 
 
 def is_reconstruction(training_set: str) -> bool:

@@ -42,6 +42,7 @@ from benchmarks.paper.cells import (
     check_unchanged,
     format_seconds,
     hash_of_names,
+    hash_of_weights,
     keep_lists,
     learnt_from,
     list_cells,
@@ -54,7 +55,8 @@ from benchmarks.paper.cells import (
 )
 from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
-from dfmgan_hf.data.partitions import split_by_parts
+from dfmgan_hf.data.partitions import split_by_parts, unite_files
+from dfmgan_hf.data.records import normalised
 from dfmgan_hf.files import to_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import (
@@ -99,7 +101,7 @@ class GenerationConfig:
 
     Attributes:
         output_dir: Table and figure, and a folder for each cell: its model, results and samples. The same command
-            given again resumes where it stopped.
+            given again resumes where it stopped; results of models that have been replaced since are an error.
         methods: Methods to compare.
         categories: Categories of the data; may be left out if there is only one.
         defects: Kinds of defect; all that a category has if left out.
@@ -141,6 +143,9 @@ class GenerationConfig:
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(
         default_factory=lambda: EvaluationConfig(metrics=("kid", "clustered_lpips", "nearest", "masks"))
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "defects", tuple(map(normalised, self.defects)))
 
 
 class GenerationBenchmark:
@@ -294,7 +299,18 @@ class GenerationBenchmark:
             data["lists"] = dict(zip(("base", "test"), map(hash_of_names, self.lists[cell.category]), strict=True))
         else:
             settings["compared_with"] = None
-        return {**settings, "kid_features": evaluation.pop("kid_features"), "evaluation": evaluation, "data": data}
+        settings |= {"kid_features": evaluation.pop("kid_features"), "evaluation": evaluation}
+        return {**settings, "data": data, "files": self._hashes(cell)}
+
+    def _hashes(self, cell: Cell) -> dict[str, str]:
+        """Return the weights that a cell takes: those of a trained model, or of what its training starts from."""
+        trained, backbone = self._trained_folder(cell), self._backbone(cell)
+        source: dict[str, Path] = {}
+        if trained is not None:
+            source = {"trained": trained}
+        elif backbone is not None and get_method(cell.method).init == "stage1":
+            source = {"pretrained_backbone": Path(backbone)}
+        return {name: found for name, folder in source.items() if (found := hash_of_weights(folder)) is not None}
 
     def _make_lists(self) -> dict[str, tuple[Path, Path]]:
         """Of each category, the files with the names to train on and to test on; none without groups."""
@@ -308,8 +324,10 @@ class GenerationBenchmark:
                 defects = [other.defect for other in self.all_cells if other.category == cell.category]
                 folder = config.output_dir / cell.category
                 # A third of each kind of defect to train on and the rest to test on, as P1 of Table 2.
-                partition = split_by_parts(of_category(config.data, cell).listing(), groups, defects=defects)
-                lists[cell.category] = keep_lists(folder, {"P1": partition}, groups)["P1"]
+                listing = of_category(config.data, cell).listing()
+                partition = split_by_parts(listing, groups, defects=defects)
+                parts = unite_files(listing.records, groups)
+                lists[cell.category] = keep_lists(folder, {"P1": partition}, parts)["P1"]
         return lists
 
     def _training_data(self, cell: Cell) -> DataConfig:

@@ -50,9 +50,10 @@ from benchmarks.paper.downstream import (
 )
 from dfmgan_hf.arguments import require
 from dfmgan_hf.cli import run
-from dfmgan_hf.data import Partition, first_third_partition, make_partitions, read_file_list
+from dfmgan_hf.data import DataConfig, Partition, first_third_partition, make_partitions, read_file_list
 from dfmgan_hf.data.partitions import of_other_parts
-from dfmgan_hf.data.records import ImageRecord
+from dfmgan_hf.data.preparation import Size
+from dfmgan_hf.data.records import ImageRecord, Split
 from dfmgan_hf.methods import METHODS
 from dfmgan_hf.models.projected import FEATURE_NETWORK
 from dfmgan_hf.prove.detector import Detector
@@ -322,10 +323,12 @@ class LocalizationBenchmark(DownstreamBenchmark):
         config, device = self.config.segmenter, self.accelerator.device
         test = self.test_set(trial, subject)
         assert test.masks is not None
+        assert test.shown is not None
         images = torch.cat([test.images, good["test"]])
         empty = torch.zeros(len(good["test"]), *test.masks.shape[1:], dtype=torch.uint8)
         masks = torch.cat([test.masks, empty])[:, 0].numpy() > 0
-        kinds = np.concatenate([test.labels.numpy(), np.full(len(good["test"]), -1)])
+        # Each kind of defect is measured beside all good photographs.
+        of_kind = np.concatenate([test.shown.numpy(), np.ones((len(good["test"]), len(subject.defects)), dtype=bool)])
         best: dict[str, Any] = {}
 
         def test_at(model: nn.Module, step: int) -> None:
@@ -335,8 +338,7 @@ class LocalizationBenchmark(DownstreamBenchmark):
             total = sum(measures[name] for name in _SELECTED_BY)
             if config.select == "best_on_test" and best and total <= sum(best["measures"][n] for n in _SELECTED_BY):
                 return
-            # Each kind of defect beside all good photographs.
-            parts = {defect: (kinds == n) | (kinds == -1) for n, defect in enumerate(subject.defects)}
+            parts = dict(zip(subject.defects, of_kind.T, strict=True))
             by_defect = {defect: measure(maps[part], masks[part], scores[part]) for defect, part in parts.items()}
             best.update(measures=measures, by_defect=by_defect, step=step)
 
@@ -372,13 +374,21 @@ class LocalizationBenchmark(DownstreamBenchmark):
     def _good(self, category: str, subject: Subject) -> dict[str, Tensor]:
         """The good photographs to train on and to test on, uint8 (n, 3, H, W)."""
         if self._photographs is None or self._photographs[0] != category:
-            train, test = (
-                subject.data.load_good(resolution=self.config.size, split=split) for split in ("train", "test")
-            )
             (lists,) = subject.lists.values()
-            kept = of_other_parts(train.file_names, [*test.file_names, *read_file_list(lists[1])], subject.groups)
-            self._photographs = category, {"train": train.images[kept], "test": test.images}
+            train, names = load_good(subject.data, lists[0], "train", self.config.size)
+            test, tested = load_good(subject.data, lists[1], "test", self.config.size)
+            kept = of_other_parts(names, [*tested, *read_file_list(lists[1])], subject.groups)
+            self._photographs = category, {"train": train[kept], "test": test}
         return self._photographs[1]
+
+
+def load_good(data: DataConfig, file_list: Path, split: Split, resolution: Size) -> tuple[Tensor, list[str]]:
+    """Load the good photographs that a list names, or, if it names none, those of a split; with their names."""
+    named = set(read_file_list(file_list))
+    splits = {record.split for record in data.listing().select(None) if record.name in named}
+    listed = replace(data, file_list=file_list) if splits else data
+    sets = [listed.load_good(resolution=resolution, split=each) for each in sorted(splits or {split})]
+    return torch.cat([each.images for each in sets]), [name for each in sets for name in each.file_names]
 
 
 def write_tables(output_dir: Path, trials: Sequence[Trial], results: Results, title: Callable[[str], str]) -> str:

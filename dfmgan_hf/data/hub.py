@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -22,26 +22,22 @@ from .archives import unpacked
 from .findings import judge_folder
 from .layouts import MVTEC_AD_DEFECTS, category_folders, list_data_dir, metadata_files, unknown_category
 from .preparation import read_pair
-from .reading import Array, is_deep_colour, mask_to_array
+from .reading import Array, is_deep_colour
 from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, content_of, fingerprint, is_hub_id, shorten
 
 LABELS = ("normal", "anomalous")
-
-# Columns of TheoM55/mvtec_all_objects_split; its splits are named `bottle.train`, `bottle.test`, ...
-_MIRROR_COLUMNS = frozenset({"image_path", "mask_path", "defect", "label"})
 
 
 def load_mvtec_ad(
     source: Path | str,
     category: str | None = None,
     *,
-    streaming: bool = False,
     skip_bad_files: bool = False,
     bit_depth: int = 16,
     cache_dir: Path | str | None = None,
     revision: str | None = None,
     token: str | None = None,
-) -> datasets.DatasetDict | datasets.IterableDatasetDict:
+) -> datasets.DatasetDict:
     """Load one category of MVTec AD or of a set in its layout, or all of them, as `train` and `test`.
 
     Columns: image (RGB), mask (8-bit grey with 0 and 255, None for defect-free photographs), label (normal or
@@ -49,9 +45,8 @@ def load_mvtec_ad(
 
     Args:
         source: Root of an extracted MVTec AD, one of its category folders, the downloaded archive, or the id of a set
-            on the Hub: one that `push_to_hub` wrote, or with the columns of TheoM55/mvtec_all_objects_split.
+            on the Hub with these columns, as `push_to_hub` writes it.
         category: Category; None for all of those in a folder or archive, or for the only one on the Hub.
-        streaming: Make rows as they are asked for, instead of all of them beforehand.
         skip_bad_files: Leave files with problems out and warn with their list, instead of stopping at the first.
         bit_depth: Significant bits of 16-bit photographs.
         cache_dir: Where rows are cached and an archive is extracted; None for the cache of `datasets`. A changed
@@ -60,11 +55,11 @@ def load_mvtec_ad(
         token: Access token for private sets on the Hub.
 
     Returns:
-        A `datasets.DatasetDict` whose `push_to_hub` writes a card, or an `IterableDatasetDict` if `streaming`.
+        A `datasets.DatasetDict` whose `push_to_hub` writes a card.
 
     Raises:
         DataError: that names the first file with a problem, or lists the right categories; of the Hub (`hub`) if there
-            is no such repository or no connection, (`columns`) if the columns are of neither form.
+            is no such repository or no connection, (`columns`) if it lacks columns.
 
     Example:
         >>> load_mvtec_ad("mvtec_anomaly_detection.tar.xz", "hazelnut")["test"][0]["mask"]
@@ -72,8 +67,7 @@ def load_mvtec_ad(
     if is_hub_id(source):
         cache = None if cache_dir is None else str(cache_dir)
         hub = {"revision": revision, "token": token}
-        loaded = _load_from_hub(Path(source).as_posix(), category, hub, streaming=streaming, cache_dir=cache)
-        return loaded if streaming else DefectDatasetDict(loaded)
+        return DefectDatasetDict(_load_from_hub(Path(source).as_posix(), category, hub, cache))
     root = unpacked(Path(source), cache_dir)
     present = category_folders(root) if category is None and not metadata_files(root) else []
     listings = [list_data_dir(root, name) for name in present] if len(present) > 1 else [list_data_dir(root, category)]
@@ -82,11 +76,9 @@ def load_mvtec_ad(
             warnings.warn(finding.to_line(), DataWarning, stacklevel=2)
     features = make_features([listing.category for listing in listings], _known_defects(listings))
 
-    def make_split(split: str) -> Any:
+    def make_split(split: str) -> datasets.Dataset:
         records = [(each.category, record) for each in listings for record in each.records if record.split == split]
         generate = partial(_generate_rows, records, bit_depth, skip_bad_files)
-        if streaming:
-            return datasets.IterableDataset.from_generator(generate, features=features, split=split)
         if not records:
             return datasets.Dataset.from_dict({name: [] for name in features}, features=features, split=split)
         # Left to itself, datasets fingerprints the code and arguments and would serve the rows of files long changed.
@@ -107,7 +99,7 @@ def load_mvtec_ad(
         if isinstance(error.__cause__, DataError):
             raise error.__cause__ from None
         raise
-    return datasets.IterableDatasetDict(splits) if streaming else DefectDatasetDict(splits)
+    return DefectDatasetDict(splits)
 
 
 def make_features(categories: Sequence[str], defects: Sequence[str]) -> datasets.Features:
@@ -155,7 +147,7 @@ def _generate_rows(
         is_plain = _is_plain(record.image_path)
         yield {
             "image": {"path": str(record.image_path.resolve()), "bytes": None} if is_plain else _encode(photograph),
-            "mask": None if mask is None else _encode_mask(mask.defect),
+            "mask": None if mask is None else _encode(np.where(mask.defect, 255, 0).astype(np.uint8)),
             "label": LABELS[record.defect != GOOD],
             "defect": record.defect,
             "category": category,
@@ -173,17 +165,13 @@ def _is_plain(path: Path) -> bool:
         return is_eight_bit and (image.format != "TIFF" or image.getexif().get(Tag.Orientation, 1) == 1)
 
 
-def _encode_mask(defect: Array) -> dict[str, Any]:
-    return _encode(np.where(defect, 255, 0).astype(np.uint8))
-
-
 def _encode(pixels: Array) -> dict[str, Any]:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return {"path": None, "bytes": stream.getvalue()}
 
 
-def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **options: Any) -> Any:
+def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], cache_dir: str | None) -> Any:
     try:
         configs = datasets.get_dataset_config_names(repo_id, **hub)
     except (datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError) as error:
@@ -202,126 +190,47 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], **op
             expected="a path, or the id of a data set and a connection",
             advice="Check the spelling of the path, or the network (HF_ENDPOINT, proxies).",
         ) from error
-    options |= hub
+    load = partial(datasets.load_dataset, repo_id, cache_dir=cache_dir, **hub)
     if category in configs or (category is None and len(configs) == 1 and configs != ["default"]):
-        loaded = datasets.load_dataset(repo_id, category or configs[0], **options)
-        return _own_form(loaded, repo_id)
-
-    splits = datasets.get_dataset_split_names(repo_id, configs[0], **hub) if configs == ["default"] else []
-    categories = sorted({name.partition(".")[0] for name in splits if "." in name})
-    if category in categories:
-        # By file name, or else all categories would be downloaded.
-        files = {split: f"data/{category}.{split}-*.parquet" for split in ("train", "test")}
-        loaded = datasets.load_dataset(repo_id, data_files=files, verification_mode="no_checks", **options)
-        _check_columns(loaded, _MIRROR_COLUMNS, repo_id)
-        return from_mirror(_without_paths(loaded, ("image_path", "mask_path")), str(category), repo_id)
-    if not categories and configs == ["default"]:
-        loaded = datasets.load_dataset(repo_id, **options)
-        loaded = _own_form(loaded, repo_id)
-        categories = next(iter(loaded.values())).features["category"].names
-        if category is None:
-            return loaded
-        if category in categories:
-            wanted = categories.index(category)
-            return loaded.filter(lambda value: value == wanted, input_columns="category")
-    raise unknown_category(repo_id, category, sorted(categories or configs))
+        return _own_form(load(category or configs[0]), repo_id)
+    if configs != ["default"]:
+        raise unknown_category(repo_id, category, sorted(configs))
+    loaded = _own_form(load(), repo_id)
+    if category is None:
+        return loaded
+    categories = next(iter(loaded.values())).features["category"].names
+    if category not in categories:
+        raise unknown_category(repo_id, category, sorted(categories))
+    wanted = categories.index(category)
+    return loaded.filter(lambda value: value == wanted, input_columns="category")
 
 
 def _own_form(loaded: Any, repo_id: str) -> Any:
-    """Check and keep the columns of `make_features`, with the images' content in their rows."""
-    columns = list(make_features([], []))
-    _check_columns(loaded, columns, repo_id)
-    return _without_paths(loaded.select_columns(columns), ("image", "mask"))
-
-
-def _without_paths(loaded: Any, columns: Sequence[str]) -> Any:
-    """Raise a DataError where a row names a path, see `content_of`; of a stream, as the row comes."""
-
-    def check(row: dict[str, Any]) -> dict[str, Any]:
-        for column in columns:
-            if row[column] is not None:
-                content_of(row[column], str(row.get("file_name", column)))
-        return row
-
-    checked = {}
-    for split, rows in loaded.items():
-        undecoded = rows
-        for column in columns:
-            undecoded = undecoded.cast_column(column, datasets.Image(decode=False))
-        if isinstance(rows, datasets.IterableDataset):
-            checked[split] = undecoded.map(check).cast(rows.features)
-            continue
+    """Keep the columns of `make_features`; a DataError without them, or if a row names a path, see `content_of`."""
+    expected = list(make_features([], []))
+    for rows in loaded.values():
+        if not set(rows.column_names) >= set(expected):
+            raise DataError(
+                "columns",
+                repo_id,
+                found=f"the columns {shorten(sorted(rows.column_names))}",
+                expected=", ".join(expected),
+                advice="Save the photographs in the folder layout of MVTec AD and give that folder.",
+            )
+    loaded = loaded.select_columns(expected)
+    for rows in loaded.values():
         start = 0
-        for batch in undecoded.with_format("arrow").iter(batch_size=256):
-            for column in columns:  # whether there are bytes is known without reading them
+        for column in ("image", "mask"):
+            rows = rows.cast_column(column, datasets.Image(decode=False))
+        for batch in rows.with_format("arrow").iter(batch_size=256):
+            for column in ("image", "mask"):  # whether there are bytes is known without reading them
                 images = batch[column].combine_chunks()
                 is_path = pc.and_(images.is_valid(), pc.struct_field(images, "bytes").is_null())
                 if pc.any(is_path).as_py():
-                    check(undecoded[start + pc.index(is_path, True).as_py()])
+                    row = rows[start + pc.index(is_path, True).as_py()]
+                    content_of(row[column], str(row["file_name"]))
             start += len(batch)
-        checked[split] = rows
-    return type(loaded)(checked)
-
-
-def from_mirror(
-    dataset: Mapping[str, Any], category: str, source: str = "data set"
-) -> datasets.DatasetDict | datasets.IterableDatasetDict:
-    """Bring one category in the columns of TheoM55/mvtec_all_objects_split to the form of `make_features`.
-
-    These are image_path (image), mask_path (image or None), defect (name) and label.
-
-    Raises:
-        DataError: (`columns`) that names `source`, if columns are missing.
-    """
-    _check_columns(dataset, _MIRROR_COLUMNS, source)
-    converted = {}
-    for split, rows in dataset.items():
-        columns = list(rows.column_names)
-        for column in ("image_path", "mask_path"):
-            rows = rows.cast_column(column, datasets.Image(decode=False))
-        is_streaming = isinstance(rows, datasets.IterableDataset)
-        defects = MVTEC_AD_DEFECTS.get(category)
-        if defects is None:
-            names = {row["defect"] for row in rows} if is_streaming else set(rows.unique("defect"))
-            defects = tuple(sorted(names - {GOOD}))
-        features = make_features([category], defects)
-        rows = rows.map(
-            _convert_mirror_row,
-            fn_kwargs={"category": category, "split": split, "features": features},
-            remove_columns=columns,
-            **({} if is_streaming else {"features": features}),
-        )
-        # A stream takes features given to map as a promise and would leave the images undecoded.
-        converted[split] = rows.cast(features) if is_streaming else rows
-    is_streaming = any(isinstance(rows, datasets.IterableDataset) for rows in converted.values())
-    return datasets.IterableDatasetDict(converted) if is_streaming else datasets.DatasetDict(converted)
-
-
-def _convert_mirror_row(row: dict[str, Any], category: str, split: str, features: Any) -> dict[str, Any]:
-    mask, defect = row["mask_path"], row["defect"]
-    if mask is not None:
-        mask = _encode_mask(mask_to_array(datasets.Image().decode_example(mask)).defect)
-    return {
-        "image": row["image_path"],
-        "mask": mask if defect != GOOD else None,
-        "label": int(defect != GOOD),
-        "defect": features["defect"].str2int(defect),
-        "category": features["category"].str2int(category),
-        "file_name": f"{split}/{defect}/{PurePosixPath(row['image_path']['path'] or '').name}",
-    }
-
-
-def _check_columns(dataset: Mapping[str, Any], expected: Iterable[str], source: str) -> None:
-    for rows in dataset.values():
-        columns = set(rows.column_names or [])
-        if not columns >= set(expected):
-            raise DataError(
-                "columns",
-                source,
-                found=f"the columns {shorten(sorted(columns))}",
-                expected=f"{', '.join(make_features([], []))}, or {', '.join(sorted(_MIRROR_COLUMNS))}",
-                advice="Save the photographs in the folder layout of MVTec AD and give that folder.",
-            )
+    return loaded
 
 
 class DefectDatasetDict(datasets.DatasetDict):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def shuffled(records: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
 
 
 def read_file_list(path: Path | str) -> list[str]:
-    """Read names of files, one a line; empty lines and lines that begin with `#` are skipped.
+    """Read names of files, one a line, perhaps after `./`; empty lines and those that begin with `#` are skipped.
 
     Raises:
         DataError: (`file_list`) if there is no such file, no name in it, or if it is no text.
@@ -37,7 +38,8 @@ def read_file_list(path: Path | str) -> list[str]:
     found, advice = "no names", "Write one with save_file_list, or by hand."
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        names = [normalised(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        lines = [line.strip() for line in lines]
+        names = [normalised(line.removeprefix("./")) for line in lines if line and not line.startswith("#")]
     except OSError as error:
         found = error.strerror or str(error)
     except UnicodeDecodeError as error:
@@ -75,7 +77,9 @@ def select_listed(
 def save_file_list(path: Path | str, names: Iterable[str], comment: str | None = None) -> Path:
     """Write names as in `ImageMaskDataset.file_names`, one a line, below a comment; return the path."""
     header = [f"# {line}" for line in (comment or "").splitlines()]
-    write_text(path, "\n".join([*header, *names]) + "\n")
+    # By itself, `#2.png` would be read as a comment, and ` 2.png` without its space.
+    lines = [f"./{name}" if name.startswith(("#", "./")) or name[:1].isspace() else name for name in names]
+    write_text(path, "\n".join([*header, *lines]) + "\n")
     return Path(path)
 
 
@@ -167,7 +171,7 @@ def make_partitions(
     """Divide defect photographs at random into 1/3 (rounded down) and 2/3 of each kind, `count` times.
 
     The division of a kind depends on its own file names, the seed and the partition's number alone, but for groups
-    that other kinds share.
+    and photographs that other kinds share: a photograph lies on one side, whichever kinds it is listed under.
 
     Args:
         records: Photographs of one category; the defect-free ones are left aside.
@@ -181,7 +185,8 @@ def make_partitions(
             no group.
     """
     kinds = _by_kind(records)
-    return [_divide(kinds, groups, seed + index) for index in range(count)]
+    parts = _parts_of(kinds, groups)
+    return [_divide(kinds, parts, seed + index) for index in range(count)]
 
 
 def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, str] | None = None) -> Partition:
@@ -190,7 +195,42 @@ def first_third_partition(records: Iterable[ImageRecord], groups: Mapping[str, s
     The base set is the first third (rounded down) of each kind of defect in the order of the names. Arguments and
     errors are those of `make_partitions`; their protocol has no groups.
     """
-    return _divide(_by_kind(records), groups, seed=None)
+    kinds = _by_kind(records)
+    return _divide(kinds, _parts_of(kinds, groups), seed=None)
+
+
+def unite_files(records: Iterable[ImageRecord], groups: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the part that each photograph shows, by name: as `groups` says, and of all names of a file the same.
+
+    Labels list a photograph under each kind of defect that it shows, so that one file has several names. A photograph
+    that `groups` does not have shows a part of its own.
+    """
+    records = sorted(records, key=lambda record: record.name)  # what a part is called must not depend on the order
+    parts = {record.name: (groups or {}).get(record.name, record.name) for record in records}
+    joined = {part: part for part in parts.values()}
+
+    def whole(part: str) -> str:
+        while joined[part] != part:
+            part = joined[part]
+        return part
+
+    of_file: dict[Path, str] = {}
+    for record in records:
+        joined[whole(parts[record.name])] = whole(of_file.setdefault(record.image_path, parts[record.name]))
+    return {name: whole(part) for name, part in parts.items()}
+
+
+def unite_kinds(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Make one record of those of one file, with the masks of all: the name and kind are those of the first.
+
+    In the mask of one kind alone, the other defects of a photograph would count as background.
+    """
+    found: dict[Path, ImageRecord] = {}
+    for record in records:
+        before = found.get(record.image_path)
+        more = () if before is None else (*before.more_masks, *record.masks)
+        found[record.image_path] = record if before is None else replace(before, more_masks=more)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -246,6 +286,9 @@ def find_usable(
 ) -> Listing:
     """List photographs as `find_listing` does; with `skip_bad_files`, open all, and leave out and name the bad ones.
 
+    A photograph of which the label of one kind is bad is left out of all kinds that matter: the others are half of the
+    truth. A defect that is cut off needs no label.
+
     Args:
         source: Where they are.
         defects: Kinds of defect that matter, or the name of the one in `defect_dir`; none for all.
@@ -256,14 +299,21 @@ def find_usable(
             names of the files say.
     """
     listing = find_listing(source, defects[0] if source.defect_dir is not None and defects else None)
+    matter = {GOOD, *(map(normalised, defects) if defects else listing.defects)}
     if source.skip_bad_files:
         found = inspect_all(listing.records, source.bit_depth, resolution, fit)
         for inspection in found:
             if inspection.errors:
                 print(f"LEFT OUT {inspection.errors[0]}", file=sys.stderr)
-        listing.records = [inspection.record for inspection in found if not inspection.errors]
+        bad = {
+            each.record.image_path
+            for each in found
+            if each.record.defect in matter and any(error.code != "cropped_mask" for error in each.errors)
+        }
+        good = [each.record for each in found if not each.errors]
+        listing.records = [r for r in good if r.defect not in matter or r.image_path not in bad]
     for record in listing.records:
-        if record.error is not None and record.defect in (GOOD, *(defects or listing.defects)):
+        if record.error is not None and record.defect in matter:
             raise record.error
     return listing
 
@@ -332,14 +382,28 @@ def of_other_parts(names: Sequence[str], tested: Sequence[str], groups: Mapping[
     return kept
 
 
-def _divide(
-    kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str] | None, seed: int | None
+def _divide(kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str], seed: int | None) -> Partition:
+    """Put whole groups, in random order or by first names, into the base set as long as they fit into a third.
+
+    Kinds come by name. If one then has a side without any, since its groups were all put there for other kinds, the
+    rarest kinds come first.
+    """
+    try:
+        return _divide_in_order(dict(sorted(kinds.items())), groups, seed)
+    except ValueError:
+        rarest_first = sorted(kinds.items(), key=lambda item: (len(item[1]), item[0]))
+        with suppress(ValueError):
+            return _divide_in_order(dict(rarest_first), groups, seed)
+        raise
+
+
+def _divide_in_order(
+    kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str], seed: int | None
 ) -> Partition:
-    """Put whole groups, in random order or by first names, into the base set as long as they fit into a third."""
     in_base: dict[str, bool] = {}
     base: list[str] = []
     test: list[str] = []
-    for kind, members in sorted(kinds.items()):
+    for kind, members in kinds.items():
         parts = _in_groups(sorted(record.name for record in members), groups)
         order = list(parts)
         if seed is not None:
@@ -362,16 +426,21 @@ def _divide(
     return Partition(tuple(base), tuple(test))
 
 
-def _in_groups(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """Return names by group, each of them on its own without groups."""
-    groups = {name: name for name in names} if groups is None else groups
-    unknown = [name for name in names if name not in groups]
-    if unknown:
-        raise ValueError(f"`groups` has no line for {len(unknown)} photographs ({shorten(unknown, 3)}).")
+def _in_groups(names: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return names by group."""
     parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault(groups[name], []).append(name)
     return parts
+
+
+def _parts_of(kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the parts of photographs as `unite_files` does; of groups, each has to have one."""
+    records = [record for members in kinds.values() for record in members]
+    unknown = sorted(record.name for record in records if groups is not None and record.name not in groups)
+    if unknown:
+        raise ValueError(f"`groups` has no line for {len(unknown)} photographs ({shorten(unknown, 3)}).")
+    return unite_files(records, groups)
 
 
 def _by_kind(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:

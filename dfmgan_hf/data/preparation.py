@@ -391,21 +391,19 @@ def check_pair(
             expected="a mask: 0 on the background, anything else on the defect",
             advice="Give masks, not photographs; of a mask whose background is not 0, set it to 0.",
         )
-    what = "product" if record.defect == GOOD else "defect"
     if not mask.defect.any():
-        move = f"Draw the defect, or move {record.image_path.name} to the defect-free images."
         raise DataError(
             "empty_mask",
             path,
-            found=f"a mask without any {what} pixel",
-            expected=f"non-zero pixels on the {what}",
-            advice="Draw the mask anew." if record.defect == GOOD else move,
+            found="a mask without any defect pixel",
+            expected="non-zero pixels on the defect",
+            advice=f"Draw the defect, or move {record.image_path.name} to the defect-free images.",
         )
     if resolution is not None and fit == "center_crop" and not mask.defect[middle(height, width, resolution)].any():
         raise DataError(
             "cropped_mask",
             path,
-            found=f"a {what} that lies wholly outside the middle",
+            found="a defect that lies wholly outside the middle",
             expected="some of it inside, since fit is center_crop",
             advice="Use --fit pad or --fit resize, or leave the image out with --skip_bad_files.",
         )

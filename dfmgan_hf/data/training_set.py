@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +23,6 @@ from torch.utils.data import Dataset
 from ..files import tensors_sha256, whole_file
 from .duplicates import exact_duplicates, find_duplicates
 from .findings import judge, judge_duplicates, judge_folder, judge_number
-from .layouts import match_masks
 from .partitions import read_file_list, select_listed, shuffled
 from .patches import read_table, same_view_in_train_and_test
 from .preparation import Inspection, Size, height_and_width, inspect_all, prepare_example
@@ -37,7 +36,6 @@ from .records import (
     Listing,
     Split,
     fingerprint,
-    list_entries,
     shorten,
 )
 from .sources import FittedSource, find_listing
@@ -173,43 +171,6 @@ class DataConfig(FittedSource):
             labels=torch.cat([torch.full((len(each),), number) for number, each in enumerate(sets)]),
             kinds=kinds,
         )
-
-    def load_foregrounds(self, folder: Path, file_names: Sequence[str], resolution: Size = 256) -> Tensor:
-        """Load where the product is on defect-free photographs, brought to their size as they are.
-
-        Args:
-            folder: A mask for each, named like it with or without a suffix such as _mask; not zero on the product.
-            file_names: Of the photographs, as `load_good` gives them.
-            resolution: Side of square images in pixels, or height and width.
-
-        Returns:
-            bool `(N, height, width)`.
-
-        Raises:
-            DataError: `no_images` if the folder is missing or empty; `no_mask` or `several_masks` of a photograph;
-                else as `prepare_example`.
-        """
-        if not list_entries(folder).images:
-            raise DataError(
-                "no_images",
-                folder,
-                found="no images" if folder.is_dir() else "there is no such folder",
-                expected="a folder of masks that show where the product is, named like the good photographs",
-                advice="Check the path, or choose --foreground auto for products on a plain background.",
-            )
-        by_name = {record.name: record for record in self.listing().select(None)}
-        records = [by_name[name] for name in file_names]
-        found = match_masks([record.image_path for record in records], folder)[0]
-        foregrounds = []
-        for record in records:
-            masks = found[record.image_path]
-            if isinstance(masks, DataError):
-                raise masks
-            masked = replace(record, mask_path=masks[0], more_masks=masks[1:])
-            shown = prepare_example(masked, resolution, 1, self.fit, self.bit_depth)[1]
-            assert shown is not None  # since the record has a mask
-            foregrounds.append(torch.from_numpy(shown)[0] > 0)
-        return torch.stack(foregrounds)
 
 
 def load_training_set(

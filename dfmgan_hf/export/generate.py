@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ from ..gate import REASONS, Judgement, QualityGate
 from ..hub.cards import TRAINING_FILE, read_record, without_local_paths
 from ..hub.push import Repository, scratch_folder
 from ..models.base import image_size
+from ..painting import trained_fit
 from ..pipeline import DFMGANPipeline
 from ..processes import ProcessGroup
 from ..sheets import contact_sheet, save_sheet
@@ -54,6 +56,10 @@ _SHEET_SIZE = 16
 # A gate that lets less than this share pass says that the model is not good enough, not which of its draws are.
 _LEAST_PASSED, _JUDGED_FIRST = 0.05, 200
 
+# How `draw` calls a twin, and what it calls the pictures of a triplet.
+_TWIN = re.compile(r"[0-9]{5,10}_defect_free\.png")
+_OF_TRIPLET = ("mask", "defect", "defect_free")
+
 T = TypeVar("T")
 Draw = Callable[[list[int]], Iterator[Sample]]
 Triplet = tuple[Image.Image, Image.Image, Image.Image]
@@ -66,7 +72,7 @@ class DrawConfig:
 
     Attributes:
         model: A folder that save_pretrained or a training wrote, or a repository on the Hub.
-        output_dir: Folder for the pictures.
+        output_dir: Folder for the pictures; those of an earlier drawing in it go.
         num_images: Triplets to draw.
         first_seed: Triplet i is drawn from seed first_seed + i, and looks the same on every run.
         truncation_psi: 1 is the full variety; less is more typical.
@@ -84,7 +90,11 @@ class DrawConfig:
 def draw(config: DrawConfig) -> list[Path]:
     """Draw triplets into a folder, three PNG files each, named after the seed: what `dfmgan draw` does.
 
-    A backbone of stage 1 draws defect-free images alone. Returned are the files, contact_sheet.png first.
+    A backbone of stage 1 draws defect-free images alone. The folder holds one drawing: the triplets of an earlier one
+    are removed, since a mixture would be measured and looked at as one model's; other files stay.
+
+    Returns:
+        The files, contact_sheet.png first.
     """
     check_device(config.device)
     pipe = DFMGANPipeline.from_pretrained(config.model).to(config.device)
@@ -107,13 +117,29 @@ def draw(config: DrawConfig) -> list[Path]:
     files = {"contact_sheet.png": contact_sheet(samples, title=title, headings=tuple(columns), captions=captions)}
     for name, pictures in columns.items():
         files |= {f"{s:05d}_{name.replace('-', '_')}.png": p for s, p in zip(seeds, pictures, strict=True)}
+    earlier = [path for path in _drawn_before(config.output_dir) if path.name not in files]
+    for path in earlier:
+        path.unlink()
     for name, picture in files.items():
         save_sheet(picture, config.output_dir / name)
+    if earlier:
+        print(f"Removed {len(earlier)} pictures of an earlier drawing from {config.output_dir.resolve()}")
     print(
         f"Drew {config.num_images} samples ({', '.join(columns)}) of {width} x {height} pixels in {seconds:.1f} s on "
         f"{config.device}: {config.output_dir.resolve() / 'contact_sheet.png'} and {len(files) - 1} pictures beside it"
     )
     return [config.output_dir / name for name in files]
+
+
+def _drawn_before(folder: Path) -> list[Path]:
+    """Return the pictures of triplets that `draw` wrote.
+
+    Each triplet has a twin: a mask without one is somebody's own. The twin comes last, so that a removal that was cut
+    short can be taken up.
+    """
+    twins = [path for path in folder.glob("*_defect_free.png") if _TWIN.fullmatch(path.name)]
+    triplets = ([twin.with_name(twin.name.replace("defect_free", kind)) for kind in _OF_TRIPLET] for twin in twins)
+    return [path for triplet in triplets for path in triplet if path.is_file()]
 
 
 @dataclass(frozen=True)
@@ -171,6 +197,8 @@ def open_gate(
 ) -> QualityGate | None:
     """Measure a gate's thresholds for an export at the size of a model, on its device; None without real defects.
 
+    These are brought to the shape of the model's images as in its training.
+
     Args:
         data_dir: the real defects.
         export: names the kind of defect. Where it says how to paint, the real defects are read with the same bit depth
@@ -193,6 +221,7 @@ def open_gate(
         config["image_channels"],
         category=export.category,
         groups=groups,
+        fit=trained_fit(pipe.unwrapped_generator),
         bit_depth=bit_depth if how is None else how.bit_depth,
         device=pipe.device,
     )

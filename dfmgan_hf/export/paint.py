@@ -22,10 +22,10 @@ from ..arguments import check_device
 from ..data.archives import unpacked
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
-from ..data.layouts import match_masks
-from ..data.preparation import read_masks, resize_mask
+from ..data.layouts import match_masks, split_images_and_masks
+from ..data.preparation import check_pair, read_masks, resize_mask
 from ..data.reading import allow_pixels
-from ..data.records import DataError, ImageRecord, list_entries
+from ..data.records import DataError, ImageRecord, is_one_line, list_entries, normalised
 from ..data.sources import DataSource, find_listing
 from ..files import module_sha256
 from ..gate import Judgement, QualityGate, join
@@ -57,10 +57,10 @@ class PaintSetConfig(DatasetConfig):
     Attributes:
         model: Model to paint with: a folder, or the name of a repository on the Hub.
         photographs: A photograph, or a folder or archive of some.
-        masks: Where the defects go: one mask, a folder or archive of masks that are called like the photographs, or
-            what a labelling tool exported of them: then those that have labels are painted into, where `defect` is
-            drawn, or anything if no label is called so. Without it the model draws masks, and they are moved to where
-            they may be.
+        masks: Where the defects go: one mask, a folder or archive of masks that are called like the photographs (also
+            that of the photographs, if `x_mask.png` lies beside `x.png`), or what a labelling tool exported of them:
+            then those that have labels are painted into, where `defect` is drawn, or anything if no label is called
+            so. Without it the model draws masks, and they are moved to where they may be.
         region: Where that may be: a mask of the photographs' size, or `product` for what stands out from a plain
             background.
         box: The region as left, top, right and bottom in pixels, instead of a mask.
@@ -102,6 +102,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
 
     Raises:
         ExportError: there are no photographs, masks are missing, or the folder is not usable.
+        DataError: a photograph or its mask cannot be used. What was written stays.
         PaintError: a photograph cannot be painted into. What was written stays.
     """
     check_device(config.device)
@@ -119,7 +120,7 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     def repaint(index: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
         photograph, place = photographs[index % len(photographs)]
         opened = Photograph.open(photograph, config.how.bit_depth)
-        kind, where = kind_of(pipe, config.defect), _where(config, place)
+        kind, where = kind_of(pipe, config.defect), _where(config, place, opened)
         output = pipe.silent().paint(opened, seeds=[seed], config=config.how, defect=kind, **where)
         pictures = opened.restore(opened.pixels), output.labels[0], output.images[0]
         window = output.placements[0][0].window
@@ -132,8 +133,8 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
         print(f"{config.output_dir}:\n{summary}")
 
 
-# Where a defect goes: a mask, a photograph's record that names some, or wherever it may.
-Place = Path | ImageRecord | None
+# What says where a defect goes: the record of a photograph with a mask; without one, it goes wherever it may be.
+Place = ImageRecord | None
 
 
 def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
@@ -141,36 +142,86 @@ def find_photographs(config: PaintSetConfig) -> list[tuple[Path, Place]]:
 
     Raises:
         ExportError: there are none, or no masks, or one has no mask, or several that are not numbered.
+        DataError: a photograph's name cannot be written down, or a photograph is given as a mask.
     """
     if config.masks is not None and not config.masks.exists():
         raise ExportError(f"--masks {config.masks}: there is no such file or folder. Check the path.")
     place, masks_place = _opened(config.photographs), config.masks and _opened(config.masks)
     if masks_place is not None and (labelled := _labelled(place, masks_place, config.defect)):
         return labelled
+    if place != config.photographs:
+        place = _unwrapped(place)
     photographs = [place] if place.is_file() else list_entries(place).images
+    if masks_place is not None and masks_place != config.masks:
+        masks_place = _unwrapped(masks_place, photographs)
+    folder, masks = place.parent if place.is_file() else place, None
+    if masks_place is not None and masks_place.resolve() == folder.resolve():
+        beside, masks = split_images_and_masks(list_entries(folder).images)
+        photographs = [place] if place.is_file() else beside
     if not photographs:
         raise ExportError(f"{config.photographs} is no photograph, and no folder that holds any.")
-    if masks_place is None or masks_place.is_file():
-        return [(photograph, masks_place) for photograph in photographs]
-    found: list[tuple[Path, Place]] = []
-    without = []
-    for path, masks in match_masks(photographs, masks_place)[0].items():
-        if isinstance(masks, DataError):
-            without.append(path)
-        else:
-            found.append((path, ImageRecord(path.name, path, masks[0], config.defect, "test", more_masks=masks[1:])))
-    if without:
+    for photograph in photographs:
+        if not is_one_line(photograph.name):
+            found = "a name with control characters, or that is no text in UTF-8"
+            raise DataError("name", photograph, found, "names that a list can hold", "Rename it.")
+    if masks_place is None:
+        return [(photograph, None) for photograph in photographs]
+    return [(r.image_path, r) for r in _with_masks(photographs, masks_place, masks, config.defect)]
+
+
+def _with_masks(
+    photographs: list[Path], masks_place: Path, masks: list[Path] | None, defect: str
+) -> list[ImageRecord]:
+    """Return the records of photographs, which have one mask together or, in a folder, each its own.
+
+    Args:
+        photographs: all of them.
+        masks_place: the mask, or the folder.
+        masks: those in the folder; None for all images in it.
+        defect: kind of defect.
+    """
+    found: dict[Path, tuple[Path, ...]] = dict.fromkeys(photographs, (masks_place,))
+    if not masks_place.is_file():
+        matches = match_masks(photographs, masks_place, masks)[0]
+        found = {path: match for path, match in matches.items() if not isinstance(match, DataError)}
+    if without := [path for path in photographs if path not in found]:
+        same_name = f"{without[0].stem}.png or " if masks is None else ""  # beside it, that is a photograph
         raise ExportError(
-            f"{config.masks} holds no mask of {len(without)} of {len(photographs)} photographs, such as "
-            f"{without[0].name}: expected {without[0].stem}.png or {without[0].stem}_mask.png, and one of these alone."
+            f"{masks_place} holds no mask of {len(without)} of {len(photographs)} photographs, such as "
+            f"{without[0].name}: expected {same_name}{without[0].stem}_mask.png, and one of these alone."
         )
-    return found
+    themselves = {path.resolve() for path in photographs}
+    for path, of_it in found.items():
+        if any(mask.resolve() in themselves for mask in of_it):
+            raise DataError(
+                "mask_is_photograph",
+                path,
+                found=f"a mask that is one of the photographs, too ({', '.join(mask.name for mask in of_it)})",
+                expected="a mask of its own: 0 on the background, anything else on the defect",
+                advice="Give the folder of the masks as --masks, or name those beside photographs like x_mask.png.",
+            )
+    return [
+        ImageRecord(path.name, path, of_it[0], defect, "test", more_masks=of_it[1:]) for path, of_it in found.items()
+    ]
 
 
 def _opened(path: Path) -> Path:
     """Return the folder of an archive's content, and any other path as it is."""
     is_archive = path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
     return unpacked(path) if is_archive else path
+
+
+def _unwrapped(folder: Path, photographs: Iterable[Path] = ()) -> Path:
+    """Return the folder inside of an unpacked archive that holds the images, if it is but wrapped into others.
+
+    One that is called like a photograph wraps nothing: it holds the masks of this one.
+    """
+    names = {normalised(name) for path in photographs for name in (path.stem, path.name)}
+    while True:
+        images, folders, _ = list_entries(folder)
+        if images or len(folders) != 1 or normalised(folders[0].name) in names:
+            return folder
+        folder = folders[0]
 
 
 def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, Place]]:
@@ -213,6 +264,7 @@ def paint_samples(
 
     Raises:
         ExportError: a sample has used up its attempts.
+        DataError: a photograph cannot be read, or its mask does not fit it.
         PaintError: a photograph cannot be painted into; the message names it.
     """
     model_sha256 = module_sha256(pipe.unwrapped_generator)
@@ -221,9 +273,9 @@ def paint_samples(
     guard = None if gate is None else Guard(gate)
     for index in indices:
         photograph, place = photographs[index % len(photographs)]
-        where = _where(config, place)
-        attempts = Attempts(index, config, guard)
         opened = Photograph.open(photograph, config.how.bit_depth)
+        where = _where(config, place, opened)
+        attempts = Attempts(index, config, guard)
         before, profile = opened.restore(opened.pixels), (opened.info or {}).get("icc_profile")
         for attempt in range(config.max_attempts):
             seed = candidate_seed(config.seed, index, attempt)
@@ -246,9 +298,11 @@ def paint_samples(
         yield Sample.encode(record, output.images[0], output.labels[0], before, model_sha256, profile)
 
 
-def _where(config: PaintSetConfig, place: Place) -> dict[str, Any]:
-    drawn = read_masks(place) if isinstance(place, ImageRecord) else None
-    mask = drawn.defect if drawn else place
+def _where(config: PaintSetConfig, place: Place, photograph: Photograph) -> dict[str, Any]:
+    mask = None
+    if place is not None and (drawn := read_masks(place)) is not None:
+        check_pair(place, photograph.pixels, drawn)
+        mask = drawn.defect
     return {"mask": mask, "region": config.region or config.box, "forbidden": config.forbidden}
 
 

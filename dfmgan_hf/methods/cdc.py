@@ -70,8 +70,6 @@ class CDCOptions:
         anchor_std: Standard deviation of what is added to an anchor.
         anchor_interval: Every so many steps whole images near anchors are judged, in all others patches.
         num_taps: Layers of the discriminator that have a head for patches; one of them is drawn for each step.
-        shared_noise: The same pixel noise for source and copy when their features are compared; drawn apart in the
-            authors' code.
     """
 
     consistency_weight: float = 1000.0
@@ -79,7 +77,6 @@ class CDCOptions:
     anchor_std: float = 0.1
     anchor_interval: int = 4
     num_taps: int = 1
-    shared_noise: bool = True
 
     def __post_init__(self) -> None:
         check_numbers(self, consistency_weight=0, num_anchors=1, anchor_std=0, anchor_interval=1, num_taps=1)
@@ -91,7 +88,6 @@ class CDCConfig(Stage1Config, CDCOptions):
 
     num_anchors: int = 10
     ema_rampup: float | None = None
-    anchor_seed: int = 0
 
 
 class CDCTask(Stage1Task):
@@ -129,7 +125,7 @@ class CDCTask(Stage1Task):
         # A checkpoint without the source could be resumed with another one unnoticed.
         self.networks["source"] = self.source
         self.step = 0
-        seeded = torch.Generator().manual_seed(config.anchor_seed)
+        seeded = torch.Generator().manual_seed(0)
         anchors = torch.randn(config.num_anchors, generator.config["z_dim"], generator=seeded)
         self._anchors = anchors.to(generator.mapping.w_avg.device)
 
@@ -171,14 +167,15 @@ class CDCTask(Stage1Task):
         return generator_loss(self.judge(images)) + self.settings.consistency_weight * consistency
 
     def consistency(self, n: int) -> Tensor:
-        """Return the distance consistency on `n` new latents, each sample at a layer drawn for it."""
+        """Return the distance consistency on `n` new latents, each sample at a layer drawn for it.
+
+        Source and copy get the same pixel noise, which is drawn apart in the authors' code.
+        """
         z = draw_latents(self.generator.mapping, n, self.generator.num_latents, mixing_probability=0.0).z
-        seeds = [int(seed) for seed in torch.randint(2**31, (2,))]
-        if self.settings.shared_noise:
-            seeds[1] = seeds[0]
+        noise_seed = int(torch.randint(2**31, (2,))[0])  # of two, so that runs of a seed stay what they were
         with torch.no_grad():
-            source, _ = synthesis_features(self.source, z, seeds[0])
-        target, w = synthesis_features(self.generator, z, seeds[1])
+            source, _ = synthesis_features(self.source, z, noise_seed)
+        target, w = synthesis_features(self.generator, z, noise_seed)
         # w_avg is that of all latents, not of those near the anchors.
         self.w_average.observe(w)
         # The convolution at 4x4 is left out, as in the authors' code.

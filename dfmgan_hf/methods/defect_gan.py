@@ -30,8 +30,6 @@ from .translation import (
 NORMAL, DEFECT = 0, 1
 """Classes of the control map; with several kinds of defect, 1 is the first of them."""
 
-MASK_THRESHOLD = 0.5
-
 
 @dataclass(frozen=True)
 class DefectGANOptions:
@@ -76,18 +74,6 @@ class DefectGANOptions:
         weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
         sizes = ("discriminator_steps", "base_channels", "encoder_blocks", "decoder_blocks", "spade_channels")
         check_numbers(self, final_lr=0, **dict.fromkeys(weights, 0), **dict.fromkeys(sizes, 1), discriminator_layers=1)
-
-
-@dataclass(frozen=True)
-class DefectGANDrawing:
-    """What Defect-GAN draws beside the images.
-
-    Args:
-        pseudo_mask: Give the places with a spatial distribution above 1/2 as masks. They are not what the paper calls
-            masks, and nothing keeps them to the defect.
-    """
-
-    pseudo_mask: bool = False
 
 
 # --- Training ---
@@ -225,7 +211,7 @@ class DefectGANTask(TranslationTask):
 
     def sample_sheet(self) -> Image.Image:
         sampler = DefectGANSampler(self.generator, self.good, classes=self.classes)
-        good, output = sampler.translate([self.settings.sheet_seed + i for i in range(self.settings.sheet_samples)])
+        good, output = sampler.translate(range(self.settings.sheet_samples))
         headings = ("good", "where it changes", "defect")
         return sheet_of(good, output.distribution * 2 - 1, output.images, headings=headings, columns=4)
 
@@ -270,7 +256,6 @@ class DefectGANSampler:
     Args:
         generator: trained.
         good: defect-free photographs.
-        pseudo_mask: give the places with a spatial distribution above 1/2 as masks.
         classes: what is drawn; with several, each image is of one that its seed picks. A class that occurs twice
             comes twice as often.
         defect: name of the kind that is drawn, for results; None where it has none.
@@ -281,26 +266,23 @@ class DefectGANSampler:
         generator: DefectGANGenerator,
         good: Photographs,
         *,
-        pseudo_mask: bool = False,
         classes: Sequence[int] = (DEFECT,),
         defect: str | None = None,
     ) -> None:
         self.generator = generator
         self.good = good
-        self.pseudo_mask = pseudo_mask
         self.classes = tuple(classes)
         self.defect = defect
 
     @property
     def settings(self) -> dict[str, Any]:
         named = {} if self.defect is None else {"defect": self.defect}
-        return {"pseudo_mask": self.pseudo_mask, "num_good": len(self.good), **named}
+        return {"num_good": len(self.good), **named}
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
         """Draw the images with seeds `seed + i`: each picks the photograph, the class, then the noise."""
         good, output = self.translate([seed + i for i in indices])
-        masks = (output.distribution > MASK_THRESHOLD).to("cpu", torch.uint8) * 255 if self.pseudo_mask else None
-        return to_pixels(output.images)[:, : good.shape[1]], masks
+        return to_pixels(output.images)[:, : good.shape[1]], None
 
     @torch.no_grad()
     def translate(self, seeds: Sequence[int]) -> tuple[Tensor, DefectGANGeneratorOutput]:
@@ -345,7 +327,6 @@ def open_sampler(request: SamplerRequest) -> DefectGANSampler:
     return DefectGANSampler(
         generator,
         Photographs(request.photographs.load_good(**size).images, request.device),
-        pseudo_mask=request.options.pseudo_mask,
         classes=(DEFECT if names is None else DEFECT + list(names).index(defect),),
         defect=None if names is None else defect,
     )
@@ -369,7 +350,6 @@ METHOD = register(
         generator="DefectGANGenerator",
         sample_task=sample_task,
         options=DefectGANOptions,
-        drawing=DefectGANDrawing,
         # 100 thousand steps; published are 500 thousand, on 50 thousand photographs.
         defaults=RecipeConfig(batch_size=4, lr=2e-4, total_kimg=400),
         recipe_fields=RECIPE_FIELDS,

@@ -573,10 +573,6 @@ class Method:
                     "say how alike two images are: add it, or leave the imitation out."
                 )
             values["imitation_kimg"] = 0.0
-        if "r1_gamma" in chosen and values["discriminator"] == "projected" and self.learns == "good":
-            raise ValueError(
-                "`r1_gamma` has no effect on the projected discriminator: spectral norm takes R1's place."
-            )
         values.setdefault("aspect", (1, 1))
         batch_size = values.setdefault("batch_size", default_batch_size(resolution, num_processes))
         if "channels_per_pixel" in table:

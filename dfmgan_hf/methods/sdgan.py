@@ -31,6 +31,10 @@ from .translation import (
 LOG_FLOOR = 1e-6
 """Least argument of D2GAN's logarithms."""
 
+SMALLEST_MAP = 3
+"""Side of the map that `PatchDiscriminator` needs after its layers of stride 2: the next two take a pixel each, and
+between them instance norm needs more than one."""
+
 
 @dataclass(frozen=True)
 class SDGANOptions:
@@ -47,7 +51,8 @@ class SDGANOptions:
         base_channels: Channels of generators and discriminators at full resolution; None: 64, or what a smaller
             --channel_base leaves there.
         residual_blocks: Of each generator; None: 9 from 256x256 on, 6 below.
-        discriminator_layers: Layers of stride 2; 3 make patches of 70x70 pixels.
+        discriminator_layers: Layers of stride 2; 3 make patches of 70x70 pixels. They leave at least 3x3 pixels of the
+            image.
     """
 
     adversarial: Literal["d2lsgan", "d2gan"] = "d2lsgan"
@@ -251,14 +256,25 @@ class SDGANTask(TranslationTask):
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        good = ShuffledPhotographs(self.good).at(range(self.settings.sheet_samples), self.settings.sheet_seed)
+        good = ShuffledPhotographs(self.good).at(range(self.settings.sheet_samples), seed=0)
         drawn = torch.cat([self.generator(part).images for part in good.split(8)])
         return sheet_of(good, drawn, headings=("good", "defect"), columns=4)
 
 
 def build(request: TaskRequest) -> SDGANTask:
-    """Build new networks, their weights drawn from the global random generator."""
+    """Build new networks, their weights drawn from the global random generator.
+
+    Raises:
+        ValueError: there are more layers of stride 2 than the images have pixels for.
+    """
     recipe, options, target = request.recipe, request.options, request.target
+    if recipe.resolution >> options.discriminator_layers < SMALLEST_MAP:
+        most = (recipe.resolution // SMALLEST_MAP).bit_length() - 1
+        raise ValueError(
+            f"`discriminator_layers` must be at most {most} at {recipe.resolution}x{recipe.resolution}, but is "
+            f"{options.discriminator_layers}: each halves the image, of which {SMALLEST_MAP}x{SMALLEST_MAP} must be "
+            "left. Choose fewer, or a larger --resolution."
+        )
     shape: dict[str, Any] = {"image_channels": recipe.image_channels, "base_channels": base_channels(request)}
     blocks = options.residual_blocks or (9 if recipe.resolution >= 256 else 6)
     with target.construct():

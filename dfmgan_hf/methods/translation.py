@@ -82,7 +82,6 @@ class TranslationConfig:
         lr: Adam's learning rate before it falls.
         total_kimg: length that the learning rate falls over.
         sheet_samples: pictures on a sample sheet.
-        sheet_seed: of the good images that they are drawn on, and of their noise.
     """
 
     options: Any
@@ -90,7 +89,6 @@ class TranslationConfig:
     lr: float
     total_kimg: float
     sheet_samples: int = 16
-    sheet_seed: int = 0
 
 
 class TranslationTask(Task):

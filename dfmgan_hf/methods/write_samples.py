@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data import DataConfig
-from ..files import to_json, write_json
-from ..metrics.sampler import Sampler, batches, draw
+from ..files import keep_settings, module_sha256, to_json
+from ..metrics.sampler import PipelineSampler, Sampler, batches, draw
 from ..models.base import sides
 from ..processes import ProcessGroup
 from ..sheets import save_sheet
@@ -45,7 +44,8 @@ def write_samples(
         sampler: draws.
         output_dir: filled; begun by an earlier run of the same settings, or without images.
         num_images: how many.
-        settings: what the images depend on besides the seed, as JSON can hold it; kept in settings.json.
+        settings: what the images depend on besides the seed and the sampler's weights, as JSON can hold it; kept in
+            settings.json.
         seed: of the samples.
         batch_size: images drawn at once.
         processes: of a launch, which share the work; every one calls this.
@@ -54,14 +54,16 @@ def write_samples(
         Images that this process has drawn.
 
     Raises:
-        ValueError: the folder was begun with other settings, or holds images without any.
+        ValueError: the folder was begun with other settings or weights, or holds images without any.
 
     Example:
         >>> sampler = open_sampler(SamplerRequest("runs/hazelnut_crack_cdc"))
         >>> write_samples(sampler, Path("generated/cdc"), 1000, settings={"model": "runs/hazelnut_crack_cdc"})
     """
     processes = processes or ProcessGroup()
-    begin(output_dir, {**settings, "seed": seed}, processes)
+    if processes.is_main:
+        _begin(output_dir, {**settings, **_weights(sampler), "seed": seed})
+    processes.wait()
     drawn = 0
     work = processes.mine(batches(num_images, batch_size))
     for batch in tqdm(work, desc="Drawing", unit="batch", disable=not processes.is_main):
@@ -79,18 +81,26 @@ def write_samples(
     return drawn
 
 
-def begin(output_dir: Path, settings: dict[str, Any], processes: ProcessGroup) -> None:
+def _weights(sampler: Sampler) -> dict[str, str]:
+    """Return what settings say of the network that draws, if there is one: in its folder others may lie tomorrow."""
+    if isinstance(sampler, PipelineSampler):
+        network = sampler.pipe.unwrapped_generator
+    else:
+        network = getattr(sampler, "generator", None)
+    return {} if network is None else {"model_sha256": module_sha256(network)}
+
+
+def _begin(output_dir: Path, settings: dict[str, Any]) -> None:
     """Keep the settings, or compare them with those that the folder was begun with."""
     path = output_dir / SETTINGS_FILE
-    before = json.loads(path.read_text()) if path.is_file() else None
-    if before is None and any(output_dir.glob("*.png")):
+    if not path.is_file() and any(output_dir.glob("*.png")):
         raise ValueError(f"{output_dir} holds images that were not begun here; choose another folder.")
-    if before is not None and before != settings:
-        raise ValueError(f"{output_dir} was begun with {before}, not {settings}; choose another folder.")
-    processes.wait()
-    if processes.is_main and before is None:
-        write_json(path, settings)
-    processes.wait()
+    begun, different = keep_settings(path, settings)
+    if different:
+        listed = "; ".join(f"{name} was {begun.get(name)} and is {settings.get(name)} now" for name in different)
+        raise ValueError(
+            f"{output_dir} was begun with other settings: {listed}. Repeat them to resume, or give another folder."
+        )
 
 
 def _save(image: Tensor, path: Path) -> None:

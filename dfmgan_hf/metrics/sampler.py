@@ -162,12 +162,15 @@ class FolderSampler:
     Args:
         directory: images directly inside, in which case `x_mask.png` beside `x.png` is its mask; or a data set in
             MVTec AD's layout, an imagefolder with a mask column, what `dfmgan generate` writes for COCO and YOLO, or
-            what `dfmgan draw` writes, of which only `x_defect.png` with `x_mask.png` are taken.
+            what `dfmgan draw` writes, of which only `x_defect.png` with `x_mask.png` are taken, or what a model
+            without masks drew.
         mask_dir: masks named like the images, with or without a suffix such as `_mask`.
         defect: kind of defect, where the folder holds several.
         resolution: side, or height and width, that images are scaled down to; None leaves them as they are, all of
             one size.
         bit_depth: significant bits of 16-bit images, see `read_image`; that of the real ones they are compared with.
+        defect_free: take the defect-free twins of what `dfmgan draw` or `dfmgan generate` wrote, or a data set's good
+            photographs, without masks; of images directly inside a folder, all.
 
     Raises:
         DataError: if there are no images, or masks don't match, or (when drawn) a file cannot be read.
@@ -181,9 +184,10 @@ class FolderSampler:
         defect: str | None = None,
         resolution: Size | None = None,
         bit_depth: int = 16,
+        defect_free: bool = False,
     ) -> None:
         self.directory = Path(directory)
-        self.records = _find_records(self.directory, None if mask_dir is None else Path(mask_dir), defect)
+        self.records = _find_records(self.directory, None if mask_dir is None else Path(mask_dir), defect, defect_free)
         self.resolution = resolution
         self.bit_depth = bit_depth
         self.has_masks = all(record.mask_path is not None for record in self.records)
@@ -242,7 +246,9 @@ def _to_tensors(
     return pixels, None if mask is None else torch.from_numpy(mask)[None].to(torch.uint8) * 255
 
 
-def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) -> list[ImageRecord]:
+def _find_records(
+    directory: Path, mask_dir: Path | None, defect: str | None, defect_free: bool = False
+) -> list[ImageRecord]:
     if not directory.is_dir():
         raise DataError(
             "no_images",
@@ -252,10 +258,13 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
             advice="Check the path.",
         )
     images = list_entries(directory).images
-    drawn = _find_drawn(images) if mask_dir is None else []
+    drawn = _find_drawn(images, defect_free) if mask_dir is None else []
+    twins = directory / "defect_free"  # where `dfmgan generate` puts them, but in the layout mvtec
     if drawn:
-        kind = defect or name_of(directory)
+        kind = GOOD if defect_free else defect or name_of(directory)
         records = [ImageRecord(f"test/{kind}/{image.name}", image, mask, kind, "test") for image, mask in drawn]
+    elif defect_free and twins.is_dir():
+        records = find_listing(DataSource(good_dir=twins)).records
     elif images and not metadata_files(directory):
         if mask_dir is not None or split_images_and_masks(images)[1]:
             records = find_listing(DataSource(defect_dir=directory, mask_dir=mask_dir), defect).records
@@ -264,7 +273,9 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
     else:
         listing = find_listing(DataSource(directory))
         kinds = listing.defects or [GOOD]
-        if defect is None and len(kinds) == 1:
+        if defect_free:
+            defect = GOOD
+        elif defect is None and len(kinds) == 1:
             defect = kinds[0]
         records = [] if defect is None else listing.select(defect)
         if not records:
@@ -273,7 +284,7 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
                 directory,
                 found=f"images of {shorten(kinds)}",
                 expected="one kind of defect" if defect is None else f"images of '{defect}'",
-                advice="Say which with --defect.",
+                advice="Leave --defect_free out." if defect_free else "Say which with --defect.",
             )
     for record in records:
         if record.error is not None:
@@ -281,14 +292,34 @@ def _find_records(directory: Path, mask_dir: Path | None, defect: str | None) ->
     return records
 
 
-def _find_drawn(images: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Return the images with defects that `dfmgan draw` wrote among these, with their masks.
+def _find_drawn(images: Sequence[Path], defect_free: bool) -> list[tuple[Path, Path | None]]:
+    """Return what `dfmgan draw` wrote among these, if it wrote them: the images with defects, each with its mask.
 
-    Beside them lie twins, and a page that shows all: neither are images of defects.
+    A model without masks draws twins alone, as what it calls all of its images. Beside them lies a page that shows
+    all, which is no image.
+
+    Args:
+        images: in one folder.
+        defect_free: return the twins instead.
     """
-    masks = {path.name.removesuffix("_mask.png"): path for path in images if path.name.endswith("_mask.png")}
-    stems = [(path, path.name.removesuffix("_defect.png")) for path in images if path.name.endswith("_defect.png")]
-    return [(path, masks[stem]) for path, stem in stems if stem in masks]
+    by_kind: dict[str, dict[str, Path]] = {"defect": {}, "mask": {}, "defect_free": {}}
+    for path in images:
+        for kind, found in by_kind.items():
+            if path.name.endswith(f"_{kind}.png"):
+                found[path.name.removesuffix(f"_{kind}.png")] = path
+    defects, masks, twins = by_kind.values()
+    pairs: list[tuple[Path, Path | None]] = [(defects[stem], masks[stem]) for stem in defects if stem in masks]
+    if not pairs and not all(path in twins.values() or path.name == "contact_sheet.png" for path in images):
+        return []
+    if defect_free and pairs and not twins:
+        raise DataError(
+            "no_images",
+            pairs[0][0].parent,
+            found=f"images with defects, such as {pairs[0][0].name}, and no defect-free ones",
+            expected="twins as `dfmgan draw` writes them beside these, called x_defect_free.png",
+            advice="Draw them again, or leave --defect_free out.",
+        )
+    return pairs if pairs and not defect_free else [(twin, None) for twin in twins.values()]
 
 
 def as_sampler(samples: Generated, resolution: Size | None = None) -> Sampler:

@@ -105,7 +105,7 @@ class PatchDiscriminator(SafetensorsModel):
     Args:
         image_channels: 1 (grey) or 3 (RGB).
         base_channels: channels of the first layer, 64 as published; they double three times at most.
-        num_layers: layers of stride 2, 3 as published.
+        num_layers: layers of stride 2, 3 as published; in training, they must leave at least 3x3 pixels.
     """
 
     @register_to_config

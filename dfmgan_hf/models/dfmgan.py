@@ -278,14 +278,6 @@ class DFMGANGenerator(StyleGAN2Generator):
                 )
         return torch.tensor([known.index(name) for name in names], dtype=torch.int64, device=self.device)
 
-    def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that stage 2 leaves alone."""
-        return [p for name, p in self.named_parameters() if not name.startswith(DEFECT_PREFIXES)]
-
-    def defect_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that stage 2 trains: defect mapping, residual blocks and ToMask."""
-        return [p for name, p in self.named_parameters() if name.startswith(DEFECT_PREFIXES)]
-
     def forward(  # type: ignore[override]
         self,
         object_latents: Tensor,

@@ -27,11 +27,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..arguments import check_device, require
-from ..data.partitions import Partition, find_parts, find_usable, quarter_of, read_groups, split_by_parts
+from ..data.partitions import (
+    Partition,
+    find_parts,
+    find_usable,
+    quarter_of,
+    read_groups,
+    split_by_parts,
+    unite_files,
+    unite_kinds,
+)
 from ..data.patches import patch_stems
-from ..data.preparation import fit_to_size, read_pair, resize_mask
+from ..data.preparation import fit_to_size, fitting_size, read_pair, resize_mask
 from ..data.reading import Array
-from ..data.records import DataError, ImageRecord, shorten
+from ..data.records import DataError, ImageRecord, normalised, shorten
 from ..data.sources import FittedSource
 from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
@@ -39,10 +48,11 @@ from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
 from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
 from ..models.base import image_size, sides
-from ..painting import PaintConfig
+from ..painting import PaintConfig, trained_fit
 from ..photograph import Photograph
 from ..pipeline import DFMGANPipeline
 from .detector import Detector, Example, Shown, cut, find_defects, train_detector, write_onnx
+from .perlin import perlin_defect
 from .report import WITH_MODEL, sentence, write_report
 from .statistics import LEAST_PARTS, LEAST_SEEDS, Scores, best_threshold, compare
 
@@ -138,6 +148,7 @@ class ProveConfig(FittedSource):
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "defects", tuple(map(normalised, self.defects)))
         if self.seeds < LEAST_SEEDS:
             raise ValueError(f"`seeds` must be at least {LEAST_SEEDS}, to know how much they differ: {self.seeds}.")
         for name in ("side", "crop"):
@@ -268,7 +279,7 @@ class Experiment:
         self.listing = find_usable(config, config.defects, self.size if self.is_whole else None, config.fit)
         self.kinds = self._kinds()
         self._check_models()
-        self.parts = self._find_parts()
+        self.parts = unite_files(self.listing.records, self._find_parts())
         self.partition = self._split()
         self.train_defects, self.train_good, self.test = self._select()
         self.overlap = self._find_overlap()
@@ -297,9 +308,15 @@ class Experiment:
         return list(dict.fromkeys(self.config.defects or self.listing.defects))
 
     def _check_models(self) -> None:
-        """Refuse a model of several kinds that draws none of those that are tested: it would draw any."""
+        """Refuse a model that draws photographs of another shape, or, of several kinds, none of those tested."""
         for name, pipe in self.pipes.items():
-            if pipe.defect_names and not set(pipe.defect_names) & set(self.kinds):
+            fit = trained_fit(pipe.unwrapped_generator)
+            if self.is_whole and fit not in ("resize", self.config.fit):
+                raise ProveError(
+                    f"{name} was trained with --fit {fit}, but photographs are brought to its shape by --fit "
+                    f"{self.config.fit}, so that they would not look like what it draws: give --fit {fit}."
+                )
+            if pipe.defect_names and not self._drawn_by(pipe):
                 raise ProveError(
                     f"{name} draws the defects {', '.join(pipe.defect_names)}, but none of those that are tested "
                     f"({', '.join(self.kinds)}): name some that it draws (--defects), as its training called them, or "
@@ -363,8 +380,7 @@ class Experiment:
         """Return photographs of defects and good ones to train on, and all to test on: no part is on both sides."""
         base, tested = set(self.partition.base), set(self.partition.test)
         with_defect = [r for r in self.listing.records if r.defect in self.kinds]
-        train = [r for r in with_defect if r.name in base]
-        test = [r for r in with_defect if r.name in tested]
+        train, test = (self._with_all_kinds(with_defect, side) for side in (base, tested))
         parts_of_train, parts_of_test = self._parts_of(train), self._parts_of(test)
         shared = sorted(parts_of_train & parts_of_test)
         if shared:
@@ -373,11 +389,14 @@ class Experiment:
                 f"({shorten(shared, 3)}). Divide the photographs with `dfmgan split`, which keeps those of one part "
                 "together."
             )
-        good = [r for r in self.listing.select(None, "train") if self._part(r.name) not in parts_of_test]
-        test_good = [r for r in self.listing.select(None, "test") if self._part(r.name) not in parts_of_train]
-        if not test_good:  # own folders and label files have one pile of good photographs: the list divides it
-            test_good = [r for r in good if r.name in tested]
-        if not test_good:  # a list of defects alone
+        # Lists that name good photographs mean these and no others.
+        pile = [r for r in self.listing.select(None) if r.name not in tested]
+        listed = [r for r in self.listing.select(None) if r.name in tested]
+        good = [r for r in pile if r.name in base] or [r for r in pile if r.split == "train"]
+        good = [r for r in good if self._part(r.name) not in parts_of_test]
+        test_good = listed or [r for r in pile if r.split == "test" and r.name not in base]
+        test_good = [r for r in test_good if self._part(r.name) not in parts_of_train]
+        if not test_good and not listed:  # a list of defects alone
             held_back = quarter_of(self._parts_of(good) - parts_of_train)
             test_good = [r for r in good if self._part(r.name) in held_back]
         held_back = self._parts_of(test_good)
@@ -395,16 +414,23 @@ class Experiment:
                 )
         return train, good, [*test, *test_good]
 
+    @staticmethod
+    def _with_all_kinds(records: Sequence[ImageRecord], names: set[str]) -> list[ImageRecord]:
+        """Return the photographs that are named under one of their kinds of defect, each once, with all masks."""
+        files = {record.image_path for record in records if record.name in names}
+        return unite_kinds(record for record in records if record.image_path in files)
+
     def _find_overlap(self) -> list[str]:
         """Return sentences about parts that a model has learnt from and that are tested."""
         tested = self._parts_of(self.test)
         known = {r.name: r for r in self.listing.records}
+        with_defect = {r.image_path for r in self.listing.records if r.defect in self.kinds}
         notes = []
         for name, source in zip(self.config.models, self.sources, strict=True):
             learnt_from = origin_of(name)
             seen = photographs_of(learnt_from, known)
             source["origin_known"] = bool(seen)
-            shared = sorted(n for n in seen if self._part(n) in tested and known[n].defect in self.kinds)
+            shared = sorted(n for n in seen if self._part(n) in tested and known[n].image_path in with_defect)
             if shared:
                 sentence = f"{name} has learnt from {len(shared)} photographs of tested parts ({shorten(shared, 3)})"
                 if not self.config.allow_overlap:
@@ -420,7 +446,7 @@ class Experiment:
                     f"What {name} has learnt from {known_as}: if tested parts are among it, the comparison with it "
                     "says nothing about new parts."
                 )
-            good = [n for n in seen if self._part(n) in tested and known[n].defect not in self.kinds]
+            good = [n for n in seen if self._part(n) in tested and known[n].image_path not in with_defect]
             if good:
                 notes.append(f"{name} has seen {len(good)} photographs of tested parts without these defects.")
             source["overlaps"] = bool(shared)
@@ -432,6 +458,7 @@ class Experiment:
         settings = {
             **options,
             "whole": self.is_whole,
+            "size": list(self.size) if self.is_whole else None,
             "train": [r.name for r in (*self.train_defects, *self.train_good)],
             "test": [r.name for r in self.test],
         }
@@ -536,6 +563,10 @@ class Experiment:
         pipe = self.pipes[name]
         record = self.train_good[rng.integers(len(self.train_good))]
         image, _ = read_pair(record, 3, self.config.bit_depth)
+        if self.is_whole:  # painting would stretch it, whatever `fit` says
+            height, width = image.shape[:2]
+            shape = fitting_size(height, width, self.size, self.config.fit)
+            image, _ = fit_to_size(image, None, shape, self.config.fit)
         # A model of another product is not refused here: that it does not help is what the report will say.
         window = pipe.unwrapped_generator.config.get("window") or 0
         how = PaintConfig(any_product=True, flip=True, window=window)
@@ -545,9 +576,13 @@ class Experiment:
             return None
         return *self._fitted(output.images[0], np.asarray(output.labels[0]) > 0), None
 
+    def _drawn_by(self, pipe: DFMGANPipeline) -> list[str]:
+        """Return the tested kinds that a model of several draws, as its training called them."""
+        return [kind for kind in pipe.defect_names if normalised(kind) in self.kinds]
+
     def _kind_of(self, pipe: DFMGANPipeline, rng: np.random.Generator) -> str | None:
         """Return a kind of defect that is tested and that a model of several draws; None of other models."""
-        known = [kind for kind in pipe.defect_names if kind in self.kinds]
+        known = self._drawn_by(pipe)
         return known[rng.integers(len(known))] if known else None
 
     def _generate(self, seed: int, rng: np.random.Generator, is_gated: bool = False) -> Made | None:
@@ -570,7 +605,10 @@ class Experiment:
         """Return the gate of a model for a kind of defect; its thresholds come from photographs to train on alone."""
         if (name, kind) not in self._gates:
             config = self.pipes[name].unwrapped_generator.config
-            defects = [record for record in self.train_defects if kind in (None, record.defect)]
+            defects = self.train_defects
+            if kind is not None:  # with the masks of this kind alone, which is what the model draws
+                trained = {record.image_path for record in defects}
+                defects = [record for record in self.listing.select(kind) if record.image_path in trained]
             self._gates[name, kind] = QualityGate.from_photographs(
                 defects,
                 self.train_good,
@@ -825,52 +863,3 @@ def photographs_of(names: Sequence[str], known: Mapping[str, ImageRecord]) -> se
     patched = {f"{record.split}/{record.defect}/{stems[name]}": name for name, record in known.items()}
     found = (name if name in known else patched.get(_PATCH.sub("", str(Path(name).with_suffix("")))) for name in names)
     return {name for name in found if name is not None}
-
-
-# --- Perlin defects ---
-
-
-def perlin_defect(image: Array, source: Array, rng: np.random.Generator) -> Example:
-    """Lay another texture over a photograph in blots of Perlin noise (DRAEM, ICCV 2021, section 3.2).
-
-    DRAEM takes textures from another data set (DTD). Here it is a photograph of the same product: cut into tiles that
-    are shuffled, made brighter or darker, more or less contrasty, perhaps inverted.
-
-    Args:
-        image, source: uint8 (S, S, 3).
-        rng: source of randomness.
-    """
-    side = len(image)
-    cells = [int(2 ** rng.integers(0, 6)) for _ in range(2)]
-    noise = perlin_noise(side, min(cells[0], side // 2), min(cells[1], side // 2), rng)
-    mask = np.rot90(noise, int(rng.integers(4))) > 0.5
-    grid = 4
-    step = side // grid
-    corners = [(y * step, x * step) for y in range(grid) for x in range(grid)]
-    tiles = [source[y : y + step, x : x + step] for y, x in corners]
-    order = rng.permutation(len(tiles))
-    texture = np.vstack([np.hstack([tiles[i] for i in row]) for row in order.reshape(grid, grid)]).astype(np.float32)
-    texture = np.pad(texture, ((0, side - len(texture)), (0, side - len(texture)), (0, 0)), mode="symmetric")
-    if rng.random() < 0.3:
-        texture = 255 - texture
-    middle = texture.mean(axis=(0, 1))
-    texture = (texture - middle) * rng.uniform(0.5, 2) + middle + rng.uniform(-80, 80)
-    opacity = rng.uniform(0.1, 1)
-    mixed = (1 - opacity) * image + opacity * texture.clip(0, 255)
-    return np.where(mask[:, :, None], mixed.round().astype(np.uint8), image), np.ascontiguousarray(mask)
-
-
-def perlin_noise(side: int, rows: int, columns: int, rng: np.random.Generator) -> Array:
-    """Return Perlin's gradient noise (SIGGRAPH 1985) over so many cells, about -1 to 1, float (side, side)."""
-    angles = rng.uniform(0, 2 * np.pi, (rows + 1, columns + 1))
-    y, x = (np.arange(side) * n / side for n in (rows, columns))
-    row, column = y.astype(int), x.astype(int)
-    dy, dx = (y - row)[:, None], (x - column)[None]
-    corners = {
-        (i, j): np.sin(angles[row + i][:, column + j]) * (dy - i) + np.cos(angles[row + i][:, column + j]) * (dx - j)
-        for i in (0, 1)
-        for j in (0, 1)
-    }
-    fade_y, fade_x = (6 * t**5 - 15 * t**4 + 10 * t**3 for t in (dy, dx))
-    above, below = (corners[i, 0] + fade_x * (corners[i, 1] - corners[i, 0]) for i in (0, 1))
-    return math.sqrt(2) * (above + fade_y * (below - above))

@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -213,7 +214,11 @@ def write_checkpoint(
 
 def remove_partial(folder: Path) -> None:
     """Undo what a killed run left half-written in `folder`."""
-    for path in [*folder.glob(f".{PREFIX}*.partial"), *folder.glob(f".{PREFIX}*.replaced")]:
+    for path in folder.glob(f".{PREFIX}*.replaced"):
+        # With nothing to take its place, it was being removed, and is not to come back as the latest.
+        if not path.with_suffix(".partial").exists():
+            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f".{PREFIX}*.partial"):
         recover_folder(path.with_name(path.stem.removeprefix(".")))
 
 
@@ -289,37 +294,35 @@ class ScoreConfig:
 
     Args:
         eval_every_kimg: Interval of scores, which need the weights of AlexNet and LPIPS; 0 for none.
-        eval_images: Generated images of a score.
-        best_by: What decides: the lowest KID or the highest clustered LPIPS.
+        eval_images: Generated images of a score, at least 2.
         lpips_weights: File with AlexNet's weights; None: environment DFMGAN_LPIPS_WEIGHTS, cache or download.
 
     Raises:
-        ValueError: a negative or infinite interval, or no images.
+        ValueError: a negative or infinite interval, or fewer than two images.
     """
 
     eval_every_kimg: float = 0.0
     eval_images: int = 500
-    best_by: Literal["kid", "clustered_lpips"] = "kid"
     lpips_weights: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.eval_every_kimg < math.inf:
             raise ValueError(f"`eval_every_kimg` must be a finite number from 0 on, but is {self.eval_every_kimg}.")
-        if self.eval_images < 1:
-            raise ValueError(f"`eval_images` must be at least 1, but is {self.eval_images}.")
+        if self.eval_images < 2:
+            raise ValueError(f"`eval_images` must be at least 2, which KID needs, but is {self.eval_images}.")
         if not self.eval_every_kimg:
-            check_effect(self, ["eval_images", "best_by", "lpips_weights"], "`eval_every_kimg`")
+            check_effect(self, ["eval_images", "lpips_weights"], "`eval_every_kimg`")
 
 
 class BestModel:
-    """Remember the best score and keep the model that had it.
+    """Remember the best score, which is the one with the lowest KID, and keep the model that had it.
 
     Models whose masks are mostly empty or mostly cover over half of the image lose against all others: their images
     can score well, since they are hardly more than the backbone's.
 
     Args:
         folder: holds the exported model and score.json.
-        config: which score is better.
+        config: when and of what scores are measured, for the record.
     """
 
     def __init__(self, folder: Path, config: ScoreConfig) -> None:
@@ -338,12 +341,17 @@ class BestModel:
         self.images_seen, self.score = images_seen, score
         return True
 
-    def rank(self, score: Score) -> tuple[bool, bool, float]:
+    def rank(self, score: Score) -> tuple[bool, float]:
         """Return what sorts scores, the larger the better."""
-        value = score.get(self.config.best_by)
+        kid = score.get("kid")
         bad_masks = max(score.get("mask_empty_rate") or 0.0, score.get("mask_large_rate") or 0.0)
-        number = 0.0 if value is None else -value if self.config.best_by == "kid" else value
-        return bad_masks <= MOST_BAD_MASKS, value is not None, number
+        return bad_masks <= MOST_BAD_MASKS, -math.inf if kid is None else -kid
+
+    def clear(self) -> None:
+        """Remove what another run kept. A folder without a score is not of a run, and stays."""
+        recover_folder(self.folder)
+        if (self.folder / SCORE_FILE).is_file():
+            remove_folder(self.folder)
 
     def state_dict(self) -> dict[str, Any]:
         return {"images_seen": self.images_seen, "score": self.score}
@@ -359,15 +367,14 @@ class BestModel:
 
     def rule(self) -> str:
         """Return the rule in words, for the record and the model card."""
-        what = "lowest KID on AlexNet features" if self.config.best_by == "kid" else "highest clustered LPIPS"
         return (
-            f"{what} of {self.config.eval_images} generated images against the training photographs, measured every "
-            f"{self.config.eval_every_kimg:g} kimg; models with over half of the masks empty, or covering over half "
-            "of the image, come last"
+            f"lowest KID on AlexNet features of {self.config.eval_images} generated images against the training "
+            f"photographs, measured every {self.config.eval_every_kimg:g} kimg; models with over half of the masks "
+            "empty, or covering over half of the image, come last"
         )
 
     def summary(self) -> str:
         """Return one line for people."""
-        value = None if self.score is None else self.score.get(self.config.best_by)
-        shown = "not measurable" if value is None else f"{value:.4f}"
-        return f"after {self.images_seen / 1000:.2f} kimg, {self.config.best_by} {shown}, in {self.folder.name}/"
+        kid = None if self.score is None else self.score.get("kid")
+        shown = "not measurable" if kid is None else f"{kid:.4f}"
+        return f"after {self.images_seen / 1000:.2f} kimg, kid {shown}, in {self.folder.name}/"

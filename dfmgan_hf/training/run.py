@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,14 +18,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from ..arguments import check_effect
 from ..data.training_set import ImageMaskDataset
-from ..files import lock_folder, to_json, versions, write_json
+from ..files import lock_folder, to_json, versions, whole_folder, write_json
 from .checkpointing import CONFIG_FILE, PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints, read_record
 from .report import write_report
 from .task import BatchStream, Task
-from .trainer import RunConfig, Trainer, check_batch
+from .trainer import RunConfig, Trainer, check_batch, stop_signals
 
 LOW_VRAM_IMAGES = 4
+NEW_MODEL_FOLDER = ".model"
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,13 @@ def check_length(task: Task, batch_size: int, total_kimg: float) -> str | None:
     )
 
 
+def check_r1(task: Task, record: dict[str, Any]) -> None:
+    """Raise ValueError if a weight of R1 was chosen for a task without: projected discriminators have none."""
+    recipe = getattr(record.get("config"), "recipe", None)
+    if recipe is not None and all(phase.name != "r1" for phase in task.phases):
+        check_effect(recipe, ["r1_gamma"], "`discriminator` stylegan2 or, in stage 2, a `match_discriminator`")
+
+
 def time_of_convolution(dtype: torch.dtype) -> float:
     """Return the least of three times, in seconds, that this CPU takes for a convolution in `dtype`."""
     images, weight = torch.ones(2, 64, 32, 32, dtype=dtype), torch.ones(64, 64, 3, 3, dtype=dtype)
@@ -162,17 +174,24 @@ def fit(
 ) -> None:
     """Train a task on a data set and export it to the run's output folder; without the last two, without scores.
 
-    A run that a signal stops exports what is learnt so far.
+    A run that a signal stops exports what is learnt so far; one that comes meanwhile waits for that.
 
     Raises:
+        ValueError: scores are wanted of a single photograph, or R1 of a task that has none.
         BlockingIOError: another run writes to the folder.
         torch.OutOfMemoryError: with advice.
         see `Trainer.train`.
     """
     run, accelerator, dataset = prepared.run, prepared.accelerator, prepared.dataset
+    if make_scorer is not None and len(dataset) < 2:
+        raise ValueError(
+            f"`eval_every_kimg` needs at least 2 photographs to compare with, but there is {len(dataset)}, and with "
+            "it no KID, which says which model is the best. Give more photographs, or leave --eval_every_kimg out."
+        )
     images = prepared.batch_size // accelerator.num_processes // run.accumulation_steps
     with advice_on_memory(images, run.precision):
         task = prepared.build(accelerator.device)
+        check_r1(task, prepared.record)
         split = task.check_split(images)
         late = check_length(task, prepared.batch_size, prepared.total_kimg)
         for message in (split, late):
@@ -214,9 +233,13 @@ def fit(
                     trainer.train(run.resume_from_checkpoint)
                 except SystemExit as stop:
                     stopped = stop
-                if accelerator.is_main_process:
-                    _export(trainer, record)
-            accelerator.wait_for_everyone()
+                with stop_signals() as signals:
+                    if accelerator.is_main_process:
+                        _export(trainer, record)
+                    accelerator.wait_for_everyone()
+            if stopped is None and trainer.processes.any(bool(signals)):
+                # Of several models, the next one is not to be begun.
+                stopped = SystemExit(128 + (signals[0] if signals else signal.SIGTERM))
             if stopped is not None:
                 if accelerator.is_main_process:
                     print(f"What is learnt so far is a model: {run.output_dir}", flush=True)
@@ -232,7 +255,7 @@ def fit(
 def _export(trainer: Trainer, record: dict[str, Any]) -> None:
     """Write the model, and beside it and the best one what it came from."""
     folder, best = trainer.run.output_dir, trainer.best
-    trainer.task.export(folder)
+    write_model(trainer.task, folder)
     seconds = round(trainer.progress.seconds, 1)
     record["result"] = {"images_seen": trainer.images_seen, "training_seconds": seconds}
     if best.score is not None:
@@ -240,6 +263,23 @@ def _export(trainer: Trainer, record: dict[str, Any]) -> None:
         if best.folder.is_dir():
             write_json(best.folder / CONFIG_FILE, to_json(record))
     write_json(folder / CONFIG_FILE, to_json(record))
+
+
+def write_model(task: Task, folder: Path) -> None:
+    """Export a task into a folder that holds more than the model, and perhaps an earlier one.
+
+    All is written before the first part takes its place: a run that is killed while it writes leaves the earlier
+    model, and not one whose discriminator is older than its generator.
+    """
+    new = folder / NEW_MODEL_FOLDER
+    with whole_folder(new, replace=True) as aside:
+        task.export(aside)
+    for part in list(new.iterdir()):
+        place = folder / part.name
+        if place.is_dir():
+            os.replace(place, new / f"{part.name}.replaced")
+        os.replace(part, place)
+    shutil.rmtree(new)
 
 
 def try_report(run_dir: Path) -> None:

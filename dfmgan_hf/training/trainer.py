@@ -186,7 +186,7 @@ class Trainer:
         accelerator: device, processes and tracker.
         total_kimg: length in thousands of real images shown.
         scorer: measures the averaged generator; None for no scores.
-        score: when to score and which score is better; the model that has it is kept in best/.
+        score: when to score; the model with the best score is kept in best/.
         settings: what decides the result, as JSON; checkpoints keep it, and a resumed run names what has changed.
         on_start: called on the main process once it is certain that the run can start in its folder.
         show_progress: draw a progress bar on the main process.
@@ -260,6 +260,10 @@ class Trainer:
             SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written, unless all
                 was done by then. A score that is due is measured when the run is resumed.
         """
+        # A checkpoint that was about to be replaced when the run was killed is one to resume from.
+        if self.processes.is_main:
+            remove_partial(self.checkpoints_dir)
+        self.processes.wait()
         self.check_output_dir(resume_from)
         if resume_from == "latest" and not list_checkpoints(self.checkpoints_dir):
             self._say(f"No checkpoint in {self.checkpoints_dir} yet: starting afresh.")
@@ -273,7 +277,8 @@ class Trainer:
         if self.processes.is_main:
             make_folder(self.run.output_dir)
             self.on_start()
-            remove_partial(self.checkpoints_dir)
+            if resume_from is None:
+                self.best.clear()
             rows = self.log.rewind(self.images_seen)
             for sheet in self.sheets_dir.glob("[0-9]*.png"):
                 if int(sheet.stem) > self.images_seen:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from tests.data.conftest import save
 
 SIDE = 32
 KINDS = ("bright", "dark")
@@ -21,11 +22,6 @@ def draw_pair(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         mask[top : top + 9, left : left + 9] = True
         image[mask] += 90 if kind == "bright" else -90
     return np.repeat(image.astype(np.uint8)[:, :, None], 3, axis=2), mask
-
-
-def save(array: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
 
 
 def save_kind(category: Path, kind: str, count: int, first_seed: int = 0) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +32,16 @@ from benchmarks.paper.downstream import LabelledImages, Trial, adam
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.metrics import MissingWeightsError, draw
-from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save, save_generated, save_photographs
+from tests.benchmarks.drawn_downstream import (
+    KINDS,
+    SIDE,
+    draw_pair,
+    save,
+    save_generated,
+    save_kind,
+    save_photographs,
+)
+from tests.prove.several_kinds import save_labelled
 
 pytest.importorskip("timm", reason="the benchmarks extra is not installed")
 
@@ -120,8 +131,13 @@ def test_splits_are_saved_as_lists_that_can_be_given_back(config, tmp_path):
     assert len(replace(config.data, file_list=base).load_defects("dark", resolution=SIDE)) == 2
     other = start(config, output_dir=tmp_path / "other").subjects["plate"].lists["P1"][0]
     assert other.read_text() == base.read_text()
-    # The user's own lists are kept.
-    base.write_text("test/bright/000.png\ntest/dark/000.png\n")
+    # The user's own lists are kept, unless both have a photograph.
+    own = ["test/bright/000.png", "test/dark/000.png"]
+    base.write_text("\n".join(own))
+    test.write_text("\n".join(names))
+    with pytest.raises(ValueError, match=r"photographs that are listed twice \(2; test/bright/000\.png, for one"):
+        start(config, output_dir=tmp_path, partitions=1)
+    test.write_text("\n".join(set(names) - set(own)))
     again = start(config, output_dir=tmp_path, seeds=(0,), training_sets=("real",), partitions=1)
     again.run()
     assert [result["training_images"] for result in again.read_results().values()] == [2]
@@ -159,6 +175,57 @@ def test_results_of_another_model_are_an_error(config, make_generator, tmp_path)
     # Under a name of its own it is one more.
     more = start(config, **small, **sources | {"generated": (images, better.replace("folder=", "new="))})
     assert [trial.source for trial in more.pending] == ["new"]
+
+
+def test_results_of_what_has_been_replaced_are_an_error(config, make_generator, tmp_path):
+    folder = save_generated(tmp_path / "images")
+    sources = {"generated": (f"folder={folder}/{{defect}}",), "methods": ("dfmgan",), "training_sets": ("generated",)}
+    sources |= {"trained": (str(tmp_path / "model"),), "images_per_defect": 2, "partitions": 1, "seeds": (0,)}
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model")
+    start(config, output_dir=tmp_path / "table", **sources).run()
+
+    def pending():
+        return start(config, output_dir=tmp_path / "table", **sources).pending
+
+    save_kind(folder / "dark" / "object", "dark", 1, 5000)
+    with pytest.raises(
+        ValueError, match=r"folder/seed_0\.json was measured with other settings: files\.dark: \w+ -> \w+"
+    ):
+        pending()
+    # A result stays after its images are gone, and one of an earlier version, which did not keep what they were.
+    path = tmp_path / "table/plate/P1/folder/seed_0.json"
+    result = json.loads(path.read_text())
+    shutil.rmtree(folder / "dark")
+    assert pending() == []
+    save_generated(folder)
+    del result["settings"]["files"]
+    path.write_text(json.dumps(result))
+    assert pending() == []
+    DFMGANPipeline(make_generator(residual_resolution=32)).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"dfmgan/seed_0\.json was measured with other settings: files\.bright: "):
+        pending()
+
+
+def test_photographs_of_several_kinds_are_refused(config, tmp_path):
+    root = save_labelled(tmp_path / "export", [["crack"], ["hole"]] * 4 + [["crack", "hole"]] * 2)
+    data = DataConfig(root, cache_dir=tmp_path / "cache")
+    with pytest.raises(
+        ValueError, match=r"2 photographs show several .*d08\.png \(test/crack/d08\.png, test/hole/d08"
+    ):
+        start(config, output_dir=tmp_path / "table", data=data)
+    assert not (tmp_path / "table").exists()
+
+
+def test_kinds_are_found_in_either_form_of_unicode(config, tmp_path):
+    root = save_photographs(tmp_path / "photographs")
+    for folder in ("test", "ground_truth"):
+        (root / "plate" / folder / "dark").rename(root / "plate" / folder / "\xe9clat")
+    typed = (unicodedata.normalize("NFD", "\xe9clat"), "bright")
+    data = replace(config.data, data_dir=root)
+    assert start(config, output_dir=tmp_path / "out", data=data, defects=typed).subjects["plate"].defects == (
+        "\xe9clat",
+        "bright",
+    )
 
 
 def test_a_result_can_be_repeated(config, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from benchmarks.paper import generation
 from benchmarks.paper.cells import Cell, list_cells, trained_template
@@ -234,6 +235,29 @@ def test_trained_models_are_taken(finished, networks, monkeypatch, tmp_path):
     GenerationBenchmark(again, networks, Accelerator(cpu=True)).run()
     assert result_of(again, "finetune")["metrics"] == result_of(finished, "finetune")["metrics"]
     assert "unknown origin" not in (tmp_path / "table.md").read_text()
+
+
+def test_results_of_weights_that_have_been_replaced_are_an_error(finished, networks, tmp_path, monkeypatch):
+    template = str(tmp_path / "models" / "{method}")
+    shutil.copytree(finished.output_dir / "plate/dot/diffaug/model", tmp_path / "models" / "diffaug")
+    begun = {"output_dir": tmp_path / "table", "methods": ("diffaug",), "trained": (template,)}
+    GenerationBenchmark(replace(finished, **begun), networks, Accelerator(cpu=True)).run()
+
+    def pending(**changes):
+        return GenerationBenchmark(replace(finished, **changes), networks, Accelerator(cpu=True)).pending
+
+    assert pending(**begun) == []
+    (path,) = (tmp_path / "models" / "diffaug" / "generator").glob("*.safetensors")
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ValueError, match=r"measured with other settings: files\.trained: \w+ -> \w+\."):
+        pending(**begun)
+    shutil.rmtree(tmp_path / "models")
+    assert pending(**begun) == []
+    # What is trained here starts from the backbone, or from scratch.
+    monkeypatch.setattr(generation, "hash_of_weights", lambda _: "of another backbone")
+    assert pending(methods=("diffaug", "crop_paste")) == []
+    with pytest.raises(ValueError, match=r"finetune/results\.json .*: files\.pretrained_backbone: \w+ -> of another"):
+        pending(methods=("finetune",))
 
 
 def test_models_that_do_not_say_what_they_saw_are_named_under_the_table(finished, networks, tmp_path):

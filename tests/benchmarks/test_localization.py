@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.paper import localization
-from benchmarks.paper.downstream import LabelledImages, Trial
+from benchmarks.paper.downstream import LabelledImages, Trial, load_listed
 from benchmarks.paper.localization import (
     MEASURES,
     LocalizationBenchmark,
@@ -30,6 +30,7 @@ from dfmgan_hf.data import DataConfig, read_file_list
 from dfmgan_hf.models.projected import FeatureWeightsError
 from dfmgan_hf.prove.detector import Detector
 from tests.benchmarks.drawn_downstream import KINDS, SIDE, draw_pair, save_generated, save_photographs
+from tests.prove.several_kinds import save_labelled
 
 pytest.importorskip("segmentation_models_pytorch", reason="the benchmarks extra is not installed")
 
@@ -165,6 +166,63 @@ def test_lists_that_divide_a_part_are_an_error(config, tmp_path):
     assert start(config, **grouped).subjects["plate"].lists["first_third"] == lists
     base, test = (set(read_file_list(path)) for path in lists)
     assert not {groups[name] for name in base} & {groups[name] for name in test}
+
+
+def test_photographs_of_several_kinds_come_once_with_all_masks(config, tiny_segmenter, tmp_path):
+    """Nine photographs show a crack, and all but the first three a hole, too. The first three by name, which are a
+    third of the cracks, would leave none of the holes to train on."""
+    root = save_labelled(tmp_path / "export", [["crack"]] * 3 + [["crack", "hole"]] * 6, good=4)
+    for number in (2, 3):
+        (root / "test/good").mkdir(parents=True, exist_ok=True)
+        (root / f"good/g0{number}.png").rename(root / f"test/good/g0{number}.png")
+    changes = {"data": DataConfig(root, cache_dir=tmp_path / "cache"), "training_sets": ("real",), "generated": ()}
+    changes |= {"output_dir": tmp_path / "out", "methods": (), "segmenter": SegmenterConfig(steps=2)}
+    benchmark = start(config, **changes)
+    (trial,) = benchmark.pending
+    (subject,) = benchmark.subjects.values()
+    base, test = map(read_file_list, subject.lists["first_third"])
+    shown = [f"test/{kind}/d0{i}.png" for kind, numbers in (("crack", (0, 3, 4)), ("hole", (3, 4))) for i in numbers]
+    assert sorted(base) == shown
+    assert not {name[-7:] for name in base} & {name[-7:] for name in test}
+    training, tested = benchmark._training_set(trial, subject), benchmark.test_set(trial, subject)
+    assert len(training) + len(tested) == 9
+    for images in (training, tested):
+        assert images.masks[:, :, :16, :16].flatten(1).any(dim=1).all()
+        assert torch.equal(images.masks[:, :, 16:, 16:].flatten(1).any(dim=1), images.shown[:, 1])
+        assert images.shown[:, 0].all()
+    benchmark.run()
+    (result,) = benchmark.read_results().values()
+    assert (result["tested"], result["training_images"]) == (len(tested), len(training))
+    assert set(result["by_defect"]) == {"crack", "hole"}
+
+    lists = subject.lists["first_third"]
+    lists[1].write_text("\n".join(name for name in test if name != "test/hole/d08.png"))
+    load_listed.cache_clear()
+    with pytest.raises(ValueError, match=r"names test/crack/d08\.png, but not test/hole/d08\.png"):
+        benchmark.test_set(trial, subject)
+
+
+def test_lists_that_divide_a_photograph_by_its_kinds_are_an_error(config, tmp_path):
+    root = save_labelled(tmp_path / "export", [["crack", "hole"]] * 9, good=4)
+    changes = {"data": DataConfig(root, cache_dir=tmp_path / "cache"), "output_dir": tmp_path / "out"}
+    (subject,) = start(config, **changes).subjects.values()
+    base, test = subject.lists["first_third"]
+    moved = next(name for name in read_file_list(base) if name.startswith("test/hole/"))
+    test.write_text(test.read_text() + moved)
+    base.write_text(base.read_text().replace(moved, ""))
+    with pytest.raises(ValueError, match="divide parts of --groups, or photographs that are listed twice"):
+        start(config, **changes)
+
+
+def test_lists_that_name_good_photographs_mean_these_and_no_others(config, tmp_path):
+    (subject,) = start(config, output_dir=tmp_path).subjects.values()
+    base, test = subject.lists["first_third"]
+    base.write_text(base.read_text() + "".join(f"train/good/00{i}.png\n" for i in (0, 1, 2, 3)))
+    good = start(config, output_dir=tmp_path)._good("plate", subject)
+    assert (len(good["train"]), len(good["test"])) == (4, 4)
+    test.write_text(test.read_text() + "".join(f"train/good/00{i}.png\n" for i in (5, 6)))
+    good = start(config, output_dir=tmp_path)._good("plate", subject)
+    assert (len(good["train"]), len(good["test"])) == (4, 2)
 
 
 def test_results_of_other_photographs_are_an_error(config, tiny_segmenter, tmp_path):

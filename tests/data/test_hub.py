@@ -1,4 +1,4 @@
-"""The Hugging Face data set: features, sources, freshness, streaming, and the Hub by the real client."""
+"""The Hugging Face data set: features, sources, freshness, and the Hub by the real client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import textwrap
-import warnings
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -20,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from PIL import Image
 
 from dfmgan_hf.data import DataError, DataWarning
-from dfmgan_hf.data.hub import from_mirror, load_mvtec_ad, make_dataset_card
+from dfmgan_hf.data.hub import load_mvtec_ad, make_dataset_card
 from dfmgan_hf.data.layouts import MVTEC_AD_DEFECTS
 from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 from tests.hub.client import environment
@@ -167,20 +166,6 @@ def test_turned_tiff_photographs_are_stored_upright(category_folder: Path, cache
     np.testing.assert_array_equal(np.array(row["image"])[:, :, 0], upright)
 
 
-def test_streaming_gives_the_same_rows(category_folder: Path, cache: Path) -> None:
-    whole = load_mvtec_ad(category_folder, cache_dir=cache)
-    stream = load_mvtec_ad(category_folder, streaming=True)
-    assert isinstance(stream, datasets.IterableDatasetDict)
-    for split in ("train", "test"):
-        assert stream[split].features == whole[split].features
-        for streamed, row in zip(stream[split], whole[split], strict=True):
-            assert streamed["file_name"] == row["file_name"]
-            assert (streamed["label"], streamed["defect"]) == (row["label"], row["defect"])
-            np.testing.assert_array_equal(np.array(streamed["image"]), np.array(row["image"]))
-            if row["mask"] is not None:
-                np.testing.assert_array_equal(np.array(streamed["mask"]), np.array(row["mask"]))
-
-
 def test_one_bad_file_stops_with_its_name_or_is_skipped(category_folder: Path, cache: Path) -> None:
     (category_folder / "ground_truth" / "dent" / "001_mask.png").unlink()
     image = category_folder / "test" / "scratch" / "004.png"
@@ -190,10 +175,6 @@ def test_one_bad_file_stops_with_its_name_or_is_skipped(category_folder: Path, c
     with pytest.warns(DataWarning, match=r"2 of 10 files were left out(.|\n)*dent/001\.png(.|\n)*004\.png: 400 bytes"):
         dataset = load_mvtec_ad(category_folder, cache_dir=cache, skip_bad_files=True)
     assert dataset["test"].num_rows == 8
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(DataError, match=r"dent/001\.png"):
-            list(load_mvtec_ad(category_folder, streaming=True)["test"])
 
 
 def test_a_category_without_training_photographs_loads(tmp_path: Path, cache: Path) -> None:
@@ -201,52 +182,6 @@ def test_a_category_without_training_photographs_loads(tmp_path: Path, cache: Pa
     dataset = load_mvtec_ad(folder, cache_dir=cache)
     assert dataset["train"].num_rows == 0
     assert dataset["train"].features == dataset["test"].features
-
-
-def _mirror(folder: Path, category: str) -> datasets.DatasetDict:
-    """The photographs of a category in the columns of TheoM55/mvtec_all_objects_split."""
-    features = datasets.Features(
-        {
-            "image_path": datasets.Image(),
-            "mask_path": datasets.Image(),
-            "defect": datasets.Value("string"),
-            "label": datasets.Value("int64"),
-            "object": datasets.Value("string"),
-            "split": datasets.Value("string"),
-        }
-    )
-    splits = {}
-    for split in ("train", "test"):
-        rows = []
-        for image in sorted((folder / split).glob("*/*.png")):
-            mask = folder / "ground_truth" / image.parent.name / f"{image.stem}_mask.png"
-            row = {
-                "defect": image.parent.name,
-                "label": int(image.parent.name != "good"),
-                "object": category,
-                "split": split,
-            }
-            rows.append({"image_path": str(image), "mask_path": str(mask) if mask.exists() else None, **row})
-        splits[split] = datasets.Dataset.from_list(rows, features=features)
-    return datasets.DatasetDict(splits)
-
-
-def test_the_columns_of_the_mirror_are_understood(tmp_path: Path, cache: Path) -> None:
-    folder = draw_category(tmp_path, "hazelnut", good=2, defects={"crack": 2, "print": 1})
-    save(draw_mask(1).astype(np.uint8), folder / "ground_truth" / "crack" / "000_mask.png")  # 0 and 1
-    ours = load_mvtec_ad(folder, cache_dir=cache)
-    theirs = from_mirror(_mirror(folder, "hazelnut"), "hazelnut")
-    for split in ("train", "test"):
-        assert theirs[split].features == ours[split].features
-        for left, right in zip(theirs[split], ours[split], strict=True):
-            assert {k: left[k] for k in ("label", "defect", "category", "file_name")} == {
-                k: right[k] for k in ("label", "defect", "category", "file_name")
-            }
-            np.testing.assert_array_equal(np.array(left["image"]), np.array(right["image"]))
-            if right["mask"] is not None:
-                np.testing.assert_array_equal(np.array(left["mask"]), np.array(right["mask"]))
-    with pytest.raises(DataError, match=r"the columns defect, label. Expected .*image_path"):
-        from_mirror({"train": ours["train"].select_columns(["defect", "label"])}, "hazelnut")
 
 
 def test_the_card_states_licence_counts_and_how_to_load(tmp_path: Path, cache: Path) -> None:
@@ -269,10 +204,7 @@ import json, sys
 import numpy as np
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_training_set
 from dfmgan_hf.data.hub import load_mvtec_ad
-from tests.data.test_hub import _mirror
-import datasets
 from pathlib import Path
-from unittest.mock import MagicMock
 
 root, work = Path(sys.argv[1]), Path(sys.argv[2])
 result = {}
@@ -292,17 +224,7 @@ def compare(loaded):
     return True
 
 result["own"] = compare(load_mvtec_ad("me/nuts", "hazelnut", cache_dir=work / "b"))
-result["streamed"] = compare(load_mvtec_ad("me/nuts", "hazelnut", streaming=True))
-
-mirror = {}
-for category in ("hazelnut", "bottle"):
-    for split, rows in _mirror(root / category, category).items():
-        mirror[f"{category}.{split}"] = rows
-datasets.DatasetDict(mirror).push_to_hub("them/mirror")
-result["mirror"] = compare(load_mvtec_ad("them/mirror", "hazelnut", cache_dir=work / "c"))
-result["mirror_streamed"] = compare(load_mvtec_ad("them/mirror", "hazelnut", streaming=True))
-
-for repo, category in (("me/nuts", "hazelnutt"), ("them/mirror", None), ("me/nothing", "hazelnut")):
+for repo, category in (("me/nuts", "hazelnutt"), ("me/nuts", None), ("me/nothing", "hazelnut")):
     try:
         load_mvtec_ad(repo, category, cache_dir=work / "d")
     except DataError as error:
@@ -357,10 +279,10 @@ def test_push_and_load_by_the_real_client(tmp_path: Path) -> None:
         card = hub.files("me/nuts", "dataset")["README.md"].decode()
         files = sorted(hub.files("me/nuts", "dataset"))
     result = json.loads(answer.read_text())
-    for name in ("own", "streamed", "mirror", "mirror_streamed", "training", "names"):
+    for name in ("own", "training", "names"):
         assert result[name] is True, name
     assert "no category 'hazelnutt'. Expected one of bottle, hazelnut" in result["me/nuts hazelnutt"]
-    assert "several categories and none was chosen. Expected one of bottle, hazelnut" in result["them/mirror None"]
+    assert "several categories and none was chosen. Expected one of bottle, hazelnut" in result["me/nuts None"]
     assert "neither a folder or archive here nor a data set on the Hub" in result["me/nothing hazelnut"]
     assert result["folder"] == ["hazelnut"], "unpacked once, and nothing left aside"
     # datasets has added sizes and file names, and kept our text and licence.

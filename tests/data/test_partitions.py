@@ -19,9 +19,10 @@ from dfmgan_hf.data import (
     read_groups,
     save_file_list,
 )
-from dfmgan_hf.data.partitions import SplitConfig, split_dataset
+from dfmgan_hf.data.partitions import SplitConfig, find_usable, split_dataset, unite_kinds
 from dfmgan_hf.data.records import ImageRecord
 from tests.data.conftest import draw_category
+from tests.prove.several_kinds import save_labelled
 
 # Parts a, b, ... and how many photographs of each kind show them; part b has both kinds of defect.
 PARTS = {"crack": {"a": 3, "b": 4, "c": 2, "d": 3}, "hole": {"b": 3, "e": 5, "f": 2, "g": 1}}
@@ -59,6 +60,36 @@ def test_without_groups_every_photograph_is_a_part_of_its_own():
     names = {record.name: record.name for record in records}
     assert make_partitions(records, 3, seed=5) == make_partitions(records, 3, seed=5, groups=names)
     assert first_third_partition(records) == first_third_partition(records, names)
+
+
+def test_a_photograph_that_is_listed_under_two_kinds_lies_on_one_side():
+    """All of twelve photographs show a crack and every other one a hole; groups call each of its names a part."""
+    records = [
+        ImageRecord(f"test/{kind}/{i:02d}.png", Path(f"{i:02d}.png"), Path(f"{i:02d}_{kind}.png"), kind, "test")
+        for kind, step in (("crack", 1), ("hole", 2))
+        for i in range(0, 12, step)
+    ]
+    names = {record.name: record.name for record in records}
+    divided = [*make_partitions(records, 10), *make_partitions(records, 3, groups=names)]
+    assert divided[:10] == make_partitions(records[::-1], 10)
+    for partition in (*divided, first_third_partition(records)):
+        base, test = ({Path(name).name for name in side} for side in (partition.base, partition.test))
+        assert not base & test
+        assert len(base | test) == 12
+        assert sorted(partition.base + partition.test) == sorted(names)
+    united = unite_kinds(records)
+    assert len(united) == 12
+    assert [path.name for path in united[2].masks] == ["02_crack.png", "02_hole.png"]
+    assert [path.name for path in united[3].masks] == ["03_crack.png"]
+
+
+def test_a_photograph_of_which_one_label_is_bad_is_left_out_of_all_kinds(tmp_path):
+    root = save_labelled(tmp_path / "export", [["crack", "hole"]] * 3, wrong="hole")
+    source = DataSource(root, skip_bad_files=True, cache_dir=tmp_path / "cache")
+    names = [record.name for record in find_usable(source).records if record.defect != "good"]
+    assert names == [f"test/{kind}/d0{i}.png" for kind in ("crack", "hole") for i in (1, 2)]
+    of_cracks = [record.name for record in find_usable(source, ["crack"]).records if record.defect == "crack"]
+    assert of_cracks == [f"test/crack/d0{i}.png" for i in range(3)]
 
 
 def test_first_parts_by_name():
@@ -147,6 +178,14 @@ def test_file_lists_that_do_not_fit_are_explained(category_folder: Path, tmp_pat
         read_file_list(tmp_path)
     with pytest.raises(DataError, match="No such file or directory"):
         load_training_set(DataConfig(category_folder, file_list=tmp_path / "none.txt"), "scratch")
+
+
+def test_lists_keep_names_that_look_like_comments(tmp_path: Path) -> None:
+    names = ["#2.png", " 3.png", "./#4.png", "a #5.png", "#/6.png"]
+    path = save_file_list(tmp_path / "list.txt", names, "a comment")
+    assert read_file_list(path) == names
+    path.write_text("./test/dent/000.png\n  # a comment\n #2.png\n")
+    assert read_file_list(path) == ["test/dent/000.png"]
 
 
 def test_file_lists_of_text_editors(category_folder: Path, tmp_path: Path) -> None:

@@ -62,11 +62,8 @@ def _hostile(tmp_path: Path, row: dict[str, object]) -> datasets.DatasetDict:
     return datasets.DatasetDict({"train": datasets.Dataset.from_list(rows, features=features)})
 
 
-def _on_the_hub(monkeypatch, loaded: datasets.DatasetDict, streaming: bool = False) -> None:
+def _on_the_hub(monkeypatch, loaded: datasets.DatasetDict) -> None:
     monkeypatch.setattr("datasets.get_dataset_config_names", lambda *arguments, **options: ["plate"])
-    if streaming:
-        streams = {split: rows.to_iterable_dataset() for split, rows in loaded.items()}
-        loaded = datasets.IterableDatasetDict(streams)
     monkeypatch.setattr("datasets.load_dataset", lambda *arguments, **options: loaded)
 
 
@@ -75,20 +72,16 @@ def _image(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("column", ["image", "mask"])
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_path_that_a_remote_row_names_is_never_read(
-    tmp_path: Path, monkeypatch, column: str, streaming: bool
-) -> None:
+def test_a_path_that_a_remote_row_names_is_never_read(tmp_path: Path, monkeypatch, column: str) -> None:
     loaded = _hostile(tmp_path, {})
     path = {"bytes": None, "path": str(tmp_path / "secret.png")}
     if column == "mask":
         loaded = _hostile(tmp_path, {"image": _image(tmp_path / "harmless.png"), "mask": path, "defect": 1})
-    _on_the_hub(monkeypatch, loaded, streaming)
+    _on_the_hub(monkeypatch, loaded)
     with pytest.raises(DataError, match=r"a row whose image is the path '.*secret\.png', without its content"):
-        list(load_mvtec_ad("me/plates", "plate", streaming=streaming)["train"])
-    if not streaming:
-        with pytest.raises(DataError, match="without its content"):
-            load_training_set(DataConfig("me/plates", "plate", cache_dir=tmp_path / "cache"), resolution=32)
+        load_mvtec_ad("me/plates", "plate")
+    with pytest.raises(DataError, match="without its content"):
+        load_training_set(DataConfig("me/plates", "plate", cache_dir=tmp_path / "cache"), resolution=32)
     assert not list((tmp_path).rglob("b.png"))
 
 
@@ -98,6 +91,13 @@ def test_a_path_is_not_written_where_it_comes_past_the_loader_either(tmp_path: P
     with pytest.raises(DataError, match="without its content"):
         load_training_set(DataConfig("me/plates", "plate", cache_dir=tmp_path / "cache"), resolution=32)
     assert not list((tmp_path).rglob("b.png"))
+
+
+def test_a_set_with_other_columns_is_told_which_are_expected(tmp_path: Path, monkeypatch) -> None:
+    _on_the_hub(monkeypatch, _hostile(tmp_path, {}).rename_columns({"image": "image_path", "mask": "mask_path"}))
+    expected = "Expected image, mask, label, defect, category, file_name"
+    with pytest.raises(DataError, match=rf"me/plates: the columns category, .*, image_path, .*\. {expected}\."):
+        load_mvtec_ad("me/plates", "plate")
 
 
 @pytest.mark.parametrize("name", ["train/good/a.png", "train/good/..", "train/good/\x1b[2J.png", "../../b.png"])

@@ -11,7 +11,8 @@ from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
 from dfmgan_hf.export import ExportConfig, ExportError, GenerateConfig, draw_samples, generate
-from dfmgan_hf.export.generate import _draw_batch, candidate_seed, one_ahead, open_gate, why_dropped
+from dfmgan_hf.export.generate import DrawConfig, _draw_batch, candidate_seed, one_ahead, open_gate, why_dropped
+from dfmgan_hf.export.generate import draw as draw_to_folder
 from dfmgan_hf.export.paint import PaintSetConfig
 from dfmgan_hf.gate import QualityGate
 from dfmgan_hf.painting import PaintConfig
@@ -137,6 +138,37 @@ def test_a_gate_reads_its_photographs_with_the_bit_depth_of_the_camera(pipe, gat
         export = ExportConfig(tmp_path / f"out{len(options)}", num_images=1)
         generate(GenerateConfig(str(tmp_path / "model"), export, gate=tmp_path, **options))
     assert depths == [12, 16, 10]
+
+
+def test_a_gate_sees_photographs_in_the_shape_that_training_gave_them(pipe, gate, tmp_path, monkeypatch):
+    fits = []
+    monkeypatch.setattr(QualityGate, "from_data", lambda *_, fit, **__: fits.append(fit) or gate)
+    pipe.save_pretrained(tmp_path)
+    for fit in ("pad", "resize"):
+        (tmp_path / "training_config.json").write_text(json.dumps({"config": {"data": {"fit": fit}}}))
+        open_gate(tmp_path, ExportConfig(tmp_path), DFMGANPipeline.from_pretrained(tmp_path))
+    assert fits == ["pad", "resize"]
+
+
+def test_a_folder_holds_one_drawing(pipe, make_backbone, tmp_path, capsys):
+    pipe.save_pretrained(tmp_path / "model")
+    DFMGANPipeline(make_backbone()).save_pretrained(tmp_path / "backbone")
+    out = tmp_path / "out"
+    own = {"00007_mask.png", "7_defect_free.png", "notes_defect_free.png", "00001.png"}
+    out.mkdir()
+    for name in own:
+        (out / name).write_bytes(b"mine")
+
+    def drawn(model: str, **options) -> set[str]:
+        draw_to_folder(DrawConfig(str(tmp_path / model), out, device="cpu", **options))
+        return {path.name for path in out.iterdir()} - own - {"contact_sheet.png"}
+
+    triplet = ("defect", "defect_free", "mask")
+    assert drawn("model", num_images=3) == {f"{seed:05d}_{kind}.png" for seed in range(3) for kind in triplet}
+    assert drawn("model", num_images=1, first_seed=2) == {f"00002_{kind}.png" for kind in triplet}
+    assert "Removed 6 pictures of an earlier drawing from" in capsys.readouterr().out
+    assert drawn("backbone", num_images=2, first_seed=2) == {"00002_defect_free.png", "00003_defect_free.png"}
+    assert all((out / name).read_bytes() == b"mine" for name in own)
 
 
 def test_a_backbone_is_refused(make_backbone):

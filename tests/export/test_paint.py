@@ -202,6 +202,61 @@ def test_masks_go_with_photographs_by_their_names(paint, good, tmp_path):
         paint("shared", masks=masks)
 
 
+@pytest.fixture
+def beside(good):
+    """The photographs, each with its mask beside it."""
+    drawn = Image.new("L", (70, 60))
+    drawn.paste(255, (20, 20, 40, 30))
+    for stem in ("colour", "deep"):
+        drawn.save(good / f"{stem}_mask.png")
+    return good
+
+
+def test_masks_lie_beside_photographs(paint, beside, tmp_path):
+    config = PaintSetConfig(output_dir=tmp_path, model="", photographs=beside, masks=beside / ".." / beside.name)
+    for photographs, names in ((beside, ["colour", "deep"]), (beside / "deep.png", ["deep"])):
+        found = find_photographs(dataclasses.replace(config, photographs=photographs))
+        assert [(path.name, *(mask.name for mask in place.masks)) for path, place in found] == [
+            (f"{name}.png", f"{name}_mask.png") for name in names
+        ]
+    for path in (paint(masks=beside, num_images=2) / "object").rglob("*_mask.png"):
+        label = np.asarray(Image.open(path)) != 0
+        assert label[20:30, 20:40].sum() == label.sum() > 0
+    (beside / "deep_mask.png").unlink()
+    with pytest.raises(ExportError, match=r"no mask of 1 of 2 .*deep\.png: expected deep_mask\.png"):
+        find_photographs(config)
+
+
+def test_a_photograph_is_no_mask(paint, beside, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("colour", "deep"):
+        (linked / f"{name}.png").symlink_to(beside / f"{name}.png")
+    (beside / "colour_mask.png").unlink()
+    (beside / "deep_mask.png").unlink()
+    for masks in (linked, beside / "deep.png"):
+        with pytest.raises(DataError, match="a mask that is one of the photographs") as raised:
+            paint(masks=masks)
+        assert raised.value.code == "mask_is_photograph"
+    copied = shutil.copytree(beside, tmp_path / "copied")
+    for masks in (copied, copied / "colour.png"):
+        with pytest.raises(DataError, match=r"colour\.png: many values and none that is 0"):
+            paint(masks=masks)
+    Image.new("L", (70, 61), 255).save(tmp_path / "other.png")
+    with pytest.raises(DataError, match=r"other\.png: a mask of 70x61 pixels. Expected 70x60"):
+        paint(masks=tmp_path / "other.png")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["part_\udce4.png", "part\n1.png"])
+def test_a_name_that_nobody_can_write_down_is_named(paint, good, tmp_path, name):
+    shutil.copy(good / "colour.png", good / name)
+    with pytest.raises(DataError, match=r"part(_.udce4|.n1)\.png: a name with control characters") as raised:
+        paint()
+    assert raised.value.code == "name"
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_photograph_by_a_relative_path_finds_its_labels(good, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -235,6 +290,27 @@ def test_archives_are_taken_for_their_content(good, tmp_path, monkeypatch):
     found = find_photographs(dataclasses.replace(config, masks=packed))
     assert all(place.mask_path.name == f"{path.stem}_mask.png" for path, place in found)
     assert len(found) == len(list(good.iterdir()))
+
+
+def test_archives_of_a_folder_are_unwrapped(beside, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    masks = tmp_path / "packed" / "masks"
+    masks.mkdir(parents=True)
+    for path in beside.glob("*_mask.png"):
+        path.rename(masks / path.name)
+    photographs = Path(shutil.make_archive(str(tmp_path / "photographs"), "zip", tmp_path, "good"))
+    packed = Path(shutil.make_archive(str(tmp_path / "masks"), "gztar", tmp_path, "packed"))
+    config = PaintSetConfig(output_dir=tmp_path, model="", photographs=photographs, masks=packed)
+    found = [(path.name, place.mask_path.name) for path, place in find_photographs(config)]
+    assert found == [("colour.png", "colour_mask.png"), ("deep.png", "deep_mask.png")]
+    # A folder that is called like a photograph holds the masks of its defects.
+    masks.parent.rename(tmp_path / "deep")
+    (tmp_path / "deep" / "masks" / "colour_mask.png").rename(tmp_path / "deep" / "1.png")
+    (tmp_path / "deep" / "masks" / "deep_mask.png").rename(tmp_path / "deep" / "2.png")
+    packed = Path(shutil.make_archive(str(tmp_path / "two"), "zip", tmp_path, "deep"))
+    [(_, place)] = find_photographs(dataclasses.replace(config, photographs=beside / "deep.png", masks=packed))
+    assert [mask.name for mask in place.masks] == ["1.png", "2.png"]
 
 
 @pytest.mark.parametrize(

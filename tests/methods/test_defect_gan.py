@@ -1,4 +1,4 @@
-"""Defect-GAN: its losses on networks whose answer is known, who is trained by what, and what it draws."""
+"""Defect-GAN: its losses on networks whose answer is known, and what it draws."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfmgan_hf.data import DataConfig
-from dfmgan_hf.methods import open_sampler
-from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANDrawing, DefectGANOptions, DefectGANSampler
-from dfmgan_hf.methods.method import RecipeConfig, SamplerRequest
+from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANOptions
+from dfmgan_hf.methods.method import RecipeConfig
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput, compose
 from dfmgan_hf.training import RunningStatistics
-from tests.methods.translation import BATCH, batch_of, learning_rates, make_task, run_phase
+from tests.methods.translation import BATCH, batch_of, learning_rates, make_task
+from tests.parameters import set_noise_strength
 
 
 class Fixed(nn.Module):
@@ -37,22 +36,6 @@ class Judge(nn.Module):
     def forward(self, images: Tensor) -> DefectGANDiscriminatorOutput:
         scores = images.mean(dim=(1, 2, 3), keepdim=True)
         return DefectGANDiscriminatorOutput(scores, torch.tensor([[-20.0, 20.0]]).expand(len(images), -1))
-
-
-def with_noise(task):
-    """As if noise strengths had been trained."""
-    with torch.no_grad():
-        for name, parameter in task.generator.named_parameters():
-            if name.endswith("strength"):
-                parameter.fill_(0.5)
-    return task
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_each_phase_trains_its_own_network(category, channels):
-    task = make_task(METHOD, category, channels=channels)
-    for name in ("discriminator", "generator"):
-        assert torch.tensor(run_phase(task, name, batch_of(category, channels))).isfinite()
 
 
 def test_weights_and_schedule_are_the_published_ones(category):
@@ -145,17 +128,13 @@ def test_published_sizes(category):
     assert task.generator.config["spade_channels"] == 128
 
 
-def test_low_precision_trains(category):
-    task = make_task(METHOD, category, low_precision_dtype=torch.bfloat16)
-    for name in ("discriminator", "generator"):
-        assert torch.tensor(run_phase(task, name, batch_of(category))).isfinite()
-
-
 # --- drawing ---
 
 
 def test_image_depends_on_its_seed_alone(category):
-    sampler = METHOD.sample_task(with_noise(make_task(METHOD, category)))
+    task = make_task(METHOD, category)
+    set_noise_strength(task.generator, 0.5)
+    sampler = METHOD.sample_task(task)
     images, masks = sampler.sample_at(range(20), seed=3)
     assert masks is None
     assert images.shape == (20, 1, 32, 32)
@@ -164,36 +143,3 @@ def test_image_depends_on_its_seed_alone(category):
     assert torch.equal(sampler.sample_at([10], seed=5)[0], images[12:13])
     # Six photographs, and noise that makes every image another one.
     assert len(images.flatten(1).unique(dim=0)) == 20
-
-
-def test_pseudo_mask_is_where_the_distribution_is_above_a_half(category):
-    task = with_noise(make_task(METHOD, category))
-    sampler = DefectGANSampler(task.generator, task.good, pseudo_mask=True)
-    images, masks = sampler.sample_at(range(4), seed=0)
-    assert torch.equal(images, METHOD.sample_task(task).sample_at(range(4), seed=0)[0])
-    _, output = sampler.translate(range(4))
-    assert torch.equal(masks, (output.distribution > 0.5).to(torch.uint8) * 255)
-    assert 0 < (masks > 0).float().mean() < 1
-
-
-def test_saved_folder_draws_what_the_task_drew(category, tmp_path):
-    task = with_noise(make_task(METHOD, category))
-    task.export(tmp_path)
-    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
-    data = DataConfig(data_dir=category)
-    expected = METHOD.sample_task(task).sample_at(range(5), seed=1)[0]
-    loaded = open_sampler(SamplerRequest(source=str(tmp_path), data=data))
-    images, masks = loaded.sample_at(range(5), seed=1)
-    assert torch.equal(images, expected)
-    assert masks is None
-    options = DefectGANDrawing(pseudo_mask=True)
-    assert (
-        open_sampler(SamplerRequest(source=str(tmp_path), data=data, options=options)).sample_at([0], 1)[1] is not None
-    )
-
-
-def test_sheet_leaves_the_random_state_alone(category):
-    task = make_task(METHOD, category)
-    before = torch.get_rng_state()
-    task.sample_sheet()
-    assert torch.equal(torch.get_rng_state(), before)

@@ -13,7 +13,6 @@ from dfmgan_hf.losses import change_outside
 from dfmgan_hf.methods.dfmgan import (
     Drawing,
     Stage2Options,
-    Stage2Task,
     build_joint_discriminator,
     mask_difference,
     mode_seeking_distances,
@@ -27,6 +26,7 @@ from dfmgan_hf.models.stylegan2 import NoiseInput
 from dfmgan_hf.training import Batch, MetricsLog, RunningStatistics
 from dfmgan_hf.training.task import TrainingWarning
 from tests.models.golden import assert_close_to_golden, golden_generator, load_numbers
+from tests.parameters import backbone_parameters, defect_parameters, set_noise_strength
 from tests.training import tiny
 
 
@@ -68,7 +68,7 @@ def test_backbone_stays_bit_for_bit(tmp_path):
 def test_no_gradient_and_no_graph_for_frozen_parts():
     task = tiny.make_stage2()
     generator = task.generator
-    trainable(generator.defect_parameters())
+    trainable(defect_parameters(generator))
     drawing = render(generator, plan_drawing(generator, 4, 0.9))
     assert drawing.trunk.features.grad_fn is None
     assert drawing.trunk.image.grad_fn is None
@@ -83,7 +83,7 @@ def test_no_gradient_and_no_graph_for_frozen_parts():
         if phase.prepare is not None:
             phase.prepare([batch])
         phase.loss(batch, statistics).backward()
-        assert all(p.grad is None for p in generator.backbone_parameters()), phase.name
+        assert all(p.grad is None for p in backbone_parameters(generator)), phase.name
         assert all(p.grad is None for p in task.generator_ema.parameters()), phase.name
         others = {id(p) for p in phase.parameters}
         for network in task.networks.values():
@@ -124,7 +124,8 @@ def test_accumulation_looks_ahead_with_the_mask_branch_alone():
 
 
 def test_the_same_plan_draws_the_same_images():
-    task = with_noise(tiny.make_stage2())
+    task = tiny.make_stage2()
+    set_noise_strength(task.generator, 0.5)
     with torch.no_grad():
         plan = plan_drawing(task.generator, 4, 1.0)
         first, second = render(task.generator, plan), render(task.generator, plan)
@@ -257,7 +258,7 @@ def test_the_joint_discriminator_moves_the_masks():
         for name, parameter in task.discriminator.named_parameters():
             if name.endswith("from_rgb.weight"):
                 parameter[:, 3] = 1.0
-    trainable(task.generator.defect_parameters())
+    trainable(defect_parameters(task.generator))
     batch = real_batch()
     task.prepare([batch])
     task.generator_loss(batch, RunningStatistics()).backward()
@@ -283,7 +284,7 @@ def test_the_term_outside_the_mask_trains_the_residual_blocks_alone():
     with torch.no_grad():
         task.generator.to_mask.bias.fill_(0.05)
     parameters = dict(task.generator.named_parameters())
-    for parameter in task.generator.defect_parameters():
+    for parameter in defect_parameters(task.generator):
         parameter.requires_grad_(True)
     drawing = render(task.generator, task._plan(real_batch(4)), with_twins=True)
     assert drawing.twins is not None
@@ -312,21 +313,12 @@ def test_golden():
     assert_close_to_golden(mode_seeking_loss(distances, distances), numbers["mode_seeking_loss"])
 
 
-def with_noise(task: Stage2Task) -> Stage2Task:
-    """Layers whose noise shows: its strengths are 0 at first."""
-    with torch.no_grad():
-        for name, parameter in task.generator.named_parameters():
-            if name.endswith("noise_strength"):
-                parameter.fill_(0.5)
-    return task
-
-
 @pytest.mark.parametrize("on", ["mask", "image"])
 @pytest.mark.parametrize("latents", ["w", "z"])
 def test_mode_seeking_is_equation_2_of_whole_images(on, latents):
     """Value and gradients against whole passes of the generator, without noise, which at first has no strength."""
     task = tiny.make_stage2(mode_seeking_on=on, mode_seeking_latents=latents, style_mixing=1.0)
-    parameters = trainable([p for p in task.generator.defect_parameters() if p.ndim])  # not the noise strengths
+    parameters = trainable([p for p in defect_parameters(task.generator) if p.ndim])  # not the noise strengths
     drawing = render(task.generator, task._plan(real_batch(4)))
     part = task._distances(drawing)
     loss = mode_seeking_loss(part, part.detach())
@@ -352,7 +344,8 @@ def test_mode_seeking_is_equation_2_of_whole_images(on, latents):
 @pytest.mark.parametrize("on", ["mask", "image"])
 def test_both_halves_of_mode_seeking_have_the_same_noise(on):
     """The same defects on the same objects are the same pictures: noise alone would keep them apart."""
-    task = with_noise(tiny.make_stage2(mode_seeking_on=on))
+    task = tiny.make_stage2(mode_seeking_on=on)
+    set_noise_strength(task.generator, 0.5)
     with torch.no_grad():
         drawing = render(task.generator, task._plan(real_batch(4)))
         assert task._distances(drawing)[1] > 1e-3

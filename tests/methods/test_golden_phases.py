@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
+from dfmgan_hf import StyleGAN2Generator
 from dfmgan_hf.methods.dfmgan import Stage2Config, Stage2Task
 from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
@@ -30,6 +30,7 @@ from tests.models.golden import (
     golden_match_discriminator,
     our_name,
 )
+from tests.parameters import set_noise_strength
 from tests.training.tiny import make_trainer
 
 PHASES: dict[str, dict[str, Any]] = json.loads((GOLDEN_DIR / "phases.json").read_text())
@@ -68,21 +69,14 @@ def feed(mapping: nn.Module, z: Tensor) -> None:
     mapping.register_forward_pre_hook(lambda _, args: (z[: len(args[0])], *args[1:]))
 
 
-def without_noise(generator: DFMGANGenerator) -> DFMGANGenerator:
-    with torch.no_grad():
-        for name, parameter in generator.named_parameters():
-            if name.endswith("noise_strength"):
-                parameter.zero_()
-    return generator
-
-
 def settings() -> dict[str, float]:
     """All that the golden run sets; weights and intervals are the tasks' own."""
     return {"batch_size": 8, "lr": 0.0025, "r1_gamma": CONSTANTS["r1_gamma"], "ema_kimg": 2.5, "style_mixing": 0.0}
 
 
 def make_stage1() -> Stage1Task:
-    whole = without_noise(golden_generator())
+    whole = golden_generator()
+    set_noise_strength(whole, 0.0)
     backbone = StyleGAN2Generator(**SIZES, z_dim=64, w_dim=64)
     backbone.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith(DEFECT_PREFIXES)})
     feed(backbone.mapping, TENSORS["z_object"])
@@ -90,7 +84,8 @@ def make_stage1() -> Stage1Task:
 
 
 def make_stage2() -> Stage2Task:
-    generator = without_noise(golden_generator())
+    generator = golden_generator()
+    set_noise_strength(generator, 0.0)
     feed(generator.mapping, TENSORS["z_object"])
     feed(generator.defect_mapping, TENSORS["z_defect"])
     return Stage2Task(generator, golden_discriminator(), golden_match_discriminator(), Stage2Config(**settings()))

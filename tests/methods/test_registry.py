@@ -130,7 +130,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(name, train, tmp_pa
 
 
 def test_options_of_cdc(train, tmp_path):
-    train("cdc", tmp_path, "--no-shared_noise", "--num_anchors=2", "--augmentation=bgc", "--low_vram")
+    train("cdc", tmp_path, "--num_anchors=2", "--augmentation=bgc", "--low_vram")
     assert (tmp_path / "generator" / "config.json").is_file()
 
 

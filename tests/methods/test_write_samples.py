@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from dfmgan_hf.methods.defect_gan import METHOD, DefectGANDrawing
+from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.methods.crop_paste import CropPasteOptions
+from dfmgan_hf.methods.defect_gan import METHOD
 from dfmgan_hf.methods.write_samples import parse, write_samples
 from dfmgan_hf.methods.write_samples import write_samples_from_arguments as sample
 from dfmgan_hf.metrics import FolderSampler
@@ -56,6 +60,9 @@ def test_other_settings_and_other_images_are_refused(tmp_path):
         write_samples(Fresh(), tmp_path, 1, settings={"model": "y"})
     with pytest.raises(ValueError, match="was begun with"):
         write_samples(Fresh(), tmp_path, 1, settings={"model": "x"}, seed=1)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json is empty or damaged"):
+        write_samples(Fresh(), tmp_path, 1, settings={"model": "x"})
     (tmp_path / "settings.json").unlink()
     with pytest.raises(ValueError, match="holds images that were not begun here"):
         write_samples(Fresh(), tmp_path, 1, settings={"model": "x"})
@@ -82,23 +89,39 @@ def test_method_without_training(category, tmp_path):
         sample([*where, "--output_dir", str(tmp_path / "grey"), "--num_images", "3"])
 
 
-def test_model_with_an_option_of_drawing(category, defect_gan, tmp_path):
+def test_model_without_masks(category, defect_gan, tmp_path):
     where = ["--model", str(defect_gan), "--data_dir", str(category)]
-    assert parse([*where, "--output_dir=x", "--pseudo_mask"]).options == DefectGANDrawing(pseudo_mask=True)
-    sample([*where, "--output_dir", str(tmp_path / "plain"), "--num_images", "3"])
-    sample([*where, "--output_dir", str(tmp_path / "masked"), "--num_images", "3", "--pseudo_mask"])
-    (plain, none), (masked, masks) = (draw(FolderSampler(tmp_path / n), range(3), 0) for n in ("plain", "masked"))
-    assert none is None
-    assert masks.shape == (3, 1, 32, 32)
-    assert torch.equal(plain, masked)
+    sample([*where, "--output_dir", str(tmp_path / "drawn"), "--num_images", "3"])
+    images, masks = draw(FolderSampler(tmp_path / "drawn"), range(3), 0)
+    assert images.shape == (3, 3, 32, 32)
+    assert masks is None
+
+
+def test_other_weights_in_the_same_folder_are_refused(category, defect_gan, make_generator, tmp_path):
+    drawn = {"pipeline": [], "network": ["--data_dir", str(category)]}
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "pipeline")
+    shutil.copytree(defect_gan, tmp_path / "network")
+    for kind, options in drawn.items():
+        command = ["--model", str(tmp_path / kind), *options, "--output_dir", str(tmp_path / f"{kind}_drawn")]
+        sample([*command, "--num_images", "2"])
+        sample([*command, "--num_images", "3"])
+        [weights] = (tmp_path / kind / "generator").glob("*.safetensors")
+        save_file({name: tensor * 0.5 for name, tensor in load_file(weights).items()}, weights)
+        before = pictures(tmp_path / f"{kind}_drawn")
+        with pytest.raises(ValueError, match=r"other settings: model_sha256 was [0-9a-f]{64} and is [0-9a-f]{64} now"):
+            sample([*command, "--num_images", "4"])
+        assert pictures(tmp_path / f"{kind}_drawn") == before
 
 
 def test_help_lists_what_the_method_has(defect_gan, capsys):
-    for choice, option in ((["--method=crop_paste"], "--feather"), ([f"--model={defect_gan}"], "--pseudo-mask")):
+    assert parse(["--method=crop_paste", "--output_dir=x", "--blend=poisson"]).options == CropPasteOptions(
+        blend="poisson"
+    )
+    for choice, has_it in (("--method=crop_paste", True), (f"--model={defect_gan}", False)):
         with pytest.raises(SystemExit):
-            sample([*choice, "--help"])
+            sample([choice, "--help"])
         text = capsys.readouterr().out
-        assert option in text
+        assert ("--blend" in text) == has_it
         assert "usage: dfmgan sample" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from PIL import Image
 
 from dfmgan_hf.data import DataError, load_mvtec_ad
-from dfmgan_hf.export.generate import DrawConfig
+from dfmgan_hf.export.generate import DrawConfig, generate_dataset
 from dfmgan_hf.export.generate import draw as draw_to_folder
+from dfmgan_hf.export.writers import ExportConfig, make_writer
 from dfmgan_hf.metrics import EvaluationConfig, FolderSampler, Networks, PipelineSampler, TensorSampler, draw, evaluate
 from dfmgan_hf.metrics.networks import LPIPS
 from dfmgan_hf.metrics.sampler import as_pair, as_real, as_sampler
@@ -118,6 +120,45 @@ def test_of_what_draw_wrote_the_images_with_defects_are_taken(pipe: DFMGANPipeli
     assert masks is not None
     assert expected_masks is not None
     assert torch.equal(masks, expected_masks)
+
+
+def test_twins_of_what_draw_wrote(pipe: DFMGANPipeline, tmp_path: Path):
+    pipe.save_pretrained(tmp_path / "model")
+    torch.manual_seed(0)
+    DFMGANPipeline(StyleGAN2Generator(**SIZES).eval()).save_pretrained(tmp_path / "backbone")
+    for name in ("model", "backbone"):
+        draw_to_folder(DrawConfig(str(tmp_path / name), tmp_path / f"{name}_drawn", num_images=2, device="cpu"))
+    twins = ["00000_defect_free.png", "00001_defect_free.png"]
+    sampler = FolderSampler(tmp_path / "model_drawn", defect_free=True)
+    assert [record.image_path.name for record in sampler.records] == twins
+    images, masks = draw(sampler, range(2), seed=0)
+    assert masks is None
+    assert torch.equal(images, draw(PipelineSampler(pipe, defect_free=True), range(2), seed=0)[0])
+    # A model without masks calls all that it draws so, defects too.
+    for defect_free in (False, True):
+        sampler = FolderSampler(tmp_path / "backbone_drawn", defect_free=defect_free)
+        assert [record.image_path.name for record in sampler.records] == twins
+    for name in twins:
+        (tmp_path / "model_drawn" / name).unlink()
+    with pytest.raises(DataError, match=r"00000_defect\.png, and no defect-free ones"):
+        FolderSampler(tmp_path / "model_drawn", defect_free=True)
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "imagefolder", "coco", "yolo"])
+def test_twins_of_what_generate_wrote(pipe: DFMGANPipeline, tmp_path: Path, layout: str):
+    config = ExportConfig(tmp_path / "out", num_images=3, format=layout)
+    generate_dataset(pipe, config, model_name="tiny")
+    twins = [Image.open(io.BytesIO(sample.defect_free)) for sample in make_writer(config).read(3)]
+    images, masks = draw(FolderSampler(tmp_path / "out", defect_free=True), range(3), seed=0)
+    assert masks is None
+    assert torch.equal(images, torch.stack([torch.from_numpy(np.array(twin)).permute(2, 0, 1) for twin in twins]))
+
+
+def test_a_data_set_without_good_photographs_has_no_twins(tmp_path: Path):
+    save_images(tmp_path / "nut" / "test" / "hole", draw_images(1))
+    save_images(tmp_path / "nut" / "ground_truth" / "hole", draw_masks(1), "_mask")
+    with pytest.raises(DataError, match=r"images of hole\. Expected .* 'good'\. Leave --defect_free out"):
+        FolderSampler(tmp_path / "nut", defect_free=True)
 
 
 def test_folder_of_raw_values_is_read_with_its_bit_depth(tmp_path: Path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dfmgan_hf.models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
+from tests.parameters import set_noise_strength
 
 SIZES = {"resolution": 32, "base_channels": 4}
 BLOCKS = {"encoder_blocks": 1, "decoder_blocks": 1, "spade_channels": 8}
@@ -16,15 +17,6 @@ BLOCKS = {"encoder_blocks": 1, "decoder_blocks": 1, "spade_channels": 8}
 def make_generator(**config) -> DefectGANGenerator:
     torch.manual_seed(0)
     return DefectGANGenerator(**{**SIZES, **BLOCKS, **config})
-
-
-def with_noise(generator: DefectGANGenerator) -> DefectGANGenerator:
-    """As if noise strengths had been trained."""
-    with torch.no_grad():
-        for name, parameter in generator.named_parameters():
-            if name.endswith("strength"):
-                parameter.fill_(0.5)
-    return generator
 
 
 def images_of(n: int = 2, channels: int = 3) -> torch.Tensor:
@@ -105,7 +97,7 @@ def test_noise_starts_without_strength_and_then_follows_its_generator():
             return generator(images[: len(seeds)], DEFECT[: len(seeds)], generators).images
 
     assert torch.equal(draw(1, 2), draw(3, 4))
-    with_noise(generator)
+    set_noise_strength(generator, 0.5)
     assert torch.equal(draw(1, 2), draw(1, 2))
     torch.testing.assert_close(draw(1, 2)[:1], draw(1), rtol=0, atol=1e-5)
     assert (draw(1, 2) - draw(1, 3))[0].abs().max() < 1e-5

@@ -9,6 +9,7 @@ from dfmgan_hf import DFMGANGenerator, StyleGAN2Generator
 from dfmgan_hf.models.dfmgan import gate
 from dfmgan_hf.models.layers import EqualizedLayer
 from dfmgan_hf.models.stylegan2 import NoiseInput, hold_weights
+from tests.parameters import backbone_parameters, defect_parameters
 
 
 def latents(n: int = 2, width: int = 16, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,9 +90,9 @@ def test_from_backbone_keeps_every_tensor(make_backbone):
         assert torch.isfinite(tensor).all(), name
     # A new branch, as every new layer starts: not zeros, not leftovers of memory.
     assert model.defect_blocks["16"].conv0.weight.std().item() == pytest.approx(1, abs=0.1)
-    names = {id(p) for p in model.backbone_parameters()}
-    assert names.isdisjoint(id(p) for p in model.defect_parameters())
-    assert len(names) + len(model.defect_parameters()) == len(list(model.parameters()))
+    names = {id(p) for p in backbone_parameters(model)}
+    assert names.isdisjoint(id(p) for p in defect_parameters(model))
+    assert len(names) + len(defect_parameters(model)) == len(list(model.parameters()))
 
 
 def test_from_backbone_draws_the_backbones_images(make_backbone):
@@ -302,7 +303,7 @@ def test_mixed_precision_leaves_parameters_and_outputs_in_float32(make_generator
     assert not torch.equal(mixed.images, exact.images)
     assert (mixed.defect_free_images - exact.defect_free_images).abs().max() < 0.1
     mixed.images.mean().backward()
-    assert {p.grad.dtype for p in model.backbone_parameters()} == {torch.float32}
+    assert {p.grad.dtype for p in backbone_parameters(model)} == {torch.float32}
     model.set_mixed_precision(None)
     assert torch.equal(model(objects, defects, noise_mode="const").images, exact.images)
 
@@ -377,5 +378,5 @@ def test_the_image_teaches_the_mask_nothing(make_generator):
     assert of_image == (None,)
     (of_mask,) = torch.autograd.grad(out.mask_logits.sum(), [model.to_mask.weight], retain_graph=True)
     assert (of_mask != 0).any()
-    of_twin = torch.autograd.grad(out.defect_free_images.sum(), model.defect_parameters(), allow_unused=True)
+    of_twin = torch.autograd.grad(out.defect_free_images.sum(), defect_parameters(model), allow_unused=True)
     assert set(of_twin) == {None}

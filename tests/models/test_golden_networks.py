@@ -21,6 +21,7 @@ from tests.models.golden import (
     golden_match_discriminator,
     load_numbers,
 )
+from tests.parameters import backbone_parameters, defect_parameters
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +133,8 @@ def test_parameter_counts():
         return sum(p.numel() for p in parameters)
 
     generator = DFMGANGenerator()
-    assert count(generator.backbone_parameters()) == 23_191_522
-    assert count(generator.defect_parameters()) == 3_669_703
+    assert count(backbone_parameters(generator)) == 23_191_522
+    assert count(defect_parameters(generator)) == 3_669_703
     assert count(StyleGAN2Discriminator().parameters()) == 24_001_089
     match = StyleGAN2Discriminator(image_channels=4, channel_base=4096, channel_max=128)
     assert count(match.parameters()) == 1_502_113

@@ -552,6 +552,27 @@ def test_the_window_is_what_the_model_says(make_generator):
     assert output.placements[0][0].window == (0, 0, 120, 90)
 
 
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [("pad", "120x120 pixels: give it a border"), ("center_crop", "90x90 pixels: cut out its middle")],
+)
+def test_a_whole_photograph_is_not_stretched_unless_training_did(pipe, tmp_path, fit, expected):
+    pipe.save_pretrained(tmp_path)
+    loaded = DFMGANPipeline.from_pretrained(tmp_path)
+    record = tmp_path / "training_config.json"
+    for trained in ("resize", fit):
+        record.write_text(json.dumps({"config": {"data": {"fit": trained}}}))
+        paint(loaded, photograph(90, 90), mask=disc(90, 90), window=0)
+        paint(loaded, photograph(), mask=disc())
+        if trained == "resize":
+            paint(loaded, photograph(), mask=disc(), window=0)
+    with pytest.raises(PaintError, match=rf"is 120x90 pixels, but .* trained with --fit {fit}: .* {expected}"):
+        paint(loaded, photograph(), mask=disc(), window=0)
+    for other in ("[]", "no JSON", '{"config": {"data": {"fit": 7}}}'):
+        record.write_text(other)
+        paint(loaded, photograph(), mask=disc(), window=0)
+
+
 # Twins
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import diffusers
@@ -15,6 +13,7 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 import dfmgan_hf
 from dfmgan_hf import DFMGANGenerator, DFMGANPipeline, DFMGANPipelineOutput, StyleGAN2Discriminator, StyleGAN2Generator
+from tests.test_architecture import run_python
 
 SHIPPED = Path(__file__).parents[2] / "models" / "dfmgan-magnetic-tile"
 FIELDS = ("images", "masks", "defect_free_images")
@@ -241,12 +240,6 @@ def test_discriminators_beside_the_generator_are_left_alone(pipe, folder):
 
 
 # Processes
-
-
-def run_python(script: str) -> str:
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 def test_fresh_process_finds_the_class(pipe, folder):

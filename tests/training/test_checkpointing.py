@@ -294,6 +294,51 @@ def test_fresh_start_does_not_mix_with_an_old_run(tmp_path):
         tiny.run("stage1", tmp_path, steps=1)
 
 
+def test_a_checkpoint_that_was_about_to_be_replaced_is_resumed_from(tmp_path, capsys):
+    """Killed between the two renames, with no other checkpoint beside it."""
+    tiny.run("stage1", tmp_path, steps=2, checkpoint_steps=0)
+    (path,) = list_checkpoints(tmp_path / "checkpoints")
+
+    def kill() -> None:
+        path.rename(path.with_name(f".{path.name}.replaced"))
+        path.with_name(f".{path.name}.partial").mkdir()
+
+    kill()
+    with pytest.raises(CheckpointError, match="already holds checkpoint-0000000008"):
+        tiny.run("stage1", tmp_path, steps=3)
+    kill()
+    tiny.run("stage1", tmp_path, steps=3, checkpoint_steps=0, resume="latest")
+    assert f"Resuming from {path}" in capsys.readouterr().out
+    assert {entry.name for entry in path.parent.iterdir()} == {path.name, "checkpoint-0000000012"}
+
+
+def test_a_checkpoint_whose_removal_was_cut_short_does_not_come_back(tmp_path, capsys):
+    """As the latest, it would take the run back to the branch that was left."""
+    tiny.run("stage1", tmp_path, steps=3, checkpoint_steps=1)
+    earlier, later = list_checkpoints(tmp_path / "checkpoints")
+    later.rename(later.with_name(f".{later.name}.replaced"))
+    tiny.run("stage1", tmp_path, steps=2, resume="latest")
+    assert f"Resuming from {earlier}" in capsys.readouterr().out
+    assert [entry.name for entry in earlier.parent.iterdir()] == [earlier.name]
+
+
+@pytest.mark.parametrize("resume", [None, "latest"])
+@pytest.mark.parametrize("place", ["best", ".best.replaced"])
+def test_a_fresh_start_keeps_no_best_model_of_an_old_run(tmp_path, resume, place):
+    best = BestModel(tmp_path / "best", ScoreConfig())
+    best.offer(40, {"kid": 0.01}, Export("old"))
+    best.folder.rename(tmp_path / place)
+    tiny.run("stage1", tmp_path, steps=1, resume=resume)
+    assert not list(tmp_path.glob("*best*"))
+
+
+def test_a_fresh_start_leaves_a_folder_that_no_run_kept(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "photograph.png").touch()
+    tiny.run("stage1", tmp_path, steps=1)
+    assert (tmp_path / "best" / "photograph.png").exists()
+
+
 def test_damaged_checkpoint_is_named_and_skipped(stage1_run, tmp_path):
     tiny.run("stage1", tmp_path, steps=4)
     newest = list_checkpoints(tmp_path / "checkpoints")[-1]
@@ -396,18 +441,14 @@ def better(best: BestModel, first: dict, second: dict) -> bool:
 
 
 def test_rule_by_kid(tmp_path):
-    best = BestModel(tmp_path, ScoreConfig(eval_every_kimg=10))
+    best = BestModel(tmp_path, ScoreConfig(eval_every_kimg=2.5))
     assert better(best, {"kid": 0.01}, {"kid": 0.02})
     assert better(best, {"kid": 0.02}, {"kid": None})
     assert better(best, {"kid": 0.5, "mask_empty_rate": 0.5}, {"kid": 0.01, "mask_empty_rate": 0.6})
     assert better(best, {"kid": 0.5, "mask_large_rate": 0.1}, {"kid": 0.01, "mask_large_rate": 0.9})
     assert not better(best, {"kid": 0.01, "mask_empty_rate": None}, {"kid": 0.01})
+    assert better(best, {"kid": 0.01, "clustered_lpips": 0.1}, {"kid": 0.02, "clustered_lpips": 0.2})
     assert "lowest KID" in best.rule()
-
-
-def test_rule_by_clustered_lpips(tmp_path):
-    best = BestModel(tmp_path, ScoreConfig(eval_every_kimg=2.5, best_by="clustered_lpips"))
-    assert better(best, {"clustered_lpips": 0.2, "kid": 9.0}, {"clustered_lpips": 0.1, "kid": 0.0})
     assert "every 2.5 kimg" in best.rule()
 
 

@@ -23,6 +23,7 @@ from dfmgan_hf.methods.translation import Photographs
 from dfmgan_hf.models import defect_gan as defect_gan_networks
 from dfmgan_hf.models.stylegan2 import NoiseInput
 from dfmgan_hf.training import Batch, ProcessGroup, Task
+from tests.parameters import set_noise_strength
 from tests.training import launch, tiny
 from tests.training.test_scripts import save_drawn_category
 
@@ -147,7 +148,7 @@ def make_baseline(variant: str, folder: Path, mean) -> Task:
 
 BASELINES: dict[str, tuple[str, dict[str, Any], int]] = {
     "cdc near anchors": ("cdc", {"num_anchors": 5}, 0),
-    "cdc in patches": ("cdc", {"shared_noise": False}, 1),
+    "cdc in patches": ("cdc", {}, 1),
     "sdgan": ("sdgan", {"adversarial": "d2gan"}, 0),
     "sdgan least squares": ("sdgan", {}, 0),
     "defect_gan": ("defect_gan", {}, 0),
@@ -181,14 +182,13 @@ def save_gradients(variant: str, accumulation_steps: int, folder: Path) -> None:
         stage, options = VARIANTS[variant]
         task = tiny.MAKE[stage](processes_mean=mean, **options)
     task.augment = task.ada = None
-    for network in task.networks.values():
+    for key, network in task.networks.items():
         network.double()
         for module in network.modules():
             if hasattr(module, "mbstd_group_size"):
                 module.mbstd_group_size = 2
-        for name, parameter in network.named_parameters():
-            if name.endswith("strength"):
-                parameter.data.fill_(0.3)
+        # A source like its copy would leave CDC nothing to make consistent.
+        set_noise_strength(network, 0.5 if key == "source" else 0.3)
     if hasattr(task, "path_length"):
         task.path_length.mean = torch.tensor(0.1, dtype=torch.float64)
         for average in (task.path_length, task.w_average):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import warnings
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from accelerate import Accelerator
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import RunConfig
 from dfmgan_hf.training import run as run_module
-from dfmgan_hf.training.checkpointing import ScoreConfig
+from dfmgan_hf.training.checkpointing import ScoreConfig, read_record
 from dfmgan_hf.training.run import (
     PreparedRun,
     advice_on_memory,
@@ -22,6 +24,7 @@ from dfmgan_hf.training.run import (
     fit_run,
     ignored_settings,
     time_of_convolution,
+    write_model,
 )
 from dfmgan_hf.training.trainer import check_batch
 from tests.training import tiny
@@ -117,10 +120,86 @@ def test_numbers_out_of_range_are_refused_before_anything_is_done(tmp_path, name
         RunConfig(output_dir=tmp_path, **{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("eval_images", 0), ("eval_every_kimg", math.inf)])
+@pytest.mark.parametrize(("name", "value"), [("eval_images", 1), ("eval_every_kimg", math.inf)])
 def test_scores_out_of_range_are_refused_before_anything_is_done(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be .*but is {value}"):
         ScoreConfig(**{name: value})
+
+
+def test_scores_of_a_single_photograph_are_refused_before_anything_is_done(tmp_path):
+    """They have no KID, and the first model that is scored, which has learnt the least, would stay the best."""
+    run = RunConfig(output_dir=tmp_path / "run", report_to="none")
+    prepared = PreparedRun(
+        lambda device: pytest.fail("built"), tiny.drawn_set(1), run, Accelerator(cpu=True), 1, 4, {}
+    )
+    with pytest.raises(ValueError, match=r"`eval_every_kimg` needs at least 2 photographs .*but there is 1"):
+        fit(prepared, ScoreConfig(eval_every_kimg=1.0), lambda task: dict)
+    assert not (tmp_path / "run").exists()
+
+
+def versions_of(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.rglob("*.txt")}
+
+
+class Export:
+    """Writes two networks, and does something between them."""
+
+    def __init__(self, version: str, between=lambda: None) -> None:
+        self.version, self.between = version, between
+
+    def export(self, folder: Path) -> None:
+        for name in ("generator", "discriminator"):
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / f"{name}.txt").write_text(self.version)
+            self.between()
+        (folder / "index.txt").write_text(self.version)
+
+
+def test_a_model_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    def killed():
+        raise KeyboardInterrupt
+
+    (tmp_path / "metrics.txt").write_text("the run's")
+    written = {"metrics.txt": "the run's"}
+    for version in ("old", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            write_model(Export(version, killed), tmp_path)
+        assert versions_of(tmp_path) == written
+        write_model(Export(version), tmp_path)
+        written |= dict.fromkeys(("generator.txt", "discriminator.txt", "index.txt"), version)
+        assert versions_of(tmp_path) == written
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.txt", "generator", "discriminator", "index.txt"}
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["at the end", "amid"])
+def test_ctrl_c_waits_until_the_model_is_written(tmp_path, monkeypatch, stopped):
+    """And the next of several models is not begun."""
+    task = tiny.make_stage1()
+    between = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    monkeypatch.setattr(task, "export", Export("new", between).export)
+    if stopped:
+        after_step = task.after_step
+
+        def interrupted(step, statistics):
+            after_step(step, statistics)
+            between()
+
+        monkeypatch.setattr(task, "after_step", interrupted)
+    monkeypatch.setattr(run_module, "try_report", lambda folder: None)
+    run = RunConfig(output_dir=tmp_path, report_to="none", sample_every_kimg=0)
+    prepared = PreparedRun(
+        lambda device: task, tiny.drawn_set(), run, Accelerator(cpu=True), 2 * tiny.BATCH / 1000, tiny.BATCH, {}
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as left:
+            fit(prepared)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert left.value.code == 130
+    model = versions_of(tmp_path)
+    assert [model[f"{name}.txt"] for name in ("generator", "discriminator", "index")] == ["new"] * 3
+    assert read_record(tmp_path)["result"]["images_seen"] == tiny.BATCH * (1 if stopped else 2)
 
 
 def test_a_run_without_an_end_or_batches_is_refused(tmp_path):

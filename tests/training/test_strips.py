@@ -12,6 +12,7 @@ from PIL import Image
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator, painting
 from dfmgan_hf.cli import main
 from dfmgan_hf.hub.cards import CardFacts, build_model_card
+from tests.data.conftest import save
 from tests.training import tiny
 
 HEIGHT, WIDTH = 32, 128
@@ -33,11 +34,6 @@ def call(*arguments: object, status: int = 0) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*map(str, arguments)])
     assert ended.value.code == status
-
-
-def save(array: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
 
 
 @pytest.fixture(scope="module")
