@@ -214,8 +214,8 @@ class QualityGate:
             category: which of several; if there is none of this name, `data_dir` itself.
             groups: CSV of file names and the parts that they show, as `dfmgan split` takes it, with a line for each
                 photograph of the defect.
-            fit: how photographs of another shape get that of the samples: as in the model's training for what it draws
-                (`config.data.fit` of its training_config.json), `resize` for what is painted.
+            fit: how photographs of another shape get that of the model's images: as in its training, of which
+                `painting.trained_fit` reads the record.
             bit_depth: significant bits of 16-bit photographs.
             device: that judges.
 

@@ -114,7 +114,6 @@ def list_cells(
     """
     cells: list[Cell] = []
     known: set[str] = set()
-    defects = [normalised(defect) for defect in defects]
     for category in categories or (data.category,):
         listing = replace(data, category=category).listing()
         known |= set(listing.defects)

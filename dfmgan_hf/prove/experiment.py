@@ -467,9 +467,10 @@ class Experiment:
             return
         _, different = keep_settings(path, settings)
         if different:
+            shape = " Photographs are scaled to the shape of the models' images." if "size" in different else ""
             raise ProveError(
                 f"{self.config.output_dir} was begun with another {' and '.join(sorted(different))}: give the same to "
-                "go on, or name a new folder."
+                f"go on, or name a new folder.{shape}"
             )
 
     @cached_property

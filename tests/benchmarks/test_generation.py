@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from benchmarks.paper import generation
-from benchmarks.paper.cells import Cell, list_cells, trained_template
+from benchmarks.paper.cells import Cell, check_learnt, list_cells, trained_template
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig, plot, to_markdown, write_tables
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Generator
 from dfmgan_hf.data import DataConfig, read_file_list
@@ -294,6 +295,13 @@ def test_a_training_that_diverges_leaves_its_cell_out(config, networks, tmp_path
     assert "| Finetune | - | - |" in (tmp_path / "table.md").read_text()
     pending = GenerationBenchmark(two, networks, Accelerator(cpu=True)).pending
     assert [cell.method for cell in pending] == ["finetune"]
+
+
+def test_kinds_are_known_in_either_form_of_unicode(tmp_path):
+    typed = unicodedata.normalize("NFD", "\xe9clat")
+    assert GenerationConfig(tmp_path, defects=(typed,)).defects == ("\xe9clat",)
+    (tmp_path / "training_config.json").write_text(json.dumps({"defect": f"dent, {typed}"}))
+    check_learnt(tmp_path, "\xe9clat", "runs/joint")
 
 
 def test_cells_are_all_methods_on_all_defects(config):
