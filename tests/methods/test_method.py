@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +24,7 @@ from dfmgan_hf.methods.train import TrainingConfig, each_model
 from dfmgan_hf.models.dfmgan import DFMGANGenerator
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.stylegan2 import StyleGAN2Generator
-from dfmgan_hf.training.run import check_r1
 from dfmgan_hf.training.trainer import RunConfig, check_batch
-from tests.training import tiny
 
 CPU = torch.device("cpu")
 
@@ -151,20 +148,6 @@ def test_ada_is_not_set_for_what_does_not_adapt(augmentation):
 def test_options_that_are_not_possible_or_do_nothing_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         get_method(name).options(**options)
-
-
-@pytest.mark.parametrize(
-    ("stage", "match", "refused"),
-    [("stage1", None, True), ("stage2", None, True), ("stage2", "none", True), ("stage2", "small", False)],
-)
-def test_r1_is_not_set_for_discriminators_without(tmp_path, stage, match, refused):
-    options = {} if match is None else {"match_discriminator": match}
-    task = tiny.make_quick(stage, options=options, r1_gamma=1.0)
-    config = TrainingConfig(RunConfig(output_dir=tmp_path), None, AugmentationConfig(), preset="quick")
-    check_r1(task, {"config": config})
-    chosen = {"config": replace(config, recipe=RecipeConfig(r1_gamma=1.0))}
-    with pytest.raises(ValueError, match="`r1_gamma` has no effect without") if refused else nullcontext():
-        check_r1(task, chosen)
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 5, 6, 7, 8, 64, 100])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,14 @@ from dfmgan_hf.methods import METHODS, dfmgan, get_method
 from dfmgan_hf.methods.dfmgan import Stage2Task, area_distance, mask_distance, transplant
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest, load_backbone
 from dfmgan_hf.methods.stylegan2 import PROJECTED_RULES
-from dfmgan_hf.methods.train import train
+from dfmgan_hf.methods.train import TrainingConfig, train
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
 from dfmgan_hf.models.discriminator import StyleGAN2Discriminator
 from dfmgan_hf.models.projected import FEATURE_NETWORK, WEIGHTS_VARIABLE, ProjectedDiscriminator
 from dfmgan_hf.models.stylegan2 import NoiseInput, StyleGAN2Generator
+from dfmgan_hf.training.run import check_r1
 from dfmgan_hf.training.task import Batch, RunningStatistics, examine
+from dfmgan_hf.training.trainer import RunConfig
 from tests.training import tiny
 
 KINDS = ("chip", "crack")
@@ -381,3 +385,17 @@ def test_a_discriminator_far_ahead_is_warned_of():
     assert set(examine(PROJECTED_RULES, [ahead] * 5)) == {"discriminator_ahead"}
     assert not examine(PROJECTED_RULES, [ahead] * 4 + [{**ahead, "loss/discriminator": 2.0}])
     assert {rule.name for rule in tiny.make_quick("stage1").rules} == {"discriminator_ahead"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "match", "refused"),
+    [("stage1", None, True), ("stage2", None, True), ("stage2", "none", True), ("stage2", "small", False)],
+)
+def test_r1_is_not_set_for_discriminators_without(tmp_path, stage, match, refused):
+    options = {} if match is None else {"match_discriminator": match}
+    task = tiny.make_quick(stage, options=options, r1_gamma=1.0)
+    config = TrainingConfig(RunConfig(output_dir=tmp_path), None, AugmentationConfig(), preset="quick")
+    check_r1(task, {"config": config})
+    chosen = {"config": replace(config, recipe=RecipeConfig(r1_gamma=1.0))}
+    with pytest.raises(ValueError, match="`r1_gamma` has no effect without") if refused else nullcontext():
+        check_r1(task, chosen)
