@@ -197,7 +197,7 @@ def publish(config: MeasureConfig, hub: HubConfig) -> None:
 
 
 class _Measurement(NamedTuple):
-    """What is drawn, what it is compared with, and trivial answers to measure in the same way."""
+    """What is drawn, what it is compared with, and baselines to measure in the same way."""
 
     sampler: Sampler
     real: ImageMaskDataset

@@ -60,7 +60,7 @@ def draw_method() -> Image.Image:
     box(450, 96, 640, 172, "generator", OBJECT)
 
     words(700, 34, "Stage 2 learns the defect", 26, DEFECT, "lm")
-    words(700, 70, "from ten or more photographs with masks", 20, GREY, "lm")
+    words(700, 70, "from about ten photographs with masks", 20, GREY, "lm")
     for k in range(2):
         picture(700 + 168 * k, 96, shown.images[4 + k], small)
         picture(784 + 168 * k, 96, shown.masks[4 + k].resize((small, small), Image.Resampling.NEAREST), small)

@@ -110,7 +110,7 @@ class ProveConfig(FittedSource):
         arms: What to compare with photographs alone; none for all that is at hand, but for what passes the quality
             gate: name painted and painted_gated, generated and generated_gated to see what the gate is worth.
         seeds: Networks of each arm.
-        ratio: Share of what a network is shown as defects that is made: from 0 to 1, without them.
+        ratio: Share of what a network is shown as defects that is made: between 0 and 1, both excluded.
         budget: Hours to spend, from which arms, ratios and seeds follow. None: all arms at one ratio.
         scale: Photographs at their own scale (pixels), or scaled to `side` (whole). auto: as the models were trained.
         side: Pixels of the shorter side that whole photographs are scaled to, in the shape of the models' images; a
@@ -159,7 +159,7 @@ class ProveConfig(FittedSource):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
         if not 0 < self.ratio < 1:
-            raise ValueError(f"`ratio` must be between 0 and 1, without them, but is {self.ratio}.")
+            raise ValueError(f"`ratio` must be between 0 and 1, both excluded, but is {self.ratio}.")
         if self.budget is not None and not 0 < self.budget < 10_000:
             raise ValueError(f"`budget` is in hours, from 0 to 10000, but is {self.budget}.")
 
