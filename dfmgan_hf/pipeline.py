@@ -116,10 +116,6 @@ class DFMGANPipeline(DiffusionPipeline):
         """
         self._graphs = NetworkGraphs()
 
-    def disable_cuda_graphs(self) -> None:
-        """Draw without CUDA graphs again, and free their memory."""
-        self._graphs = None
-
     def silent(self: _Pipeline) -> _Pipeline:
         """Return the same pipeline without a progress bar; this one keeps its own."""
         pipe = copy.copy(self)
@@ -619,7 +615,8 @@ class DFMGANPipeline(DiffusionPipeline):
 
         origin = self.config.get("_name_or_path") or ""
         with scratch_folder() as folder:
-            self.save_pretrained(folder, safe_serialization)
+            for precision in dict.fromkeys((None, variant)):
+                self.save_pretrained(folder, safe_serialization, precision, max_shard_size)
             if os.path.isdir(origin):
                 for name, path in companion_files(Path(origin), with_card=facts is None).items():
                     Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -631,8 +628,6 @@ class DFMGANPipeline(DiffusionPipeline):
                 hub_model_id=repo_id,
                 hub_revision=revision,
                 hub_commit_message=commit_message,
-                hub_variant=variant,
-                hub_max_shard_size=max_shard_size,
             )
             return push_model_folder(folder, options, facts, private=private, token=token, create_pr=create_pr)
 

@@ -2,7 +2,7 @@
 
     python examples/assemble_space.py --output_dir my_space
     python examples/assemble_space.py --output_dir my_space --model runs/hazelnut_crack runs/hazelnut_hole
-    python examples/push_to_hub.py --folder my_space --kind space --hub_model_id org/defects --push_to_hub
+    hf upload org/defects my_space --repo-type space
 
 It runs the same way on any machine: pip install -r my_space/requirements.txt, then python my_space/app.py.
 """

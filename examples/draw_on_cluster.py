@@ -56,7 +56,7 @@ class Drawer:
         pipe = DFMGANPipeline.from_pretrained(job.model, revision=job.revision).to(device_of(job))
         if isinstance(job, PaintSetConfig):
             allow_pixels(job.max_megapixels)
-            gate = open_gate(job.gate, job, pipe, job.gate_groups)
+            gate = open_gate(job.gate, job, pipe, job.gate_groups, job.how.bit_depth)
             self.draw = partial(paint_samples, pipe, job, find_photographs(job), gate=gate)
         else:
             gate = open_gate(job.gate, job.export, pipe, job.gate_groups, job.gate_bit_depth)

@@ -4,8 +4,8 @@
         --product hazelnuts --defect "cracks in the shell" --results evaluation/results.json \\
         --reference "real images of holes=evaluation_holes/results.json"
 
-Facts that nobody gives are left out. They can come from a JSON file as well: --card facts.json. The folder keeps them
-as card_facts.json; edit that file, or give an option again, to change them.
+Facts that nobody gives are left out. The folder keeps them as card_facts.json; edit that file, or give an option
+again, to change them.
 """
 
 from dfmgan_hf.cli import run

@@ -1,11 +1,9 @@
-"""Publish a trained model, what was measured of it, or a Space on the Hugging Face Hub.
+"""Publish a trained model, or what was measured of it, on the Hugging Face Hub.
 
     hf auth login
     python examples/push_to_hub.py --folder runs/hazelnut_crack --hub_model_id org/dfmgan-hazelnut-crack --push_to_hub
-    python examples/push_to_hub.py --folder my_space --kind space --hub_model_id org/demo --push_to_hub
 
-Checkpoints, logs and photographs stay where they are. Make the card first: examples/make_model_card.py, or the Space:
-examples/assemble_space.py.
+Checkpoints, logs and photographs stay where they are. Make the card first: examples/make_model_card.py.
 """
 
 from dfmgan_hf.cli import run

@@ -21,15 +21,16 @@ forbids a change, the safe choice is a set that does not make it:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .draws import Draws, check_images, full_precision
+from ..precision import at_least_float32, convolutions_round, matrix_products
+from .draws import Draws, check_images
 from .wavelets import SYM6_DELAY, doubling_matrix, halving_matrix, octave_matrices
 
 BLITTING = ("xflip", "rotate90", "xint")
@@ -159,7 +160,7 @@ class AugmentPipe(nn.Module):
         if device.type == "cpu" and generator is not None:
             device = generator.device
         draws = Draws(len(images), p, device, generator)
-        with full_precision(images) as augmented:
+        with at_least_float32(images) as augmented:
             return self._augment(augmented, draws).to(images.dtype)
 
     def _augment(self, images: Tensor, draws: Draws) -> Tensor:
@@ -358,20 +359,9 @@ class _Resample(torch.autograd.Function):
         return _Resample.apply(grad, rows.mT, columns.mT), None, None
 
 
-@contextmanager
-def _products_as_convolutions(device: torch.device) -> Iterator[None]:
+def _products_as_convolutions(device: torch.device) -> AbstractContextManager[None]:
     """Inside, matrix products on a GPU round as convolutions do; meta tensors stand for a GPU's."""
-    before: str | None = None
-    if device.type in ("cuda", "meta") and torch.backends.cudnn.allow_tf32:
-        with suppress(RuntimeError):  # it has been set by newer functions of torch, which this one refuses to mix with
-            before = torch.get_float32_matmul_precision()
-    if before is not None:
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        if before is not None:
-            torch.set_float32_matmul_precision(before)
+    return matrix_products(tf32=True) if device.type in ("cuda", "meta") and convolutions_round() else nullcontext()
 
 
 def _plan_axis(images: Tensor, maps: Tensor, axis: int) -> tuple[Tensor, Tensor]:

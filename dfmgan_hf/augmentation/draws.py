@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-
 import torch
 from torch import Tensor
 
@@ -67,11 +64,3 @@ def check_images(images: Tensor) -> None:
         )
     if not images.is_floating_point():
         raise ValueError(f"`images` must be floating point in the range -1..1, not {images.dtype}.")
-
-
-@contextmanager
-def full_precision(images: Tensor) -> Iterator[Tensor]:
-    """Yield the images in float32 or better, with autocast off: half precision would show as noise in the pixels."""
-    kind = images.device.type
-    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
-        yield images.float() if images.dtype.itemsize < 4 else images

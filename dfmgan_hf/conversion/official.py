@@ -81,22 +81,18 @@ class ConvertConfig:
     Args:
         snapshot: The official snapshot, network-snapshot-*.pkl.
         output_dir: Folder to write; it appears complete or not at all, and may exist if it is empty.
-        overwrite: Replace the pipeline that output_dir already holds.
     """
 
     snapshot: Path
     output_dir: Path
-    overwrite: bool = False
 
 
 def convert(config: ConvertConfig) -> None:
     """Do what `dfmgan convert` does: `convert_official_snapshot`, and say what was found and written."""
-    print(convert_official_snapshot(config.snapshot, config.output_dir, overwrite=config.overwrite))
+    print(convert_official_snapshot(config.snapshot, config.output_dir))
 
 
-def convert_official_snapshot(
-    snapshot: Path | str, output_dir: Path | str, *, overwrite: bool = False
-) -> ConvertedSnapshot:
+def convert_official_snapshot(snapshot: Path | str, output_dir: Path | str) -> ConvertedSnapshot:
     """Convert an official DFMGAN or unconditional StyleGAN2-ADA snapshot; nothing that it contains is executed.
 
     `output_dir` becomes a pipeline's folder. `generator` is the averaged G_ema; `generator_raw` (G), `discriminator`
@@ -108,12 +104,11 @@ def convert_official_snapshot(
         FileExistsError: `output_dir` is in use.
     """
     output_dir = Path(output_dir)
-    _check_output_dir(output_dir, overwrite)
-    official = read_official_snapshot(snapshot)
-    models: dict[str, Any] = {
-        folder: _build(official, name) for name, folder in FOLDERS.items() if name in official.networks
-    }
-    with whole_folder(output_dir, replace=overwrite) as staging:
+    with whole_folder(output_dir) as staging:  # first, so that it is refused before minutes of reading
+        official = read_official_snapshot(snapshot)
+        models: dict[str, Any] = {
+            folder: _build(official, name) for name, folder in FOLDERS.items() if name in official.networks
+        }
         DFMGANPipeline(generator=models["generator"]).save_pretrained(staging)
         for folder, model in models.items():
             if folder != "generator":
@@ -129,18 +124,6 @@ def convert_official_snapshot(
         augmentation_probability=official.augmentation_probability,
         ignored_source_chars=official.ignored_source_chars,
     )
-
-
-def _check_output_dir(output_dir: Path, overwrite: bool) -> None:
-    """Refuse before minutes of reading what `whole_folder` would refuse after them, and to replace other things."""
-    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
-        return
-    if not overwrite or not output_dir.is_dir():
-        raise FileExistsError(f"{output_dir} is in use. Name another folder, or replace it with overwrite=True.")
-    if not (output_dir / DFMGANPipeline.config_name).is_file():
-        raise FileExistsError(
-            f"{output_dir} holds no pipeline ({DFMGANPipeline.config_name} is missing), so it is not replaced."
-        )
 
 
 @dataclass

@@ -71,8 +71,14 @@ def extract_archive(archive: Path, cache_dir: Path | None = None, max_bytes: int
     """
     status = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    target = (cache_dir or default_cache_dir()) / f"{archive.name.split('.')[0]}-{key}"
+    target = (cache_dir or default_cache_dir()) / f"{archive_name(archive)}-{key}"
     return make_once(target, lambda folder: _extract(archive, folder, max_bytes))
+
+
+def archive_name(archive: Path) -> str:
+    """Return an archive's name without its ending, which may have two parts, such as .tar.gz."""
+    name = archive.with_suffix("")
+    return name.stem if name.suffix.lower() == ".tar" else name.name
 
 
 def unpacked(path: Path, cache_dir: Path | str | None = None) -> Path:

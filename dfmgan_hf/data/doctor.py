@@ -40,8 +40,6 @@ _MINIMUM_DEFECTS = 1
 RESOLUTIONS = {"auto": 256, "quick": 64, "small": 64, "paper256": 256, "large512": 512, "large1024": 1024}
 """What each preset of training (`methods.method.PRESETS`) brings photographs to, in pixels."""
 
-_AREA_LIMITS_PERCENT = (0.1, 0.3, 1, 3, 10, 30, 100)
-
 _PICTURE_SIZE = 200
 _REGION_WORTH_TELLING = 0.8  # share of the photograph
 
@@ -56,7 +54,6 @@ class CheckConfig(FittedSource):
         aspect: Height and width of the images that are planned, as multiples of the shorter side.
         strict: Exit with status 1 if there are warnings.
         output_dir: Folder for report.json and contact_sheet.png.
-        columns: Photographs of each kind on the contact sheet.
         image_channels: Channels that are planned for training: 3, or 1 for grey.
     """
 
@@ -66,7 +63,6 @@ class CheckConfig(FittedSource):
     aspect: tuple[int, int] = (1, 1)
     strict: bool = False
     output_dir: Path = Path("outputs/check_dataset")
-    columns: int = 8
     image_channels: int = 3
 
 
@@ -80,12 +76,10 @@ def check_dataset(config: CheckConfig) -> int:
         DataError: there is nothing to check.
         OSError: something cannot be read, or the report not be written.
     """
-    if config.columns < 1:
-        raise ValueError(f"`columns` must be at least 1, but is {config.columns}.")
     check_place(config.output_dir, config)  # or the contact sheet would be among the photographs of the next run
     report, inspections = examine(config)
     print(report.to_text())
-    sheet = draw_contact_sheet(report, inspections, columns=config.columns, bit_depth=config.bit_depth)
+    sheet = draw_contact_sheet(report, inspections, bit_depth=config.bit_depth)
     written = config.output_dir / "report.json", config.output_dir / "contact_sheet.png"
     write_json(written[0], report.to_dict())
     save_sheet(sheet, written[1])
@@ -156,9 +150,7 @@ class KindSummary:
     usable: int  # photographs without any problem
     sizes: dict[str, int]  # number of photographs by "WIDTHxHEIGHT"
     modes: dict[str, int]  # number of photographs by `Inspection.mode`
-    # Of the masks' share of the photograph; both empty without masks.
-    mask_area_percent: dict[str, float]  # "min", "25", "50", "75" (quartiles), "max"
-    mask_area_histogram: dict[str, int]  # number of masks by "<=LIMIT", see _AREA_LIMITS_PERCENT
+    mask_area_percent: dict[str, float]  # "min", "median" and "max" of the masks' share; empty without masks
 
 
 @dataclass(frozen=True)
@@ -211,7 +203,7 @@ class Report:
         """Write a readable table, without colours, at most 110 columns wide apart from file names."""
         kinds = []
         for k in self.kinds:
-            areas = "  ".join(f"{k.mask_area_percent[q]:6.3g}" for q in ("min", "50", "max") if k.mask_area_percent)
+            areas = "  ".join(f"{area:6.3g}" for area in k.mask_area_percent.values())
             sizes, modes = _size_range(k.sizes), ", ".join(k.modes)
             kinds.append(
                 (k.split, k.kind, str(k.photographs), str(k.usable), sizes or "-", modes or "-", areas or "-")
@@ -263,12 +255,8 @@ def _by_kind(inspections: Sequence[Inspection]) -> dict[tuple[str, str], list[In
 def _summarise(split: str, kind: str, members: Sequence[Inspection]) -> KindSummary:
     areas = 100 * np.array([i.mask_area for i in members if i.mask_area is not None])
     percent: dict[str, float] = {}
-    histogram: dict[str, int] = {}
     if areas.size:
-        quartiles = np.quantile(areas, (0, 0.25, 0.5, 0.75, 1)).tolist()
-        percent = dict(zip(("min", "25", "50", "75", "max"), quartiles, strict=True))
-        bins = Counter(np.searchsorted(_AREA_LIMITS_PERCENT, areas).tolist())
-        histogram = {f"<={limit:g}": bins[index] for index, limit in enumerate(_AREA_LIMITS_PERCENT)}
+        percent = {"min": float(areas.min()), "median": float(np.median(areas)), "max": float(areas.max())}
     return KindSummary(
         split,
         kind,
@@ -277,7 +265,6 @@ def _summarise(split: str, kind: str, members: Sequence[Inspection]) -> KindSumm
         sizes=dict(Counter(f"{i.width}x{i.height}" for i in members if i.width).most_common()),
         modes=dict(Counter(i.mode for i in members if i.mode).most_common()),
         mask_area_percent=percent,
-        mask_area_histogram=histogram,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .duplicates import DuplicatePair
 from .preparation import FULL_AREA, Inspection, Size, fitting_size, height_and_width
-from .records import GOOD, DataError, ImageRecord, LeftOverKind, Listing, normalised, printable
+from .records import GOOD, LEFT_OVER, DataError, ImageRecord, Listing, normalised, printable
 
 # What the mask is drawn at inside the generator (method, section 3): smaller defects have no pixel of their own there.
 _LARGEST_MASK_GRID = 64
@@ -136,30 +136,9 @@ def judge_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iter
         )
 
 
-_LEFT_OVER: dict[LeftOverKind, tuple[str, str]] = {
-    "hidden": ("hidden, or left by another program", "Nothing."),
-    "ignored_files": ("ignored, since not named like images", "Nothing, unless they should be images."),
-    "unused": ("not used: for validation, private, or masks of defect-free photographs", "Nothing."),
-    "unlabelled": (
-        "photographs without a label, which are left out",
-        "Label them, or say with --unlabelled good that they show no defect.",
-    ),
-    "orphan_masks": (
-        "masks without a photograph",
-        "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
-    ),
-    "unread_format": ("photographs in a format that is not read", "Save them as PNG, TIFF or JPEG."),
-    "not_found": (
-        "images, or folders of images, where none are looked for",
-        "Move photographs directly into train/good and test/DEFECT (or the folder given), masks into "
-        "ground_truth/DEFECT; take the rest out.",
-    ),
-}
-
-
 def judge_folder(listing: Listing) -> Iterator[Finding]:
     """Report all entries of a folder that are not used, and good photographs that share a name but for its ending."""
-    for kind, (what, advice) in _LEFT_OVER.items():
+    for kind, (what, advice) in LEFT_OVER.items():
         entries = [entry for entry in listing.left_over if entry.kind == kind]
         names = [str(entry.path).removeprefix(f"{listing.root}/") for entry in entries]
         images = sum(entry.images for entry in entries)

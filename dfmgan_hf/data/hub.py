@@ -198,15 +198,18 @@ def _load_from_hub(repo_id: str, category: str | None, hub: dict[str, Any], cach
     loaded = _own_form(load(), repo_id)
     if category is None:
         return loaded
-    categories = next(iter(loaded.values())).features["category"].names
-    if category not in categories:
-        raise unknown_category(repo_id, category, sorted(categories))
-    wanted = categories.index(category)
+    if category not in (present := _present_categories(loaded)):  # the class label may name more
+        raise unknown_category(repo_id, category, sorted(present))
+    wanted = next(iter(loaded.values())).features["category"].str2int(category)
     return loaded.filter(lambda value: value == wanted, input_columns="category")
 
 
 def _own_form(loaded: Any, repo_id: str) -> Any:
-    """Keep the columns of `make_features`; a DataError without them, or if a row names a path, see `content_of`."""
+    """Keep the columns of `make_features`.
+
+    Raises:
+        DataError: they are not there, or no row is, or one names a path, see `content_of`.
+    """
     expected = list(make_features([], []))
     for rows in loaded.values():
         if not set(rows.column_names) >= set(expected):
@@ -217,6 +220,9 @@ def _own_form(loaded: Any, repo_id: str) -> Any:
                 expected=", ".join(expected),
                 advice="Save the photographs in the folder layout of MVTec AD and give that folder.",
             )
+    if not any(len(rows) for rows in loaded.values()):
+        advice = "Ask its authors, or give another data set."
+        raise DataError("no_images", repo_id, "a data set without a row", "photographs", advice)
     loaded = loaded.select_columns(expected)
     for rows in loaded.values():
         start = 0

@@ -50,6 +50,7 @@ _NO_DEFECTS = frozenset({"background", "_background_", "__background__", "__igno
 _MOST_COLOURS = 1024  # of a mask that labelmap.txt explains
 _NO_CLASS = 255  # of VOC: the border around a thing, which belongs neither to it nor to the background
 BOXES, LINES = "boxes", "lines, points or other shapes without an area"
+PREDICTIONS = "predictions"  # of a model, which say nothing of the photograph
 
 
 @dataclass
@@ -399,7 +400,8 @@ def read_label_studio(file: Path) -> Iterator[Sheet]:
         done = [each for each in given if isinstance(each, dict) and not each.get("was_cancelled")]
         if len(done) > 1:
             sheet.ignored["further annotations of the same task"] += len(done) - 1
-        sheet.ignored["predictions"] += len(task.get("predictions") or ())
+        if predictions := task.get("predictions"):
+            sheet.ignored[PREDICTIONS] += len(predictions)
         chosen = next((each for each in done if each.get("ground_truth")), done[-1] if done else None)
         if chosen is not None:
             with _noting(sheet, f"annotation {chosen.get('id')}"):

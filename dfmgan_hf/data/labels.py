@@ -20,7 +20,18 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base as Tag
 
 from .archives import default_cache_dir, make_once
-from .label_forms import BOXES, GOOD_NAMES, LINES, LabelSource, Sheet, bad_labels, find_labels, plain_name, read_sheets
+from .label_forms import (
+    BOXES,
+    GOOD_NAMES,
+    LINES,
+    PREDICTIONS,
+    LabelSource,
+    Sheet,
+    bad_labels,
+    find_labels,
+    plain_name,
+    read_sheets,
+)
 from .layouts import category_folders, finished, list_folders, metadata_files, name_of
 from .reading import opened, orientation, stored_size
 from .records import (
@@ -40,7 +51,7 @@ Unlabelled = Literal["skip", "good"]
 """What to do with photographs that the labels say nothing about: leave them out, or take them as defect-free."""
 
 # Raise it when the same labels would be drawn or named otherwise than before: the cache then makes them anew.
-_VERSION = 2
+_VERSION = 3
 
 _HELD_BACK = frozenset({"test", "val", "valid", "validation"})
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # which Label Studio puts before names
@@ -243,7 +254,7 @@ def _records(
     """Draw the masks of a photograph, into files whose names begin with `masks`, and list it under each kind."""
     kinds = dict.fromkeys(kind for sheet in about for kind in _kinds(sheet))
     problem = next((sheet for sheet in about if sheet.problem), None)
-    said = [sheet for sheet in about if sheet.areas or sheet.is_good or sheet.ignored]
+    said = [sheet for sheet in about if sheet.areas or sheet.is_good or sheet.ignored.keys() - {PREDICTIONS}]
     error: DataError | None = None
     if problem is not None:
         error = _bad_photograph(image, problem.file, problem.problem)

@@ -51,20 +51,30 @@ def read_file_list(path: Path | str) -> list[str]:
 
 
 def select_listed(
-    candidates: Sequence[ImageRecord], known: Iterable[ImageRecord], names: Sequence[str], source: Path | str
+    candidates: Sequence[ImageRecord], known: Sequence[ImageRecord], path: Path | str
 ) -> list[ImageRecord]:
-    """Return the candidates that are listed, in the candidates' order; the list may name others that are known.
+    """Return the candidates that a list names, in the candidates' order; it may name others that are known.
+
+    A list that names no good photograph, such as that of a partition, does not restrict them.
+
+    Args:
+        candidates: Photographs to choose from.
+        known: All photographs of the data set.
+        path: The list.
 
     Raises:
-        DataError: (`file_list`) that names `source`, if a name is listed that no record has, or if no candidate is.
+        DataError: (`file_list`) as `read_file_list`; if a name is listed that no record has, or if no candidate is.
     """
-    listed = set(names)
+    listed = set(read_file_list(path))
+    names_good = any(record.defect == GOOD and record.name in listed for record in known)
+    if not names_good and all(record.defect == GOOD for record in candidates):
+        return list(candidates)
     unknown = sorted(listed - {record.name for record in known})
-    selected = [record for record in candidates if record.name in listed]
+    selected = [r for r in candidates if r.name in listed or (r.defect == GOOD and not names_good)]
     if unknown or not selected:
         raise DataError(
             "file_list",
-            source,
+            path,
             found=f"{len(unknown)} names that are not in the data set ({shorten(unknown, 3)})"
             if unknown
             else f"{len(listed)} names, none of them among the {len(candidates)} photographs asked for",

@@ -23,11 +23,11 @@ from ..arguments import check_effect
 from ..files import file_sha256, whole_folder
 from .duplicates import describe_photograph, find_duplicates, group_duplicates
 from .findings import count, found_in, judge_duplicates, judge_folder
-from .partitions import read_file_list, select_listed
+from .partitions import select_listed
 from .parts import bounding_box
 from .preparation import Inspection, inspect, read_pair
 from .reading import Array, Mask, opened
-from .records import GOOD, DataError, DataWarning, ImageRecord, Listing, printable, read_csv
+from .records import DataError, DataWarning, ImageRecord, Listing, printable, read_csv
 from .sources import DataSource, check_place, find_listing
 
 TABLE_FILE = "patches.csv"
@@ -130,7 +130,7 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         raise DataError("no_images", listing.root, "no photographs", "photographs to cut", advice)
     stems = patch_stems(listing.records)
     if config.file_list is not None:
-        listing = replace(listing, records=_listed(listing, config.file_list))
+        listing = replace(listing, records=select_listed(listing.records, listing.records, config.file_list))
     if config.patch_size is None:
         config = replace(config, patch_size=_size_from_masks(listing, config))
     records: list[ImageRecord] = []  # those that were cut
@@ -333,14 +333,6 @@ def defect_places(mask: Array, patch_size: int, count: int, max_area: float, rng
     ys, xs = np.nonzero((pixels <= allowed) & (pixels >= least))
     chosen = rng.permutation(len(ys))[:count]
     return [Place(int(xs[i]), int(ys[i])) for i in chosen]
-
-
-def _listed(listing: Listing, file_list: Path) -> list[ImageRecord]:
-    """Return what a list names, and all defect-free photographs if it names none of these."""
-    chosen = select_listed(listing.records, listing.records, read_file_list(file_list), file_list)
-    names_good = any(record.defect == GOOD for record in chosen)
-    kept = {record.name for record in chosen}
-    return [r for r in listing.records if r.name in kept or (r.defect == GOOD and not names_good)]
 
 
 def patch_stems(records: Iterable[ImageRecord]) -> dict[str, str]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from PIL import Image
+
 GOOD = "good"
 """The name of what has no defect, as in MVTec AD."""
 
@@ -148,21 +150,35 @@ class Listing:
         parts = [f"{len(self.records)} photographs listed"]
         for title, is_unresolved in (("ignored", False), ("unresolved", True)):
             kinds = Counter(entry.kind for entry in self.left_over if entry.is_unresolved is is_unresolved)
-            named = ", ".join(f"{number} {_LEFT_OVER_WORDS[kind]}" for kind, number in sorted(kinds.items()))
+            named = ", ".join(f"{number} {LEFT_OVER[kind][0]}" for kind, number in sorted(kinds.items()))
             parts.append(f"{title}: {named}" if named else f"nothing {title}")
         parts += self.remarks
         return printable(f"{self.category}: {'; '.join(parts)}.")
 
 
-_LEFT_OVER_WORDS: Mapping[LeftOverKind, str] = {
-    "hidden": "hidden",
-    "ignored_files": "not named like images",
-    "unused": "for other purposes",
-    "unlabelled": "photographs without a label",
-    "orphan_masks": "masks without a photograph",
-    "unread_format": "photographs in a format that is not read",
-    "not_found": "images or folders of images where none are looked for",
+LEFT_OVER: Mapping[LeftOverKind, tuple[str, str]] = {
+    "hidden": ("hidden", "Nothing: what other programs leave counts as hidden, too."),
+    "ignored_files": ("not named like images", "Nothing, unless they should be images."),
+    "unused": (
+        "for other purposes",
+        "Nothing: they are for validation, private, or masks of defect-free photographs.",
+    ),
+    "unlabelled": (
+        "photographs without a label",
+        "They are left out: label them, or say with --unlabelled good that they show no defect.",
+    ),
+    "orphan_masks": (
+        "masks without a photograph",
+        "Check the names: a mask is called like its photograph, with or without a suffix such as _mask.",
+    ),
+    "unread_format": ("photographs in a format that is not read", "Save them as PNG, TIFF or JPEG."),
+    "not_found": (
+        "images, or folders of images, where none are looked for",
+        "Move photographs directly into train/good and test/DEFECT (or the folder given), masks into "
+        "ground_truth/DEFECT; take the rest out.",
+    ),
 }
+"""What a kind of entry that is not used is called, and what to do about it."""
 
 
 class Entries(NamedTuple):
@@ -304,15 +320,16 @@ def content_of(image: Mapping[str, Any], row: str) -> bytes:
 def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:
     """Return a hexadecimal digest of the files' names, sizes and times (of modification, of change), and of settings.
 
-    A photograph or mask that is added, removed, renamed, exchanged or written again changes it, even where its
-    modification time is kept, as copying and unpacking may do.
+    How large photographs may be (`reading.allow_pixels`) is one of the settings. A photograph or mask that is added,
+    removed, renamed, exchanged or written again changes the digest, even where its modification time is kept, as
+    copying and unpacking may do.
 
     Args:
         records: The files, in the order in which they are used.
         settings: Values that JSON can hold.
     """
     digest = hashlib.sha256()
-    digest.update(json.dumps([_PREPARATION_VERSION, dict(settings)], sort_keys=True).encode())
+    digest.update(json.dumps([_PREPARATION_VERSION, Image.MAX_IMAGE_PIXELS, dict(settings)], sort_keys=True).encode())
     for record in records:
         row: list[Any] = [record.name, record.defect, record.split]
         for path in (record.image_path, *record.masks):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from .archives import default_cache_dir, make_once, unpacked
+from .archives import archive_name, default_cache_dir, make_once, unpacked
 from .label_forms import LABEL_EXTENSIONS
 from .labels import Unlabelled, is_labelled, list_labels
 from .layouts import list_category, list_data_dir, list_folders
@@ -125,7 +125,7 @@ def _find_labelled(source: DataSource) -> Listing | None:
     if source.data_dir is None or source.defect_dir or source.mask_dir or is_hub_id(source.data_dir):
         return None
     root, labels = Path(source.data_dir), None if source.labels is None else Path(source.labels)
-    category = source.category or (normalised(root.stem) if root.is_file() else None)
+    category = source.category or (normalised(archive_name(root)) if root.is_file() else None)
     if root.is_file() and root.suffix.lower() in LABEL_EXTENSIONS:
         root, labels, category = root.parent, labels or root, source.category
     root = unpacked(root, source.cache_dir)

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from ..files import tensors_sha256, whole_file
 from .duplicates import exact_duplicates, find_duplicates
 from .findings import judge, judge_duplicates, judge_folder, judge_number
-from .partitions import read_file_list, select_listed, shuffled
+from .partitions import select_listed, shuffled
 from .patches import read_table, same_view_in_train_and_test
 from .preparation import Inspection, Size, height_and_width, inspect_all, prepare_example
 from .reading import Array
@@ -54,7 +54,6 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
         images: uint8 `(N, C, H, W)`.
         masks: uint8 `(N, 1, H, W)`, values 0 and 255, or None.
         file_names: N names within the data set.
-        skipped: What was left out under `skip_bad_files`.
         labels: Number of each photograph's kind of defect, int64 `(N,)`, or None if all are of one kind.
         kinds: Names of the kinds that `labels` numbers.
     """
@@ -64,7 +63,6 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
         images: torch.Tensor,
         masks: torch.Tensor | None,
         file_names: Sequence[str],
-        skipped: Sequence[DataError | str] = (),
         *,
         labels: torch.Tensor | None = None,
         kinds: Sequence[str] = (),
@@ -77,7 +75,6 @@ class ImageMaskDataset(Dataset[dict[str, torch.Tensor]]):
         self.images = images
         self.masks = masks
         self.file_names = list(file_names)
-        self.skipped = [str(error) for error in skipped]
         self.labels = labels
         self.kinds = tuple(kinds)
 
@@ -167,7 +164,6 @@ class DataConfig(FittedSource):
             torch.cat([each.images for each in sets]),
             torch.cat(masks) if len(masks) == len(sets) else None,
             [name for each in sets for name in each.file_names],
-            [error for each in sets for error in each.skipped],
             labels=torch.cat([torch.full((len(each),), number) for number, each in enumerate(sets)]),
             kinds=kinds,
         )
@@ -218,10 +214,7 @@ def load_training_set(
             else f"Defects in this folder: {shorten(repr(name) for name in listing.defects)}.",
         )
     if data.file_list is not None:
-        names = read_file_list(data.file_list)
-        # A list of defect photographs, such as a partition, says nothing about the defect-free ones.
-        if defect is not None or not set(names).isdisjoint(record.name for record in listing.select(None)):
-            candidates = select_listed(candidates, listing.records, names, data.file_list)
+        candidates = select_listed(candidates, listing.records, data.file_list)
     if shots is not None:
         candidates = shuffled(candidates, data.shots_seed)
 
@@ -328,7 +321,7 @@ def _prepare(
     if names != sorted(names):  # as with shots; otherwise a copy would only take memory
         order = sorted(range(len(names)), key=names.__getitem__)
         images, masks, names = images[order], masks[order], sorted(names)
-    dataset = ImageMaskDataset(images, masks if has_masks else None, names, skipped)
+    dataset = ImageMaskDataset(images, masks if has_masks else None, names)
     notes = []
     if skipped:
         listed = "\n".join(f"  {error}" for error in skipped)
@@ -351,7 +344,7 @@ def _prepare(
 
 def _write(path: Path, dataset: ImageMaskDataset, notes: Sequence[tuple[str, str]]) -> None:
     tensors = {"images": dataset.images} | ({} if dataset.masks is None else {"masks": dataset.masks})
-    header = json.dumps({"file_names": dataset.file_names, "skipped": dataset.skipped, "notes": notes})
+    header = json.dumps({"file_names": dataset.file_names, "notes": notes})
     with whole_file(path) as aside:
         save_file(tensors, aside, metadata={"header": f"{_digest(header, tensors)} {header}"})
 
@@ -371,8 +364,7 @@ def _read(path: Path) -> tuple[ImageMaskDataset, list[tuple[str, str]]] | None:
         if digest != _digest(text, tensors):
             raise ValueError("it is not what was written")
         header = json.loads(text)
-        masks = tensors.get("masks")
-        dataset = ImageMaskDataset(tensors["images"], masks, header["file_names"], header["skipped"])
+        dataset = ImageMaskDataset(tensors["images"], tensors.get("masks"), header["file_names"])
         return dataset, [(severity, text) for severity, text in header["notes"]]
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         warnings.warn(

@@ -201,11 +201,10 @@ def open_gate(
 
     Args:
         data_dir: the real defects.
-        export: names the kind of defect. Where it says how to paint, the real defects are read with the same bit depth
-            as the photographs that are painted into: both are of one camera.
+        export: names the kind of defect.
         pipe: the model.
         groups: CSV of the parts that the real defects are on.
-        bit_depth: significant bits of 16-bit photographs of real defects, unless `export` says how to paint.
+        bit_depth: significant bits of 16-bit photographs of real defects.
 
     Raises:
         DataError, GateError, MissingWeightsError, ImportError: as `QualityGate.from_data`.
@@ -213,7 +212,6 @@ def open_gate(
     if data_dir is None:
         return None
     config = pipe.generator.config
-    how = getattr(export, "how", None)  # only PaintSetConfig has it, whose file imports this one
     return QualityGate.from_data(
         data_dir,
         export.defect,
@@ -222,7 +220,7 @@ def open_gate(
         category=export.category,
         groups=groups,
         fit=trained_fit(pipe.unwrapped_generator),
-        bit_depth=bit_depth if how is None else how.bit_depth,
+        bit_depth=bit_depth,
         device=pipe.device,
     )
 
@@ -302,6 +300,7 @@ def generate_dataset(
     Raises:
         ExportError: the folder or the model are not usable, or the bounds of the mask's area are too strict for the
             model. What was written stays.
+        ValueError: an option that this model cannot be drawn with. Nothing is written then.
         BlockingIOError: another run is writing to the folder.
 
     Example:
@@ -312,6 +311,8 @@ def generate_dataset(
         output: Any = _draw(pipe.silent(), config, [seed])
         return output.defect_free_images[0], output.masks[0], output.images[0]
 
+    # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
+    redraw(0, 0)
     draw = draw or partial(draw_samples, pipe, config, gate=gate)
     return export_dataset(config, describe_model(pipe, model_name), draw, processes, redraw, gate)
 
@@ -470,7 +471,16 @@ def crop_shown(pictures: Iterable[Image.Image | Array], window: Sequence[int]) -
 
 
 def kind_of(pipe: DFMGANPipeline, defect: str) -> str | None:
-    """Return the kind of defect to draw: this one of a model that draws several, which has to be among them."""
+    """Return the kind of defect to draw: this one of a model that draws several, which has to be among them.
+
+    Raises:
+        ExportError: it is not, or the pipeline has a backbone only.
+    """
+    if not pipe.has_defects:
+        raise ExportError(
+            "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
+            "this one (`dfmgan train stage2`) and give its output folder."
+        )
     if pipe.defect_names and defect not in pipe.defect_names:
         raise ExportError(
             f"The model draws the defects {', '.join(pipe.defect_names)}, but not {defect!r}: say which with --defect."
@@ -488,14 +498,9 @@ def draw_samples(
     differently: a few pixels may differ by one.
 
     Raises:
-        ExportError: the pipeline has a backbone only, an image has used up its attempts, or fewer than one draw in
-            twenty passes the gate.
+        ExportError: as `kind_of`; an image has used up its attempts, or fewer than one draw in twenty passes the
+            gate.
     """
-    if not pipe.has_defects:
-        raise ExportError(
-            "The model is a backbone of stage 1, which draws no defects. Expected a model of stage 2: train it on "
-            "this one (`dfmgan train stage2`) and give its output folder."
-        )
     kind_of(pipe, config.defect)
     encode = partial(Sample.encode, model_sha256=module_sha256(pipe.unwrapped_generator))
     pipe = pipe.silent()

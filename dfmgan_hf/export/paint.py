@@ -23,6 +23,7 @@ from ..data.archives import unpacked
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
 from ..data.layouts import match_masks, split_images_and_masks
+from ..data.partitions import unite_kinds
 from ..data.preparation import check_pair, read_masks, resize_mask
 from ..data.reading import allow_pixels
 from ..data.records import DataError, ImageRecord, is_one_line, list_entries, normalised
@@ -115,7 +116,8 @@ def paint_dataset(config: PaintSetConfig, processes: ProcessGroup | None = None,
     # A rehearsal: what is wrong with the options is said before the folder is begun, which would bind it to them.
     next(paint_samples(pipe, config, photographs, [0]))
     kinds = ("photograph", "label", "painted")
-    gate = open_gate(config.gate, config, pipe, config.gate_groups)
+    # The real defects and the photographs are of one camera.
+    gate = open_gate(config.gate, config, pipe, config.gate_groups, config.how.bit_depth)
 
     def repaint(index: int, seed: int) -> tuple[Image.Image, Image.Image, Image.Image]:
         photograph, place = photographs[index % len(photographs)]
@@ -236,19 +238,15 @@ def _labelled(photographs: Path, labels: Path, defect: str) -> list[tuple[Path, 
     only = Path(os.path.abspath(photographs)) if photographs.is_file() else None  # records have absolute paths
     listing = find_listing(DataSource(folder, labels=labels))
     wanted = {defect} if defect in listing.defects else set(listing.defects)
-    found: dict[Path, ImageRecord] = {}
-    for record in listing.records:
-        if record.defect not in wanted or only not in (None, record.image_path):
-            continue
+    records = [r for r in listing.records if r.defect in wanted and only in (None, r.image_path)]
+    for record in records:
         if record.error is not None:
             raise record.error
-        before = found.get(record.image_path)
-        found[record.image_path] = replace(record, more_masks=before.masks) if before else record
-    if not found:
+    if not records:
         raise ExportError(
             f"{labels} labels no area on the photographs in {photographs}: draw where defects should go."
         )
-    return list(found.items())
+    return [(record.image_path, record) for record in unite_kinds(records)]
 
 
 def paint_samples(

@@ -525,24 +525,19 @@ class CardConfig:
 
     Args:
         model: Folder that a training or save_pretrained wrote.
-        card: JSON file with facts, the keys being the options from model_name on; options come first, and what
-            neither says is as in the last card.
         results: results.json of the model's evaluation. None: the one in the model's folder.
         reference: "name=results.json" of what the numbers are to be compared with, for example real images of
             another defect; may be repeated. None: those beside the results, or given the last time.
         backbone: Folder of stage 1, for its training record.
         num_samples: Samples in the picture; 0 keeps the picture that there is.
-        first_seed: Sample i is drawn from seed first_seed + i.
     """
 
     facts: CardFacts
     model: Path
-    card: Path | None = None
     results: Path | None = None
     reference: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     backbone: Path | None = None
     num_samples: int = 8
-    first_seed: int = 0
 
 
 def make_card(config: CardConfig) -> Path:
@@ -556,8 +551,6 @@ def make_card(config: CardConfig) -> Path:
             of other weights, or a reference has no name. Nothing was written.
     """
     model_dir, facts = config.model, config.facts
-    if config.card is not None:
-        facts = facts.filled_from(read_facts(config.card))
     records = _records_of(config)
     picture = None
     if config.num_samples:
@@ -616,7 +609,7 @@ def _draw_samples(config: CardConfig) -> tuple[Image.Image, str]:
         raise CardError(f"{config.model} has no {INDEX_FILE}; give a folder that a training or save_pretrained wrote.")
     # By the base class: the pipeline imports this module, to publish itself.
     pipe: Any = DiffusionPipeline.from_pretrained(str(config.model))
-    seeds = range(config.first_seed, config.first_seed + config.num_samples)
+    seeds = range(config.num_samples)
     output = pipe(seeds=seeds)
     columns = {"defect-free": output.defect_free_images}
     if pipe.has_defects:

@@ -1,4 +1,4 @@
-"""Publish a model's folder, what was measured of it, or a Space: one commit each, and errors that say what to do."""
+"""Publish a model's folder, or what was measured of it: one commit each, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
 
-from diffusers import DiffusionPipeline
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
 
 from ..arguments import check_effect
 from ..files import file_sha256, lock_folder, whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
-from ..models.base import VARIANTS, refuse_pickles
+from ..models.base import refuse_pickles
 from .cards import (
     CARD_FILE,
     INDEX_FILE,
@@ -40,7 +38,6 @@ from .cards import (
     full_precision_weights,
     is_full_precision,
     loaded_from,
-    read_facts,
     read_record,
     same_photographs,
     without_local_paths,
@@ -76,13 +73,10 @@ class HubConfig:
         hub_private_repo: Make a new repository private.
         hub_revision: Branch to write to, made if it does not exist. None: main.
         hub_commit_message: Message of the commit.
-        hub_variant: Also publish the generator in half precision: fp16 or bf16.
-        hub_max_shard_size: Split the generator's weights into files of at most this size, such as 5GB.
         hub_training_networks: Also publish the discriminators, from which others can train further.
-        hub_card: JSON file with facts for the model card: title, product, license and the other fields of CardFacts.
 
     Raises:
-        ValueError: options without push_to_hub, an unknown variant.
+        ValueError: options without push_to_hub.
     """
 
     push_to_hub: bool = False
@@ -90,16 +84,11 @@ class HubConfig:
     hub_private_repo: bool = False
     hub_revision: str | None = None
     hub_commit_message: str | None = None
-    hub_variant: str | None = None
-    hub_max_shard_size: int | str | None = None
     hub_training_networks: bool = False
-    hub_card: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.push_to_hub:
             check_effect(self, [field.name for field in fields(self)], "`push_to_hub`")
-        if self.hub_variant is not None and self.hub_variant not in VARIANTS:
-            raise ValueError(f"`hub_variant` must be one of {', '.join(VARIANTS)}, but is {self.hub_variant!r}.")
 
     def for_part(self, part: str, run_dir: Path | str) -> HubConfig:
         """Return the options for one of several models of a run: the part's name ends the repository's."""
@@ -123,11 +112,11 @@ class HubConfig:
         return f"To publish it once that is fixed: dfmgan push {command}"
 
     def open_repository(
-        self, folder: Path | str, kind: str = "model", *, private: bool | None = None, token: str | None = None
+        self, folder: Path | str, *, private: bool | None = None, token: str | None = None
     ) -> Repository:
         """Open the repository that these options name; `private` says more than `hub_private_repo` if it is given."""
         private = self.hub_private_repo or None if private is None else private
-        return Repository(self._name(folder), kind, revision=self.hub_revision, private=private, token=token)
+        return Repository(self._name(folder), revision=self.hub_revision, private=private, token=token)
 
     def _name(self, folder: Path | str) -> str:
         """The repository: if nobody names it, as the folder, or as the run whose best model the folder is."""
@@ -140,7 +129,7 @@ class Repository:
 
     Args:
         name: "org/name", or a name in your own namespace.
-        kind: what it holds: "model", "dataset" or "space".
+        kind: what it holds: "model" or "dataset".
         revision: branch to write to; None for main.
         private: visibility of a new repository, None for its owner's default; one that exists stays as it is.
         token: access token; None for HF_TOKEN or that of `hf auth login`.
@@ -160,9 +149,8 @@ class Repository:
     ) -> None:
         self.kind, self.revision = kind, revision
         self.api = HfApi(token=token, library_name="dfmgan-hf")
-        sdk = "gradio" if kind == "space" else None
         with clear_errors(f"{name} cannot be written to", name, revision):
-            url = self.api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
+            url = self.api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
             self.name = url.repo_id
             if revision is not None:
                 self.api.create_branch(self.name, repo_type=kind, branch=revision, exist_ok=True)
@@ -249,25 +237,18 @@ def published_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, P
     """Return which files of a model's folder are published, by their path in the repository.
 
     These are the pipeline's networks, the card with the pictures that it shows, and the records without local paths;
-    no checkpoints, logs or photographs. What is made for this (other precision, shards, cut records) goes to `aside`.
+    no checkpoints, logs or photographs. Records that are cut for this go to `aside`.
 
     Raises:
         CardError: the folder is no pipeline's, or not whole.
         PickledWeightsError: a network's folder holds pickles.
     """
-    components, source = component_names(model_dir), model_dir
+    components = component_names(model_dir)
+    files = {INDEX_FILE: model_dir / INDEX_FILE}
     for name in components:
         if not full_precision_weights(model_dir / name):
             raise CardError(f"{model_dir / name} holds no weights as safetensors; save the pipeline again.")
-        _network_files(model_dir / name)  # refuses pickles, before anything is loaded
-    if hub.hub_variant is not None or hub.hub_max_shard_size is not None:
-        pipe: Any = DiffusionPipeline.from_pretrained(model_dir)
-        source = aside
-        for variant in dict.fromkeys((None, hub.hub_variant)):
-            pipe.save_pretrained(aside, variant=variant, max_shard_size=hub.hub_max_shard_size)
-    files = {INDEX_FILE: model_dir / INDEX_FILE}
-    for name in components:
-        files |= _network_files(source / name)
+        files |= _network_files(model_dir / name)
     training_files: dict[str, Path] = {}
     if hub.hub_training_networks:
         for config in sorted(model_dir.glob("*/config.json")):
@@ -338,12 +319,9 @@ def prepare_push(models: Mapping[Path, HubConfig]) -> None:
 
     Raises:
         HubError: no connection, or a token that may not write there.
-        CardError: the file with facts for the card cannot be used.
     """
     for folder, hub in models.items():
         if hub.push_to_hub:
-            if hub.hub_card is not None:
-                read_facts(hub.hub_card)
             hub.open_repository(folder).check_write()
 
 
@@ -365,14 +343,14 @@ def push_model_folder(
     Args:
         model_dir: folder of a pipeline that was saved or trained; it stays as it is.
         hub: options; `push_to_hub` is not looked at.
-        facts: for the card; those of `hub.hub_card` and of the training's record fill its gaps.
+        facts: for the card; those of the folder's last card and of the training's record fill its gaps.
         private: visibility of a new repository; None for that of the options.
         token: access token; None for HF_TOKEN or that of `hf auth login`.
         create_pr: open a pull request instead of writing to the branch.
 
     Raises:
         HubError: nothing was published.
-        CardError: the folder is no whole pipeline, or a record or the facts cannot be read.
+        CardError: the folder is no whole pipeline, or a record cannot be read.
         PickledWeightsError: a network's folder holds pickles.
     """
     model_dir = Path(model_dir)
@@ -387,7 +365,7 @@ def push_model_folder(
             files[CARD_FILE] = aside / CARD_FILE
             write_text(files[CARD_FILE], loaded_from(text, repository.name))
         elif CARD_FILE not in published:
-            card, pictures = _new_card(model_dir, hub, facts or CardFacts(), repository.name)
+            card, pictures = _new_card(model_dir, facts or CardFacts(), repository.name)
             files |= {CARD_FILE: aside / CARD_FILE, **pictures}
             card.save(files[CARD_FILE])
         elif RESULTS_FILE in removed:
@@ -400,12 +378,9 @@ def push_model_folder(
         return repository.push(files, message, replaced_folders=components, removed=removed, create_pr=create_pr)
 
 
-def _new_card(model_dir: Path, hub: HubConfig, facts: CardFacts, name: str) -> tuple[ModelCard, dict[str, Path]]:
+def _new_card(model_dir: Path, facts: CardFacts, name: str) -> tuple[ModelCard, dict[str, Path]]:
     """A card for a model that has none, and the picture in it by its path in the repository."""
-    facts = replace(facts, model_name=name)
-    if hub.hub_card is not None:
-        facts = facts.filled_from(read_facts(hub.hub_card))
-    facts = facts.filled_from(facts_from_folder(model_dir))
+    facts = replace(facts, model_name=name).filled_from(facts_from_folder(model_dir))
     sheet = _last_sample_sheet(model_dir)
     # Trainings name their sheets after the number of images seen.
     if sheet is not None and sheet.stem.isdecimal():
@@ -482,7 +457,7 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
     if INDEX_FILE in published and not repository.holds(weights):  # that of an earlier training, perhaps
         raise CardError(
             f"{repository.name} holds another generator than {model_dir}, or the same one in shards of another size: "
-            "publish that one first, without `hub_max_shard_size`, or measure the one that is published: "
+            "publish that one first, or measure the one that is published: "
             f"`dfmgan evaluate --model {repository.name}`."
         )
     references = read_record(Path(results_dir) / REFERENCES_FILE)
@@ -497,7 +472,7 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
             card = ModelCard.load(model_dir / CARD_FILE)
             card.text = loaded_from(card.text, repository.name)
         else:
-            card, pictures = _new_card(model_dir, hub, CardFacts(), repository.name)
+            card, pictures = _new_card(model_dir, CardFacts(), repository.name)
             files |= pictures
         own = read_record(model_dir / REFERENCES_FILE) or {}
         comparable = {name: each for name, each in own.items() if same_photographs(results, each)}
@@ -511,33 +486,12 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         return repository.push(files, hub.hub_commit_message or "Add measured results", replaced_folders=replaced)
 
 
-def push_space_folder(space_dir: Path | str, hub: HubConfig) -> str:
-    """Publish the folder of a Gradio Space in one commit, and return the commit's address."""
-    files = space_files(Path(space_dir))
-    message = hub.hub_commit_message or "Upload Space"
-    return hub.open_repository(space_dir, "space").push(files, message)
-
-
-def space_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a Space's folder by their path in it, without hidden files and caches."""
-    for name in (CARD_FILE, "app.py"):
-        if not (folder / name).is_file():
-            raise CardError(f"{folder} has no {name}; give the folder of a Gradio Space.")
-    found = ((path.relative_to(folder), path) for path in sorted(folder.rglob("*")) if path.is_file())
-    return {
-        name.as_posix(): path
-        for name, path in found
-        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-    }
-
-
 @dataclass(frozen=True)
 class PublishConfig:
     """Publish a folder on the Hub, or look at what would be published.
 
     Args:
-        folder: The model's folder, or the Space's; with results, a model on the Hub can be named as well.
-        kind: What the folder holds.
+        folder: The model's folder; with results, a model on the Hub can be named as well.
         output_dir: New folder for the model's files that are published: to look at before a push, or to copy.
         results: Folder of an evaluation: publish its numbers with the model, rather than the model alone.
 
@@ -546,7 +500,6 @@ class PublishConfig:
     """
 
     folder: Path
-    kind: Literal["model", "space"] = "model"
     output_dir: Path | None = None
     results: Path | None = None
     hub: HubConfig = field(default_factory=HubConfig)
@@ -554,11 +507,6 @@ class PublishConfig:
     def __post_init__(self) -> None:
         if self.output_dir is None and not self.hub.push_to_hub:
             raise ValueError("Nothing to do: give `push_to_hub`, or `output_dir` to write the files to look at.")
-        if self.kind == "space" and (self.output_dir, self.results) != (None, None):
-            raise ValueError("`output_dir` and `results` have no effect on a Space: its folder is published as it is.")
-        if self.kind == "space":
-            of_models = ("hub_variant", "hub_max_shard_size", "hub_training_networks", "hub_card")
-            check_effect(self.hub, of_models, "the `kind` model")
         if not self.hub.push_to_hub:
             check_effect(self, ["results"], "`push_to_hub`")
 
@@ -572,9 +520,7 @@ def publish(config: PublishConfig) -> None:
                 shutil.copyfile(path, whole / name)
         print(f"Wrote {config.output_dir}")
     if config.hub.push_to_hub:
-        if config.kind == "space":
-            address = push_space_folder(config.folder, config.hub)
-        elif config.results is not None:
+        if config.results is not None:
             address = push_results(str(config.folder), config.results, config.hub)
         else:
             address = push_model_folder(config.folder, config.hub)

@@ -47,12 +47,6 @@ class DefectGANOptions:
         discriminator_steps: Steps of the discriminator for each one of the generator.
         final_lr: Learning rate at the end, to which it falls on a line. Published are its ends alone: the line is a
             guess.
-        base_channels: Channels of both networks at full resolution; None: 64, or what a smaller --channel_base leaves
-            there.
-        encoder_blocks: Residual blocks before the control map comes in.
-        decoder_blocks: Residual blocks under the control map.
-        spade_channels: Hidden channels of each SPADE; None: twice the base channels.
-        discriminator_layers: Layers of stride 2; None for as many as leave 4x4: 6 at 256x256.
     """
 
     joint: bool = False
@@ -64,16 +58,10 @@ class DefectGANOptions:
     distribution_weight: float = 1.0
     discriminator_steps: int = 5
     final_lr: float = 1e-6
-    base_channels: int | None = None
-    encoder_blocks: int = 3
-    decoder_blocks: int = 3
-    spade_channels: int | None = None
-    discriminator_layers: int | None = None
 
     def __post_init__(self) -> None:
         weights = [field.name for field in fields(self) if field.name.endswith("_weight")]
-        sizes = ("discriminator_steps", "base_channels", "encoder_blocks", "decoder_blocks", "spade_channels")
-        check_numbers(self, final_lr=0, **dict.fromkeys(weights, 0), **dict.fromkeys(sizes, 1), discriminator_layers=1)
+        check_numbers(self, final_lr=0, discriminator_steps=1, **dict.fromkeys(weights, 0))
 
 
 # --- Training ---
@@ -223,7 +211,7 @@ def _exchange(halves: Tensor) -> Tensor:
 
 def build(request: TaskRequest) -> DefectGANTask:
     """Build new networks, their weights drawn from the global random generator."""
-    recipe, options, target, dataset = request.recipe, request.options, request.target, request.dataset
+    recipe, target, dataset = request.recipe, request.target, request.dataset
     labels, kinds = (None, ()) if dataset is None else (dataset.labels, dataset.kinds)
     width = base_channels(request)
     shape: dict[str, Any] = {
@@ -233,14 +221,8 @@ def build(request: TaskRequest) -> DefectGANTask:
         "base_channels": width,
     }
     with target.construct():
-        generator = DefectGANGenerator(
-            encoder_blocks=options.encoder_blocks,
-            decoder_blocks=options.decoder_blocks,
-            spade_channels=options.spade_channels or 2 * width,
-            defect_names=kinds or None,
-            **shape,
-        )
-        discriminator = DefectGANDiscriminator(num_layers=options.discriminator_layers, **shape)
+        generator = DefectGANGenerator(spade_channels=2 * width, defect_names=kinds or None, **shape)
+        discriminator = DefectGANDiscriminator(**shape)
     classes = (DEFECT,) if labels is None else (DEFECT + labels).tolist()
     return DefectGANTask(
         target.place(generator), target.place(discriminator), *task_arguments(request), classes=classes

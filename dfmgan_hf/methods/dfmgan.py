@@ -421,15 +421,12 @@ def mode_seeking_distances(
 
 # --- Statistics of real and generated masks, and warnings about them ---
 
-AREA_EDGES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-"""Bins of the histograms of mask areas, as shares of the image: empty, up to 0.1 %, ..., above 90 %."""
-
 FULL_AREA = 0.9
 """A mask that covers more of the image than this counts as full."""
 
 
 def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], masks: Tensor) -> None:
-    """Report the area (mean and histogram) and the rates of empty, full and border-touching masks.
+    """Report the mean area and the rates of empty, full and border-touching masks.
 
     Args:
         statistics: takes mask_area/, mask_empty/, mask_full/ and mask_border/ `kind`.
@@ -443,7 +440,6 @@ def report_masks(statistics: RunningStatistics, kind: Literal["real", "fake"], m
     statistics.report(f"mask_empty/{kind}", (areas == 0).to(torch.float32))
     statistics.report(f"mask_full/{kind}", (areas > FULL_AREA).to(torch.float32))
     statistics.report(f"mask_border/{kind}", border.to(torch.float32))
-    statistics.report_histogram(f"mask_area/{kind}", areas, AREA_EDGES)
 
 
 def mask_difference(first: Tensor, second: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_effect, check_number
+from ..arguments import check_effect
 from ..augmentation.ada import AUGMENTATION_SETS, AugmentPipe
 from ..augmentation.controller import AdaController
 from ..augmentation.diffaugment import DiffAugment
@@ -236,8 +236,10 @@ class AugmentationConfig:
         names = (*AUGMENTATION_SETS, *DIFFAUGMENT_POLICIES, "none")
         if self.augmentation is not None and self.augmentation not in names:
             raise ValueError(f"`augmentation` must be one of {', '.join(names)}, but is {self.augmentation!r}.")
-        check_number(self.ada_target, "ada_target", -1, 1)
-        check_number(self.ada_max, "ada_max", 0, 1)
+        if not -1 < self.ada_target < 1:
+            raise ValueError(f"`ada_target` must lie between -1 and 1, but is {self.ada_target}.")
+        if not 0 < self.ada_max <= 1:
+            raise ValueError(f"`ada_max` must be above 0 and at most 1, but is {self.ada_max}.")
         if self.ada_kimg is not None and not 0 < self.ada_kimg < math.inf:
             raise ValueError(f"`ada_kimg` must be a positive, finite number, but is {self.ada_kimg}.")
 

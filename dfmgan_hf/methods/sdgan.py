@@ -31,9 +31,8 @@ from .translation import (
 LOG_FLOOR = 1e-6
 """Least argument of D2GAN's logarithms."""
 
-SMALLEST_MAP = 3
-"""Side of the map that `PatchDiscriminator` needs after its layers of stride 2: the next two take a pixel each, and
-between them instance norm needs more than one."""
+SMALLEST_IMAGE = 24
+"""Side of the images from which on `PatchDiscriminator`'s instance norms have more than one pixel."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,6 @@ class SDGANOptions:
         history_size: Earlier generated images a domain that the discriminators are shown again; 0 for none.
         constant_part: Part of the run before the learning rate falls, in [0, 1).
         final_lr: Learning rate at the end, to which it falls on a line.
-        base_channels: Channels of generators and discriminators at full resolution; None: 64, or what a smaller
-            --channel_base leaves there.
-        residual_blocks: Of each generator; None: 9 from 256x256 on, 6 below.
-        discriminator_layers: Layers of stride 2; 3 make patches of 70x70 pixels. They leave at least 3x3 pixels of the
-            image.
     """
 
     adversarial: Literal["d2lsgan", "d2gan"] = "d2lsgan"
@@ -62,14 +56,10 @@ class SDGANOptions:
     history_size: int = 50
     constant_part: float = 0.5
     final_lr: float = 0.0
-    base_channels: int | None = None
-    residual_blocks: int | None = None
-    discriminator_layers: int = 3
 
     def __post_init__(self) -> None:
         weights = ("alpha", "beta", "cycle_weight", "history_size", "final_lr")
-        sizes = ("base_channels", "residual_blocks", "discriminator_layers")
-        check_numbers(self, **dict.fromkeys(weights, 0), **dict.fromkeys(sizes, 1))
+        check_numbers(self, **dict.fromkeys(weights, 0))
 
 
 # --- The adversarial game with two discriminators, and its least-squares twin ---
@@ -256,7 +246,7 @@ class SDGANTask(TranslationTask):
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        good = ShuffledPhotographs(self.good).at(range(self.settings.sheet_samples), seed=0)
+        good = SDGANSampler(self.generator, self.good).choose(range(self.settings.sheet_samples), seed=0)
         drawn = torch.cat([self.generator(part).images for part in good.split(8)])
         return sheet_of(good, drawn, headings=("good", "defect"), columns=4)
 
@@ -265,45 +255,24 @@ def build(request: TaskRequest) -> SDGANTask:
     """Build new networks, their weights drawn from the global random generator.
 
     Raises:
-        ValueError: there are more layers of stride 2 than the images have pixels for.
+        ValueError: the images are too small for the discriminators.
     """
-    recipe, options, target = request.recipe, request.options, request.target
-    if recipe.resolution >> options.discriminator_layers < SMALLEST_MAP:
-        most = (recipe.resolution // SMALLEST_MAP).bit_length() - 1
-        raise ValueError(
-            f"`discriminator_layers` must be at most {most} at {recipe.resolution}x{recipe.resolution}, but is "
-            f"{options.discriminator_layers}: each halves the image, of which {SMALLEST_MAP}x{SMALLEST_MAP} must be "
-            "left. Choose fewer, or a larger --resolution."
-        )
+    recipe, target = request.recipe, request.target
+    if recipe.resolution < SMALLEST_IMAGE:
+        raise ValueError(f"`resolution` must be at least {SMALLEST_IMAGE} for SDGAN, but is {recipe.resolution}.")
     shape: dict[str, Any] = {"image_channels": recipe.image_channels, "base_channels": base_channels(request)}
-    blocks = options.residual_blocks or (9 if recipe.resolution >= 256 else 6)
+    blocks = 9 if recipe.resolution >= 256 else 6
     with target.construct():
         generator, restorer = (
             CycleGANGenerator(resolution=recipe.resolution, residual_blocks=blocks, **shape) for _ in range(2)
         )
-        discriminators = {
-            f"{domain}{i}": PatchDiscriminator(num_layers=options.discriminator_layers, **shape)
-            for domain in ("defect", "good")
-            for i in (1, 2)
-        }
+        discriminators = {f"{domain}{i}": PatchDiscriminator(**shape) for domain in ("defect", "good") for i in (1, 2)}
     for network in (generator, restorer, *discriminators.values()):
         target.place(network)
     return SDGANTask(generator, restorer, discriminators, *task_arguments(request))
 
 
 # --- Drawing ---
-
-
-class ShuffledPhotographs:
-    """Photographs in an order that the seed decides, all of them before any comes again."""
-
-    def __init__(self, photographs: Photographs) -> None:
-        self.photographs = photographs
-
-    def at(self, indices: Sequence[int], seed: int) -> Tensor:
-        """Return (n, C, R, R) in [-1, 1]."""
-        order = torch.randperm(len(self.photographs), generator=torch.Generator().manual_seed(seed))
-        return self.photographs.at([int(order[i % len(order)]) for i in indices])
 
 
 class SDGANSampler:
@@ -316,20 +285,28 @@ class SDGANSampler:
         good: the photographs.
     """
 
-    def __init__(self, generator: CycleGANGenerator, good: ShuffledPhotographs) -> None:
+    def __init__(self, generator: CycleGANGenerator, good: Photographs) -> None:
         self.generator = generator
         self.good = good
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"good_images": "photographs", "num_distinct": len(self.good.photographs)}
+        return {"good_images": "photographs", "num_distinct": len(self.good)}
+
+    def choose(self, indices: Sequence[int], seed: int) -> Tensor:
+        """Return the photographs of these numbers, (n, C, R, R) in [-1, 1], in the order that `seed` decides.
+
+        All of them come before any comes again.
+        """
+        order = torch.randperm(len(self.good), generator=torch.Generator().manual_seed(seed))
+        return self.good.at([int(order[i % len(order)]) for i in indices])
 
     @torch.no_grad()
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
-        """Draw on the photographs of these numbers, in the order that `seed` decides."""
+        """Draw on the photographs of these numbers; see `choose`."""
         device = self.generator.device
         # One at a time on the CPU, where batches of different sizes round differently.
-        good = self.good.at(indices, seed).to(device)
+        good = self.choose(indices, seed).to(device)
         parts = good.split(1 if device.type == "cpu" else len(good))
         images = torch.cat([self.generator(part).images for part in parts])
         return to_pixels(images)[:, : good.shape[1]], None
@@ -342,12 +319,12 @@ def open_sampler(request: SamplerRequest) -> SDGANSampler:
     ).to(request.device)
     size = {name: generator.config[name] for name in ("resolution", "image_channels")}
     good = Photographs(request.photographs.load_good(**size).images, request.device)
-    return SDGANSampler(generator, ShuffledPhotographs(good))
+    return SDGANSampler(generator, good)
 
 
 def sample_task(task: SDGANTask) -> SDGANSampler:
     """Draw with a task's generator on its good photographs."""
-    return SDGANSampler(task.generator, ShuffledPhotographs(task.good))
+    return SDGANSampler(task.generator, task.good)
 
 
 METHOD = register(

@@ -166,10 +166,9 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def base_channels(request: TaskRequest) -> int:
-    """Return the channels at full resolution: 64, or what the recipe leaves there, unless the options say."""
+    """Return the channels at full resolution: 64, or what the recipe leaves there."""
     recipe = request.recipe
-    fitting = channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max)
-    return request.options.base_channels or min(64, fitting)
+    return min(64, channels_at(recipe.resolution, recipe.channel_base, recipe.channel_max))
 
 
 def task_arguments(request: TaskRequest) -> tuple[Photographs, TranslationConfig, torch.dtype | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -122,7 +122,7 @@ class WriteSamplesConfig(Generic[Drawing]):
         revision: Revision of the Hub repository.
         method: Instead of a model: a method that is not trained, such as crop_paste.
         defect: Kind of defect; may be left out if the data has only one, and the model has not learnt several jointly.
-        resolution: Shorter side of the images of a method that is not trained.
+        resolution: Shorter side of the images of a method that is not trained; None for 256. Models know theirs.
         aspect: Their height and width as multiples of it; None for squares.
         num_images: How many.
         seed: Image i depends on this number and i alone.
@@ -135,7 +135,7 @@ class WriteSamplesConfig(Generic[Drawing]):
     revision: str | None = None
     method: str | None = None
     defect: str | None = None
-    resolution: int = 256
+    resolution: int | None = None
     aspect: tuple[int, int] | None = None
     num_images: int = 1000
     seed: int = 0
@@ -148,7 +148,8 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
 
     Raises:
         SystemExit: after --help, or an option that is not known.
-        OSError, ValueError: no such model or method, or a folder that was begun with other settings.
+        OSError, ValueError: no such model or method, a model that draws another size than is asked for, or a folder
+            that was begun with other settings.
     """
     config, processes = parse(arguments), processes or ProcessGroup()
     # Without photographs, whoever needs some says so.
@@ -157,15 +158,19 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
         source=config.model,
         data=config.data if has_data else None,
         defect=config.defect,
-        resolution=sides(config.resolution, config.aspect),
+        resolution=sides(config.resolution or 256, config.aspect),
         options=config.options,
         device=processes.device,
         revision=config.revision,
     )
+    sampler = open_sampler(request, config.method)
+    if config.model is not None:
+        _check_size(sampler, config)
+        config = replace(config, resolution=None, aspect=None)
     chosen = to_json(config)
     names = ("model", "revision", "method", "defect", "resolution", "aspect", "options", "data")
     drawn = write_samples(
-        open_sampler(request, config.method),
+        sampler,
         config.output_dir,
         config.num_images,
         settings={name: chosen[name] for name in names},
@@ -175,6 +180,20 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
     )
     if processes.is_main:
         print(f"{config.num_images} images in {config.output_dir}; this process drew {drawn} of them.")
+
+
+def _check_size(sampler: Sampler, config: WriteSamplesConfig) -> None:
+    """Raise ValueError if the options ask for a size that a model does not draw."""
+    if config.resolution is None and config.aspect is None:
+        return
+    height, width = draw(sampler, [0], config.seed)[0].shape[-2:]
+    shorter = min(height, width)
+    asked = sides(config.resolution or shorter, config.aspect or (height // shorter, width // shorter))
+    if asked != (height, width):
+        raise ValueError(
+            f"--resolution and --aspect ask for {asked[1]}x{asked[0]} images, but the model draws {width}x{height}. "
+            "Leave them out."
+        )
 
 
 def parse(arguments: Sequence[str]) -> WriteSamplesConfig:

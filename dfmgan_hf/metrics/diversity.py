@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..precision import full_precision
 from ..processes import ProcessGroup
-from .networks import LPIPS, full_precision
+from .networks import LPIPS
 
 _LARGEST_TILE = 128
 # LPIPS up to which two pictures are the same; what the matrix product leaves of equal ones is around 1e-6.
@@ -143,7 +144,8 @@ def mean_pairwise(distances: Tensor) -> float:
         raise ValueError(
             f"Pairwise LPIPS needs the table (n, n) of at least 2 images, but got {tuple(distances.shape)}."
         )
-    off_diagonal = distances.double().sum() - distances.double().diagonal().sum()
+    distances = distances.cpu().double()
+    off_diagonal = distances.sum() - distances.diagonal().sum()
     return float(off_diagonal / (n * (n - 1)))
 
 
@@ -197,6 +199,7 @@ def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | No
             f"`to_real` must be (N, M) and `among_real` (M, M), but they are {tuple(to_real.shape)} and "
             f"{tuple(among_real.shape)}."
         )
+    to_real, among_real = to_real.cpu(), among_real.cpu()
     nearest = to_real.min(dim=1).values.double()
     median = float(nearest.quantile(0.5))
     # Photographs that are there twice would be each other's neighbours, and their distance no yardstick. That of an
@@ -312,16 +315,21 @@ class _Tiles:
             if start == 0:
                 embedding = part.new_empty(len(images), part.shape[1])
             embedding[start : start + len(part)] = part
-        squared = torch.zeros(len(images), dtype=torch.float64, device=embedding.device)
+        squared = torch.zeros(len(images), dtype=torch.float64, device=_float64_device(embedding))
         for run in embedding.split(_FLOAT32_RUN, dim=1):
-            squared += run.square().sum(dim=1)
+            squared += run.square().sum(dim=1).to(squared.device)
         self.cache[index] = embedding, squared
         return self.cache[index]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Scalar products a[i].b[j], float64 (n, m), of float32 embeddings (n, D) and (m, D)."""
-    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=a.device)
+    total = torch.zeros(len(a), len(b), dtype=torch.float64, device=_float64_device(a))
     for run_a, run_b in zip(a.split(_FLOAT32_RUN, dim=1), b.split(_FLOAT32_RUN, dim=1), strict=True):
-        total += run_a @ run_b.T
+        total += (run_a @ run_b.T).to(total.device)
     return total
+
+
+def _float64_device(tensor: Tensor) -> torch.device:
+    """Return where to sum a tensor's numbers in float64, which Apple's GPUs do not have."""
+    return torch.device("cpu") if tensor.device.type == "mps" else tensor.device

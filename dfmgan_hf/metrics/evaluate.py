@@ -57,15 +57,10 @@ class EvaluationConfig:
         seed: Image i is drawn with seed + i; also the seed of subsets and bootstrap draws.
         batch_size: Images drawn at once, and passed through a network at once.
         kid_num_subsets: Subsets of the paper's KID.
-        kid_max_subset_size: Largest subset.
-        num_bootstrap: Bootstrap draws for KID's intervals.
+        num_bootstrap: Bootstrap draws for KID's interval.
         inception_splits: Parts of the Inception Score.
-        neighbourhood: k of precision and recall.
         max_cluster_size: Members of a cluster, the first ones, that clustered LPIPS compares; the paper takes 200.
             None: all.
-        ic_lpips_max_cluster_size: Members of a cluster that IC-LPIPS compares.
-        copy_threshold: LPIPS to the nearest real image below which a generated one counts as a copy. Default: half of
-            the real images' median distance to their nearest neighbour.
         max_memory_gib: Limit for LPIPS embeddings in memory, for each process.
         kid_features: Network for KID, FID, precision and recall; results name it. Papers take inception; alexnet has
             no classes, so that there is no Inception Score.
@@ -81,13 +76,9 @@ class EvaluationConfig:
     seed: int = 0
     batch_size: int = 16
     kid_num_subsets: int = 100
-    kid_max_subset_size: int = 1000
     num_bootstrap: int = 1000
     inception_splits: int = 10
-    neighbourhood: int = 3
     max_cluster_size: int | None = None
-    ic_lpips_max_cluster_size: int = 50
-    copy_threshold: float | None = None
     max_memory_gib: float = 6.0
     kid_features: Literal["inception", "alexnet"] = "inception"
     inception_weights: Path | None = None
@@ -97,14 +88,12 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if not self.metrics or not set(self.metrics) <= set(METRICS):
             raise ValueError(f"`metrics` must be some of {', '.join(METRICS)}, but is {self.metrics}.")
-        at_least_one = ("num_images", "num_lpips_images", "batch_size", "kid_num_subsets", "num_bootstrap")
-        for name in (*at_least_one, "inception_splits", "neighbourhood"):
+        counts = ("num_images", "num_lpips_images", "batch_size", "kid_num_subsets", "num_bootstrap")
+        for name in (*counts, "inception_splits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
-        for name in ("kid_max_subset_size", "max_cluster_size", "ic_lpips_max_cluster_size"):
-            value = getattr(self, name)
-            if value is not None and value < 2:
-                raise ValueError(f"`{name}` must be at least 2, but is {value}.")
+        if self.max_cluster_size is not None and self.max_cluster_size < 2:
+            raise ValueError(f"`max_cluster_size` must be at least 2, but is {self.max_cluster_size}.")
 
     def check_libraries(self) -> None:
         """Raise an ImportError that names the extra if a metric needs a library that is not installed.
@@ -299,7 +288,6 @@ def evaluate(
             value = ic_lpips(
                 distances(lpips_vgg, drawn.images, real.images),
                 lambda members: distances(lpips_vgg, drawn.images[members]),
-                max_cluster_size=config.ic_lpips_max_cluster_size,
                 seed=config.seed,
             )
             result.metrics["ic_lpips"] = {"network": lpips_vgg.network.name, **asdict(value)}
@@ -397,7 +385,7 @@ def _measure_features(
     measures: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         "kid": ("KID", lambda: _kid(x, y, config)),
         "fid": ("FID", lambda: {"fid": fid(x, y)}),
-        "precision_recall": ("Precision and recall", lambda: asdict(precision_recall(x, y, config.neighbourhood))),
+        "precision_recall": ("Precision and recall", lambda: asdict(precision_recall(x, y))),
     }
     for name, (title, measure) in measures.items():
         if name not in config.metrics:
@@ -420,8 +408,7 @@ def _measure_features(
 
 def _kid(x: Tensor, y: Tensor, config: EvaluationConfig) -> dict[str, Any]:
     unbiased = kid_unbiased(x, y, num_bootstrap=config.num_bootstrap, seed=config.seed)
-    size = config.kid_max_subset_size
-    subsets = kid_subsets(x, y, num_subsets=config.kid_num_subsets, max_subset_size=size, seed=config.seed)
+    subsets = kid_subsets(x, y, num_subsets=config.kid_num_subsets, seed=config.seed)
     return {"kid": unbiased.kid, "unbiased": asdict(unbiased), "subsets": asdict(subsets)}
 
 
@@ -445,7 +432,7 @@ def _measure_lpips(
             "pairwise_lpips_real": mean_pairwise(among_real) if m > 1 else None,
         }
     if "nearest" in config.metrics:
-        nearest = nearest_real(to_real, among_real, config.copy_threshold)
+        nearest = nearest_real(to_real, among_real)
         result.metrics["nearest"] = {"network": lpips.network.name, **asdict(nearest)}
     nearest_distances, indices = to_real.min(dim=1)
     result.nearest = Nearest(drawn.images, drawn.masks, indices, nearest_distances)

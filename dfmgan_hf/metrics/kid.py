@@ -33,16 +33,13 @@ class KIDUnbiased:
         kid: the estimate (papers report it times 1000).
         interval: bootstrap interval when both sets are resampled: how far another handful of real images might move
             it.
-        interval_generated: the same when only generated images are resampled and the real ones are taken as all there
-            is.
-        confidence: share of bootstrap estimates inside the intervals.
+        confidence: share of bootstrap estimates inside the interval.
         num_bootstrap: bootstrap estimates.
         num_generated, num_real: images in the sets.
     """
 
     kid: float
     interval: tuple[float, float]
-    interval_generated: tuple[float, float]
     confidence: float
     num_bootstrap: int
     num_generated: int
@@ -85,7 +82,7 @@ def kid_unbiased(
     seed: int = 0,
     block_size: int = 1024,
 ) -> KIDUnbiased:
-    """Measure KID from all images at once, with bootstrap intervals.
+    """Measure KID from all images at once, with a bootstrap interval.
 
     The estimate is the U-statistic: the mean of k over pairs of different generated images, plus the same of real
     images, minus twice the mean over mixed pairs. A bootstrap draw weights image i by how often it was drawn, and
@@ -106,22 +103,15 @@ def kid_unbiased(
     # Row 0 has weight one everywhere: the estimate itself.
     weights_x = np.concatenate([np.ones((1, len(x))), _bootstrap_weights(rng, num_bootstrap, len(x))])
     weights_y = np.concatenate([np.ones((1, len(y))), _bootstrap_weights(rng, num_bootstrap, len(y))])
-    ones_y = np.ones_like(weights_y)
 
     within_x = _weighted_mean(x, x, weights_x, weights_x, block_size, exclude_diagonal=True)
     within_y = _weighted_mean(y, y, weights_y, weights_y, block_size, exclude_diagonal=True)
     both = within_x + within_y - 2 * _weighted_mean(x, y, weights_x, weights_y, block_size)
-    generated_only = within_x + within_y[0] - 2 * _weighted_mean(x, y, weights_x, ones_y, block_size)
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
-
-    def interval(draws: Array) -> tuple[float, float]:
-        low, high = np.quantile(draws, tails) if len(draws) else (np.nan, np.nan)
-        return float(low), float(high)
-
+    low, high = np.quantile(both[1:], tails) if num_bootstrap else (np.nan, np.nan)
     return KIDUnbiased(
         kid=float(both[0]),
-        interval=interval(both[1:]),
-        interval_generated=interval(generated_only[1:]),
+        interval=(float(low), float(high)),
         confidence=confidence,
         num_bootstrap=num_bootstrap,
         num_generated=len(x),
@@ -253,4 +243,4 @@ def _check_features(what: str, generated: Tensor, real: Tensor) -> tuple[Tensor,
             f"Generated and real features must come from the same network, but have {generated.shape[1]} and "
             f"{real.shape[1]} numbers an image."
         )
-    return generated.double().cpu(), real.double().cpu()
+    return generated.cpu().double(), real.cpu().double()

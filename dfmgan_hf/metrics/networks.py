@@ -7,8 +7,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ..arguments import require
 from ..files import file_sha256, module_sha256
+from ..precision import full_precision
 
 logger = logging.getLogger(__name__)
 
@@ -37,31 +37,6 @@ _HEADS_SHA256 = {
 # them.
 _ALEXNET_WITH_HEADS_SHA256 = "d88b058e57540be924ed7a9514d56df90ff32e97d8896eca258a73ed24b7dd0a"
 _HEAD = "lin{}.model.1.weight"
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Run without TF32 and autocast, and restore both; also a decorator.
-
-    A score must not depend on whether a trainer measures it inside autocast, or on cuDNN's default of rounding
-    convolutions to TF32 (10 bits), which would make GPUs and CPUs differ in the third digit.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with (
-            torch.autocast("cuda", enabled=False),
-            torch.autocast("cpu", enabled=False),
-            torch.backends.cudnn.flags(
-                enabled=torch.backends.cudnn.enabled,
-                benchmark=torch.backends.cudnn.benchmark,
-                deterministic=torch.backends.cudnn.deterministic,
-                allow_tf32=False,
-            ),
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class MissingWeightsError(FileNotFoundError):
@@ -302,10 +277,6 @@ class LPIPS(nn.Module):
             part.mul_(weights / (height * width) ** 0.5)
             start += height * width * channels
         return embedding
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the LPIPS of images a[i] and b[i], (N,); `lpips_distances` makes a table of all pairs."""
-        return (self.embed(a) - self.embed(b)).square().sum(dim=1)
 
 
 def load_lpips(

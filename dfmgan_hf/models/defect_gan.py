@@ -48,17 +48,6 @@ class DefectGANDiscriminatorOutput(BaseOutput):
     class_logits: Tensor
 
 
-def compose(images: Tensor, foreground: Tensor, distribution: Tensor) -> Tensor:
-    """x (1 - m) + f m: layer-wise composition (Defect-GAN, section 3.2).
-
-    Args:
-        images: x, (N, C, R, R).
-        foreground: f, like `images`.
-        distribution: m, (N, 1, R, R) in [0, 1]; 0 gives back the images.
-    """
-    return torch.lerp(images, foreground, distribution)
-
-
 def control_map(labels: Tensor, num_classes: int) -> Tensor:
     """Labels as a control map that is the same at every position: (N,) -> one-hot (N, num_classes, 1, 1)."""
     return F.one_hot(labels, num_classes).to(torch.float32)[:, :, None, None]
@@ -225,9 +214,9 @@ class DefectGANGenerator(SafetensorsModel):
         # In the images' type under autocast too.
         foreground = self.to_foreground(x).to(images.dtype).tanh()
         distribution = self.to_distribution(x).to(images.dtype).sigmoid()
-        output = DefectGANGeneratorOutput(
-            images=compose(images, foreground, distribution), foreground=foreground, distribution=distribution
-        )
+        # Layer-wise composition (section 3.2).
+        composed = torch.lerp(images, foreground, distribution)
+        output = DefectGANGeneratorOutput(images=composed, foreground=foreground, distribution=distribution)
         return output if return_dict else output.to_tuple()
 
 

@@ -46,7 +46,7 @@ CALLED = {
     "mixture": Arm("+ mixture of all", "a mixture of all", "equally many of each"),
     "perlin": Arm(
         *("+ Perlin", "Perlin defects"),
-        "the texture of another good photograph in blots of noise, much as DRAEM and anomalib do: needs no model, no real defect",
+        "another good photograph in blots of noise, much as DRAEM and anomalib do: needs no model and no real defect",
     ),
 }
 WITH_MODEL = ("painted", "painted_gated", "generated", "generated_gated", "mixture")

@@ -2,7 +2,7 @@
 
     python -m dfmgan_hf.training.report runs/hazelnut_crack
 
-writes it again at any time, even during the run. The trackers show more: all numbers, histograms, all sheets.
+writes it again at any time, even during the run. The trackers show more: all numbers, all sheets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .task import MetricsLog
 
 REPORT_FILE = "report.html"
 SHEET_WIDTH = 1100
-COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728")
+COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 RUN_PANELS = {
     "Score": ("score/kid", "score/clustered_lpips", "score/copy_rate"),
     "Seconds per kimg": ("seconds_per_kimg",),
@@ -52,7 +52,7 @@ def write_report(run_dir: Path) -> Path:
         f"<h1>{title}</h1>",
         f"<p>{escape(_state(rows, record))}</p>",
         _warnings(rows),
-        _last_sheet(sorted((run_dir / "samples").glob("[0-9]*.png"))),
+        _last_sheet(sorted(path for path in (run_dir / "samples").glob("*.png") if path.stem.isdecimal())),
         "<h2>Curves</h2>",
         *(_curves(name, names, rows) for name, names in panels.items()),
         _facts(record),
@@ -108,7 +108,13 @@ def _last_sheet(sheets: Sequence[Path]) -> str:
 
 
 def _curves(title: str, names: Sequence[str], rows: Rows) -> str:
-    """Return the curves of these numbers over the images seen, in one frame; nothing without any."""
+    """Return the curves of these numbers over the images seen, in one frame; nothing without any.
+
+    Raises:
+        ValueError: there are more of them than colours.
+    """
+    if len(names) > len(COLORS):
+        raise ValueError(f"The curves of {title} are {len(names)}, and there are only {len(COLORS)} colours.")
     series = {name: [(row["images_seen"], row[name]) for row in rows if row.get(name) is not None] for name in names}
     series = {name: points for name, points in series.items() if points}
     if not series:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -185,22 +184,16 @@ class BatchStream:
 
 
 class RunningStatistics:
-    """Gather means and histograms of named quantities on the device, which is waited for only when they are read.
+    """Gather means of named quantities on the device, which is waited for only when they are read.
 
     What is reported is added in place to a few numbers that stay where they are, so that a CUDA graph can do it too.
 
     Args:
         sum_over_processes: sums a tensor over all processes.
-
-    Attributes:
-        edges: of each histogram, by name.
     """
 
     def __init__(self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
-        self.edges: dict[str, Sequence[float]] = {}
         self._moments: dict[str, Tensor] = {}
-        self._limits: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
         self._sum = sum_over_processes
 
     @torch.no_grad()
@@ -214,18 +207,6 @@ class RunningStatistics:
         count.add_(values.numel())
         total.add_(values.sum(dtype=dtype) if values.ndim else values)
 
-    @torch.no_grad()
-    def report_histogram(self, name: str, values: Tensor, edges: Sequence[float]) -> None:
-        """Count values of any shape in len(edges) + 1 bins: up to and with edges[0], ..., above edges[-1].
-
-        Every process must report the same names, with the same edges.
-        """
-        if name not in self._counts:
-            self.edges[name] = edges
-            self._limits[name] = torch.tensor([*edges, math.inf], device=values.device, dtype=values.dtype)
-            self._counts[name] = torch.zeros(len(edges) + 1, device=values.device)
-        self._counts[name].add_((values.reshape(-1, 1) <= self._limits[name]).sum(dim=0))
-
     def collect(self) -> dict[str, float]:
         """Return means since the last call, over all processes; starts a new interval."""
         if not self._moments:
@@ -235,17 +216,6 @@ class RunningStatistics:
         for moments in self._moments.values():
             moments.zero_()
         return {name: (total / count).item() for name, (count, total) in zip(names, table, strict=True) if count > 0}
-
-    def collect_histograms(self) -> dict[str, list[float]]:
-        """Return each bin's share of the values since the last call, over all processes; starts a new interval."""
-        shares = {}
-        for name in sorted(self._counts):
-            up_to_edge = self._sum(self._counts[name].clone()).tolist()
-            self._counts[name].zero_()
-            if up_to_edge[-1] > 0:
-                counts = [b - a for a, b in zip([0.0, *up_to_edge], up_to_edge, strict=False)]
-                shares[name] = [count / up_to_edge[-1] for count in counts]
-        return shares
 
     def non_finite(self, prefix: str) -> list[str]:
         """Return what follows `prefix` in the names of quantities that were NaN or infinite since the last `collect`.

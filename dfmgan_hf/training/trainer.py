@@ -281,7 +281,7 @@ class Trainer:
                 self.best.clear()
             rows = self.log.rewind(self.images_seen)
             for sheet in self.sheets_dir.glob("[0-9]*.png"):
-                if int(sheet.stem) > self.images_seen:
+                if sheet.stem.isdecimal() and int(sheet.stem) > self.images_seen:
                     sheet.unlink()
             self._rows.extend(row for row in rows if "warnings" in row)
         self._start_trackers()
@@ -455,13 +455,12 @@ class Trainer:
         means["seconds_per_kimg"] = seconds_per_kimg
         means.update(used_memory(self.processes.device))
         self._log_means(means)
-        histograms = log_histograms(self.accelerator, self.statistics, self.images_seen)
         row = {"images_seen": self.images_seen, "step": self.progress.step, **means}
         self._rows.append(row)
         advice = examine(self.task.rules, self._rows)
         if self.processes.is_main:
             with self._monitoring():
-                self.log.write({**row, "histograms": histograms, "warnings": advice})
+                self.log.write({**row, "warnings": advice})
             for name in advice.keys() - self._warned:
                 warnings.warn(f"At {self.images_seen / 1000:.2f} kimg: {advice[name]}", TrainingWarning, stacklevel=2)
         self._warned = set(advice)
@@ -684,36 +683,6 @@ def describe_length(seconds: float, images: int, device: torch.device) -> str:
         no_gpu = "no GPU was found; " if device.type == "cpu" else ""
         text += f" If that is too long: {no_gpu}--preset quick (64x64, from stage 1 on) takes less than an hour."
     return text
-
-
-def log_histograms(
-    accelerator: Accelerator, statistics: RunningStatistics, images_seen: int
-) -> dict[str, list[float]]:
-    """Give shares of values in [0, 1] in each bin, (edges + 1,) by name, to trackers that show them; return them."""
-    histograms = statistics.collect_histograms()
-    for tracker in accelerator.trackers if accelerator.is_main_process else ():
-        for name, shares in histograms.items():
-            # The lowest bin, of what is at most edges[0], gets a place left of it.
-            limits = np.array([*statistics.edges[name], 1.0])
-            edges = np.concatenate([[-limits[1]], limits])
-            if tracker.name == "tensorboard":
-                centres = (edges[:-1] + edges[1:]) / 2
-                tracker.writer.add_histogram_raw(
-                    f"histogram/{name}",
-                    min=float(edges[0]),
-                    max=1.0,
-                    num=1,
-                    sum=float(np.dot(shares, centres)),
-                    sum_squares=float(np.dot(shares, centres**2)),
-                    bucket_limits=limits.tolist(),
-                    bucket_counts=shares,
-                    global_step=images_seen,
-                )
-            elif tracker.name == "wandb":
-                import wandb
-
-                tracker.log({f"histogram/{name}": wandb.Histogram(np_histogram=(shares, edges))}, step=images_seen)
-    return histograms
 
 
 def log_sheet(accelerator: Accelerator, sheet: Image.Image, images_seen: int) -> None:

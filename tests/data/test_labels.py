@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 import time
 import zipfile
 from collections import Counter
@@ -280,6 +281,19 @@ def test_label_studio_names_and_choices(photographs, listed):
     assert good.name == "train/good/c.png"
 
 
+@pytest.mark.parametrize("predictions", [[], [{"result": region("crack")}]])
+def test_a_task_that_says_nothing_is_no_set_of_labels(photographs, listed, predictions):
+    empty = {**label_studio("a.png"), "predictions": predictions}
+    (photographs.parent / "export.json").write_text(
+        json.dumps([empty, label_studio("a.png", {"result": region("crack")})])
+    )
+    listing = listed()
+    (record,) = listing.records
+    assert record.error is None
+    assert np.array_equal(mask_of(record), box(16, 12, 32, 24))
+    assert ("1 predictions not used" in listing.account()) == bool(predictions)
+
+
 def test_json_min_is_refused_in_words(photographs, listed):
     (photographs.parent / "min.json").write_text(json.dumps([{"image": "a.png", "annotation_id": 1, "tag": []}]))
     with pytest.raises(DataError, match=r"JSON-MIN, which leaves out.*Expected its export as JSON"):
@@ -297,6 +311,11 @@ def test_an_archive_and_a_file_are_exports_too(photographs, listed, coco, tmp_pa
             archive.write(photographs / f"{name}.png", f"task/images/{name}.png")
     with zipfile.ZipFile(tmp_path / "labels.zip", "w") as archive:
         archive.write(file, "annotations/instances.json")
+    with tarfile.open(tmp_path / "task.v2.tar.gz", "w:gz") as tar:
+        tar.add(file, "task/annotations/instances.json")
+        tar.add(photographs, "task/images")
+    assert listed(tmp_path / "task.zip").category == "task"
+    assert listed(tmp_path / "task.v2.tar.gz").category == "task.v2"
     (tmp_path / "photographs").mkdir()
     shutil.copy(photographs / "a.png", tmp_path / "photographs")
     for listing in (

@@ -474,5 +474,11 @@ def test_large_photographs_are_allowed_by_an_option(tmp_path: Path, monkeypatch)
     with pytest.raises(DataError, match=r"more pixels than are decoded safely .*--max_megapixels"):
         load_training_set(source, resolution=32)
     assert len(load_training_set(replace(source, max_megapixels=1), resolution=32)) == 2
+    # With a cache, which holds them from then on: another process, which allows less, does not get them.
+    source = replace(source, cache_dir=tmp_path / "cache")
+    assert len(load_training_set(replace(source, max_megapixels=1), resolution=32)) == 2
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match=r"more pixels than are decoded safely .*--max_megapixels"):
+        load_training_set(source, resolution=32)
     with pytest.raises(ValueError, match="`max_megapixels` must be at least 1"):
         load_training_set(replace(source, max_megapixels=0), resolution=32)

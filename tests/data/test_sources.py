@@ -12,7 +12,7 @@ from datasets.table import embed_table_storage
 from dfmgan_hf.data import DataConfig, DataError, DataSource, find_listing, load_mvtec_ad, load_training_set
 from dfmgan_hf.data.hub import make_features
 from dfmgan_hf.data.sources import check_place
-from tests.data.conftest import draw_mask, draw_photograph, save
+from tests.data.conftest import draw_category, draw_mask, draw_photograph, save
 
 
 def test_names_of_a_set_on_the_hub_that_are_not_of_mvtec_ad_stay_apart(tmp_path: Path, monkeypatch) -> None:
@@ -62,8 +62,8 @@ def _hostile(tmp_path: Path, row: dict[str, object]) -> datasets.DatasetDict:
     return datasets.DatasetDict({"train": datasets.Dataset.from_list(rows, features=features)})
 
 
-def _on_the_hub(monkeypatch, loaded: datasets.DatasetDict) -> None:
-    monkeypatch.setattr("datasets.get_dataset_config_names", lambda *arguments, **options: ["plate"])
+def _on_the_hub(monkeypatch, loaded: datasets.DatasetDict, config: str = "plate") -> None:
+    monkeypatch.setattr("datasets.get_dataset_config_names", lambda *arguments, **options: [config])
     monkeypatch.setattr("datasets.load_dataset", lambda *arguments, **options: loaded)
 
 
@@ -98,6 +98,21 @@ def test_a_set_with_other_columns_is_told_which_are_expected(tmp_path: Path, mon
     expected = "Expected image, mask, label, defect, category, file_name"
     with pytest.raises(DataError, match=rf"me/plates: the columns category, .*, image_path, .*\. {expected}\."):
         load_mvtec_ad("me/plates", "plate")
+
+
+def test_a_category_that_a_set_names_but_does_not_hold_is_refused_with_those_that_are_there(tmp_path, monkeypatch):
+    folder = draw_category(tmp_path / "set", "hazelnut", good=2, defects={"crack": 1})
+    loaded = load_mvtec_ad(folder.parent, "hazelnut", cache_dir=tmp_path / "cache")
+    loaded = loaded.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
+    _on_the_hub(monkeypatch, loaded, "default")
+    source = DataConfig("me/nuts", "bottle", cache_dir=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"me/nuts: no category 'bottle'\. Expected one of hazelnut\. Say --category"):
+        load_training_set(source, resolution=32)
+    empty = loaded.filter(lambda _: False)
+    for config in ("default", "bottle"):
+        _on_the_hub(monkeypatch, empty, config)
+        with pytest.raises(DataError, match=r"me/nuts: a data set without a row"):
+            load_training_set(source, resolution=32)
 
 
 @pytest.mark.parametrize("name", ["train/good/a.png", "train/good/..", "train/good/\x1b[2J.png", "../../b.png"])

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.export import ExportConfig, ExportError, GenerateConfig, draw_samples, generate
+from dfmgan_hf.export import ExportConfig, ExportError, GenerateConfig, draw_samples, generate, generate_dataset
 from dfmgan_hf.export.generate import DrawConfig, _draw_batch, candidate_seed, one_ahead, open_gate, why_dropped
 from dfmgan_hf.export.generate import draw as draw_to_folder
-from dfmgan_hf.export.paint import PaintSetConfig
+from dfmgan_hf.export.paint import PaintSetConfig, paint_dataset
 from dfmgan_hf.gate import QualityGate
 from dfmgan_hf.painting import PaintConfig
 
@@ -129,11 +129,14 @@ def test_a_gated_export_sums_up_and_shows_what_was_refused(export, gate, tmp_pat
 def test_a_gate_reads_its_photographs_with_the_bit_depth_of_the_camera(pipe, gate, tmp_path, monkeypatch):
     depths = []
     monkeypatch.setattr(QualityGate, "from_data", lambda *_, bit_depth=16, **__: depths.append(bit_depth) or gate)
-    painted = PaintSetConfig(
-        output_dir=tmp_path, model="m", photographs=tmp_path, how=PaintConfig(bit_depth=12), gate=tmp_path
-    )
-    open_gate(painted.gate, painted, pipe)
     pipe.save_pretrained(tmp_path / "model")
+    Image.new("RGB", (32, 32), (90, 120, 60)).save(tmp_path / "photograph.png")
+    how = PaintConfig(bit_depth=12, any_product=True)
+    settings = {"model": str(tmp_path / "model"), "photographs": tmp_path / "photograph.png", "how": how}
+    with monkeypatch.context() as context:
+        context.setattr("dfmgan_hf.export.paint.paint_samples", lambda *_, **__: iter([None]))
+        context.setattr("dfmgan_hf.export.paint.export_dataset", lambda *_, **__: None)
+        paint_dataset(PaintSetConfig(output_dir=tmp_path / "painted", gate=tmp_path, device="cpu", **settings))
     for options in ({}, {"gate_bit_depth": 10}):
         export = ExportConfig(tmp_path / f"out{len(options)}", num_images=1)
         generate(GenerateConfig(str(tmp_path / "model"), export, gate=tmp_path, **options))
@@ -169,6 +172,16 @@ def test_a_folder_holds_one_drawing(pipe, make_backbone, tmp_path, capsys):
     assert "Removed 6 pictures of an earlier drawing from" in capsys.readouterr().out
     assert drawn("backbone", num_images=2, first_seed=2) == {"00002_defect_free.png", "00003_defect_free.png"}
     assert all((out / name).read_bytes() == b"mine" for name in own)
+
+
+def test_a_refused_export_leaves_its_folder_to_the_right_command(make_pipe, tmp_path):
+    pipe = make_pipe(defect_names=["dent", "hole"])
+    for wrong in ({}, {"defect": "dent", "mask_threshold": -1e9}):
+        with pytest.raises(ValueError, match=r"say which with --defect|`mask_threshold` must be"):
+            generate_dataset(pipe, ExportConfig(tmp_path / "out", num_images=2, **wrong), model_name="tiny")
+        assert not list(tmp_path.iterdir())
+    config = ExportConfig(tmp_path / "out", num_images=2, defect="dent", min_mask_area=0)
+    assert generate_dataset(pipe, config, model_name="tiny").num_drawn == 2
 
 
 def test_a_backbone_is_refused(make_backbone):

@@ -50,16 +50,19 @@ def test_options_in_both_spellings(generate, tmp_path, capsys):
         (["--format", "parquet", "--push_to_hub", "a/b/c"], "a/b/c cannot be written to: 'a/b/c' is not"),
         (["--model", "nowhere/to/be/found"], "There is no folder nowhere/to/be/found here"),
         (["--model", "{backbone}"], "a backbone of stage 1, which draws no defects"),
+        (["--model", "{joint}"], "draws the defects dent, hole, but not 'defect': say which with --defect"),
+        (["--mask_threshold", "-1e9"], "`mask_threshold` must be a number from"),
     ],
 )
-def test_mistakes_exit_with_a_message(generate, make_backbone, tmp_path, capsys, options, message):
+def test_mistakes_exit_with_a_message(generate, make_backbone, make_pipe, tmp_path, capsys, options, message):
     DFMGANPipeline(make_backbone()).save_pretrained(tmp_path / "backbone")
-    options = [option.format(backbone=tmp_path / "backbone") for option in options]
+    make_pipe(defect_names=["dent", "hole"]).save_pretrained(tmp_path / "joint")
+    options = [option.format(backbone=tmp_path / "backbone", joint=tmp_path / "joint") for option in options]
     with pytest.raises(SystemExit) as end:
         generate("--output_dir", str(tmp_path / "out"), *options)
     assert end.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
-    assert not list(tmp_path.glob("out/*/*.png"))
+    assert not (tmp_path / "out").exists(), "or the right command would be told that the folder has other settings"
 
 
 @pytest.mark.slow

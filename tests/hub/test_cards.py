@@ -243,13 +243,11 @@ MEASURED = {
 def test_card_with_references_and_samples(model_dir, tmp_path):
     for name, kid in (("own", 0.01), ("cracks", 0.09)):
         (tmp_path / f"{name}.json").write_text(json.dumps({**MEASURED, "metrics": {"kid": {"kid": kid}}}))
-    (tmp_path / "facts.json").write_text(json.dumps({"product": "plates", "defect": "dents", "license": "mit"}))
     (tmp_path / "training_config.json").write_text(json.dumps({"images": 300}))
     make_card(
         CardConfig(
-            CardFacts("org/plates", title="Plates", defect="scratches"),
+            CardFacts("org/plates", title="Plates", product="plates", defect="scratches", license="mit"),
             model=model_dir,
-            card=tmp_path / "facts.json",
             results=tmp_path / "own.json",
             reference=(f"real cracks={tmp_path}/cracks.json",),
             backbone=tmp_path,
@@ -317,7 +315,6 @@ def test_references_beside_the_results_are_taken(model_dir, tmp_path):
         ({"results": Path("missing.json")}, r"missing.json holds no results"),
         ({"reference": ("cracks=missing.json",)}, r"missing.json holds no results"),
         ({"backbone": Path("missing")}, r"missing has no training_config.json"),
-        ({"card": Path("missing.json")}, r"There is no file missing.json"),
         ({"model": Path("missing")}, r"missing "),
     ],
 )

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import torch
 import tyro
 from huggingface_hub import CommitOperationAdd, ModelCard
 from huggingface_hub.errors import OfflineModeIsEnabled
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset
@@ -34,7 +35,7 @@ from dfmgan_hf.hub import (
     push_results,
 )
 from dfmgan_hf.hub.cards import RECORD_FILES, without_local_paths
-from dfmgan_hf.hub.push import published_files, push_space_folder, push_trained, scratch_folder
+from dfmgan_hf.hub.push import published_files, push_trained, scratch_folder
 from dfmgan_hf.hub_errors import clear_errors
 from dfmgan_hf.models.base import PickledWeightsError
 
@@ -54,7 +55,7 @@ class FakeHub:
     def __call__(self, **options):
         return self
 
-    def create_repo(self, name, *, repo_type, private, exist_ok, space_sdk):
+    def create_repo(self, name, *, repo_type, private, exist_ok):
         name = name if "/" in name else f"user/{name}"
         self.files.setdefault(name, {})
         self.kinds[name], self.private[name] = repo_type, private
@@ -129,18 +130,19 @@ def test_pipeline_only(model_dir, aside):
     assert set(published_files(model_dir, aside, HubConfig())) == PIPELINE
 
 
-def test_variant_and_shards_leave_the_folder_alone(model_dir, aside):
-    before = {path: path.read_bytes() for path in model_dir.rglob("*") if path.is_file()}
-    files = published_files(model_dir, aside, options(hub_variant="fp16", hub_max_shard_size="50KB"))
-    assert before == {path: path.read_bytes() for path in model_dir.rglob("*") if path.is_file()}
+def test_a_pipeline_is_pushed_with_a_variant_and_in_shards(hub, make_generator):
+    pipe = DFMGANPipeline(make_generator())
+    pipe.push_to_hub("me/tiles", variant="fp16", max_shard_size="50KB")
+    files = {name: content for name, content in hub.files["me/tiles"].items() if name.endswith(".safetensors")}
     merged = {}
-    for name, path in files.items():
-        if name.endswith(".safetensors") and ".fp16" not in name:
-            merged |= load_file(path)
-    original = load_file(model_dir / "generator" / "diffusion_pytorch_model.safetensors")
+    for name, content in files.items():
+        if ".fp16" not in name:
+            merged |= load(content)
+    assert sum(".fp16" in name for name in files) >= 1
+    assert len(files) >= 3
+    original = pipe.generator.state_dict()
     assert merged.keys() == original.keys()
     assert all(torch.equal(merged[name], tensor) for name, tensor in original.items())
-    assert sum(name.endswith(".safetensors") for name in files) >= 3
 
 
 def test_discriminators_are_named_as_not_to_be_downloaded(model_dir, aside):
@@ -197,12 +199,10 @@ def test_options_of_scripts():
         return tyro.cli(Config, args=arguments, config=(tyro.conf.OmitArgPrefixes,)).hub
 
     assert parse() == HubConfig()
-    given = parse("--push_to_hub", "--hub_model_id", "a/b", "--hub_max_shard_size", "5GB", "--hub_private_repo")
-    assert given == HubConfig(push_to_hub=True, hub_model_id="a/b", hub_max_shard_size="5GB", hub_private_repo=True)
+    given = parse("--push_to_hub", "--hub_model_id", "a/b", "--hub_private_repo")
+    assert given == HubConfig(push_to_hub=True, hub_model_id="a/b", hub_private_repo=True)
     with pytest.raises(ValueError, match=r"`hub_model_id` has no effect without `push_to_hub`"):
         HubConfig(hub_model_id="a/b")
-    with pytest.raises(ValueError, match=r"`hub_variant` must be one of fp16, bf16"):
-        HubConfig(push_to_hub=True, hub_variant="half")
 
 
 def test_a_trained_folder_is_pushed_without_what_is_private_or_bulky(hub, trained):
@@ -252,8 +252,10 @@ def test_a_model_that_is_pushed_again_keeps_its_records(hub, trained, tmp_path):
     """A pipeline that was loaded from the Hub has none beside it."""
     write_json(trained / "results.json", {})
     push_model_folder(trained, options(hub_training_networks=True))
-    DFMGANPipeline.from_pretrained(trained).save_pretrained(tmp_path / "again")
-    push_model_folder(tmp_path / "again", options(hub_variant="fp16"))
+    again = DFMGANPipeline.from_pretrained(trained)
+    for precision in (None, "fp16"):
+        again.save_pretrained(tmp_path / "again", variant=precision)
+    push_model_folder(tmp_path / "again", options())
     variant = "generator/diffusion_pytorch_model.fp16.safetensors"
     more = {"samples.png", "training_config.json", "results.json", variant}
     assert set(hub.files["me/tiles"]) == MODEL_FILES | more
@@ -276,22 +278,21 @@ def test_what_fails_does_not_keep_other_models_from_the_hub(hub, make_generator,
     for part in parts:
         DFMGANPipeline(make_generator()).save_pretrained(tmp_path / part)
     hub.refused = "me/run-cut"
+    hub_options = options("me/run", hub_private_repo=True)
     with pytest.raises(HubError) as caught:
-        push_trained({tmp_path / part: options("me/run", hub_variant="fp16").for_part(part, "run") for part in parts})
+        push_trained({tmp_path / part: hub_options.for_part(part, "run") for part in parts})
     published, other, failed, again = str(caught.value).splitlines()
     assert (published, other) == tuple(f"Published: https://hub/me/run-{n}/commit/1" for n in ("blow-hole", "dent"))
     assert failed == (
         f"The model is in {tmp_path}/cut, but was not published. Nothing was published in me/run-cut: HF_HUB_OFFLINE "
         "is set, so that the Hub is not asked. Unset it."
     )
-    assert again.endswith(f"--folder {tmp_path}/cut --push_to_hub --hub_model_id me/run-cut --hub_variant fp16")
+    assert again.endswith(f"--folder {tmp_path}/cut --push_to_hub --hub_model_id me/run-cut --hub_private_repo")
 
 
 def test_a_training_is_told_before_it_starts(hub, tmp_path):
     prepare_push({tmp_path / "not there yet": options("me/first")})
     assert "me/first" in hub.files
-    with pytest.raises(CardError, match=r"no file missing.json"):
-        prepare_push({tmp_path: options(hub_card=Path("missing.json"))})
 
 
 def test_results_join_their_model(hub, trained, tmp_path):
@@ -327,27 +328,19 @@ def test_results_join_their_model(hub, trained, tmp_path):
 @pytest.mark.parametrize(("published", "measured"), [("50KB", None), (None, "50KB"), ("50KB", "50KB"), (None, None)])
 def test_results_of_a_generator_in_other_files_wait(hub, make_generator, trained, tmp_path, published, measured):
     """Files of different names cannot be compared, whatever they hold."""
-    push_model_folder(trained, options(hub_max_shard_size=published))
+    if published:
+        pipe = DFMGANPipeline.from_pretrained(trained)
+        shutil.rmtree(trained / "generator")
+        pipe.save_pretrained(trained, max_shard_size=published)
+    push_model_folder(trained, options())
     DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "model", max_shard_size=measured)
     write_json(tmp_path / "results.json", {"metrics": {"kid": {"kid": 0.05}}})
     if published == measured:
         push_results(str(tmp_path / "model"), tmp_path, options())
         assert "| 50.00 |" in hub.files["me/tiles"]["README.md"].decode()
         return
-    with pytest.raises(CardError, match=r"me/tiles holds .* without `hub_max_shard_size`, or measure the one that is"):
+    with pytest.raises(CardError, match=r"me/tiles holds .* publish that one first, or measure the one that is"):
         push_results(str(tmp_path / "model"), tmp_path, options())
-
-
-def test_space(hub, tmp_path):
-    (tmp_path / "__pycache__").mkdir()
-    for name in ("README.md", "app.py", ".env", "__pycache__/app.pyc"):
-        (tmp_path / name).write_text(name)
-    push_space_folder(tmp_path, options("me/space"))
-    assert hub.kinds["me/space"] == "space"
-    assert hub.files["me/space"] == {"README.md": b"README.md", "app.py": b"app.py"}
-    (tmp_path / "app.py").unlink()
-    with pytest.raises(CardError, match=r"has no app.py"):
-        push_space_folder(tmp_path, options("me/space"))
 
 
 def test_an_export_is_pushed_whole_and_replaces_the_last_one(hub, make_generator, tmp_path):
@@ -398,26 +391,9 @@ def test_files_can_be_looked_at_before(trained, tmp_path, capsys):
         publish(PublishConfig(trained, output_dir=copy))
     with pytest.raises(ValueError, match="Nothing to do: give `push_to_hub`"):
         PublishConfig(trained)
-    with pytest.raises(ValueError, match="no effect on a Space"):
-        PublishConfig(trained, kind="space", output_dir=copy, hub=options())
     with pytest.raises(ValueError, match="`results` has no effect without `push_to_hub`"):
         PublishConfig(trained, output_dir=copy, results=tmp_path)
     PublishConfig(trained, output_dir=copy, results=tmp_path, hub=options())
-
-
-@pytest.mark.parametrize(
-    "of_models",
-    [
-        {"hub_variant": "fp16"},
-        {"hub_max_shard_size": "5GB"},
-        {"hub_training_networks": True},
-        {"hub_card": Path("facts.json")},
-    ],
-)
-def test_options_of_models_have_no_effect_on_a_space(tmp_path, of_models):
-    (name,) = of_models
-    with pytest.raises(ValueError, match=f"`{name}` has no effect without the `kind` model"):
-        PublishConfig(tmp_path, kind="space", hub=options(**of_models))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dfmgan_hf.methods.defect_gan import DEFECT, METHOD, NORMAL, DefectGANOptions
 from dfmgan_hf.methods.method import RecipeConfig
-from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput, compose
+from dfmgan_hf.models.defect_gan import DefectGANDiscriminatorOutput, DefectGANGeneratorOutput
 from dfmgan_hf.training import RunningStatistics
 from tests.methods.translation import BATCH, batch_of, learning_rates, make_task
 from tests.parameters import set_noise_strength
@@ -27,7 +27,7 @@ class Fixed(nn.Module):
         self.controls.append(control)
         foreground = torch.full_like(images, self.values[0])
         distribution = torch.full_like(images[:, :1], self.values[1])
-        return DefectGANGeneratorOutput(compose(images, foreground, distribution), foreground, distribution)
+        return DefectGANGeneratorOutput(torch.lerp(images, foreground, distribution), foreground, distribution)
 
 
 class Judge(nn.Module):
@@ -124,8 +124,8 @@ def test_published_sizes(category):
     paper = METHOD.resolve("auto", RecipeConfig(), None, 1)
     assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 400)
     assert paper.channel_base // paper.resolution == 64
-    task = make_task(METHOD, category, device="meta", base_channels=64)
-    assert task.generator.config["spade_channels"] == 128
+    task = make_task(METHOD, category, device="meta", channel_base=64 * 32)
+    assert (task.generator.config["base_channels"], task.generator.config["spade_channels"]) == (64, 128)
 
 
 # --- drawing ---

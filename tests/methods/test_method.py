@@ -50,7 +50,13 @@ def test_others_have_no_probability():
     assert ada is None
 
 
-@pytest.mark.parametrize("options", [{"ada_kimg": 0.0}, {"ada_kimg": -1.0}, {"ada_max": 1.5}, {"ada_target": 2.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"ada_kimg": 0.0}, {"ada_kimg": -1.0}, {"ada_max": 1.5}, {"ada_max": 0.0}),
+        *({"ada_target": 2.0}, {"ada_target": 1.0}, {"ada_target": -1.0}, {"ada_target": float("nan")}),
+    ],
+)
 def test_what_makes_no_sense_is_refused(options):
     with pytest.raises(ValueError, match=r"`ada_(kimg|max|target)`"):
         build(**options)

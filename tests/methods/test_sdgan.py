@@ -9,15 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfmgan_hf.methods.method import RecipeConfig
+from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.methods.sdgan import (
     METHOD,
-    SMALLEST_MAP,
+    SMALLEST_IMAGE,
     D2GANLoss,
     D2LSGANLoss,
     ImageHistory,
     SDGANSampler,
-    ShuffledPhotographs,
 )
 from dfmgan_hf.methods.translation import Photographs
 from dfmgan_hf.models.cyclegan import CycleGANGenerator, PatchDiscriminator, TranslationOutput
@@ -99,27 +98,22 @@ def test_state_holds_the_history(category):
 
 
 def test_published_sizes(category):
-    task = make_task(METHOD, category, device="meta", base_channels=64, residual_blocks=9)
-    assert task.generator.config["base_channels"] == 64
+    task = make_task(METHOD, category, device="meta", channel_base=64 * 32)
+    assert (task.generator.config["base_channels"], task.generator.config["residual_blocks"]) == (64, 6)
     paper = METHOD.resolve("auto", RecipeConfig(), None, 1)
     assert (paper.resolution, paper.batch_size, paper.lr, paper.total_kimg) == (256, 4, 2e-4, 78.2)
     assert paper.channel_base // paper.resolution == 64
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_smallest_images_of_the_discriminators(layers):
-    network = PatchDiscriminator(1, base_channels=2, num_layers=layers)
-    side = SMALLEST_MAP << layers
-    assert network(torch.zeros(1, 1, side, side)).logits.shape == (1, 1, 1, 1)
+def test_images_that_are_too_small_for_the_discriminators_are_refused():
+    network = PatchDiscriminator(1, base_channels=2)
+    assert network(torch.zeros(1, 1, SMALLEST_IMAGE, SMALLEST_IMAGE)).logits.shape == (1, 1, 1, 1)
     with pytest.raises(ValueError, match="more than 1 spatial element"):
-        network(torch.zeros(1, 1, side - 1, side - 1))
-
-
-def test_more_layers_than_the_images_have_pixels_for_are_refused(category):
-    task = make_task(METHOD, category, discriminator_layers=3)
-    run_phase(task, "generators", batch_of(category))
-    with pytest.raises(ValueError, match="`discriminator_layers` must be at most 3 at 32x32, but is 4"):
-        make_task(METHOD, category, discriminator_layers=4)
+        network(torch.zeros(1, 1, SMALLEST_IMAGE - 1, SMALLEST_IMAGE - 1))
+    recipe = METHOD.resolve("small", RecipeConfig(resolution=16), None, 1)
+    target = Target(torch.device("meta"))
+    with pytest.raises(ValueError, match="`resolution` must be at least 24 for SDGAN, but is 16"):
+        METHOD.build(TaskRequest(recipe, METHOD.options(), AugmentationConfig("none"), target))
 
 
 # --- drawing ---
@@ -136,7 +130,7 @@ def good_pixels(n: int = 6) -> Tensor:
 
 
 def test_every_photograph_comes_before_any_comes_again(generator):
-    sampler = SDGANSampler(generator, ShuffledPhotographs(Photographs(good_pixels(), torch.device("cpu"))))
+    sampler = SDGANSampler(generator, Photographs(good_pixels(), torch.device("cpu")))
     images, masks = sampler.sample_at(range(15), seed=4)
     assert masks is None
     assert images.shape == (15, 1, 32, 32)
@@ -147,7 +141,7 @@ def test_every_photograph_comes_before_any_comes_again(generator):
 
 
 def test_image_depends_on_its_number_and_the_seed_alone(generator):
-    sampler = SDGANSampler(generator, ShuffledPhotographs(Photographs(good_pixels(), torch.device("cpu"))))
+    sampler = SDGANSampler(generator, Photographs(good_pixels(), torch.device("cpu")))
     images, _ = sampler.sample_at(range(6), seed=4)
     assert torch.equal(sampler.sample_at([5, 1], seed=4)[0], images[[5, 1]])
     assert not torch.equal(sampler.sample_at(range(6), seed=5)[0], images)

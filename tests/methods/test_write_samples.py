@@ -97,6 +97,21 @@ def test_model_without_masks(category, defect_gan, tmp_path):
     assert masks is None
 
 
+def test_a_size_that_the_model_does_not_draw_is_refused(category, defect_gan, make_generator, tmp_path):
+    DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "pipeline")
+    for kind, model in {"pipeline": tmp_path / "pipeline", "network": defect_gan}.items():
+        command = ["--model", str(model), "--data_dir", str(category), "--output_dir", str(tmp_path / f"{kind}_drawn")]
+        for asked in (["--resolution", "512"], ["--aspect", "1", "2"]):
+            with pytest.raises(
+                ValueError, match=r"--resolution and --aspect ask for \d+x\d+ images, but the model draws"
+            ):
+                sample([*command, *asked])
+        assert not (tmp_path / f"{kind}_drawn").exists()
+        sample([*command, "--num_images", "1"])
+        side = str(Image.open(tmp_path / f"{kind}_drawn" / "000000.png").width)
+        sample([*command, "--num_images", "2", "--resolution", side])
+
+
 def test_other_weights_in_the_same_folder_are_refused(category, defect_gan, make_generator, tmp_path):
     drawn = {"pipeline": [], "network": ["--data_dir", str(category)]}
     DFMGANPipeline(make_generator()).save_pretrained(tmp_path / "pipeline")

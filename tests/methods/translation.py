@@ -22,14 +22,15 @@ def make_task(
     channels: int = 1,
     total_kimg: float = 0.1,
     device: str = "cpu",
+    channel_base: int = 128,
     low_precision_dtype: torch.dtype | None = None,
     **options: Any,
 ) -> Any:
-    """A task at 32x32 with four channels, on the drawn photographs of `save_drawn_category`."""
+    """A task at 32x32 with four channels unless told otherwise, on the drawn photographs of `save_drawn_category`."""
     set_seed(0)
     data = DataConfig(data_dir=category)
     sizes = {"resolution": 32, "image_channels": channels}
-    overrides = RecipeConfig(**sizes, channel_base=128, batch_size=BATCH, total_kimg=total_kimg)
+    overrides = RecipeConfig(**sizes, channel_base=channel_base, batch_size=BATCH, total_kimg=total_kimg)
     assert method.build is not None
     joint = method.is_joint(method.options(**options))
     return method.build(

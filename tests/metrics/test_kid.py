@@ -65,8 +65,6 @@ def test_interval_covers_another_draw_of_real_images():
     results = [kid_unbiased(generated, gaussian(25, seed=100 + i), num_bootstrap=200) for i in range(40)]
     covered = sum(r.interval[0] <= truth <= r.interval[1] for r in results)
     assert covered >= 30
-    # With the real images taken for granted, it is much narrower: few real images are what makes KID noisy.
-    assert all(np.diff(r.interval_generated) < np.diff(r.interval) for r in results)
 
 
 def test_estimates_are_unbiased_for_tiny_real_sets():

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from dfmgan_hf.models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, compose, control_map
+from dfmgan_hf.models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, control_map
 from tests.parameters import set_noise_strength
 
 SIZES = {"resolution": 32, "base_channels": 4}
@@ -28,12 +28,10 @@ NORMAL = control_map(torch.tensor([0, 0]), 2)
 
 
 def test_composition():
-    images, foreground = images_of(), -images_of()
-    nothing, everything = torch.zeros(2, 1, 32, 32), torch.ones(2, 1, 32, 32)
-    assert torch.equal(compose(images, foreground, nothing), images)
-    assert torch.equal(compose(images, foreground, everything), foreground)
-    m = torch.rand(2, 1, 32, 32)
-    torch.testing.assert_close(compose(images, foreground, m), images * (1 - m) + foreground * m)
+    images = images_of()
+    output = make_generator()(images, DEFECT)
+    m = output.distribution
+    torch.testing.assert_close(output.images, images * (1 - m) + output.foreground * m)
 
 
 def test_generator_gives_back_its_input_where_the_distribution_is_zero():

@@ -105,7 +105,7 @@ def on_meta(stage: str, folder: Path, accumulation_steps: int) -> Trainer:
     """A trainer whose networks are on the meta device, with ADA, every phase of whose task is due in every step."""
     with META:
         task = tiny.MAKE[stage](path_length_interval=1, r1_interval=1)
-    task.ada = AdaController(tiny.BATCH, interval=1, p_initial=0.3, device=META)
+    task.ada = AdaController(tiny.BATCH, interval=1, device=META)
     assert task.augment is not None
     return tiny.make_trainer(task, folder, accumulation_steps=accumulation_steps)
 
@@ -175,7 +175,6 @@ def test_replayed_phases_are_the_phases(tmp_path, monkeypatch, stage, accumulati
     assert replays == {"generator": 7, "path_length": 3, "discriminator": 7, "r1": 2}
     tiny.assert_same_tensors(tensors, expected)
     assert trainer.statistics.collect() == eager.statistics.collect()
-    assert trainer.statistics.collect_histograms() == eager.statistics.collect_histograms()
 
 
 @pytest.mark.parametrize(("stage", "kinds"), [("stage1", ()), ("stage2", ("dot", "spot"))])

@@ -10,10 +10,14 @@ import re
 import pytest
 from PIL import Image
 
+from dfmgan_hf.methods.cdc import CDCTask
+from dfmgan_hf.methods.defect_gan import DefectGANTask
 from dfmgan_hf.methods.dfmgan import Stage2Task
+from dfmgan_hf.methods.sdgan import SDGANTask
+from dfmgan_hf.methods.stylegan2 import Stage1Task
 from dfmgan_hf.training import MetricsLog
 from dfmgan_hf.training.checkpointing import CheckpointError
-from dfmgan_hf.training.report import write_report
+from dfmgan_hf.training.report import RUN_PANELS, write_report
 from tests.training import tiny
 
 
@@ -62,6 +66,26 @@ def test_curves_are_drawn_from_the_numbers(tmp_path):
     assert "<svg" not in write_report(tmp_path).read_text()
 
 
+@pytest.mark.parametrize("task", [Stage2Task, Stage1Task, SDGANTask, DefectGANTask, CDCTask])
+def test_every_curve_has_a_colour_of_its_own(tmp_path, task):
+    panels = task.panels
+    names = {name for shown in (panels, RUN_PANELS) for panel in shown.values() for name in panel}
+    rows = [{"images_seen": 1000 * i, "step": i, **dict.fromkeys(names, float(i))} for i in range(2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "training_config.json").write_text(json.dumps({"panels": panels}))
+    figures = re.findall(r"<figure>.*?</figure>", write_report(tmp_path).read_text(), re.DOTALL)
+    shown = [*panels.values(), *RUN_PANELS.values()]
+    for figure, panel in zip(figures, shown, strict=True):
+        assert len(set(re.findall(r'stroke="([^"]+)"', figure))) == len(panel)
+
+
+def test_more_curves_than_colours_are_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "training_config.json").write_text(json.dumps({"panels": {"Many": [str(i) for i in range(99)]}}))
+    with pytest.raises(ValueError, match="The curves of Many are 99"):
+        write_report(tmp_path)
+
+
 def test_no_log(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the --output_dir of a run"):
         write_report(tmp_path)
@@ -78,7 +102,8 @@ def test_a_record_that_is_none_is_told(tmp_path, text, message):
 def test_a_run_that_was_stopped_is_not_finished_and_other_pictures_do_not_matter(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     (tmp_path / "samples").mkdir()
-    (tmp_path / "samples" / "my favourite.png").write_bytes(b"")
+    for name in ("my favourite", "0000012000 copy"):
+        (tmp_path / "samples" / f"{name}.png").write_bytes(b"")
     record = {"recipe": {"total_kimg": 4}, "result": {"images_seen": 3999, "training_seconds": 7200}}
     (tmp_path / "training_config.json").write_text(json.dumps(record))
     assert "<p>not finished, 0.00 of 4 kimg in 0 steps, 2.00 h of training" in write_report(tmp_path).read_text()

@@ -58,7 +58,9 @@ def make_networks(channels: int = 3) -> tuple[StyleGAN2Generator, StyleGAN2Discr
 
 def make_ada(**options) -> AdaController:
     """ADA that augments from the start and moves within a few steps."""
-    return AdaController(BATCH, **{"ramp_kimg": 0.1, "interval": 2, "p_initial": 0.3, **options})
+    controller = AdaController(BATCH, **{"ramp_kimg": 0.1, "interval": 2, **options})
+    controller.p.fill_(0.3)
+    return controller
 
 
 def make_stage1(seed: int = 0, *, processes_mean=None, **settings) -> Stage1Task:
