@@ -24,6 +24,12 @@ from filelock import FileLock, Timeout
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+TRAINING_FILE = "training_config.json"
+"""In a model's folder: settings and results of the training that made it."""
+BEST_FOLDER = "best"
+SCORE_FILE = "score.json"
+"""In the folder of a run's best model: which of its checkpoints this is."""
+
 
 @contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:

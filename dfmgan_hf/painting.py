@@ -34,7 +34,7 @@ from .arguments import as_integer, check_number, shown
 from .data.parts import Box, Part, bounding_box, parts_of
 from .data.preparation import Fit, fitting_size, resize_mask
 from .data.reading import Array
-from .files import module_sha256, tensors_sha256, whole_file
+from .files import TRAINING_FILE, module_sha256, tensors_sha256, whole_file
 from .models.base import image_size, sides
 from .models.stylegan2 import StyleGAN2Generator, hold_weights
 from .photograph import PaintError, Photograph, Picture, Region, crop
@@ -458,7 +458,7 @@ def trained_fit(network: Any) -> Fit:
     folder = folder.parent if folder.name == "generator" else folder
     if folder.name:
         with suppress(OSError, ValueError, LookupError, TypeError):  # none, or of something else
-            record = json.loads((folder / "training_config.json").read_text(encoding="utf-8"))
+            record = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
             if (fit := record["config"]["data"]["fit"]) in get_args(Fit):
                 return fit
     return "resize"

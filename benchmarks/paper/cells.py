@@ -15,10 +15,9 @@ from typing import Any
 from dfmgan_hf.data import DataConfig, Partition, read_file_list, read_groups
 from dfmgan_hf.data.records import normalised
 from dfmgan_hf.export.generate import SETTINGS_FILE
-from dfmgan_hf.files import file_sha256, write_bytes, write_json, write_text
+from dfmgan_hf.files import TRAINING_FILE, file_sha256, write_bytes, write_json, write_text
 from dfmgan_hf.methods import METHODS
 from dfmgan_hf.training.checkpointing import changed_settings
-from dfmgan_hf.training.run import CONFIG_FILE
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
     Raises:
         ValueError: it was trained on others.
     """
-    path = source / CONFIG_FILE
+    path = source / TRAINING_FILE
     if "{defect}" in template or not path.is_file():
         return
     learnt = json.loads(path.read_text()).get("defect")
@@ -179,7 +178,7 @@ def learnt_from(source: Path) -> list[str] | None:
     None if there is no record of it: neither that of a training, nor that of `dfmgan generate` or `dfmgan paint` in
     the folder or one of the three above it.
     """
-    places = [source / CONFIG_FILE, *(folder / SETTINGS_FILE for folder in (source, *source.absolute().parents[:3]))]
+    places = [source / TRAINING_FILE, *(folder / SETTINGS_FILE for folder in (source, *source.absolute().parents[:3]))]
     for path in places:
         if path.is_file():
             record = json.loads(path.read_text("utf-8"))

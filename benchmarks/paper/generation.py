@@ -57,7 +57,7 @@ from dfmgan_hf.cli import run
 from dfmgan_hf.data import DataConfig, ImageMaskDataset
 from dfmgan_hf.data.partitions import split_by_parts, unite_files
 from dfmgan_hf.data.records import normalised
-from dfmgan_hf.files import to_json
+from dfmgan_hf.files import TRAINING_FILE, to_json
 from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import (
     FROM_BACKBONE,
@@ -83,7 +83,6 @@ from dfmgan_hf.models.base import SafetensorsModel, image_size, sides
 from dfmgan_hf.processes import ProcessGroup
 from dfmgan_hf.sheets import contact_sheet, save_sheet, stack, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
-from dfmgan_hf.training.run import CONFIG_FILE
 from dfmgan_hf.training.trainer import RunConfig
 
 MODEL_FOLDER = "model"
@@ -436,9 +435,9 @@ def _image_size(backbone: str) -> dict[str, Any]:
 
 def _training_record(source: Path | None) -> dict[str, Any] | None:
     """What is known of a model's training; None without training or record."""
-    if source is None or not (source / CONFIG_FILE).is_file():
+    if source is None or not (source / TRAINING_FILE).is_file():
         return None
-    record = json.loads((source / CONFIG_FILE).read_text())
+    record = json.loads((source / TRAINING_FILE).read_text())
     return {name: record.get(name) for name in ("method", "recipe", "settings", "result", "environment", "images")}
 
 

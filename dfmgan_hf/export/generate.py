@@ -24,9 +24,18 @@ from tqdm import tqdm
 from .. import __version__
 from ..arguments import check_device
 from ..data.reading import Array
-from ..files import check_folder, keep_settings, lock_folder, module_sha256, to_json, write_json, write_text
+from ..files import (
+    TRAINING_FILE,
+    check_folder,
+    keep_settings,
+    lock_folder,
+    module_sha256,
+    to_json,
+    write_json,
+    write_text,
+)
 from ..gate import REASONS, Judgement, QualityGate
-from ..hub.cards import TRAINING_FILE, read_record, without_local_paths
+from ..hub.cards import read_record, without_local_paths
 from ..hub.push import Repository, scratch_folder
 from ..models.base import image_size
 from ..painting import trained_fit

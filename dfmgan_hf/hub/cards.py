@@ -18,20 +18,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..files import tensors_sha256, write_json, write_text
+from ..files import SCORE_FILE, TRAINING_FILE, tensors_sha256, write_json, write_text
 from ..models.base import image_size
 from ..sheets import contact_sheet, save_sheet
 
 CARD_FILE = "README.md"
 INDEX_FILE = "model_index.json"
 SAMPLES_FILE = "samples.png"
-TRAINING_FILE = "training_config.json"
 BACKBONE_TRAINING_FILE = "backbone_training_config.json"
 RESULTS_FILE = "results.json"
 REFERENCES_FILE = "reference_results.json"
 """File of a model's folder with what its numbers are compared with."""
-# Beside the best model of a run: which of its checkpoints it is.
-SCORE_FILE = "score.json"
 # What the card says that no other record knows, so that it can be made again.
 FACTS_FILE = "card_facts.json"
 RECORD_FILES = (TRAINING_FILE, BACKBONE_TRAINING_FILE, SCORE_FILE, RESULTS_FILE, REFERENCES_FILE, FACTS_FILE)

@@ -18,7 +18,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.utils import httpx
 
 from ..arguments import check_effect
-from ..files import file_sha256, lock_folder, whole_folder, write_json, write_text
+from ..files import BEST_FOLDER, SCORE_FILE, file_sha256, lock_folder, whole_folder, write_json, write_text
 from ..hub_errors import HubError, clear_errors
 from ..models.base import refuse_pickles
 from .cards import (
@@ -28,7 +28,6 @@ from .cards import (
     REFERENCES_FILE,
     RESULTS_FILE,
     SAMPLES_FILE,
-    SCORE_FILE,
     CardError,
     CardFacts,
     add_results,
@@ -44,7 +43,6 @@ from .cards import (
 )
 
 # Of a training's output folder.
-BEST_FOLDER = "best"
 # A commit is all or nothing, so that sending it again is safe. The client itself retries the files, not the commit.
 COMMIT_ATTEMPTS = 3
 

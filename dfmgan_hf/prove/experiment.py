@@ -44,9 +44,9 @@ from ..data.records import DataError, ImageRecord, normalised, shorten
 from ..data.sources import FittedSource
 from ..export.generate import candidate_seed, describe_model, judge_triplet
 from ..export.paint import judge_painted
-from ..files import keep_settings, lock_folder, to_json, whole_file, write_json
+from ..files import TRAINING_FILE, keep_settings, lock_folder, to_json, whole_file, write_json
 from ..gate import QualityGate
-from ..hub.cards import BACKBONE_TRAINING_FILE, TRAINING_FILE, read_record
+from ..hub.cards import BACKBONE_TRAINING_FILE, read_record
 from ..models.base import image_size, sides
 from ..painting import PaintConfig, trained_fit
 from ..photograph import Photograph

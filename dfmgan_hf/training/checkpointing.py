@@ -20,15 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..arguments import check_effect
-from ..files import file_sha256, recover_folder, remove_folder, whole_folder, write_json
+from ..files import SCORE_FILE, TRAINING_FILE, file_sha256, recover_folder, remove_folder, whole_folder, write_json
 from ..processes import ProcessGroup
 from .task import Task
 
-CONFIG_FILE = "training_config.json"
 PREFIX = "checkpoint-"
 STATE_FILE = "state.json"
-BEST_FOLDER = "best"
-SCORE_FILE = "score.json"
 MOST_BAD_MASKS = 0.5
 
 Score = dict[str, Any]
@@ -41,13 +38,13 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be found, read or used; the message says which and what to do."""
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_training_record(folder: Path) -> dict[str, Any]:
     """Return the settings and results that a training wrote into its folder; nothing of another folder.
 
     Raises:
         CheckpointError: the file is not what a training wrote.
     """
-    file = folder / CONFIG_FILE
+    file = folder / TRAINING_FILE
     if not file.is_file():
         return {}
     try:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..files import write_text
 from ..sheets import html_picture
-from .checkpointing import read_record
+from .checkpointing import read_training_record
 from .task import MetricsLog
 
 REPORT_FILE = "report.html"
@@ -44,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
     if not log.is_file():
         raise FileNotFoundError(f"{log} does not exist: {run_dir} is not the --output_dir of a run that has logged.")
     rows = MetricsLog(log).rows()
-    record = read_record(run_dir)
+    record = read_training_record(run_dir)
     parts = (record.get("method"), record.get("defect"), run_dir.name)
     title = escape(" · ".join(str(part) for part in parts if part))
     panels = {**record.get("panels", {}), **RUN_PANELS}

@@ -20,8 +20,8 @@ from accelerate.utils import set_seed
 
 from ..arguments import check_effect
 from ..data.training_set import ImageMaskDataset
-from ..files import lock_folder, to_json, versions, whole_folder, write_json
-from .checkpointing import CONFIG_FILE, PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints, read_record
+from ..files import TRAINING_FILE, lock_folder, to_json, versions, whole_folder, write_json
+from .checkpointing import PREFIX, CheckpointError, ScoreConfig, Scorer, list_checkpoints, read_training_record
 from .report import write_report
 from .task import BatchStream, Task
 from .trainer import RunConfig, Trainer, check_batch, stop_signals
@@ -89,7 +89,7 @@ def check_finished(folder: str) -> None:
             training, or to end it.
     """
     path = Path(folder)
-    record = read_record(path)
+    record = read_training_record(path)
     present = list_checkpoints(path / "checkpoints")
     total = record.get("recipe", {}).get("total_kimg")
     has_model = (path / "model_index.json").is_file() or (path / "generator").is_dir()
@@ -222,7 +222,7 @@ def fit(
             score=score,
             settings=settings,
             # Not before a checkpoint fits: this may be another run's folder.
-            on_start=lambda: write_json(run.output_dir / CONFIG_FILE, to_json(record)),
+            on_start=lambda: write_json(run.output_dir / TRAINING_FILE, to_json(record)),
         )
         if scorer is not None:
             record["checkpoint_rule"] = trainer.best.rule()
@@ -261,8 +261,8 @@ def _export(trainer: Trainer, record: dict[str, Any]) -> None:
     if best.score is not None:
         record["best"] = {**best.state_dict(), "summary": best.summary()}
         if best.folder.is_dir():
-            write_json(best.folder / CONFIG_FILE, to_json(record))
-    write_json(folder / CONFIG_FILE, to_json(record))
+            write_json(best.folder / TRAINING_FILE, to_json(record))
+    write_json(folder / TRAINING_FILE, to_json(record))
 
 
 def write_model(task: Task, folder: Path) -> None:

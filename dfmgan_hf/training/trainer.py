@@ -25,11 +25,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..files import make_folder
+from ..files import BEST_FOLDER, make_folder
 from ..processes import ProcessGroup
 from ..sheets import save_sheet
 from .checkpointing import (
-    BEST_FOLDER,
     BestModel,
     CheckpointError,
     ScoreConfig,

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from dfmgan_hf.data import ImageMaskDataset
 from dfmgan_hf.training import RunConfig
 from dfmgan_hf.training import run as run_module
-from dfmgan_hf.training.checkpointing import ScoreConfig, read_record
+from dfmgan_hf.training.checkpointing import ScoreConfig, read_training_record
 from dfmgan_hf.training.run import (
     PreparedRun,
     advice_on_memory,
@@ -199,7 +199,7 @@ def test_ctrl_c_waits_until_the_model_is_written(tmp_path, monkeypatch, stopped)
     assert left.value.code == 130
     model = versions_of(tmp_path)
     assert [model[f"{name}.txt"] for name in ("generator", "discriminator", "index")] == ["new"] * 3
-    assert read_record(tmp_path)["result"]["images_seen"] == tiny.BATCH * (1 if stopped else 2)
+    assert read_training_record(tmp_path)["result"]["images_seen"] == tiny.BATCH * (1 if stopped else 2)
 
 
 def test_a_run_without_an_end_or_batches_is_refused(tmp_path):
