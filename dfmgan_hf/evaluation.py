@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .arguments import check_effect
 from .data import DataConfig, ImageMaskDataset
-from .files import check_folder, make_folder, write_json
+from .files import write_json
 from .hub import REFERENCES_FILE, CardError, HubConfig, prepare_push, push_results
 from .hub.cards import RESULTS_FILE, read_record, same_photographs
 from .methods import open_sampler
@@ -179,6 +180,13 @@ def load_references(config: MeasureConfig, real: ImageMaskDataset) -> dict[str, 
     return loaded
 
 
+def check_output_dir(folder: Path) -> None:
+    """Find out before minutes of measuring, rather than after them, that the results can be written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"--output_dir {folder}: {existing} is no folder that can be written to. Name another one.")
+
+
 def publish(config: MeasureConfig, hub: HubConfig) -> None:
     """Publish what was measured with its model, or say how to do it later."""
     try:
@@ -257,7 +265,7 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     if config.hub.push_to_hub and config.model is None:
         raise ValueError("--push_to_hub publishes numbers with their model: give --model.")
     config.evaluation.check_libraries()
-    check_folder(config.output_dir)
+    check_output_dir(config.output_dir)
     processes = processes or ProcessGroup()
     hub = config.hub if config.model is None else config.hub.for_model(config.model)
     if config.model is not None:
@@ -266,7 +274,6 @@ def measure(config: MeasureConfig, processes: ProcessGroup | None = None) -> Non
     if config.model is not None and processes.is_main:
         prepare_push({Path(config.model): hub})
     networks = load_networks(config.evaluation, device=processes.device, progress=processes.is_main)
-    make_folder(config.output_dir)  # rather than find out after minutes of measuring that it cannot be
     written = []
     for kind, measurement in measurements.items():
         folder = config.output_dir / str(kind) if len(kinds) > 1 else config.output_dir

@@ -33,7 +33,7 @@ def full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def at_least_float32(images: Tensor) -> Iterator[Tensor]:
+def without_autocast(images: Tensor) -> Iterator[Tensor]:
     """Yield the images in float32 or better, with autocast off: half precision would show as noise in the pixels."""
     kind = images.device.type
     with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():

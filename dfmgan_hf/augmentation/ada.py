@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..precision import at_least_float32, convolutions_round, matrix_products
+from ..precision import convolutions_round, matrix_products, without_autocast
 from .draws import Draws, check_images
 from .wavelets import SYM6_DELAY, doubling_matrix, halving_matrix, octave_matrices
 
@@ -160,7 +160,7 @@ class AugmentPipe(nn.Module):
         if device.type == "cpu" and generator is not None:
             device = generator.device
         draws = Draws(len(images), p, device, generator)
-        with at_least_float32(images) as augmented:
+        with without_autocast(images) as augmented:
             return self._augment(augmented, draws).to(images.dtype)
 
     def _augment(self, images: Tensor, draws: Draws) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..precision import at_least_float32
+from ..precision import without_autocast
 from .draws import Draws, check_images
 
 POLICIES = ("color", "translation", "shift", "cutout")
@@ -56,7 +56,7 @@ class DiffAugment(nn.Module):
         check_images(images)
         device = images.device if generator is None else generator.device
         draws = Draws(len(images), 1.0, device, generator)
-        with at_least_float32(images) as augmented:
+        with without_autocast(images) as augmented:
             if "color" in self.policy:
                 augmented = _jitter_color(augmented, draws)
             if "translation" in self.policy:

@@ -83,7 +83,8 @@ def load_mvtec_ad(
             return datasets.Dataset.from_dict({name: [] for name in features}, features=features, split=split)
         # Left to itself, datasets fingerprints the code and arguments and would serve the rows of files long changed.
         settings = {
-            "split": split, "skip_bad_files": skip_bad_files, "bit_depth": bit_depth, "features": str(features)
+            "split": split, "skip_bad_files": skip_bad_files, "bit_depth": bit_depth, "features": str(features),
+            "max_pixels": Image.MAX_IMAGE_PIXELS,
         }  # fmt: skip
         return datasets.Dataset.from_generator(
             generate,

@@ -51,7 +51,7 @@ def read_file_list(path: Path | str) -> list[str]:
 
 
 def select_listed(
-    candidates: Sequence[ImageRecord], known: Sequence[ImageRecord], path: Path | str
+    candidates: Sequence[ImageRecord], known: Sequence[ImageRecord], path: Path | str, *, must_name: bool = False
 ) -> list[ImageRecord]:
     """Return the candidates that a list names, in the candidates' order; it may name others that are known.
 
@@ -61,13 +61,14 @@ def select_listed(
         candidates: Photographs to choose from.
         known: All photographs of the data set.
         path: The list.
+        must_name: Also refuse a list that names no photograph of a set without defects.
 
     Raises:
         DataError: (`file_list`) as `read_file_list`; if a name is listed that no record has, or if no candidate is.
     """
     listed = set(read_file_list(path))
     names_good = any(record.defect == GOOD and record.name in listed for record in known)
-    if not names_good and all(record.defect == GOOD for record in candidates):
+    if not (names_good or must_name) and all(record.defect == GOOD for record in candidates):
         return list(candidates)
     unknown = sorted(listed - {record.name for record in known})
     selected = [r for r in candidates if r.name in listed or (r.defect == GOOD and not names_good)]

@@ -130,7 +130,8 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         raise DataError("no_images", listing.root, "no photographs", "photographs to cut", advice)
     stems = patch_stems(listing.records)
     if config.file_list is not None:
-        listing = replace(listing, records=select_listed(listing.records, listing.records, config.file_list))
+        named = select_listed(listing.records, listing.records, config.file_list, must_name=True)
+        listing = replace(listing, records=named)
     if config.patch_size is None:
         config = replace(config, patch_size=_size_from_masks(listing, config))
     records: list[ImageRecord] = []  # those that were cut

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from PIL import Image
-
 GOOD = "good"
 """The name of what has no defect, as in MVTec AD."""
 
@@ -173,7 +171,7 @@ LEFT_OVER: Mapping[LeftOverKind, tuple[str, str]] = {
     ),
     "unread_format": ("photographs in a format that is not read", "Save them as PNG, TIFF or JPEG."),
     "not_found": (
-        "images, or folders of images, where none are looked for",
+        "images or folders of images where none are looked for",
         "Move photographs directly into train/good and test/DEFECT (or the folder given), masks into "
         "ground_truth/DEFECT; take the rest out.",
     ),
@@ -320,16 +318,15 @@ def content_of(image: Mapping[str, Any], row: str) -> bytes:
 def fingerprint(records: Iterable[ImageRecord], settings: Mapping[str, Any]) -> str:
     """Return a hexadecimal digest of the files' names, sizes and times (of modification, of change), and of settings.
 
-    How large photographs may be (`reading.allow_pixels`) is one of the settings. A photograph or mask that is added,
-    removed, renamed, exchanged or written again changes the digest, even where its modification time is kept, as
-    copying and unpacking may do.
+    A photograph or mask that is added, removed, renamed, exchanged or written again changes it, even where its
+    modification time is kept, as copying and unpacking may do.
 
     Args:
         records: The files, in the order in which they are used.
         settings: Values that JSON can hold.
     """
     digest = hashlib.sha256()
-    digest.update(json.dumps([_PREPARATION_VERSION, Image.MAX_IMAGE_PIXELS, dict(settings)], sort_keys=True).encode())
+    digest.update(json.dumps([_PREPARATION_VERSION, dict(settings)], sort_keys=True).encode())
     for record in records:
         row: list[Any] = [record.name, record.defect, record.split]
         for path in (record.image_path, *record.masks):

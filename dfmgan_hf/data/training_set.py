@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -228,7 +229,8 @@ def load_training_set(
     if data.cache_dir is not None:
         height, width = height_and_width(resolution)
         size = height if height == width else f"{width}x{height}"
-        settings = [size, image_channels, data.fit, data.bit_depth, shots, data.skip_bad_files]
+        limit = Image.MAX_IMAGE_PIXELS  # --max_megapixels, which decides what is left out
+        settings = [size, image_channels, data.fit, data.bit_depth, shots, data.skip_bad_files, limit]
         key = fingerprint((*candidates, *others), {"settings": settings})
         path = Path(data.cache_dir) / f"{listing.category}-{defect or GOOD}-{size}-{key[:16]}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)

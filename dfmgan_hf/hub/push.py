@@ -42,7 +42,6 @@ from .cards import (
     without_local_paths,
 )
 
-# Of a training's output folder.
 # A commit is all or nothing, so that sending it again is safe. The client itself retries the files, not the commit.
 COMMIT_ATTEMPTS = 3
 

@@ -158,7 +158,7 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
         source=config.model,
         data=config.data if has_data else None,
         defect=config.defect,
-        resolution=sides(config.resolution or 256, config.aspect),
+        resolution=sides(256 if config.resolution is None else config.resolution, config.aspect),
         options=config.options,
         device=processes.device,
         revision=config.revision,
@@ -167,6 +167,8 @@ def write_samples_from_arguments(arguments: Sequence[str], processes: ProcessGro
     if config.model is not None:
         _check_size(sampler, config)
         config = replace(config, resolution=None, aspect=None)
+    elif config.resolution is None:
+        config = replace(config, resolution=256)
     chosen = to_json(config)
     names = ("model", "revision", "method", "defect", "resolution", "aspect", "options", "data")
     drawn = write_samples(
@@ -188,7 +190,8 @@ def _check_size(sampler: Sampler, config: WriteSamplesConfig) -> None:
         return
     height, width = draw(sampler, [0], config.seed)[0].shape[-2:]
     shorter = min(height, width)
-    asked = sides(config.resolution or shorter, config.aspect or (height // shorter, width // shorter))
+    resolution = shorter if config.resolution is None else config.resolution
+    asked = sides(resolution, config.aspect or (height // shorter, width // shorter))
     if asked != (height, width):
         raise ValueError(
             f"--resolution and --aspect ask for {asked[1]}x{asked[0]} images, but the model draws {width}x{height}. "

@@ -7,6 +7,7 @@ writes it again at any time, even during the run. The trackers show more: all nu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -108,13 +109,7 @@ def _last_sheet(sheets: Sequence[Path]) -> str:
 
 
 def _curves(title: str, names: Sequence[str], rows: Rows) -> str:
-    """Return the curves of these numbers over the images seen, in one frame; nothing without any.
-
-    Raises:
-        ValueError: there are more of them than colours.
-    """
-    if len(names) > len(COLORS):
-        raise ValueError(f"The curves of {title} are {len(names)}, and there are only {len(COLORS)} colours.")
+    """Return the curves of these numbers over the images seen, in one frame; nothing without any."""
     series = {name: [(row["images_seen"], row[name]) for row in rows if row.get(name) is not None] for name in names}
     series = {name: points for name, points in series.items() if points}
     if not series:
@@ -123,7 +118,7 @@ def _curves(title: str, names: Sequence[str], rows: Rows) -> str:
     left, low = min(xs), min(ys)
     width, height = max(xs) - left or 1, max(ys) - low or 1
     lines, legend = [], []
-    for color, (name, points) in zip(COLORS, series.items(), strict=False):
+    for color, (name, points) in zip(itertools.cycle(COLORS), series.items(), strict=False):
         path = " ".join(f"{300 * (x - left) / width:.1f},{100 - 100 * (y - low) / height:.1f}" for x, y in points)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{color}"/>')
         legend.append(f'<span style="color:{color}">{escape(name)} {points[-1][1]:.4g}</span>')

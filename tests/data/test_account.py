@@ -104,7 +104,7 @@ def test_photographs_in_subfolders_are_counted(category_folder: Path) -> None:
     for lot in range(3):
         for index in range(19):
             save(draw_photograph(100 * lot + index), category_folder / f"train/good/lot{lot}/{index:03d}.png")
-    with pytest.warns(DataWarning, match=r"3 entries: images, or folders of images.*\(57 images in folders\)"):
+    with pytest.warns(DataWarning, match=r"3 entries: images or folders of images.*\(57 images in folders\)"):
         load_training_set(DataConfig(category_folder), resolution=32)
 
 
@@ -114,7 +114,7 @@ def test_hidden_folders_are_neither_kinds_nor_categories(category_folder: Path, 
     assert find_listing(DataSource(category_folder.parent)).defects == ["dent", "scratch"]
     assert len(load_mvtec_ad(category_folder.parent, cache_dir=tmp_path / "cache")["test"]) == 10
     save(draw_photograph(1), category_folder / "train" / "good" / "monday" / "a.png")
-    with pytest.warns(DataWarning, match="folders of images, where none are looked for"):
+    with pytest.warns(DataWarning, match="folders of images where none are looked for"):
         load_mvtec_ad(category_folder.parent, cache_dir=tmp_path / "cache")
 
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -59,6 +60,10 @@ def test_only_what_a_list_names_is_cut(category_folder: Path, tmp_path: Path) ->
     file_list.write_text("test/elsewhere/0.png")
     with pytest.raises(DataError, match="1 names that are not in the data set"):
         _cut(category_folder, tmp_path / "none", dataclasses.replace(CONFIG, file_list=file_list))
+    (tmp_path / "good_only/train").mkdir(parents=True)
+    shutil.copytree(category_folder / "train/good", tmp_path / "good_only/train/good")
+    with pytest.raises(DataError, match="1 names that are not in the data set"):
+        _cut(tmp_path / "good_only", tmp_path / "none", dataclasses.replace(CONFIG, file_list=file_list))
     assert not (tmp_path / "none").exists()
 
 
@@ -254,7 +259,7 @@ def test_patches_of_nothing_are_not_cut(tmp_path: Path) -> None:
 
 def test_entries_that_are_not_cut_are_told(category_folder: Path, tmp_path: Path) -> None:
     save(draw_photograph(1), category_folder / "train" / "good" / "monday" / "a.png")
-    with pytest.warns(DataWarning, match="folders of images, where none are looked for"):
+    with pytest.warns(DataWarning, match="folders of images where none are looked for"):
         _cut(category_folder, tmp_path / "patches")
 
 

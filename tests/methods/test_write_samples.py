@@ -87,6 +87,10 @@ def test_method_without_training(category, tmp_path):
     assert json.loads((tmp_path / "grey" / "settings.json").read_text())["options"]["image_channels"] == 1
     with pytest.raises((ValueError, OSError), match="was begun with"):
         sample([*where, "--output_dir", str(tmp_path / "grey"), "--num_images", "3"])
+    # Where no size is named, the one that was drawn is recorded: to name it is no other setting.
+    for size, count in ([], "1"), (["--resolution", "256"], "2"):
+        sample([*where[:-2], *size, "--output_dir", str(tmp_path / "large"), "--num_images", count])
+    assert Image.open(tmp_path / "large" / "000001.png").size == (256, 256)
 
 
 def test_model_without_masks(category, defect_gan, tmp_path):

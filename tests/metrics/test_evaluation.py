@@ -321,7 +321,7 @@ def test_mistakes_end_with_a_sentence(tmp_path: Path, nut: Path, model: Path, al
     refused(".*unfinished holds no model yet: .* 8 of 16 kimg. To resume it, repeat", "--model", unfinished, *common)
     refused(".* holds no model: .* Give one of the folders in it: model,", "--model", model.parent, *common)
     elsewhere = ("--output_dir", tmp_path / "drawn" / "000.png" / "out")
-    refused(r".*000\.png is a file, but a folder is needed", "--model", model, *common, *elsewhere)
+    refused(r"--output_dir .*000\.png/out: .*000\.png is no folder that", "--model", model, *common, *elsewhere)
     assert not (tmp_path / "evaluation").exists()
 
 

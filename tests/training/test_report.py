@@ -79,13 +79,6 @@ def test_every_curve_has_a_colour_of_its_own(tmp_path, task):
         assert len(set(re.findall(r'stroke="([^"]+)"', figure))) == len(panel)
 
 
-def test_more_curves_than_colours_are_refused(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("")
-    (tmp_path / "training_config.json").write_text(json.dumps({"panels": {"Many": [str(i) for i in range(99)]}}))
-    with pytest.raises(ValueError, match="The curves of Many are 99"):
-        write_report(tmp_path)
-
-
 def test_no_log(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the --output_dir of a run"):
         write_report(tmp_path)
