@@ -26,7 +26,8 @@ class Facts:
     """What a visitor is told first of a model.
 
     Args:
-        shows: product and defect, as in "bottles seen from above with large breaks of the rim"; empty if not known.
+        shows: product and defect, as in "bottles seen from above with large breaks of the rim", or the product alone
+            of a model of several kinds; empty if not known.
         license: as the Hub spells it; empty if not known.
         note: on the licence of what it was trained on; empty if not known.
         sha256: of its weights; empty if not known.
@@ -46,7 +47,9 @@ def facts(model: Model) -> Facts:
     if not license and card is not None:
         data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
         license = str(data.get("license") or "")
-    shows = " with ".join(said[name] for name in ("product", "defect") if said.get(name))
+    # The name of one of several kinds, "Pill: crack", says which defect it is.
+    parts = ("product", "defect") if model.defect is None else ("product",)
+    shows = " with ".join(said[name] for name in parts if said.get(name))
     sha256 = module_sha256(model.pipe.unwrapped_generator)
     return Facts(shows, license, said.get("dataset_license", ""), sha256)
 

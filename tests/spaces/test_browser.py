@@ -710,7 +710,7 @@ def test_no_barrier_is_found_on_any_tab(open_page, color_scheme):
 def test_pictures_of_the_documentation_are_taken_by_one_command(browser, server, tmp_path):
     from tests.spaces.screenshots import take
 
-    take(browser, server.url, 3, tmp_path)
+    take(browser, server.url, "Coloured blobs", 3, tmp_path)
     with Image.open(tmp_path / "space_desktop.png") as desktop, Image.open(tmp_path / "space_phone.png") as phone:
         assert desktop.width == DESKTOP["width"]
         assert phone.size == (2 * PHONE["width"], 2 * PHONE["height"])
