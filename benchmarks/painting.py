@@ -116,6 +116,14 @@ def measure(config: PaintingBenchmark) -> None:
     listing = config.data.listing()
     defects, good = listing.select(config.defect), listing.select(None, "test")
     held_back = None if config.held_back is None else set(read_file_list(config.held_back))
+    if held_back is not None:
+        compared = sum(record.name in held_back for record in defects)
+        if compared in (0, len(defects)):
+            raise ValueError(
+                f"--held_back {config.held_back} names {compared} of the {len(defects)} photographs with "
+                f"{config.defect}, but some must be compared with and others laid on: give the list of this data that "
+                "`dfmgan split` wrote."
+            )
     rng = np.random.default_rng(config.seed)
     real = Windows([], [], [])
     arms = {name: Windows([], [], []) for name in ARMS}
@@ -163,6 +171,11 @@ def measure(config: PaintingBenchmark) -> None:
             for name, composite in composites.items():
                 _keep(arms[name], composite, drawn[1] if name == "drawn" else shape, number)
             examples.append([_picture(p) for p in (source, *composites.values())])
+    if not (real.pixels and examples):
+        raise ValueError(
+            "No window holds a defect, or none has a place on another photograph: give a larger or smaller --window, "
+            "or 0 for whole photographs."
+        )
     results = _judge(config, real, arms)
     results["changed"] = {
         "iou_mean": float(np.mean(changed)),

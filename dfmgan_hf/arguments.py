@@ -46,7 +46,7 @@ def check_effect(options: Any, names: Iterable[str], needed: str) -> None:
             raise ValueError(f"`{name}` has no effect without {needed}: leave it out, or give both.")
 
 
-def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
+def check_choice(value: Any, name: str, choices: tuple[Any, ...]) -> None:
     """Raise ValueError that names the argument unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {shown(value)}.")

@@ -32,7 +32,7 @@ COMMANDS = {
     "evaluate": ("dfmgan_hf.evaluation:measure", "Measure a model or a folder of images"),
     "card": ("dfmgan_hf.hub.cards:make_card", "Write the card of a model"),
     "models": ("dfmgan_hf.hub.zoo:print_models", "List the models at hand, or those of somebody on the Hub"),
-    "push": ("dfmgan_hf.hub.push:publish", "Publish a model, results or a Space on the Hub"),
+    "push": ("dfmgan_hf.hub.push:publish", "Publish a model or results on the Hub"),
     "convert": ("dfmgan_hf.conversion.official:convert", "Convert a snapshot of the official code"),
 }
 

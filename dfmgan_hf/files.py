@@ -119,10 +119,11 @@ def whole_folder(path: Path | str, *, replace: bool = False, durable: bool = Fal
         durable: wait until the disk has everything, so that it survives a power cut too.
 
     Raises:
-        FileExistsError: there is a file of that name, or a folder that is not empty, and `replace` is false.
+        FileExistsError: there is a file of that name, or a folder that is not empty, and `replace` is false; or a disk
+            is mounted there.
         BlockingIOError: another run is writing it.
     """
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.realpath(path))  # or a link would be replaced, and what it leads to be left for good
     aside, replaced = partial_of(path), _replaced_of(path)
     _check_place(path, replace)
     with lock_folder(aside, title=path):
@@ -172,6 +173,8 @@ def _open_up(file: Path, mode: int) -> None:
 def _check_place(path: Path, replace: bool) -> None:
     if path.exists() and (not path.is_dir() or (not replace and any(path.iterdir()))):
         raise FileExistsError(f"{path} exists already; name a new folder.")
+    if os.path.ismount(path):
+        raise FileExistsError(f"{path} is a mounted disk, which nothing can take the place of; name a folder in it.")
 
 
 @contextlib.contextmanager
@@ -230,6 +233,7 @@ def make_folder(path: Path) -> None:
 
 def recover_folder(path: Path) -> None:
     """Undo what a killed `whole_folder` left: bring back what it was about to replace, remove what is half-written."""
+    path = Path(os.path.realpath(path))
     aside, replaced = partial_of(path), _replaced_of(path)
     if replaced.exists() and not path.exists():
         os.replace(replaced, path)

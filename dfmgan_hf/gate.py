@@ -120,7 +120,6 @@ class QualityGate:
         *,
         parts: Sequence[str] | None = None,
         lpips: LPIPS | None = None,
-        tail: float = TAIL,
     ) -> QualityGate:
         """Measure the thresholds.
 
@@ -131,7 +130,6 @@ class QualityGate:
             parts: what part each photograph of a defect shows: those of one part are left out of each other's nearest
                 distances. None: what is found by comparing them, which misses other exposures and other places.
             lpips: LPIPS with AlexNet, on the device that judges; None loads it.
-            tail: share of the real defects that each check but `copy` may refuse; `likeness`, if they were new parts.
 
         Raises:
             GateError: fewer than three defects, of as many parts, or no good photograph.
@@ -171,22 +169,22 @@ class QualityGate:
             real["product"].append(_on_product(image, there))
         # One photograph without a clear background must not take the check from all.
         real["product"] = [share for share in real["product"] if not math.isnan(share)]
-        low = {name: float(np.quantile(values, tail)) for name, values in real.items() if values}
+        low = {name: float(np.quantile(values, TAIL)) for name, values in real.items() if values}
         thresholds = {
             "visible": low["visible"],
             "mask": low["mask"],
             "smallest": low["area"],
-            "largest": float(np.quantile(real["area"], 1 - tail)),
+            "largest": float(np.quantile(real["area"], 1 - TAIL)),
             # Half of what is usual between real ones: what `nearest_real` calls a copy.
             "copy": float(copies.median()) / 2,
-            "likeness": float(unlike.quantile(1 - tail)),
+            "likeness": float(unlike.quantile(1 - TAIL)),
         }
         if "product" in low:
             thresholds["product"] = low["product"]
         source = {
             "tensors": tensors_sha256({"images": images, "masks": masks, "good": good, "parts": groups}),
             "network": lpips.network.weights_sha256,
-            "tail": tail,
+            "tail": TAIL,
         }
         sha256 = hashlib.sha256(json.dumps(source).encode()).hexdigest()
         return cls(lpips, thresholds, features, embeddings, sha256)
@@ -385,10 +383,11 @@ def _network_input(image: Tensor, shorter: int) -> Tensor:
 def _features(lpips: LPIPS, image: Tensor, mask: Tensor) -> Tensor:
     """Return AlexNet's five maps, averaged over the mask and what is beside it, each of length 1; (1152,)."""
     x = _network_input(image, _NETWORK_SIDE).expand(-1, 3, -1, -1).to(lpips.maps.shift.device)
-    weight = _near(mask[0] != 0)[None, None].float().to(x.device)
+    weight = _near(mask[0] != 0)[None, None].float()
     parts = []
     for maps in lpips.maps(x.contiguous(memory_format=torch.channels_last)):
-        share = F.interpolate(weight, size=maps.shape[2:], mode="area")
+        # On the CPU: Apple's GPUs cannot do it where sizes do not divide.
+        share = F.interpolate(weight, size=maps.shape[2:], mode="area").to(maps.device)
         parts.append(F.normalize((maps * share).sum(dim=(0, 2, 3)), dim=0))
     return torch.cat(parts).float().cpu()
 

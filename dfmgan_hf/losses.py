@@ -16,19 +16,13 @@ PATH_LENGTH_DECAY = 0.01
 """Step of the running mean of path lengths (StyleGAN2, appendix B)."""
 
 
-def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Return the non-saturating loss softplus(-D(G(z))), averaged over `fake_logits` (N, 1)."""
-    return F.softplus(-fake_logits).mean()
+def logistic_loss(logits: Tensor, sign: int) -> Tensor:
+    """Return softplus(-sign D), averaged over `logits` (N, 1).
 
-
-def discriminator_fake_loss(fake_logits: Tensor) -> Tensor:
-    """Return softplus(D(G(z))), averaged over `fake_logits` (N, 1)."""
-    return F.softplus(fake_logits).mean()
-
-
-def discriminator_real_loss(real_logits: Tensor) -> Tensor:
-    """Return softplus(-D(x)), averaged over `real_logits` (N, 1)."""
-    return F.softplus(-real_logits).mean()
+    In the discriminator's loss, `sign` is 1 on real images, softplus(-D(x)), and -1 on generated ones,
+    softplus(D(G(z))). The generator's loss, the non-saturating one, is softplus(-D(G(z))): `sign` 1 on generated ones.
+    """
+    return F.softplus(-sign * logits).mean()
 
 
 def hinge_generator_loss(fake_logits: Tensor) -> Tensor:

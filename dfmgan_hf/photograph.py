@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .arguments import shown
 from .data.foreground import find_foreground
+from .data.label_forms import fill_outlines
 from .data.parts import Box
 from .data.preparation import Size, fit_to_size
 from .data.reading import INVERT, Array, decode, image_to_array, mask_to_array
@@ -155,11 +156,12 @@ class Photograph:
 
         Args:
             region: a mask of the photograph's size (a picture or a file; what is not zero), a box (left, top, right,
-                bottom), a polygon of at least three (x, y), or "product", what stands out from a plain background.
+                bottom), a polygon of at least three (x, y), which holds the pixels whose centres lie in it, or
+                "product", what stands out from a plain background.
             name: of the argument, for errors.
 
         Raises:
-            PaintError: it is none of these, or lies outside of the photograph.
+            PaintError: it is none of these, or no pixel of the photograph is in it.
         """
         height, width = self.size
         if isinstance(region, str) and region == "product":
@@ -195,12 +197,14 @@ class Photograph:
                 max(math.floor(left), 0) : max(math.ceil(right), 0),
             ] = True
         else:
-            canvas = Image.new("1", (width, height))
-            ImageDraw.Draw(canvas).polygon(points, fill=1)
-            found = np.asarray(canvas)
+            try:
+                found = fill_outlines([points], width, height)
+            except ValueError as error:
+                raise PaintError(f"`{name}` is {error}: give fewer corners, or a mask.") from error
         if not found.any():
             raise PaintError(
-                f"`{name}` {shown(region)} lies outside of the photograph, which is {width}x{height} pixels."
+                f"`{name}` {shown(region)} lies outside of the photograph, which is {width}x{height} pixels, or is "
+                "too thin to hold the centre of a pixel."
             )
         return found
 
@@ -221,8 +225,8 @@ def is_box_or_polygon(region: Any) -> bool:
     return all(isinstance(corner, (list, tuple)) and len(corner) == 2 for corner in region)
 
 
-def _points(region: Any, name: str) -> list[tuple[float, float]]:
-    """Return the corners of a polygon, or two of a box."""
+def _points(region: Any, name: str) -> Array:
+    """Return the corners of a polygon, or two of a box, `(N, 2)`."""
     try:
         numbers = np.asarray(region, dtype=float)
     except (TypeError, ValueError):
@@ -238,8 +242,7 @@ def _points(region: Any, name: str) -> list[tuple[float, float]]:
             f"`{name}` must be a mask (picture, array or file), a box (left, top, right, bottom), a polygon "
             f"[(x, y), (x, y), (x, y), ...] or 'product', but is {shown(region)}."
         )
-    # What is far outside is as good as a little nearer, and Pillow counts in 32 bits.
-    return [(float(x), float(y)) for x, y in numbers.clip(-(2**24), 2**24)]
+    return numbers
 
 
 def crop(array: Array, box: Box) -> Array:

@@ -607,7 +607,8 @@ class DFMGANPipeline(DiffusionPipeline):
 
         Raises:
             HubError: nothing was published.
-            ValueError: `safe_serialization=False`, or an unknown variant.
+            ValueError: `safe_serialization=False`, an unknown variant, or the numbers in the folder that it was loaded
+                from are those of other weights.
         """
         # Only publishing needs these.
         from .hub.cards import CardFacts

@@ -141,6 +141,25 @@ def html_picture(picture: Image.Image, alt: str) -> str:
     return f'<img src="data:image/jpeg;base64,{content}" alt="{escape(alt)}">'
 
 
+def html_page(title: str, body: str, style: str) -> str:
+    """Return an HTML page of a title and a body, both HTML, and CSS."""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
 def sheet_of(*images: Tensor, headings: Sequence[str] = (), columns: int = 8) -> Image.Image:
     """Lay out network output: k tensors around [-1, 1], (N, 1 or 3, H, W), one for each picture of a sample."""
     pictures = [to_pictures(to_pixels(batch)) for batch in images]

@@ -22,13 +22,13 @@ import torch
 import tyro
 
 from dfmgan_hf import DFMGANPipeline
+from dfmgan_hf.arguments import require
 from dfmgan_hf.cli import run
 from dfmgan_hf.data.reading import allow_pixels
 from dfmgan_hf.export import GenerateConfig, draw_samples, generate
 from dfmgan_hf.export.generate import open_gate
 from dfmgan_hf.export.paint import PaintSetConfig, find_photographs, paint_dataset, paint_samples
 from dfmgan_hf.export.writers import KINDS, DatasetConfig, Record, Sample
-from dfmgan_hf.metrics.networks import require
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,26 @@ def test_a_folder_is_replaced_only_when_told_to(tmp_path):
     assert [file.name for file in tmp_path.rglob("*")] == ["a", "new"]
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_folder_that_a_link_leads_to_is_filled_where_it_is(tmp_path, is_old):
+    (tmp_path / "large_disk" / "a").mkdir(parents=True)
+    if is_old:
+        (tmp_path / "large_disk" / "a" / "old").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "large_disk" / "a")
+    with whole_folder(tmp_path / "link", replace=is_old) as aside:
+        (aside / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in tmp_path.rglob("*")} == {"large_disk", "link", "a", "new"}
+
+
+def test_a_mounted_disk_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path)
+    with pytest.raises(FileExistsError, match=r"is a mounted disk, .* name a folder in it"):
+        whole_folder(tmp_path).__enter__()
+    with whole_folder(tmp_path / "a") as aside:
+        (aside / "b").touch()
+
+
 def test_a_program_killed_between_the_two_renames_loses_nothing(tmp_path):
     path = tmp_path / "a"
     (tmp_path / ".a.partial").mkdir()

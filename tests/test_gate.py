@@ -5,6 +5,7 @@ import os
 import sys
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,6 +215,29 @@ def test_the_defects_of_one_photograph_are_judged_together():
     good, bad = Judgement({"area": 0.1}, ()), Judgement({"area": 0.9}, ("largest",))
     assert join([good, good]).passed
     assert join([good, bad]) == bad
+
+
+def test_areas_are_averaged_on_the_cpu(monkeypatch):
+    """Apple's GPUs cannot average areas that do not divide. The device "meta" stands for such a one."""
+
+    class Maps:
+        shift = torch.zeros(1, device="meta")
+
+        def __call__(self, x):
+            return [x[:, :, ::2, ::2]]
+
+    devices, interpolate = [], gate_module.F.interpolate
+
+    def recorded(x, **options):
+        if options["mode"] == "area":
+            devices.append(x.device.type)
+        return interpolate(x, **options)
+
+    monkeypatch.setattr(gate_module.F, "interpolate", recorded)
+    picture = torch.zeros(1, 40, 40, dtype=torch.uint8)
+    with pytest.raises(NotImplementedError, match="meta"):  # which holds no numbers to give back
+        gate_module._features(SimpleNamespace(maps=Maps()), picture, picture)
+    assert devices == ["cpu"]
 
 
 def test_an_export_stops_where_hardly_anything_passes(gate):

@@ -114,7 +114,7 @@ def test_other_weights_do_not_get_these_numbers(tmp_path: Path):
     tensors["mapping.w_avg"] += 1
     save_file(tensors, path)
     files = {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
-    with pytest.raises(CardError, match=r"not those of the model in .*Measure this one: `dfmgan evaluate --model"):
+    with pytest.raises(CardError, match=r"not those of this model: .*measure this one \(`dfmgan evaluate`\)"):
         make_card(CardConfig(CardFacts("org/other"), tmp_path / "model", num_samples=0))
     assert files == {p: p.read_bytes() for p in (tmp_path / "model").rglob("*") if p.is_file()}
 
@@ -124,7 +124,7 @@ def test_another_gate_does_not_get_these_numbers(tmp_path: Path):
     config = tmp_path / "model" / "generator" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "soft_gate": True}))
     assert PipelineSampler(DFMGANPipeline.from_pretrained(tmp_path / "model")).settings["soft_gate"]
-    with pytest.raises(CardError, match=r"measured with `soft_gate` False .*, where it is True\. Measure this one"):
+    with pytest.raises(CardError, match=r"measured with `soft_gate` False .*, where it is True\. Save and measure"):
         make_card(CardConfig(CardFacts("org/other"), tmp_path / "model", num_samples=0))
 
 

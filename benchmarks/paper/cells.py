@@ -128,7 +128,7 @@ def list_cells(
 def read_results(output_dir: Path, cells: Sequence[Cell]) -> dict[Cell, dict[str, Any]]:
     """Read the results of the cells that are done."""
     return {
-        cell: json.loads((cell.folder(output_dir) / RESULTS_FILE).read_text())
+        cell: json.loads((cell.folder(output_dir) / RESULTS_FILE).read_text("utf-8"))
         for cell in cells
         if cell.is_done(output_dir)
     }
@@ -164,7 +164,7 @@ def check_learnt(source: Path, defect: str, template: str) -> None:
     path = source / TRAINING_FILE
     if "{defect}" in template or not path.is_file():
         return
-    learnt = json.loads(path.read_text()).get("defect")
+    learnt = json.loads(path.read_text("utf-8")).get("defect")
     if learnt is not None and defect not in normalised(learnt).split(", "):
         raise ValueError(
             f"{source} has learnt {learnt}, but is to draw {defect} too. Put {{defect}} into --trained {template}, or "
@@ -305,10 +305,3 @@ def write_files(output_dir: Path, markdown: str, rows: Sequence[dict[str, Any]],
         write_bytes(output_dir / "table.png", plot())
     except ImportError as error:
         warnings.warn(f"No figure was drawn: {error}. `pip install dfmgan-hf[benchmarks]`.", stacklevel=2)
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a time in words: "45 s", "12 min" or "3.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

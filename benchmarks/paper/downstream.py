@@ -24,7 +24,6 @@ from benchmarks.paper.cells import (
     check_held_out,
     check_learnt,
     check_unchanged,
-    format_seconds,
     hash_of_names,
     hash_of_weights,
     keep_lists,
@@ -42,6 +41,7 @@ from dfmgan_hf.methods import METHODS, get_method, open_sampler
 from dfmgan_hf.methods.method import SamplerRequest
 from dfmgan_hf.metrics import FolderSampler, Sampler, draw
 from dfmgan_hf.models.base import image_size, sides
+from dfmgan_hf.prove.experiment import in_words
 from dfmgan_hf.training.run import environment
 
 _BATCH_SIZE = 32
@@ -54,14 +54,13 @@ _MAX_COLUMNS = 4
 class LabelledImages:
     """Images uint8 (n, 3, H, W) of several kinds of defect, the number of the kind, int64 (n,), and masks or None.
 
-    `shown` says of photographs which kinds they show, bool (n, kinds): `labels` has the first. `origin` is what is
-    known of how generated images were drawn, for results.
+    A photograph that shows several kinds has the number of the first. `origin` is what is known of how generated
+    images were drawn, for results.
     """
 
     images: Tensor
     labels: Tensor
     masks: Tensor | None = None
-    shown: Tensor | None = None
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -203,14 +202,12 @@ def load_listed(data: DataConfig, defects: tuple[str, ...], file_list: Path, res
     # Of a photograph of which one label was left out as bad, the others are half of the truth.
     files = sorted(sorted(numbers[name] for name in names) for names in of_file.values() if numbers.keys() >= {*names})
     first = torch.tensor([file[0] for file in files], dtype=torch.int64)
-    shown = torch.zeros(len(files), len(defects), dtype=torch.bool)
     masks = None if images.masks is None else images.masks[first]
     for row, file in enumerate(files):
-        shown[row, images.labels[file]] = True
         for number in file[1:]:
             if masks is not None and images.masks is not None:
                 masks[row] |= images.masks[number]
-    return LabelledImages(images.images[first], images.labels[first], masks, shown)
+    return LabelledImages(images.images[first], images.labels[first], masks)
 
 
 @dataclass(frozen=True)
@@ -383,13 +380,13 @@ class DownstreamBenchmark(ABC):
         others = len(self.all_trials) - len(self.pending)
         return (
             f"{len(self.pending)} trials to do, {others} done or left to other processes: "
-            f"about {format_seconds(each * len(self.pending))}, {format_seconds(each)} each; drawing comes on top."
+            f"about {in_words(each * len(self.pending))}, {in_words(each)} each; drawing comes on top."
         )
 
     def read_results(self) -> dict[Trial, dict[str, Any]]:
         """Results of the trials that are done, by any process."""
         paths = {trial: trial.path(self.config.output_dir) for trial in self.all_trials}
-        return {trial: json.loads(path.read_text()) for trial, path in paths.items() if path.is_file()}
+        return {trial: json.loads(path.read_text("utf-8")) for trial, path in paths.items() if path.is_file()}
 
     def title(self, training_set: str) -> str:
         """Name of a training set in tables."""
@@ -492,7 +489,7 @@ class DownstreamBenchmark(ABC):
     def _is_done(self, trial: Trial) -> bool:
         path = trial.path(self.config.output_dir)
         if path.is_file():
-            check_unchanged(path, json.loads(path.read_text())["settings"], self._settings(trial))
+            check_unchanged(path, json.loads(path.read_text("utf-8"))["settings"], self._settings(trial))
         return path.is_file()
 
     def _settings(self, trial: Trial) -> dict[str, Any]:
@@ -548,12 +545,12 @@ def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def entry(values: Sequence[float], digits: int = 1) -> str:
+def entry(values: Sequence[float]) -> str:
     """ "81.3 ± 2.1", "81.3" of a single value, "-" of none."""
     mean, deviation = spread(values)
     if mean is None:
         return "-"
-    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def size_in_words(settings: Mapping[str, Any]) -> str:

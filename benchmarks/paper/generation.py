@@ -40,7 +40,6 @@ from benchmarks.paper.cells import (
     check_held_out,
     check_learnt,
     check_unchanged,
-    format_seconds,
     hash_of_names,
     hash_of_weights,
     keep_lists,
@@ -81,6 +80,7 @@ from dfmgan_hf.metrics import (
 )
 from dfmgan_hf.models.base import SafetensorsModel, image_size, sides
 from dfmgan_hf.processes import ProcessGroup
+from dfmgan_hf.prove.experiment import in_words
 from dfmgan_hf.sheets import contact_sheet, save_sheet, stack, to_pictures
 from dfmgan_hf.training import Batch, BatchStream, NonFiniteLossError, RunningStatistics, Task
 from dfmgan_hf.training.trainer import RunConfig
@@ -199,11 +199,11 @@ class GenerationBenchmark:
             count = sum(cell.method == name for cell in self.pending)
             total += count * sum(estimate)
             lines.append(
-                f"  {get_method(name).title:<11} {count} cells, each about {format_seconds(estimate.training)} of "
-                f"training and {format_seconds(estimate.measuring)} of measuring"
+                f"  {get_method(name).title:<11} {count} cells, each about {in_words(estimate.training)} of "
+                f"training and {in_words(estimate.measuring)} of measuring"
             )
         done = len(self.all_cells) - len(self.pending)
-        head = f"{len(self.pending)} cells to do, {done} done: about {format_seconds(total)}"
+        head = f"{len(self.pending)} cells to do, {done} done: about {in_words(total)}"
         return "\n".join([head, *lines])
 
     def _estimate(self, cell: Cell) -> Estimate:
@@ -280,7 +280,7 @@ class GenerationBenchmark:
         if not cell.is_done(self.config.output_dir):
             return False
         path = cell.folder(self.config.output_dir) / RESULTS_FILE
-        check_unchanged(path, json.loads(path.read_text())["benchmark"], self._settings(cell))
+        check_unchanged(path, json.loads(path.read_text("utf-8"))["benchmark"], self._settings(cell))
         return True
 
     def _settings(self, cell: Cell) -> dict[str, Any]:
@@ -437,7 +437,7 @@ def _training_record(source: Path | None) -> dict[str, Any] | None:
     """What is known of a model's training; None without training or record."""
     if source is None or not (source / TRAINING_FILE).is_file():
         return None
-    record = json.loads((source / TRAINING_FILE).read_text())
+    record = json.loads((source / TRAINING_FILE).read_text("utf-8"))
     return {name: record.get(name) for name in ("method", "recipe", "settings", "result", "environment", "images")}
 
 

@@ -122,12 +122,12 @@ def f1_max(scores: Array, truth: Array) -> float:
     return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
 
 
-def pro(maps: Array, masks: Array, limit: float = PRO_FPR_LIMIT) -> float:
-    """Integrate per-region overlap over false positives, up to a rate `limit` of these; divided by it, from 0 to 1.
+def pro(maps: Array, masks: Array) -> float:
+    """Integrate per-region overlap over false positives up to a rate PRO_FPR_LIMIT, and divide by it: from 0 to 1.
 
     A region is a connected part of a mask (eight neighbours). Its overlap is the share of it that is found; the curve
     has the mean over all regions of all images, small ones counting as much as large ones. Constant maps have
-    `limit` / 2: the straight line.
+    PRO_FPR_LIMIT / 2: the straight line.
     """
     from scipy.integrate import trapezoid
 
@@ -141,10 +141,10 @@ def pro(maps: Array, masks: Array, limit: float = PRO_FPR_LIMIT) -> float:
     ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
     false_positives = np.concatenate([[0.0], false_positives[ends]])
     overlap = np.concatenate([[0.0], overlap[ends]])
-    inside = false_positives < limit
-    x = np.append(false_positives[inside], limit)
-    y = np.append(overlap[inside], np.interp(limit, false_positives, overlap))
-    return float(trapezoid(y, x) / limit)
+    inside = false_positives < PRO_FPR_LIMIT
+    x = np.append(false_positives[inside], PRO_FPR_LIMIT)
+    y = np.append(overlap[inside], np.interp(PRO_FPR_LIMIT, false_positives, overlap))
+    return float(trapezoid(y, x) / PRO_FPR_LIMIT)
 
 
 def _region_weights(masks: Array) -> tuple[Array, int]:
@@ -323,12 +323,9 @@ class LocalizationBenchmark(DownstreamBenchmark):
         config, device = self.config.segmenter, self.accelerator.device
         test = self.test_set(trial, subject)
         assert test.masks is not None
-        assert test.shown is not None
         images = torch.cat([test.images, good["test"]])
         empty = torch.zeros(len(good["test"]), *test.masks.shape[1:], dtype=torch.uint8)
         masks = torch.cat([test.masks, empty])[:, 0].numpy() > 0
-        # Each kind of defect is measured beside all good photographs.
-        of_kind = np.concatenate([test.shown.numpy(), np.ones((len(good["test"]), len(subject.defects)), dtype=bool)])
         best: dict[str, Any] = {}
 
         def test_at(model: nn.Module, step: int) -> None:
@@ -338,9 +335,7 @@ class LocalizationBenchmark(DownstreamBenchmark):
             total = sum(measures[name] for name in _SELECTED_BY)
             if config.select == "best_on_test" and best and total <= sum(best["measures"][n] for n in _SELECTED_BY):
                 return
-            parts = dict(zip(subject.defects, of_kind.T, strict=True))
-            by_defect = {defect: measure(maps[part], masks[part], scores[part]) for defect, part in parts.items()}
-            best.update(measures=measures, by_defect=by_defect, step=step)
+            best.update(measures=measures, step=step)
 
         _, seconds = train_segmenter(training, good["train"], config, trial.seed, device, test_at)
         is_pretrained = config.encoder == "imagenet"

@@ -114,7 +114,7 @@ def flop(convs: Counter[Conv]) -> int:
     return sum(conv.flop * count for conv, count in convs.items())
 
 
-def ceiling_seconds(convs: Counter[Conv], device: torch.device, repeats: int = 3) -> float:
+def ceiling_seconds(convs: Counter[Conv], device: torch.device) -> float:
     """Sum over all convolutions of the median time of one such call, in its best layout."""
     total = 0.0
     for conv, count in convs.items():
@@ -122,6 +122,6 @@ def ceiling_seconds(convs: Counter[Conv], device: torch.device, repeats: int = 3
         for memory_format in (torch.channels_last, torch.contiguous_format):
             call = conv.call(device, memory_format)
             call()
-            best = min(best, statistics.median(seconds_of(call) for _ in range(repeats)))
+            best = min(best, statistics.median(seconds_of(call) for _ in range(3)))
         total += count * best
     return total

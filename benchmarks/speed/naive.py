@@ -27,27 +27,6 @@ from dfmgan_hf.models.layers import EqualizedConv2d, EqualizedLinear
 from dfmgan_hf.models.stylegan2 import MappingNetwork, ModulatedConv2d, StyledConv2d, StyleGAN2Generator, ToChannels
 from dfmgan_hf.training import Batch
 
-
-class BoxMask(ToChannels):
-    """ToMask of a network whose masks are a box in the middle: `share` of a picture as wide as the first residual."""
-
-    box: Tensor
-
-    def __init__(self, in_channels: int, w_dim: int, *, resolution: int, share: float) -> None:
-        super().__init__(in_channels, 1, w_dim)
-        side = round(resolution * share**0.5)
-        inside = slice((resolution - side) // 2, (resolution + side) // 2)
-        self.register_buffer("box", torch.full((1, 1, resolution, resolution), -1.0))
-        self.box[..., inside, inside] = 1.0
-
-    def place(self, mask_logits: Tensor) -> Tensor:
-        """The box in place of the logits, whose gradients are kept."""
-        return mask_logits * 0 + self.box
-
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.place(super().forward(x, w))
-
-
 NoiseOf = Callable[[StyledConv2d, int], Tensor]
 """(layer, N) -> noise that broadcasts to (N, 1, r, r)."""
 
@@ -111,7 +90,7 @@ def modulated_conv(layer: ModulatedConv2d, x: Tensor, w: Tensor) -> Tensor:
         weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
     c_out, k = weight.shape[1], weight.shape[-1]
     x = x.reshape(1, n * c_in, h, width)
-    if layer.up:
+    if isinstance(layer, StyledConv2d) and layer.up:
         weight = weight.transpose(1, 2).reshape(n * c_in, c_out, k, k)
         x = F.conv_transpose2d(x, weight, stride=2, groups=n)
         return fir(x.reshape(n, c_out, 2 * h + 1, 2 * width + 1), (1, 1), gain=4)
@@ -148,7 +127,6 @@ def synthesize(
             residual = styled_conv(defect_block.conv1, residual, defect_ws[:, first + 1], noise)
             if mask is None:
                 mask = to_channels(network.to_mask, residual, defect_ws[:, 2])
-                mask = network.to_mask.place(mask) if isinstance(network.to_mask, BoxMask) else mask
             else:
                 mask = upsample(mask)
         first = max(block.latent - 1, 0)

@@ -2,8 +2,7 @@
 
     python -m benchmarks.speed.triplet
 
-Random networks whose masks are boxes of a given share of the picture. Where one covers everything, nothing can be left
-out.
+The networks are random. How much of the picture the mask covers does not matter.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from benchmarks.speed import naive as naive_way
 from benchmarks.speed.ceiling import ceiling_seconds, flop, record
-from benchmarks.speed.naive import BoxMask
 from benchmarks.speed.timing import Timing, time_in_turns, write_json
 from dfmgan_hf.cli import run
 from dfmgan_hf.models.dfmgan import DFMGANGenerator, DFMGANGeneratorOutput
@@ -34,7 +32,6 @@ class Arguments:
         resolution: Of the network; its other sizes are the defaults.
         channel_base: Of the network; None for the default.
         batch_sizes: To time.
-        mask_shares: Area of the mask's box, of the picture.
         repeats: Calls of which the median is taken.
         check: Largest difference to the naive way that is accepted.
     """
@@ -42,13 +39,12 @@ class Arguments:
     resolution: int = 256
     channel_base: int | None = None
     batch_sizes: tuple[int, ...] = (1, 8)
-    mask_shares: tuple[float, ...] = (1.0,)
     repeats: int = 5
     check: float = 1e-3
 
 
-def make_generator(resolution: int, channel_base: int | None, mask_share: float | None = None) -> DFMGANGenerator:
-    """A random network with noise, whose mask covers `mask_share` of the picture, or is its own."""
+def make_generator(resolution: int, channel_base: int | None) -> DFMGANGenerator:
+    """A random network with noise."""
     torch.manual_seed(0)
     generator = DFMGANGenerator(
         resolution=resolution, channel_base=channel_base, residual_resolution=min(64, resolution // 2)
@@ -56,13 +52,6 @@ def make_generator(resolution: int, channel_base: int | None, mask_share: float 
     for name, parameter in generator.named_parameters():
         if name.endswith("noise_strength"):
             torch.nn.init.constant_(parameter, 0.1)
-    if mask_share is not None:
-        generator.to_mask = BoxMask(
-            generator.to_mask.weight.shape[1],
-            generator.config["w_dim"],
-            resolution=generator.residual_resolutions[0],
-            share=mask_share,
-        )
     return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
 
@@ -73,9 +62,9 @@ def largest_difference(output: DFMGANGeneratorOutput, naive: tuple[Tensor, Tenso
 
 
 @torch.no_grad()
-def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[str, Any]:
+def measure(arguments: Arguments, batch_size: int) -> dict[str, Any]:
     """One row for each type."""
-    generator = make_generator(arguments.resolution, arguments.channel_base, mask_share)
+    generator = make_generator(arguments.resolution, arguments.channel_base)
     naive_generator = naive_way.make_contiguous(copy.deepcopy(generator))
     latents = torch.randn(2, batch_size, generator.config["z_dim"])
 
@@ -90,7 +79,7 @@ def measure(arguments: Arguments, batch_size: int, mask_share: float) -> dict[st
     if difference > arguments.check:
         raise RuntimeError(f"The naive way draws something else: {difference:.2g} of the largest magnitude apart.")
     calls = {"float32": triplet, "bf16": partial(triplet, torch.bfloat16), "naive": naive}
-    row: dict[str, Any] = {"batch_size": batch_size, "mask_share": mask_share, "difference": difference}
+    row: dict[str, Any] = {"batch_size": batch_size, "difference": difference}
     with hold_weights(generator):
         timings = time_in_turns(calls, arguments.repeats)
         for name in ("float32", "bf16"):
@@ -113,7 +102,7 @@ def summary(timing: Timing, batch_size: int, work: int, ceiling: float) -> dict[
 
 
 def main(arguments: Arguments) -> list[dict[str, Any]]:
-    return [measure(arguments, n, share) for share in arguments.mask_shares for n in arguments.batch_sizes]
+    return [measure(arguments, n) for n in arguments.batch_sizes]
 
 
 if __name__ == "__main__":

@@ -50,7 +50,6 @@ def _without(names: tuple[str, ...], *dropped: str) -> tuple[str, ...]:
 
 
 AUGMENTATION_SETS: dict[str, tuple[str, ...]] = {
-    "none": (),
     "b": BLITTING,
     "bg": _BG,
     "bgc": _BGC,

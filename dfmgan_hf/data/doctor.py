@@ -12,6 +12,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from ..arguments import check_choice
 from ..files import write_json
 from ..sheets import contact_sheet, outlined, save_sheet, stack
 from .duplicates import find_duplicates, group_duplicates
@@ -50,7 +51,7 @@ class CheckConfig(FittedSource):
 
     Attributes:
         preset: Preset that is planned for training.
-        resolution: Resolution that is planned for training, in pixels; None for the preset's.
+        resolution: Resolution that is planned for training, a power of two from 32 to 1024; None for the preset's.
         aspect: Height and width of the images that are planned, as multiples of the shorter side.
         strict: Exit with status 1 if there are warnings.
         output_dir: Folder for report.json and contact_sheet.png.
@@ -104,11 +105,15 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
     resolution = RESOLUTIONS[config.preset] if config.resolution is None else config.resolution
     if sorted(config.aspect) not in ([1, 1], [1, 2], [1, 4]):
         raise ValueError(f"`aspect` must be 1 and 1, 2 or 4, in any order, but is {config.aspect}.")
+    check_choice(resolution, "resolution", (32, 64, 128, 256, 512, 1024))
+    check_choice(config.image_channels, "image_channels", (1, 3))
     size = resolution * config.aspect[0], resolution * config.aspect[1]
     check_size(size, config.fit)
     listing = find_listing(config)
     inspections = inspect_all(listing.records, config.bit_depth, size, config.fit)
     pairs = find_duplicates([i.small for i in inspections], [i.digest for i in inspections])
+    # One name of each file: a photograph with defects of two kinds has two.
+    same = [{listing.records[i].image_path: listing.records[i].name for i in each} for each in group_duplicates(pairs)]
     stages = _judge_stages(inspections)
     findings = [
         *_check_numbers(stages),
@@ -135,7 +140,8 @@ def examine(config: CheckConfig) -> tuple[Report, list[Inspection]]:
         kinds=[_summarise(split, kind, members) for (split, kind), members in _by_kind(inspections).items()],
         stages=stages,
         findings=sorted(findings, key=lambda finding: -RANKS[finding.severity]),
-        duplicate_groups=[[inspections[i].record.name for i in group] for group in group_duplicates(pairs)],
+        photographs=len({record.image_path for record in listing.records}),
+        duplicate_groups=[list(names.values()) for names in same if len(names) > 1],
     )
     return report, inspections
 
@@ -178,12 +184,8 @@ class Report:
     kinds: list[KindSummary]
     stages: list[StageSummary]
     findings: list[Finding]
+    photographs: int  # usable or not; those with defects of several kinds are one
     duplicate_groups: list[list[str]] = field(default_factory=list)
-
-    @property
-    def photographs(self) -> int:
-        """Number of photographs, usable or not."""
-        return sum(kind.photographs for kind in self.kinds)
 
     @property
     def worst(self) -> int:

@@ -97,26 +97,6 @@ def judge_number(kind: str, usable: int) -> Iterator[Finding]:
         )
 
 
-_FILE_PROBLEMS = {
-    "unreadable": "not readable as an image",
-    "pixel_format": "samples that cannot be used",
-    "no_mask": "a defect without its mask",
-    "several_masks": "more than one possible mask",
-    "size_mismatch": "photograph and mask of different sizes",
-    "empty_mask": "a mask without any defect in it",
-    "cropped_mask": "a defect outside of what is kept",
-    "shared_mask": "one mask for several photographs",
-    "labels": "labels that cannot be drawn",
-    "no_photograph": "labels without their photograph",
-    "same_name": "several files of one name",
-    "mask_is_photograph": "a mask that is a photograph of the set as well",
-    "mask_as_photograph": "a mask among the photographs",
-    "not_a_mask": "a mask without a background of zeros",
-    "blank": "nothing to see",
-    "name": "a name that cannot be written",
-}
-
-
 def judge_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iterator[Finding]:
     """Report what cannot be used."""
     by_code: dict[str, list[tuple[str, DataError]]] = {}
@@ -125,12 +105,12 @@ def judge_files(inspections: Sequence[Inspection], skip_bad_files: bool) -> Iter
             by_code.setdefault(error.code, []).append((inspection.record.name, error))
     for code, cases in by_code.items():
         first = cases[0][1]
+        which = ", the first" if len(cases) > 1 else ""
         says_so = skip_bad_files or "--skip_bad_files" in first.advice
         yield Finding(
             "warning" if skip_bad_files else "error",
             code,
-            f"{count(len(cases), 'file')}: {_FILE_PROBLEMS.get(code, code)}. "
-            f"The first: {first.found}; expected {first.expected}.",
+            f"{count(len(cases), 'file')}{which}: {first.found}; expected {first.expected}.",
             first.advice if says_so else f"{first.advice} Or leave them out with --skip_bad_files.",
             tuple(name for name, _ in cases),
         )

@@ -14,7 +14,7 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 from huggingface_hub import DatasetCard, HfApi
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
@@ -268,6 +268,8 @@ class DefectDatasetDict(datasets.DatasetDict):
             path = api.hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=revision)
             card = DatasetCard.load(path)
             card.text = _with_counts(card.text, self)
+        except LocalEntryNotFoundError:  # no answer from the Hub, which may well have a card
+            raise
         except EntryNotFoundError:
             card = make_dataset_card(self, repo_id, licence)
         # Not card.push_to_hub: before huggingface_hub 2 it asks huggingface.co, whatever Hub HF_ENDPOINT names.

@@ -445,8 +445,8 @@ def _add_region(sheet: Sheet, result: dict[str, Any], value: dict[str, Any], lab
         numbers = [float(value.get(name) or 0) for name in ("x", "y", "radiusX", "radiusY", "rotation")]
         scaled = [number * side / 100 for number, side in zip(numbers, size * 2, strict=False)]
         draw = partial(_fill, [ellipse(scaled[:2], scaled[2:], numbers[4])])
-    else:
-        if "choices" not in value:
+    else:  # without a place, such as a comment or a rating, it is of the photograph and says nothing of a defect
+        if value.keys() & {"width", "x", "vertices"}:
             sheet.ignored[BOXES if "width" in value else LINES] += 1
         return
     if result.get("image_rotation"):
@@ -545,8 +545,9 @@ def _yolo_names(file: Path) -> dict[int, str]:
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(type(key) is int for key in names):
-        raise bad_labels(file, "no names of classes", "`names`, as a list or by number")
+    # Whatever else stands for a name is not written out: in a few bytes, lists of aliases can stand for gigabytes.
+    if not isinstance(names, dict) or not all(type(k) is int and type(v) in (int, str) for k, v in names.items()):
+        raise bad_labels(file, "no names of classes", "`names` that are text, as a list or by number")
     return {key: str(name) for key, name in names.items()}
 
 
@@ -653,9 +654,11 @@ def find_labels(path: Path) -> list[LabelSource]:
             if entry.kind == "ignored_files" and (form := _form_of(entry.path)):
                 found.append(LabelSource(form, entry.path))
     yolo = [source for source in found if source.form == "YOLO"]
+    found = [source for source in found if source.form != "YOLO"]
     # Where data.yaml names the classes, classes.txt does so again, and one in a folder below is of the same data set.
-    yolo.sort(key=lambda source: (len(source.path.parts), source.path.suffix == ".txt"))
-    found = [source for source in found if source.form != "YOLO"] + yolo[:1]
+    for source in sorted(yolo, key=lambda source: (len(source.path.parts), source.path.suffix == ".txt")):
+        if not any(known.form == "YOLO" and source.path.is_relative_to(known.path.parent) for known in found):
+            found.append(source)
     forms = {source.form: source.path for source in reversed(found)}
     if len(forms) > 1:
         listed = shorten(f"{form} in {file.name}" for form, file in sorted(forms.items()))
@@ -762,8 +765,8 @@ def _noting(sheet: Sheet, what: str, label: object = None) -> Iterator[None]:
 def _size(width: object, height: object) -> tuple[int, int] | None:
     """Return a size that a file states, as whole numbers; None if it states none."""
     try:
-        size = int(str(width)), int(str(height))
-    except ValueError:
+        size = int(float(str(width))), int(float(str(height)))  # tables of numbers write 640 as 640.0
+    except (ValueError, OverflowError):
         return None
     return size if min(size) > 0 else None
 

@@ -32,7 +32,7 @@ from .label_forms import (
     plain_name,
     read_sheets,
 )
-from .layouts import category_folders, finished, list_folders, metadata_files, name_of
+from .layouts import GOOD_FOLDERS, category_folders, finished, list_folders, metadata_files, name_of
 from .reading import opened, orientation, stored_size
 from .records import (
     GOOD,
@@ -51,7 +51,7 @@ Unlabelled = Literal["skip", "good"]
 """What to do with photographs that the labels say nothing about: leave them out, or take them as defect-free."""
 
 # Raise it when the same labels would be drawn or named otherwise than before: the cache then makes them anew.
-_VERSION = 3
+_VERSION = 4
 
 _HELD_BACK = frozenset({"test", "val", "valid", "validation"})
 _UPLOADED = re.compile(r"[0-9a-f]{8}-")  # which Label Studio puts before names
@@ -109,7 +109,7 @@ def is_labelled(root: Path) -> bool:
     """Tell whether a folder is what a labelling tool exported, and in no layout that has masks already."""
     if not root.is_dir() or metadata_files(root) or category_folders(root):
         return False
-    if (root / "ground_truth").is_dir() or any((root / "train" / name).is_dir() for name in GOOD_NAMES):
+    if (root / "ground_truth").is_dir() or any((root / "train" / name).is_dir() for name in GOOD_FOLDERS):
         return False
     return bool(find_labels(root))
 

@@ -57,7 +57,7 @@ MVTEC_AD_DEFECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 _METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 _MASK_COLUMNS = ("mask_file_name", "mask")
-_GOOD_NAMES = frozenset({GOOD, "ok"})  # BTAD calls them ok, and its defects ko
+GOOD_FOLDERS = frozenset({GOOD, "ok"})  # BTAD calls them ok, and its defects ko
 _TEST_PLACES = ("test", "test_public")  # MVTec AD 2 keeps masks and photographs of the public test set together
 # Photographs that MVTec LOCO and AD 2 have beside those for training and testing.
 _UNUSED_PLACES = frozenset({"validation", "test_private", "test_private_mixed"})
@@ -95,7 +95,7 @@ def list_data_dir(root: Path, category: str | None = None) -> Listing:
 
 def is_category_folder(folder: Path) -> bool:
     """Tell whether `folder` looks like one category: it holds `train/good`, or `test` with subfolders."""
-    return any((folder / "train" / name).is_dir() for name in _GOOD_NAMES) or any(
+    return any((folder / "train" / name).is_dir() for name in GOOD_FOLDERS) or any(
         list_entries(folder / place).folders for place in _TEST_PLACES
     )
 
@@ -202,7 +202,7 @@ def list_category(folder: Path) -> Listing:
 
 
 def _kind_of(folder: Path) -> str:
-    return GOOD if folder.name.lower() in _GOOD_NAMES else normalised(folder.name)
+    return GOOD if folder.name.lower() in GOOD_FOLDERS else normalised(folder.name)
 
 
 def _direct(listing: Listing, folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import tyro
 from ..arguments import check_effect
 from ..files import lock_folder, write_text
 from .duplicates import find_duplicates, group_duplicates
-from .preparation import Fit, Size, inspect_all
+from .preparation import Fit, Inspection, Size, inspect_all
 from .records import GOOD, WHERE_GOOD, DataError, ImageRecord, Listing, normalised, read_csv, shorten
 from .sources import DataSource, find_listing
 
@@ -55,7 +55,7 @@ def select_listed(
 ) -> list[ImageRecord]:
     """Return the candidates that a list names, in the candidates' order; it may name others that are known.
 
-    A list that names no good photograph, such as that of a partition, does not restrict them.
+    A list that names defects alone, such as that of a partition, does not restrict good photographs.
 
     Args:
         candidates: Photographs to choose from.
@@ -68,9 +68,12 @@ def select_listed(
     """
     listed = set(read_file_list(path))
     names_good = any(record.defect == GOOD and record.name in listed for record in known)
-    if not (names_good or must_name) and all(record.defect == GOOD for record in candidates):
-        return list(candidates)
     unknown = sorted(listed - {record.name for record in known})
+    # Beside good photographs alone, the defects of a partition are unknown. Any other name is one that went wrong.
+    is_of_defects = all(name.startswith(("train/", "test/")) and f"/{GOOD}/" not in name for name in unknown)
+    only_good = all(record.defect == GOOD for record in candidates)
+    if only_good and is_of_defects and not (names_good or must_name):
+        return list(candidates)
     selected = [r for r in candidates if r.name in listed or (r.defect == GOOD and not names_good)]
     if unknown or not selected:
         raise DataError(
@@ -273,13 +276,21 @@ def split_dataset(config: SplitConfig) -> Partition:
 
     Raises:
         FileExistsError: there are lists in the folder.
-        DataError, ValueError: there is nothing to divide, or too few parts; also as `find_usable`.
+        DataError: as `find_listing`; or the first thing that is wrong with a photograph, unless `skip_bad_files`.
+        ValueError: there is nothing to divide, or too few parts.
     """
-    listing = find_usable(config, [config.defect] if config.defect else [])
+    listing = find_listing(config, config.defect)
+    found = inspect_all(listing.records, config.bit_depth)
+    if config.skip_bad_files:
+        found = _without_bad(found, {GOOD, *listing.defects})
+        listing.records = [each.record for each in found]
+    for each in found:  # lists are kept, so that they must not name what cannot be trained on
+        if each.errors:
+            raise each.errors[0]
     if config.groups:
         groups = read_groups(config.groups, [record.name for record in listing.records if record.defect != GOOD])
     else:
-        groups = find_parts(listing, config.bit_depth)
+        groups = _parts_among(found)
     partition = split_by_parts(listing, groups, seed=config.seed)
     with lock_folder(config.output_dir):
         for path in Partition.paths(config.output_dir, "P1"):
@@ -313,20 +324,25 @@ def find_usable(
     matter = {GOOD, *(map(normalised, defects) if defects else listing.defects)}
     if source.skip_bad_files:
         found = inspect_all(listing.records, source.bit_depth, resolution, fit)
-        for inspection in found:
-            if inspection.errors:
-                print(f"LEFT OUT {inspection.errors[0]}", file=sys.stderr)
-        bad = {
-            each.record.image_path
-            for each in found
-            if each.record.defect in matter and any(error.code != "cropped_mask" for error in each.errors)
-        }
-        good = [each.record for each in found if not each.errors]
-        listing.records = [r for r in good if r.defect not in matter or r.image_path not in bad]
+        listing.records = [each.record for each in _without_bad(found, matter)]
     for record in listing.records:
         if record.error is not None and record.defect in matter:
             raise record.error
     return listing
+
+
+def _without_bad(found: Sequence[Inspection], matter: Container[str]) -> list[Inspection]:
+    """Leave out and name photographs that cannot be used, and those with a bad label of a kind that matters."""
+    for each in found:
+        if each.errors:
+            print(f"LEFT OUT {each.errors[0]}", file=sys.stderr)
+    bad = {
+        each.record.image_path
+        for each in found
+        if each.record.defect in matter and any(error.code != "cropped_mask" for error in each.errors)
+    }
+    good = (each for each in found if not each.errors)
+    return [each for each in good if each.record.defect not in matter or each.record.image_path not in bad]
 
 
 def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
@@ -335,12 +351,15 @@ def find_parts(listing: Listing, bit_depth: int = 16) -> dict[str, str]:
     Returns:
         The name of a photograph of the part, by the photograph's name.
     """
-    found = inspect_all(listing.records, bit_depth)
-    pairs = find_duplicates([inspection.small for inspection in found], [inspection.digest for inspection in found])
-    parts = {record.name: record.name for record in listing.records}
+    return _parts_among(inspect_all(listing.records, bit_depth))
+
+
+def _parts_among(found: Sequence[Inspection]) -> dict[str, str]:
+    pairs = find_duplicates([each.small for each in found], [each.digest for each in found])
+    parts = {each.record.name: each.record.name for each in found}
     for group in group_duplicates(pairs):
         for index in group:
-            parts[listing.records[index].name] = listing.records[group[0]].name
+            parts[found[index].record.name] = found[group[0]].record.name
     return parts
 
 
@@ -415,7 +434,9 @@ def _divide_in_order(
     base: list[str] = []
     test: list[str] = []
     for kind, members in kinds.items():
-        parts = _in_groups(sorted(record.name for record in members), groups)
+        parts: dict[str, list[str]] = {}
+        for name in sorted(record.name for record in members):
+            parts.setdefault(groups[name], []).append(name)
         order = list(parts)
         if seed is not None:
             order.sort()
@@ -435,14 +456,6 @@ def _divide_in_order(
         base += sides[0]
         test += sides[1]
     return Partition(tuple(base), tuple(test))
-
-
-def _in_groups(names: Sequence[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return names by group."""
-    parts: dict[str, list[str]] = {}
-    for name in names:
-        parts.setdefault(groups[name], []).append(name)
-    return parts
 
 
 def _parts_of(kinds: Mapping[str, Sequence[ImageRecord]], groups: Mapping[str, str] | None) -> dict[str, str]:

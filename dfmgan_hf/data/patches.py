@@ -19,13 +19,13 @@ import tyro
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
-from ..arguments import check_effect
-from ..files import file_sha256, whole_folder
-from .duplicates import describe_photograph, find_duplicates, group_duplicates
+from ..arguments import check_effect, check_numbers
+from ..files import whole_folder
+from .duplicates import find_duplicates, group_duplicates
 from .findings import count, found_in, judge_duplicates, judge_folder
 from .partitions import select_listed
 from .parts import bounding_box
-from .preparation import Inspection, inspect, read_pair
+from .preparation import Inspection, inspect, inspect_all
 from .reading import Array, Mask, opened
 from .records import DataError, DataWarning, ImageRecord, Listing, printable, read_csv
 from .sources import DataSource, check_place, find_listing
@@ -73,19 +73,11 @@ class PatchConfig(DataSource):
     def __post_init__(self) -> None:
         if self.defect_dir is None:
             check_effect(self, ["defect"], "`defect_dir`")
-        if self.patch_size is not None and self.patch_size < 8:
-            raise ValueError(f"`patch_size` must be at least 8 pixels, but is {self.patch_size}.")
-        if self.good_patches < 0 or self.defect_patches < 1:
-            raise ValueError(
-                "`good_patches` must be at least 0 and `defect_patches` at least 1, "
-                f"but are {self.good_patches} and {self.defect_patches}."
-            )
+        check_numbers(self, patch_size=8, good_patches=0, defect_patches=1, seed=0)
         if self.region is not None:
             left, top, right, bottom = self.region
             if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
                 raise ValueError(f"`region` must be left, top, right and bottom from 0 to 1, but is {self.region}.")
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be at least 0, but is {self.seed}.")
         if not 0 < self.max_defect_area <= 1:
             raise ValueError(f"`max_defect_area` must be above 0 and at most 1, but is {self.max_defect_area}.")
 
@@ -110,15 +102,16 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         Number of patches by split and kind, such as `train/good`; what was wrong with the photographs left out.
 
     Warns:
-        DataWarning: entries of the folder are not used, or the same view is in train and in test: then patches of it
-            are too, which their pixels no longer show. The table keeps it, and the doctor reads it there.
+        DataWarning: entries of the folder are not used, nothing was cut of a photograph, or the same view is in train
+            and in test: then patches of it are too, which their pixels no longer show. The table keeps it, and the
+            doctor reads it there.
 
     Raises:
         FileExistsError: there is something in `output_dir` already.
         BlockingIOError: another run is cutting into `output_dir`.
         ValueError: `output_dir` lies among the photographs.
         DataError: (`too_small`) a photograph is smaller than a patch; (`file_list`) the list names others than are
-            here; else as `read_pair`. Nothing is written then.
+            here; (`no_patches`) there is nothing to cut; else as `read_pair`. Nothing is written then.
 
     Example:
         >>> cut_patches(PatchConfig(Path("steel"), output_dir=Path("steel_patches"), patch_size=256))
@@ -134,17 +127,18 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         listing = replace(listing, records=named)
     if config.patch_size is None:
         config = replace(config, patch_size=_size_from_masks(listing, config))
-    records: list[ImageRecord] = []  # those that were cut
+    inspections: list[Inspection] = []  # of those that were cut
     torn: list[str] = []  # of these, those whose masks go on outside a patch
-    small: list[Array | None] = []
-    digests: list[str] = []
+    blank: list[str] = []  # and those that have nothing to see where a patch would lie
     patches: Counter[str] = Counter()
     skipped: list[DataError] = []
     rows: list[tuple[str, str, Place]] = []
     with whole_folder(config.output_dir) as folder:
         for record in tqdm(listing.records, desc="Cutting", disable=None):
             try:
-                photograph, defect = read_pair(record, config.image_channels, config.bit_depth)
+                found, photograph, defect = inspect(record, config.image_channels, config.bit_depth)
+                if found.errors or photograph is None:
+                    raise found.errors[0]
                 cut = list(_cut(record, photograph, defect, config))
                 torn += [record.name] if defect is not None and _is_torn(defect.defect, cut) else []
             except DataError as error:
@@ -152,9 +146,8 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
                     raise
                 skipped.append(error)
                 continue
-            records.append(record)
-            small.append(describe_photograph(photograph))
-            digests.append(file_sha256(record.image_path))
+            inspections.append(found)
+            blank += [] if cut else [record.name]
             for place, image, mask in cut:
                 kind = f"{record.split}/{record.defect}"
                 stem = f"{stems[record.name]}_x{place.x:05d}_y{place.y:05d}"
@@ -163,7 +156,17 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
                     _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
                 rows.append((f"{kind}/{stem}.png", record.name, place))
                 patches[kind] += 1
-        pairs = find_duplicates(small, digests)
+        if not rows:
+            left_out = f", {len(skipped)} left out, the first for {skipped[0].found}" if skipped else ""
+            raise DataError(
+                "no_patches",
+                listing.root,
+                found=f"no patch in {count(len(listing.records), 'photograph')}: {len(blank)} blank{left_out}",
+                expected=f"something to see in patches of {config.patch_size} pixels",
+                advice="Choose a smaller --patch_size, or another --region.",
+            )
+        records = [each.record for each in inspections]
+        pairs = find_duplicates([each.small for each in inspections], [each.digest for each in inspections])
         groups = {records[i].name: number for number, same in enumerate(group_duplicates(pairs), 1) for i in same}
         with (folder / TABLE_FILE).open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -179,7 +182,14 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
         f"{len(torn)} of {count(num_masks, 'mask')} go on beyond the edge of a patch of {config.patch_size} pixels.",
         "Give a larger --patch_size if the whole of a defect matters.",
     )
-    for finding in (*judge_folder(listing), *torn_masks, *judge_duplicates(records, pairs)):
+    blanks = found_in(
+        blank,
+        "warning",
+        "blank_patches",
+        f"{count(len(blank), 'photograph')} without a patch: where patches would lie, all pixels are alike.",
+        "Choose another --region if they show more.",
+    )
+    for finding in (*judge_folder(listing), *torn_masks, *blanks, *judge_duplicates(records, pairs)):
         if finding.severity != "note":
             warnings.warn(finding.to_line(), DataWarning, stacklevel=2)
     return dict(patches), skipped
@@ -387,7 +397,7 @@ def _size_from_masks(listing: Listing, config: PatchConfig) -> int:
     Raises:
         DataError: (`no_images`) there are no masks to choose it by.
     """
-    found = [inspect(record, config.image_channels, config.bit_depth)[0] for record in listing.records if record.masks]
+    found = inspect_all([record for record in listing.records if record.masks], config.bit_depth)
     usable = [inspection for inspection in found if not inspection.errors]
     if not usable:
         expected = "masks of defects, whose size says how large patches should be"
@@ -402,17 +412,12 @@ def _size_from_masks(listing: Listing, config: PatchConfig) -> int:
 
 def _is_torn(defect: Array, cut: Iterable[tuple[Place, Array, Array | None]]) -> bool:
     """Tell whether a defect goes on beyond the edge of one of the patches."""
+    around = np.pad(defect, 1)
     for place, image, _ in cut:
-        top, left = place.y, place.x
-        bottom, right = top + image.shape[0], left + image.shape[1]
-        for one, other in (
-            (defect[top - 1 : top, left:right], defect[top : top + 1, left:right]),
-            (defect[bottom - 1 : bottom, left:right], defect[bottom : bottom + 1, left:right]),
-            (defect[top:bottom, left - 1 : left], defect[top:bottom, left : left + 1]),
-            (defect[top:bottom, right - 1 : right], defect[top:bottom, right : right + 1]),
-        ):
-            if one.shape == other.shape and (one & other).any():
-                return True
+        window = around[place.y : place.y + image.shape[0] + 2, place.x : place.x + image.shape[1] + 2]
+        # On each side in turn: the row outside of the patch, and the one inside, without the corners.
+        if any(np.rot90(window, turn)[:2, 1:-1].all(axis=0).any() for turn in range(4)):
+            return True
     return False
 
 

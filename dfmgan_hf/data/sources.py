@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from ..arguments import check_effect
 from .archives import archive_name, default_cache_dir, make_once, unpacked
 from .label_forms import LABEL_EXTENSIONS
 from .labels import Unlabelled, is_labelled, list_labels
@@ -85,6 +86,7 @@ def find_listing(source: DataSource, defect: str | None = None) -> Listing:
     listing = _find_labelled(source)
     if listing is not None:
         return listing
+    check_effect(source, ["unlabelled"], "labels of a labelling tool")
     if any(folders):
         if source.data_dir is not None:
             raise ValueError("Give either data_dir or good_dir, defect_dir and mask_dir, not both.")

@@ -252,9 +252,9 @@ def load_training_set(
     if is_main:  # one of the processes of a training says it
         used = f"{listing.account()} Loaded of '{defect or GOOD}': {len(dataset)}."
         print(used, *(text for severity, text in notes if severity == "note"), sep="\n", file=sys.stderr)
-    for severity, text in notes:
-        if severity != "note":
-            warnings.warn(text, DataWarning, stacklevel=2)
+        for severity, text in notes:
+            if severity != "note":
+                warnings.warn(text, DataWarning, stacklevel=2)
     needed = shots or (2 if defect is None else 1)
     if len(dataset) < needed:
         raise DataError(

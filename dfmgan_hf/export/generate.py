@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import __version__
-from ..arguments import check_device
+from ..arguments import check_device, check_effect
 from ..data.reading import Array
 from ..files import (
     TRAINING_FILE,
@@ -174,6 +174,12 @@ class GenerateConfig:
     gate: Path | None = None
     gate_groups: Path | None = None
     gate_bit_depth: int = 16
+
+    def __post_init__(self) -> None:
+        if self.gate is None:
+            check_effect(self, ["gate_groups", "gate_bit_depth"], "`gate`")
+        if self.push_to_hub is None:
+            check_effect(self, ["private"], "`push_to_hub`")
 
 
 def generate(config: GenerateConfig, processes: ProcessGroup | None = None, draw: Draw | None = None) -> None:

@@ -18,7 +18,7 @@ import torch
 import tyro
 from PIL import Image
 
-from ..arguments import check_device
+from ..arguments import check_device, check_effect
 from ..data.archives import unpacked
 from ..data.label_forms import LABEL_EXTENSIONS
 from ..data.labels import is_labelled
@@ -92,6 +92,8 @@ class PaintSetConfig(DatasetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.gate is None:
+            check_effect(self, ["gate_groups"], "`gate`")
         if self.region is not None and self.box is not None:
             raise ValueError("`region` and `box` both say where a defect may be: give one of them.")
         if self.masks is not None:

@@ -20,7 +20,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
-from ..arguments import check_choice, check_number, check_positive_integer
+from ..arguments import check_choice, check_effect, check_number, check_positive_integer
 from ..data.hub import LABELS, make_features
 from ..data.parts import parts_of
 from ..data.reading import Array
@@ -111,6 +111,10 @@ class DatasetConfig:
         check_number(self.min_mask_area or 0, "min_mask_area", 0, self.max_mask_area)
         check_choice(self.format, "format", tuple(WRITERS))
         check_choice(self.twins, "twins", ("train", "test"))
+        if self.format not in ("mvtec", "anomalib"):
+            check_effect(self, ["twins"], "`format` mvtec or anomalib")
+        if self.format != "parquet":
+            check_effect(self, ["license"], "`format` parquet")
         beside = ("mask", "normal_test") if self.format == "anomalib" else ()
         for name, taken in (("category", (RECORD_DIR,)), ("defect", (GOOD, *beside))):
             value = getattr(self, name)
@@ -194,7 +198,8 @@ class Sample:
     ) -> Sample:
         """Make the PNG files; the same triplet always gives the same bytes.
 
-        What was generated says so, with the model's hash and the seed; a photograph that was painted into does not.
+        What was generated says so, with the model's hash and the seed; a photograph that was painted into does not,
+        and keeps its ICC profile, EXIF entries and resolution.
         Colour of 16 bits, which Pillow has no images for, comes as uint16 (H, W, 2 to 4), and its ICC profile beside.
         """
         contents = []
@@ -206,7 +211,11 @@ class Sample:
                 text.add_text(_SYNTHETIC_KEY, f"dfmgan_hf, model SHA-256 {model_sha256}, seed {record.seed}")
             if isinstance(picture, Image.Image):
                 stream = io.BytesIO()
-                picture.save(stream, "PNG", compress_level=_LEVEL, pnginfo=text)
+                # The resolution of a damaged file may be no number, which Pillow would stumble over.
+                dpi = picture.info.get("dpi", ())
+                about = {"dpi": dpi} if dpi and all(0 < each < 1e6 for each in dpi) else {}
+                about |= {"exif": picture.info.get("exif", b"")}
+                picture.save(stream, "PNG", compress_level=_LEVEL, pnginfo=text, **about)
                 contents.append(stream.getvalue())
             else:
                 contents.append(deep_png(picture, profile, text))

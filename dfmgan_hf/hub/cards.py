@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
+import yaml
 from diffusers import DiffusionPipeline
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from PIL import Image
@@ -41,6 +42,10 @@ THIS_FOLDER = "path/to/this/folder"
 # Of a reference only what its numbers mean; the names of its images are not the model's.
 _OF_REFERENCES = ("metrics", "networks", "settings")
 _NOT_PUBLISHED = ("_name_or_path", "real_file_names", "training_file_names", "trained_on")
+_MEASURE_AGAIN = (
+    f"Save and measure this one (`dfmgan evaluate`), and write its card from that (`dfmgan card --results`). To do "
+    f"without numbers, remove {RESULTS_FILE} and {CARD_FILE}."
+)
 _FULL_PRECISION = re.compile(r"diffusion_pytorch_model(-\d{5}-of-\d{5})?\.safetensors")
 
 
@@ -96,14 +101,12 @@ class CardFacts:
 
 
 def read_facts(path: Path) -> CardFacts:
-    """Read facts from a JSON object whose keys are the fields of `CardFacts`.
+    """Read facts from a JSON object whose keys are the fields of `CardFacts`; none if there is no such file.
 
     Raises:
-        CardError: there is no such file, or it has another key, or a value of another type.
+        CardError: it has another key, or a value of another type.
     """
-    record = read_record(path)
-    if record is None:
-        raise CardError(f"There is no file {path} with facts for the model card.")
+    record = read_record(path) or {}
     known = [field.name for field in fields(CardFacts)]
     for key, value in record.items():
         if key not in known:
@@ -124,17 +127,13 @@ def facts_from_folder(model_dir: Path) -> CardFacts:
         defect=_in_words(defect) if defect else None,
         base_model=record.get("base_model"),
     )
-    return _facts_of_last_card(model_dir).filled_from(of_training)
+    return read_facts(model_dir / FACTS_FILE).filled_from(of_training)
 
 
 def _in_words(defect: str) -> str:
     """Return what a record says of the kinds of defect, in words."""
     kinds = [f'"{kind.replace("_", " ")}"' for kind in defect.split(", ")]
     return f"the defect {kinds[0]}" if len(kinds) == 1 else f"the defects {', '.join(kinds[:-1])} and {kinds[-1]}"
-
-
-def _facts_of_last_card(model_dir: Path) -> CardFacts:
-    return read_facts(model_dir / FACTS_FILE) if (model_dir / FACTS_FILE).exists() else CardFacts()
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -148,6 +147,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict):
         raise CardError(f"{path} holds a JSON {type(record).__name__}, but an object is expected.")
     return record
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a model card; `CardError` if its metadata cannot be read."""
+    try:
+        return ModelCard.load(path)
+    except (ValueError, yaml.YAMLError) as error:
+        raise CardError(
+            f"{path}: the metadata between the two lines --- at its top cannot be read ({error}). Correct it, or "
+            "write the card again with `dfmgan card`."
+        ) from error
 
 
 def origin(source: str, name: Literal["backbone", "other_product"]) -> dict[str, Any]:
@@ -498,9 +508,8 @@ def check_measured(results: dict[str, Any], model_dir: Path) -> None:
     is_soft = bool((read_record(model_dir / "generator" / "config.json") or {}).get("soft_gate"))
     if any(sampler.get("soft_gate", False) != is_soft for sampler in samplers):
         raise CardError(
-            f"The results are not those of the model in {model_dir}: they were measured with `soft_gate` "
-            f"{not is_soft} in generator/config.json, where it is {is_soft}. Measure this one: `dfmgan evaluate "
-            f"--model {model_dir}`."
+            f"The results are not those of this model: they were measured with `soft_gate` {not is_soft} in "
+            f"generator/config.json, where it is {is_soft}. {_MEASURE_AGAIN}"
         )
     tensors: dict[str, Tensor] = {}
     for path in full_precision_weights(model_dir / "generator"):
@@ -510,9 +519,8 @@ def check_measured(results: dict[str, Any], model_dir: Path) -> None:
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     if tensors and (others := measured - {found, tensors_sha256(full)}):
         raise CardError(
-            f"The results are not those of the model in {model_dir}: they were measured of a generator whose tensors "
-            f"have the SHA-256 {others.pop()[:12]}..., here it is {found[:12]}... Measure this one: "
-            f"`dfmgan evaluate --model {model_dir}`."
+            "The results are not those of this model: they were measured of a generator whose tensors have the "
+            f"SHA-256 {others.pop()[:12]}..., here it is {found[:12]}... {_MEASURE_AGAIN}"
         )
 
 
@@ -553,7 +561,7 @@ def make_card(config: CardConfig) -> Path:
     if config.num_samples:
         picture, caption = _draw_samples(config)
         facts = replace(facts, picture_caption=facts.picture_caption or caption)
-    facts = facts.filled_from(_facts_of_last_card(model_dir))
+    facts = facts.filled_from(read_facts(model_dir / FACTS_FILE))
     records[FACTS_FILE] = facts.known()
     card = build_model_card(
         model_dir,

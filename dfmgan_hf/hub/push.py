@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.utils import httpx
@@ -37,6 +38,7 @@ from .cards import (
     full_precision_weights,
     is_full_precision,
     loaded_from,
+    read_card,
     read_record,
     same_photographs,
     without_local_paths,
@@ -230,14 +232,17 @@ class Repository:
         return commit.pr_url or commit.commit_url
 
 
-def published_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, Path]:
+def published_files(
+    model_dir: Path, aside: Path, hub: HubConfig, results: dict[str, Any] | None = None
+) -> dict[str, Path]:
     """Return which files of a model's folder are published, by their path in the repository.
 
     These are the pipeline's networks, the card with the pictures that it shows, and the records without local paths;
-    no checkpoints, logs or photographs. Records that are cut for this go to `aside`.
+    no checkpoints, logs or photographs. Records that are cut for this go to `aside`. `results` are published in the
+    place of those in the folder.
 
     Raises:
-        CardError: the folder is no pipeline's, or not whole.
+        CardError: the folder is no pipeline's, or not whole, or the results are those of other weights.
         PickledWeightsError: a network's folder holds pickles.
     """
     components = component_names(model_dir)
@@ -251,6 +256,7 @@ def published_files(model_dir: Path, aside: Path, hub: HubConfig) -> dict[str, P
         for config in sorted(model_dir.glob("*/config.json")):
             if config.parent.name not in components and full_precision_weights(config.parent):
                 training_files |= _network_files(config.parent)
+    check_measured(results or read_record(model_dir / RESULTS_FILE) or {}, model_dir)
     files |= training_files | companion_files(model_dir)
     for name in files:
         if name.endswith(".json"):
@@ -347,7 +353,7 @@ def push_model_folder(
 
     Raises:
         HubError: nothing was published.
-        CardError: the folder is no whole pipeline, or a record cannot be read.
+        CardError: the folder is no whole pipeline, a record cannot be read, or the results are those of other weights.
         PickledWeightsError: a network's folder holds pickles.
     """
     model_dir = Path(model_dir)
@@ -379,8 +385,7 @@ def _new_card(model_dir: Path, facts: CardFacts, name: str) -> tuple[ModelCard, 
     """A card for a model that has none, and the picture in it by its path in the repository."""
     facts = replace(facts, model_name=name).filled_from(facts_from_folder(model_dir))
     sheet = _last_sample_sheet(model_dir)
-    # Trainings name their sheets after the number of images seen.
-    if sheet is not None and sheet.stem.isdecimal():
+    if sheet is not None:
         facts = replace(facts, picture_caption=f"Samples after {int(sheet.stem) / 1000:g} kimg of training.")
     card = build_model_card(model_dir, facts, with_picture=sheet is not None)
     return card, {} if sheet is None else {SAMPLES_FILE: sheet}
@@ -389,9 +394,11 @@ def _new_card(model_dir: Path, facts: CardFacts, name: str) -> tuple[ModelCard, 
 def _last_sample_sheet(model_dir: Path) -> Path | None:
     """The sheet that a training drew last, or for its best model the nearest to that model; None if there is none."""
     score = read_record(model_dir / SCORE_FILE)
+    folder = model_dir / "samples" if score is None else model_dir.parent / "samples"
+    # Trainings name their sheets after the number of images seen.
+    sheets = sorted((sheet for sheet in folder.glob("*.png") if sheet.stem.isdecimal()), reverse=True)
     if score is None:
-        return max((model_dir / "samples").glob("*.png"), default=None)
-    sheets = sorted((model_dir.parent / "samples").glob("*.png"), reverse=True)
+        return next(iter(sheets), None)
     return min(sheets, key=lambda sheet: abs(int(sheet.stem) - score["images_seen"]), default=None)
 
 
@@ -462,11 +469,11 @@ def push_results(model: str, results_dir: Path | str, hub: HubConfig, *, revisio
         files: dict[str, Path] = {}
         replaced: list[str] = []
         if INDEX_FILE not in published:
-            files, replaced = published_files(model_dir, aside, hub), component_names(model_dir)
+            files, replaced = published_files(model_dir, aside, hub, results), component_names(model_dir)
         if CARD_FILE in published:
-            card = ModelCard.load(repository.download(CARD_FILE))
+            card = read_card(repository.download(CARD_FILE))
         elif (model_dir / CARD_FILE).exists():
-            card = ModelCard.load(model_dir / CARD_FILE)
+            card = read_card(model_dir / CARD_FILE)
             card.text = loaded_from(card.text, repository.name)
         else:
             card, pictures = _new_card(model_dir, CardFacts(), repository.name)

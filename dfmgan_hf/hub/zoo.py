@@ -6,14 +6,14 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
-from huggingface_hub import HfApi, ModelCard, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 
 from ..hub_errors import HubError, clear_errors
 from ..models.base import image_size
-from .cards import CARD_FILE, INDEX_FILE, full_precision_weights, is_full_precision, read_record
+from .cards import CARD_FILE, INDEX_FILE, full_precision_weights, is_full_precision, read_card, read_record
 
 GENERATOR_FILE = "generator/config.json"
 
@@ -112,19 +112,26 @@ def _describe(name: str, folder: Path, num_bytes: int) -> ListedModel:
     size = image_size(read_record(folder / GENERATOR_FILE) or {})
     if not (folder / CARD_FILE).is_file():
         return ListedModel(name, "(no card)", size, num_bytes / 1e6)
-    card = ModelCard.load(folder / CARD_FILE)
+    try:
+        card: Any = read_card(folder / CARD_FILE)
+        results = card.data.eval_results or []
+        kid, lpips = (
+            tuple(float(each.metric_value) for each in results if each.metric_type == metric)
+            for metric in ("kid", "lpips")
+        )
+    except (TypeError, ValueError):  # cards are edited by hand
+        return ListedModel(name, "(no readable card)", size, num_bytes / 1e6)
     heading = next((line[2:] for line in card.text.splitlines() if line.startswith("# ")), folder.name)
-    results = card.data.eval_results or []
-    kid = [result for result in results if result.metric_type == "kid"]
+    features = next((str(each.metric_name) for each in results if each.metric_type == "kid"), "")
     return ListedModel(
         name,
         heading,
         size,
         num_bytes / 1e6,
         card.data.license,
-        tuple(float(each.metric_value) for each in kid),
-        str(kid[0].metric_name).rpartition("(")[2].rstrip(")") if kid else "",
-        tuple(float(each.metric_value) for each in results if each.metric_type == "lpips"),
+        kid,
+        features.rpartition("(")[2].rstrip(")"),
+        lpips,
     )
 
 

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arguments import check_numbers
-from ..losses import generator_loss
+from ..losses import logistic_loss
 from ..models.discriminator import PatchHeadDiscriminator
-from ..models.stylegan2 import NoiseInput, StyledConv2d, StyleGAN2Generator
+from ..models.stylegan2 import NoiseInput, StyledConv2d, StyleGAN2Generator, modulated_layers
 from ..training.task import Batch, RunningStatistics
 from .method import Method, RecipeConfig, TaskRequest, open_pipeline, register
-from .stylegan2 import Stage1Config, Stage1Task, draw_latents
+from .stylegan2 import Stage1Config, Stage1Task
 
 # --- Cross-domain distance consistency (section 3.1) ---
 
@@ -36,13 +36,8 @@ def cross_domain_consistency(source: Sequence[Tensor], target: Sequence[Tensor],
         layers: the layer at which each of the B samples is compared, B numbers.
 
     Returns:
-        A scalar of at least 0; 0 if the similarities agree.
-
-    Raises:
-        ValueError: fewer than 3 samples: a single similarity is a distribution that nothing can change.
+        A scalar of at least 0; 0 if the similarities agree, as those of two samples always do.
     """
-    if len(layers) < 3:
-        raise ValueError(f"Distances are compared among at least 3 samples, but there are {len(layers)}.")
     p, q = (
         torch.stack([_similarities(features[layer], sample) for sample, layer in enumerate(layers)])
         for features in (source, target)
@@ -164,14 +159,14 @@ class CDCTask(Stage1Task):
         # similarities are a distribution over decides the loss, and needs at least two others.
         consistency = self.consistency(self.settings.batch_size)
         statistics.report("loss/consistency", consistency)
-        return generator_loss(self.judge(images)) + self.settings.consistency_weight * consistency
+        return logistic_loss(self.judge(images), 1) + self.settings.consistency_weight * consistency
 
     def consistency(self, n: int) -> Tensor:
         """Return the distance consistency on `n` new latents, each sample at a layer drawn for it.
 
         Source and copy get the same pixel noise, which is drawn apart in the authors' code.
         """
-        z = draw_latents(self.generator.mapping, n, self.generator.num_latents, mixing_probability=0.0).z
+        z = torch.randn(n, self.generator.mapping.z_dim, device=self._anchors.device)
         noise_seed = int(torch.randint(2**31, (2,))[0])  # of two, so that runs of a seed stay what they were
         with torch.no_grad():
             source, _ = synthesis_features(self.source, z, noise_seed)
@@ -217,7 +212,10 @@ def synthesis_features(generator: StyleGAN2Generator, z: Tensor, noise_seed: int
         if isinstance(module, StyledConv2d)
     ]
     try:
-        generator.synthesize(ws, NoiseInput("random", len(z), noise))
+        # Not `synthesize`, which calls no layer where it has fused operators: on a GPU, without gradients.
+        blocks = generator.synthesis.resolutions
+        with modulated_layers(generator.layers(blocks, ws)) as modulations:
+            generator.synthesis(blocks, modulations, NoiseInput("random", len(z), noise), generator.compute_dtype)
     finally:
         for hook in hooks:
             hook.remove()

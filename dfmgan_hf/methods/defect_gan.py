@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..arguments import check_numbers
+from ..files import module_sha256
 from ..metrics.sampler import Samples
 from ..models.defect_gan import DefectGANDiscriminator, DefectGANGenerator, DefectGANGeneratorOutput, control_map
 from ..sheets import sheet_of, to_pixels
@@ -259,7 +260,7 @@ class DefectGANSampler:
     @property
     def settings(self) -> dict[str, Any]:
         named = {} if self.defect is None else {"defect": self.defect}
-        return {"num_good": len(self.good), **named}
+        return {"weights_sha256": module_sha256(self.generator), "num_good": len(self.good), **named}
 
     def sample_at(self, indices: Sequence[int], seed: int) -> Samples:
         """Draw the images with seeds `seed + i`: each picks the photograph, the class, then the noise."""

@@ -19,19 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..arguments import check_effect, check_number, check_numbers
-from ..losses import (
-    change_outside,
-    discriminator_fake_loss,
-    discriminator_real_loss,
-    generator_loss,
-    r1_penalty,
-    unchanged_inside,
-)
+from ..losses import change_outside, logistic_loss, r1_penalty, unchanged_inside
 from ..models.base import default_channel_base
 from ..models.dfmgan import DEFECT_PREFIXES, SHARPNESS, DFMGANGenerator, Trunk, soft_mask
 from ..models.discriminator import StyleGAN2Discriminator
 from ..models.projected import ProjectedDiscriminator
-from ..models.stylegan2 import NoiseInput, StyleGAN2Generator, to_layer_latents
+from ..models.stylegan2 import NoiseInput, StyleGAN2Generator
 from ..sheets import sheet_of
 from ..training.task import Batch, Panels, Rule, RunningStatistics
 from .imitation import PhotographCodes
@@ -508,9 +501,6 @@ class Stage2Task(Stage1Task):
         match_discriminator: new, one channel more; None for the ablation without it. It sees no augmentation.
         config: hyperparameters.
         arguments: `augment`, `ada` and `mean_over_processes`, as in `Stage1Task`.
-
-    Raises:
-        ValueError: `batch_size` is odd, but the mode-seeking loss pairs its halves.
     """
 
     balances_kinds: ClassVar[bool] = True
@@ -532,8 +522,6 @@ class Stage2Task(Stage1Task):
         config: Stage2Config,
         **arguments: Any,
     ) -> None:
-        if config.mode_seeking_weight and config.batch_size % 2:
-            raise ValueError(f"`batch_size` must be even for the mode-seeking loss, but is {config.batch_size}.")
         super().__init__(
             generator,
             discriminator,
@@ -603,7 +591,7 @@ class Stage2Task(Stage1Task):
         self.w_average.observe(drawing.defect_ws[:, 0], kinds)
         loss = self.deception_loss(self._judge(images, masks, kinds))
         if self.match_discriminator is not None:
-            match_loss = generator_loss(self._match(images, masks, kinds))
+            match_loss = logistic_loss(self._match(images, masks, kinds), 1)
             statistics.report("loss/match", match_loss)
             loss = loss + config.match_weight * match_loss
         if config.mode_seeking_weight:
@@ -709,7 +697,7 @@ class Stage2Task(Stage1Task):
             fake_match = self._match(fakes, fake_masks, fake_kinds)
             real_match = self._match(batch.images, masks, batch.labels)
             report_logits(statistics, "match/", real_match, fake_match)
-            loss = loss + discriminator_fake_loss(fake_match) + discriminator_real_loss(real_match)
+            loss = loss + logistic_loss(fake_match, -1) + logistic_loss(real_match, 1)
         return loss
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
@@ -775,17 +763,8 @@ class Stage2Task(Stage1Task):
         """
         g = self.generator_ema
         objects, defects = (latents[:PAIRS] for latents in self.sheet_latents)
-        ws = to_layer_latents(g.mapping, objects, "z", g.num_latents, 1.0, "object_latents")
-        trunk = g.run_trunk(ws, g.noise("const", ws))
-        kinds = self._sheet_kinds(len(ws))
-        outputs = [
-            g.synthesize_defect(
-                trunk,
-                ws,
-                to_layer_latents(g.defect_mapping, z, "z", g.num_defect_latents, 1.0, "defect_latents", kinds),
-            )
-            for z in (defects, defects.roll(1, dims=0))
-        ]
+        kinds = self._sheet_kinds(len(objects))
+        outputs = [g(objects, z, kinds, noise_mode="const") for z in (defects, defects.roll(1, dims=0))]
         first, second = (out.mask_logits >= 0 for out in outputs)
         report_masks(statistics, "fake", torch.cat([first, second]))
         statistics.report("defect_change/mask", mask_difference(first, second))
@@ -796,13 +775,15 @@ class Stage2Task(Stage1Task):
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        kinds = self._sheet_kinds(len(self.sheet_latents[0]))
-        kinds_of_parts = [None] * len(self.sheet_latents[0]) if kinds is None else kinds.split(8)
+        objects, defects = self.sheet_latents
+        kinds = self._sheet_kinds(len(objects))
         parts = [
-            self.generator_ema(z, defect_z, noise_mode="const", return_defect_free=True, kinds=part_kinds)
-            for z, defect_z, part_kinds in zip(
-                *(latents.split(8) for latents in self.sheet_latents), kinds_of_parts, strict=False
+            self.generator_ema(
+                *(objects[i], defects[i], None if kinds is None else kinds[i]),
+                noise_mode="const",
+                return_defect_free=True,
             )
+            for i in torch.arange(len(objects)).split(8)
         ]
         twins = torch.cat([part.defect_free_images for part in parts])
         masks = torch.cat([(part.mask_logits >= 0).to(torch.float32) * 2 - 1 for part in parts])

@@ -61,7 +61,7 @@ class PhotographCodes(nn.Module):
             if count:
                 centred = kind - kind.mean(dim=0)
                 with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
-                    torch.manual_seed(0)
+                    torch.default_generator.manual_seed(0)  # torch's own function would seed GPUs as well, for good
                     axes = torch.pca_lowrank(centred, q=count, center=False, niter=4)[2]
                 found[:, :count] = axes / (centred @ axes).std(dim=0).clamp_min(1e-6)
         self.register_buffer("mean", torch.stack([kind.mean(dim=0) for kind in kinds]))
@@ -130,8 +130,8 @@ class PhotographNoise(nn.Module):
         # What is finer than the largest is not needed.
         small = torch.cat([F.adaptive_avg_pool2d(part, sides(largest, self.aspect)) for part in (first, *others)])
         self.count = codes.components.shape[-1]
-        with torch.random.fork_rng(devices=[]):  # where a run goes on must not depend on it
-            torch.manual_seed(0)
+        with torch.random.fork_rng(devices=[]):  # as above
+            torch.default_generator.manual_seed(0)
             for r in self.resolutions:
                 self._measure(self._detail(small, r), self._with_constant(codes(small)), r)
 

@@ -389,7 +389,7 @@ class TaskRequest:
         recipe = self.recipe
         if recipe.discriminator == "stylegan2":
             return StyleGAN2Discriminator(**recipe.discriminator_config())
-        sizes = {name: getattr(recipe, name) for name in ("resolution", "aspect", "image_channels")}
+        sizes = recipe._take("resolution", "aspect", "image_channels")
         if self.target.device.type == "meta":
             return ProjectedDiscriminator(**sizes)
         discriminator = ProjectedDiscriminator.from_features(**sizes)
@@ -469,7 +469,7 @@ class Method:
         options: dataclass of the method's own options of training, with a default for each.
         drawing: dataclass of its options of drawing, likewise.
         defaults: published hyperparameters. `r1_gamma` is that at 256x256 and goes as R^2, as StyleGAN2-ADA's own; a
-            preset that shortens stage 2 shortens `total_kimg` in proportion; one with a `channel_base` keeps its own.
+            preset that shortens stage 2 shortens `total_kimg` in proportion; one that sets channels keeps its own.
         augmentation: published augmentation of the discriminator, see `AugmentationConfig`.
         augments: whether anything is augmented with these options.
         recipe_fields: values of the recipe that the method uses; to set another one is an error.
@@ -520,7 +520,7 @@ class Method:
             config = replace(config, augmentation="none")
         chosen = "shift_cutout" if recipe.discriminator == "projected" else self.augmentation
         settled = config if config.augmentation is not None else replace(config, augmentation=chosen)
-        if settled.augmentation not in AUGMENTATION_SETS or settled.augmentation == "none":
+        if settled.augmentation not in AUGMENTATION_SETS:
             check_effect(settled, ["ada_target", "ada_max", "ada_kimg"], "an adaptive `augmentation`")
         return settled
 
@@ -560,11 +560,12 @@ class Method:
             defaults["r1_gamma"] *= (resolution / _PAPER["resolution"]) ** 2 * longer
         if "total_kimg" in defaults:
             defaults["total_kimg"] *= table["stage2_kimg"] / _PAPER["stage2_kimg"]
-        if "channel_base" in table:
+        if {"channel_base", "channels_per_pixel"} & table.keys():
             defaults.pop("channel_base", None)
         kimg = table["stage1_kimg" if self.learns == "good" else "stage2_kimg"]
         if self.learns == "good" and "stage1_imitation_kimg_per_pixel" in table:
-            defaults["imitation_kimg"] = table["stage1_imitation_kimg_per_pixel"] * resolution
+            # Of larger images it would leave the discriminator little of the run, or nothing.
+            defaults["imitation_kimg"] = table["stage1_imitation_kimg_per_pixel"] * min(resolution, 256)
         inherited = self._inherited_discriminator(backbone)
         values = {**PUBLISHED_VALUES, **inherited, **table, "total_kimg": kimg, **defaults, **chosen}
         values |= {name: value for name, value in PUBLISHED_VALUES.items() if name not in self.recipe_fields}

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..arguments import check_numbers
+from ..files import module_sha256
 from ..metrics.sampler import Samples
 from ..models.cyclegan import CycleGANGenerator, PatchDiscriminator
 from ..sheets import sheet_of, to_pixels
@@ -60,6 +61,8 @@ class SDGANOptions:
     def __post_init__(self) -> None:
         weights = ("alpha", "beta", "cycle_weight", "history_size", "final_lr")
         check_numbers(self, **dict.fromkeys(weights, 0))
+        if not 0 <= self.constant_part < 1:
+            raise ValueError(f"`constant_part` must be at least 0 and below 1, but is {self.constant_part}.")
 
 
 # --- The adversarial game with two discriminators, and its least-squares twin ---
@@ -291,7 +294,11 @@ class SDGANSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"good_images": "photographs", "num_distinct": len(self.good)}
+        return {
+            "weights_sha256": module_sha256(self.generator),
+            "good_images": "photographs",
+            "num_distinct": len(self.good),
+        }
 
     def choose(self, indices: Sequence[int], seed: int) -> Tensor:
         """Return the photographs of these numbers, (n, C, R, R) in [-1, 1], in the order that `seed` decides.

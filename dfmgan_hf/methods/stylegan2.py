@@ -21,12 +21,10 @@ from torch import Tensor, nn
 from ..augmentation.controller import AdaController
 from ..losses import (
     PATH_LENGTH_DECAY,
-    discriminator_fake_loss,
-    discriminator_real_loss,
     feature_distance,
-    generator_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
+    logistic_loss,
     path_lengths,
     r1_penalty,
 )
@@ -181,13 +179,11 @@ class PathLengthAverage:
     Args:
         device: where the mean lives.
         mean_over_processes: averages a tensor over all processes.
-        decay: part of the way to the step's mean that the running mean goes.
     """
 
-    def __init__(self, device: torch.device, mean_over_processes: Callable[[Tensor], Tensor], decay: float) -> None:
+    def __init__(self, device: torch.device, mean_over_processes: Callable[[Tensor], Tensor]) -> None:
         self.mean = torch.zeros((), device=device)
         self.mean_over_processes = mean_over_processes
-        self.decay = decay
         self.sum, self.parts = (torch.zeros((), device=device) for _ in range(2))
 
     def penalty(self, lengths: Tensor) -> Tensor:
@@ -200,7 +196,7 @@ class PathLengthAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Move the mean by the step's lengths."""
-        self.mean.lerp_(self.mean_over_processes(self.sum / self.parts).to(self.mean.dtype), self.decay)
+        self.mean.lerp_(self.mean_over_processes(self.sum / self.parts).to(self.mean.dtype), PATH_LENGTH_DECAY)
         self.sum.zero_()
         self.parts.zero_()
 
@@ -350,7 +346,7 @@ class Stage1Task(Task):
         self.networks = {"generator": generator, "generator_ema": self.generator_ema, **judges}
         device = generator.mapping.w_avg.device
         self.w_average = LatentAverage(mapping or generator.mapping, mean_over_processes)
-        self.path_length = PathLengthAverage(device, mean_over_processes, PATH_LENGTH_DECAY)
+        self.path_length = PathLengthAverage(device, mean_over_processes)
         # Always the same ones on sample sheets: of objects and, in stage 2, of defects.
         seeded = torch.Generator().manual_seed(0)
         shape = (config.sheet_samples, generator.config["z_dim"])
@@ -410,10 +406,16 @@ class Stage1Task(Task):
         self.w_average.observe(mapping(z, kinds=kinds), kinds)
 
     def imitation_distance(self, images: Tensor, wanted: Tensor) -> Tensor:
-        """Return how much images (N, C, H, W) differ from those wanted: in frozen features, and |x - y|."""
+        """Return how much images (N, C, H, W) differ from those wanted: in frozen features, and |x - y|.
+
+        Where a photograph is white or black, its file has clipped what was brighter or darker, and images may be so,
+        too. If they had to meet the end of the range, half of a white background would fall short of it.
+        """
         with torch.no_grad():
+            wanted = wanted.clamp(-1, 1)
             features = self.discriminator.features_of(wanted)
-        return feature_distance(self.discriminator.features_of(images), features) + (images - wanted).abs().mean()
+        off = (images - wanted).abs().where(images.clamp(-1, 1) != wanted, 0)
+        return feature_distance(self.discriminator.features_of(images), features) + off.mean()
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return softplus(-D(G(z)))."""
@@ -423,7 +425,7 @@ class Stage1Task(Task):
 
     def deception_loss(self, fake_logits: Tensor) -> Tensor:
         """Return what the generator minimises of the discriminator's logits."""
-        return hinge_generator_loss(fake_logits) if self.is_projected else generator_loss(fake_logits)
+        return hinge_generator_loss(fake_logits) if self.is_projected else logistic_loss(fake_logits, 1)
 
     def path_length_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return the weighted (length - mean)^2 of half the batch (StyleGAN2, equation 4)."""
@@ -453,7 +455,7 @@ class Stage1Task(Task):
             self.ada.observe(real_logits)
         if self.is_projected:
             return hinge_discriminator_loss(fake_logits, -1) + hinge_discriminator_loss(real_logits, 1)
-        return discriminator_fake_loss(fake_logits) + discriminator_real_loss(real_logits)
+        return logistic_loss(fake_logits, -1) + logistic_loss(real_logits, 1)
 
     def r1_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return gamma / 2 |grad D(x)|^2 (Mescheder et al. 2018, equation 9)."""

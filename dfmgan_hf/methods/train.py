@@ -34,9 +34,6 @@ from .method import (
 
 Options = TypeVar("Options")
 
-CPU_RESOLUTION = 128
-"""Larger images are nothing for a CPU, which is said before the run starts."""
-
 
 @dataclass(frozen=True)
 class TrainingConfig(Generic[Options]):
@@ -117,14 +114,14 @@ def train_models(method: Method, config: TrainingConfig[Any]) -> None:
     is_main = Accelerator().is_main_process
     pushes = {model.run.output_dir: model.hub for model in models.values()} if is_main else {}
     prepare_push(pushes)
-    diverged: dict[str, NonFiniteLossError] = {}
+    diverged: dict[str, str] = {}
     for defect, training in models.items():
         try:
             train_method(method, training)
         except NonFiniteLossError as error:
             if len(models) == 1:
                 raise
-            diverged[defect] = error
+            diverged[defect] = str(error)  # the error itself would keep the model's networks in memory
             pushes.pop(training.run.output_dir, None)
             print(f"{defect} was given up. {error}", flush=True)
     PartialState().wait_for_everyone()
@@ -167,11 +164,8 @@ def each_model(method: Method, config: TrainingConfig[Any]) -> dict[str, Trainin
     }
 
 
-def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
+def train_method(method: Method, config: TrainingConfig[Any]) -> None:
     """Train a method and export what draws to `config.run.output_dir`.
-
-    Returns:
-        The accelerator, for a last `end_training()`.
 
     Raises:
         see `prepare` and `training.run.fit`.
@@ -179,7 +173,6 @@ def train_method(method: Method, config: TrainingConfig[Any]) -> Accelerator:
     prepared = prepare(method, config)
     scorer = prepare_scorer(config.score, prepared.dataset, prepared.accelerator, method.sample_task)
     fit(prepared, config.score, scorer)
-    return prepared.accelerator
 
 
 def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
@@ -214,13 +207,6 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
             "What `dfmgan cut-patches` cut is square, and would be squeezed: train without --aspect, or on whole "
             "photographs."
         )
-    if accelerator.device.type == "cpu" and accelerator.is_main_process and recipe.resolution > CPU_RESOLUTION:
-        height, width = recipe.image_size
-        print(
-            f"No GPU was found, and {width}x{height} is slow on a CPU: after two steps the run says how long. "
-            "For a CPU there is --preset quick, at 64x64 or with --resolution 128.",
-            flush=True,
-        )
     augmentation = method.settle_augmentation(config.augmentation, recipe, config.options)
     run = fit_run(config.run, recipe.batch_size, accelerator)
     size: dict[str, Any] = {"resolution": recipe.image_size, "image_channels": recipe.image_channels}
@@ -229,6 +215,8 @@ def prepare(method: Method, config: TrainingConfig[Any]) -> PreparedRun:
     elif joint:
         dataset = config.data.load_kinds(config.defect, **size)
     else:
+        if not config.defect and len(kinds := config.data.listing().defects) == 1:
+            config = replace(config, defect=tuple(kinds))
         dataset = config.data.load_defects(config.defect[0] if config.defect else None, **size)
     mean = ProcessGroup(accelerator).mean
 

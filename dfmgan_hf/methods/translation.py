@@ -59,15 +59,7 @@ def decayed_lr(progress: float, lr: float, *, constant_until: float = 0.0, final
         lr: at first.
         constant_until: part of the run from which on it falls, in [0, 1).
         final_lr: at the end.
-
-    Raises:
-        ValueError: `constant_until` is not in [0, 1).
     """
-    if not 0 <= constant_until < 1:
-        raise ValueError(
-            f"The learning rate can fall from a part of the run in [0, 1) on, but not from {constant_until}: choose a "
-            "smaller --constant_part."
-        )
     falling = min(max((progress - constant_until) / (1 - constant_until), 0.0), 1.0)
     return lr + (final_lr - lr) * falling
 
@@ -100,9 +92,6 @@ class TranslationTask(Task):
         good: defect-free photographs.
         config: hyperparameters.
         low_precision_dtype: of the convolutions; None for float32.
-
-    Raises:
-        ValueError: `constant_part` of the options is not in [0, 1).
     """
 
     def __init__(

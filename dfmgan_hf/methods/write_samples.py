@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..arguments import check_positive_integer
 from ..data import DataConfig
-from ..files import keep_settings, module_sha256, to_json
-from ..metrics.sampler import PipelineSampler, Sampler, batches, draw
+from ..files import keep_settings, to_json
+from ..metrics.sampler import Sampler, batches, draw
 from ..models.base import sides
 from ..processes import ProcessGroup
 from ..sheets import save_sheet
@@ -44,8 +45,8 @@ def write_samples(
         sampler: draws.
         output_dir: filled; begun by an earlier run of the same settings, or without images.
         num_images: how many.
-        settings: what the images depend on besides the seed and the sampler's weights, as JSON can hold it; kept in
-            settings.json.
+        settings: what the images depend on besides the seed and the sampler's own settings, as JSON can hold it; kept
+            in settings.json.
         seed: of the samples.
         batch_size: images drawn at once.
         processes: of a launch, which share the work; every one calls this.
@@ -54,15 +55,21 @@ def write_samples(
         Images that this process has drawn.
 
     Raises:
-        ValueError: the folder was begun with other settings or weights, or holds images without any.
+        ValueError: the folder was begun with other settings or weights, or holds images without any; a number
+            below 1, or more images than the sampler has.
 
     Example:
         >>> sampler = open_sampler(SamplerRequest("runs/hazelnut_crack_cdc"))
         >>> write_samples(sampler, Path("generated/cdc"), 1000, settings={"model": "runs/hazelnut_crack_cdc"})
     """
+    check_positive_integer(num_images, "num_images")
+    check_positive_integer(batch_size, "batch_size")
+    if isinstance(sampler, Sized) and num_images > len(sampler):
+        raise ValueError(f"`num_images` is {num_images}, but no more than {len(sampler)} can be made: ask for fewer.")
     processes = processes or ProcessGroup()
     if processes.is_main:
-        _begin(output_dir, {**settings, **_weights(sampler), "seed": seed})
+        # In the folder of a network, and among photographs, others may lie tomorrow.
+        _begin(output_dir, {**settings, **getattr(sampler, "settings", {}), "seed": seed})
     processes.wait()
     drawn = 0
     work = processes.mine(batches(num_images, batch_size))
@@ -79,15 +86,6 @@ def write_samples(
         drawn += len(missing)
     processes.wait()
     return drawn
-
-
-def _weights(sampler: Sampler) -> dict[str, str]:
-    """Return what settings say of the network that draws, if there is one: in its folder others may lie tomorrow."""
-    if isinstance(sampler, PipelineSampler):
-        network = sampler.pipe.unwrapped_generator
-    else:
-        network = getattr(sampler, "generator", None)
-    return {} if network is None else {"model_sha256": module_sha256(network)}
 
 
 def _begin(output_dir: Path, settings: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ from ..precision import full_precision
 from ..processes import ProcessGroup
 from .networks import LPIPS
 
+# Members of a cluster that IC-LPIPS compares.
+_MAX_IC_CLUSTER = 50
 _LARGEST_TILE = 128
 # LPIPS up to which two pictures are the same; what the matrix product leaves of equal ones is around 1e-6.
 _SAME_PICTURE = 1e-5
@@ -103,9 +105,7 @@ def clustered_lpips(
     )
 
 
-def ic_lpips(
-    to_real: Tensor, distances: Callable[[Tensor], Tensor], *, max_cluster_size: int = 50, seed: int = 0
-) -> ICLPIPS:
+def ic_lpips(to_real: Tensor, distances: Callable[[Tensor], Tensor], *, seed: int = 0) -> ICLPIPS:
     """Measure IC-LPIPS as AnomalyDiffusion's scripts do: clusters as above, at most 50 random members of each.
 
     Published numbers use VGG and the first third of the real images. SeaS's variant, also under that name, is another
@@ -116,7 +116,6 @@ def ic_lpips(
         to_real: LPIPS of each generated image to each real one, (N, M).
         distances: gives the table of LPIPS distances (k, k) among the k generated images whose numbers it gets. (With
             VGG one image takes 32 MB of features, so that only the members of one cluster are compared at a time.)
-        max_cluster_size: members that are compared.
         seed: of the choice of members.
 
     Raises:
@@ -128,7 +127,7 @@ def ic_lpips(
     for members in clusters:
         order = torch.randperm(len(members), generator=generator)
         if len(members) > 1:
-            values.append(mean_pairwise(distances(members[order[:max_cluster_size]])))
+            values.append(mean_pairwise(distances(members[order[:_MAX_IC_CLUSTER]])))
     return ICLPIPS(
         ic_lpips=sum(values) / len(values) if values else math.nan,
         num_clusters=len(clusters),
@@ -164,7 +163,7 @@ class NearestReal:
     """Distances to the nearest real image; see `nearest_real`.
 
     Args:
-        median, minimum, percentile_5: of the generated images' distances to their nearest real image.
+        median: of the generated images' distances to their nearest real image.
         real_median: median distance of a real image to the nearest other real one that is not the same picture again;
             None if there is no such pair.
         ratio: median / real_median: well below 1, generated images lie closer to the training images than those do to
@@ -174,22 +173,21 @@ class NearestReal:
     """
 
     median: float
-    minimum: float
-    percentile_5: float
     real_median: float | None
     ratio: float | None
     copy_threshold: float | None
     copy_rate: float | None
 
 
-def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | None = None) -> NearestReal:
+def nearest_real(to_real: Tensor, among_real: Tensor) -> NearestReal:
     """Summarize the distances to the nearest real images.
+
+    A copy is nearer than half of the real images' median distance to their nearest neighbour; without two that differ
+    there is no such yardstick.
 
     Args:
         to_real: LPIPS of each generated image to each real one, (N, M).
         among_real: LPIPS of the real images among themselves, (M, M).
-        copy_threshold: LPIPS below which an image counts as a copy. None: half of the real images' median distance to
-            their nearest neighbour; without two that differ there is no such yardstick.
 
     Raises:
         ValueError: if the tables don't belong together.
@@ -207,12 +205,9 @@ def nearest_real(to_real: Tensor, among_real: Tensor, copy_threshold: float | No
     others = among_real.double().masked_fill(among_real <= _SAME_PICTURE, torch.inf).min(dim=1).values
     others = others[others.isfinite()]
     real_median = float(others.quantile(0.5)) if len(others) else None
-    if copy_threshold is None and real_median is not None:
-        copy_threshold = real_median / 2
+    copy_threshold = None if real_median is None else real_median / 2
     return NearestReal(
         median=median,
-        minimum=float(nearest.min()),
-        percentile_5=float(nearest.quantile(0.05)),
         real_median=real_median,
         ratio=None if real_median is None else median / real_median,
         copy_threshold=copy_threshold,

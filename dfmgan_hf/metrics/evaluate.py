@@ -25,7 +25,6 @@ from ..processes import ProcessGroup
 from ..sheets import contact_sheet, outlined, save_sheet, stack, to_pictures
 from .diversity import clustered_lpips, ic_lpips, lpips_distances, mean_pairwise, nearest_real
 from .kid import fid, inception_score, kid_subsets, kid_unbiased, precision_recall
-from .masks import compare_masks, measure_masks, summarize_masks
 from .networks import LPIPS, FeatureExtractor, Features, alexnet_extractor, inception_extractor, load_lpips
 from .sampler import Generated, Real, Sampler, as_pair, batches, draw
 
@@ -40,6 +39,7 @@ DEFAULT_METRICS: tuple[Metric, ...] = (*FEATURE_METRICS, *LPIPS_METRICS, "masks"
 """What is measured unless `EvaluationConfig.metrics` says otherwise."""
 
 T = TypeVar("T")
+_LARGE_AREA = 0.5
 _PACKAGES = (
     "dfmgan-hf", "torch", "torchvision", "torch-fidelity", "lpips", "numpy", "scipy", "diffusers", "accelerate",
 )  # fmt: skip
@@ -104,7 +104,6 @@ class EvaluationConfig:
         for library, metrics in {
             "torch_fidelity": FEATURE_METRICS[1:] if is_alexnet else FEATURE_METRICS,  # KID itself is our own
             "torchvision": (*LPIPS_METRICS, *VGG_METRICS, *(FEATURE_METRICS if is_alexnet else ())),
-            "scipy": ("masks",),
         }.items():
             needing = [metric for metric in self.metrics if metric in metrics]
             if needing:
@@ -293,7 +292,7 @@ def evaluate(
             result.metrics["ic_lpips"] = {"network": lpips_vgg.network.name, **asdict(value)}
     if "masks" in wanted:
         with _timed(result, "mask statistics"):
-            _measure_masks(result, drawn.measurements, num_images, real.masks)
+            _measure_masks(result, drawn.areas, num_images, real.masks)
     return result
 
 
@@ -301,13 +300,13 @@ class _Drawn(NamedTuple):
     """What is taken from drawn images, of one batch or of all. Without masks, features or classes these are None.
 
     Of the first K images: images uint8 (K, 3, H, W), masks uint8 (K, 1, H, W). Of all: a hash of each image's pixels,
-    measurements of the masks, features and logits.
+    the share of the image that its mask covers, features and logits.
     """
 
     images: Tensor
     digests: Tensor
     masks: Tensor | None
-    measurements: Tensor | None
+    areas: Tensor | None
     features: Tensor | None
     logits: Tensor | None
 
@@ -338,7 +337,7 @@ def _draw(
             images=images[kept].expand(-1, 3, -1, -1),
             digests=_digests(images),
             masks=None if masks is None else masks[kept],
-            measurements=measure_masks(masks) if masks is not None and "masks" in config.metrics else None,
+            areas=_mask_areas(masks) if masks is not None and "masks" in config.metrics else None,
             features=features,
             logits=logits,
         )
@@ -438,17 +437,26 @@ def _measure_lpips(
     result.nearest = Nearest(drawn.images, drawn.masks, indices, nearest_distances)
 
 
-def _measure_masks(result: Evaluation, measurements: Tensor | None, count: int, real_masks: Tensor | None) -> None:
+def _mask_areas(masks: Tensor) -> Tensor:
+    """Return the share of the image that each of (n, 1, H, W) masks covers, float64 (n,)."""
+    return (masks != 0).double().mean(dim=(1, 2, 3))
+
+
+def _measure_masks(result: Evaluation, areas: Tensor | None, count: int, real_masks: Tensor | None) -> None:
     """Summarize the first `count` generated masks, beside those of the real ones if there are any."""
-    if measurements is None:
+    if areas is None:
         result.not_measured["masks"] = "the generated images come without masks"
         return
-    generated = measurements[:count]
-    value: dict[str, Any] = {"generated": asdict(summarize_masks(generated))}
-    if real_masks is not None:
-        real = measure_masks(real_masks)
-        value |= {"real": asdict(summarize_masks(real)), "comparison": asdict(compare_masks(generated, real))}
-    result.metrics["masks"] = value
+    sets = {"generated": areas[:count]} | ({} if real_masks is None else {"real": _mask_areas(real_masks)})
+    result.metrics["masks"] = {
+        name: {
+            "num_masks": len(each),
+            "area_mean": float(each.mean()),
+            "empty_rate": float((each == 0).double().mean()),
+            "large_rate": float((each > _LARGE_AREA).double().mean()),
+        }
+        for name, each in sets.items()
+    }
 
 
 @contextmanager

@@ -14,6 +14,13 @@ from torch import Tensor
 from ..arguments import require
 from ..data.reading import Array
 
+# Share of the bootstrap estimates inside the interval.
+_CONFIDENCE = 0.95
+# Rows of the kernel matrix that are in memory at once.
+_BLOCK_SIZE = 1024
+# An image's neighbourhood, for precision and recall, reaches to its third nearest.
+_NEIGHBOURHOOD = 3
+
 
 @dataclass(frozen=True)
 class KIDSubsets:
@@ -78,22 +85,18 @@ def kid_unbiased(
     real: Tensor,
     *,
     num_bootstrap: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
-    block_size: int = 1024,
 ) -> KIDUnbiased:
     """Measure KID from all images at once, with a bootstrap interval.
 
     The estimate is the U-statistic: the mean of k over pairs of different generated images, plus the same of real
     images, minus twice the mean over mixed pairs. A bootstrap draw weights image i by how often it was drawn, and
     still leaves the pairs (i, i) out, so that an image drawn twice is not taken for two equal images. Memory is
-    O(block_size x (n_generated + n_real)).
+    O(n_generated + n_real).
 
     Args:
         generated, real: features (n_generated, d) and (n_real, d).
         num_bootstrap, seed: bootstrap draws, and their seed.
-        confidence: share of the draws inside the interval.
-        block_size: rows of the kernel matrix that are in memory at once.
 
     Raises:
         ValueError: on fewer than two images in a set or features of different widths.
@@ -104,15 +107,15 @@ def kid_unbiased(
     weights_x = np.concatenate([np.ones((1, len(x))), _bootstrap_weights(rng, num_bootstrap, len(x))])
     weights_y = np.concatenate([np.ones((1, len(y))), _bootstrap_weights(rng, num_bootstrap, len(y))])
 
-    within_x = _weighted_mean(x, x, weights_x, weights_x, block_size, exclude_diagonal=True)
-    within_y = _weighted_mean(y, y, weights_y, weights_y, block_size, exclude_diagonal=True)
-    both = within_x + within_y - 2 * _weighted_mean(x, y, weights_x, weights_y, block_size)
-    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    within_x = _weighted_mean(x, x, weights_x, weights_x, exclude_diagonal=True)
+    within_y = _weighted_mean(y, y, weights_y, weights_y, exclude_diagonal=True)
+    both = within_x + within_y - 2 * _weighted_mean(x, y, weights_x, weights_y)
+    tails = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
     low, high = np.quantile(both[1:], tails) if num_bootstrap else (np.nan, np.nan)
     return KIDUnbiased(
         kid=float(both[0]),
         interval=(float(low), float(high)),
-        confidence=confidence,
+        confidence=_CONFIDENCE,
         num_bootstrap=num_bootstrap,
         num_generated=len(x),
         num_real=len(y),
@@ -159,10 +162,10 @@ def fid(generated: Tensor, real: Tensor) -> float:
     return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> InceptionScore:
+def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
     """Measure the Inception Score of class logits (n, classes).
 
-    Defaults are torch-fidelity's, which the AnomalyDiffusion family uses.
+    Splits and seed are torch-fidelity's, which the AnomalyDiffusion family uses.
 
     Raises:
         ValueError: on fewer images than splits.
@@ -172,11 +175,11 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Incep
 
     if len(logits) < splits:
         raise ValueError(f"Inception Score in {splits} splits needs at least {splits} images, not {len(logits)}.")
-    score = isc_features_to_metric(logits.cpu(), splits=splits, shuffle=True, rng_seed=seed)
+    score = isc_features_to_metric(logits.cpu(), splits=splits, shuffle=True, rng_seed=2020)
     return InceptionScore(score[KEY_METRIC_ISC_MEAN], score[KEY_METRIC_ISC_STD], splits)
 
 
-def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) -> PrecisionRecall:
+def precision_recall(generated: Tensor, real: Tensor) -> PrecisionRecall:
     """Measure precision and recall of two sets of features, (n, d) each.
 
     The neighbourhood is cut to the smaller set's size less one, and the result says which one was used.
@@ -189,7 +192,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbourhood: int = 3) ->
 
     # float64: the distance of an image to itself must not come out above its neighbourhood's radius.
     generated, real = _check_features("Precision and recall", generated, real)
-    neighbourhood = min(neighbourhood, len(generated) - 1, len(real) - 1)
+    neighbourhood = min(_NEIGHBOURHOOD, len(generated) - 1, len(real) - 1)
     score = prc_features_to_metric(
         generated, real, prc_neighborhood=neighbourhood, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
@@ -208,13 +211,11 @@ def _mmd2(x: Array, y: Array) -> float:
     return float((within.sum() - np.diag(within).sum()) / (m - 1) / m - _kernel(x, y).sum() * 2 / m / m)
 
 
-def _weighted_mean(
-    x: Array, y: Array, weights_x: Array, weights_y: Array, block_size: int, exclude_diagonal: bool = False
-) -> Array:
+def _weighted_mean(x: Array, y: Array, weights_x: Array, weights_y: Array, exclude_diagonal: bool = False) -> Array:
     """Means of k(x_i, y_j) with weights w_i v_j, one for each row of the weights; by blocks of rows of the kernel."""
     total = np.zeros(len(weights_x))
-    for start in range(0, len(x), block_size):
-        rows = slice(start, start + block_size)
+    for start in range(0, len(x), _BLOCK_SIZE):
+        rows = slice(start, start + _BLOCK_SIZE)
         kernel = _kernel(x[rows], y)
         if exclude_diagonal:
             kernel[np.arange(len(kernel)), np.arange(start, start + len(kernel))] = 0

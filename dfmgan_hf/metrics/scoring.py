@@ -26,7 +26,6 @@ def quick_score(
     networks: Networks,
     *,
     num_images: int = 500,
-    seed: int = 0,
     processes: ProcessGroup | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -35,8 +34,7 @@ def quick_score(
     Args:
         samples, real: see `evaluate`.
         networks: an extractor and LPIPS; while training, both are AlexNet.
-        num_images: generated images; image i is drawn with seed + i, the same for every checkpoint.
-        seed: base seed.
+        num_images: generated images; image i is drawn with seed i, the same for every checkpoint.
         processes: of an accelerate launch; then every process must call it.
         progress: whether to draw a progress bar.
 
@@ -54,7 +52,7 @@ def quick_score(
     """
     # The subset estimate is not reported.
     config = EvaluationConfig(
-        metrics=QUICK_METRICS, num_images=num_images, num_lpips_images=num_images, seed=seed, kid_num_subsets=1
+        metrics=QUICK_METRICS, num_images=num_images, num_lpips_images=num_images, kid_num_subsets=1
     )
     result = evaluate(samples, real, networks, config, processes=processes, progress=progress)
     kid = result.metrics.get("kid", {}).get("unbiased", {})

@@ -100,23 +100,21 @@ class CycleGANGenerator(SafetensorsModel):
 
 
 class PatchDiscriminator(SafetensorsModel):
-    """PatchGAN: each of its logits judges one patch of the image, 70x70 pixels large with three layers of stride 2.
+    """PatchGAN: each of its logits judges one patch of the image, 70x70 pixels large, by three layers of stride 2.
 
     Args:
         image_channels: 1 (grey) or 3 (RGB).
-        base_channels: channels of the first layer, 64 as published; they double three times at most.
-        num_layers: layers of stride 2, 3 as published; in training, they must leave at least 3x3 pixels.
+        base_channels: channels of the first layer, 64 as published; they double three times.
     """
 
     @register_to_config
-    def __init__(self, image_channels: int = 3, base_channels: int = 64, num_layers: int = 3) -> None:
+    def __init__(self, image_channels: int = 3, base_channels: int = 64) -> None:
         super().__init__()
-        widths = [base_channels * min(2**i, 8) for i in range(num_layers + 1)]
+        widths = [base_channels * 2**i for i in range(4)]
         layers: list[nn.Module] = [nn.Conv2d(image_channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        for i in range(1, num_layers + 1):
-            stride = 2 if i < num_layers else 1
+        for i in range(1, 4):
             layers += [
-                nn.Conv2d(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=False),
+                nn.Conv2d(widths[i - 1], widths[i], 4, stride=2 if i < 3 else 1, padding=1, bias=False),
                 nn.InstanceNorm2d(widths[i]),
                 nn.LeakyReLU(0.2),
             ]

@@ -223,15 +223,16 @@ class DefectGANGenerator(SafetensorsModel):
 class DefectGANDiscriminator(SafetensorsModel):
     """StarGAN's discriminator: a critic of patches and a classifier on one trunk of 4x4 convolutions of stride 2.
 
+    There are as many as leave a 4x4 map: 6 at 256x256.
+
     Args:
-        resolution: height and width of the images.
+        resolution: height and width of the images, at least 8.
         image_channels: 1 (grey) or 3 (RGB).
         num_classes: classes; class 0 is normal.
         base_channels: channels of the first layer; they double with every layer.
-        num_layers: None for as many as leave a 4x4 map: 6 at 256x256.
 
     Raises:
-        ValueError: the layers leave nothing of an image of that size.
+        ValueError: the images are too small.
     """
 
     @register_to_config
@@ -241,23 +242,18 @@ class DefectGANDiscriminator(SafetensorsModel):
         image_channels: int = 3,
         num_classes: int = 2,
         base_channels: int = 64,
-        num_layers: int | None = None,
     ) -> None:
         super().__init__()
-        num_layers = resolution.bit_length() - 3 if num_layers is None else num_layers
-        final_size = resolution >> num_layers
-        if num_layers < 1 or final_size < 1:
-            raise ValueError(
-                f"{num_layers} layers of stride 2 cannot be applied to {resolution}x{resolution} pixels; choose "
-                f"`num_layers` from 1 to {resolution.bit_length() - 1}."
-            )
+        if resolution < 8:
+            raise ValueError(f"`resolution` must be at least 8, but is {resolution}.")
+        num_layers = resolution.bit_length() - 3
         widths = [image_channels, *(base_channels * 2**i for i in range(num_layers))]
         layers: list[nn.Module] = []
         for in_channels, out_channels in pairwise(widths):
             layers += [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
         self.layers = nn.Sequential(*layers)
         self.to_scores = nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False)
-        self.to_classes = nn.Conv2d(widths[-1], num_classes, final_size, bias=False)
+        self.to_classes = nn.Conv2d(widths[-1], num_classes, resolution >> num_layers, bias=False)
 
     def forward(self, images: Tensor, return_dict: bool = True) -> DefectGANDiscriminatorOutput | tuple[Tensor, ...]:
         """Judge images (N, image_channels, resolution, resolution) in [-1, 1]; ValueError for other shapes."""

@@ -413,38 +413,28 @@ class DFMGANGenerator(StyleGAN2Generator):
         # Apart, so that nothing of a frozen backbone gets gradients because the defects' styles do.
         with modulated_layers(layers) as modulations, modulated_layers(defect_layers) as defect_modulations:
             modulations |= defect_modulations
-            return self._synthesize_defect(trunk, modulations, return_defect_free, mask_threshold, masks, follows)
-
-    def _synthesize_defect(
-        self,
-        trunk: Trunk,
-        modulations: Modulations,
-        return_defect_free: bool,
-        mask_threshold: float,
-        masks: Tensor | None,
-        follows: Tensor | None,
-    ) -> DFMGANGeneratorOutput:
-        x, image, twin = trunk.features, trunk.image, None
-        for i, r in enumerate(self.residual_resolutions):
-            if i == 0:
-                residual, mask = self._first_residual(trunk, modulations)
-            else:
-                residual = self.defect_blocks[str(r)](x.to(self.compute_dtype(r)), modulations, trunk.noise)
-                mask = upsample2d(mask)
-            features = self.block(r).features(x, modulations, trunk.noise, self.compute_dtype(r))
-            if i == 0 and return_defect_free:
-                # The twin's features here are the backbone's, which have just been computed.
-                twin_features, twin = features, self.block(r).add_rgb(image, features, modulations)
-            used = mask - mask_threshold
-            if masks is not None:
-                # The share of each pixel that they cover has its border at a half.
-                given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) - 0.5
-                used = given if follows is None else torch.where(follows[:, None, None, None], given, used)
-            x = gate(features, residual, used, self.is_gate_soft)
-            image = self.block(r).add_rgb(image, x, modulations)
-        if return_defect_free:
-            above = self.residual_resolutions[1:]
-            for r in above:
-                twin_features = self.block(r).features(twin_features, modulations, trunk.noise, self.compute_dtype(r))
-                twin = self.block(r).add_rgb(twin, twin_features, modulations)
+            x, image, twin = trunk.features, trunk.image, None
+            for i, r in enumerate(self.residual_resolutions):
+                if i == 0:
+                    residual, mask = self._first_residual(trunk, modulations)
+                else:
+                    residual = self.defect_blocks[str(r)](x.to(self.compute_dtype(r)), modulations, trunk.noise)
+                    mask = upsample2d(mask)
+                features = self.block(r).features(x, modulations, trunk.noise, self.compute_dtype(r))
+                if i == 0 and return_defect_free:
+                    # The twin's features here are the backbone's, which have just been computed.
+                    twin_features, twin = features, self.block(r).add_rgb(image, features, modulations)
+                used = mask - mask_threshold
+                if masks is not None:
+                    # The share of each pixel that they cover has its border at a half.
+                    given = F.avg_pool2d(masks.to(torch.float32), masks.shape[-1] // mask.shape[-1]) - 0.5
+                    used = given if follows is None else torch.where(follows[:, None, None, None], given, used)
+                x = gate(features, residual, used, self.is_gate_soft)
+                image = self.block(r).add_rgb(image, x, modulations)
+            if return_defect_free:
+                for r in self.residual_resolutions[1:]:
+                    twin_features = self.block(r).features(
+                        twin_features, modulations, trunk.noise, self.compute_dtype(r)
+                    )
+                    twin = self.block(r).add_rgb(twin, twin_features, modulations)
         return DFMGANGeneratorOutput(images=image, mask_logits=mask, defect_free_images=twin)

@@ -296,7 +296,7 @@ class ProjectedDiscriminator(SafetensorsModel):
         return ProjectedDiscriminatorOutput(logits=logits) if return_dict else (logits,)
 
     def _as_input(self, images: Tensor) -> Tensor:
-        x = images.expand(-1, 3, -1, -1)
+        x = images.clamp(-1, 1).expand(-1, 3, -1, -1)  # as a file shows them
         if x.shape[-2:] != self.input_size:
             x = F.interpolate(x, size=self.input_size, mode="bilinear", align_corners=False)
         return x.contiguous(memory_format=torch.channels_last)

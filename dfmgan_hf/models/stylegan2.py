@@ -132,7 +132,6 @@ class ModulatedConv2d(EqualizedLayer):
     the output, in float32 or a demodulated one, takes both back.
     """
 
-    up = False
     demodulate = True
     style_gain = 1.0
 
@@ -146,10 +145,6 @@ class ModulatedConv2d(EqualizedLayer):
         """Return the sums over the kernel of the weight's squares, (out_channels, in_channels)."""
         dtype = wider(self.weight.dtype, torch.float32)
         return self.keep("squares", dtype, lambda: self.weight.to(dtype).square().sum(dim=(2, 3)))
-
-    def modulation(self, w: Tensor, dtype: torch.dtype) -> Modulation:
-        """Return how latents (N, w_dim) modulate this layer alone, run in `dtype`."""
-        return modulate([(self, dtype, w)])[self]
 
 
 class Modulation(NamedTuple):

@@ -111,7 +111,7 @@ def train_detector(
     from segmentation_models_pytorch.losses import DiceLoss
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: that of a GPU is not forked
         model = Detector(pretrained).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     rng = np.random.default_rng(seed)
     encoder = list(model.network.encoder.parameters())

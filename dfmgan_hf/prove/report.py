@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..data.reading import Array
 from ..files import write_text
-from ..sheets import contact_sheet, html_picture, outlined
+from ..sheets import contact_sheet, html_page, html_picture, outlined
 from .statistics import MEASURES, PRIMARY, Interval, parts_needed
 
 Results = Mapping[str, Any]
@@ -193,7 +193,7 @@ def write_report(output_dir: Path, results: Results, pictures: Mapping[str, Any]
         _models(results),
     ]
     page = output_dir / "report.html"
-    write_text(page, _PAGE.replace("TITLE", escape(answer)).replace("BODY", "\n".join(body)))
+    write_text(page, html_page(escape(answer), "\n".join(body), _STYLE))
     write_text(output_dir / "table.md", markdown(results))
     return page
 
@@ -329,15 +329,8 @@ def _models(results: Results) -> str:
     return f"<h2>Of what</h2><ul>{''.join(lines)}</ul>"
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>TITLE</title>
-<style>
-body { font-family: system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 2em auto; max-width: 1080px;
-       padding: 0 1em; line-height: 1.5; }
+_STYLE = """body { font-family: system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 2em auto;
+       max-width: 1080px; padding: 0 1em; line-height: 1.5; }
 h1 { font-size: 1.6rem; line-height: 1.35; border-left: 8px solid; padding: .2em 0 .2em .6em; margin: .4em 0 1em; }
 h2 { font-size: 1.2rem; margin-top: 2em; }
 .kicker { color: #555; margin: 0; }
@@ -349,11 +342,4 @@ td, td span { white-space: nowrap; font-variant-numeric: tabular-nums; }
 figure { margin: 1.2em 0; }
 img { max-width: 100%; height: auto; }
 svg { width: 100%; max-width: 800px; font-size: 14px; }
-code { overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-BODY
-</body>
-</html>
-"""
+code { overflow-wrap: anywhere; }"""

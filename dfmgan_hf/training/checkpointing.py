@@ -279,7 +279,10 @@ def find_checkpoint(folder: Path, which: str) -> tuple[Path, dict[str, dict[str,
             return (path, *read_checkpoint(path))
         except CheckpointError as error:
             warnings.warn(f"{error} It is skipped; the one before it is tried.", stacklevel=2)
-    raise CheckpointError(f"No whole checkpoint found in {folder}. Start without --resume_from_checkpoint.")
+    raise CheckpointError(
+        f"No whole checkpoint found in {folder}. Remove that folder and start without --resume_from_checkpoint, or "
+        "choose another --output_dir."
+    )
 
 
 # --- The best model of a run: scored every so often, kept beside the last one ---

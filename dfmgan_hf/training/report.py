@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 
 from ..files import write_text
-from ..sheets import html_picture
-from .checkpointing import read_training_record
+from ..sheets import html_page, html_picture
+from .checkpointing import CheckpointError, read_training_record
 from .task import MetricsLog
 
 REPORT_FILE = "report.html"
@@ -60,7 +60,7 @@ def write_report(run_dir: Path) -> Path:
         f"<p>Everything else: <code>tensorboard --logdir {escape(str(run_dir / 'logs'))}</code></p>",
     ]
     page = run_dir / REPORT_FILE
-    write_text(page, _PAGE.format(title=title, body="\n".join(body)))
+    write_text(page, html_page(title, "\n".join(body), _STYLE))
     return page
 
 
@@ -141,30 +141,19 @@ def _facts(record: Mapping[str, Any]) -> str:
     return f"<h2>Settings</h2><ul>{''.join(lines)}</ul>" if lines else ""
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font-family: system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; }}
-img {{ max-width: 100%; }}
-.now {{ border-left: 4px solid #c2410c; padding-left: 1em; }}
-.past {{ border-left: 4px solid #bbb; padding-left: 1em; }}
-figure {{ display: inline-block; width: 30%; min-width: 18em; margin: 0 1em 1.5em 0; vertical-align: top; }}
-figcaption {{ font-size: 85%; }}
-svg {{ width: 100%; border: 1px solid #ddd; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+_STYLE = """body { font-family: system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em; }
+img { max-width: 100%; }
+.now { border-left: 4px solid #c2410c; padding-left: 1em; }
+.past { border-left: 4px solid #bbb; padding-left: 1em; }
+figure { display: inline-block; width: 30%; min-width: 18em; margin: 0 1em 1.5em 0; vertical-align: top; }
+figcaption { font-size: 85%; }
+svg { width: 100%; border: 1px solid #ddd; }"""
 
 
 if __name__ == "__main__":
     import tyro
 
-    print(tyro.cli(write_report, config=(tyro.conf.PositionalRequiredArgs,)))
+    try:
+        print(tyro.cli(write_report, config=(tyro.conf.PositionalRequiredArgs,)))
+    except (OSError, CheckpointError) as error:
+        raise SystemExit(f"Error: {error}") from error

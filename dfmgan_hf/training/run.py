@@ -6,7 +6,6 @@ import importlib
 import os
 import shutil
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -109,7 +108,7 @@ def check_finished(folder: str) -> None:
 
 
 def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunConfig:
-    """Return `run` with what --low_vram stands for; warn if its precision is a slow one on this CPU.
+    """Return `run` with what --low_vram stands for.
 
     Raises:
         ValueError: the batch cannot be shared among the processes.
@@ -124,15 +123,6 @@ def fit_run(run: RunConfig, batch_size: int, accelerator: Accelerator) -> RunCon
         precision = "float16" if run.precision == "float32" and not on_cpu else run.precision
         run = replace(run, accumulation_steps=max(steps, run.accumulation_steps), precision=precision)
     check_batch(batch_size, accelerator.num_processes, run.accumulation_steps)
-    dtype = run.low_precision_dtype
-    if dtype is not None and accelerator.device.type == "cpu" and accelerator.is_main_process:
-        times = time_of_convolution(dtype) / time_of_convolution(torch.float32)
-        if times > 1:
-            warnings.warn(
-                f"This processor takes {times:.2g} times as long for a convolution in {run.precision} as in float32, "
-                "since it has no instructions for it. Give --precision float32.",
-                stacklevel=2,
-            )
     return run
 
 
@@ -154,17 +144,6 @@ def check_r1(task: Task, record: dict[str, Any]) -> None:
     recipe = getattr(record.get("config"), "recipe", None)
     if recipe is not None and all(phase.name != "r1" for phase in task.phases):
         check_effect(recipe, ["r1_gamma"], "`discriminator` stylegan2 or, in stage 2, a `match_discriminator`")
-
-
-def time_of_convolution(dtype: torch.dtype) -> float:
-    """Return the least of three times, in seconds, that this CPU takes for a convolution in `dtype`."""
-    images, weight = torch.ones(2, 64, 32, 32, dtype=dtype), torch.ones(64, 64, 3, 3, dtype=dtype)
-    times = []
-    for _ in range(4):  # the first one also prepares
-        start = time.perf_counter()
-        torch.nn.functional.conv2d(images, weight, padding=1)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
 
 
 def fit(

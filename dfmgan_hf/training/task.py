@@ -85,7 +85,7 @@ class BatchStream:
 
     Args:
         source: images uint8 (M, C, H, W), masks uint8 {0, 255} (M, 1, H, W) or None, and labels int64 (M,) or None.
-        batch_size: images a step over all processes.
+        batch_size: images a step over all processes, which share them evenly.
         seed: of the permutations.
         rank, world_size: this process and how many there are.
         device: where batches go.
@@ -111,8 +111,6 @@ class BatchStream:
         mirror: bool = False,
         balanced: bool = False,
     ) -> None:
-        if batch_size < 1 or batch_size % world_size:
-            raise ValueError(f"`batch_size` {batch_size} cannot be shared among {world_size} processes.")
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank

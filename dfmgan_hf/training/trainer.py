@@ -254,8 +254,8 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
-            CheckpointError: the folder holds checkpoints but the run is to start afresh; a checkpoint is damaged,
-                belongs to another run, or cannot be written.
+            CheckpointError: the folder holds checkpoints but the run is to start afresh, or from the checkpoint of
+                another folder; a checkpoint is damaged, belongs to another run, or cannot be written.
             SystemExit: on SIGINT (code 130) or SIGTERM (code 143), after a checkpoint has been written, unless all
                 was done by then. A score that is due is measured when the run is resumed.
         """
@@ -290,9 +290,10 @@ class Trainer:
             self._loop(signals)
 
     def check_output_dir(self, resume_from: str | None) -> None:
-        """Raise CheckpointError if the run would start afresh among another run's checkpoints."""
+        """Raise CheckpointError if the run would begin anew, or from another run's, among a run's checkpoints."""
         present = list_checkpoints(self.checkpoints_dir)
-        if resume_from is None and present:
+        is_own = resume_from is not None and Path(resume_from).resolve().parent == self.checkpoints_dir.resolve()
+        if present and resume_from != "latest" and not is_own:
             raise CheckpointError(
                 f"{self.checkpoints_dir} already holds {present[-1].name}. Go on from it with "
                 "--resume_from_checkpoint latest, or choose another --output_dir."

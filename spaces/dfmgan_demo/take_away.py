@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import re
@@ -21,6 +20,7 @@ from drawing import Drawer, Recipe, Triplet, at_strength
 from pictures import png
 from PIL import Image
 
+from dfmgan_hf import __version__
 from dfmgan_hf.export import ExportConfig, ExportFormat, Sample, make_writer
 from dfmgan_hf.export.writers import SETTINGS_FILE, Record
 from dfmgan_hf.files import write_json
@@ -159,7 +159,7 @@ def folder_name(model: str) -> str:
 
 def software() -> str:
     """The package and its version."""
-    return f"dfmgan-hf {importlib.metadata.version('dfmgan-hf')}"
+    return f"dfmgan-hf {__version__}"
 
 
 def _sample(i: int, recipe: Recipe, triplet: Triplet, facts: Facts) -> Sample:
@@ -186,7 +186,7 @@ def _archive(
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         folder = Path(scratch) / config.output_dir
         # Some layouts say in files of their own what drew them.
-        write_json(folder / SETTINGS_FILE, {**origin, "dfmgan-hf": importlib.metadata.version("dfmgan-hf")})
+        write_json(folder / SETTINGS_FILE, {**origin, "dfmgan-hf": __version__})
         writer = make_writer(replace(config, output_dir=folder))
         with closing(writer.write(samples)) as records:
             for done, _ in enumerate(records, start=1):

@@ -7,6 +7,7 @@ import json
 import shutil
 import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from benchmarks.paper import generation
-from benchmarks.paper.cells import Cell, check_learnt, list_cells, trained_template
+from benchmarks.paper.cells import Cell, check_learnt, list_cells, read_results, trained_template
 from benchmarks.paper.generation import GenerationBenchmark, GenerationConfig, plot, to_markdown, write_tables
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Generator
 from dfmgan_hf.data import DataConfig, read_file_list
+from dfmgan_hf.files import write_json
 from dfmgan_hf.methods.method import RecipeConfig
 from dfmgan_hf.metrics import EvaluationConfig, Networks
 from dfmgan_hf.training import NonFiniteLossError
@@ -301,6 +303,15 @@ def test_kinds_are_known_in_either_form_of_unicode(tmp_path):
     typed = unicodedata.normalize("NFD", "\xe9clat")
     assert GenerationConfig(tmp_path, defects=(typed,)).defects == ("\xe9clat",)
     (tmp_path / "training_config.json").write_text(json.dumps({"defect": f"dent, {typed}"}))
+    check_learnt(tmp_path, "\xe9clat", "runs/joint")
+
+
+def test_records_are_read_as_utf_8_whatever_the_locale(tmp_path, monkeypatch):
+    read_text, cell = Path.read_text, Cell("plate", "\xe9clat", "cdc")
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding="ascii": read_text(path, encoding))
+    write_json(cell.folder(tmp_path) / "results.json", {"defect": "\xe9clat"})
+    write_json(tmp_path / "training_config.json", {"defect": "\xe9clat"})
+    assert read_results(tmp_path, [cell]) == {cell: {"defect": "\xe9clat"}}
     check_learnt(tmp_path, "\xe9clat", "runs/joint")
 
 

@@ -86,7 +86,6 @@ def test_networks_are_trained_on_pairs_and_tested_on_photographs(config, tiny_se
     for result in results.values():
         assert tuple(result["measures"]) == MEASURES
         assert (result["tested"], result["tested_good"]) == (9, 4)
-        assert set(result["by_defect"]) == set(KINDS)
         assert result["measures"]["pixel_auroc"] > 0.6
     assert results[Trial("plate", "first_third", "dfmgan", False, 0)]["training_images"] == 20
     text = (tmp_path / "table.md").read_text()
@@ -188,12 +187,11 @@ def test_photographs_of_several_kinds_come_once_with_all_masks(config, tiny_segm
     assert len(training) + len(tested) == 9
     for images in (training, tested):
         assert images.masks[:, :, :16, :16].flatten(1).any(dim=1).all()
-        assert torch.equal(images.masks[:, :, 16:, 16:].flatten(1).any(dim=1), images.shown[:, 1])
-        assert images.shown[:, 0].all()
+        assert 0 < images.masks[:, :, 16:, 16:].flatten(1).any(dim=1).sum() < len(images)
+        assert not images.labels.any()
     benchmark.run()
     (result,) = benchmark.read_results().values()
     assert (result["tested"], result["training_images"]) == (len(tested), len(training))
-    assert set(result["by_defect"]) == {"crack", "hole"}
 
     lists = subject.lists["first_third"]
     lists[1].write_text("\n".join(name for name in test if name != "test/hole/d08.png"))
@@ -251,7 +249,6 @@ def test_best_of_ten_tests_is_reported_if_asked_for(config, tiny_segmenter, tmp_
         benchmark.run()
         (result,) = benchmark.read_results().values()
         assert (len(tested), result["step"]) == (count, step)
-        assert set(result["by_defect"]) == set(KINDS)
         looked = "the test set has been looked at" in (tmp_path / select / "table.md").read_text()
         assert looked == (select == "best_on_test")
 

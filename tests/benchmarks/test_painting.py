@@ -58,6 +58,30 @@ def test_windows_have_the_shape_of_the_models_images(judged, tmp_path, window, s
         assert benchmark.ring_only(windows).shape[1:] == (3, 128, 512)
 
 
+@pytest.mark.parametrize(
+    ("window", "listed", "message"), [(8, None, "No window holds"), (0, "test/spot/9.png", "names 0 of the 2")]
+)
+def test_nothing_to_compare_is_said_in_words(judged, tmp_path, window, listed, message):
+    bar = tmp_path / "bar"
+    for name in ("train/good", "test/good", "test/spot", "ground_truth/spot"):
+        (bar / name).mkdir(parents=True)
+        for i in range(2):
+            file = f"{i}_mask.png" if name == "ground_truth/spot" else f"{i}.png"
+            Image.new("L", (200, 40), 255).save(bar / name / file)
+    if listed is not None:
+        (tmp_path / "held_back.txt").write_text(f"{listed}\n")
+    config = benchmark.PaintingBenchmark(
+        str(tmp_path / "model"),
+        DataConfig(bar),
+        "spot",
+        tmp_path / "out",
+        window=window,
+        held_back=None if listed is None else tmp_path / "held_back.txt",
+    )
+    with pytest.raises(ValueError, match=message):
+        benchmark.measure(config)
+
+
 @pytest.mark.parametrize("bit_depth", [8, 12])
 def test_photographs_and_masks_are_read_as_for_training(judged, tmp_path, bit_depth):
     """Of several masks all are one defect, also where a place must have none, and 12 bits are as bright as 8."""

@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 import pytest
 import tifffile
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from PIL import Image
 
 from dfmgan_hf.data import DataError, DataWarning
@@ -238,6 +238,15 @@ again = find_listing(DataSource("me/nuts", "hazelnut", cache_dir=work / "e"))
 result["folder"] = sorted(path.name for path in again.root.parent.glob("[!.]*"))
 Path(sys.argv[3]).write_text(json.dumps(result))
 """
+
+
+def test_a_connection_that_breaks_does_not_cost_the_repository_its_card(category_folder, tmp_path, monkeypatch):
+    api = MagicMock()
+    api.hf_hub_download.side_effect = LocalEntryNotFoundError("no connection")
+    monkeypatch.setattr("dfmgan_hf.data.hub.HfApi", lambda token: api)
+    with pytest.raises(LocalEntryNotFoundError):
+        load_mvtec_ad(category_folder, cache_dir=tmp_path).push_to_hub("me/plates")
+    api.upload_file.assert_not_called()
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,28 @@ def test_a_task_that_says_nothing_is_no_set_of_labels(photographs, listed, predi
     assert ("1 predictions not used" in listing.account()) == bool(predictions)
 
 
+def test_what_is_said_of_a_whole_task_is_no_defect(photographs, listed):
+    good = {"type": "choices", "value": {"choices": ["good"]}}
+    said = [
+        {"id": "1", "type": "textarea", "value": {"text": ["a bit dark"]}},
+        {"id": "2", "type": "rating", "value": {"rating": 4}},
+        {"type": "relation", "from_id": "1", "to_id": "2"},
+    ]
+    point = {"id": "3", "type": "keypointlabels", "value": {"x": 5, "y": 5, "keypointlabels": ["crack"]}}
+    tasks = [
+        label_studio("a.png", {"result": [good, *said]}),
+        label_studio("b.png", {"result": said}),
+        label_studio("c.png", {"result": [good, point]}),
+    ]
+    (photographs.parent / "export.json").write_text(json.dumps(tasks))
+    listing = listed()
+    assert [(record.name, record.error and record.error.code) for record in listing.records] == [
+        ("train/good/a.png", None),
+        ("test/unknown/c.png", "no_mask"),
+    ]
+    assert [entry.path.name for entry in listing.left_over if entry.kind == "unlabelled"] == ["b.png"]
+
+
 def test_json_min_is_refused_in_words(photographs, listed):
     (photographs.parent / "min.json").write_text(json.dumps([{"image": "a.png", "annotation_id": 1, "tag": []}]))
     with pytest.raises(DataError, match=r"JSON-MIN, which leaves out.*Expected its export as JSON"):
@@ -383,6 +405,29 @@ def test_photographs_of_one_name_in_several_folders(photographs, listed, coco):
     assert "1 areas on 2 photographs" in listing.account()
 
 
+def test_exports_of_yolo_side_by_side_are_read_each_with_its_own_names(photographs, listed):
+    for batch, kind in (("1", "crack"), ("2", "dent")):
+        folder = photographs.parent / f"batch{batch}"
+        save(draw_photograph(int(batch), WIDTH, HEIGHT), folder / "images" / "x.png")
+        (folder / "labels").mkdir()
+        (folder / "labels" / "x.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+        (folder / "data.yaml").write_text(f"names: [{kind}]\n")
+        (folder / "labels" / "classes.txt").write_text("of the same export\n")
+    assert masks_of(listed()).keys() == {"test/crack/batch1_images_x.png", "test/dent/batch2_images_x.png"}
+
+
+def test_folders_that_no_layout_knows_are_no_layout(photographs, listed):
+    for name, kind, shapes in (
+        ("a", "normal", []),
+        ("b", "bad", [{"label": "crack", "points": [[9, 9], [20, 9], [9, 20]]}]),
+    ):
+        folder = photographs.parent / "train" / kind
+        folder.mkdir(parents=True)
+        (photographs / f"{name}.png").rename(folder / f"{name}.png")
+        (folder / f"{name}.json").write_text(json.dumps({"imagePath": f"{name}.png", "shapes": shapes}))
+    assert [record.name for record in listed().records] == ["train/good/a.png", "test/crack/b.png"]
+
+
 def test_labels_of_two_tools_are_not_guessed_between(photographs, listed, coco):
     file = coco(("a", "crack", SQUARE))
     shutil.copy(GOLDEN / "cvat" / "default.xml", photographs.parent)
@@ -462,8 +507,9 @@ def test_an_area_outside_of_the_picture_is_an_empty_mask(coco, tmp_path):
     assert "empty_mask" in {finding.code for finding in report.findings}
 
 
-def test_labels_of_another_size(listed, coco):
-    coco(("a", "crack", SQUARE), images=[{"id": "a", "file_name": "a.png", "width": 640, "height": 480}])
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (640.0, "480.0")])
+def test_labels_of_another_size(listed, coco, width, height):
+    coco(("a", "crack", SQUARE), images=[{"id": "a", "file_name": "a.png", "width": width, "height": height}])
     (record,) = listed().records
     assert record.error.code == "size_mismatch"
     assert record.error.found == "labels for 640x480 pixels, but it has 64x48"
@@ -564,6 +610,15 @@ def test_files_that_are_broken_or_hostile(photographs, listed, name, text, messa
         listed()
     assert time.process_time() - start < 5
     assert caught.value.path == str(file)
+
+
+@pytest.mark.parametrize("name", ["*b", "~", "1.5"])
+def test_names_of_yolo_that_are_no_text(photographs, listed, name):
+    """Written out, aliases of aliases in a few bytes would be a name of gigabytes."""
+    (photographs.parent / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    (photographs.parent / "data.yaml").write_text(f"a: &a [x, x]\nb: &b [*a, *a]\nnames: [crack, {name}]\n")
+    with pytest.raises(DataError, match=r"no names of classes\. Expected `names` that are text"):
+        listed()
 
 
 def test_a_file_that_is_no_labels(photographs, listed):
@@ -672,6 +727,8 @@ def test_training_and_the_doctor_take_labels(photographs, coco, tmp_path):
 def test_the_doctor_says_what_has_no_label_and_takes_a_photograph_of_two_kinds_for_one(photographs, coco, tmp_path):
     coco(("a", "crack", SQUARE), ("a", "dent", [[30, 10, 40, 10, 40, 20]]), ("b", "crack", SQUARE))
     report, _ = examine(CheckConfig(tmp_path / "part", resolution=32, cache_dir=tmp_path / "cache"))
+    assert report.photographs == 2
+    assert report.duplicate_groups == []
     codes = {finding.code: finding for finding in report.findings}
     assert codes["unlabelled"].files == ("images/c.png",)
     assert "--unlabelled good" in codes["unlabelled"].advice

@@ -204,6 +204,15 @@ def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Pa
     save_file_list(listed, ["test/dent/001.png", "train/good/003.png", "train/good/004.png"])
     good = load_training_set(DataConfig(category_folder, file_list=listed), resolution=32)
     assert good.file_names == ["train/good/003.png", "train/good/004.png"]
+    own = DataConfig(good_dir=category_folder / "train/good", file_list=save_file_list(listed, ["test/dent/001.png"]))
+    assert len(load_training_set(own, resolution=32)) == 6  # whose defects are not known here
+
+
+@pytest.mark.parametrize("name", ["003.png", "train/good/003.PNG", "ok/003.png"])
+def test_a_list_whose_names_have_changed_is_not_taken_for_one_of_defects(category_folder: Path, tmp_path: Path, name):
+    data = DataConfig(good_dir=category_folder / "train/good", file_list=save_file_list(tmp_path / "list.txt", [name]))
+    with pytest.raises(DataError, match=rf"1 names that are not in the data set \({name}\)"):
+        load_training_set(data, resolution=32)
 
 
 def test_a_split_is_made_by_parts_once_and_kept(tmp_path: Path, capsys) -> None:
@@ -279,6 +288,17 @@ def test_a_split_leaves_out_bad_files_or_stops_at_the_first(tmp_path: Path, caps
     dents = {name for name in (*split.base, *split.test) if kind_of(name) == "dent"}
     assert dents == {f"test/dent/00{n}.png" for n in (3, 4, 5)}
     assert capsys.readouterr().err.count("LEFT OUT") == 3
+
+
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_a_split_stops_at_what_only_opening_a_file_shows(tmp_path: Path, has_groups: bool) -> None:
+    folder = draw_category(tmp_path, good=5, defects={"dent": 6})
+    (folder / "test/dent/001.png").write_bytes(b"cut short")
+    groups = tmp_path / "groups.csv" if has_groups else None
+    (tmp_path / "groups.csv").write_text("\n".join(["file,group", *(f"test/dent/00{n}.png,{n}" for n in range(6))]))
+    with pytest.raises(DataError, match=r"dent/001\.png"):
+        split_dataset(SplitConfig(folder, output_dir=tmp_path / "lists", groups=groups))
+    assert not (tmp_path / "lists").exists()
 
 
 def test_a_partition_that_was_not_written_to_its_end_has_nothing_to_test_on(tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def test_what_cannot_be_cut_is_said_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"patch_size": 4}, {"good_patches": -1}, {"defect_patches": 0}, {"max_defect_area": 0.0}]
+    "values", [{"patch_size": 4}, {"good_patches": -1}, {"defect_patches": 0}, {"max_defect_area": 0.0}, {"seed": -1}]
 )
 def test_impossible_options_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
@@ -228,7 +228,7 @@ def test_leaks_of_the_photographs_are_told_and_still_known_of_the_patches(tmp_pa
         DataWarning, match=r"1 pair .* in train and the other in test.*train/good/003\.png = test/good/000"
     ):
         _cut(folder, tmp_path / "patches")
-    report = examine(CheckConfig(tmp_path / "patches", resolution=24))[0]
+    report = examine(CheckConfig(tmp_path / "patches", resolution=32))[0]
     leak = next(finding for finding in report.findings if finding.code == "train_test_leak")
     assert "train/good/003.png = test/good/000.png" in leak.files
 
@@ -255,6 +255,20 @@ def test_patches_of_nothing_are_not_cut(tmp_path: Path) -> None:
     _cut(folder, tmp_path / "patches")
     places = [(row["x"], row["y"]) for row in _table(tmp_path / "patches") if "corner" in row["photograph"]]
     assert places == [("0", "0")]
+
+
+def test_a_photograph_without_a_patch_is_told_and_a_set_without_any_is_an_error(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "dataset", good=2)
+    save(np.full((40, 48), 200, np.uint8) - np.eye(40, 48, 20, np.uint8), folder / "train/good/000.png")
+    corner = dataclasses.replace(CONFIG, region=(0, 0.5, 0.4, 1))
+    with pytest.warns(DataWarning, match=r"1 photograph without a patch.*train/good/000\.png"):
+        assert _cut(folder, tmp_path / "some", corner)["train/good"] == 1
+    small = dataclasses.replace(CONFIG, patch_size=64, skip_bad_files=True)
+    with pytest.raises(
+        DataError, match=r"no patch in 12 photographs: 0 blank, 12 left out, the first for 48x40 pixels"
+    ):
+        _cut(folder, tmp_path / "none", small)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "some"]
 
 
 def test_entries_that_are_not_cut_are_told(category_folder: Path, tmp_path: Path) -> None:

@@ -370,6 +370,17 @@ def test_training_says_that_photographs_are_few_or_the_same(category_folder: Pat
     assert "dent" not in said
 
 
+def test_one_process_of_several_says_what_is_odd(category_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    (category_folder / "train/good/000.png").write_bytes(b"cut short")
+    data = DataConfig(category_folder, skip_bad_files=True)
+    with pytest.warns(DataWarning, match="1 of 6 files were left out"):
+        load_training_set(data, resolution=32)
+    monkeypatch.setenv("RANK", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_training_set(data, resolution=32)) == 5
+
+
 def test_training_tells_the_doctor_s_duplicates_word_for_word(
     category_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:

@@ -51,6 +51,11 @@ def test_options_in_both_spellings(generate, tmp_path, capsys):
         (["--model", "nowhere/to/be/found"], "There is no folder nowhere/to/be/found here"),
         (["--model", "{backbone}"], "a backbone of stage 1, which draws no defects"),
         (["--model", "{joint}"], "draws the defects dent, hole, but not 'defect': say which with --defect"),
+        (["--gate_groups", "parts.csv"], "`gate_groups` has no effect without `gate`"),
+        (["--gate_bit_depth", "12"], "`gate_bit_depth` has no effect without `gate`"),
+        (["--private"], "`private` has no effect without `push_to_hub`"),
+        (["--format", "coco", "--twins", "train"], "`twins` has no effect without `format` mvtec or anomalib"),
+        (["--license", "mit"], "`license` has no effect without `format` parquet"),
         (["--mask_threshold", "-1e9"], "`mask_threshold` must be a number from"),
     ],
 )

@@ -113,6 +113,22 @@ def test_every_format_keeps_16_bits_in_colour(paint, tmp_path, export_format):
             assert "synthetic" not in twin.info
 
 
+def test_photographs_keep_what_the_camera_wrote(paint, good):
+    exif, noise = Image.Exif(), Image.open(good / "colour.png").convert("RGB")
+    exif[0x0110] = "Camera"  # model
+    for path in good.iterdir():
+        path.unlink()
+    noise.save(good / "a.jpg", exif=exif, dpi=(300, 300))
+    noise.save(good / "b.jpg")
+    out = paint(num_images=2)
+    written = make_writer(PaintSetConfig(output_dir=out, model="", photographs=good, num_images=2)).read(2)
+    for sample, model, dpi in zip(written, ("Camera", None), (300, None), strict=True):
+        for content in (sample.image, sample.defect_free):
+            opened = Image.open(io.BytesIO(content))
+            assert opened.getexif().get(0x0110) == model
+            assert (round(opened.info["dpi"][0]) if "dpi" in opened.info else None) == dpi
+
+
 def test_16_bits_in_colour_keep_their_profile(paint, tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels = np.full((60, 70, 3), 30000, dtype=np.uint16)
@@ -373,3 +389,8 @@ def test_a_file_in_the_way_of_the_folder(paint, tmp_path):
 def test_options_that_exclude_each_other(tmp_path, options, named):
     with pytest.raises(ValueError, match=rf"`masks` shows where a defect goes, .*: leave out `{named}`\."):
         PaintSetConfig(output_dir=tmp_path, model="m", photographs=tmp_path, masks=tmp_path, **options)
+
+
+def test_parts_of_a_gate_need_the_gate(tmp_path):
+    with pytest.raises(ValueError, match="`gate_groups` has no effect without `gate`"):
+        PaintSetConfig(output_dir=tmp_path, model="m", photographs=tmp_path, gate_groups=tmp_path)

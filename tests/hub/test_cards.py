@@ -217,7 +217,6 @@ def test_facts_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"There is no file .*facts.json"),
         ("[", r"facts.json is not valid JSON"),
         ("[]", r"facts.json holds a JSON list"),
         ('{"licence": "mit"}', r"unknown key 'licence'. Known are .*license"),
@@ -227,8 +226,7 @@ def test_facts_from_a_file(tmp_path):
 )
 def test_facts_that_cannot_be_used(tmp_path, content, message):
     path = tmp_path / "facts.json"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     with pytest.raises(CardError, match=message):
         read_facts(path)
 

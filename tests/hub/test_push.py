@@ -23,7 +23,7 @@ from safetensors.torch import load
 from dfmgan_hf import DFMGANPipeline, StyleGAN2Discriminator
 from dfmgan_hf.export import ExportConfig, ExportError, generate_dataset
 from dfmgan_hf.export.generate import check_push, push_to_hub
-from dfmgan_hf.files import write_json
+from dfmgan_hf.files import module_sha256, write_json
 from dfmgan_hf.hub import (
     CardError,
     HubConfig,
@@ -190,6 +190,29 @@ def test_folders_that_cannot_be_published(model_dir, aside, tmp_path):
         published_files(model_dir, aside, HubConfig())
 
 
+def test_numbers_of_other_weights_are_not_published(hub, trained, make_generator, tmp_path):
+    def results(generator):
+        return {"metrics": {}, "settings": {"sampler": {"weights_sha256": module_sha256(generator)}}}
+
+    pipe = DFMGANPipeline.from_pretrained(trained)
+    (trained / "README.md").write_text("Measured.")
+    write_json(trained / "results.json", results(pipe.generator))
+    publish(PublishConfig(trained, output_dir=tmp_path / "same"))
+    assert pipe.push_to_hub("me/tiles")
+    pipe.generator.mapping.w_avg += 1
+    for push in (lambda: pipe.push_to_hub("me/other"), lambda: push_model_folder(trained, options("me/other"))):
+        with pytest.raises(CardError, match=r"not those of this model: .*Save and measure this one"):
+            push()
+        pipe.save_pretrained(trained)
+    with pytest.raises(CardError, match="not those of this model"):
+        publish(PublishConfig(trained, output_dir=tmp_path / "other"))
+    assert not hub.files["me/other"]
+    # New numbers take the place of the folder's.
+    write_json(tmp_path / "results.json", results(pipe.generator))
+    push_results(str(trained), tmp_path, options("me/other"))
+    assert json.loads(hub.files["me/other"]["results.json"]) == results(pipe.generator)
+
+
 def test_options_of_scripts():
     @dataclasses.dataclass(frozen=True)
     class Config:
@@ -265,6 +288,7 @@ def test_the_best_model_of_a_run_is_pushed(hub, make_generator, trained):
     best = trained / "best"
     DFMGANPipeline(make_generator()).save_pretrained(best)
     (best / "score.json").write_text('{"images_seen": 1200}')
+    (trained / "samples" / "0000001000 (copy).png").write_bytes(b"copied by hand")
     record = json.loads((trained / "training_config.json").read_text())
     (best / "training_config.json").write_text(json.dumps({**record, "checkpoint_rule": "lowest KID"}))
     assert push_trained({trained: HubConfig(push_to_hub=True)}) == ["https://hub/user/trained/commit/1"]

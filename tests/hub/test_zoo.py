@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from dfmgan_hf import DFMGANPipeline
-from dfmgan_hf.hub import HubError, zoo
-from dfmgan_hf.hub.cards import of_kinds
+from dfmgan_hf.hub import CardError, HubError, zoo
+from dfmgan_hf.hub.cards import of_kinds, read_card
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -59,6 +59,19 @@ def test_a_model_without_a_card_is_listed(tmp_path):
     [model] = zoo.list_models(str(tmp_path))
     assert (model.title, model.size, model.licence, model.kid) == ("(no card)", (64, 64), None, ())
     assert zoo.format_models([model]).splitlines()[2].split()[-3:] == ["-", "-", "-"]
+
+
+@pytest.mark.parametrize("metadata", ["license_name: foo: bar", "model-index: [{name: x}]", "- mit"])
+def test_a_card_that_cannot_be_read_does_not_hide_the_other_models(tmp_path, metadata):
+    for name in ("damaged", "whole"):
+        shutil.copytree(MODELS / "dfmgan-magnetic-tile", tmp_path / name)
+    card = tmp_path / "damaged" / "README.md"
+    card.write_text(f"---\n{metadata}\n---\n# Mine\n")
+    damaged, whole = zoo.list_models(str(tmp_path))
+    assert (damaged.title, damaged.size) == ("(no readable card)", (64, 64))
+    assert whole.kid
+    with pytest.raises(CardError, match=r"damaged/README\.md: the metadata between the two lines"):
+        read_card(card)
 
 
 def test_the_size_of_a_model_of_strips_is_listed(make_generator, tmp_path):

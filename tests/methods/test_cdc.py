@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dfmgan_hf import StyleGAN2Discriminator
 from dfmgan_hf.methods.cdc import CDCConfig, CDCTask, cross_domain_consistency, synthesis_features
+from dfmgan_hf.models import fused
 from dfmgan_hf.models.discriminator import PatchHeadDiscriminator, available_taps
 from dfmgan_hf.training import Batch, RunningStatistics
 from tests.parameters import set_noise_strength
@@ -132,6 +133,16 @@ def test_features_are_those_of_all_3x3_convolutions():
     assert not any(module._forward_hooks for module in task.source.modules())
 
 
+def test_features_are_found_where_drawing_is_fused(monkeypatch):
+    """As on a GPU in half precision, without gradients: its operators call no layer."""
+    monkeypatch.setattr(fused, "applies", lambda network, ws: True)
+    monkeypatch.setattr(fused, "synthesize", lambda *arguments, **options: (torch.zeros(2, 3, 32, 32), None))
+    source = make_task().source
+    with torch.no_grad():
+        features, _ = synthesis_features(source, torch.randn(2, source.config["z_dim"]), noise_seed=1)
+    assert len(features) == 7
+
+
 def test_source_stays_as_it_is(tmp_path):
     task = make_task()
     before = {name: value.clone() for name, value in task.source.state_dict().items()}
@@ -218,9 +229,3 @@ def test_known_optimum_is_reached_by_descent_and_the_source_gets_no_gradient():
         optimizer.step()
     assert cross_domain_consistency(source, target, layers).item() < 1e-3 * before
     assert all(layer.grad is None for layer in source)
-
-
-def test_two_samples_are_refused():
-    pair = [layer[:2] for layer in random_features(0)]
-    with pytest.raises(ValueError, match="at least 3 samples, but there are 2"):
-        cross_domain_consistency(pair, pair, [0, 0])

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfmgan_hf import StyleGAN2Generator
+from dfmgan_hf.losses import PATH_LENGTH_DECAY
 from dfmgan_hf.methods.dfmgan import Stage2Config, Stage2Task
 from dfmgan_hf.methods.stylegan2 import Stage1Config, Stage1Task
 from dfmgan_hf.models.dfmgan import DEFECT_PREFIXES
@@ -198,7 +199,7 @@ class TestPathLength:
 
         def official_penalty(lengths: Tensor) -> Tensor:
             penalty(lengths)  # for the update after the step
-            return (lengths - average.mean.lerp(lengths.mean(), average.decay)).square().mean()
+            return (lengths - average.mean.lerp(lengths.mean(), PATH_LENGTH_DECAY)).square().mean()
 
         monkeypatch.setattr(average, "penalty", official_penalty)
         outcome = run_phase(task, "path_length")

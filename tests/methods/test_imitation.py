@@ -30,6 +30,16 @@ def test_codes_of_photographs_are_their_principal_components_and_noise():
     assert (again[:, 4:] - z[:, 4:]).abs().min() > 0
 
 
+def test_photographs_leave_the_generators_of_all_devices_as_they_are(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    photographs = torch.linspace(-1, 1, 4 * 3 * 64 * 64).view(4, 3, 64, 64).sin()
+    PhotographNoise([photographs], PhotographCodes([photographs], z_dim=16))
+    assert not seeded
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_codes_of_kinds_are_standardised_each_by_itself():
     torch.manual_seed(0)
     labels = torch.tensor([0] * 9 + [1] * 4 + [2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -202,10 +203,13 @@ def test_several_kinds_without_joint_are_several_models(category, tmp_path, monk
 
     def diverge(method, config):
         done.append(config.defect)
+        assert not any(weak() for weak in networks), "what diverged still takes memory"
+        network = torch.nn.Linear(1, 1)
+        networks.append(weakref.ref(network))
         if config.defect == ("dot",):
             raise NonFiniteLossError("At 0.01 kimg the loss of generator is not finite.")
 
-    done = []
+    done, networks = [], []
     monkeypatch.setattr("dfmgan_hf.methods.train.train_method", diverge)
     with pytest.raises(SystemExit, match=r"^dot: At 0\.01 kimg the loss of generator is not finite\.$"):
         train(category, tmp_path / "again", "--defect", *KINDS)

@@ -101,6 +101,14 @@ def test_a_recipe_of_strips_counts_all_of_their_pixels(name):
     assert strip.discriminator_config()["aspect"] == strip.network_config()["aspect"] == (1, 4)
 
 
+def test_a_preset_decides_how_many_channels_there_are_and_how_long_is_imitated():
+    for name in ("stage1", "diffaug"):
+        assert get_method(name).resolve("quick", RecipeConfig(), None, 1).channel_base == 16 * 64
+    for resolution, kimg in ((64, 8.0), (256, 32.0), (512, 32.0), (1024, 32.0)):
+        recipe = get_method("stage1").resolve("quick", RecipeConfig(resolution=resolution), None, 1)
+        assert recipe.imitation_kimg == kimg < recipe.total_kimg
+
+
 def test_the_shape_is_the_backbone_s():
     backbone = StyleGAN2Generator(32, 3, 8, 8, channel_base=128, channel_max=8, aspect=(2, 1))
     judge = StyleGAN2Discriminator(32, 3, channel_base=128, channel_max=8, aspect=(2, 1))
@@ -142,6 +150,7 @@ def test_ada_is_not_set_for_what_does_not_adapt(augmentation):
         ("defect_gan", {"discriminator_steps": 0}, "`discriminator_steps` must be finite and at least 1, but is 0"),
         ("defect_gan", {"gradient_penalty_weight": -1.0}, "`gradient_penalty_weight` must be finite and at least 0"),
         ("sdgan", {"cycle_weight": float("inf")}, "`cycle_weight` must be finite and at least 0, but is inf"),
+        ("sdgan", {"constant_part": 1.0}, "`constant_part` must be at least 0 and below 1, but is 1.0"),
         ("cdc", {"anchor_interval": 0}, "`anchor_interval` must be finite and at least 1, but is 0"),
         ("dfmgan", {"match_weight": -1.0}, "`match_weight` must be finite and at least 0"),
         ("dfmgan", {"given_masks": 1.5}, "`given_masks` must be a number from 0 to 1, but is 1.5"),

@@ -143,6 +143,24 @@ def test_imitation_learns_the_photographs():
     assert all(not p.grad_fn and p.grad is None for p in task.discriminator.parameters())
 
 
+def test_what_is_white_or_black_in_a_photograph_may_be_more_so_in_a_drawing():
+    task = tiny.make_quick("stage1", imitation_kimg=1.0)
+    wanted = torch.full((2, 3, 32, 32), 0.5)
+    wanted[..., :8], wanted[..., 8:16] = 1.0, -1.0
+    beyond = wanted.clone()
+    beyond[..., :8], beyond[..., 8:16] = 1.3, -1.2
+    assert task.imitation_distance(beyond, wanted).item() == 0
+    drawn, photographed = (task.discriminator._as_input(images) for images in (beyond, wanted))
+    assert torch.equal(drawn, photographed)
+    # Short of it, and elsewhere beyond it, is off.
+    for columns, value in ((slice(8), 0.9), (slice(8, 16), -0.9), (slice(16, 32), 1.5)):
+        off = wanted.clone()
+        off[..., columns] = value
+        off.requires_grad_()
+        task.imitation_distance(off, wanted).backward()
+        assert (off.grad[..., columns].sign() == (off - wanted)[..., columns].sign()).float().mean() > 0.9
+
+
 def test_imitation_gives_the_layers_the_photographs_noise(monkeypatch):
     task = tiny.make_quick("stage1", scale=2, imitation_kimg=1.0)
     batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1)

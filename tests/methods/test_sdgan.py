@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dfmgan_hf.files import module_sha256
 from dfmgan_hf.methods.method import AugmentationConfig, RecipeConfig, Target, TaskRequest
 from dfmgan_hf.methods.sdgan import (
     METHOD,
@@ -137,7 +138,11 @@ def test_every_photograph_comes_before_any_comes_again(generator):
     assert len(images[:6].flatten(1).unique(dim=0)) == 6
     assert torch.equal(images[:6], images[6:12])
     assert torch.equal(images[:3], images[12:])
-    assert sampler.settings == {"good_images": "photographs", "num_distinct": 6}
+    assert sampler.settings == {
+        "weights_sha256": module_sha256(generator),
+        "good_images": "photographs",
+        "num_distinct": 6,
+    }
 
 
 def test_image_depends_on_its_number_and_the_seed_alone(generator):

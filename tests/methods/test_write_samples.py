@@ -17,7 +17,7 @@ from dfmgan_hf.methods.defect_gan import METHOD
 from dfmgan_hf.methods.write_samples import parse, write_samples
 from dfmgan_hf.methods.write_samples import write_samples_from_arguments as sample
 from dfmgan_hf.metrics import FolderSampler
-from dfmgan_hf.metrics.sampler import draw
+from dfmgan_hf.metrics.sampler import TensorSampler, draw
 from dfmgan_hf.processes import ProcessGroup
 from tests.methods.translation import make_task
 from tests.metrics.drawn import Fresh
@@ -66,6 +66,29 @@ def test_other_settings_and_other_images_are_refused(tmp_path):
     (tmp_path / "settings.json").unlink()
     with pytest.raises(ValueError, match="holds images that were not begun here"):
         write_samples(Fresh(), tmp_path, 1, settings={"model": "x"})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1, but is 0"),
+        ({"num_images": -3}, "`num_images` must be an integer of at least 1, but is -3"),
+        ({"num_images": 7}, "`num_images` is 7, but no more than 6 can be made"),
+    ],
+)
+def test_numbers_that_are_not_possible_are_refused_before_anything_is_written(tmp_path, numbers, message):
+    six = TensorSampler(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=message):
+        write_samples(six, tmp_path / "drawn", **{"num_images": 6, "settings": {}, **numbers})
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_other_photographs_are_refused(tmp_path):
+    """They would be paired, or chosen, in another order, and some images would come twice."""
+    six, eight = (TensorSampler(torch.zeros(n, 3, 8, 8, dtype=torch.uint8)) for n in (6, 8))
+    write_samples(six, tmp_path, 4, settings={})
+    with pytest.raises(ValueError, match="num_available was 6 and is 8 now"):
+        write_samples(eight, tmp_path, 8, settings={})
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +150,7 @@ def test_other_weights_in_the_same_folder_are_refused(category, defect_gan, make
         [weights] = (tmp_path / kind / "generator").glob("*.safetensors")
         save_file({name: tensor * 0.5 for name, tensor in load_file(weights).items()}, weights)
         before = pictures(tmp_path / f"{kind}_drawn")
-        with pytest.raises(ValueError, match=r"other settings: model_sha256 was [0-9a-f]{64} and is [0-9a-f]{64} now"):
+        with pytest.raises(ValueError, match=r"settings: weights_sha256 was [0-9a-f]{64} and is [0-9a-f]{64} now"):
             sample([*command, "--num_images", "4"])
         assert pictures(tmp_path / f"{kind}_drawn") == before
 

@@ -292,7 +292,7 @@ def test_tables_that_do_not_fit_are_refused():
         mean_pairwise(torch.zeros(1, 1))
 
 
-def test_ic_lpips_leaves_small_clusters_out_and_asks_for_few_pairs():
+def test_ic_lpips_leaves_small_clusters_out_and_asks_for_few_pairs(monkeypatch):
     among = table(70)
     asked: list[int] = []
 
@@ -305,7 +305,8 @@ def test_ic_lpips_leaves_small_clusters_out_and_asks_for_few_pairs():
     assert result.cluster_sizes == [60, 8, 1, 0, 1]
     assert result.num_left_out == 3
     second = mean_pairwise(among[60:68, 60:68])
-    whole = ic_lpips(to_real([0] * 60 + [1] * 8 + [2, 4], 5), distances, max_cluster_size=60)
+    monkeypatch.setattr("dfmgan_hf.metrics.diversity._MAX_IC_CLUSTER", 60)
+    whole = ic_lpips(to_real([0] * 60 + [1] * 8 + [2, 4], 5), distances)
     assert whole.ic_lpips == pytest.approx((mean_pairwise(among[:60, :60]) + second) / 2)
 
 
@@ -313,7 +314,7 @@ def test_ic_lpips_draws_members_by_seed():
     among = table(60)
 
     def value(seed: int) -> float:
-        return ic_lpips(to_real([0] * 60, 1), lambda m: among[m][:, m], max_cluster_size=10, seed=seed).ic_lpips
+        return ic_lpips(to_real([0] * 60, 1), lambda m: among[m][:, m], seed=seed).ic_lpips
 
     assert value(0) == value(0) != value(1)
 
@@ -322,8 +323,8 @@ def test_ic_lpips_without_a_cluster_of_two():
     assert math.isnan(ic_lpips(to_real([0], 2), lambda m: torch.zeros(len(m), len(m))).ic_lpips)
 
 
-def measure(lpips: LPIPS, generated: torch.Tensor, real: torch.Tensor, threshold: float | None = None):
-    return nearest_real(lpips_distances(lpips, generated, real), lpips_distances(lpips, real), threshold)
+def measure(lpips: LPIPS, generated: torch.Tensor, real: torch.Tensor):
+    return nearest_real(lpips_distances(lpips, generated, real), lpips_distances(lpips, real))
 
 
 def test_copies_are_found(lpips_net: LPIPS):
@@ -333,7 +334,6 @@ def test_copies_are_found(lpips_net: LPIPS):
     nearly_copied = (real[:3] + noise).clamp(0, 255).to(torch.uint8)
     result = measure(lpips_net, torch.cat([fresh, real[:3], nearly_copied]), real)
     assert result.copy_rate == pytest.approx(6 / 12)
-    assert result.minimum < 1e-6
 
 
 def test_photographs_that_are_there_twice_are_no_yardstick(lpips_net: LPIPS):
@@ -360,8 +360,7 @@ def test_fresh_images_are_as_far_as_real_ones_from_each_other(lpips_net: LPIPS):
     assert result.ratio == pytest.approx(1, abs=0.15)
 
 
-def test_one_real_image_has_no_yardstick_but_a_given_one(lpips_net: LPIPS):
+def test_one_real_image_has_no_yardstick(lpips_net: LPIPS):
     real = draw_images(1)
     result = measure(lpips_net, torch.cat([real, draw_images(3, seed=5)]), real)
     assert (result.real_median, result.ratio, result.copy_threshold, result.copy_rate) == (None,) * 4
-    assert measure(lpips_net, real, real, threshold=0.01).copy_rate == 1

@@ -56,7 +56,7 @@ def test_every_default_metric_is_measured(networks: Networks):
 
 
 def test_masks_are_measured_only_where_they_are_asked_for(networks: Networks, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("dfmgan_hf.metrics.evaluate"), "measure_masks", None)
+    monkeypatch.setattr(importlib.import_module("dfmgan_hf.metrics.evaluate"), "_mask_areas", None)
     config = dataclasses.replace(SMALL, metrics=("nearest",))
     assert set(evaluate(Fresh(), dataset(draw_images(6)), networks, config, progress=False).metrics) == {"nearest"}
 
@@ -84,8 +84,16 @@ def test_identical_sets_score_as_copies(networks: Networks):
     assert result["nearest"]["copy_rate"] == 1
     assert result["clustered_lpips"]["clustered_lpips"] == 0
     assert result["clustered_lpips"]["num_single"] == 20
-    assert result["masks"]["comparison"] == {"area_ratio": 1, "area_distance": 0, "position_distance": 0}
+    assert result["masks"]["generated"] == result["masks"]["real"]
     assert result["precision_recall"]["precision"] == result["precision_recall"]["recall"] == 1
+
+
+def test_empty_and_large_masks_are_counted(networks: Networks):
+    images, masks = draw_images(4), torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
+    masks[1], masks[2, :, :8, :8] = 255, 255
+    config = dataclasses.replace(SMALL, metrics=("masks",))
+    result = evaluate(TensorSampler(images, masks), dataset(images), networks, config, progress=False).metrics["masks"]
+    assert result == {"generated": {"num_masks": 4, "area_mean": 17 / 64, "empty_rate": 0.5, "large_rate": 0.25}}
 
 
 def test_shifted_sets_are_worse_than_equal_ones(networks: Networks):

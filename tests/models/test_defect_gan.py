@@ -109,14 +109,14 @@ def test_wrong_arguments():
         make_generator(image_channels=2)
     with pytest.raises(ValueError, match=r"`control` must be \(2, 2, h, w\), but is \(2, 3, 1, 1\)"):
         make_generator()(images_of(), control_map(torch.tensor([1, 1]), 3))
-    with pytest.raises(ValueError, match="choose `num_layers` from 1 to 5"):
-        DefectGANDiscriminator(**SIZES, num_layers=6)
+    with pytest.raises(ValueError, match="`resolution` must be at least 8, but is 4"):
+        DefectGANDiscriminator(**{**SIZES, "resolution": 4})
 
 
 def test_configuration_with_an_option_that_is_gone_loads(tmp_path):
     discriminator = DefectGANDiscriminator(**SIZES).eval()
     discriminator.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "use_spectral_norm": False}))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_layers": None}))
     older = DefectGANDiscriminator.from_pretrained(tmp_path)
     assert torch.equal(older(images_of()).scores, discriminator(images_of()).scores)

@@ -650,6 +650,15 @@ def test_a_product_that_the_model_has_not_seen_is_refused(pipe):
     assert output.placements[0][0].distance < 2
 
 
+def test_a_polygon_holds_what_a_box_or_a_label_of_the_same_corners_does():
+    opened = Photograph.open(photograph())
+    for left, top, right, bottom in ((10, 10, 20, 20), (30, 40, 60, 42), (-500, 5, 8, 1e9)):
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        assert np.array_equal(opened.region(corners, "mask"), opened.region((left, top, right, bottom), "mask"))
+    with pytest.raises(PaintError, match=r"`mask` is an outline of 800000 corners .* give fewer corners"):
+        opened.region([(1, 0), (2, 90)] * 400_000, "mask")
+
+
 # What is refused
 
 
@@ -672,6 +681,7 @@ def png(picture: Image.Image) -> bytes:
         (photograph(), {"mask": [(1, 1), (30, 30)]}, r"`mask` must be .* a polygon"),
         (photograph(), {"mask": [(500, 1), (530, 30), (510, 60)]}, "`mask` .* lies outside"),
         (photograph(), {"mask": [(1e300, -9), (-1e300, -1), (1e300, -5)]}, "`mask` .* lies outside"),
+        (photograph(), {"mask": [(3.1, 3.1), (3.3, 3.1), (3.3, 40)]}, "`mask` .* too thin to hold the centre"),
         (photograph(), {"mask": []}, "`mask` must be"),
         (photograph(), {"mask": 7}, r"`mask` must be .* 7 \(int\)"),
         (photograph(), {"mask": "no such file.png"}, "`mask` is 'no such file.png', but there is no such file"),

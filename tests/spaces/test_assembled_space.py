@@ -15,10 +15,18 @@ import pytest
 from tests.spaces.server import SPACE
 
 SCRIPT = SPACE.parents[1] / "examples" / "assemble_space.py"
-# What app.py imports, and the models that it finds, as it starts in a folder of its own.
+# What app.py imports, and the models that it finds, as it starts in a folder of its own, the package not installed.
 LOOK = """
-import app, catalog, dfmgan_hf
+import importlib.metadata, types
+of_installed = importlib.metadata.version
+def version(name):
+    if name == "dfmgan-hf":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return of_installed(name)
+importlib.metadata.version = version
+import app, catalog, dfmgan_hf, take_away
 loaded = catalog.load_catalog(catalog.configured_sources([]))
+assert dfmgan_hf.__version__ in take_away.readme("Blobs", types.SimpleNamespace(shows="", note="", license=""), {})
 print(app.__file__, dfmgan_hf.__file__, *loaded.names, sep="|")
 """
 

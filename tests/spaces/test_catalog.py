@@ -153,5 +153,4 @@ def test_front_matter_is_what_the_hub_wants():
     data = SpaceCard.load(space / "README.md").data
     assert data.sdk == "gradio"
     assert (space / data.app_file).is_file()
-    assert (space / "requirements.txt").read_text().startswith("dfmgan-hf[demo]")
     assert len(data.to_dict()["short_description"]) <= 60

@@ -294,6 +294,15 @@ def test_fresh_start_does_not_mix_with_an_old_run(tmp_path):
         tiny.run("stage1", tmp_path, steps=1)
 
 
+def test_a_run_does_not_go_on_from_another_one_in_a_folder_that_holds_a_run(stage1_run, tmp_path):
+    tiny.run("stage1", tmp_path, steps=2)
+    before = sorted(tmp_path.rglob("*"))
+    other = list_checkpoints(stage1_run / "checkpoints")[0]
+    with pytest.raises(CheckpointError, match=r"already holds checkpoint-0000000008.*choose another --output_dir"):
+        tiny.run("stage1", tmp_path, steps=3, resume=str(other))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_checkpoint_that_was_about_to_be_replaced_is_resumed_from(tmp_path, capsys):
     """Killed between the two renames, with no other checkpoint beside it."""
     tiny.run("stage1", tmp_path, steps=2, checkpoint_steps=0)
@@ -395,11 +404,11 @@ def test_no_whole_checkpoint(tmp_path):
     (tmp_path / "checkpoints" / "checkpoint-0000000004" / "state.json").write_text("{")
     with (
         pytest.warns(UserWarning, match="damaged or incomplete"),
-        pytest.raises(CheckpointError, match="No whole checkpoint"),
+        pytest.raises(CheckpointError, match=r"No whole checkpoint found in .*checkpoints\. Remove that folder and"),
     ):
         tiny.run("stage1", tmp_path, steps=2, resume="latest")
     with pytest.raises(CheckpointError, match="no checkpoint folder"):
-        tiny.run("stage1", tmp_path, steps=2, resume=str(tmp_path / "nowhere"))
+        tiny.run("stage1", tmp_path, steps=2, resume=str(tmp_path / "checkpoints" / "nowhere"))
 
 
 def test_other_networks_are_refused_with_the_settings_that_differ(tmp_path):

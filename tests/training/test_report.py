@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -82,6 +84,11 @@ def test_every_curve_has_a_colour_of_its_own(tmp_path, task):
 def test_no_log(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the --output_dir of a run"):
         write_report(tmp_path)
+    command = [sys.executable, "-m", "dfmgan_hf.training.report", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "not the --output_dir of a run" in run.stderr
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[]", "is not what a training wrote")])

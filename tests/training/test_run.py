@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import warnings
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from dfmgan_hf.training.run import (
     fit,
     fit_run,
     ignored_settings,
-    time_of_convolution,
     write_model,
 )
 from dfmgan_hf.training.trainer import check_batch
@@ -50,24 +48,6 @@ def test_low_vram_shows_at_most_a_group_of_the_minibatch_statistics_at_a_time(tm
     assert run.accumulation_steps == steps
     assert batch_size // run.accumulation_steps <= 4
     assert run.precision == "float32"  # float16 is for accelerators
-
-
-@pytest.mark.parametrize("times", [0.5, 12])
-def test_a_precision_that_this_cpu_is_slow_in_is_warned_of(tmp_path, times, monkeypatch):
-    taken = {torch.float32: 0.002, torch.bfloat16: 0.002 * times}
-    monkeypatch.setattr(run_module, "time_of_convolution", taken.__getitem__)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fit_run(RunConfig(output_dir=tmp_path), 16, Accelerator(cpu=True))
-        assert not caught
-        fit_run(RunConfig(output_dir=tmp_path, precision="bfloat16"), 16, Accelerator(cpu=True))
-    said = [str(warning.message) for warning in caught]
-    assert len(said) == (times > 1)
-    assert all("12 times as long for a convolution in bfloat16" in text for text in said)
-
-
-def test_twice_the_bits_take_a_convolution_longer():
-    assert 0 < time_of_convolution(torch.float32) < time_of_convolution(torch.float64) * 2  # noise of a busy machine
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,13 +275,14 @@ def test_a_run_does_not_write_among_the_photographs(tmp_path, place):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("resolution", [256, 64])
-def test_without_a_gpu_the_default_size_is_warned_of_before_the_start(category, tmp_path, capsys, resolution):
-    run, method = RunConfig(output_dir=tmp_path, report_to="none"), get_method("stage1")
-    options, recipe = method.options(), RecipeConfig(resolution=resolution)
-    prepare(method, TrainingConfig(run, options, AugmentationConfig(), recipe=recipe, data=DataConfig(category)))
-    said = "No GPU was found, and 256x256 is slow on a CPU" in capsys.readouterr().out
-    assert said == (resolution == 256)
+def test_the_only_kind_of_a_data_set_is_known_without_being_named(tmp_path):
+    folder = save_drawn_category(tmp_path / "plate")
+    shutil.rmtree(folder / "test" / "spot")
+    run, method = RunConfig(output_dir=tmp_path / "run", report_to="none"), get_method("diffaug")
+    data, recipe = DataConfig(folder), RecipeConfig(resolution=32)
+    prepared = prepare(method, TrainingConfig(run, method.options(), AugmentationConfig(), recipe=recipe, data=data))
+    assert prepared.record["defect"] == "dot"
+    assert prepared.record["config"].defect == ("dot",)
 
 
 def test_two_runs_do_not_write_to_one_folder(category, tmp_path):

@@ -91,11 +91,6 @@ def test_split_into_micro_batches():
     assert torch.equal(torch.cat([part.masks for part in parts]), batch.masks)
 
 
-def test_batch_must_be_shared_evenly():
-    with pytest.raises(ValueError, match="cannot be shared among 3 processes"):
-        stream(world_size=3)
-
-
 def test_labels_stay_with_their_images():
     data = numbered(7)
     data.labels = torch.arange(7) * 10
