@@ -54,7 +54,7 @@ LEAST_SIDE = 128
 """Smaller images are enlarged to it: an ImageNet network has too few cells to see with in fewer pixels."""
 
 _TEST_BATCH_SIZE = 64
-# On the way, where the best of them is reported.
+# How often a classifier is tested while it is trained, if the best of these tests is reported.
 _TESTS = 10
 _TIMED_STEPS = 2
 

@@ -546,8 +546,11 @@ def _yolo_names(file: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     # Whatever else stands for a name is not written out: in a few bytes, lists of aliases can stand for gigabytes.
-    if not isinstance(names, dict) or not all(type(k) is int and type(v) in (int, str) for k, v in names.items()):
-        raise bad_labels(file, "no names of classes", "`names` that are text, as a list or by number")
+    if not isinstance(names, dict) or not all(type(key) is int for key in names):
+        raise bad_labels(file, "no names of classes", "`names`, as a list or by number")
+    for name in names.values():
+        if type(name) not in (int, str):
+            raise bad_labels(file, f"a name that YAML reads as {type(name).__name__}", 'text, such as "no" in quotes')
     return {key: str(name) for key, name in names.items()}
 
 

@@ -72,9 +72,9 @@ def select_listed(
     # Beside good photographs alone, the defects of a partition are unknown. Any other name is one that went wrong.
     is_of_defects = all(name.startswith(("train/", "test/")) and f"/{GOOD}/" not in name for name in unknown)
     only_good = all(record.defect == GOOD for record in candidates)
-    if only_good and is_of_defects and not (names_good or must_name):
-        return list(candidates)
     selected = [r for r in candidates if r.name in listed or (r.defect == GOOD and not names_good)]
+    if only_good and is_of_defects and selected and not must_name:
+        return selected
     if unknown or not selected:
         raise DataError(
             "file_list",

@@ -156,6 +156,8 @@ def cut_patches(config: PatchConfig) -> tuple[dict[str, int], list[DataError]]:
                     _save(mask, folder / "ground_truth" / record.defect / f"{stem}_mask.png")
                 rows.append((f"{kind}/{stem}.png", record.name, place))
                 patches[kind] += 1
+        if not (rows or blank):
+            raise skipped[0]
         if not rows:
             left_out = f", {len(skipped)} left out, the first for {skipped[0].found}" if skipped else ""
             raise DataError(

@@ -153,7 +153,7 @@ def read_card(path: Path) -> ModelCard:
     """Read a model card; `CardError` if its metadata cannot be read."""
     try:
         return ModelCard.load(path)
-    except (ValueError, yaml.YAMLError) as error:
+    except (TypeError, ValueError, yaml.YAMLError) as error:
         raise CardError(
             f"{path}: the metadata between the two lines --- at its top cannot be read ({error}). Correct it, or "
             "write the card again with `dfmgan card`."
@@ -520,7 +520,8 @@ def check_measured(results: dict[str, Any], model_dir: Path) -> None:
     if tensors and (others := measured - {found, tensors_sha256(full)}):
         raise CardError(
             "The results are not those of this model: they were measured of a generator whose tensors have the "
-            f"SHA-256 {others.pop()[:12]}..., here it is {found[:12]}... {_MEASURE_AGAIN}"
+            f"SHA-256 {others.pop()[:12]}..., here it is {found[:12]}... {_MEASURE_AGAIN} If "
+            "the model was loaded in half precision, load it in float32 (to publish half, give `variant='fp16'`)."
         )
 
 

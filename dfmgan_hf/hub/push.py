@@ -326,6 +326,12 @@ def prepare_push(models: Mapping[Path, HubConfig]) -> None:
     for folder, hub in models.items():
         if hub.push_to_hub:
             hub.open_repository(folder).check_write()
+            if (folder / RESULTS_FILE).is_file():
+                warnings.warn(
+                    f"{folder / RESULTS_FILE} has numbers of an earlier model, beside which no other is published: "
+                    "remove it unless nothing is left to train.",
+                    stacklevel=2,
+                )
 
 
 def push_model_folder(
@@ -358,9 +364,9 @@ def push_model_folder(
     """
     model_dir = Path(model_dir)
     components = component_names(model_dir)
-    repository = hub.open_repository(model_dir, private=private, token=token)
     with scratch_folder() as aside:
         files = published_files(model_dir, aside, hub)
+        repository = hub.open_repository(model_dir, private=private, token=token)  # makes it, so after all checks
         published = repository.file_names()
         removed = _of_last_model(repository, published, files)
         if CARD_FILE in files:

@@ -17,7 +17,7 @@ from ..models.discriminator import PatchHeadDiscriminator
 from ..models.stylegan2 import NoiseInput, StyledConv2d, StyleGAN2Generator, modulated_layers
 from ..training.task import Batch, RunningStatistics
 from .method import Method, RecipeConfig, TaskRequest, open_pipeline, register
-from .stylegan2 import Stage1Config, Stage1Task
+from .stylegan2 import Stage1Config, Stage1Task, draw_latents
 
 # --- Cross-domain distance consistency (section 3.1) ---
 
@@ -166,7 +166,7 @@ class CDCTask(Stage1Task):
 
         Source and copy get the same pixel noise, which is drawn apart in the authors' code.
         """
-        z = torch.randn(n, self.generator.mapping.z_dim, device=self._anchors.device)
+        z = draw_latents(self.generator.mapping, n, self.generator.num_latents, mixing_probability=0.0).z
         noise_seed = int(torch.randint(2**31, (2,))[0])  # of two, so that runs of a seed stay what they were
         with torch.no_grad():
             source, _ = synthesis_features(self.source, z, noise_seed)

@@ -640,7 +640,8 @@ class Stage2Task(Stage1Task):
         ws = sample_latents(g.mapping, n, g.num_latents, self.settings.style_mixing)
         defect_ws, noise = self._coded(batch), NoiseInput("random", n)
         out = g.synthesize_defect(g.run_trunk(ws, noise), ws, defect_ws, return_defect_free=True, masks=masks)
-        distance = self.imitation_distance(out.images, transplant(batch.images, masks, out.defect_free_images))
+        products = out.defect_free_images.clamp(-1, 1)  # as files show them: photographs are matched to their light
+        distance = self.imitation_distance(out.images, transplant(batch.images, masks, products))
         off = mask_distance(out.mask_logits, masks)
         statistics.report("loss/defect_imitation", distance)
         statistics.report("loss/mask_imitation", off)

@@ -204,6 +204,9 @@ class PathLengthAverage:
 IMITATION_LR = 0.03
 """Adam's learning rate while the generator imitates."""
 
+CLIPPED = 1 / 16
+"""How far beyond white and black an imitation may be where its photograph is clipped: 8 levels of 255."""
+
 
 # --- What the regularisers compute in, and what is warned of ---
 
@@ -409,13 +412,14 @@ class Stage1Task(Task):
         """Return how much images (N, C, H, W) differ from those wanted: in frozen features, and |x - y|.
 
         Where a photograph is white or black, its file has clipped what was brighter or darker, and images may be so,
-        too. If they had to meet the end of the range, half of a white background would fall short of it.
+        too, by `CLIPPED`. If they had to meet the end of the range, half of a white background would fall short of it.
         """
         with torch.no_grad():
             wanted = wanted.clamp(-1, 1)
             features = self.discriminator.features_of(wanted)
-        off = (images - wanted).abs().where(images.clamp(-1, 1) != wanted, 0)
-        return feature_distance(self.discriminator.features_of(images), features) + off.mean()
+            least, most = wanted - CLIPPED * (wanted <= -1), wanted + CLIPPED * (wanted >= 1)
+        off = images - images.clamp(least, most)
+        return feature_distance(self.discriminator.features_of(images), features) + off.abs().mean()
 
     def generator_loss(self, batch: Batch, statistics: RunningStatistics) -> Tensor:
         """Return softplus(-D(G(z)))."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 import warnings
@@ -292,8 +293,9 @@ class Trainer:
     def check_output_dir(self, resume_from: str | None) -> None:
         """Raise CheckpointError if the run would begin anew, or from another run's, among a run's checkpoints."""
         present = list_checkpoints(self.checkpoints_dir)
-        is_own = resume_from is not None and Path(resume_from).resolve().parent == self.checkpoints_dir.resolve()
-        if present and resume_from != "latest" and not is_own:
+        path = None if resume_from is None else Path(os.path.abspath(resume_from))
+        is_other = path is None or (path.is_dir() and path.parent.resolve() != self.checkpoints_dir.resolve())
+        if present and resume_from != "latest" and is_other:
             raise CheckpointError(
                 f"{self.checkpoints_dir} already holds {present[-1].name}. Go on from it with "
                 "--resume_from_checkpoint latest, or choose another --output_dir."

@@ -206,6 +206,8 @@ def test_a_list_of_defects_does_not_restrict_the_defect_free(category_folder: Pa
     assert good.file_names == ["train/good/003.png", "train/good/004.png"]
     own = DataConfig(good_dir=category_folder / "train/good", file_list=save_file_list(listed, ["test/dent/001.png"]))
     assert len(load_training_set(own, resolution=32)) == 6  # whose defects are not known here
+    save_file_list(listed, ["test/dent/001.png", "train/good/003.png", "train/good/004.png"])
+    assert len(load_training_set(own, resolution=32)) == 2
 
 
 @pytest.mark.parametrize("name", ["003.png", "train/good/003.PNG", "ok/003.png"])

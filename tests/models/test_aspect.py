@@ -68,7 +68,7 @@ def test_the_discriminator_reads_every_pixel(make, aspect, size):
 def test_the_projected_discriminator_judges_more_patches(aspect, size):
     torch.manual_seed(0)
     discriminator = ProjectedDiscriminator(resolution=32, aspect=aspect)
-    images = randn(2, 3, *size).requires_grad_()
+    images = randn(2, 3, *size).tanh().requires_grad_()
     logits = discriminator(images).logits
     assert logits.shape == (2, 5, 256 * aspect[0] * aspect[1])
     logits.sum().backward()

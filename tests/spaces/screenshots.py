@@ -27,13 +27,14 @@ class Config:
 
     Args:
         model: As for the page: FOLDER_OR_HUB_ID or NAME=FOLDER_OR_HUB_ID. None: the models that ship.
-        shown: Name of the one to choose among them; None: the one that the page opens with.
+        shown: Name of the one to choose among them. None: the one that the page opens with, or of the models that ship
+            a pill.
         seed: First seed of both pictures; None: what the page opens with.
         output_dir: Folder of space_desktop.png and space_phone.png.
     """
 
     model: str | None = None
-    shown: str | None = "Pill: contamination"
+    shown: str | None = None
     seed: int | None = None
     output_dir: Path = IMAGES
 
@@ -78,13 +79,14 @@ def main(config: Config) -> None:
     """Serve the page, take the pictures, and stop."""
     if CHROMIUM is None:
         sys.exit("No chromium on the path, and the variable CHROMIUM names none: apt-get install chromium")
+    shown = config.shown or (None if config.model else "Pill: contamination")
     with (
         tempfile.TemporaryDirectory() as root,
         running_server([config.model] if config.model else [], Path(root)) as server,
         sync_api.sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
-        take(browser, server.url, config.shown, config.seed, config.output_dir)
+        take(browser, server.url, shown, config.seed, config.output_dir)
         browser.close()
     print(f"Written: space_desktop.png and space_phone.png in {config.output_dir}. Look at them.")
 

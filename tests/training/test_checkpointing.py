@@ -407,8 +407,9 @@ def test_no_whole_checkpoint(tmp_path):
         pytest.raises(CheckpointError, match=r"No whole checkpoint found in .*checkpoints\. Remove that folder and"),
     ):
         tiny.run("stage1", tmp_path, steps=2, resume="latest")
-    with pytest.raises(CheckpointError, match="no checkpoint folder"):
-        tiny.run("stage1", tmp_path, steps=2, resume=str(tmp_path / "checkpoints" / "nowhere"))
+    for folder in (tmp_path, tmp_path / "checkpoints"):
+        with pytest.raises(CheckpointError, match="no checkpoint folder"):
+            tiny.run("stage1", tmp_path, steps=2, resume=str(folder / "nowhere"))
 
 
 def test_other_networks_are_refused_with_the_settings_that_differ(tmp_path):
