@@ -780,7 +780,9 @@ class Stage2Task(Stage1Task):
         kinds = self._sheet_kinds(len(objects))
         parts = [
             self.generator_ema(
-                *(objects[i], defects[i], None if kinds is None else kinds[i]),
+                objects[i],
+                defects[i],
+                None if kinds is None else kinds[i],
                 noise_mode="const",
                 return_defect_free=True,
             )
